@@ -1,0 +1,58 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := embedded,dev
+UV := $(shell command -v uv 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test test-all check fix bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(STAMP): pyproject.toml constraints.txt
+ifdef UV
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@$(UV) pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+else
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+endif
+	@touch $(STAMP)
+
+install: $(STAMP)  ## the project and all it needs, into .venv (the command is .venv/bin/imgpipe)
+
+demo: $(STAMP)  ## start everything, feed it real photographs, show what came out
+	@$(BIN)/imgpipe demo $(ARGS)
+
+up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
+	@$(BIN)/imgpipe up $(ARGS)
+
+test: $(STAMP)  ## the test suite (under ten minutes on two cores)
+	@$(BIN)/pytest $(ARGS)
+
+test-all: $(STAMP)  ## the suite with the slow and heavy tests
+	@$(BIN)/pytest -m "slow or not slow" $(ARGS)
+
+check: $(STAMP)  ## lint, formatting, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fix: $(STAMP)  ## mend what lint and formatting can mend by themselves
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)  ## every bench under bench/, each ending in its bars
+	@for bench in bench/bench_*.py; do $(BIN)/python $$bench $(ARGS) || exit 1; done
+
+bench-%: $(STAMP)
+	@$(BIN)/python bench/bench_$(subst -,_,$*).py $(ARGS)
+
+lock:  ## pin the newest versions that fit pyproject.toml (needs uv)
+	@$(UV) pip compile --quiet --universal --upgrade --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o constraints.txt
+
+clean:  ## remove the environment and the data of `imgpipe up`
+	rm -rf $(VENV) .imgpipe

@@ -1,0 +1,181 @@
+"""The one error tree.
+
+    ImgpipeError
+    ├── Retryable                 a later try may succeed
+    │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
+    │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
+    │   ├── SpendingPaused        quota or budget used up: waits, is not counted a try    503
+    │   └── BackendUnavailable    our own database, object or document store is away      503
+    ├── Permanent                 the same input will fail again
+    │   ├── BadInput              a request or a setting that makes no sense              422
+    │   │   └── SettingsError     an environment variable that cannot be used
+    │   ├── BadImage              bytes that are not an image we can use                  415
+    │   ├── TooLarge              more bytes, pixels or items than allowed                413
+    │   ├── Unauthenticated       no or a wrong credential                                401
+    │   ├── Forbidden             a right credential for something else                   403
+    │   ├── NotFound              no such thing                                           404
+    │   ├── Conflict              the thing is in a state that forbids this               409
+    │   ├── Gone                  it was here and was taken away                          410
+    │   └── PartnerRefused        an outside API said no for good (4xx, policy)           502
+    └── LeaseLost                 another worker took the item over: drop it, write nothing
+
+Every error carries its HTTP status, a message that may be shown to the caller and whether it is worth an operator's
+attention. What must not be shown (a partner's raw answer, say) goes into `detail`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ImgpipeError(Exception):
+    """Root of every error this project raises on purpose.
+
+    `public` is shown to callers and operators; `detail` goes to logs only.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    report: ClassVar[bool] = True
+    """Whether an operator should hear of it; an error that only concerns the caller is not reported."""
+
+    def __init__(self, public: str, *, detail: str | None = None) -> None:
+        super().__init__(public)
+        self.public = public
+        self.detail = detail
+
+    @property
+    def code(self) -> str:
+        """A stable machine-readable name, e.g. `bad-image`."""
+        name = type(self).__name__
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-")
+
+
+class Retryable(ImgpipeError):
+    """A later try may succeed. `retry_after` (seconds) is what the other side asked for, if it did."""
+
+    status = 503
+    title = "Temporarily unavailable"
+    spends_attempt: ClassVar[bool] = True
+    """Whether a failure of this kind counts against the item's attempts."""
+
+    def __init__(self, public: str, *, detail: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(public, detail=detail)
+        self.retry_after = retry_after
+
+
+class PartnerUnavailable(Retryable):
+    """An outside API did not answer, answered 5xx or answered something unreadable."""
+
+    status = 502
+    title = "Partner unavailable"
+
+
+class RateLimited(Retryable):
+    """An outside API asked us to slow down."""
+
+    title = "Rate limited"
+
+
+class SpendingPaused(Retryable):
+    """Paid work stopped: the provider's quota or our own budget is used up. Waiting is not the item's failure."""
+
+    title = "Spending paused"
+    spends_attempt = False
+
+
+class BackendUnavailable(Retryable):
+    """PostgreSQL, the object store or MongoDB cannot be reached. Not the item's failure."""
+
+    title = "Backend unavailable"
+    spends_attempt = False
+
+
+class Permanent(ImgpipeError):
+    """The same input will fail again; trying it three times would only cost."""
+
+    status = 422
+    title = "Cannot be done"
+    report = False
+
+
+class BadInput(Permanent):
+    """A request, row or setting that makes no sense; says what to change. `field` names the culprit."""
+
+    title = "Invalid input"
+
+    def __init__(self, public: str, *, field: str | None = None, detail: str | None = None) -> None:
+        super().__init__(public, detail=detail)
+        self.field = field
+
+
+class SettingsError(BadInput):
+    """An environment variable is missing or cannot be used; `field` is its name."""
+
+    title = "Invalid setting"
+    report = True
+
+
+class BadImage(Permanent):
+    """Bytes that are not an image we can use: corrupt, truncated, unsupported, hostile."""
+
+    status = 415
+    title = "Not a usable image"
+
+
+class TooLarge(Permanent):
+    """More bytes, pixels, frames or items than the limit, which the message names."""
+
+    status = 413
+    title = "Too large"
+
+
+class Unauthenticated(Permanent):
+    """No credential, or one that is wrong or expired."""
+
+    status = 401
+    title = "Not authenticated"
+
+
+class Forbidden(Permanent):
+    """A valid credential for something else, or an address we refuse to connect to."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class NotFound(Permanent):
+    """No such thing."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(Permanent):
+    """The thing is in a state that forbids the request."""
+
+    status = 409
+    title = "Conflict"
+
+
+class Gone(Permanent):
+    """It was here and was taken away on purpose."""
+
+    status = 410
+    title = "Gone"
+
+
+class PartnerRefused(Permanent):
+    """An outside API said no for good: bad credential, unknown model, content policy."""
+
+    status = 502
+    title = "Partner refused"
+    report = True
+
+
+class LeaseLost(ImgpipeError):
+    """The claim on an item is no longer ours. The worker drops the item and writes nothing more about it."""
+
+    status = 409
+    title = "Lease lost"
+    report = False

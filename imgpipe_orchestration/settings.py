@@ -1,0 +1,174 @@
+"""Every environment variable: its type, its default, its meaning.
+
+Order of precedence: the environment, then what a running `imgpipe up` wrote into its data folder, then the default.
+`docs/settings.md` is generated from this file, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imgpipe_orchestration.errors import SettingsError
+
+STACK_FILE = "stack.json"
+"""What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
+
+DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa: S105 - refused in production below
+
+_DERIVED = {
+    "pending_images_database_url": "database_url",
+    "dagster_pg_url": "database_url",
+    "s3_public_endpoint": "s3_endpoint",
+    "main_api_url": "gateway_url",
+    "public_base_url": "gateway_url",
+}
+"""Settings that follow another one until they are set themselves."""
+
+
+class Settings(BaseModel):
+    """The settings in force. Field names in upper case are the environment variables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # --- the stack ---------------------------------------------------------------------------------------------
+    imgpipe_env: Literal["development", "production"] = Field(
+        "development", description="`production` refuses missing or default keys and turns the debug routes off."
+    )
+    imgpipe_data_dir: Path = Field(Path(".imgpipe"), description="Where `imgpipe up` keeps its data.")
+    gateway_port: int = Field(8000, ge=0, le=65535, description="HTTP port of the gateway.")
+    dagster_webserver_port: int = Field(3000, ge=0, le=65535, description="HTTP port of the Dagster UI.")
+    flask_port: int = Field(8098, ge=0, le=65535, description="Second port of the gateway, for the auto-marker's API.")
+    gateway_url: str = Field("http://127.0.0.1:8000", description="Where the gateway is reached from inside.")
+    dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster UI.")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
+    log_level: str = Field("INFO", description="Least severe level that is logged.")
+
+    # --- rows, objects, documents ------------------------------------------------------------------------------
+    database_url: str = Field("", description="PostgreSQL of the project. Empty: `imgpipe up` starts its own.")
+    pending_images_database_url: str = Field(
+        "", description="Where `pending_images` lives, PostgreSQL or MySQL/MariaDB. Empty: DATABASE_URL."
+    )
+    dagster_pg_url: str = Field(
+        "", description="PostgreSQL of Dagster's own storage, as `postgresql+psycopg2://...`. Empty: DATABASE_URL."
+    )
+    s3_endpoint: str = Field("", description="S3 endpoint. Empty: `imgpipe up` starts its own.")
+    s3_public_endpoint: str = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
+    s3_access_key: str = Field("", description="S3 access key.")
+    s3_secret_key: str = Field("", description="S3 secret key.")
+    s3_region: str = Field("us-east-1", description="S3 region.")
+    s3_bucket_name: str = Field("avatar-images", description="Bucket of the avatars' images.")
+    media_bucket_name: str = Field("media", description="Bucket of uploads, originals and variants.")
+    listings_bucket_name: str = Field("listing-images", description="Bucket of the listings' images.")
+    mongodb_url: str = Field("", description="MongoDB of the news documents. Empty: `imgpipe up` starts its own.")
+    mongodb_database: str = Field("ichat", description="Database when MONGODB_URL names none.")
+    lease_seconds: float = Field(60, gt=0, description="How long a claim lives without a heartbeat.")
+
+    # --- identity and secrets ----------------------------------------------------------------------------------
+    media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key of /api/media/*.")
+    main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key of our calls to the main API.")
+    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Key of operators: pages, cron jobs, requeue.")
+    user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
+    secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts tenants' keys at rest; signs sessions and URLs.")
+    allowed_private_hosts: str = Field(
+        "", description="Comma list of host, host:port or CIDR that downloads may reach although private."
+    )
+
+    # --- partners ----------------------------------------------------------------------------------------------
+    main_api_url: str = Field(
+        "", description="The main API that gets callbacks and serves temp files. Empty: GATEWAY_URL."
+    )
+    openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, else no OpenAI.")
+    openai_base_url: str = Field("https://api.openai.com/v1", description="OpenAI base URL.")
+    openai_vision_model: str = Field("gpt-5-mini", description="Model that looks at images.")
+    openai_embedding_model: str = Field("text-embedding-3-small", description="Model of the search embedding.")
+    openai_image_model: str = Field("gpt-image-2.5-flare", description="Model that draws avatars.")
+    google_vision_api_key: str = Field("", description="Google Vision key. Empty: as OPENAI_API_KEY.")
+    google_vision_endpoint: str = Field("https://vision.googleapis.com", description="Google Vision base URL.")
+    flowise_base_url: str = Field("", description="Flowise base URL. Empty: as OPENAI_API_KEY.")
+    flowise_api_key: str = Field("", description="Bearer key of Flowise, if the flows have one.")
+    flowise_persona_flow_id: str = Field("persona-data", description="Flow that writes personas.")
+    flowise_prompt_flow_id: str = Field("image-prompt", description="Flow that writes image prompts.")
+    partner_timeout_seconds: float = Field(60, gt=0, description="Time limit of one call to an outside API.")
+    daily_budget_usd: float = Field(0, ge=0, description="Paid calls stop for the day past this sum. 0: no limit.")
+
+    # --- media -------------------------------------------------------------------------------------------------
+    public_base_url: str = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
+    smart_media_base_url: str = Field("", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images.")
+    upload_max_bytes: int = Field(5 * 1024 * 1024, gt=0, description="Largest accepted upload, bytes.")
+    media_batch_size: int = Field(200, ge=1, description="Most images one media run takes.")
+    media_run_seconds: float = Field(300, gt=0, description="Time budget of one media run.")
+    media_item_seconds: float = Field(120, gt=0, description="Time limit for one image in one stage.")
+    media_healing_batch: int = Field(10, ge=1, description="Most failed images one run tries again.")
+    media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
+
+    @model_validator(mode="after")
+    def _refuse_development_secrets(self) -> Self:
+        if self.imgpipe_env == "production":
+            names = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
+            for name in names:
+                if getattr(self, name) == DEVELOPMENT_SECRET:
+                    raise SettingsError(f"{name.upper()} must be set in production", field=name.upper())
+            if not self.database_url:
+                raise SettingsError("DATABASE_URL must be set in production", field="DATABASE_URL")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Fill what follows from another setting, so that the rest of the code never asks twice."""
+        values = dict(values)
+        for name, source in _DERIVED.items():
+            values[name] = values.get(name) or values.get(source) or cls.model_fields[source].default
+        values["smart_media_base_url"] = values.get("smart_media_base_url") or (
+            values["public_base_url"].rstrip("/") + "/api/images"
+        )
+        return values
+
+    @property
+    def production(self) -> bool:
+        return self.imgpipe_env == "production"
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for child processes and `imgpipe env`."""
+        return {name.upper(): str(value) for name, value in self.model_dump().items()}
+
+
+def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
+    """Read the settings in force.
+
+    Args:
+        environ: the environment (default: the process's own).
+        data_dir: data folder of the stack to look at; default IMGPIPE_DATA_DIR, then `.imgpipe`.
+
+    Raises:
+        SettingsError: naming the variable that cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    folder = data_dir or Path(environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default)
+    values: dict[str, Any] = _running_stack(folder)
+    values |= {n: environ[n.upper()] for n in Settings.model_fields if environ.get(n.upper())}
+    values["imgpipe_data_dir"] = folder
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, SettingsError):
+            raise cause from error
+        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
+        raise SettingsError(f"{name}: {first['msg']} (got {first.get('input')!r})", field=name) from None
+
+
+def _running_stack(folder: Path) -> dict[str, Any]:
+    """What the stack in `folder` wrote, or nothing when none ever ran there."""
+    file = folder / STACK_FILE
+    if not file.is_file():
+        return {}
+    written = json.loads(file.read_text())["environment"]
+    return {name.lower(): value for name, value in written.items() if name.lower() in Settings.model_fields}
