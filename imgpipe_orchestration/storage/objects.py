@@ -1,0 +1,187 @@
+"""Objects in S3: one bucket as a small vocabulary, every fault in our own terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, SettingsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's head: size in bytes, type, caching, time of its last write."""
+
+    key: str
+    size: int
+    content_type: str
+    cache_control: str
+    modified: datetime | None = None
+
+
+class ObjectStore:
+    """The S3 of one endpoint; the client is made on first use and shared by threads."""
+
+    def __init__(self, *, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1") -> None:
+        self.endpoint = endpoint
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._region = region
+
+    @cached_property
+    def client(self) -> S3Client:
+        if not self.endpoint:
+            raise SettingsError("S3_ENDPOINT is not set: start `imgpipe up`, or point it at an S3", field="S3_ENDPOINT")
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self._access_key,
+            aws_secret_access_key=self._secret_key,
+            region_name=self._region,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                max_pool_connections=64,
+                connect_timeout=3,
+                read_timeout=30,
+                retries={"mode": "standard", "total_max_attempts": 3},
+                # Not every S3 knows the newer checksum headers; the content hash is in our manifest.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+
+    def bucket(self, name: str) -> Bucket:
+        return Bucket(self, name)
+
+
+class Bucket:
+    """One bucket. Keys never hold `..` or `//`: some servers refuse them and none needs them."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self.store = store
+        self.name = name
+
+    def ensure(self) -> None:
+        """Create the bucket if it is not there."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self._call("head_bucket")
+        except NotFound:
+            try:
+                self._call("create_bucket")
+            except ImgpipeError as error:
+                if not (isinstance(error.__cause__, ClientError) and "BucketAlready" in str(error.__cause__)):
+                    raise
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str,
+        cache_control: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write `data` under `key`, replacing what was there.
+
+        Raises:
+            BackendUnavailable: the store cannot be reached or is out of space.
+        """
+        extra: dict[str, Any] = {"CacheControl": cache_control} if cache_control else {}
+        self._call("put_object", Key=key, Body=data, ContentType=content_type, Metadata=dict(metadata or {}), **extra)
+
+    def get(self, key: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            NotFound: no such key.
+            BackendUnavailable: the store cannot be reached.
+        """
+        return self.get_with_head(key)[0]
+
+    def get_with_head(self, key: str) -> tuple[bytes, StoredObject]:
+        """The whole object and its head, in one request."""
+        answer = self._call("get_object", Key=key)
+        with _translated(key):
+            data = answer["Body"].read()
+        return data, _head(key, answer)
+
+    def head(self, key: str) -> StoredObject | None:
+        """The object's head, or None when there is no such key."""
+        try:
+            return _head(key, self._call("head_object", Key=key))
+        except NotFound:
+            return None
+
+    def delete(self, key: str) -> None:
+        """Remove the object; one that is not there is no error."""
+        try:
+            self._call("delete_object", Key=key)
+        except NotFound:
+            return
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """Heads of all objects below `prefix` (their content type is not known to a listing)."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", Prefix=prefix, **token)
+            for entry in page.get("Contents", []):
+                yield StoredObject(entry["Key"], entry["Size"], "", "", entry["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def presign(self, key: str, *, seconds: int = 3600, method: str = "get_object") -> str:
+        """A URL that reads (or, with `put_object`, writes) the object for `seconds`."""
+        return self.store.client.generate_presigned_url(
+            method, Params={"Bucket": self.name, "Key": key}, ExpiresIn=seconds
+        )
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        with _translated(arguments.get("Key", self.name)):
+            return getattr(self.store.client, operation)(Bucket=self.name, **arguments)
+
+
+def _head(key: str, answer: Mapping[str, Any]) -> StoredObject:
+    return StoredObject(
+        key,
+        answer["ContentLength"],
+        answer.get("ContentType", ""),
+        answer.get("CacheControl", ""),
+        answer.get("LastModified"),
+    )
+
+
+class _translated:
+    """Turns the SDK's exceptions into ours: absent is NotFound, everything else the store's absence."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None or isinstance(error, ImgpipeError):
+            return
+        from botocore.exceptions import BotoCoreError, ClientError
+        from urllib3.exceptions import HTTPError
+
+        if isinstance(error, ClientError):
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}:
+                raise NotFound(f"No object {self.what!r}") from error
+            raise BackendUnavailable(f"The object store refused ({code or 'unknown'}).", detail=str(error)) from error
+        if isinstance(error, (BotoCoreError, HTTPError, OSError)):
+            raise BackendUnavailable("The object store cannot be reached.", detail=str(error)) from error

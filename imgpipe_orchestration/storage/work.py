@@ -1,0 +1,123 @@
+"""Drive a batch of claims through one step: in parallel, within a time budget, each item failing alone.
+
+Every feature's stages run through `work_through`, so what a crash, a slow partner or a lost lease means is decided here
+once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
+
+log = logger(__name__)
+
+OnFailure = Callable[[Connection, Claim, ImgpipeError, State], None]
+"""What the feature writes about a failure, in the transaction that settles the claim."""
+
+
+@dataclass
+class Outcome:
+    """What became of a batch, for the run's metadata."""
+
+    done: list[Claim] = field(default_factory=list)
+    retried: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+    left: list[Claim] = field(default_factory=list)
+    """Not begun: the time budget ended first. They stay claimed; the run gives them back at its end."""
+    seconds: float = 0.0
+
+
+class UnexpectedError(Retryable):
+    """A fault of ours while working on an item: reported with its traceback, tried again like any other failure."""
+
+    title = "Unexpected error"
+
+
+def work_through(
+    claims: Claims,
+    queue: Queue,
+    batch: Sequence[Claim],
+    step: Callable[[Claim], None],
+    *,
+    threads: int,
+    deadline: float | None = None,
+    on_failure: OnFailure | None = None,
+) -> Outcome:
+    """Run `step` on each claim in `threads` threads.
+
+    `step` writes under `claims.fenced(claim)`. It raises Permanent or Retryable; anything else counts as our own fault
+    and is retried. A lost lease drops the item silently: somebody else has it.
+
+    Args:
+        threads: how many items are worked on at once.
+        deadline: `time.monotonic()` moment after which no further item is begun.
+        on_failure: see `OnFailure`.
+    """
+    outcome = Outcome()
+    started = time.monotonic()
+    waiting = list(reversed(batch))
+    running: dict[Future[None], Claim] = {}
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{queue.name}-work") as pool:
+        while waiting or running:
+            while waiting and len(running) < threads and not _past(deadline):
+                claim = waiting.pop()
+                running[pool.submit(step, claim)] = claim
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                claim = running.pop(future)
+                _account(claims, queue, claim, future.exception(), outcome, on_failure)
+    outcome.left = list(reversed(waiting))
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def _past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _account(
+    claims: Claims,
+    queue: Queue,
+    claim: Claim,
+    error: BaseException | None,
+    outcome: Outcome,
+    on_failure: OnFailure | None,
+) -> None:
+    if error is None:
+        outcome.done.append(claim)
+        return
+    if isinstance(error, LeaseLost):
+        log.info("lease lost", extra={"queue": queue.name, "item": claim.item_id})
+        outcome.lost.append(claim.item_id)
+        return
+    if not isinstance(error, ImgpipeError):
+        log.error("unexpected error", extra={"queue": queue.name, "item": claim.item_id}, exc_info=error)
+        error = UnexpectedError(f"{type(error).__name__}: {error}")
+    try:
+        with claims.fenced(claim) as connection:
+            state = claims.failed(connection, queue, claim, error)
+            if on_failure is not None:
+                on_failure(connection, claim, error, state)
+    except LeaseLost:
+        outcome.lost.append(claim.item_id)
+        return
+    except BackendUnavailable as away:
+        # Nothing can be written now. The lease runs out by itself and the item is taken up again.
+        log.warning("failure not recorded", extra={"queue": queue.name, "item": claim.item_id, "error": away.detail})
+        outcome.retried[claim.item_id] = error.public
+        return
+    log.warning(
+        "item failed",
+        extra={"queue": queue.name, "item": claim.item_id, "state": state.value, "error": error.public},
+    )
+    (outcome.failed if state is State.FAILED else outcome.retried)[claim.item_id] = error.public
