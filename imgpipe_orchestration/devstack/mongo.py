@@ -1,0 +1,32 @@
+"""The embedded document store: nx-27017, MongoDB's wire protocol over SQLite, one file a database.
+
+It is right for what the auto-marker does and wrong in places beyond that: see docs/dependencies.md.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from imgpipe_orchestration.devstack.ports import LOOPBACK
+from imgpipe_orchestration.devstack.process import Part
+
+
+class Mongo(Part):
+    """A MongoDB endpoint over `folder`."""
+
+    name = "mongo"
+
+    @property
+    def url(self) -> str:
+        return f"mongodb://{LOOPBACK}:{self.port}"
+
+    def prepare(self) -> None:
+        """A pid file that a crash left makes it refuse to start."""
+        super().prepare()
+        (self.folder / "pid").unlink(missing_ok=True)
+
+    def command(self) -> list[str]:
+        # One file for everything (`--db`) would show every collection in every database.
+        files = {"--data-dir": "databases", "--pid-file": "pid", "--log-file": "nx.log"}
+        arguments = [word for flag, name in files.items() for word in (flag, str(self.folder / name))]
+        return [sys.executable, "-m", "nx_27017.nx_27017", "--host", LOOPBACK, "-p", str(self.port), *arguments]

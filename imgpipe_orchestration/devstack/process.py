@@ -1,0 +1,183 @@
+"""One child process of the stack, and the life of it: prepare, start, answer, stop or be killed, start again."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, ClassVar, Self
+
+from imgpipe_orchestration.devstack.ports import listening
+from imgpipe_orchestration.errors import BackendUnavailable
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Part(ABC):
+    """A server that runs as a foreground child in a session of its own.
+
+    Own session: a Ctrl-C in the terminal reaches the supervisor only, which then stops the parts in the right order;
+    and what a part started itself can be ended with it, as its process group.
+
+    Start parts from the main thread: on Linux the kernel ends them when the *thread* that started them ends, which is
+    how no part outlives a supervisor that was killed with -9.
+    """
+
+    name: ClassVar[str]
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    stop_seconds: ClassVar[float] = 8
+    """How long it may take to stop before it is killed."""
+    start_seconds: ClassVar[float] = 30
+    """How long it may take until it answers."""
+
+    def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
+        """
+        Args:
+            folder: where it keeps its data; made when missing.
+            port: TCP port on loopback.
+            environ: its whole environment (default: ours).
+        """
+        self.folder = folder.resolve()
+        self.port = port
+        self.environ = environ
+        self.log_file = self.folder.parent / "logs" / f"{self.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients reach it."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """What to run, in the foreground."""
+
+    def prepare(self) -> None:
+        """Make true what the process expects at its start. Called before every start."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def answers(self) -> bool:
+        """Whether it serves requests at this moment; quick, and never raises."""
+        return listening(self.port)
+
+    @property
+    def user(self) -> str | None:
+        """System user to run as, when not ours."""
+        return None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        self.prepare()
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as log:
+            self._process = self._spawn(log)
+
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+        death_signal = int(self.stop_signal)
+
+        def in_child() -> None:
+            # A background job of a non-interactive shell ignores SIGINT, and children inherit that.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if libc is not None:
+                libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+
+        return subprocess.Popen(
+            self.command(),
+            cwd="/",
+            env=dict(self.environ) if self.environ is not None else None,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            user=self.user,
+            preexec_fn=in_child,  # noqa: PLW1509 - the parent-death signal can only be asked for by the child
+        )
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative when a signal ended it."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process.poll()
+
+    def wait_until_ready(self, seconds: float | None = None) -> None:
+        """Block until it answers.
+
+        Raises:
+            BackendUnavailable: it ended, or did not answer in time; with the end of its log.
+        """
+        deadline = time.monotonic() + (self.start_seconds if seconds is None else seconds)
+        while not self.answers():
+            code = self.exit_code()
+            if code is not None:
+                raise BackendUnavailable(f"{self.name} ended at its start with code {code}:\n{self.last_words()}")
+            if time.monotonic() > deadline:
+                raise BackendUnavailable(f"{self.name} does not answer at {self.url}:\n{self.last_words()}")
+            time.sleep(0.02)
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of its log, for a message."""
+        if not self.log_file.is_file():
+            return "(no log)"
+        with self.log_file.open("rb") as log:
+            log.seek(max(0, self.log_file.stat().st_size - 4000))
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+
+    def ask_to_stop(self) -> None:
+        """Send the stop signal to it and to what it started; returns at once."""
+        self._signal_group(self.stop_signal)
+
+    def stop(self) -> None:
+        """End it and all it started: gracefully, then by force."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self.ask_to_stop()
+            try:
+                self._process.wait(self.stop_seconds)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self.sweep()
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL), for tests."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Kill what the part started and left behind when it ended."""
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, on a zombie
+                os.killpg(self._process.pid, number)
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

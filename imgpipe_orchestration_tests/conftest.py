@@ -1,0 +1,113 @@
+"""Real servers for the tests: one PostgreSQL, S3 and MongoDB a session, a fresh database and fresh buckets a test.
+
+Each server starts when the first test asks for it. `settings` ties them together as the product's own settings.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.settings import Settings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL of the session, holding `imgpipe_template`: the migrated schema that each test gets a copy of."""
+    with Postgres(tmp_path_factory.mktemp("postgres") / "data", free_port(), durable=False) as server:
+        server.ensure_database("imgpipe_template")
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
+    """URL of a fresh, migrated database; 20 ms a test."""
+    name = f"test_{next(_numbers)}"
+    yield postgres_server.ensure_database(name, template="imgpipe_template")
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    folder = tmp_path_factory.mktemp("s3") / "buckets"
+    with S3(folder, free_port(), access_key="test-access", secret_key="test-secret") as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """What a client needs, and buckets nobody else uses."""
+
+    server: S3
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+    def client(self) -> Any:
+        """A boto3 client for looking at what the code under test stored."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+        )
+
+    def bucket(self, prefix: str = "bucket") -> str:
+        """The name of a new, empty bucket."""
+        name = f"{prefix}-{uuid4().hex[:12]}"
+        self.server.ensure_buckets([name])
+        return name
+
+
+@pytest.fixture
+def s3(s3_server: S3) -> S3Access:
+    return S3Access(s3_server, s3_server.url, s3_server.access_key, s3_server.secret_key)
+
+
+@pytest.fixture(scope="session")
+def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongo]:
+    with Mongo(tmp_path_factory.mktemp("mongo") / "data", free_port()) as server:
+        yield server
+
+
+@pytest.fixture
+def mongo_url(mongo_server: Mongo) -> str:
+    """URL of a MongoDB database nobody else uses."""
+    return f"{mongo_server.url}/test_{next(_numbers)}"
+
+
+@pytest.fixture
+def settings(postgres_url: str, s3: S3Access, mongo_url: str, tmp_path: Path) -> Settings:
+    """The product's settings for this test's own servers. No partner is set; `settings.model_copy(update=...)` does."""
+    return Settings(
+        imgpipe_data_dir=tmp_path,
+        database_url=postgres_url,
+        s3_endpoint=s3.endpoint,
+        s3_access_key=s3.access_key,
+        s3_secret_key=s3.secret_key,
+        s3_region=s3.region,
+        s3_bucket_name=s3.bucket("avatars"),
+        media_bucket_name=s3.bucket("media"),
+        listings_bucket_name=s3.bucket("listings"),
+        mongodb_url=mongo_url,
+    )

@@ -1,0 +1,145 @@
+"""The embedded servers: they answer, keep what they acknowledged through kill -9, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import psycopg
+import pymongo
+import pytest
+
+from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.ports import free_port, is_free
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration_tests.conftest import S3Access
+
+
+def test_postgres_keeps_committed_rows_through_kill_minus_9(tmp_path: Path) -> None:
+    with Postgres(tmp_path / "data", free_port()) as server:
+        url = server.ensure_database("rows")
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+        server.kill()
+        assert not server.answers()
+        server.start()
+        server.wait_until_ready()
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+
+
+def test_postgres_has_pgvector(postgres_server: Postgres) -> None:
+    url = postgres_server.ensure_database("vectors")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE EXTENSION vector")
+        distance = connection.execute("SELECT '[1,2]'::vector <-> '[1,5]'::vector").fetchone()
+    assert distance == (3.0,)
+
+
+def test_postgres_starts_over_when_its_first_start_was_cut_off(tmp_path: Path) -> None:
+    unfinished = tmp_path / "data.new"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("16\n")
+    with Postgres(tmp_path / "data", free_port(), durable=False) as server:
+        assert server.answers()
+    assert not unfinished.exists()
+
+
+def test_postgres_works_below_a_path_longer_than_a_unix_socket_may_have(tmp_path: Path) -> None:
+    with Postgres(tmp_path / ("deep" * 30) / "data", free_port(), durable=False) as server:
+        assert server.answers()
+
+
+def test_postgres_data_is_readable_by_its_user_only(tmp_path: Path) -> None:
+    server = Postgres(tmp_path / "data", free_port())
+    server.prepare()
+    assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
+
+
+def test_s3_keeps_objects_through_kill_minus_9(tmp_path: Path) -> None:
+    with S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret") as server:
+        server.ensure_buckets(["photos"])
+        client = S3Access(server, server.url, "access", "secret").client()
+        client.put_object(Bucket="photos", Key="user_1/ä b.webp", Body=b"bytes")
+        server.kill()
+        server.start()
+        server.wait_until_ready()
+        answer = client.get_object(Bucket="photos", Key="user_1/ä b.webp")
+        assert answer["Body"].read() == b"bytes"
+        assert answer["ContentType"] == "image/webp"
+
+
+def test_s3_removes_what_a_cut_off_upload_left(tmp_path: Path) -> None:
+    server = S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret")
+    server.ensure_buckets(["photos"])
+    leftover = server.folder / "photos" / ".rclone_temp_put_abc"
+    leftover.write_bytes(b"half")
+    server.prepare()
+    assert not leftover.exists()
+
+
+def test_s3_secret_is_not_on_the_command_line(s3_server: S3) -> None:
+    assert s3_server.pid is not None
+    assert not any(s3_server.secret_key in word for word in psutil.Process(s3_server.pid).cmdline())
+
+
+def test_public_objects_shows_public_buckets_only(s3_server: S3, s3: S3Access) -> None:
+    public, private = s3.bucket("public"), s3.bucket("private")
+    for bucket in (public, private):
+        s3.client().put_object(Bucket=bucket, Key="a/b.webp", Body=b"bytes")
+    with PublicObjects(s3_server.folder, free_port(), buckets=[public]) as server:
+        with urllib.request.urlopen(f"{server.url}/{public}/a/b.webp") as answer:
+            assert answer.read() == b"bytes"
+            assert answer.headers["Content-Type"] == "image/webp"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{server.url}/{private}/a/b.webp")
+
+
+def test_mongo_keeps_documents_through_kill_minus_9(tmp_path: Path) -> None:
+    with Mongo(tmp_path / "data", free_port()) as server:
+        with pymongo.MongoClient(server.url) as client:
+            client["news"]["documents"].insert_many([{"n": n} for n in range(100)])
+        server.kill()
+        server.start()
+        server.wait_until_ready()
+        with pymongo.MongoClient(server.url) as client:
+            assert client["news"]["documents"].count_documents({}) == 100
+            assert client["other"]["documents"].count_documents({}) == 0
+
+
+@pytest.mark.parametrize("part", [Postgres, Mongo])
+def test_a_stopped_server_leaves_no_process_and_a_free_port(part: type[Postgres] | type[Mongo], tmp_path: Path) -> None:
+    with part(tmp_path / "data", free_port()) as server:
+        assert server.pid is not None
+        session = os.getsid(server.pid)
+    left = [p for p in psutil.pids() if _session(p) == session]
+    assert left == []
+    assert is_free(server.port)
+
+
+def test_a_server_that_cannot_start_says_what_its_log_says(tmp_path: Path) -> None:
+    with Mongo(tmp_path / "first", free_port()) as first:
+        second = Postgres(tmp_path / "second", first.port)
+        with pytest.raises(BackendUnavailable, match="Address already in use"), second:
+            pass
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def test_fresh_databases_do_not_see_each_other(postgres_url: str, postgres_server: Postgres) -> None:
+    assert postgres_url != postgres_server.url
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE mine (n int)")
+        tables = connection.execute("SELECT count(*) FROM pg_tables WHERE tablename = 'mine'").fetchone()
+    assert tables == (1,)
