@@ -20,6 +20,8 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.storage.rows import connect
 
 _numbers = itertools.count(1)
 
@@ -28,7 +30,9 @@ _numbers = itertools.count(1)
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A PostgreSQL of the session, holding `imgpipe_template`: the migrated schema that each test gets a copy of."""
     with Postgres(tmp_path_factory.mktemp("postgres") / "data", free_port(), durable=False) as server:
-        server.ensure_database("imgpipe_template")
+        engine = connect(server.ensure_database("imgpipe_template"))
+        upgrade(engine)
+        engine.dispose()
         yield server
 
 

@@ -1,0 +1,16 @@
+"""What Dagster loads: the features, merged, over one set of resources."""
+
+import dagster as dg
+
+from imgpipe_orchestration import resources, sensors
+from imgpipe_orchestration.media.definitions import definitions as media
+
+defs = dg.Definitions.merge(
+    media,
+    dg.Definitions(
+        resources=resources.build(),
+        sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs],
+        # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
+        executor=dg.in_process_executor,
+    ),
+)

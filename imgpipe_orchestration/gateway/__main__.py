@@ -1,0 +1,36 @@
+"""`python -m imgpipe_orchestration.gateway`: the gateway on GATEWAY_PORT and FLASK_PORT, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+
+from imgpipe_orchestration import logs
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.settings import load
+
+
+def main() -> None:
+    settings = load()
+    logs.configure(style=settings.log_format, level=settings.log_level)
+    # Development accepts the documents' curl lines without a key, so it is reachable from this machine only.
+    host = "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
+    sockets = [_listen(host, port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
+    config = uvicorn.Config(
+        create_app(settings), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    return listener
+
+
+if __name__ == "__main__":
+    main()

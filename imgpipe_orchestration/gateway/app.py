@@ -1,0 +1,35 @@
+"""The app: settings in, a FastAPI that answers out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from imgpipe_orchestration.gateway import health, problems
+from imgpipe_orchestration.media import routes as media
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway over `settings`. Opens its connections on first use and closes them at shutdown."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        app.state.services.close()
+
+    app = FastAPI(
+        title="imgpipe",
+        version=version("imgpipe-orchestration"),
+        summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
+        lifespan=lifespan,
+    )
+    app.state.services = Services(settings)
+    problems.install(app)
+    app.include_router(health.router)
+    app.include_router(media.router)
+    return app

@@ -1,0 +1,67 @@
+"""Who is asking: bearer keys of services, signed tokens of users."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated
+
+import jwt
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from imgpipe_orchestration.errors import Unauthenticated
+from imgpipe_orchestration.services import Services
+
+_bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key or token>`")
+
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def services(request: Request) -> Services:
+    """The app's services."""
+    found: Services = request.app.state.services
+    return found
+
+
+Backends = Annotated[Services, Depends(services)]
+
+
+def same_key(given: str, expected: str) -> bool:
+    """Whether two keys are equal, in time that does not tell how much of them is."""
+    return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
+
+
+def media_key(credentials: Credentials, backends: Backends) -> None:
+    """Asks for `Authorization: Bearer MEDIA_API_KEY`.
+
+    MAIN_API_KEY is taken too: it is what our own worker signs its callbacks with, when the main API is this gateway.
+    """
+    settings = backends.settings
+    given = credentials.credentials if credentials else ""
+    if not (same_key(given, settings.media_api_key) or same_key(given, settings.main_api_key)):
+        raise Unauthenticated("Send `Authorization: Bearer <MEDIA_API_KEY>`.")
+
+
+def admin_key(credentials: Credentials, backends: Backends) -> None:
+    """Asks for `Authorization: Bearer ADMIN_API_KEY` in production; development on loopback is open."""
+    settings = backends.settings
+    if settings.production and not same_key(credentials.credentials if credentials else "", settings.admin_api_key):
+        raise Unauthenticated("Send `Authorization: Bearer <ADMIN_API_KEY>`.")
+
+
+def user_id(credentials: Credentials, backends: Backends) -> int:
+    """The user of a token signed with USER_JWT_SECRET (HS256); `sub` is the numeric user id."""
+    if credentials is None:
+        raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
+    try:
+        claims = jwt.decode(credentials.credentials, backends.settings.user_jwt_secret, algorithms=["HS256"])
+        # PyJWT wants `sub` to be a string; int() refuses what is no number.
+        user = int(claims["sub"])
+    except (jwt.PyJWTError, KeyError, ValueError) as error:
+        raise Unauthenticated("The token is invalid or has expired; sign in again.", detail=str(error)) from error
+    if user <= 0:
+        raise Unauthenticated("The token names no user.")
+    return user
+
+
+User = Annotated[int, Depends(user_id)]

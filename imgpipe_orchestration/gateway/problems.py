@@ -1,0 +1,81 @@
+"""Errors as RFC 9457 problem details: what went wrong, for which field, and what to do."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, Retryable
+from imgpipe_orchestration.logs import logger
+
+log = logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    code: str,
+    headers: dict[str, str] | None = None,
+    **extensions: Any,
+) -> JSONResponse:
+    """One problem document; `extensions` are further members, such as `field` or `errors`."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extensions}
+    # An error is about this moment; a cache that kept it would keep the image broken.
+    return JSONResponse(body, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+
+
+def of_error(error: ImgpipeError) -> JSONResponse:
+    """The problem document of one of our own errors."""
+    headers: dict[str, str] = {}
+    extensions: dict[str, Any] = {}
+    if isinstance(error, Retryable):
+        headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
+    if isinstance(error, BadInput) and error.field:
+        extensions["field"] = error.field
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+
+    @app.exception_handler(ImgpipeError)
+    def _ours(request: Request, error: ImgpipeError) -> JSONResponse:
+        if error.report:
+            log.error(error.public, extra={"path": request.url.path, "code": error.code, "detail": error.detail})
+        return of_error(error)
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        errors = [{"field": _field(e["loc"]), "message": e["msg"]} for e in error.errors()]
+        first = errors[0]
+        detail = f"{first['field']}: {first['message']}"
+        return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
+
+    @app.exception_handler(HTTPException)
+    def _http(_: Request, error: HTTPException) -> JSONResponse:
+        title = HTTPStatus(error.status_code).phrase
+        code = title.lower().replace(" ", "-")
+        return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    def _fault(request: Request, error: Exception) -> JSONResponse:
+        log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
+        detail = "Something went wrong on our side; it has been logged."
+        return problem(500, "Internal error", detail, code="internal-error")
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """`("body", "payload", "batch_size")` as `payload.batch_size`."""
+    parts = [str(part) for part in location if part not in {"body", "query", "path", "header"}]
+    return ".".join(parts) or str(location[0])

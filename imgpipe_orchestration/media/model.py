@@ -1,0 +1,140 @@
+"""The words of the media pipeline: states, kinds of uploads, paths and URLs. Pure decisions only."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from imgpipe_orchestration.errors import BadInput
+
+
+class PendingStatus(StrEnum):
+    """States of `pending_images`, as the documents name them."""
+
+    PENDING = "pending"  # uploaded, nothing has been done
+    PROCESSED = "processed"  # the media backend reported its media id
+    COMPLETE = "complete"  # every temp URL in the profiles has become a smart URL
+    FAILED = "failed"  # could not be processed, or was cleaned up
+
+
+class MediaStatus(StrEnum):
+    """States of `media_files`."""
+
+    DOWNLOADING = "downloading"  # the original has not been retrieved yet
+    PROCESSING = "processing"  # between the original and the acknowledged callback
+    COMPLETED = "completed"  # variants stored, callback acknowledged
+    FAILED = "failed"  # given up; the reason stands in `error`
+
+
+class StepState(StrEnum):
+    """States of one step in `processing_checklist`."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """The steps of `processing_checklist`, in their order; each is a column."""
+
+    RETRIEVE_FILE = "retrieve_file"
+    AI_VISUAL_ANALYSIS = "ai_visual_analysis"
+    RESIZE_OPTIMIZE = "resize_optimize"
+    UPDATE_CALLBACK = "update_callback"
+
+
+class DataType(StrEnum):
+    """What an image is for; decides its folder and how it is analysed."""
+
+    PRODUCT = "product"
+    PROFILE = "profile"
+    EVENT = "event"
+    LOGO = "logo"
+    SITES = "sites"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A file field of the upload form: the word in temp names, the temp folder, the data type."""
+
+    name: str
+    kind: str
+    folder: str
+    data_type: DataType
+
+
+FIELDS = {
+    field.name: field
+    for field in (
+        Field("profile_image", "profile", "profiles", DataType.PROFILE),
+        Field("header_image", "header", "profiles", DataType.PROFILE),
+        Field("logo_image", "logo", "profiles", DataType.LOGO),
+        Field("site_image", "site", "sites", DataType.SITES),
+        Field("product_image", "product", "products", DataType.PRODUCT),
+        Field("event_image", "event", "events", DataType.EVENT),
+    )
+}
+"""The upload form's file fields (MEDIA_TYPE_MAPPING of the documents)."""
+
+_BY_KIND = {field.kind: field for field in FIELDS.values()} | {"sites": FIELDS["site_image"]}
+_BY_FOLDER = {"profiles": "profile", "sites": "site", "products": "product", "events": "event"}
+
+_TEMP_PATH = re.compile(r"/temp_images/(?P<folder>[a-z]+)/(?P<name>[\w.~-]+)")
+_TEMP_NAME = re.compile(r"\d+-(?P<kind>[a-z]+)-")
+
+
+def temp_path(field: Field, user_id: int, extension: str) -> str:
+    """A fresh `/temp_images/{folder}/{userId}-{type}-{unix seconds}-{random}.{ext}`."""
+    name = f"{user_id}-{field.kind}-{int(time.time())}-{secrets.randbelow(10**9):09d}.{extension}"
+    return f"/temp_images/{field.folder}/{name}"
+
+
+def temp_key(path: str) -> str:
+    """The object key of a temp path.
+
+    Raises:
+        BadInput: the path is not one of ours (it might climb out of the folder).
+    """
+    if not _TEMP_PATH.fullmatch(path) or ".." in path:
+        raise BadInput(f"{path!r} is no temp image path", field="image_path")
+    return path.lstrip("/")
+
+
+def field_of(path: str) -> Field:
+    """What the image at a temp path is for: by the type in its name, else by its folder.
+
+    Raises:
+        BadInput: neither says.
+    """
+    match = _TEMP_PATH.fullmatch(path)
+    if match:
+        named = _TEMP_NAME.match(match["name"])
+        kind = named["kind"] if named and named["kind"] in _BY_KIND else _BY_FOLDER.get(match["folder"], "")
+        if kind in _BY_KIND:
+            return _BY_KIND[kind]
+    raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
+
+
+def bulk_key(day: str, media_id: int, extension: str) -> str:
+    """Where the original is kept: `bulk/YYYY-MM-DD/{media id}.{ext}`."""
+    return f"bulk/{day}/{media_id}.{extension}"
+
+
+def library_prefix(user_id: int, data_type: DataType) -> str:
+    """Where a user's variants are kept: `library/user_N/{type}/img`."""
+    return f"library/user_{user_id}/{data_type}/img"
+
+
+def variant_key(prefix: str, media_id: int, size: str, background: str, sha256: str, extension: str) -> str:
+    """Where a variant is kept. The hash in the name makes a key mean the same bytes for ever, so that a new manifest
+    can be committed while the old one is still being served."""
+    cut_out = "-removed" if background == "removed" else ""
+    return f"{prefix}/{media_id}-{size}{cut_out}-{sha256[:12]}.{extension}"
+
+
+def smart_url(base: str, media_id: str | int, size: str = "detail") -> str:
+    """The URL that serves a processed image."""
+    return f"{base.rstrip('/')}/{media_id}?size={size}"

@@ -1,0 +1,111 @@
+"""`pending_images`: the main API's queue of uploads, in PostgreSQL or in a MySQL or MariaDB of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.tables import pending_images as t
+
+
+@dataclass(frozen=True, slots=True)
+class PendingImage:
+    """One row of `pending_images`."""
+
+    id: int
+    user_id: int
+    image_path: str
+    original_name: str | None
+    mime_type: str | None
+    permanent_url: str | None
+    status: PendingStatus
+    created_at: datetime
+
+    @property
+    def day(self) -> str:
+        """The day of upload (UTC), `YYYY-MM-DD`: the Dagster partition."""
+        return self.created_at.date().isoformat()
+
+
+_COLUMNS = (
+    t.c.id,
+    t.c.user_id,
+    t.c.image_path,
+    t.c.original_name,
+    t.c.mime_type,
+    t.c.permanent_url,
+    t.c.status,
+    t.c.created_at,
+)
+
+
+def _image(row: Sequence[Any]) -> PendingImage:
+    created_at = row[-1]
+    # MySQL's TIMESTAMP comes back without its zone; our sessions run in UTC.
+    created_at = created_at.astimezone(UTC) if created_at.tzinfo else created_at.replace(tzinfo=UTC)
+    id_, user_id, path, name, mime, url, status, _ = row
+    return PendingImage(id_, user_id, path, name, mime, url, PendingStatus(status), created_at)
+
+
+def add(connection: Connection, *, user_id: int, image_path: str, original_name: str, mime_type: str) -> int:
+    """A fresh row in state `pending`; returns its id."""
+    values = {"user_id": user_id, "image_path": image_path, "original_name": original_name, "mime_type": mime_type}
+    result = connection.execute(insert(t).values(**values, status=PendingStatus.PENDING.value))
+    assert result.inserted_primary_key is not None  # noqa: S101 - a one-row insert always has one
+    return int(result.inserted_primary_key[0])
+
+
+def get(connection: Connection, image_id: int, *, lock: bool = False) -> PendingImage:
+    """One row; with `lock`, held until the transaction ends.
+
+    Raises:
+        NotFound: no such row.
+    """
+    query = select(*_COLUMNS).where(t.c.id == image_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no pending image {image_id}.")
+    return _image(row)
+
+
+def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingImage]:
+    """The rows of some temp paths, by path."""
+    rows = connection.execute(select(*_COLUMNS).where(t.c.image_path.in_(paths)))
+    return {image.image_path: image for image in map(_image, rows)}
+
+
+def waiting(connection: Connection, *, after: int = 0, limit: int | None = None) -> list[PendingImage]:
+    """Rows in state `pending` with an id past `after`, in the order of their ids."""
+    query = select(*_COLUMNS).where(t.c.status == PendingStatus.PENDING.value, t.c.id > after).order_by(t.c.id)
+    return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
+
+
+def processed(connection: Connection, *, after: int = 0, limit: int = 1000) -> list[PendingImage]:
+    """Rows whose media id is known and whose URLs have not been replaced yet."""
+    query = select(*_COLUMNS).where(t.c.status == PendingStatus.PROCESSED.value, t.c.id > after).order_by(t.c.id)
+    return [_image(row) for row in connection.execute(query.limit(limit))]
+
+
+def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:
+    """pending -> processed, with the media id in both URL columns."""
+    values = {"status": PendingStatus.PROCESSED.value, "permanent_url": media_id, "thumbnail_url": media_id}
+    connection.execute(update(t).where(t.c.id == image_id).values(**values, updated_at=func.now()))
+
+
+def mark(
+    connection: Connection, ids: Sequence[int], status: PendingStatus, *, unless: Sequence[PendingStatus] = ()
+) -> None:
+    """Set the state of some rows, except of those that are in one of the states `unless`."""
+    query = update(t).where(t.c.id.in_(ids)).values(status=status.value, updated_at=func.now())
+    connection.execute(query.where(t.c.status.not_in([s.value for s in unless])) if unless else query)
+
+
+def remove(connection: Connection, image_id: int) -> None:
+    """Delete a row: for an upload whose other half could not be written."""
+    connection.execute(delete(t).where(t.c.id == image_id))

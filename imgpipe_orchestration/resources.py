@@ -1,0 +1,99 @@
+"""The outside world as Dagster resources, injected through `Definitions`.
+
+Each has the settings of one system; an empty field means the environment's (see `settings`), so that a test or another
+deployment can point a single one elsewhere. `backends` gathers them into the `Services` that the features' code takes.
+Nothing heavy is imported and nothing is opened before a run or a sensor asks.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
+
+class DatabaseResource(dg.ConfigurableResource[Any]):
+    """PostgreSQL with the project's tables and queues."""
+
+    url: str = Field(default="", description="postgresql://...; empty: DATABASE_URL")
+
+    def overrides(self) -> dict[str, str]:
+        return {"database_url": self.url}
+
+
+class S3Resource(dg.ConfigurableResource[Any]):
+    """The object store: uploads, originals, variants, listings, avatars."""
+
+    endpoint: str = Field(default="", description="empty: S3_ENDPOINT")
+    access_key: str = Field(default="", description="empty: S3_ACCESS_KEY")
+    secret_key: str = Field(default="", description="empty: S3_SECRET_KEY")
+    region: str = Field(default="", description="empty: S3_REGION")
+
+    def overrides(self) -> dict[str, str]:
+        return {
+            "s3_endpoint": self.endpoint,
+            "s3_access_key": self.access_key,
+            "s3_secret_key": self.secret_key,
+            "s3_region": self.region,
+        }
+
+
+class MongoResource(dg.ConfigurableResource[Any]):
+    """MongoDB with the news documents."""
+
+    url: str = Field(default="", description="mongodb://...; empty: MONGODB_URL")
+
+    def overrides(self) -> dict[str, str]:
+        return {"mongodb_url": self.url}
+
+
+class OpenAIResource(dg.ConfigurableResource[Any]):
+    """OpenAI: looking at images, embeddings, drawing avatars. Every call goes through the ledger."""
+
+    api_key: str = Field(default="", description="empty: OPENAI_API_KEY")
+    base_url: str = Field(default="", description="empty: OPENAI_BASE_URL")
+
+    def overrides(self) -> dict[str, str]:
+        return {"openai_api_key": self.api_key, "openai_base_url": self.base_url}
+
+
+class BackendsResource(dg.ConfigurableResource[Any]):
+    """Everything a stage needs, as the same `Services` that the gateway uses."""
+
+    database: DatabaseResource
+    s3: S3Resource
+    mongo: MongoResource
+    openai: OpenAIResource
+    _services: "Services | None" = PrivateAttr(default=None)
+
+    @property
+    def services(self) -> "Services":
+        """Connections and clients of this process, opened on first use.
+
+        Raises:
+            SettingsError: naming the variable that is missing or wrong.
+        """
+        if self._services is None:
+            from imgpipe_orchestration.services import Services
+            from imgpipe_orchestration.settings import Settings, load
+
+            overrides: dict[str, str] = {}
+            for part in (self.database, self.s3, self.mongo, self.openai):
+                overrides |= {name: value for name, value in part.overrides().items() if value}
+            self._services = Services(Settings(**{**load().model_dump(), **overrides}))
+        return self._services
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close what was opened."""
+        if self._services is not None:
+            self._services.close()
+            self._services = None
+
+
+def build() -> dict[str, Any]:
+    """The resources by their keys, for the root `Definitions`."""
+    database, s3, mongo, openai = DatabaseResource(), S3Resource(), MongoResource(), OpenAIResource()
+    backends = BackendsResource(database=database, s3=s3, mongo=mongo, openai=openai)
+    return {"database": database, "s3": s3, "mongo": mongo, "openai": openai, "backends": backends}

@@ -1,0 +1,51 @@
+"""What every pipeline's sensors share: one run at a time, and claims that come back when a run ends badly."""
+
+import dagster as dg
+
+from imgpipe_orchestration.resources import BackendsResource
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def owner_of(run: dg.DagsterRun) -> str:
+    """Who holds a run's claims: its root run, so that a re-execution finds what the first try had taken."""
+    return run.root_run_id or run.run_id
+
+
+def unfinished_run(instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None) -> str | None:
+    """The id of a run of `job_name` that has not ended, or None: a sensor does not ask for a second one."""
+    wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags or {})
+    found = instance.get_run_records(filters=wanted, limit=1)
+    return found[0].dagster_run.run_id if found else None
+
+
+def _give_back(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
+    count = backends.services.claims.release(owner_of(context.dagster_run))
+    return dg.SkipReason(f"gave back {count} claims of run {context.dagster_run.run_id}")
+
+
+@dg.run_failure_sensor(
+    name="claims_of_failed_runs",
+    description="Gives back what a failed run still held, so that the next run takes it up at once.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=10,
+)
+def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: BackendsResource) -> dg.SkipReason:
+    return _give_back(context, backends)
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.CANCELED,
+    name="claims_of_cancelled_runs",
+    description="Gives back what a cancelled run still held.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=10,
+)
+def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
+    return _give_back(context, backends)

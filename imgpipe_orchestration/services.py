@@ -1,0 +1,66 @@
+"""What the outside world looks like to the code of the features: built from the settings, lazily, once per process.
+
+The gateway holds one of these; the Dagster resources are thin shells over one.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Claims
+from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
+from imgpipe_orchestration.storage.rows import connect
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+class Services:
+    """Connections and clients for one `Settings`. Nothing is opened before it is used; `close` ends what was."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The project's PostgreSQL."""
+        return connect(self.settings.database_url)
+
+    @cached_property
+    def pending_engine(self) -> Engine:
+        """Where `pending_images` lives: the project's PostgreSQL unless a MySQL or MariaDB was named."""
+        url = self.settings.pending_images_database_url
+        if url == self.settings.database_url:
+            return self.engine
+        return connect(url, setting="PENDING_IMAGES_DATABASE_URL")
+
+    @cached_property
+    def claims(self) -> Claims:
+        return Claims(self.engine, lease_seconds=self.settings.lease_seconds)
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        return ObjectStore(
+            endpoint=self.settings.s3_endpoint,
+            access_key=self.settings.s3_access_key,
+            secret_key=self.settings.s3_secret_key,
+            region=self.settings.s3_region,
+        )
+
+    @property
+    def media_bucket(self) -> Bucket:
+        return self.objects.bucket(self.settings.media_bucket_name)
+
+    @property
+    def foreign_main_api(self) -> bool:
+        """Whether the main API is somebody else's and not this project's gateway."""
+        return self.settings.main_api_url.rstrip("/") != self.settings.gateway_url.rstrip("/")
+
+    def close(self) -> None:
+        """End the connections that were opened."""
+        for name in ("engine", "pending_engine"):
+            engine = self.__dict__.pop(name, None)
+            if engine is not None:
+                engine.dispose()
