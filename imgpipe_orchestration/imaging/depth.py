@@ -1,0 +1,40 @@
+"""Every mode to 8 bits a channel, in a mode that can be resized."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def to_eight_bits(image: Image.Image) -> Image.Image:
+    """L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel.
+
+    16-bit grey is scaled, not clipped (Pillow's own `convert("L")` cuts everything above 255 to white). A palette or a
+    transparent colour becomes RGBA before any resize, which would otherwise mix palette numbers.
+    """
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        return _scaled_grey(image)
+    if "transparency" in image.info and image.mode in ("1", "L", "RGB", "P"):
+        return image.convert("RGBA")
+    if image.mode == "P":
+        return image.convert("RGBA" if image.palette and image.palette.mode == "RGBA" else "RGB")
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    return image.convert("RGBA" if image.mode in ("PA", "RGBa", "La") else "RGB")
+
+
+def _scaled_grey(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (or wider) to 8. Integers are 0 to 65535; floats 0 to 1, or stretched when they go beyond."""
+    values = np.asarray(image, dtype=np.float32)
+    if image.mode == "F":
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        if low < 0 or high > 1:
+            values = (values - low) / max(high - low, 1e-12)
+        values = np.nan_to_num(values) * np.float32(255)
+    else:
+        values = values / np.float32(257)
+    grey = Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8))
+    grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return grey

@@ -1,0 +1,118 @@
+"""Signatures, and the few header fields that must be known before a decoder may allocate anything.
+
+Pillow reads every header but three: WebP's reader allocates the whole canvas on opening, JPEG XL's decodes on opening,
+and neither a JPEG's scans nor a PNG's texts are counted by anyone.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.limits import Limits, check_pixels
+
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+
+def identify(data: bytes) -> str:
+    """Our name for the format whose signature `data` begins with.
+
+    Raises:
+        BadImage: empty, SVG, or no image format that is read; says which.
+    """
+    if not data:
+        raise BadImage("the file is empty")
+    simple = (
+        ("jpeg", b"\xff\xd8\xff"),
+        ("png", b"\x89PNG\r\n\x1a\n"),
+        ("gif", b"GIF87a"),
+        ("gif", b"GIF89a"),
+        ("tiff", b"II*\0"),
+        ("tiff", b"MM\0*"),
+        ("tiff", b"II+\0"),
+        ("tiff", b"MM\0+"),
+        ("bmp", b"BM"),
+        ("jxl", b"\xff\x0a"),
+        ("jxl", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    )
+    for name, signature in simple:
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        return _identify_iso(data)
+    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
+        raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
+    raise BadImage(f"not an image of a known format (it begins with {data[:8].hex(' ')})")
+
+
+def _identify_iso(data: bytes) -> str:
+    """AVIF or HEIC, by the brands in the `ftyp` box (ISO/IEC 14496-12, section 4.3)."""
+    length = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12]} | {data[i : i + 4] for i in range(16, length, 4)}
+    if brands & _AVIF_BRANDS:
+        return "avif"
+    if brands & _HEIC_BRANDS:
+        return "heic"
+    raise BadImage(f"a media file of brand {data[8:12]!r} is not an image that is read")
+
+
+def check_cost(data: bytes, name: str, limits: Limits) -> None:
+    """Refuse what would cost much merely to open.
+
+    Raises:
+        BadImage: a WebP or JPEG XL without a readable size.
+        TooLarge: past a limit, which the message names.
+    """
+    if name == "webp":
+        check_pixels(*webp_size(data), name, limits)
+    elif name == "png":
+        texts = _compressed_texts(data)
+        if texts > limits.max_text_chunks:
+            raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
+
+
+def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
+    """Refuse a JPEG whose scans would take too long: each of them is a pass over all pixels.
+
+    Raises:
+        TooLarge: past a limit, which the message names.
+    """
+    scans = data.count(b"\xff\xda")
+    if scans > limits.max_jpeg_scans or scans * pixels > limits.max_scan_pixels:
+        raise TooLarge(
+            f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"
+            f" and {limits.max_scan_pixels / 1e6:,.0f} megapixels in all scans together"
+        )
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas of a WebP, pixels (RFC 9649, sections 2.5 to 2.7).
+
+    Raises:
+        BadImage: cut short, or an unknown first chunk.
+    """
+    kind, body = data[12:16], data[20:30]
+    if len(body) == 10:
+        if kind == b"VP8X":
+            return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+        if kind == b"VP8L":
+            bits = int.from_bytes(body[1:5], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        if kind == b"VP8 ":
+            width, height = struct.unpack("<HH", body[6:10])
+            return width & 0x3FFF, height & 0x3FFF
+    raise BadImage("the WebP header is broken or cut short")
+
+
+def _compressed_texts(data: bytes) -> int:
+    """How many zTXt and iTXt chunks a PNG has before its pixels and after."""
+    count, at = 0, 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        count += kind in (b"zTXt", b"iTXt")
+        at += length + 12
+    return count

@@ -1,0 +1,41 @@
+"""The only metadata that outlives a rendering: whose picture it is."""
+
+from __future__ import annotations
+
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
+
+_LONGEST = 256
+_IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 110), (2, 116)
+
+
+def ownership(image: Image.Image) -> dict[str, str]:
+    """`copyright` and `credit` of an image, from EXIF, else from IPTC; each at most 256 characters."""
+    try:
+        exif = image.getexif()
+        iptc = (IptcImagePlugin.getiptcinfo(image) if isinstance(image, ImageFile.ImageFile) else None) or {}
+    except Exception:
+        return {}
+    found = {
+        "copyright": exif.get(ExifTags.Base.Copyright) or iptc.get(_IPTC_COPYRIGHT),
+        "credit": exif.get(ExifTags.Base.Artist) or iptc.get(_IPTC_CREDIT),
+    }
+    return {name: text for name, value in found.items() if (text := _text(value))}
+
+
+def exif_block(owner: dict[str, str]) -> bytes:
+    """An EXIF block with nothing but the given ownership; empty for none."""
+    if not owner:
+        return b""
+    exif = Image.Exif()
+    if "copyright" in owner:
+        exif[ExifTags.Base.Copyright] = owner["copyright"]
+    if "credit" in owner:
+        exif[ExifTags.Base.Artist] = owner["credit"]
+    return exif.tobytes()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        value = value[0] if value else ""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    return text.replace("\0", " ").strip()[:_LONGEST]

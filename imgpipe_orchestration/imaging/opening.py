@@ -1,0 +1,100 @@
+"""Bytes to pixels: the first frame, no larger than the largest output needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image, JpegImagePlugin
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging import sniff
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
+from imgpipe_orchestration.imaging.orientation import orientation_of, swaps_sides
+
+_END_OF_JPEG = b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class Original:
+    """An opened original: its header is known and within the limits, its pixels are not decoded yet."""
+
+    data: bytes
+    image: Image.Image
+    sniffed: sniff.SniffedImage
+    orientation: int
+    """EXIF, 1 to 8."""
+    limits: Limits
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as the image is meant to be seen."""
+        return self.stored((self.sniffed.width, self.sniffed.height))
+
+    def stored(self, size: tuple[int, int]) -> tuple[int, int]:
+        """An upright size as the pixels are stored (and the other way round)."""
+        return (size[1], size[0]) if swaps_sides(self.orientation) else size
+
+
+def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
+    """Read the header.
+
+    Raises:
+        BadImage, TooLarge: as `sniff.sniff`.
+    """
+    image, name = sniff.open_checked(data, limits)
+    return Original(data, image, sniff.describe(image, name), orientation_of(image), limits)
+
+
+def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.Image:
+    """The first frame, still in its own mode, profile and orientation (`info` holds `icc_profile`).
+
+    Args:
+        enough: upright width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still
+            at least as large.
+
+    Raises:
+        BadImage: broken or cut short.
+        TooLarge: past a limit, or more memory than the worker may take.
+    """
+    image, name = original.image, original.sniffed.format
+    try:
+        _draft(image, original, enough)
+        image.load()
+    except ImgpipeError:
+        raise
+    except MemoryError as error:
+        raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
+    except Exception as error:
+        if name == "jpeg" and "truncated" in str(error):
+            return _without_end_marker(original, enough)
+        raise BadImage(f"the {name} data is broken: {error}") from error
+    check_pixels(image.width, image.height, name, original.limits)
+    return image
+
+
+def _draft(image: Image.Image, original: Original, enough: tuple[int, int] | None) -> None:
+    if enough and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, original.stored(enough))
+
+
+def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:
+    """A JPEG that lacks only its end marker, which browsers show as well.
+
+    libjpeg fills what is missing with grey and says nothing. So the data is completed in two ways that decode
+    differently wherever pixels are missing: only if nothing is missing are both pictures equal.
+
+    Raises:
+        BadImage: pixels are missing.
+    """
+    pictures = []
+    for filling in (b"", b"\x55" * 64):
+        image, _ = sniff.open_checked(original.data + filling + _END_OF_JPEG, original.limits)
+        try:
+            _draft(image, original, enough)
+            image.load()
+        except Exception as error:
+            raise BadImage("the jpeg is cut short") from error
+        pictures.append(image)
+    if pictures[0].tobytes() != pictures[1].tobytes():
+        raise BadImage("the jpeg is cut short")
+    return pictures[0]

@@ -1,0 +1,48 @@
+"""The readers behind each format: Pillow's own, and two that are optional installs."""
+
+from __future__ import annotations
+
+import importlib
+
+from PIL import Image
+
+from imgpipe_orchestration.errors import BadImage
+
+PILLOW_NAME = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "avif": "AVIF",
+    "gif": "GIF",
+    "tiff": "TIFF",
+    "bmp": "BMP",
+    "heic": "HEIF",
+    "jxl": "JXL",
+}
+"""Pillow's name of each format that is read. Opening is restricted to the one the signature says."""
+
+
+def enable(name: str) -> None:
+    """Make sure the reader of a format is there.
+
+    Raises:
+        BadImage: the format is optional and its extra is not installed; says how to install it.
+    """
+    if name == "heic":
+        _optional("pillow_heif", "heic", "HEIC", register="register_heif_opener")
+    elif name == "jxl":
+        _optional("pillow_jxl", "jxl", "JPEG XL", register=None)
+
+
+def _optional(module: str, extra: str, title: str, *, register: str | None) -> None:
+    if PILLOW_NAME[extra] in Image.OPEN:
+        return
+    try:
+        plugin = importlib.import_module(module)
+    except ImportError as error:
+        raise BadImage(
+            f"{title} is not enabled here: send JPEG, PNG, WebP or AVIF"
+            f" (operators: pip install 'imgpipe-orchestration[{extra}]')"
+        ) from error
+    if register:
+        getattr(plugin, register)()

@@ -1,0 +1,68 @@
+"""What to make of an image: sizes, formats, quality. A value that can be compared, hashed and stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Literal
+
+Format = Literal["avif", "webp", "jpeg", "png"]
+Fit = Literal["crop", "within"]
+
+ENGINE = 1
+"""Raised when the code makes other pixels from the same recipe, so that a backfill makes them again."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """One named size, pixels. `crop` fills width x height exactly, `within` keeps the shape; none is ever enlarged."""
+
+    name: str
+    width: int
+    height: int
+    fit: Fit
+    target: float = 75.0
+    """SSIMULACRA2 score to reach: 70 is high quality, 90 hard to tell from the original (the metric's own scale)."""
+    avif_speed: int = 8
+    """libaom's speed: 8 takes 0.89 of the bytes of 9 for three times its time."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides which bytes come out. Equal recipes make equal bytes of equal input."""
+
+    sizes: tuple[Size, ...]
+    formats: tuple[Format, ...] = ("avif", "webp", "jpeg")
+    """Best first. `jpeg` stands for PNG where the image has transparency."""
+    adaptive: bool = True
+    """Seek each photo's quality for the target score; False uses the fixed qualities."""
+    fixed_quality: tuple[tuple[Format, int], ...] = (("avif", 62), ("webp", 79), ("jpeg", 77))
+    """Qualities that score 75 on average; where a search starts."""
+    webp_method: int = 2
+    jpeg_subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
+
+    @cached_property
+    def version(self) -> str:
+        """Twelve hex digits that change when anything about the recipe or the engine's output changes."""
+        text = json.dumps({"engine": ENGINE, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def quality_of(self, kind: Format) -> int:
+        """The fixed quality of a format (PNG has none: 0)."""
+        return dict(self.fixed_quality).get(kind, 0)
+
+
+MEDIA_SIZES = (
+    Size("thumbnail", 300, 300, "crop"),
+    Size("small", 480, 960, "within"),
+    Size("grid", 500, 500, "crop"),
+    Size("detail", 1200, 1200, "within"),
+    Size("header", 1600, 534, "crop"),
+    Size("zoom", 2400, 2400, "within"),
+)
+"""The six sizes of spec/media.md. The document gives thumbnail, grid and detail; `small` is one phone's width, `header`
+a 3:1 banner on a 1600 pixel wide page, `zoom` twice the detail, so that detail is an exact half of it."""
+
+MEDIA = Recipe(sizes=MEDIA_SIZES)

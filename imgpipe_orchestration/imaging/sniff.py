@@ -1,0 +1,109 @@
+"""What these bytes are, from their content alone and without decoding a pixel.
+
+Names and headers of an upload are not looked at. Limits are checked here, so that what passes can be opened.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging import headers, plugins
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
+
+MIME = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "gif": "image/gif",
+    "tiff": "image/tiff",
+    "bmp": "image/bmp",
+    "heic": "image/heic",
+    "jxl": "image/jxl",
+}
+"""Every format that is read, by our name for it, with its media type."""
+
+EXTENSION = {"jpeg": "jpg", "tiff": "tif"} | {name: name for name in MIME if name not in ("jpeg", "tiff")}
+"""The usual file extension, without the dot."""
+
+ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+
+
+@dataclass(frozen=True, slots=True)
+class SniffedImage:
+    """What the header says. Width and height are those of the stored pixels, before any EXIF orientation."""
+
+    format: str
+    mime: str
+    width: int
+    height: int
+    mode: str
+    """Pillow's mode of the stored pixels, e.g. `RGB`, `P`, `I;16`, `CMYK`."""
+    animated: bool
+    has_alpha: bool
+    """Whether it has an alpha channel or transparent colour; it may still be opaque everywhere."""
+
+    @property
+    def extension(self) -> str:
+        return EXTENSION[self.format]
+
+
+def sniff(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SniffedImage:
+    """Identify an image and check it against `limits`; costs about a millisecond.
+
+    Raises:
+        BadImage: not an image, an image of a kind that is not read (SVG among them), or a broken header.
+        TooLarge: more bytes, pixels, scans or texts than the limits allow; the message names figure and limit.
+    """
+    image, name = open_checked(data, limits)
+    with image:
+        return describe(image, name)
+
+
+def describe(image: Image.Image, name: str) -> SniffedImage:
+    """What the header of an opened image says."""
+    return SniffedImage(
+        format=name,
+        mime=MIME[name],
+        width=image.width,
+        height=image.height,
+        mode=image.mode,
+        animated=bool(getattr(image, "is_animated", False)),
+        has_alpha=image.mode in ALPHA_MODES or "transparency" in image.info,
+    )
+
+
+def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
+    """A lazily opened image whose header is within the limits, and the name of its format.
+
+    Raises:
+        BadImage, TooLarge: as `sniff`.
+    """
+    if len(data) > limits.max_bytes:
+        raise TooLarge(f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}")
+    name = headers.identify(data)
+    plugins.enable(name)
+    headers.check_cost(data, name, limits)
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own bomb warning is process-wide and softer than the limits checked here.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"the {name} header claims too many pixels: {error}") from error
+    except UnidentifiedImageError as error:
+        raise BadImage(f"the file begins like {name} but its header is broken") from error
+    except ImgpipeError:
+        raise
+    except Exception as error:
+        # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
+        raise BadImage(f"the {name} header cannot be read: {error}") from error
+    check_pixels(image.width, image.height, name, limits)
+    if name == "jpeg":
+        headers.check_scans(data, image.width * image.height, limits)
+    return image, name

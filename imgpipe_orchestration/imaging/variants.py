@@ -1,0 +1,75 @@
+"""What a rendering hands back: plain values that survive pickling, without a Pillow image among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from imgpipe_orchestration.imaging.focus import FocalBox
+from imgpipe_orchestration.imaging.recipe import Format
+
+Background = Literal["original", "removed"]
+
+MIME_OF: dict[Format, str] = {
+    "avif": "image/avif",
+    "webp": "image/webp",
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One file: a size in a format."""
+
+    size: str
+    """Name of the size in the recipe."""
+    format: Format
+    background: Background
+    width: int
+    height: int
+    data: bytes
+    sha256: str
+    """Hex digest of `data`."""
+    quality: int
+    """In the encoder's own scale; 0 for PNG."""
+    score: float | None
+    """SSIMULACRA2 expected at this quality, where the quality was searched for."""
+
+    @property
+    def mime(self) -> str:
+        return MIME_OF[self.format]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What the original was."""
+
+    format: str
+    mime: str
+    mode: str
+    """Pillow's mode of the stored pixels, e.g. `CMYK`."""
+    width: int
+    height: int
+    """Of the upright image."""
+    animated: bool
+    """Its first frame was used."""
+    has_alpha: bool
+    """Some pixel is transparent."""
+    orientation: int
+    """EXIF orientation that was applied, 1 for none."""
+    copyright: str
+    credit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """All that was made of one original."""
+
+    variants: tuple[Variant, ...]
+    source: SourceFacts
+    focus: FocalBox
+    notes: tuple[str, ...]
+    """For people, one sentence each: sizes smaller than asked, formats dropped, profiles ignored, and so on."""
+    recipe: str
+    """Version of the recipe."""

@@ -1,0 +1,178 @@
+"""Image work in worker processes, so that a hostile file costs only itself.
+
+Decoders are large C libraries that read what strangers send. A crash, an allocation that fails or a loop without end
+in one of them takes its process with it; here that process is a worker, and the image it had becomes a `BadImage`.
+The batch and the process that runs it go on. Each worker has a bound on memory, and each call on CPU and wall time.
+
+    with Workshop(workers=2) as shop:
+        futures = [shop.submit(render, data, MEDIA) for data in originals]
+
+Any picklable function works. `render`, `measure` and `sniff` are the ones meant.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PRELOADED = ("__main__", "imgpipe_orchestration.imaging.render", "imgpipe_orchestration.imaging.measure")
+"""Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because every
+worker would otherwise run the caller's main module anew."""
+
+_GRACE = 5.0
+"""Seconds past the wall time after which a worker ends itself, should nobody be left to end it."""
+
+
+class Workshop:
+    """A pool of worker processes for image work. Thread-safe; starts its workers at the first `submit`.
+
+    Args:
+        workers: processes, i.e. images worked on at once.
+        memory_bytes: what one worker may allocate beyond its start (Linux; macOS has no such limit).
+        cpu_seconds: CPU time one call may take.
+        wall_seconds: time one call may take; past it the worker is ended.
+        max_tasks: calls after which a worker is replaced, so that nothing a codec leaks can add up.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        memory_bytes: int = 1024**3,
+        cpu_seconds: float = 60,
+        wall_seconds: float = 120,
+        max_tasks: int = 200,
+    ) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self.memory_bytes = memory_bytes
+        self.cpu_seconds = cpu_seconds
+        self.wall_seconds = wall_seconds
+        self._max_tasks = max_tasks
+        self._pool: ProcessPool | None = None
+
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `function` in a worker.
+
+        Returns:
+            A future that raises what the function raised; `BadImage` when the worker died or ran out of time over
+            it, and `TooLarge` when it ran out of memory. Cancelling it ends the work.
+        """
+        inner = self._started().schedule(
+            _bounded, args=(self.cpu_seconds, self.wall_seconds, function, args, kwargs), timeout=self.wall_seconds
+        )
+        outer: Future[T] = Future()
+        outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
+        inner.add_done_callback(functools.partial(self._hand_over, outer))
+        return outer
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`submit` and wait."""
+        return self.submit(function, *args, **kwargs).result()
+
+    def close(self) -> None:
+        """End the workers. Work in progress is cancelled."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _started(self) -> ProcessPool:
+        if self._pool is None:
+            from pebble import ProcessPool  # the pool starts threads: with the first work, not before
+
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(list(_PRELOADED))
+            self._pool = ProcessPool(
+                max_workers=self.workers,
+                max_tasks=self._max_tasks,
+                initializer=_bound_memory,
+                initargs=(self.memory_bytes,),
+                context=context,
+            )
+        return self._pool
+
+    def _hand_over(self, outer: Future[T], inner: Future[object]) -> None:
+        """Pass a result on, with a death in words an uploader can be shown."""
+        if inner.cancelled():
+            outer.cancel()
+            return
+        if not outer.set_running_or_notify_cancel():
+            return
+        error = inner.exception()
+        if error is None:
+            outer.set_result(cast("T", inner.result()))
+        else:
+            outer.set_exception(self._explained(error))
+
+    def _explained(self, error: BaseException) -> BaseException:
+        if isinstance(error, ImgpipeError):
+            return error
+        if isinstance(error, TimeoutError):
+            return BadImage(f"the image took longer than {self.wall_seconds:g} s and was given up")
+        if isinstance(error, MemoryError):
+            return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
+        code = getattr(error, "exitcode", None)
+        if code == -signal.SIGPROF:
+            return BadImage(f"the image took more than {self.cpu_seconds:g} s of CPU time and was given up")
+        if code is not None:
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return BadImage(f"the image crashed its decoder or encoder ({name})", detail=str(error))
+        return error
+
+
+def _bound_memory(memory_bytes: int) -> None:
+    """Runs once in each worker."""
+    if sys.platform != "linux":
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    # A crash here is an expected event and not worth a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _bounded(
+    cpu_seconds: float,
+    wall_seconds: float,
+    function: Callable[..., T],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> T:
+    """Runs in a worker: the function, within its time. Past it a signal ends the worker, in C code as well.
+
+    The wall clock is the pool's business; the timer here is for a worker whose pool was killed.
+    """
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    signal.setitimer(signal.ITIMER_REAL, wall_seconds + _GRACE)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)

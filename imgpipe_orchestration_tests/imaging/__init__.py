@@ -1,0 +1,1 @@
+"""The engine, judged by measured pixels and scores."""

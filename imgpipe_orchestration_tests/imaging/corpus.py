@@ -1,0 +1,44 @@
+"""Images the tests make themselves, so that every pixel of them is known."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+
+@lru_cache(maxsize=16)
+def picture(width: int = 640, height: int = 480, *, seed: int = 1) -> Image.Image:
+    """A photograph-like RGB picture: soft shapes, edges and fine texture, different in every corner."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y / max(height, 1), x / max(width, 1)
+    channels = []
+    for channel in range(3):
+        phase = random.uniform(0, 6, 3)
+        soft = np.sin(5 * x + phase[0]) + np.cos(4 * y + phase[1]) + np.sin(9 * (x + y) + phase[2])
+        edge = ((x - 0.3) ** 2 + (y - 0.6) ** 2 < 0.04) * (60 - 40 * channel)
+        channels.append(128 + 30 * soft + edge)
+    rgb = np.stack(channels, axis=-1) + random.normal(0, 4, (height, width, 1))
+    rgb[: height // 4, : width // 4] = (220, 40, 40)
+    return Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The image as a file of Pillow's format `kind`."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """The pixels of a file, as Pillow decodes it."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGBA" if image.mode in ("RGBA", "LA") else "RGB")).astype(np.int16)
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference of two pictures of one size, in levels of 255."""
+    return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).mean())

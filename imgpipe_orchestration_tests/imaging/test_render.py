@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
+
+
+def test_every_size_comes_in_every_format_and_decodes_to_what_it_says() -> None:
+    rendition = render(encoded(picture(1300, 900), "JPEG", quality=92), MEDIA)
+    assert {(v.size, v.format) for v in rendition.variants} == {
+        (size.name, kind) for size in MEDIA.sizes for kind in ("avif", "webp", "jpeg")
+    }
+    for variant in rendition.variants:
+        assert pixels(variant.data).shape == (variant.height, variant.width, 3)
+        assert variant.sha256 == hashlib.sha256(variant.data).hexdigest()
+
+
+def test_a_picture_keeps_its_colours_through_every_format() -> None:
+    original = picture(1000, 800)
+    rendition = render(encoded(original, "PNG"), MEDIA)
+    expected = pixels(encoded(original.resize((480, 384)), "PNG"))
+    for variant in (v for v in rendition.variants if v.size == "small"):
+        assert difference(pixels(variant.data), expected) < 6, variant.format
+
+
+def test_nothing_is_enlarged_and_the_manifest_says_so() -> None:
+    rendition = render(encoded(picture(200, 160), "PNG"), MEDIA)
+    sizes = {v.size: (v.width, v.height) for v in rendition.variants}
+    assert sizes == {
+        "thumbnail": (160, 160),
+        "small": (200, 160),
+        "grid": (160, 160),
+        "detail": (200, 160),
+        "header": (200, 67),
+        "zoom": (200, 160),
+    }
+    assert len([note for note in rendition.notes if "the original has no more" in note]) == 6
+
+
+def test_the_same_input_and_recipe_give_the_same_bytes_whatever_the_number_of_threads() -> None:
+    data = encoded(picture(700, 500), "PNG")
+    one, two = render(data, MEDIA, threads=1), render(data, MEDIA, threads=2)
+    assert one == two
+
+
+def test_transparency_makes_png_of_what_would_be_jpeg() -> None:
+    image = picture(320, 240).convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, 100, 100))
+    rendition = render(encoded(image, "PNG"), MEDIA)
+    assert {v.format for v in rendition.variants} == {"avif", "webp", "png"}
+    assert rendition.source.has_alpha
+
+
+def test_an_opaque_alpha_channel_is_dropped() -> None:
+    rendition = render(encoded(picture(320, 240).convert("RGBA"), "PNG"), MEDIA)
+    assert {v.format for v in rendition.variants} == {"avif", "webp", "jpeg"}
+    assert not rendition.source.has_alpha
+
+
+def test_what_is_no_image_is_refused_with_a_reason() -> None:
+    with pytest.raises(BadImage, match="not an image"):
+        render(b"hello, this is text", MEDIA)
