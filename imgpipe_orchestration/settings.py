@@ -23,7 +23,6 @@ DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa:
 
 _DERIVED = {
     "pending_images_database_url": "database_url",
-    "dagster_pg_url": "database_url",
     "s3_public_endpoint": "s3_endpoint",
     "main_api_url": "gateway_url",
     "public_base_url": "gateway_url",
@@ -55,7 +54,7 @@ class Settings(BaseModel):
         "", description="Where `pending_images` lives, PostgreSQL or MySQL/MariaDB. Empty: DATABASE_URL."
     )
     dagster_pg_url: str = Field(
-        "", description="PostgreSQL of Dagster's own storage, as `postgresql+psycopg2://...`. Empty: DATABASE_URL."
+        "", description="PostgreSQL of Dagster's own storage. Empty: the schema `dagster` of DATABASE_URL."
     )
     s3_endpoint: str = Field("", description="S3 endpoint. Empty: `imgpipe up` starts its own.")
     s3_public_endpoint: str = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
@@ -123,6 +122,7 @@ class Settings(BaseModel):
     def _derive(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Fill what follows from another setting, so that the rest of the code never asks twice."""
         values = dict(values)
+        values["dagster_pg_url"] = _dagster_url(values.get("dagster_pg_url"), values.get("database_url"))
         for name, source in _DERIVED.items():
             values[name] = values.get(name) or values.get(source) or cls.model_fields[source].default
         values["smart_media_base_url"] = values.get("smart_media_base_url") or (
@@ -163,6 +163,18 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
             raise cause from error
         name = str(first["loc"][0]).upper() if first["loc"] else "settings"
         raise SettingsError(f"{name}: {first['msg']} (got {first.get('input')!r})", field=name) from None
+
+
+def _dagster_url(url: str | None, database_url: str | None) -> str:
+    """The URL as dagster-postgres needs it: with psycopg2 named, for SQLAlchemy 2.1 would take psycopg 3, on which it
+    fails. Beside our own tables Dagster's live in a schema of their own: both have an `alembic_version`.
+    """
+    scheme, separator, rest = (url or database_url or "").partition("://")
+    if not scheme.startswith("postgres"):
+        return url or ""
+    if not url:
+        rest += ("&" if "?" in rest else "?") + "options=-csearch_path%3Ddagster"
+    return f"postgresql+psycopg2{separator}{rest}"
 
 
 def _running_stack(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Which TCP ports on loopback are free."""
+"""Which TCP ports on loopback are free, and which one each part of a stack gets."""
 
 from __future__ import annotations
 
+import json
 import socket
+from pathlib import Path
+
+from imgpipe_orchestration.errors import SettingsError
 
 LOOPBACK = "127.0.0.1"
 
@@ -37,3 +41,63 @@ def listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+PREFERRED = {
+    "gateway": 8000,
+    "flask": 8098,
+    "dagster-webserver": 3000,
+    "code-server": 14000,
+    "postgres": 15432,
+    "s3": 19000,
+    "s3-public": 19001,
+    "mongo": 17017,
+    "stand-ins": 18080,
+}
+
+
+class Ports:
+    """Chooses the ports of a stack: the one asked for, else the one it had before, else the preferred, else a free one.
+
+    A stack keeps its ports over restarts, so that bookmarks and exported URLs stay true.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """
+        Args:
+            file: where the choices of the last start stand, and `save` puts those of this one.
+        """
+        self._file = file
+        self._before: dict[str, int] = json.loads(file.read_text()) if file.is_file() else {}
+        self._chosen: dict[str, int] = {}
+        self.notes: list[str] = []
+        """One line for each port that was taken."""
+
+    def __getitem__(self, part: str) -> int:
+        return self._chosen[part]
+
+    def __contains__(self, part: str) -> bool:
+        return part in self._chosen
+
+    def choose(self, part: str, asked: str | None = None) -> int:
+        """
+        Args:
+            asked: what the user set; 0 asks for any free port.
+
+        Raises:
+            SettingsError: `asked` is not a port.
+        """
+        if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
+            raise SettingsError(f"{asked!r} is no port for {part}: give a number from 0 to 65535", field=part)
+        wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED[part])
+        if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted):
+            port = wanted
+        else:
+            port = free_port()
+            if wanted != 0:
+                self.notes.append(f"port {wanted} is taken; {part} uses {port}")
+        self._chosen[part] = port
+        return port
+
+    def save(self) -> None:
+        self._file.write_text(json.dumps(self._before | self._chosen, indent=2))

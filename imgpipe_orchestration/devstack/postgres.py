@@ -40,7 +40,7 @@ class Postgres(Part):
         return self.database_url("postgres")
 
     def database_url(self, database: str) -> str:
-        return f"postgresql://postgres@{LOOPBACK}:{self.port}/{database}"
+        return url_of(self.port, database)
 
     @property
     def user(self) -> str | None:
@@ -101,6 +101,11 @@ class Postgres(Part):
                 )
                 connection.execute(statement)
         return self.database_url(name)
+
+
+def url_of(port: int, database: str, *, scheme: str = "postgresql") -> str:
+    """URL of a database of the embedded server on `port`."""
+    return f"{scheme}://postgres@{LOOPBACK}:{port}/{database}"
 
 
 def _pgserver(folder: Path) -> Any:

@@ -33,7 +33,8 @@ class S3(Part):
         environ: Mapping[str, str] | None = None,
     ) -> None:
         # Not on the command line, where every user of the machine can read it.
-        environ = {**(os.environ if environ is None else environ), "RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'}
+        key = {"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'}
+        environ = {**(os.environ if environ is None else environ), **key}
         super().__init__(folder, port, environ=environ)
         self.access_key = access_key
         self.secret_key = secret_key

@@ -1,0 +1,68 @@
+"""The command `imgpipe`: one module a command, imported when the command is used.
+
+Exit codes, the same for every command: 0 done; 1 it went wrong or something is not well; 2 the command line or a
+setting makes no sense; 3 no stack is running; 4 a stack is running already.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from imgpipe_orchestration.errors import ImgpipeError, SettingsError
+
+NOT_RUNNING = 3
+ALREADY_RUNNING = 4
+
+_COMMANDS = {
+    "up": "start everything and keep it running",
+    "down": "stop what `up` started",
+    "demo": "start everything, feed it real photographs, show what came out",
+    "env": "every URL and development key in force, as shell exports",
+    "status": "queues, ages, failures, times",
+    "doctor": "is every dependency reached and every setting valid?",
+    "requeue": "give failed items fresh attempts",
+    "migrate": "bring the database's schema up to date",
+}
+
+
+class _Commands(click.Group):
+    """Finds a command's module by its name, so that `imgpipe env` does not wait for what `imgpipe demo` imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def imgpipe() -> None:
+    """The image back office: uploads, listings, marking, vision reports, avatars."""
+
+
+def main() -> None:
+    """Entry point: errors of ours become one readable line and an exit code."""
+    try:
+        imgpipe()
+    except SettingsError as error:
+        _fail(error, 2)
+    except ImgpipeError as error:
+        _fail(error, 1)
+
+
+def _fail(error: ImgpipeError, code: int) -> None:
+    click.echo(f"imgpipe: {error.public}", err=True)
+    if error.detail:
+        click.echo(f"  {error.detail}", err=True)
+    sys.exit(code)

@@ -1,0 +1,27 @@
+"""`imgpipe env`: what an outside program needs to reach the running stack."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+
+from imgpipe_orchestration.cli.options import data_option, json_option, running_stack
+
+
+@click.command()
+@data_option
+@json_option
+def command(data_dir: Path, as_json: bool) -> None:
+    """Print every URL, port and development key in force, as shell exports: eval "$(imgpipe env)".
+
+    In production no key and no URL that holds one is printed. Ends with code 3 when no stack runs.
+    """
+    environment = dict(sorted(running_stack(data_dir).environment.items()))
+    if as_json:
+        click.echo(json.dumps(environment, indent=2))
+        return
+    for name, value in environment.items():
+        click.echo(f"export {name}={shlex.quote(value)}")

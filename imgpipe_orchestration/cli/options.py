@@ -1,0 +1,47 @@
+"""What several commands share: which stack is meant, and finding it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from imgpipe_orchestration.cli import NOT_RUNNING
+from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.stackfile import RunningStack
+from imgpipe_orchestration.settings import Settings
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def data_option(function: _Function) -> _Function:
+    """`--data DIR`: the folder of the stack, IMGPIPE_DATA_DIR and `.imgpipe` otherwise; passed on resolved."""
+    return click.option(
+        "--data",
+        "data_dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        callback=_resolved,
+        help="Data folder of the stack. Default: IMGPIPE_DATA_DIR, then .imgpipe here.",
+    )(function)
+
+
+def json_option(function: _Function) -> _Function:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
+
+
+def _resolved(_: click.Context, __: click.Parameter, value: Path | None) -> Path:
+    default = os.environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default
+    return Path(value or default).resolve()
+
+
+def running_stack(data_dir: Path) -> RunningStack:
+    """The stack that runs on `data_dir`; ends the command with code 3 when there is none."""
+    stack = stackfile.read(data_dir)
+    if stack is None:
+        click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `imgpipe up --data {data_dir}`.", err=True)
+        sys.exit(NOT_RUNNING)
+    return stack

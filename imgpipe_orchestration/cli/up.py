@@ -1,0 +1,113 @@
+"""`imgpipe up`: the whole stack in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgpipe_orchestration.cli import ALREADY_RUNNING
+from imgpipe_orchestration.cli.options import data_option
+from imgpipe_orchestration.errors import Conflict, SettingsError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from imgpipe_orchestration.devstack.plan import Plan
+
+_PROJECT = Path(__file__).parents[2]
+
+
+@click.command()
+@data_option
+@click.option("--no-dagster", is_flag=True, help="Without Dagster: run `dagster dev` yourself, beside it.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the gateway (GATEWAY_PORT); 0 takes a free one.")
+def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
+    """Start the databases, the stand-in partners, the gateway and Dagster, and keep them running until Ctrl-C.
+
+    A setting that names a real service (DATABASE_URL, S3_ENDPOINT, MONGODB_URL, OPENAI_API_KEY, ...) replaces ours.
+    """
+    from imgpipe_orchestration.devstack.plan import make_plan
+    from imgpipe_orchestration.devstack.services import prepare_dagster_home
+    from imgpipe_orchestration.devstack.stackfile import StackLock
+    from imgpipe_orchestration.devstack.supervisor import Supervisor
+
+    began = time.monotonic()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    lock = StackLock(data_dir)
+    try:
+        lock.acquire()
+    except Conflict as conflict:
+        click.echo(f"imgpipe: {conflict.public}", err=True)
+        sys.exit(ALREADY_RUNNING)
+    try:
+        plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
+        prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
+        _say(f"starting on {data_dir}")
+        for note in plan.notes:
+            _say(note)
+        Supervisor(plan, _say).run(on_ready=lambda: _announce(plan, time.monotonic() - began))
+    finally:
+        lock.release()
+    _say("stopped")
+
+
+def _announce(plan: Plan, seconds: float) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_table(plan))
+    console.print(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
+    console.print(f'Point other programs at it: eval "$(imgpipe env --data {plan.data_dir})"', soft_wrap=True)
+
+
+def _table(plan: Plan) -> Table:
+    """What runs where, with links."""
+    from rich.table import Table
+
+    table = Table(title="imgpipe", title_justify="left")
+    for heading in ("part", "where", "what"):
+        table.add_column(heading, overflow="fold")
+    settings = plan.settings
+    rows = {
+        "gateway": (settings.gateway_url, "uploads, images, pages, API"),
+        "dagster-webserver": (settings.dagster_url, "pipelines, runs, schedules"),
+        "dagster-daemon": (f"{settings.dagster_url}/deployment/daemons", "sensors, schedules, run queue"),
+        "postgres": (settings.database_url, "rows"),
+        "s3": (settings.s3_endpoint, "objects"),
+        "s3-public": (settings.s3_public_endpoint, "the public buckets, read-only"),
+        "mongo": (settings.mongodb_url, "documents"),
+    }
+    running = {part.name: part for part in plan.parts}
+    for name, (where, what) in rows.items():
+        if name in running:
+            table.add_row(name, where, what)
+        elif name in {"postgres", "s3", "mongo"}:
+            table.add_row(name, _without_password(where), f"{what} (yours)")
+    table.add_row("", f"http://127.0.0.1:{settings.flask_port}", "the gateway again, for the auto-marker's API")
+    if plan.stand_ins:
+        table.add_row("stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}")
+    table.add_row("logs", str(plan.data_dir / "logs"), "one file a part")
+    return table
+
+
+def _without_password(url: str) -> str:
+    from imgpipe_orchestration.logs import redact
+
+    return redact(url)
+
+
+def _dagster_configuration() -> Path:
+    file = _PROJECT / "dagster.yaml"
+    if not file.is_file():
+        raise SettingsError(f"{file} is missing: `imgpipe up` runs from a checkout of the project")
+    return file
+
+
+def _say(line: str) -> None:
+    click.echo(f"{datetime.now().astimezone():%H:%M:%S}  {line}")

@@ -1,0 +1,59 @@
+"""Processes of a stack whose supervisor died: found by the mark in their environment, and ended.
+
+On Linux the kernel ends the parts with their supervisor; what the parts started themselves (run workers), and
+everything on macOS, is left to this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+
+from imgpipe_orchestration.devstack.plan import MARKER
+
+_GRACE_SECONDS = 5.0
+_STOP_SECONDS = 10.0
+
+
+def end_orphans(data_dir: Path) -> list[str]:
+    """End what still runs for `data_dir`; call only while holding its lock. Returns what had to be ended.
+
+    PostgreSQL needs a moment to write its data after the supervisor's death and gets it.
+    """
+    orphans = [process for process in psutil.process_iter() if _belongs(process, data_dir)]
+    _, late = psutil.wait_procs(orphans, timeout=_GRACE_SECONDS if orphans else 0)
+    names = [f"{_name(process)} ({process.pid})" for process in late]
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for process in late:
+            _signal(process, number)
+        _, late = psutil.wait_procs(late, timeout=_STOP_SECONDS)
+    return names
+
+
+def _belongs(process: psutil.Process, data_dir: Path) -> bool:
+    """By the mark in its environment, or, for PostgreSQL, whose processes write their title over it, by its folder."""
+    if process.pid == os.getpid():
+        return False
+    try:
+        if process.environ().get(MARKER) == str(data_dir):
+            return True
+        return str(data_dir / "postgres") in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return "process"
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return

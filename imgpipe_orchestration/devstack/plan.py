@@ -1,0 +1,185 @@
+"""Which parts a stack needs, on which ports, and the environment they all share: decided before anything starts.
+
+A part is needed while no setting names the real thing. Decisions only: nothing here starts or connects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.ports import LOOPBACK, Ports
+from imgpipe_orchestration.devstack.postgres import Postgres, url_of
+from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
+from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, StandIns, Webserver
+from imgpipe_orchestration.settings import Settings, load
+
+MARKER = "IMGPIPE_STACK"
+"""In the environment of every process of a stack, and in no other: the data folder it belongs to."""
+
+SECRETS = frozenset(
+    {
+        "ADMIN_API_KEY",
+        "DAGSTER_PG_URL",
+        "DATABASE_URL",
+        "FLOWISE_API_KEY",
+        "GOOGLE_VISION_API_KEY",
+        "MAIN_API_KEY",
+        "MEDIA_API_KEY",
+        "MONGODB_URL",
+        "OPENAI_API_KEY",
+        "PENDING_IMAGES_DATABASE_URL",
+        "S3_ACCESS_KEY",
+        "S3_SECRET_KEY",
+        "SECRET_KEY",
+        "USER_JWT_SECRET",
+    }
+)
+"""Settings that are, or hold, a credential: never printed or written down in production."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A partner that a stand-in plays while none of `named_by` is set; `settings` then point at it."""
+
+    partner: str
+    named_by: tuple[str, ...]
+    settings: Mapping[str, str]
+
+
+STAND_INS = (
+    StandIn(
+        "OpenAI",
+        ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        {"OPENAI_API_KEY": "stand-in-openai-key", "OPENAI_BASE_URL": "{url}/openai/v1"},
+    ),
+    StandIn(
+        "Google Vision",
+        ("GOOGLE_VISION_API_KEY", "GOOGLE_VISION_ENDPOINT"),
+        {"GOOGLE_VISION_API_KEY": "stand-in-google-key", "GOOGLE_VISION_ENDPOINT": "{url}/google-vision"},
+    ),
+    StandIn(
+        "Flowise",
+        ("FLOWISE_BASE_URL",),
+        {"FLOWISE_BASE_URL": "{url}/flowise", "FLOWISE_API_KEY": "stand-in-flowise-key"},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack to start."""
+
+    data_dir: Path
+    settings: Settings
+    environment: dict[str, str]
+    """The settings in force and DAGSTER_HOME: what `imgpipe env` shows."""
+    shared: dict[str, str]
+    """The whole environment of every part."""
+    backends: list[Part]
+    """What the services need before they start."""
+    services: list[Part]
+    notes: list[str]
+    """Ports that were taken, and other things the reader should know."""
+    stand_ins: list[str]
+    """Partners that a stand-in plays."""
+
+    @property
+    def parts(self) -> list[Part]:
+        return [*self.backends, *self.services]
+
+    def public_environment(self) -> dict[str, str]:
+        """What may be shown and written down: in development everything, in production no secret."""
+        if not self.settings.production:
+            return self.environment
+        return {name: value for name, value in self.environment.items() if name not in SECRETS}
+
+
+def make_plan(
+    data_dir: Path, environ: Mapping[str, str], *, dagster: bool = True, gateway_port: int | None = None
+) -> Plan:
+    """Decide what to start over `data_dir` (which must exist) under the environment `environ`.
+
+    Raises:
+        SettingsError: a variable that cannot be used.
+    """
+    given = {name.upper(): environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
+    if gateway_port is not None:
+        given["GATEWAY_PORT"] = str(gateway_port)
+    ports = Ports(data_dir / "ports.json")
+    played = [s for s in STAND_INS if not any(name in given for name in s.named_by)]
+    values = _choose(given, ports, played)
+    settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
+    environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
+    shared = {**environ, **environment, MARKER: str(data_dir), "PYTHONUNBUFFERED": "1"}
+    backends = _backends(data_dir, given, settings, ports, shared)
+    if played:
+        backends.append(StandIns(data_dir / "stand-ins", ports["stand-ins"], environ=shared))
+    services = _services(data_dir, settings, ports, shared, dagster=dagster)
+    ports.save()
+    return Plan(data_dir, settings, environment, shared, backends, services, ports.notes, [s.partner for s in played])
+
+
+def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:
+    """The settings of the stack: what was given, and what points at our own parts for the rest."""
+    gateway, flask = ports.choose("gateway", given.get("GATEWAY_PORT")), ports.choose("flask", given.get("FLASK_PORT"))
+    webserver = ports.choose("dagster-webserver", given.get("DAGSTER_WEBSERVER_PORT"))
+    own = {
+        "GATEWAY_URL": f"http://{LOOPBACK}:{gateway}",
+        "DAGSTER_URL": f"http://{LOOPBACK}:{webserver}",
+        "S3_ACCESS_KEY": "imgpipe-development",
+        "S3_SECRET_KEY": "imgpipe-development-secret",
+    }
+    if "DATABASE_URL" not in given:
+        port = ports.choose("postgres")
+        own["DATABASE_URL"] = url_of(port, "imgpipe")
+        own["DAGSTER_PG_URL"] = url_of(port, "dagster", scheme="postgresql+psycopg2")
+    if "S3_ENDPOINT" not in given:
+        own["S3_ENDPOINT"] = f"http://{LOOPBACK}:{ports.choose('s3')}"
+        own["S3_PUBLIC_ENDPOINT"] = f"http://{LOOPBACK}:{ports.choose('s3-public')}"
+    if "MONGODB_URL" not in given:
+        database = given.get("MONGODB_DATABASE") or Settings.model_fields["mongodb_database"].default
+        own["MONGODB_URL"] = f"mongodb://{LOOPBACK}:{ports.choose('mongo')}/{database}"
+    if played:
+        url = f"http://{LOOPBACK}:{ports.choose('stand-ins')}"
+        for stand_in in played:
+            own |= {name: value.format(url=url) for name, value in stand_in.settings.items()}
+    listening = {"GATEWAY_PORT": str(gateway), "FLASK_PORT": str(flask), "DAGSTER_WEBSERVER_PORT": str(webserver)}
+    # Our own parts are on loopback, which downloads may not reach unless they are listed.
+    hosts = [given["ALLOWED_PRIVATE_HOSTS"]] if "ALLOWED_PRIVATE_HOSTS" in given else []
+    hosts += [f"{LOOPBACK}:{ports[name]}" for name in ("gateway", "s3-public", "stand-ins") if name in ports]
+    return {**own, **given, **listening, "ALLOWED_PRIVATE_HOSTS": ",".join(hosts)}
+
+
+def _backends(
+    data_dir: Path, given: Mapping[str, str], settings: Settings, ports: Ports, shared: Mapping[str, str]
+) -> list[Part]:
+    parts: list[Part] = []
+    if "DATABASE_URL" not in given:
+        parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared))
+    if "S3_ENDPOINT" not in given:
+        keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
+        public = (settings.s3_bucket_name, settings.listings_bucket_name)
+        parts.append(S3(data_dir / "s3", ports["s3"], **keys, environ=shared))
+        parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], buckets=public, environ=shared))
+    if "MONGODB_URL" not in given:
+        parts.append(Mongo(data_dir / "mongo", ports["mongo"], environ=shared))
+    return parts
+
+
+def _services(
+    data_dir: Path, settings: Settings, ports: Ports, shared: Mapping[str, str], *, dagster: bool
+) -> list[Part]:
+    gateway = Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)
+    if not dagster:
+        return [gateway]
+    code_port, home = ports.choose("code-server"), data_dir / "dagster"
+    return [
+        gateway,
+        CodeServer(home, code_port, environ=shared),
+        Webserver(home, settings.dagster_webserver_port, code_port=code_port, environ=shared),
+        Daemon(home, code_port=code_port, environ=shared),
+    ]

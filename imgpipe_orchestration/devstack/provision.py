@@ -1,0 +1,61 @@
+"""`python -m imgpipe_orchestration.devstack.provision`: databases, schema and buckets, before the services start.
+
+Its own process, so that the supervisor, which lives for weeks, never loads what only this needs. Safe to run again.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import OperationalError
+
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.settings import Settings, load
+from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage.objects import ObjectStore
+from imgpipe_orchestration.storage.rows import connect
+
+
+def provision(settings: Settings) -> None:
+    """Make what the services expect to find.
+
+    Raises:
+        BackendUnavailable: the database or the object store cannot be reached.
+    """
+    for url in dict.fromkeys((settings.database_url, settings.dagster_pg_url)):
+        _ensure_database(url)
+    engine = connect(settings.database_url, pool_size=1)
+    migrations.upgrade(engine)
+    engine.dispose()
+    store = ObjectStore(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        region=settings.s3_region,
+    )
+    for name in (settings.media_bucket_name, settings.listings_bucket_name, settings.s3_bucket_name):
+        store.bucket(name).ensure()
+
+
+def _ensure_database(url: str) -> None:
+    """Create the database if the server lacks it, and the schema that the URL's search path names."""
+    parsed = make_url(url)
+    engine = connect(url, pool_size=1)
+    try:
+        with engine.connect():
+            pass
+    except OperationalError as error:
+        if "does not exist" not in str(error):
+            raise BackendUnavailable(f"No connection to {parsed.render_as_string()}: {error.orig}") from error
+        server = connect(parsed.set(database="postgres").render_as_string(hide_password=False), pool_size=1)
+        with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            name = connection.dialect.identifier_preparer.quote(parsed.database or "")
+            connection.execute(text(f"create database {name}"))
+        server.dispose()
+    if "search_path=dagster" in str(parsed.query.get("options", "")):
+        with engine.begin() as connection:
+            connection.execute(text("create schema if not exists dagster"))
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    provision(load())

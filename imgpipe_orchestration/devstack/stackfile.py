@@ -1,0 +1,112 @@
+"""The marks a running stack leaves in its data folder: a lock held while it lives, and `stack.json` saying what it is.
+
+The lock, not the file, says whether a stack runs: the kernel drops it the moment the supervisor dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.settings import STACK_FILE
+
+LOCK_FILE = "lock"
+_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What a running stack wrote."""
+
+    data_dir: Path
+    pid: int
+    started_at: str
+    environment: dict[str, str]
+    parts: list[dict[str, Any]]
+    """Per part: name, pid, url, log, restarts."""
+
+
+class StackLock:
+    """Held by the one supervisor of a data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """
+        Raises:
+            Conflict: another stack runs on this data; says which.
+        """
+        descriptor = os.open(self._data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Somebody who only asks whether a stack runs holds the lock for microseconds.
+                if time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise Conflict(_who_runs(self._data_dir)) from None
+                time.sleep(0.05)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def is_running(data_dir: Path) -> bool:
+    """Whether a supervisor lives on this data folder."""
+    try:
+        descriptor = os.open(data_dir / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def read(data_dir: Path) -> RunningStack | None:
+    """The stack that runs on this data folder and has told what it is, or None."""
+    file = data_dir / STACK_FILE
+    if not is_running(data_dir) or not file.is_file():
+        return None
+    written = json.loads(file.read_text())
+    return RunningStack(data_dir, written["pid"], written["started_at"], written["environment"], written["parts"])
+
+
+def write(data_dir: Path, content: dict[str, Any]) -> None:
+    """Replace `stack.json` at once; only our user may read it, for it holds keys."""
+    unfinished = data_dir / f"{STACK_FILE}.new"
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file, indent=2)
+    unfinished.replace(data_dir / STACK_FILE)
+
+
+def remove(data_dir: Path) -> None:
+    (data_dir / STACK_FILE).unlink(missing_ok=True)
+
+
+def _who_runs(data_dir: Path) -> str:
+    stack = read(data_dir)
+    if stack is None:
+        return f"A stack is starting or stopping on {data_dir}."
+    return (
+        f"A stack runs on {data_dir} already: process {stack.pid}, since {stack.started_at}, "
+        f"gateway {stack.environment['GATEWAY_URL']}. Stop it with `imgpipe down`, or use another folder (--data)."
+    )

@@ -1,0 +1,260 @@
+"""Keeps the parts of a stack alive: starts them in order, restarts what dies, stops everything in order.
+
+One thread that sleeps until a signal arrives (a child's death is one) or something is due: a stack with nothing to do
+costs its supervisor nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from types import FrameType
+
+from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.logfiles import keep_small
+from imgpipe_orchestration.devstack.orphans import end_orphans
+from imgpipe_orchestration.devstack.plan import Plan
+from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.errors import BackendUnavailable
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+"""Pause before a restart: doubled by each further death, up to this."""
+STEADY_SECONDS = 60.0
+"""A part that lived this long starts over with the first pause."""
+HOUSEKEEPING_SECONDS = 60.0
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopRequested(Exception):
+    """Somebody asked the stack to stop."""
+
+
+class _Watched:
+    """A part and what the supervisor knows about its lives."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.deaths = 0
+        self.restarts = 0
+        self.started = time.monotonic()
+        self.restart_at: float | None = None
+        self.ready = False
+
+    def next_pause(self) -> float:
+        """Seconds to wait after the death that was just seen."""
+        if time.monotonic() - self.started > STEADY_SECONDS:
+            self.deaths = 0
+        pause = min(FIRST_PAUSE_SECONDS * 2.0**self.deaths, LONGEST_PAUSE_SECONDS)
+        self.deaths += 1
+        return pause
+
+
+class Supervisor:
+    """Runs one plan until it is told to stop. `say` gets one line for everything worth telling."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.say = say
+        self._watched = [_Watched(part) for part in plan.parts]
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._pipe: tuple[int, int] = (-1, -1)
+
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Start everything, call `on_ready`, then watch until a stop signal. Call it with the stack's lock held.
+
+        Raises:
+            BackendUnavailable: a part could not be started; everything else was stopped again.
+        """
+        stackfile.remove(self.plan.data_dir)
+        for name in end_orphans(self.plan.data_dir):
+            self.say(f"ended {name}, left by a stack that died")
+        with self._signals():
+            try:
+                self._start()
+                on_ready()
+                while True:
+                    self._watch()
+            except StopRequested:
+                self.say("stopping")
+            finally:
+                self._stop()
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        backends = [w for w in self._watched if w.part in self.plan.backends]
+        services = [w for w in self._watched if w.part in self.plan.services]
+        for watched in backends:
+            self._launch(watched)
+        self._await_ready(backends)
+        # Dagster's parts spend their first seconds importing: they need the databases, not our schema.
+        provisioning = self._provision()
+        self._await_exit(provisioning)
+        for watched in services:
+            self._launch(watched)
+        self._await_ready(services)
+        self._write_stack_file()
+
+    def _launch(self, watched: _Watched) -> None:
+        watched.started = time.monotonic()
+        watched.restart_at = None
+        watched.ready = False
+        watched.part.start()
+
+    def _await_ready(self, group: Sequence[_Watched]) -> None:
+        waiting = list(group)
+        while waiting:
+            for watched in list(waiting):
+                code, part = watched.part.exit_code(), watched.part
+                if code is not None:
+                    raise BackendUnavailable(f"{part.name} ended at its start ({_how(code)}):\n{part.last_words()}")
+                if part.answers():
+                    watched.ready = True
+                    waiting.remove(watched)
+                elif time.monotonic() - watched.started > part.start_seconds:
+                    raise BackendUnavailable(f"{part.name} does not answer at {part.url}:\n{part.last_words()}")
+            self._pause(0.05 if waiting else 0)
+
+    def _provision(self) -> subprocess.Popen[bytes]:
+        log = (self.plan.data_dir / "logs" / "provision.log").open("wb")
+        with log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"],
+                cwd="/",
+                env=self.plan.shared,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _await_exit(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            while process.poll() is None:
+                self._pause(0.05)
+        except StopRequested:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode != 0:
+            lines = (self.plan.data_dir / "logs" / "provision.log").read_text(errors="replace").splitlines()
+            raise BackendUnavailable("The databases and buckets could not be prepared:\n" + "\n".join(lines[-5:]))
+
+    # --- watching ------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """One look at every part, then sleep until there is a reason for the next."""
+        now, changed = time.monotonic(), False
+        for watched in self._watched:
+            part = watched.part
+            if watched.restart_at is not None:
+                if now >= watched.restart_at:
+                    self._launch(watched)
+                    watched.restarts += 1
+                    changed = True
+            elif (code := part.exit_code()) is not None:
+                part.sweep()
+                pause = watched.next_pause()
+                watched.restart_at, watched.ready = now + pause, False
+                self.say(f"{part.name} ended ({_how(code)}); starting it again in {pause:g} s. Log: {part.log_file}")
+                changed = True
+            elif not watched.ready and part.answers():
+                watched.ready = True
+                self.say(f"{part.name} answers again")
+        for watched in self._watched:
+            keep_small(watched.part.log_file)
+        if changed:
+            self._write_stack_file()
+        self._pause(self._seconds_to_next_look())
+
+    def _seconds_to_next_look(self) -> float:
+        due = [w.restart_at - time.monotonic() for w in self._watched if w.restart_at is not None]
+        due += [0.2 for w in self._watched if w.restart_at is None and not w.ready]
+        return max(0.0, min([HOUSEKEEPING_SECONDS, *due]))
+
+    def _write_stack_file(self) -> None:
+        parts = [
+            {
+                "name": w.part.name,
+                "pid": w.part.pid,
+                "url": w.part.url,
+                "log": str(w.part.log_file),
+                "restarts": w.restarts,
+            }
+            for w in self._watched
+        ]
+        content = {
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "environment": self.plan.public_environment(),
+            "parts": parts,
+        }
+        stackfile.write(self.plan.data_dir, content)
+
+    # --- stopping ------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """Services first, so that they can still write down what they were doing; a second signal kills at once."""
+        services = [w.part for w in self._watched if w.part in self.plan.services]
+        backends = [w.part for w in self._watched if w.part in self.plan.backends]
+        impatient = False
+        for group in (services, backends):
+            running = [part for part in group if part.pid is not None]
+            for part in running:
+                part.ask_to_stop()
+            deadline = time.monotonic() + max((part.stop_seconds for part in running), default=0)
+            while not impatient and time.monotonic() < deadline and any(p.exit_code() is None for p in running):
+                try:
+                    self._pause(0.05)
+                except StopRequested:
+                    impatient = True
+            for part in running:
+                part.kill()
+        stackfile.remove(self.plan.data_dir)
+
+    # --- signals -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turn the signals we live by into bytes of a pipe, which `_pause` waits on."""
+        self._pipe = os.pipe()
+        os.set_blocking(self._pipe[0], False)
+        os.set_blocking(self._pipe[1], False)
+        before = {number: signal.signal(number, _ignore) for number in (*_STOP_SIGNALS, signal.SIGCHLD)}
+        if before[signal.SIGHUP] is signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # started by nohup: outlive the terminal
+        wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for descriptor in self._pipe:
+                os.close(descriptor)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep until a signal or for `seconds`.
+
+        Raises:
+            StopRequested: a stop signal came.
+        """
+        readable, _, _ = select.select([self._pipe[0]], [], [], seconds)
+        if readable and any(number in _STOP_SIGNALS for number in os.read(self._pipe[0], 1024)):
+            raise StopRequested
+
+
+def _ignore(_: int, __: FrameType | None) -> None:
+    """A handler must exist for the signal to reach the pipe."""
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
