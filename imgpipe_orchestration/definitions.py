@@ -3,10 +3,11 @@
 import dagster as dg
 
 from imgpipe_orchestration import resources, sensors
-from imgpipe_orchestration.media.definitions import definitions as media
+from imgpipe_orchestration.media import definitions as media
 
+# Dagster takes the one Definitions it finds at the top of this module: the features' own stay in theirs.
 defs = dg.Definitions.merge(
-    media,
+    media.definitions,
     dg.Definitions(
         resources=resources.build(),
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs],
