@@ -166,11 +166,18 @@ class Gone(Permanent):
 
 
 class PartnerRefused(Permanent):
-    """An outside API said no for good: bad credential, unknown model, content policy."""
+    """An outside API said no for good: bad credential, unknown model, content policy.
+
+    `partner_status` is its HTTP status, where there was one: a 404 or 409 may mean something to the caller.
+    """
 
     status = 502
     title = "Partner refused"
     report = True
+
+    def __init__(self, public: str, *, detail: str | None = None, partner_status: int | None = None) -> None:
+        super().__init__(public, detail=detail)
+        self.partner_status = partner_status
 
 
 class LeaseLost(ImgpipeError):

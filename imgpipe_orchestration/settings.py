@@ -95,6 +95,12 @@ class Settings(BaseModel):
     flowise_prompt_flow_id: str = Field("image-prompt", description="Flow that writes image prompts.")
     partner_timeout_seconds: float = Field(60, gt=0, description="Time limit of one call to an outside API.")
     daily_budget_usd: float = Field(0, ge=0, description="Paid calls stop for the day past this sum. 0: no limit.")
+    spending_pause_seconds: float = Field(
+        300, gt=0, description="How long a provider is left alone after it said that its quota is used up."
+    )
+    model_prices: str = Field(
+        "", description='Prices that correct or add to ours, as JSON: {"gpt-5-mini": {"input": 0.25, "output": 2}}.'
+    )
 
     # --- media -------------------------------------------------------------------------------------------------
     public_base_url: str = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")

@@ -1,12 +1,12 @@
 """Uploads, media files, their steps, analyses and variants; the profiles whose URLs are replaced.
 
-Revision ID: 0002
+Revision ID: 0003
 """
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:

@@ -1,0 +1,133 @@
+"""Flowise's prediction endpoint, with answers held to a schema.
+
+A flow answers in `json` (structured output) or in `text`, which then often is JSON in a Markdown fence or inside
+prose. What does not fit the schema is asked for once more, with the reason, because models usually mend it.
+https://docs.flowiseai.com/using-flowise/prediction
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from urllib.parse import quote
+
+import pydantic
+
+from imgpipe_orchestration.errors import PartnerUnavailable
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.usage import Usage
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
+
+Schema = TypeVar("Schema")
+
+_NAME = "Flowise"
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(Generic[Schema]):
+    """A validated answer, and in how many calls it was had (1 or 2)."""
+
+    answer: Schema
+    usage: Usage
+    calls: int
+
+
+class Flowise:
+    """Client of one Flowise server."""
+
+    def __init__(
+        self, base_url: str, api_key: str = "", *, timeout: float = 60.0, policy: RetryPolicy | None = None
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._api = JsonApi(_NAME, base_url, headers=headers, timeout=timeout, policy=policy)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """The client, or None when no address is configured."""
+        if not settings.flowise_base_url:
+            return None
+        return cls(settings.flowise_base_url, settings.flowise_api_key, timeout=settings.partner_timeout_seconds)
+
+    def predict(self, flow_id: str, question: Any, schema: type[Schema] | Any) -> Prediction[Schema]:
+        """Ask a flow and get an answer that follows `schema`.
+
+        Args:
+            question: text, or anything JSON can hold, which is sent as JSON text.
+            schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ...
+
+        Raises:
+            PartnerUnavailable: two answers in a row did not follow the schema, or as in `JsonApi.request`.
+            PartnerRefused: also for an unknown flow (404).
+            RateLimited: 429.
+        """
+        adapter: pydantic.TypeAdapter[Schema] = pydantic.TypeAdapter(schema)
+        asked = question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
+        text, problem = asked, ""
+        for calls in (1, 2):
+            answer = self._ask(flow_id, text)
+            try:
+                parsed = adapter.validate_python(_payload(answer))
+            except (pydantic.ValidationError, ValueError) as error:
+                problem = _problem(error)
+                text = f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
+                continue
+            standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
+            return Prediction(parsed, Usage(model=flow_id + standin, units=calls), calls)
+        raise PartnerUnavailable(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
+
+    def _ask(self, flow_id: str, question: str) -> Any:
+        return self._api.request_json(
+            "POST", f"/api/v1/prediction/{quote(flow_id, safe='')}", json_body={"question": question}
+        )
+
+
+def _payload(answer: Any) -> Any:
+    """What the flow meant to say, out of `json` or `text`.
+
+    Raises:
+        ValueError: there is neither, or the text holds no JSON.
+    """
+    if not isinstance(answer, dict):
+        return answer
+    structured = answer.get("json")
+    if structured not in (None, "", {}, []):
+        return json.loads(structured) if isinstance(structured, str) else structured
+    text = answer.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("the answer has neither `json` nor `text`")
+    return _json_in(text)
+
+
+def _json_in(text: str) -> Any:
+    """JSON that is the text, is fenced in it, or is the first array or object in it.
+
+    Raises:
+        ValueError: none of these.
+    """
+    candidates = [text.strip(), *(match.strip() for match in _FENCE.findall(text))]
+    starts = [position for position in (text.find("["), text.find("{")) if position >= 0]
+    for candidate in candidates:
+        try:
+            return json.loads(candidate)
+        except ValueError:
+            continue
+    for start in sorted(starts):
+        try:
+            return json.JSONDecoder().raw_decode(text, start)[0]
+        except ValueError:
+            continue
+    raise ValueError("the text holds no JSON")
+
+
+def _problem(error: Exception) -> str:
+    """The first few faults in a sentence each, short enough for a prompt and an error log."""
+    if not isinstance(error, pydantic.ValidationError):
+        return str(error)
+    faults = error.errors(include_url=False, include_input=False, include_context=False)[:5]
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'answer'}: {fault['msg']}" for fault in faults)

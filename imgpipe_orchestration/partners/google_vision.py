@@ -1,0 +1,217 @@
+"""Google Cloud Vision over REST with an API key (`images:annotate`, v1).
+
+The official client pulls in gRPC for one POST; the REST form is the same API.
+https://cloud.google.com/vision/docs/reference/rest/v1/images/annotate
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from imgpipe_orchestration.errors import BadImage, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.usage import Usage
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
+
+MODEL = "vision-v1"
+"""What the ledger and the price table call this API."""
+
+FEATURES = (
+    "LABEL_DETECTION",
+    "OBJECT_LOCALIZATION",
+    "IMAGE_PROPERTIES",
+    "TEXT_DETECTION",
+    "LOGO_DETECTION",
+    "FACE_DETECTION",
+    "SAFE_SEARCH_DETECTION",
+    "CROP_HINTS",
+)
+IMAGE_LIMIT = 7_000_000
+"""Bytes of one image: a request may have 10 MB of JSON, and base64 adds a third."""
+
+_NAME = "Google Vision"
+
+# Billable units of a feature; crop hints are free beside image properties and safe search beside labels.
+# https://cloud.google.com/vision/pricing: 1.50 USD per 1,000 units, object localisation 2.25.
+_UNITS = {"OBJECT_LOCALIZATION": 1.5}
+_FREE_WITH = {"CROP_HINTS": "IMAGE_PROPERTIES", "SAFE_SEARCH_DETECTION": "LABEL_DETECTION"}
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+
+# google.rpc.Code values that a later try may mend; 8 is RESOURCE_EXHAUSTED.
+_TRANSIENT = {1: "CANCELLED", 2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 13: "INTERNAL", 14: "UNAVAILABLE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in shares of width and height, 0 to 1, from the top left."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A name with a confidence of 0 to 1, and where it is if the API says."""
+
+    name: str
+    score: float
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """sRGB as #rrggbb, with the share of pixels (0 to 1) and Google's importance score."""
+
+    hex: str
+    share: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What Google Vision saw in one image.
+
+    `safe_search` maps adult, spoof, medical, violence, racy to Google's likelihood words.
+    Boxes that the API gives in pixels (text, logos, faces, crops) are turned into shares by the size passed in.
+    """
+
+    labels: tuple[Scored, ...] = ()
+    objects: tuple[Scored, ...] = ()
+    colours: tuple[Colour, ...] = ()
+    text: str = ""
+    text_boxes: tuple[Box, ...] = ()
+    logos: tuple[Scored, ...] = ()
+    faces: tuple[Scored, ...] = ()
+    safe_search: Mapping[str, str] = field(default_factory=dict)
+    crop_hints: tuple[Box, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+
+
+class GoogleVision:
+    """Client of one Google Vision endpoint."""
+
+    def __init__(
+        self, endpoint: str, api_key: str, *, timeout: float = 60.0, policy: RetryPolicy | None = None
+    ) -> None:
+        # The key goes into a header: in the URL it would end up in access logs.
+        headers = {"X-Goog-Api-Key": api_key}
+        self._api = JsonApi(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """The client, or None when no key is configured: the caller then says that the provider was absent."""
+        if not settings.google_vision_api_key:
+            return None
+        return cls(
+            settings.google_vision_endpoint,
+            settings.google_vision_api_key,
+            timeout=settings.partner_timeout_seconds,
+        )
+
+    def annotate(self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES) -> Annotations:
+        """Look at one image.
+
+        Args:
+            image: a JPEG or PNG (Google reads no AVIF or HEIC), up to `IMAGE_LIMIT` bytes.
+            size: its width and height in pixels.
+
+        Raises:
+            BadImage: neither JPEG nor PNG, or Google cannot decode it.
+            TooLarge: more than `IMAGE_LIMIT` bytes.
+            PartnerRefused, PartnerUnavailable, RateLimited: as in `JsonApi.request`, also from an error inside a 200.
+        """
+        if not image.startswith(_MAGIC):
+            raise BadImage(f"{_NAME} takes JPEG or PNG: derive one first")
+        if len(image) > IMAGE_LIMIT:
+            raise TooLarge(f"{_NAME} takes up to {IMAGE_LIMIT:,} bytes, got {len(image):,}")
+        request = {
+            "image": {"content": base64.b64encode(image).decode()},
+            "features": [{"type": feature, "maxResults": 20} for feature in features],
+        }
+        answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
+        try:
+            return _parse(answer, size, units=_billed(features))
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise PartnerUnavailable(
+                f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
+            ) from error
+
+
+def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
+    (raw,) = answer["responses"]
+    if error := raw.get("error"):
+        _raise(int(error.get("code", 2)), str(error.get("message", "")))
+    objects = raw.get("localizedObjectAnnotations", [])
+    texts = raw.get("textAnnotations", [])
+    colours = raw.get("imagePropertiesAnnotation", {}).get("dominantColors", {}).get("colors", [])
+    return Annotations(
+        labels=tuple(Scored(a["description"], float(a.get("score", 0))) for a in raw.get("labelAnnotations", [])),
+        objects=tuple(
+            Scored(a["name"], float(a.get("score", 0)), _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)))
+            for a in objects
+        ),
+        colours=tuple(_colour(entry) for entry in colours),
+        text=str(texts[0]["description"]).strip() if texts else "",
+        text_boxes=_boxes(texts[1:], size),
+        logos=tuple(
+            Scored(a["description"], float(a.get("score", 0)), _box(a.get("boundingPoly", {}).get("vertices"), size))
+            for a in raw.get("logoAnnotations", [])
+        ),
+        faces=tuple(
+            Scored(
+                "face",
+                float(a.get("detectionConfidence", 0)),
+                _box(a.get("boundingPoly", {}).get("vertices"), size),
+            )
+            for a in raw.get("faceAnnotations", [])
+        ),
+        safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
+        crop_hints=_boxes(raw.get("cropHintsAnnotation", {}).get("cropHints", []), size),
+        raw=raw,
+        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=units),
+    )
+
+
+def _billed(features: Sequence[str]) -> float:
+    return sum(_UNITS.get(name, 1.0) for name in features if _FREE_WITH.get(name) not in features)
+
+
+def _raise(code: int, message: str) -> None:
+    """An error inside an HTTP 200, by its google.rpc code. 3 is INVALID_ARGUMENT: Google could not read the image."""
+    if code == 8:
+        raise RateLimited(f"{_NAME}'s quota is exhausted for now", detail=message)
+    if code in _TRANSIENT:
+        raise PartnerUnavailable(f"{_NAME} failed ({_TRANSIENT[code]})", detail=message)
+    if code == 3:
+        raise BadImage(f"{_NAME} cannot read this image", detail=message)
+    raise PartnerRefused(f"{_NAME} refused the image (code {code})", detail=message)
+
+
+def _boxes(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Box, ...]:
+    boxes = (_box(a.get("boundingPoly", {}).get("vertices"), size) for a in annotations)
+    return tuple(box for box in boxes if box is not None)
+
+
+def _box(vertices: Sequence[Mapping[str, float]] | None, size: tuple[int, int]) -> Box | None:
+    """The enclosing rectangle; a coordinate that is zero is left out of the JSON."""
+    if not vertices:
+        return None
+    xs = [min(1.0, max(0.0, float(v.get("x", 0)) / size[0])) for v in vertices]
+    ys = [min(1.0, max(0.0, float(v.get("y", 0)) / size[1])) for v in vertices]
+    return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+def _colour(entry: Mapping[str, Any]) -> Colour:
+    """One dominant colour; channels that are zero are left out of the JSON."""
+    channels = (round(float(entry["color"].get(name, 0))) for name in ("red", "green", "blue"))
+    text = "#" + "".join(f"{min(255, max(0, c)):02x}" for c in channels)
+    return Colour(text, float(entry.get("pixelFraction", 0)), float(entry.get("score", 0)))

@@ -1,0 +1,201 @@
+"""JSON over HTTP to partners that have no (light) library of their own: requests underneath, our errors on top.
+
+Redirects are not followed (a bearer key must not travel to another host), answers are bounded in size and in total
+time (a server that drips a byte a second is cut off too), cookies and .netrc are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+
+if TYPE_CHECKING:
+    import requests
+    import urllib3
+
+ANSWER_LIMIT = 32 * 1024 * 1024
+"""Largest answer taken from a partner, bytes: well above an annotated image, well below trouble."""
+
+_CHUNK = 64 * 1024
+
+
+class JsonApi:
+    """One partner's base address with its credentials."""
+
+    def __init__(
+        self,
+        partner: str,
+        base_url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self.partner = partner
+        self.base_url = base_url.rstrip("/")
+        self.timeout = timeout
+        self.policy = policy or RetryPolicy(budget=2 * timeout)
+        self._headers = dict(headers or {})
+        self._params = dict(params or {})
+        self._session: requests.Session | None = None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        limit: int = ANSWER_LIMIT,
+        once: bool = False,
+    ) -> Reply:
+        """Send and return the answer's bytes, repeating what is worth repeating.
+
+        Args:
+            path: appended to the base address.
+            limit: largest accepted answer, bytes.
+            once: no second try here: the caller repeats with something changed.
+
+        Raises:
+            PartnerRefused: 3xx and 4xx but 408, 425 and 429.
+            RateLimited: 429 until the tries or the time were used up.
+            PartnerUnavailable: no connection, too slow, 5xx, or an answer past `limit`.
+        """
+
+        def attempt(deadline: Deadline) -> Reply:
+            return self._send(method, path, body, headers or {}, limit, min(self.timeout, deadline.remaining))
+
+        return attempt(Deadline(self.timeout)) if once else call(attempt, self.policy)
+
+    def request_json(self, method: str, path: str, *, json_body: Any = None, **options: Any) -> Any:
+        """`request` with JSON both ways.
+
+        Raises:
+            PartnerUnavailable: also when the answer is not JSON (truncated, an HTML error page).
+        """
+        body = None if json_body is None else json.dumps(json_body).encode()
+        headers = {**options.pop("headers", {}), "Accept": "application/json"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return self.request(method, path, body=body, headers=headers, **options).json(self.partner)
+
+    def _send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], limit: int, seconds: float
+    ) -> Reply:
+        import requests  # 0.15 s, and definitions import this module
+
+        deadline = Deadline(seconds)
+        try:
+            with self._open().request(
+                method,
+                self.base_url + path,
+                params=self._params,
+                data=body,
+                headers={**self._headers, **headers},
+                timeout=max(seconds, 0.001),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content = read_bounded(response.raw, limit=limit, deadline=deadline, partner=self.partner)
+                reply = Reply(response.status_code, response.headers, content)
+        except requests.Timeout as error:
+            raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
+        except requests.RequestException as error:
+            # The exception's text holds the URL with its query, thus keys: only its kind is told.
+            raise PartnerUnavailable(f"{self.partner} could not be reached ({type(error).__name__})") from None
+        refuse_bad_status(self.partner, reply)
+        return reply
+
+    def _open(self) -> requests.Session:
+        if self._session is None:
+            import requests
+            from requests.adapters import HTTPAdapter
+
+            session = requests.Session()
+            adapter = HTTPAdapter(pool_maxsize=32)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            session.auth = _leave_as_is
+            session.cookies.set_policy(_no_cookies())
+            self._session = session
+        return self._session
+
+
+class Reply:
+    """Status, headers and bytes of a finished answer."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+
+    def json(self, partner: str) -> Any:
+        """The decoded body.
+
+        Raises:
+            PartnerUnavailable: not JSON.
+        """
+        try:
+            return json.loads(self.content)
+        except ValueError as error:
+            raise PartnerUnavailable(
+                f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
+            ) from error
+
+
+def refuse_bad_status(partner: str, reply: Reply) -> None:
+    """Raise what a status other than 2xx means; the body goes into `detail`, for logs only."""
+    status = reply.status
+    if 200 <= status < 300:
+        return
+    detail = reply.content[:1000].decode(errors="replace")
+    asked = parse_retry_after(reply.headers.get("Retry-After"))
+    if status == 429:
+        raise RateLimited(f"{partner} asks us to slow down (HTTP 429)", detail=detail, retry_after=asked)
+    if status >= 500 or status in (408, 425):
+        raise PartnerUnavailable(f"{partner} failed (HTTP {status})", detail=detail, retry_after=asked)
+    reason = {401: "does not accept our credential", 403: "forbids this", 404: "does not know this address"}.get(
+        status, "redirected, which is not followed" if status < 400 else "refused the request"
+    )
+    raise PartnerRefused(f"{partner} {reason} (HTTP {status})", detail=detail, partner_status=status)
+
+
+def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, deadline: Deadline, partner: str) -> bytes:
+    """The whole body, but no more than `limit` bytes and no longer than `deadline`.
+
+    Reads what has arrived rather than full chunks: a full chunk from a server that drips never comes.
+
+    Raises:
+        PartnerUnavailable: too large, too slow or cut off.
+    """
+    from urllib3.exceptions import HTTPError
+
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while part := raw.read1(_CHUNK, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise PartnerUnavailable(f"{partner} answered more than {limit:,} bytes")
+            if deadline.passed:
+                raise PartnerUnavailable(f"{partner} took too long to send its answer")
+    except HTTPError as error:
+        raise PartnerUnavailable(f"{partner}'s answer broke off ({type(error).__name__})") from error
+    return b"".join(parts)
+
+
+def _leave_as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An `auth` that does nothing: without one, requests lets ~/.netrc replace our Authorization header."""
+    return request
+
+
+def _no_cookies() -> Any:
+    from http.cookiejar import DefaultCookiePolicy
+
+    return DefaultCookiePolicy(allowed_domains=[])

@@ -1,0 +1,78 @@
+"""The main API, which owns the uploads: temp files from it, callbacks to it.
+
+Contract: `/api/media/complete/{id}`, `/api/media/cleanup/{id}`, temp files at their `image_path`. In the embedded
+stack the gateway plays the main API at these very routes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.signature import HEADER, sign
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
+
+_NAME = "The main API"
+
+
+class MainApi:
+    """Client of the main API."""
+
+    def __init__(
+        self, base_url: str, api_key: str, *, timeout: float = 60.0, policy: RetryPolicy | None = None
+    ) -> None:
+        self._key = api_key
+        self._api = JsonApi(
+            _NAME, base_url, headers={"Authorization": f"Bearer {api_key}"}, timeout=timeout, policy=policy
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(settings.main_api_url, settings.main_api_key, timeout=settings.partner_timeout_seconds)
+
+    def complete(self, pending_image_id: int, payload: Mapping[str, Any], *, idempotency_key: str) -> Any:
+        """Report an image as done; returns the decoded answer.
+
+        Args:
+            payload: the rich body of the contract; sent with sorted keys, so that equal payloads sign alike.
+            idempotency_key: the same for every repetition of this report, e.g. "complete-123-<recipe>".
+
+        Raises:
+            PartnerRefused: `partner_status` 404 for an unknown image, 409 for one that was cleaned up.
+            PartnerUnavailable, RateLimited: worth another try.
+        """
+        body = json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Idempotency-Key": idempotency_key,
+            HEADER: sign(body, self._key),
+        }
+        path = f"/api/media/complete/{int(pending_image_id)}"
+        return self._api.request("POST", path, body=body, headers=headers).json(_NAME)
+
+    def cleanup(self, pending_image_id: int) -> Any:
+        """Report an image as failed for good, which removes its temp file; raises as `complete`."""
+        return self._api.request_json("DELETE", f"/api/media/cleanup/{int(pending_image_id)}")
+
+    def fetch_temp(self, image_path: str, *, limit: int) -> bytes:
+        """The bytes of a temp file.
+
+        Args:
+            image_path: as in `pending_images`, e.g. "/temp_images/profiles/....jpg".
+            limit: largest accepted file, bytes.
+
+        Raises:
+            BadInput: not an absolute path: the bearer key must not be steered to another host.
+            PartnerRefused: `partner_status` 404 when the file is gone.
+            PartnerUnavailable, RateLimited: worth another try.
+        """
+        if not image_path.startswith("/") or image_path.startswith("//") or ".." in image_path.split("/"):
+            raise BadInput(f"Not a temp path: {image_path[:200]}", field="image_path")
+        return self._api.request("GET", image_path, limit=limit).content

@@ -1,0 +1,277 @@
+"""OpenAI through its official SDK: looking at images, embeddings, drawing and editing images.
+
+The SDK's own retries are off: `retry` decides, within the caller's time. The SDK is imported at the first call
+(0.9 s), and one HTTP client per instance is shared by all threads.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from pydantic import BaseModel
+
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.partners.openai_errors import translating
+from imgpipe_orchestration.partners.rate_limit import gate
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
+from imgpipe_orchestration.partners.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import openai
+
+    from imgpipe_orchestration.settings import Settings
+
+Schema = TypeVar("Schema", bound=BaseModel)
+Result = TypeVar("Result")
+
+_NAME = "OpenAI"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Generic[Schema]):
+    """A structured answer about an image."""
+
+    answer: Schema
+    usage: Usage
+    raw: dict[str, Any]
+    """The whole response as the API sent it, for keeping beside the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A text as a unit vector."""
+
+    vector: list[float]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An encoded image (PNG unless asked otherwise)."""
+
+    image: bytes
+    usage: Usage
+
+
+class OpenAIClient:
+    """Client of one OpenAI account; thread-safe."""
+
+    def __init__(
+        self,
+        api_key: str,
+        *,
+        base_url: str = "https://api.openai.com/v1",
+        timeout: float = 60.0,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._timeout = timeout
+        self._policy = policy or RetryPolicy(budget=2 * timeout)
+        self._sdk: openai.OpenAI | None = None
+        self._lock = threading.Lock()
+        self._sending = threading.local()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self | None:
+        """The client, or None when no key is configured: the caller then says that the provider was absent."""
+        if not settings.openai_api_key:
+            return None
+        return cls(settings.openai_api_key, base_url=settings.openai_base_url, timeout=settings.partner_timeout_seconds)
+
+    def analyse_image(
+        self,
+        image: bytes,
+        prompt: str,
+        schema: type[Schema],
+        *,
+        model: str,
+        media_type: str = "image/jpeg",
+        detail: str = "low",
+        instructions: str | None = None,
+    ) -> Seen[Schema]:
+        """Ask a vision model about one image and get `schema` back.
+
+        Args:
+            image: encoded image; JPEG, PNG, WebP or GIF, sent as a data URL.
+            schema: a Pydantic model whose fields are all required (OpenAI's strict mode).
+            detail: "low" (a fixed few tokens), "high" or "auto".
+
+        Raises:
+            PartnerRefused: the model refused, or 4xx.
+            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
+        """
+        url = f"data:{media_type};base64,{base64.b64encode(image).decode()}"
+        content: list[Any] = [
+            {"type": "input_text", "text": prompt},
+            {"type": "input_image", "image_url": url, "detail": detail},
+        ]
+        arguments: dict[str, Any] = {"instructions": instructions} if instructions else {}
+        arguments["input"] = [{"role": "user", "content": content}]
+
+        def send(sdk: openai.OpenAI) -> Any:
+            return sdk.responses.parse(model=model, text_format=schema, **arguments)
+
+        response = self._call(model, send)
+        _expect(response, "output", list)
+        answer = response.output_parsed
+        if answer is None:
+            raise _no_answer(response)
+        return Seen(answer, _usage(response.usage, str(response.model or model)), response.to_dict(mode="json"))
+
+    def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
+        """The embedding of one text.
+
+        Raises:
+            PartnerRefused, PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
+        """
+        arguments: dict[str, Any] = {"dimensions": dimensions} if dimensions else {}
+
+        def send(sdk: openai.OpenAI) -> Any:
+            return sdk.embeddings.create(model=model, input=text, **arguments)
+
+        response = self._call(model, send)
+        data = _expect(response, "data", list)
+        vector = getattr(data[0], "embedding", None) if data else None
+        if not vector or not all(isinstance(value, float | int) for value in vector):
+            raise PartnerUnavailable(f"{_NAME} answered without an embedding")
+        tokens = getattr(response.usage, "prompt_tokens", 0) or 0
+        return Embedded([float(v) for v in vector], Usage(str(response.model or model), input_tokens=tokens))
+
+    def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
+        """Draw an image from text.
+
+        Args:
+            size: "WxH" or "auto"; which sizes there are depends on the model.
+
+        Raises:
+            PartnerRefused: content policy, or 4xx.
+            PartnerUnavailable: also when the image data is missing or truncated.
+            RateLimited, SpendingPaused: see `openai_errors.translating`.
+        """
+        arguments: dict[str, Any] = {"size": size, "quality": quality}
+        return self._drawn(model, lambda sdk: sdk.images.generate(model=model, prompt=prompt, n=1, **arguments))
+
+    def edit_image(
+        self,
+        images: bytes | Sequence[bytes],
+        prompt: str,
+        *,
+        model: str,
+        size: str = "1024x1024",
+        quality: str = "auto",
+        media_type: str = "image/png",
+    ) -> Drawn:
+        """Draw an image from text and one or more reference images; raises as `generate_image`."""
+        arguments: dict[str, Any] = {"size": size, "quality": quality}
+        extension = media_type.removeprefix("image/")
+        files = [
+            (f"image_{number}.{extension}", image, media_type)
+            for number, image in enumerate([images] if isinstance(images, bytes) else images)
+        ]
+        image = files[0] if len(files) == 1 else files
+        return self._drawn(
+            model, lambda sdk: sdk.images.edit(model=model, image=image, prompt=prompt, n=1, **arguments)
+        )
+
+    def models(self) -> dict[str, str | None]:
+        """Model names of this account, each with its shutdown date (ISO) or None."""
+        page = self._call("", lambda sdk: sdk.models.list())
+        return {model.id: getattr(model, "shutdown_date", None) for model in _expect(page, "data", list)}
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._sdk is not None:
+            self._sdk.close()
+
+    def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
+        response = self._call(model, send)
+        data = _expect(response, "data", list)
+        encoded = getattr(data[0], "b64_json", None) if data else None
+        if not encoded:
+            raise PartnerUnavailable(f"{_NAME} answered without an image")
+        try:
+            image = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise PartnerUnavailable(f"{_NAME} sent image data that is cut off or not base64") from error
+        if not _whole(image):
+            raise PartnerUnavailable(f"{_NAME} sent an image that is cut off")
+        answered = getattr(response, "model", None) or model
+        return Drawn(image, _usage(response.usage, str(answered)))
+
+    def _call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
+        rate = gate(_NAME, self._base_url, self._api_key, model)
+
+        def attempt(deadline: Deadline) -> Result:
+            rate.enter(deadline, partner=_NAME)
+            self._sending.rate = rate
+            sdk = self._open().with_options(timeout=max(0.001, min(self._timeout, deadline.remaining)))
+            return translating(lambda: send(sdk))
+
+        return call(attempt, self._policy)
+
+    def _open(self) -> openai.OpenAI:
+        with self._lock:
+            if self._sdk is None:
+                import openai  # 0.9 s
+
+                self._sdk = openai.OpenAI(
+                    api_key=self._api_key,
+                    base_url=self._base_url,
+                    max_retries=0,
+                    http_client=openai.DefaultHttpxClient(event_hooks={"response": [self._learn]}),
+                )
+            return self._sdk
+
+    def _learn(self, response: Any) -> None:
+        """Hook of the HTTP client: it sees the headers of good answers too, which the SDK's objects do not carry."""
+        self._sending.rate.learn(response.status_code, response.headers)
+
+
+def _whole(image: bytes) -> bool:
+    """Whether the end of the file is there (PNG, JPEG, WebP): cut base64 can still decode."""
+    if image.startswith(b"\x89PNG"):
+        return b"IEND" in image[-12:]
+    if image.startswith(b"\xff\xd8"):
+        return image.rstrip(b"\0").endswith(b"\xff\xd9")
+    if image.startswith(b"RIFF"):
+        return len(image) >= int.from_bytes(image[4:8], "little") + 8
+    return False
+
+
+def _expect(response: Any, name: str, kind: type[Result]) -> Result:
+    """The attribute, checked: the SDK builds its objects from whatever JSON came, without validating."""
+    value = getattr(response, name, None)
+    if not isinstance(value, kind):
+        raise PartnerUnavailable(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
+    return value
+
+
+def _no_answer(response: Any) -> PartnerRefused | PartnerUnavailable:
+    """Why a response has no structured answer in it."""
+    for item in response.output:
+        for part in getattr(item, "content", None) or []:
+            if getattr(part, "type", "") == "refusal":
+                return PartnerRefused(f"{_NAME}'s model refused to answer", detail=str(part.refusal)[:500])
+    reason = getattr(getattr(response, "incomplete_details", None), "reason", None)
+    if reason == "content_filter":
+        return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
+    return PartnerUnavailable(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
+
+
+def _usage(usage: Any, model: str) -> Usage:
+    """Token counts; whatever the API left out counts as zero."""
+    details = getattr(usage, "input_tokens_details", None)
+    return Usage(
+        model=model,
+        input_tokens=getattr(usage, "input_tokens", 0) or 0,
+        output_tokens=getattr(usage, "output_tokens", 0) or 0,
+        input_image_tokens=getattr(details, "image_tokens", 0) or 0,
+        cached_tokens=getattr(details, "cached_tokens", 0) or 0,
+    )

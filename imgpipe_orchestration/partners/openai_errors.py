@@ -1,0 +1,95 @@
+"""What the OpenAI SDK raises, turned into our error tree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    SpendingPaused,
+)
+from imgpipe_orchestration.partners.rate_limit import parse_duration
+from imgpipe_orchestration.partners.retry import parse_retry_after
+
+if TYPE_CHECKING:
+    import openai
+
+Answer = TypeVar("Answer")
+
+_NAME = "OpenAI"
+
+# Codes of a 429 (and once of a 403) that waiting seconds does not mend.
+# https://platform.openai.com/docs/guides/error-codes
+_OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_POLICY = {"content_policy_violation", "moderation_blocked", "content_filter"}
+
+
+def translating(send: Callable[[], Answer]) -> Answer:
+    """Run one SDK call.
+
+    Raises:
+        SpendingPaused: the account's quota or billing limit is used up.
+        RateLimited: 429; `retry_after` from Retry-After, else from the reset headers.
+        PartnerUnavailable: 5xx, 408, no connection, too slow, or an answer that cannot be read.
+        PartnerRefused: other 4xx, and content policy.
+    """
+    import openai  # 0.9 s
+    import pydantic
+
+    try:
+        return send()
+    except openai.APITimeoutError as error:
+        raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
+    except openai.APIStatusError as error:
+        raise _from_status(error) from error
+    except openai.APIConnectionError as error:
+        raise PartnerUnavailable(f"{_NAME} could not be reached") from error
+    except openai.ContentFilterFinishReasonError as error:
+        raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
+    except (openai.APIResponseValidationError, openai.LengthFinishReasonError) as error:
+        raise PartnerUnavailable(f"{_NAME} answered in a shape we do not know", detail=str(error)[:500]) from error
+    except pydantic.ValidationError as error:
+        raise PartnerUnavailable(
+            f"{_NAME}'s answer does not follow the schema asked for", detail=str(error)[:1000]
+        ) from error
+    except json.JSONDecodeError as error:
+        raise PartnerUnavailable(f"{_NAME} answered something that is not JSON", detail=str(error)) from error
+    except openai.OpenAIError as error:
+        raise PartnerUnavailable(f"{_NAME} failed ({type(error).__name__})", detail=str(error)[:500]) from error
+
+
+def _from_status(error: openai.APIStatusError) -> ImgpipeError:
+    status, code = error.status_code, error.code or ""
+    kind = error.type or ""
+    detail = f"{status} {code or kind}: {error.message[:500]}"
+    if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
+        return SpendingPaused(
+            f"{_NAME}'s quota is used up ({code or kind}): check the account's billing", detail=detail
+        )
+    if status == 429:
+        return RateLimited(f"{_NAME} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
+    if status >= 500 or status == 408:
+        return PartnerUnavailable(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error))
+    if code in _POLICY or kind == "image_generation_user_error":
+        return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail, partner_status=status)
+    reason = {401: "does not accept OPENAI_API_KEY", 403: "forbids this", 404: "does not know the model or address"}
+    return PartnerRefused(
+        f"{_NAME} {reason.get(status, 'refused the request')} (HTTP {status})", detail=detail, partner_status=status
+    )
+
+
+def _wait(error: openai.APIStatusError) -> float | None:
+    headers = error.response.headers
+    if (asked := parse_retry_after(headers.get("retry-after"))) is not None:
+        return asked
+    resets = [
+        parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
+        for kind in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{kind}") == "0"
+    ]
+    return max((reset for reset in resets if reset is not None), default=None)

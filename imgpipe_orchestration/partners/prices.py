@@ -1,0 +1,95 @@
+"""What providers charge, in one table.
+
+US dollars. OpenAI per million tokens (https://developers.openai.com/api/docs/pricing, standard tier, as reported on
+2026-09-09 for the image models and on 2026-11-05 for the rest); Google Vision per unit, first tier past the free
+thousand (https://cloud.google.com/vision/pricing, 2026-11). A model that is not listed costs None, shown as unknown:
+a guess would make the budget and the figures lie. MODEL_PRICES corrects or adds entries without a release.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.partners.usage import Usage
+
+_MILLION = Decimal(1_000_000)
+_SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+
+
+class Price(BaseModel):
+    """US dollars per million tokens, or per unit. What is None is charged like plain input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Decimal = Decimal(0)
+    cached_input: Decimal | None = None
+    image_input: Decimal | None = None
+    output: Decimal = Decimal(0)
+    unit: Decimal = Decimal(0)
+
+
+def _price(**values: str) -> Price:
+    return Price(**{name: Decimal(value) for name, value in values.items()})
+
+
+PRICES: Mapping[str, Price] = {
+    "gpt-5": _price(input="1.25", cached_input="0.125", output="10"),
+    "gpt-5-mini": _price(input="0.25", cached_input="0.025", output="2"),
+    "gpt-5-nano": _price(input="0.05", cached_input="0.005", output="0.4"),
+    "gpt-4.1": _price(input="2", cached_input="0.5", output="8"),
+    "gpt-4.1-mini": _price(input="0.4", cached_input="0.1", output="1.6"),
+    "gpt-4o": _price(input="2.5", cached_input="1.25", output="10"),
+    "gpt-4o-mini": _price(input="0.15", cached_input="0.075", output="0.6"),
+    "text-embedding-3-small": _price(input="0.02"),
+    "text-embedding-3-large": _price(input="0.13"),
+    "gpt-image-2": _price(input="5", image_input="8", output="30"),
+    "gpt-image-2.5-flare": _price(input="5", image_input="8", output="30"),
+    "gpt-image-2.5-sunburst": _price(input="5", image_input="8", output="30"),
+    "vision-v1": _price(unit="0.0015"),
+}
+
+
+def parse_prices(text: str) -> dict[str, Price]:
+    """MODEL_PRICES: a JSON object of model name to the fields of `Price`; empty text is no entries.
+
+    Raises:
+        SettingsError: not of that form.
+    """
+    if not text.strip():
+        return {}
+    try:
+        return TypeAdapter(dict[str, Price]).validate_python(json.loads(text))
+    except (ValueError, ValidationError) as error:
+        raise SettingsError(
+            'MODEL_PRICES must look like {"gpt-5-mini": {"input": 0.25, "output": 2}}',
+            field="MODEL_PRICES",
+            detail=str(error),
+        ) from error
+
+
+def cost_of(model: str, usage: Usage, prices: Mapping[str, Price] = PRICES) -> Decimal | None:
+    """US dollars for one call, or None when the model's price is unknown.
+
+    Dated snapshots (`gpt-5-mini-2025-08-07`) cost what their model costs; so do a stand-in's answers, which are
+    labelled instead, so that a rehearsal shows what the real run would cost.
+    """
+    name = model.removesuffix("-standin")
+    price = prices.get(name) or prices.get(_SNAPSHOT.sub("", name))
+    if price is None:
+        return None
+    plain = usage.input_tokens - usage.cached_tokens - usage.input_image_tokens
+    per_cached = price.input if price.cached_input is None else price.cached_input
+    per_image = price.input if price.image_input is None else price.image_input
+    tokens = (
+        max(0, plain) * price.input
+        + usage.cached_tokens * per_cached
+        + usage.input_image_tokens * per_image
+        + usage.output_tokens * price.output
+    )
+    return tokens / _MILLION + Decimal(str(usage.units)) * price.unit

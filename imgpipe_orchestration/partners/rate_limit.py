@@ -1,0 +1,92 @@
+"""Holding calls back before the provider has to refuse them.
+
+One gate per (provider, key, model) and process. It learns from the answers' own headers, `x-ratelimit-*` and
+Retry-After, so no limits are configured anywhere; how many calls run at once is bounded by Dagster's pools.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Mapping
+
+from imgpipe_orchestration.errors import RateLimited
+from imgpipe_orchestration.partners.retry import Deadline, parse_retry_after
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str | None) -> float | None:
+    """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a plain number; None when unreadable."""
+    if not text:
+        return None
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return None
+
+
+class RateGate:
+    """Counts down what the provider said remains, and waits for the reset when nothing does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed_until = 0.0
+        self._remaining: int | None = None
+        self._reset_at = 0.0
+
+    def enter(self, deadline: Deadline, *, partner: str) -> None:
+        """Return when a call may be sent.
+
+        Raises:
+            RateLimited: at once when the wait would pass `deadline`, rather than after waiting in vain.
+        """
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                wait = self._closed_until - now
+                if self._remaining is not None and now >= self._reset_at:
+                    self._remaining = None
+                if self._remaining is not None and self._remaining <= 0:
+                    wait = max(wait, self._reset_at - now)
+                if wait <= 0:
+                    if self._remaining is not None:
+                        self._remaining -= 1
+                    return
+            if wait >= deadline.remaining:
+                raise RateLimited(f"{partner} asked us to wait {wait:.0f} s more", retry_after=wait)
+            time.sleep(wait)
+
+    def learn(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take in the headers of an answer (names in lower case or a case-insensitive mapping)."""
+        now = time.monotonic()
+        with self._lock:
+            if status in (429, 503):
+                asked = parse_retry_after(headers.get("retry-after"))
+                if asked is not None:
+                    self._closed_until = max(self._closed_until, now + asked)
+            for kind in ("requests", "tokens"):
+                remaining = headers.get(f"x-ratelimit-remaining-{kind}")
+                reset = parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
+                if remaining is None or reset is None or not remaining.strip().isdigit():
+                    continue
+                left = int(remaining)
+                if kind == "requests":
+                    self._remaining, self._reset_at = left, now + reset
+                elif left == 0:
+                    self._closed_until = max(self._closed_until, now + reset)
+
+
+_gates: dict[tuple[str, ...], RateGate] = {}
+_gates_lock = threading.Lock()
+
+
+def gate(*key: str) -> RateGate:
+    """The process's gate for this (provider, address, key, model)."""
+    with _gates_lock:
+        return _gates.setdefault(key, RateGate())

@@ -1,0 +1,97 @@
+"""The one place where a call to an outside API is repeated.
+
+Exponential backoff with full jitter (as in AWS Architecture Blog, "Exponential Backoff and Jitter", 2015), never
+shorter than what the other side asked for and never past the caller's time limit: when the wait would not fit, the
+error goes up at once with its `retry_after`, and the item's own schedule takes over.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long one call may be tried. Times in seconds."""
+
+    attempts: int = 3
+    first_wait: float = 0.5
+    longest_wait: float = 20.0
+    budget: float = 120.0
+    """Time for all tries and waits together."""
+
+
+class Deadline:
+    """A point in time on the monotonic clock, handed down so that every part of a call shares one limit."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.remaining <= 0
+
+
+def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
+    """Run `attempt` until it answers, fails for good or runs out of tries or time.
+
+    Only `PartnerUnavailable` and `RateLimited` are tried again: a quota that is used up (`SpendingPaused`) and a
+    refusal do not get better within seconds.
+
+    Raises:
+        ImgpipeError: the last attempt's.
+    """
+    deadline = Deadline(policy.budget)
+    jitter = tenacity.wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = getattr(error, "retry_after", None)
+        return max(float(asked), jitter(state)) if asked is not None else jitter(state)
+
+    last = tenacity.stop_after_attempt(policy.attempts)
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        return last(state) or state.upcoming_sleep >= deadline.remaining
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type((PartnerUnavailable, RateLimited)),
+        wait=wait,
+        stop=stop,
+        before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )
+    return retrying(attempt, deadline)
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none."""
+    from email.utils import parsedate_to_datetime  # a rare branch
+
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,26 @@
+"""What one paid call consumed, in the units the provider bills by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Consumption as the provider reported it; zero where it reported none.
+
+    `units` counts what is billed by the piece (Google Vision: a feature on an image; Flowise: a call). Image and
+    cached tokens are parts of `input_tokens`.
+    """
+
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_image_tokens: int = 0
+    cached_tokens: int = 0
+    units: float = 0
+
+    @property
+    def standin(self) -> bool:
+        """Whether a stand-in answered: nothing was spent, costs are what the real provider would have charged."""
+        return self.model.endswith("-standin")

@@ -1,0 +1,373 @@
+"""The journal of paid calls: what was asked, what came back, what it cost, and for whom.
+
+A call is identified by (provider, operation, model, input hash, parameter hash). Its row in `paid_calls` goes
+
+    (none) ──start──► started ──commit──► committed: from now on the answer is read, never bought again
+                       │  ▲
+                       │  └── start again: the lease ran out (the buyer was killed) or the last try failed
+                       └──► open: the provider refused or failed
+
+`started` carries a lease that the buyer renews while it waits, so two processes that want the same answer buy it once:
+the second waits for the first. Every use, bought or reused, failed or lost, is a row in `paid_call_uses` with item and
+tenant. What cannot be had from a provider without idempotency keys: a buyer killed between the provider's answer and
+the commit has paid for nothing. That is one call, and it shows as `lost`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Self
+from uuid import uuid4
+
+import tenacity
+from sqlalchemy import Connection, Engine, Row, text
+
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, SpendingPaused
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage import ledger_sql as sql
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+_BUDGET_LOCK = 0x1B0D6E7
+"""Advisory lock under which the budget is checked: two starters must not both take the last dollar."""
+
+
+class Outcome(StrEnum):
+    """What became of one wish for an answer."""
+
+    BOUGHT = "bought"  # the provider was asked and answered
+    REUSED = "reused"  # a committed answer was there
+    FAILED = "failed"  # the provider was asked and gave no usable answer
+    LOST = "lost"  # an earlier buyer vanished while it was asking: possibly paid for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class PaidCall:
+    """The identity of a call. Equal calls are bought once, whoever asks."""
+
+    provider: str
+    operation: str
+    model: str
+    input_hash: str
+    parameter_hash: str
+
+    @classmethod
+    def of(
+        cls,
+        provider: str,
+        operation: str,
+        model: str,
+        *,
+        inputs: Iterable[bytes | str],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Hash the inputs (images, prompts; order counts) and the parameters (JSON-able; order does not count).
+
+        Put everything that changes the answer into one of the two, the schema asked for included.
+        """
+        digest = hashlib.sha256()
+        for part in inputs:
+            data = part.encode() if isinstance(part, str) else part
+            digest.update(len(data).to_bytes(8, "big") + data)
+        canonical = json.dumps(parameters or {}, sort_keys=True, separators=(",", ":"))
+        return cls(provider, operation, model, digest.hexdigest(), hashlib.sha256(canonical.encode()).hexdigest())
+
+    @property
+    def key(self) -> str:
+        """One hash over all five, the row's primary key; also a good name for a stored binary answer."""
+        parts = (self.provider, self.operation, self.model, self.input_hash, self.parameter_hash)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Buyer:
+    """For whom: `item` is the feature's own name of it ("media/123"), `tenant` who pays in the end."""
+
+    pipeline: str
+    item: str
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What the provider gave: a JSON-able `value`, or the key of the object the caller has stored it under, or both."""
+
+    usage: Usage
+    value: Any = None
+    object_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A committed answer."""
+
+    value: Any
+    object_key: str | None
+    usage: Usage
+    cost_usd: Decimal | None
+    """What it cost when it was bought; None when the price is unknown."""
+    bought: bool
+    """False when an earlier purchase was reused: this use cost nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds, but for the budget (US dollars a UTC day, 0 for none)."""
+
+    lease: float = 30.0
+    patience: float = 180.0
+    """How long to wait for another buyer of the same answer."""
+    daily_budget_usd: float = 0.0
+    pause: float = 300.0
+    """How long a provider is left alone after it said that its quota is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Buys what nobody has bought yet. Thread-safe; one per process is enough."""
+
+    engine: Engine
+    limits: Limits = field(default_factory=Limits)
+    prices: Mapping[str, Price] = field(default_factory=lambda: PRICES)
+
+    def buy(
+        self,
+        call: PaidCall,
+        purchase: Callable[[], Purchase],
+        *,
+        buyer: Buyer,
+        recover: Callable[[], Purchase | None] | None = None,
+    ) -> Answer:
+        """The committed answer to `call`, bought with `purchase` if there is none.
+
+        Args:
+            purchase: asks the provider; for a binary answer it also stores the object. Runs outside any transaction.
+            recover: called instead of `purchase` after an earlier buyer vanished: finds what that one had stored
+                before it could commit, or returns None.
+
+        Raises:
+            SpendingPaused: the budget is used up, or the provider said so within the last `limits.pause` seconds.
+            Retryable: another buyer has been at it for longer than `limits.patience`.
+            BackendUnavailable: the journal cannot be reached.
+            Exception: whatever `purchase` raises, after it was written down.
+        """
+        give_up = time.monotonic() + self.limits.patience
+        pause = 0.02
+        while True:
+            token = uuid4().hex
+            start = self._start(call, token, buyer)
+            if start.answer is not None:
+                return start.answer
+            if start.ours:
+                return self._purchase(call, token, purchase, buyer, recover if start.taken_over else None)
+            if time.monotonic() >= give_up:
+                raise Retryable(f"Another worker is still waiting for {call.provider}'s answer", retry_after=10)
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
+
+    def find(self, call: PaidCall) -> Answer | None:
+        """The committed answer, if there is one. Not counted as a use."""
+        with transaction(self.engine) as connection:
+            row = connection.execute(text(sql.FIND), {"key": call.key}).one_or_none()
+        return _answer(row, bought=False) if row is not None and row.state == "committed" else None
+
+    def _start(self, call: PaidCall, token: str, buyer: Buyer) -> _Start:
+        with transaction(self.engine) as connection:
+            row = connection.execute(text(sql.FIND), {"key": call.key}).one_or_none()
+            if row is not None and row.state == "committed":
+                _record(connection, call, buyer, Outcome.REUSED, usage=_usage(row))
+                return _Start(answer=_answer(row, bought=False))
+            if row is not None and row.state == "started" and not row.expired:
+                return _Start()
+            reserved = self._allow(connection, call)
+            values = {
+                "key": call.key,
+                "provider": call.provider,
+                "operation": call.operation,
+                "model": call.model,
+                "input_hash": call.input_hash,
+                "parameter_hash": call.parameter_hash,
+                "owner": token,
+                "lease": self.limits.lease,
+                "reserved": reserved,
+            }
+            ours = connection.execute(text(sql.START), values).one_or_none() is not None
+            taken_over = ours and row is not None and row.state == "started"
+            if taken_over:
+                _record(connection, call, buyer, Outcome.LOST, error="an earlier buyer vanished while it was asking")
+                log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
+            return _Start(ours=ours, taken_over=taken_over)
+
+    def _allow(self, connection: Connection, call: PaidCall) -> Decimal:
+        """Whether money may be spent; returns what to set aside for this call.
+
+        Raises:
+            SpendingPaused: says until when.
+        """
+        paused = connection.execute(text(sql.PAUSED), {"provider": call.provider}).one_or_none()
+        if paused is not None:
+            raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
+        budget = Decimal(str(self.limits.daily_budget_usd))
+        if not budget:
+            return Decimal(0)
+        connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _BUDGET_LOCK})
+        names = {"provider": call.provider, "operation": call.operation, "model": call.model}
+        today = connection.execute(text(sql.BUDGET), names).one()
+        if today.spent + today.reserved + today.estimate > budget or today.spent >= budget:
+            raise SpendingPaused(
+                f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow",
+                retry_after=float(today.seconds_left),
+            )
+        return Decimal(today.estimate)
+
+    def _purchase(
+        self,
+        call: PaidCall,
+        token: str,
+        purchase: Callable[[], Purchase],
+        buyer: Buyer,
+        recover: Callable[[], Purchase | None] | None,
+    ) -> Answer:
+        began = time.monotonic()
+        try:
+            with self._lease_kept(call, token):
+                bought = (recover() if recover else None) or purchase()
+        except BaseException as error:
+            self._reopen(call, token, buyer, error, time.monotonic() - began)
+            raise
+        return self._commit(call, bought, buyer, time.monotonic() - began)
+
+    @contextmanager
+    def _lease_kept(self, call: PaidCall, token: str) -> Iterator[None]:
+        """Renew the lease in the background: an image may take a minute, and a dead buyer should cost seconds."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(self.limits.lease / 3):
+                try:
+                    with transaction(self.engine) as connection:
+                        values = {"key": call.key, "owner": token, "lease": self.limits.lease}
+                        connection.execute(text(sql.RENEW), values)
+                except BackendUnavailable as error:
+                    log.warning("could not renew a paid call's lease", extra={"error": error.detail})
+
+        thread = threading.Thread(target=beat, name=f"paid-{call.key[:8]}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
+        """Write the answer down. It is paid for, so a database that is away is waited for."""
+        cost = cost_of(bought.usage.model or call.model, bought.usage, self.prices)
+        usage = bought.usage
+        values = {
+            "key": call.key,
+            "value": json.dumps(bought.value),
+            "object_key": bought.object_key,
+            "answered_by": usage.model or call.model,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "input_image_tokens": usage.input_image_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "units": usage.units,
+            "cost": cost,
+            "seconds": seconds,
+        }
+        patiently = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(BackendUnavailable),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+            stop=tenacity.stop_after_delay(60),
+            reraise=True,
+        )
+
+        def write() -> None:
+            with transaction(self.engine) as connection:
+                # Whoever commits first wins; a late buyer's money is recorded all the same.
+                connection.execute(text(sql.COMMIT), values)
+                _record(connection, call, buyer, Outcome.BOUGHT, usage=usage, cost=cost, seconds=seconds)
+
+        patiently(write)
+        return Answer(bought.value, bought.object_key, usage, cost, bought=True)
+
+    def _reopen(self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float) -> None:
+        """Let the next one try at once. When this fails too, the lease runs out by itself."""
+        told = error.public if isinstance(error, ImgpipeError) else type(error).__name__
+        try:
+            with transaction(self.engine) as connection:
+                connection.execute(text(sql.REOPEN), {"key": call.key, "owner": token, "error": told})
+                _record(connection, call, buyer, Outcome.FAILED, seconds=seconds, error=told)
+                if isinstance(error, SpendingPaused):
+                    wait = error.retry_after or self.limits.pause
+                    pause = {"provider": call.provider, "reason": told, "seconds": wait}
+                    connection.execute(text(sql.PAUSE), pause)
+        except BackendUnavailable as away:
+            log.warning("could not write down a failed paid call", extra={"call": call.key, "error": away.detail})
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What came of trying to start: an answer, the right to buy, or neither (somebody else is buying)."""
+
+    answer: Answer | None = None
+    ours: bool = False
+    taken_over: bool = False
+
+
+def _record(
+    connection: Connection,
+    call: PaidCall,
+    buyer: Buyer,
+    outcome: Outcome,
+    *,
+    usage: Usage | None = None,
+    cost: Decimal | None = None,
+    seconds: float = 0.0,
+    error: str | None = None,
+) -> None:
+    usage = usage or Usage()
+    values = {
+        "key": call.key,
+        "outcome": outcome.value,
+        "pipeline": buyer.pipeline,
+        "item": buyer.item,
+        "tenant": buyer.tenant,
+        "provider": call.provider,
+        "operation": call.operation,
+        "model": call.model,
+        "standin": usage.standin,
+        "input_tokens": usage.input_tokens if outcome is Outcome.BOUGHT else 0,
+        "output_tokens": usage.output_tokens if outcome is Outcome.BOUGHT else 0,
+        "cost": cost,
+        "seconds": seconds,
+        "error": error,
+    }
+    connection.execute(text(sql.RECORD), values)
+
+
+def _usage(row: Row[Any]) -> Usage:
+    return Usage(
+        model=row.answered_by or "",
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        input_image_tokens=row.input_image_tokens,
+        cached_tokens=row.cached_tokens,
+        units=float(row.units),
+    )
+
+
+def _answer(row: Row[Any], *, bought: bool) -> Answer:
+    return Answer(row.value, row.object_key, _usage(row), row.cost_usd, bought=bought)
