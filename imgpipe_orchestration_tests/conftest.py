@@ -14,11 +14,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import requests
 
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
@@ -98,6 +100,47 @@ def mongo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongo]:
 def mongo_url(mongo_server: Mongo) -> str:
     """URL of a MongoDB database nobody else uses."""
     return f"{mongo_server.url}/test_{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def _standins_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
+    with StandIns(tmp_path_factory.mktemp("standins") / "data", free_port()) as server:
+        yield server
+
+
+class StandInAccess:
+    """The stand-in partners, and how a test steers them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.openai_url = f"{url}/openai/v1"
+        self.google_url = f"{url}/google-vision"
+        self.flowise_url = f"{url}/flowise"
+        self.analyses_url = f"{url}/vision-analysis/api/v1/documents/vision_analysis"
+
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        reply = requests.request(method, f"{self.url}/_standin/{path}", json=body, timeout=10)
+        reply.raise_for_status()
+        return reply.json() if reply.content else None
+
+    def fault(self, provider: str, kind: str, **options: Any) -> None:
+        """Seed a fault; options as in `devstack.standins.control.Fault`, `count=None` for every call."""
+        self.admin("POST", "faults", {"provider": provider, "kind": kind, **options})
+
+    def calls(self, provider: str, operation: str | None = None) -> list[dict[str, Any]]:
+        """The journal, oldest call first."""
+        query = f"provider={provider}" + (f"&operation={operation}" if operation else "")
+        calls: list[dict[str, Any]] = self.admin("GET", f"calls?{query}")["calls"]
+        return calls
+
+
+@pytest.fixture
+def standins(_standins_server: StandIns) -> Iterator[StandInAccess]:
+    """The stand-in partners, with nothing seeded and an empty journal."""
+    access = StandInAccess(_standins_server.url)
+    access.admin("DELETE", "state")
+    access.admin("DELETE", "calls")
+    yield access
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
 import pydantic
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
 
 Schema = TypeVar("Schema")
+
+_Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
 
 _NAME = "Flowise"
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
@@ -72,7 +74,7 @@ class Flowise:
         for calls in (1, 2):
             answer = self._ask(flow_id, text)
             try:
-                parsed = adapter.validate_python(_payload(answer))
+                parsed = adapter.validate_python(_prose(answer) if schema is _Prose else _payload(answer))
             except (pydantic.ValidationError, ValueError) as error:
                 problem = _problem(error)
                 text = f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
@@ -80,6 +82,14 @@ class Flowise:
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
             return Prediction(parsed, Usage(model=flow_id + standin, units=calls), calls)
         raise PartnerUnavailable(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
+
+    def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:
+        """Ask a flow that writes prose, an image prompt say. Both forms occur: plain text, and JSON with one string.
+
+        Raises:
+            PartnerUnavailable: two answers in a row held no text; else as `predict`.
+        """
+        return self.predict(flow_id, question, _Prose)
 
     def _ask(self, flow_id: str, question: str) -> Any:
         return self._api.request_json(
@@ -102,6 +112,18 @@ def _payload(answer: Any) -> Any:
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the answer has neither `json` nor `text`")
     return _json_in(text)
+
+
+def _prose(answer: Any) -> Any:
+    """The text of an answer: the only string of its JSON, if it is JSON, else the text as it stands."""
+    try:
+        payload = _payload(answer)
+    except ValueError:
+        return answer.get("text") if isinstance(answer, dict) else answer
+    if isinstance(payload, dict):
+        texts = [value for value in payload.values() if isinstance(value, str)]
+        return texts[0] if len(texts) == 1 else payload.get("prompt")
+    return payload
 
 
 def _json_in(text: str) -> Any:

@@ -1,0 +1,34 @@
+"""`python -m imgpipe_orchestration.devstack.standins --port N [--delay openai.images=0.5 ...]`"""
+
+from __future__ import annotations
+
+import argparse
+
+import uvicorn
+
+from imgpipe_orchestration.devstack.standins.app import create_app
+from imgpipe_orchestration.devstack.standins.control import Control
+
+
+def main() -> None:
+    """Serve on loopback until told to stop."""
+    parser = argparse.ArgumentParser(prog="standins", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument(
+        "--delay",
+        action="append",
+        default=[],
+        metavar="PROVIDER[.OPERATION]=SECONDS",
+        help="fixed time an answer takes, e.g. flowise=0.2 or openai.images=0.5",
+    )
+    arguments = parser.parse_args()
+    control = Control()
+    for delay in arguments.delay:
+        name, _, seconds = delay.partition("=")
+        control.delays[name] = float(seconds)
+    uvicorn.run(create_app(control), host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What tests, benches and the demo steer: the journal of calls, seeded faults, fixed delays, rate limits."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Kind(StrEnum):
+    """The ways in which a partner can fail."""
+
+    UNAUTHORIZED = "unauthorized"  # 401
+    FORBIDDEN = "forbidden"  # 403
+    NOT_FOUND = "not_found"  # 404
+    RATE_LIMIT = "rate_limit"  # 429 with Retry-After and, from OpenAI, rate-limit headers
+    SERVER_ERROR = "server_error"  # 500, or `status`
+    INSUFFICIENT_QUOTA = "insufficient_quota"  # OpenAI's other 429
+    CONTENT_POLICY = "content_policy"  # 400 from images, a refusal from responses
+    SLOW = "slow"  # the right answer after `seconds`
+    DRIP = "drip"  # the right answer, a byte at a time, over `seconds`
+    TRUNCATED_JSON = "truncated_json"  # 200 with half of the body, complete as HTTP
+    CUT = "cut"  # the connection ends half way through the body
+    NOT_JSON = "not_json"  # 200 with an HTML page
+    WRONG_SHAPE = "wrong_shape"  # 200 with JSON of another shape
+    INVALID_ANSWER = "invalid_answer"  # right protocol, but what the model wrote breaks the schema
+    ERROR_IN_200 = "error_in_200"  # Google's per-image error
+    TRUNCATED_BASE64 = "truncated_base64"  # image data that is cut off
+    BLANK_IMAGE = "blank_image"  # one flat colour
+    SINGLE_IMAGE = "single_image"  # one picture where a grid was asked for
+    HALF_GRID = "half_grid"  # 2x1 instead of 2x2
+    REDIRECT = "redirect"  # 302 to `location`
+    HTML_FILE = "html_file"  # a web page under an image's name
+    HUGE_FILE = "huge_file"  # `size` bytes
+    ENDLESS_PAGES = "endless_pages"  # a listing that repeats itself and never ends
+
+
+class Fault(BaseModel):
+    """One seeded fault. It hits calls of `provider` (and `operation`) whose body or path contains `match`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str
+    kind: Kind
+    operation: str | None = None
+    match: str | None = None
+    count: int | None = Field(1, ge=1, description="How many calls it hits; null for all.")
+    probability: float = Field(1.0, gt=0, le=1)
+    after: int = Field(0, ge=0, description="Calls let through first.")
+    retry_after: float = Field(1.0, ge=0)
+    status: int = 500
+    seconds: float = 5.0
+    location: str = ""
+    size: int = 200 * 1024 * 1024
+    hits: int = 0
+    seen: int = 0
+
+
+class Limit(BaseModel):
+    """At most `requests` in any `seconds`: past it the provider answers 429, as the real one does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+
+
+@dataclass
+class Call:
+    """One line of the journal."""
+
+    number: int
+    at: float
+    provider: str
+    operation: str
+    path: str
+    input_hash: str
+    """SHA-256 of the body: equal for equal requests, so that a double purchase shows."""
+    model: str = ""
+    status: int = 0
+    fault: str | None = None
+    seconds: float = 0.0
+    note: dict[str, Any] = field(default_factory=dict)
+
+
+class Control:
+    """State of one server. All access is from its event loop."""
+
+    def __init__(self) -> None:
+        self.delays: dict[str, float] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget calls, faults and limits; delays given on the command line stay."""
+        self.calls: deque[Call] = deque(maxlen=20_000)
+        self.faults: list[Fault] = []
+        self.limits: dict[str, Limit] = {}
+        self.in_flight: Counter[str] = Counter()
+        self.most_in_flight: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._windows: dict[str, deque[float]] = {}
+        self._dice = random.Random(0)  # noqa: S311 - faults must repeat from run to run
+
+    def enter(self, call: Call) -> None:
+        """Write a call down as it arrives."""
+        self.calls.append(call)
+        self.counts[f"{call.provider}.{call.operation}"] += 1
+        self.in_flight[call.provider] += 1
+        self.most_in_flight[call.provider] = max(self.most_in_flight[call.provider], self.in_flight[call.provider])
+
+    def leave(self, call: Call, status: int) -> None:
+        """And how it ended; status 0 means that the client went away."""
+        call.status = status
+        call.seconds = round(time.time() - call.at, 4)
+        self.in_flight[call.provider] -= 1
+
+    def fault_for(self, provider: str, operation: str, searched: bytes) -> Fault | None:
+        """The first seeded fault that hits this call, counted as a hit."""
+        for fault in self.faults:
+            if fault.provider != provider or fault.operation not in (None, operation):
+                continue
+            if fault.match is not None and fault.match.encode() not in searched:
+                continue
+            if fault.count is not None and fault.hits >= fault.count:
+                continue
+            fault.seen += 1
+            if fault.seen <= fault.after or self._dice.random() >= fault.probability:
+                continue
+            fault.hits += 1
+            return fault
+        return None
+
+    def delay_for(self, provider: str, operation: str) -> float:
+        """Seconds an answer takes; the longer name wins."""
+        return self.delays.get(f"{provider}.{operation}", self.delays.get(provider, 0.0))
+
+    def over_limit(self, provider: str) -> tuple[int, int, float] | None:
+        """(limit, remaining, seconds until the window moves) if a limit is set; counts this call."""
+        limit = self.limits.get(provider)
+        if limit is None:
+            return None
+        window = self._windows.setdefault(provider, deque())
+        now = time.monotonic()
+        while window and window[0] <= now - limit.seconds:
+            window.popleft()
+        remaining = limit.requests - len(window)
+        reset = limit.seconds - (now - window[0]) if window else limit.seconds
+        if remaining > 0:
+            window.append(now)
+        return limit.requests, remaining - 1, reset
+
+    def journal(self, *, provider: str | None = None, operation: str | None = None) -> dict[str, Any]:
+        """The calls so far, oldest first, and totals."""
+        calls = [
+            asdict(call)
+            for call in self.calls
+            if provider in (None, call.provider) and operation in (None, call.operation)
+        ]
+        return {"calls": calls, "counts": dict(self.counts), "most_in_flight": dict(self.most_in_flight)}

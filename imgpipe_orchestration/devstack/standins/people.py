@@ -1,0 +1,172 @@
+"""People, plainly drawn: a head, hair, a shirt, and a caption that says what this is.
+
+A person is a handful of choices. They are written into the PNG, and can also be read back from the picture's
+colours, so that an edit shows the same person again even after the picture was re-encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
+
+Colour = tuple[int, int, int]
+
+_SKINS: tuple[Colour, ...] = ((255, 224, 196), (241, 194, 150), (208, 152, 104), (150, 98, 62), (96, 62, 42))
+_HAIRS: tuple[Colour, ...] = ((40, 30, 28), (110, 70, 40), (226, 186, 96), (170, 62, 32), (200, 200, 205))
+_SHIRTS: tuple[Colour, ...] = ((44, 86, 160), (170, 44, 60), (40, 130, 90), (226, 170, 40), (110, 60, 150))
+_GROUNDS: tuple[Colour, ...] = ((206, 224, 236), (236, 222, 204), (212, 232, 208), (230, 214, 232))
+_CAPTION = "DRAWN BY A STAND-IN"
+_TEXT_KEY = "imgpipe-standin"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Indices into the palettes above, and what else tells people apart. `hair_style` is 0 to 2."""
+
+    skin: int
+    hair: int
+    shirt: int
+    hair_style: int
+    glasses: bool
+
+
+def person_of(prompt: str) -> Person:
+    """The person that a prompt describes: words where they are plain, the prompt's hash for the rest."""
+    digest = hashlib.sha256(prompt.encode()).digest()
+    words = prompt.lower()
+    hair = next((i for i, word in enumerate(("black", "brown", "blond", "red", "grey")) if f"{word} hair" in words), -1)
+    return Person(
+        skin=digest[0] % len(_SKINS),
+        hair=hair if hair >= 0 else digest[1] % len(_HAIRS),
+        shirt=digest[2] % len(_SHIRTS),
+        hair_style=digest[3] % 3,
+        glasses="glasses" in words or digest[4] % 4 == 0,
+    )
+
+
+def person_in(image: bytes) -> Person:
+    """The person shown in a picture: as written into it, else by the colours where face, hair and shirt are."""
+    try:
+        with Image.open(BytesIO(image)) as opened:
+            written = opened.info.get(_TEXT_KEY)
+            if isinstance(written, str):
+                return Person(**json.loads(written))
+            small = opened.convert("RGB").resize((64, 64), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError, ValueError, TypeError):
+        return person_of(hashlib.sha256(image).hexdigest())
+    return Person(
+        skin=_nearest(small, (32, 36), _SKINS),
+        hair=_nearest(small, (32, 14), _HAIRS),
+        shirt=_nearest(small, (32, 58), _SHIRTS),
+        hair_style=0,
+        glasses=False,
+    )
+
+
+def draw(person: Person, size: tuple[int, int], *, blank: bool = False, pose: int = 0) -> bytes:
+    """One portrait as PNG; a flat area when `blank`."""
+    return _encoded(person, size, 0 if blank else 1, pose, "")
+
+
+def grid(person: Person, size: tuple[int, int], prompt: str, *, rows: int = 2) -> bytes:
+    """`rows` x 2 portraits of one person as PNG, with gutters and a frame that are not quite in the middle."""
+    return _encoded(person, size, 2 * rows, 0, hashlib.sha256(prompt.encode()).hexdigest())
+
+
+@lru_cache(maxsize=32)
+def _encoded(person: Person, size: tuple[int, int], cells: int, pose: int, seed: str) -> bytes:
+    if cells == 0:
+        picture = Image.new("RGB", size, (200, 200, 200))
+    elif cells == 1:
+        picture = _portrait(person, size, pose)
+    else:
+        picture = _grid(person, size, cells // 2, bytes.fromhex(seed))
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text(_TEXT_KEY, json.dumps(asdict(person)))
+    notes.add_text("Description", "Drawn by imgpipe's stand-in. Not a photograph, not a real person.")
+    buffer = BytesIO()
+    picture.save(buffer, "PNG", compress_level=1, pnginfo=notes)
+    return buffer.getvalue()
+
+
+def _grid(person: Person, size: tuple[int, int], rows: int, seed: bytes) -> Image.Image:
+    width, height = size
+    unit = min(size) / 1024
+    gutter, frame = round((8 + seed[0] % 16) * unit), round((seed[1] % 20) * unit)
+    shift = (round((seed[2] % 25 - 12) * unit), round((seed[3] % 25 - 12) * unit))
+    ink = ((255, 255, 255), (24, 24, 24), (240, 236, 228))[seed[4] % 3]
+    picture = Image.new("RGB", size, ink)
+    columns = _cuts(frame, width - frame, 2, gutter, shift[0])
+    lines = _cuts(frame, height - frame, rows, gutter, shift[1])
+    for row, (top, bottom) in enumerate(lines):
+        for column, (left, right) in enumerate(columns):
+            cell = _portrait(person, (right - left, bottom - top), 1 + 2 * row + column)
+            picture.paste(cell, (left, top))
+    return picture
+
+
+def _cuts(start: int, end: int, parts: int, gutter: int, shift: int) -> list[tuple[int, int]]:
+    if parts == 1:
+        return [(start, end)]
+    middle = (start + end) // 2 + shift
+    return [(start, middle - gutter // 2), (middle - gutter // 2 + gutter, end)]
+
+
+def _portrait(person: Person, size: tuple[int, int], pose: int) -> Image.Image:
+    """Head and shoulders. `pose` moves the head, the mouth and the light."""
+    width, height = size
+    picture = Image.new("RGB", size, _GROUNDS[pose % len(_GROUNDS)])
+    pen = ImageDraw.Draw(picture)
+    side = min(size)
+    lean = (0.0, -0.03, 0.03, 0.02, -0.02)[pose % 5]
+    cx, cy = width * (0.5 + lean), height * 0.5
+
+    def oval(x: float, y: float, rx: float, ry: float, **paint: Any) -> None:
+        box = (cx + (x - rx) * side, cy + (y - ry) * side, cx + (x + rx) * side, cy + (y + ry) * side)
+        pen.ellipse(box, **paint)
+
+    skin, hair, shirt = _SKINS[person.skin], _HAIRS[person.hair], _SHIRTS[person.shirt]
+    outline: dict[str, Any] = {"outline": (30, 30, 30), "width": max(2, side // 200)}
+    if person.hair_style == 2:
+        oval(0, 0.04, 0.27, 0.36, fill=hair)
+    oval(0, 0.5, 0.38, 0.24, fill=shirt, **outline)
+    oval(0, 0.24, 0.09, 0.12, fill=skin)
+    oval(0, -0.16, 0.24, 0.24, fill=hair)
+    oval(0, -0.04, 0.2, 0.26, fill=skin, **outline)
+    pen.chord(
+        (cx - 0.21 * side, cy - 0.34 * side, cx + 0.21 * side, cy + (0.0, 0.04, 0.1)[person.hair_style] * side),
+        195,
+        345,
+        fill=hair,
+    )
+    glance = (0.0, -0.012, 0.012, 0.0, 0.0)[pose % 5]
+    for x in (-0.08, 0.08):
+        oval(x, -0.05, 0.035, 0.022, fill=(255, 255, 255), **outline)
+        oval(x + glance, -0.05, 0.015, 0.018, fill=(40, 60, 80))
+        if person.glasses:
+            oval(x, -0.05, 0.06, 0.05, outline=(20, 20, 20), width=max(2, side // 120))
+    mouth = (cx - 0.07 * side, cy + 0.02 * side, cx + 0.07 * side, cy + (0.14, 0.12, 0.16, 0.1, 0.15)[pose % 5] * side)
+    pen.arc(mouth, 20, 160, fill=(150, 50, 50), width=max(3, side // 100))
+    pen.line((cx, cy - 0.02 * side, cx - 0.02 * side, cy + 0.04 * side), fill=(90, 60, 50), width=max(2, side // 220))
+    font = ImageFont.load_default(max(10, side // 22))
+    pen.text(
+        (width / 2, height - side * 0.03),
+        _CAPTION,
+        fill=(255, 255, 255),
+        anchor="mb",
+        font=font,
+        stroke_width=max(1, side // 300),
+        stroke_fill=(0, 0, 0),
+    )
+    return picture
+
+
+def _nearest(small: Image.Image, at: tuple[int, int], palette: tuple[Colour, ...]) -> int:
+    pixel: Any = small.getpixel(at)
+    return min(range(len(palette)), key=lambda i: sum((a - b) ** 2 for a, b in zip(pixel, palette[i], strict=True)))
