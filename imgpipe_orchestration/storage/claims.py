@@ -28,13 +28,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.storage import backlog, retention
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
@@ -146,6 +147,27 @@ class Claims:
         """The items `owner` holds, in the order of their turns: how one step of a run finds what the last one left."""
         with transaction(self.engine) as connection:
             return [Claim(*row) for row in connection.execute(_OWNED, {"queue": queue.name, "owner": owner})]
+
+    def counts(self) -> dict[str, backlog.QueueCounts]:
+        """Items per state, ages and averages of every queue that holds anything; no dearer for a long backlog."""
+        with transaction(self.engine) as connection:
+            return backlog.counts(connection)
+
+    def failures(
+        self, queue: Queue | str | None = None, *, limit: int = 100, before: backlog.DeadLetter | None = None
+    ) -> list[backlog.DeadLetter]:
+        """Dead letters of one queue or of all, the latest first; `before` is the last one of the page before."""
+        with transaction(self.engine) as connection:
+            return backlog.failures(connection, _name(queue), limit=limit, before=before)
+
+    def history(self, queue: Queue | str, item_id: int) -> list[backlog.Attempt]:
+        """How an item's attempts ended, the first one first; as far back as retention keeps them."""
+        with transaction(self.engine) as connection:
+            return backlog.history(connection, _name(queue), item_id)
+
+    def purge(self, days: float, *, limit: int = 100_000) -> retention.Purged:
+        """Remove what has been done or ignored for `days`, with its attempts, in short transactions."""
+        return retention.purge_work(self.engine, days, limit=limit)
 
     # --- taking --------------------------------------------------------------------------------------------------
 
@@ -332,6 +354,14 @@ def backoff(failures: int) -> float:
     """Seconds to wait after the (failures + 1)-th failure: exponential, capped, with half of it jitter."""
     full = min(BACKOFF_SECONDS * 2.0**failures, BACKOFF_LIMIT_SECONDS)
     return full * (0.5 + random.random() / 2)  # noqa: S311 - jitter needs no cryptography
+
+
+@overload
+def _name(queue: Queue | str) -> str: ...
+@overload
+def _name(queue: Queue | str | None) -> str | None: ...
+def _name(queue: Queue | str | None) -> str | None:
+    return queue.name if isinstance(queue, Queue) else queue
 
 
 def _key(claim: Claim) -> dict[str, Any]:

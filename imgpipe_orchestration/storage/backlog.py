@@ -1,0 +1,136 @@
+"""What people ask of the queues: how much waits, how long already, what failed and why.
+
+Nothing here reads the backlog itself: counts are kept by triggers (`work_counts`), ages and lists come from the ends of
+indexes. A status page costs the same at a thousand items and at a million.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+STUCK_SECONDS = 3600.0
+"""Unfinished for longer than this is stuck (the documents' monitoring figure)."""
+STUCK_LIMIT = 1000
+"""Stuck items are counted up to this number: beyond it nobody needs the exact figure."""
+AVERAGE_OVER = 200
+"""Finished items that the average time is taken over."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """One queue at a glance."""
+
+    queue: str
+    waiting: int
+    claimed: int
+    done: int
+    """Finished and still kept: retention takes them away."""
+    failed: int
+    ignored: int
+    oldest_waiting_seconds: float | None
+    """Since the oldest waiting item was put in; None when nothing waits."""
+    stuck: int
+    """Neither done nor failed after STUCK_SECONDS; counted up to STUCK_LIMIT."""
+    average_seconds: float | None
+    """From being put in to being done, over the last AVERAGE_OVER items; None when nothing is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An item that was given up."""
+
+    queue: str
+    item_id: int
+    tenant: str
+    partition: str
+    error: str | None
+    error_code: str | None
+    attempts: int
+    """How often it was claimed."""
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one item, as it ended."""
+
+    attempt: int
+    owner: str
+    started_at: datetime | None
+    ended_at: datetime
+    outcome: str
+    """done, retry, failed, or lost when the worker vanished."""
+    error: str | None
+    error_code: str | None
+
+
+def counts(connection: Connection) -> dict[str, QueueCounts]:
+    """Every queue that holds anything, by name."""
+    values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER}
+    return {row.queue: QueueCounts(*row) for row in connection.execute(_COUNTS, values)}
+
+
+def failures(
+    connection: Connection, queue: str | None, *, limit: int, before: DeadLetter | None = None
+) -> list[DeadLetter]:
+    """Dead letters, the latest first; `before` is the last one of the page before."""
+    values: dict[str, object] = {"queue": queue, "limit": limit}
+    if before is not None:
+        values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
+    statement = _failures(one_queue=queue is not None, paged=before is not None)
+    return [DeadLetter(*row) for row in connection.execute(text(statement), values)]
+
+
+def history(connection: Connection, queue: str, item_id: int) -> list[Attempt]:
+    """How an item's attempts ended, the first one first; as far back as retention keeps them."""
+    return [Attempt(*row) for row in connection.execute(_HISTORY, {"queue": queue, "item_id": item_id})]
+
+
+_COUNTS = text("""
+    with totals as (select queue, state, sum(n)::bigint as n from work_counts group by queue, state),
+    queues as (
+        select queue, coalesce(sum(n) filter (where state = 'waiting'), 0)::bigint as waiting,
+            coalesce(sum(n) filter (where state = 'claimed'), 0)::bigint as claimed,
+            coalesce(sum(n) filter (where state = 'done'), 0)::bigint as done,
+            coalesce(sum(n) filter (where state = 'failed'), 0)::bigint as failed,
+            coalesce(sum(n) filter (where state = 'ignored'), 0)::bigint as ignored
+        from totals group by queue having bool_or(n <> 0)
+    )
+    select q.queue, q.waiting, q.claimed, q.done, q.failed, q.ignored,
+        (select extract(epoch from now() - w.created_at)::float8 from work_items w
+            where w.queue = q.queue and w.state in ('waiting', 'claimed') and w.state = 'waiting'
+            order by w.created_at limit 1),
+        (select count(*) from (select from work_items w
+            where w.queue = q.queue and w.state in ('waiting', 'claimed')
+            and w.created_at < now() - make_interval(secs => :stuck)
+            limit :stuck_limit) as stuck),
+        (select avg(extract(epoch from last.updated_at - last.created_at))::float8 from (
+            select w.updated_at, w.created_at from work_items w
+            where w.queue = q.queue and w.state in ('done', 'ignored') and w.state = 'done'
+            order by w.updated_at desc limit :average_over) as last)
+    from queues q order by q.queue
+""")
+
+_HISTORY = text("""
+    select attempt, owner, started_at, ended_at, outcome, error, error_code from work_attempts
+    where queue = :queue and item_id = :item_id order by id
+""")
+
+
+def _failures(*, one_queue: bool, paged: bool) -> str:
+    """One shape per index: an `or` over both would use neither."""
+    conditions = ["state = 'failed'"]
+    if one_queue:
+        conditions.append("queue = :queue")
+    if paged and one_queue:
+        conditions.append("(updated_at, item_id) < (:at, :last_id)")
+    elif paged:
+        conditions.append("(updated_at, queue, item_id) < (:at, :last_queue, :last_id)")
+    order = "updated_at desc, item_id desc" if one_queue else "updated_at desc, queue desc, item_id desc"
+    return f"""
+        select queue, item_id, tenant, partition, error, error_code, attempt, updated_at from work_items
+        where {" and ".join(conditions)} order by {order} limit :limit
+    """

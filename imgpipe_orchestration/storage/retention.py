@@ -1,0 +1,83 @@
+"""What is taken away when it has grown old: finished items, their attempts, turns nobody waits for.
+
+Every purge works in batches, each its own short transaction, so that it never holds up a worker; and stops after a
+bounded number of them, so that its run ends. What is left goes next time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.storage.rows import transaction
+
+BATCH = 1000
+"""Rows one transaction removes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge removed, and whether it stopped at its bound."""
+
+    items: int
+    attempts: int
+    more: bool
+
+
+def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
+    """Remove items done or ignored for `days`, with their attempts, and other attempts as old.
+
+    Dead letters stay, with their attempts, until somebody requeues or ignores them.
+
+    Args:
+        limit: most rows of each kind that are removed.
+    """
+    values = {"days": days}
+    items = _in_batches(engine, _ITEMS, values, limit)
+    attempts = _in_batches(engine, _ATTEMPTS, values, limit)
+    with transaction(engine) as connection:
+        connection.execute(_COMPACT)
+    return Purged(items, attempts, more=limit in {items, attempts})
+
+
+def _in_batches(engine: Engine, statement: sa.TextClause, values: dict[str, Any], limit: int) -> int:
+    removed = 0
+    while removed < limit:
+        with transaction(engine) as connection:
+            batch = min(BATCH, limit - removed)
+            count = connection.execute(statement, {**values, "batch": batch}).rowcount
+        removed += count
+        if count < batch:
+            break
+    return removed
+
+
+_ITEMS = text("""
+    with old as (
+        select w.queue, w.item_id from (select distinct queue from work_counts) as q
+        cross join lateral (
+            select queue, item_id from work_items
+            where queue = q.queue and state in ('done', 'ignored')
+            and updated_at < now() - make_interval(secs => :days * 86400)
+            order by updated_at limit :batch for update skip locked) as w
+        limit :batch
+    ),
+    theirs as (
+        delete from work_attempts a using old where a.queue = old.queue and a.item_id = old.item_id
+    )
+    delete from work_items w using old where w.queue = old.queue and w.item_id = old.item_id
+""")
+
+_ATTEMPTS = text("""
+    delete from work_attempts where id in (
+        select a.id from work_attempts a
+        where a.ended_at < now() - make_interval(secs => :days * 86400)
+        and not exists (
+            select from work_items w where w.queue = a.queue and w.item_id = a.item_id and w.state = 'failed')
+        order by a.ended_at limit :batch for update skip locked)
+""")
+
+_COMPACT = text("select work_counts_add_up()")
