@@ -7,7 +7,6 @@ error goes up at once with its `retry_after`, and the item's own schedule takes 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from typing import TypeVar
 import tenacity
 
 from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited
+from imgpipe_orchestration.logs import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -75,10 +75,15 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
         retry=tenacity.retry_if_exception_type((PartnerUnavailable, RateLimited)),
         wait=wait,
         stop=stop,
-        before_sleep=tenacity.before_sleep_log(log, logging.WARNING),
+        before_sleep=_tell,
         reraise=True,
     )
     return retrying(attempt, deadline)
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("%s; trying again in %.1f s", error, state.upcoming_sleep, extra={"attempt": state.attempt_number})
 
 
 def parse_retry_after(value: str | None) -> float | None:

@@ -129,16 +129,13 @@ async def _instead(fault: Fault, provider: Provider, headers: dict[str, str]) ->
 
 def _spoilt(fault: Fault, response: Response) -> Response:
     """A good answer, made bad on its way out."""
-    body = bytes(response.body) if fault.kind in (Kind.TRUNCATED_JSON, Kind.CUT, Kind.DRIP) else b""
+    if fault.kind not in (Kind.TRUNCATED_JSON, Kind.CUT, Kind.DRIP):
+        return response
+    body = bytes(response.body)
     if fault.kind is Kind.TRUNCATED_JSON:
         return Response(body[: len(body) // 2], response.status_code, media_type=response.media_type)
-    if fault.kind is Kind.CUT:
-        headers = {"Content-Length": str(len(body)), "Content-Type": response.headers.get("content-type", "")}
-        return StreamingResponse(_cut(body), response.status_code, headers=headers)
-    if fault.kind is Kind.DRIP:
-        headers = {"Content-Length": str(len(body)), "Content-Type": response.headers.get("content-type", "")}
-        return StreamingResponse(_drip(body, fault.seconds), response.status_code, headers=headers)
-    return response
+    pieces = _cut(body) if fault.kind is Kind.CUT else _drip(body, fault.seconds)
+    return StreamingResponse(pieces, response.status_code, headers=dict(response.headers))
 
 
 async def _cut(body: bytes) -> AsyncIterator[bytes]:

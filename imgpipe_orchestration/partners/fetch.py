@@ -1,0 +1,253 @@
+"""Downloading what a link from outside points at, without trusting the link or the server behind it.
+
+http and https only; addresses under the guard of `ssrf`, at every redirect anew; bounded in bytes, time and redirects;
+taken up with a Range request where a connection broke; tried again as the server asks. No query string, which is where
+signatures are, gets into an error or a log line.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO, Self
+from urllib.parse import urljoin, urlsplit
+
+from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.links import expiry_of, without_secrets
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard, guarded_pools
+
+if TYPE_CHECKING:
+    import urllib3
+
+    from imgpipe_orchestration.settings import Settings
+
+log = logger(__name__)
+
+_CHUNK = 64 * 1024
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Bounds of one download. Times in seconds."""
+
+    max_bytes: int = 50 * 1024 * 1024
+    seconds: float = 120.0
+    stall_seconds: float = 20.0
+    """Longest silence of the server."""
+    redirects: int = 5
+    attempts: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came. `url` is where it came from in the end, without its query."""
+
+    url: str
+    content_type: str
+    size: int
+    resumed: int
+    """How often the download was taken up where it had broken off."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What stands in the sink so far, and whether a part can be added to it."""
+
+    sink: BinaryIO
+    start: int
+    received: int = 0
+    total: int | None = None
+    validator: str = ""
+    resumed: int = 0
+
+    def restart(self) -> None:
+        self.sink.seek(self.start)
+        self.sink.truncate()
+        self.received, self.total, self.validator = 0, None, ""
+
+
+@dataclass(slots=True)
+class Fetcher:
+    """Downloads under one allow list; thread-safe, keeps connections."""
+
+    allowed: AllowList = field(default_factory=AllowList)
+    _pools: urllib3.PoolManager | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        return cls(AllowList.parse(settings.allowed_private_hosts))
+
+    def fetch_bytes(self, url: str, limits: FetchLimits | None = None) -> bytes:
+        """The content of `url`; raises as `fetch`."""
+        sink = io.BytesIO()
+        self.fetch(url, sink, limits)
+        return sink.getvalue()
+
+    def fetch(self, url: str, sink: BinaryIO, limits: FetchLimits | None = None) -> Fetched:
+        """Write the content of `url` into `sink` (seekable, from its present position on).
+
+        Raises:
+            BadInput: not an http(s) URL, or one with a user name in it.
+            Forbidden: it, or a redirect, leads to an address we refuse.
+            TooLarge: more than `limits.max_bytes`.
+            PartnerRefused: 4xx; `partner_status` tells which. An expired signature is named as the reason.
+            RateLimited, PartnerUnavailable: still failing after the tries and the time that `limits` allow.
+        """
+        limits = limits or FetchLimits()
+        check_url(url)
+        progress = _Progress(sink, sink.tell())
+        policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds)
+        fetched = call(lambda deadline: self._attempt(url, progress, limits, deadline), policy)
+        log.info("downloaded", extra={"url": fetched.url, "bytes": fetched.size, "resumed": fetched.resumed})
+        return fetched
+
+    def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> Fetched:
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept-Encoding": "identity", "User-Agent": "imgpipe"}
+        if progress.received and progress.validator:
+            headers |= {"Range": f"bytes={progress.received}-", "If-Range": progress.validator}
+        else:
+            progress.restart()
+        try:
+            response, final = self._follow(url, headers, limits, deadline)
+            try:
+                _refuse_bad_status(response, final)
+                _receive(response, progress, limits, deadline, without_secrets(final))
+            finally:
+                response.close()
+        except HTTPError as error:
+            # urllib3 names the whole URL in its messages, so they go nowhere, not even into the traceback.
+            raise PartnerUnavailable(
+                f"{without_secrets(url)}: the download broke off ({type(error).__name__})"
+            ) from None
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Fetched(without_secrets(final), content_type, progress.received, progress.resumed)
+
+    def _follow(
+        self, url: str, headers: Mapping[str, str], limits: FetchLimits, deadline: Deadline
+    ) -> tuple[urllib3.BaseHTTPResponse, str]:
+        """The first answer that is no redirect, and its address."""
+        import urllib3
+
+        for _ in range(limits.redirects + 1):
+            seconds = max(0.001, min(limits.stall_seconds, deadline.remaining))
+            response = self._open().request(
+                "GET",
+                url,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=min(10.0, seconds), read=seconds),
+            )
+            location = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or not location:
+                return response, url
+            response.close()
+            url = urljoin(url, location)
+            try:
+                check_url(url)
+            except BadInput as error:
+                raise Forbidden(f"A redirect leads to something we do not fetch: {error.public}") from None
+        raise PartnerRefused(f"{without_secrets(url)}: more than {limits.redirects} redirects")
+
+    def _open(self) -> urllib3.PoolManager:
+        with self._lock:
+            if self._pools is None:
+                self._pools = guarded_pools(Guard(self.allowed))
+            return self._pools
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no plain http(s) URL.
+
+    Raises:
+        BadInput: says what is wrong with it.
+    """
+    if len(url) > 8192 or any(c.isspace() or not c.isprintable() for c in url):
+        raise BadInput("The link is too long or has spaces or control characters in it", field="url")
+    try:
+        parts = urlsplit(url)
+        host, user, _ = parts.hostname, parts.username, parts.port
+    except ValueError as error:
+        raise BadInput("The link is not a URL", field="url") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise BadInput(f"Only http and https links are fetched: {without_secrets(url)}", field="url")
+    if user is not None or "\\" in parts.netloc:
+        raise BadInput(f"A link with a user name in it is not fetched: {without_secrets(url)}", field="url")
+
+
+def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
+    status, link = response.status, without_secrets(url)
+    if status in (200, 206, 416):
+        return
+    asked = parse_retry_after(response.headers.get("Retry-After"))
+    if status == 429:
+        raise RateLimited(f"{link}: the server asks us to slow down (HTTP 429)", retry_after=asked)
+    if status >= 500 or status in (408, 425):
+        raise PartnerUnavailable(f"{link}: the server failed (HTTP {status})", retry_after=asked)
+    ends = expiry_of(url)
+    if status in (400, 401, 403) and ends is not None and ends < datetime.now(UTC):
+        when = ends.strftime("%Y-%m-%d %H:%M UTC")
+        raise PartnerRefused(f"{link}: the link has expired (its signature ended {when})", partner_status=status)
+    reasons = {401: "needs a login", 403: "access is refused", 404: "there is nothing there", 410: "it was taken away"}
+    raise PartnerRefused(f"{link}: {reasons.get(status, 'the server refused')} (HTTP {status})", partner_status=status)
+
+
+def _receive(
+    response: urllib3.BaseHTTPResponse, progress: _Progress, limits: FetchLimits, deadline: Deadline, link: str
+) -> None:
+    """Add the body to the sink. What has arrived stays there when this raises, for the next attempt to go on from."""
+    _place(response, progress, link)
+    _keep_validator(response, progress)
+    if progress.total is not None and progress.total > limits.max_bytes:
+        raise TooLarge(f"{link}: {progress.total:,} bytes, more than the {limits.max_bytes:,} allowed")
+    while True:
+        part = response.read1(_CHUNK, decode_content=True)
+        if not part:
+            break
+        progress.received += len(part)
+        if progress.received > limits.max_bytes:
+            raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
+        progress.sink.write(part)
+        if deadline.passed:
+            raise PartnerUnavailable(f"{link}: not there after {limits.seconds:.0f} s")
+    if progress.total is not None and progress.received != progress.total:
+        raise PartnerUnavailable(f"{link}: {progress.received:,} of {progress.total:,} bytes came")
+
+
+def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -> None:
+    """Decide where the body belongs: behind what is there, or at the start."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status == 416:
+        progress.validator = ""
+        raise PartnerUnavailable(f"{link}: the server would not go on where it broke off")
+    if match and int(match[1]) == progress.received and progress.received:
+        progress.resumed += 1
+        progress.total = int(match[3]) if match[3] != "*" else progress.total
+        return
+    if response.status == 206:
+        progress.validator = ""
+        raise PartnerUnavailable(f"{link}: the server sent another part than asked for")
+    progress.restart()
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and not response.headers.get("Content-Encoding"):
+        progress.total = int(length)
+
+
+def _keep_validator(response: urllib3.BaseHTTPResponse, progress: _Progress) -> None:
+    """What proves that the rest belongs to the same file (RFC 9110, 13.1.5): a strong ETag, else Last-Modified."""
+    if response.headers.get("Content-Encoding"):
+        return
+    tag = response.headers.get("ETag", "")
+    strong = tag if tag.startswith('"') else ""
+    progress.validator = progress.validator or strong or response.headers.get("Last-Modified", "")

@@ -1,0 +1,43 @@
+"""Links with a signature in them, SAS (Azure) and presigned (S3, Google): what may be told of them, when they end."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+
+def without_secrets(url: str) -> str:
+    """The link for errors and logs: no query (a signature is in it), no user and password, no fragment."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "(not a URL)"
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{port}{parts.path}"[:500]
+
+
+def expiry_of(url: str) -> datetime | None:
+    """When the link's own signature ends, in UTC, or None when it says nothing of the kind.
+
+    Azure: `se` (https://learn.microsoft.com/rest/api/storageservices/create-service-sas). S3 and Google:
+    `X-Amz-Date` plus `X-Amz-Expires` seconds, `X-Goog-...` alike; old S3 signatures: `Expires` in unix seconds.
+    """
+    try:
+        query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+        if "se" in query and "sig" in query:
+            return _utc(datetime.fromisoformat(query["se"]))
+        for vendor in ("amz", "goog"):
+            if f"x-{vendor}-date" in query and f"x-{vendor}-expires" in query:
+                signed = datetime.strptime(query[f"x-{vendor}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+                return signed + timedelta(seconds=int(query[f"x-{vendor}-expires"]))
+        if "expires" in query and "signature" in query:
+            return datetime.fromtimestamp(int(query["expires"]), UTC)
+    except (ValueError, OverflowError):
+        return None
+    return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

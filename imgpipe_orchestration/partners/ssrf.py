@@ -1,0 +1,170 @@
+"""Which addresses a link from outside may reach: the public internet, and what an operator allows by name.
+
+The check is made on addresses, not names: before connecting on what the name resolves to, of which one permitted
+address is then connected to by number, and after connecting on the socket's peer. A name that resolves differently a
+moment later (DNS rebinding) and a redirect therefore gain nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
+
+if TYPE_CHECKING:
+    import urllib3
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+# Public by number, yet answered by the cloud's own host: Azure's metadata and DHCP service.
+# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+_INTERNAL = frozenset({ipaddress.ip_address("168.63.129.16")})
+
+
+def is_public(address: Address) -> bool:
+    """Whether the address belongs to the public internet, also when it is IPv4 in IPv6 clothes."""
+    inner = _embedded(address)
+    if inner is not None:
+        return is_public(inner)
+    unusual = address.is_multicast or address.is_reserved or address.is_unspecified
+    return address.is_global and not unusual and address not in _INTERNAL
+
+
+def _embedded(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one is translated or tunnelled to."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.teredo[1] if address.teredo is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class AllowList:
+    """ALLOWED_PRIVATE_HOSTS: what may be reached although it is private."""
+
+    hosts: frozenset[tuple[str, int | None]] = frozenset()
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> AllowList:
+        """From a comma list of host, host:port or CIDR; an IPv6 address with a port is written [::1]:8000.
+
+        Raises:
+            SettingsError: an entry is none of these.
+        """
+        hosts: set[tuple[str, int | None]] = set()
+        networks: list[Network] = []
+        for entry in filter(None, (part.strip().lower() for part in text.split(","))):
+            try:
+                networks.append(ipaddress.ip_network(entry, strict=False))
+                continue
+            except ValueError:
+                pass
+            host, colon, port = entry.rpartition(":") if not entry.endswith("]") else (entry, "", "")
+            host, port = (host, port) if colon else (entry, "")
+            host = host.strip("[]")
+            if not host or "/" in host or (colon and not port.isdecimal()):
+                raise SettingsError(
+                    f"ALLOWED_PRIVATE_HOSTS: {entry!r} is no host, host:port or CIDR", field="ALLOWED_PRIVATE_HOSTS"
+                )
+            hosts.add((host, int(port) if port else None))
+        return cls(frozenset(hosts), tuple(networks))
+
+    def permits(self, host: str, port: int, address: Address) -> bool:
+        """Whether this private address may be reached under this name and port."""
+        names = {host.lower().strip("[]"), str(address)}
+        if any((name, only) in self.hosts for name in names for only in (port, None)):
+            return True
+        plain = _embedded(address) or address
+        return any(plain in network for network in self.networks if network.version == plain.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The rule, applied to names and to sockets."""
+
+    allowed: AllowList
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        """What the name resolves to and may be reached, in the resolver's order.
+
+        Raises:
+            Forbidden: it resolves to nothing else than addresses we refuse.
+            PartnerUnavailable: it does not resolve now.
+        """
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise PartnerUnavailable(f"The host {host} cannot be resolved") from error
+        permitted = [str(entry[4][0]) for entry in found if self._permits(host, port, str(entry[4][0]))]
+        if not permitted:
+            raise Forbidden(f"{host} is a private or reserved address, which links from outside may not reach")
+        return list(dict.fromkeys(permitted))
+
+    def check_peer(self, sock: socket.socket, host: str, port: int) -> None:
+        """Look at what a connected socket is really connected to.
+
+        Raises:
+            Forbidden: an address we refuse; the socket is closed.
+        """
+        if not self._permits(host, port, str(sock.getpeername()[0])):
+            sock.close()
+            raise Forbidden(f"{host} led to a private or reserved address, which links from outside may not reach")
+
+    def _permits(self, host: str, port: int, text: str) -> bool:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        return is_public(address) or self.allowed.permits(host, port, address)
+
+
+def guarded_pools(guard: Guard) -> urllib3.PoolManager:
+    """urllib3's pools with connections that obey `guard`. Proxies of the environment are not used: they would do the
+    connecting, out of the guard's sight."""
+    import urllib3
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.util.connection import create_connection
+
+    def open_socket(connection: HTTPConnection) -> socket.socket:
+        last: OSError | None = None
+        for address in guard.addresses(connection.host, connection.port):
+            try:
+                sock = create_connection(
+                    (address, connection.port),
+                    connection.timeout,
+                    socket_options=connection.socket_options,
+                )
+            except OSError as error:
+                last = error
+                continue
+            guard.check_peer(sock, connection.host, connection.port)
+            return sock
+        raise PartnerUnavailable(f"No connection to {connection.host} ({type(last).__name__})") from last
+
+    class GuardedHTTP(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return open_socket(self)
+
+    class GuardedHTTPS(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return open_socket(self)
+
+    class HTTPPool(HTTPConnectionPool):
+        ConnectionCls: Any = GuardedHTTP
+
+    class HTTPSPool(HTTPSConnectionPool):
+        ConnectionCls: Any = GuardedHTTPS
+
+    pools = urllib3.PoolManager(num_pools=32, maxsize=8)
+    pools.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
+    return pools

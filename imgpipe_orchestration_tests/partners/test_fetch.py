@@ -1,0 +1,344 @@
+"""Downloads of links from outside: hostile addresses, hostile servers, connections that break."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import socket
+import time
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from imgpipe_orchestration.errors import (
+    BadInput,
+    Forbidden,
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    TooLarge,
+)
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.ssrf import AllowList
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
+
+CONTENT = bytes(range(256)) * 2000
+QUICK = FetchLimits(seconds=20, attempts=4)
+
+
+def fetcher(server: Server) -> Fetcher:
+    return Fetcher(AllowList.parse(f"127.0.0.1:{server.port}"))
+
+
+def test_a_file_is_written_with_its_type_and_size() -> None:
+    with serving(lambda h, _: reply(h, CONTENT, Content_Type="image/jpeg; x=y")) as server:
+        sink = io.BytesIO()
+        fetched = fetcher(server).fetch(f"{server.url}/a/b.jpg?sig=secret", sink)
+    assert sink.getvalue() == CONTENT
+    assert (fetched.content_type, fetched.size, fetched.resumed) == ("image/jpeg", len(CONTENT), 0)
+    assert fetched.url == f"{server.url}/a/b.jpg"
+
+
+# --- addresses -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/",
+        "http://localhost:{port}/",
+        "http://[::1]:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://[64:ff9b::7f00:1]:{port}/",
+        "http://2130706433:{port}/",
+        "http://0x7f.1:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://127.1:{port}/",
+        "http://10.0.0.1/",
+        "http://192.168.1.1/",
+        "http://172.16.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://168.63.129.16/",
+        "http://100.64.0.1/",
+        "http://[fe80::1]/",
+        "http://[fd00:ec2::254]/",
+        "http://224.0.0.1/",
+    ],
+)
+def test_a_private_address_is_refused_in_whatever_spelling(url: str) -> None:
+    with serving(lambda h, _: reply(h, b"internal")) as server:
+        with pytest.raises((Forbidden, PartnerUnavailable)) as caught:
+            Fetcher().fetch_bytes(url.format(port=server.port), FetchLimits(seconds=5, attempts=1))
+        assert server.requests == []
+    if isinstance(caught.value, PartnerUnavailable):
+        assert "cannot be resolved" in caught.value.public, "only a name that does not resolve may end otherwise"
+
+
+def test_a_redirect_into_a_private_address_is_refused() -> None:
+    with serving(lambda h, _: reply(h, b"internal")) as inside:
+
+        def redirect(handler: BaseHTTPRequestHandler, _: int) -> None:
+            reply(handler, status=302, Location=f"{inside.url}/admin")
+
+        with serving(redirect) as outside, pytest.raises(Forbidden):
+            fetcher(outside).fetch_bytes(outside.url, QUICK)
+        assert inside.requests == []
+        assert len(outside.requests) == 1, "refused at once, not tried again"
+
+
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://example.com/x", "gopher://127.0.0.1/"])
+def test_a_redirect_to_another_scheme_is_refused(location: str) -> None:
+    with serving(lambda h, _: reply(h, status=302, Location=location)) as server, pytest.raises(Forbidden):
+        fetcher(server).fetch_bytes(server.url, QUICK)
+
+
+def test_redirects_are_followed_but_not_for_ever() -> None:
+    def redirect(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if handler.path == "/there":
+            reply(handler, CONTENT)
+        else:
+            reply(handler, status=302, Location="/there" if handler.path == "/here" else "/loop")
+
+    with serving(redirect) as server:
+        assert fetcher(server).fetch_bytes(f"{server.url}/here", QUICK) == CONTENT
+        with pytest.raises(PartnerRefused, match="redirects"):
+            fetcher(server).fetch_bytes(f"{server.url}/loop", QUICK)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://example.com/a",
+        "data:image/png;base64,AAAA",
+        "//example.com/a",
+        "http://user:pw@example.com/",
+        "http:///a",
+        "http://example.com/a b",
+        "http://exa\nmple.com/",
+        "http://example.com\\@127.0.0.1/",
+        "http://[::1/",
+        "",
+    ],
+)
+def test_what_is_no_plain_web_link_is_refused(url: str) -> None:
+    with pytest.raises(BadInput):
+        Fetcher().fetch_bytes(url)
+
+
+# --- sizes and times -----------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_announces_too_many_bytes_is_not_read() -> None:
+    def huge(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(200 * 1024 * 1024))
+        handler.end_headers()
+        handler.wfile.write(bytes(1000))
+
+    with serving(huge) as server, pytest.raises(TooLarge):
+        fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+
+
+def test_a_file_that_never_ends_stops_at_the_limit() -> None:
+    def endless(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        while True:
+            handler.wfile.write(bytes(65536))
+
+    with serving(endless) as server, pytest.raises(TooLarge):
+        fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+
+
+def test_compressed_content_counts_as_what_it_unpacks_to() -> None:
+    bomb = gzip.compress(bytes(20_000_000))
+    with serving(lambda h, _: reply(h, bomb, Content_Encoding="gzip")) as server, pytest.raises(TooLarge):
+        fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
+
+
+def test_a_server_that_drips_is_cut_off_in_time() -> None:
+    def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(1000):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    began = time.monotonic()
+    with serving(drip) as server, pytest.raises(PartnerUnavailable):
+        fetcher(server).fetch_bytes(server.url, FetchLimits(seconds=0.5))
+    assert time.monotonic() - began < 3
+
+
+def test_a_server_that_says_nothing_is_given_up() -> None:
+    with serving(lambda *_: time.sleep(2)) as server, pytest.raises(PartnerUnavailable):
+        fetcher(server).fetch_bytes(server.url, FetchLimits(seconds=0.6, stall_seconds=0.2, attempts=2))
+
+
+# --- broken connections --------------------------------------------------------------------------------------------
+
+
+def half_then(handler: BaseHTTPRequestHandler, number: int, *, etag: str = '"one"', ranges: bool = True) -> None:
+    """Breaks off half way at first; then honours Range, if `ranges`."""
+    wanted = handler.headers.get("Range", "")
+    if number == 0:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.send_header("ETag", etag)
+        handler.end_headers()
+        handler.wfile.write(CONTENT[: len(CONTENT) // 2])
+        handler.wfile.flush()
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        handler.close_connection = True
+    elif wanted and ranges and handler.headers.get("If-Range") == etag:
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+        reply(handler, CONTENT[start:], 206, Content_Range=span, ETag=etag)
+    else:
+        reply(handler, CONTENT, ETag=etag)
+
+
+def test_a_broken_download_goes_on_where_it_broke() -> None:
+    with serving(half_then) as server:
+        sink = io.BytesIO()
+        fetched = fetcher(server).fetch(server.url, sink, QUICK)
+        assert server.requests[1][1]["range"] == f"bytes={len(CONTENT) // 2}-"
+        assert server.requests[1][1]["if-range"] == '"one"'
+    assert sink.getvalue() == CONTENT
+    assert fetched.resumed == 1
+
+
+def test_a_server_without_ranges_is_read_from_the_start() -> None:
+    with serving(lambda h, n: half_then(h, n, ranges=False)) as server:
+        sink = io.BytesIO(b"before")
+        sink.seek(0, io.SEEK_END)
+        fetched = fetcher(server).fetch(server.url, sink, QUICK)
+    assert sink.getvalue() == b"before" + CONTENT, "what stood in the sink before stays"
+    assert (fetched.resumed, fetched.size) == (0, len(CONTENT))
+
+
+def test_without_a_strong_validator_nothing_is_pieced_together() -> None:
+    with serving(lambda h, n: half_then(h, n, etag='W/"weak"')) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+        assert "range" not in server.requests[1][1]
+
+
+def test_a_wrong_part_is_not_taken_for_the_right_one() -> None:
+    def wrong(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            reply(handler, CONTENT[5:], 206, Content_Range=f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}")
+        else:
+            half_then(handler, number)
+
+    with serving(wrong) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+
+
+# --- statuses ------------------------------------------------------------------------------------------------------
+
+
+def test_retry_after_is_honoured() -> None:
+    def busy(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 0:
+            reply(handler, status=429, Retry_After="1")
+        else:
+            reply(handler, CONTENT)
+
+    began = time.monotonic()
+    with serving(busy) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+    assert time.monotonic() - began >= 1
+
+
+def test_a_retry_after_beyond_the_time_limit_is_reported_at_once() -> None:
+    with serving(lambda h, _: reply(h, status=429, Retry_After="600")) as server:
+        began = time.monotonic()
+        with pytest.raises(RateLimited) as caught:
+            fetcher(server).fetch_bytes(server.url, QUICK)
+        assert time.monotonic() - began < 1
+        assert caught.value.retry_after == 600
+
+
+def test_a_server_error_is_tried_again() -> None:
+    with serving(lambda h, n: reply(h, CONTENT) if n else reply(h, status=503)) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_refusal_is_not_tried_again(status: int) -> None:
+    with serving(lambda h, _: reply(h, status=status)) as server:
+        with pytest.raises(PartnerRefused, match=str(status)) as caught:
+            fetcher(server).fetch_bytes(server.url, QUICK)
+        assert len(server.requests) == 1
+    assert caught.value.partner_status == status
+
+
+SECRET = "c2VjcmV0LXNpZ25hdHVyZQ"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"se=2020-01-01T00:00:00Z&sp=r&sig={SECRET}",
+        f"X-Amz-Date=20200101T000000Z&X-Amz-Expires=60&X-Amz-Signature={SECRET}",
+        f"Expires=1577836800&Signature={SECRET}",
+    ],
+)
+def test_an_expired_signature_is_named_as_the_reason_and_not_tried_again(query: str) -> None:
+    with serving(lambda h, _: reply(h, status=403)) as server:
+        with pytest.raises(PartnerRefused, match=r"expired .* 2020-01-01") as caught:
+            fetcher(server).fetch_bytes(f"{server.url}/a.jpg?{query}", QUICK)
+        assert len(server.requests) == 1
+    assert SECRET not in str(caught.value)
+
+
+def test_a_403_under_a_valid_signature_is_not_called_expired() -> None:
+    with serving(lambda h, _: reply(h, status=403)) as server, pytest.raises(PartnerRefused, match="access is refused"):
+        fetcher(server).fetch_bytes(f"{server.url}/a.jpg?se=2999-01-01T00:00:00Z&sig={SECRET}", QUICK)
+
+
+def test_no_signature_gets_into_errors_or_logs(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="imgpipe_orchestration")
+
+    def fail(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 0:
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            handler.close_connection = True
+        elif number == 1:
+            reply(handler, status=500)
+        elif number == 2:
+            reply(handler, status=302, Location=f"/b?sig={SECRET}")
+        else:
+            reply(handler, status=404)
+
+    with serving(fail) as server, pytest.raises(ImgpipeError) as caught:
+        fetcher(server).fetch_bytes(f"{server.url}/a?sig={SECRET}", QUICK)
+    chain: BaseException | None = caught.value
+    while chain is not None:
+        assert SECRET not in f"{chain} {chain!r}"
+        chain = chain.__cause__ or (None if chain.__suppress_context__ else chain.__context__)
+    assert caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_the_document_files_of_the_stand_in_are_fetched_as_real_ones(standins: StandInAccess) -> None:
+    (analysis,) = standins.admin("POST", "vision-analyses", {"images": 1, "dead_link": True, "expired_sas": True})
+    good, dead, expired, descriptions = (document["document_path"] for document in analysis["documents"])
+    fetch = Fetcher(AllowList.parse("127.0.0.1/32"))
+    assert fetch.fetch_bytes(good).startswith(b"\xff\xd8")
+    assert fetch.fetch_bytes(descriptions).startswith(b"{")
+    with pytest.raises(PartnerRefused, match="404"):
+        fetch.fetch_bytes(dead)
+    with pytest.raises(PartnerRefused, match="expired"):
+        fetch.fetch_bytes(expired)
+    standins.fault("files", "cut")
+    assert fetch.fetch_bytes(good, QUICK).startswith(b"\xff\xd8")
+    ranges = [call["status"] for call in standins.calls("files")]
+    assert ranges[-1] == 206
