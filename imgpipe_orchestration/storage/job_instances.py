@@ -1,0 +1,374 @@
+"""Job instances: one row per customer and run of a job, scheduled or asked for, from `queued` to its figures.
+
+The row is how a person asks for work (`POST /api/jobs/trigger`) and how anyone sees what became of it. The gateway
+writes it `queued`; a sensor asks Dagster for a run; the run starts it under a lease and finishes it.
+
+    queued ──start──► running ──finish──► completed | failed
+      ▲                  │
+      └─── interrupted ──┘  the run ended badly, or its lease ran out: what was asked for waits again (MAX_ATTEMPTS
+                            times), what was scheduled is `failed`, for the schedule comes round by itself
+
+A running instance belongs to one run (`run_id`, a root run id) until its lease ends; what another run writes about it
+is refused. So a run that was believed dead and comes back cannot overwrite the one that took over.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Row, text
+
+from imgpipe_orchestration.errors import BackendUnavailable, LeaseLost, NotFound
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+MAX_ATTEMPTS = 3
+"""Runs that may be interrupted while they do what was asked for, before the instance is `failed`."""
+
+
+class JobStatus(StrEnum):
+    """Where an instance stands."""
+
+    QUEUED = "queued"  # asked for; a run will take it
+    RUNNING = "running"  # a run works on it
+    COMPLETED = "completed"  # done; the figures are final
+    FAILED = "failed"  # given up; `error` says why
+
+
+class Trigger(StrEnum):
+    """What made the instance."""
+
+    SCHEDULED = "scheduled"  # the clock
+    ON_DEMAND = "on_demand"  # somebody asked
+
+
+@dataclass(frozen=True, slots=True)
+class JobInstance:
+    """One row of `job_instances`. `customer_id` and `user_id` are empty where there is none."""
+
+    id: UUID
+    job: str
+    trigger: Trigger
+    customer_id: str
+    user_id: str
+    payload: dict[str, Any]
+    status: JobStatus
+    result: dict[str, Any]
+    error: str | None
+    run_id: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    def shown(self) -> dict[str, Any]:
+        """What the API answers: the row, with the figures of `result` beside it."""
+        return {
+            **self.result,
+            "job_id": str(self.id),
+            "job": self.job,
+            "trigger": self.trigger.value,
+            "customer_id": self.customer_id or None,
+            "user_id": self.user_id or None,
+            "status": self.status.value,
+            "error": self.error,
+            "run_id": self.run_id,
+            "created_at": self.created_at.isoformat(),
+            "started_at": self.started_at.isoformat() if self.started_at else None,
+            "finished_at": self.finished_at.isoformat() if self.finished_at else None,
+        }
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def create(
+    engine: Engine,
+    job: str,
+    *,
+    trigger: Trigger = Trigger.ON_DEMAND,
+    customer_id: str = "",
+    user_id: str = "",
+    payload: Mapping[str, Any] | None = None,
+) -> JobInstance:
+    """A new queued instance."""
+    with transaction(engine) as connection:
+        return _create(connection, job, trigger, customer_id, user_id, payload)
+
+
+def create_or_join(
+    engine: Engine,
+    job: str,
+    *,
+    customer_id: str = "",
+    user_id: str = "",
+    payload: Mapping[str, Any] | None = None,
+) -> tuple[JobInstance, bool]:
+    """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined."""
+    with transaction(engine) as connection:
+        _alone(connection, job, customer_id)
+        _expire(connection, job)
+        row = connection.execute(_OPEN, {"job": job, "customer": _kept(customer_id)}).first()
+        if row is not None:
+            return _read(row), True
+        return _create(connection, job, Trigger.ON_DEMAND, customer_id, user_id, payload), False
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -> JobInstance:
+    """One instance.
+
+    Args:
+        customer_id: who asks: a customer sees only their own; None is an operator, who sees all.
+
+    Raises:
+        NotFound: there is none by that id, or it is another customer's (which is not told apart).
+    """
+    unknown = NotFound(f"There is no job {str(job_id)!r}.")
+    try:
+        key = job_id if isinstance(job_id, UUID) else UUID(job_id)
+    except ValueError:
+        raise unknown from None
+    with transaction(engine) as connection:
+        row = connection.execute(_GET, {"id": key}).one_or_none()
+    if row is None:
+        raise unknown
+    instance = _read(row)
+    if customer_id is not None and instance.customer_id != customer_id:
+        raise unknown
+    return instance
+
+
+def recent(
+    engine: Engine, *, job: str | None = None, customer_id: str | None = None, limit: int = 10
+) -> list[JobInstance]:
+    """The newest instances first: of one job or (None) all, of one customer or (None: an operator asks) all."""
+    conditions = " and job = :job" if job is not None else ""
+    conditions += " and customer_id = :customer" if customer_id is not None else ""
+    statement = text(f"select * from job_instances where true{conditions} order by created_at desc, id limit :limit")
+    values = {"job": job, "customer": _kept(customer_id or ""), "limit": limit}
+    with transaction(engine) as connection:
+        return [_read(row) for row in connection.execute(statement, values)]
+
+
+def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
+    """What waits for a run, oldest first. Instances whose run died wait again from here on (see `expire`)."""
+    with transaction(engine) as connection:
+        _expire(connection, job)
+        return [_read(row) for row in connection.execute(_QUEUED, {"job": job, "limit": limit})]
+
+
+# --- working ---------------------------------------------------------------------------------------------------------
+
+
+def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, lease_seconds: float) -> list[JobInstance]:
+    """Take queued instances for the run; those that another run was quicker to take are left out of the answer."""
+    if not instances:
+        return []
+    values = {"ids": [instance.id for instance in instances], "run": run_id, "lease": lease_seconds}
+    with transaction(engine) as connection:
+        return [_read(row) for row in connection.execute(_START, values)]
+
+
+def begin(engine: Engine, job: str, customer_id: str, run_id: str, *, lease_seconds: float) -> JobInstance | None:
+    """The scheduled run reaches a customer: a running instance, or None while another run is at work for them.
+
+    What the customer had asked for and still waits is started instead of a second one; what this very run (or the
+    run it re-executes) had begun is taken up again.
+    """
+    with transaction(engine) as connection:
+        _alone(connection, job, customer_id)
+        _expire(connection, job)
+        row = connection.execute(_OPEN, {"job": job, "customer": _kept(customer_id)}).first()
+        if row is not None and row.status == JobStatus.RUNNING and row.run_id != run_id:
+            return None
+        found = _read(row) if row else _create(connection, job, Trigger.SCHEDULED, customer_id, "", None)
+        if found.status is JobStatus.RUNNING:
+            return found
+        values = {"ids": [found.id], "run": run_id, "lease": lease_seconds}
+        return _read(connection.execute(_START, values).one())
+
+
+def finish(
+    engine: Engine,
+    instance: JobInstance,
+    *,
+    result: Mapping[str, Any] | None = None,
+    error: str | None = None,
+    failed: bool | None = None,
+) -> JobInstance:
+    """The instance is over: `failed` when an error is given, else `completed` (`failed` decides otherwise).
+
+    Raises:
+        LeaseLost: it is no longer this run's; nothing was written.
+    """
+    over = JobStatus.FAILED if (error is not None if failed is None else failed) else JobStatus.COMPLETED
+    values = {
+        "id": instance.id,
+        "run": instance.run_id,
+        "attempts": instance.attempts,
+        "status": over.value,
+        "result": json.dumps(result or {}),
+        "error": error,
+    }
+    with transaction(engine) as connection:
+        row = connection.execute(_FINISH, values).one_or_none()
+    if row is None:
+        raise LeaseLost(f"job {instance.id}: no longer held by run {instance.run_id}")
+    return _read(row)
+
+
+@contextmanager
+def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]:
+    """Keep the leases of what `run_id` runs alive while the block runs, from a thread of its own."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(lease_seconds / 3):
+            try:
+                with transaction(engine) as connection:
+                    connection.execute(_RENEW, {"run": run_id, "lease": lease_seconds})
+            except BackendUnavailable as error:
+                # Nothing to do but go on: if the lease runs out meanwhile, `finish` is refused.
+                log.warning("heartbeat failed", extra={"run_id": run_id, "error": error.detail})
+
+    thread = threading.Thread(target=beat, name=f"job-heartbeat-{run_id[:8]}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --- giving back -----------------------------------------------------------------------------------------------------
+
+
+def interrupted(engine: Engine, run_id: str) -> int:
+    """The run ended badly: what it still had running waits again or fails. Returns how many."""
+    with transaction(engine) as connection:
+        return connection.execute(_INTERRUPT_RUN, {"run": run_id, "most": MAX_ATTEMPTS}).rowcount
+
+
+def expire(engine: Engine, job: str) -> int:
+    """What nobody renewed (kill -9, power) waits again or fails. Returns how many."""
+    with transaction(engine) as connection:
+        return _expire(connection, job)
+
+
+def _expire(connection: Connection, job: str) -> int:
+    return connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS}).rowcount
+
+
+def _alone(connection: Connection, job: str, customer_id: str) -> None:
+    """Until the transaction ends nobody else decides whether this customer has an open instance."""
+    key = f"{job}\0{customer_id}".encode()
+    connection.execute(text("select pg_advisory_xact_lock(hashtextextended(encode(:key, 'hex'), 4))"), {"key": key})
+
+
+def _create(
+    connection: Connection,
+    job: str,
+    trigger: Trigger,
+    customer_id: str,
+    user_id: str,
+    payload: Mapping[str, Any] | None,
+) -> JobInstance:
+    values = {
+        "job": job,
+        "trigger": trigger.value,
+        "customer": _kept(customer_id),
+        "user": _kept(user_id),
+        "payload": json.dumps(payload or {}),
+    }
+    return _read(connection.execute(_CREATE, values).one())
+
+
+def _kept(value: str) -> str:
+    """The text as PostgreSQL can hold it: it knows no NUL, which MongoDB's strings may contain."""
+    return value.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def _given(kept: str) -> str:
+    return "\\".join(part.replace("\\0", "\0") for part in kept.split("\\\\"))
+
+
+def _read(row: Row[Any]) -> JobInstance:
+    return JobInstance(
+        id=row.id,
+        job=row.job,
+        trigger=Trigger(row.trigger),
+        customer_id=_given(row.customer_id),
+        user_id=_given(row.user_id),
+        payload=row.payload,
+        status=JobStatus(row.status),
+        result=row.result,
+        error=row.error,
+        run_id=row.run_id,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+# --- the statements --------------------------------------------------------------------------------------------------
+
+_CREATE = text("""
+    insert into job_instances (job, trigger, customer_id, user_id, payload)
+    values (:job, :trigger, :customer, :user, cast(:payload as jsonb)) returning *
+""")
+
+_GET = text("select * from job_instances where id = :id")
+
+_OPEN = text("""
+    select * from job_instances where job = :job and customer_id = :customer and status in ('queued', 'running')
+    order by status = 'running' desc, created_at limit 1
+""")
+
+_QUEUED = text("""
+    select * from job_instances where job = :job and status = 'queued' order by created_at, id limit :limit
+""")
+
+_START = text("""
+    with taken as (
+        update job_instances set status = 'running', run_id = :run, attempts = attempts + 1, started_at = now(),
+            lease_until = now() + make_interval(secs => :lease), error = null
+        where id = any(:ids) and status = 'queued' returning *
+    )
+    select * from taken order by created_at, id
+""")
+
+_FINISH = text("""
+    update job_instances set status = :status, result = cast(:result as jsonb), error = :error, finished_at = now(),
+        lease_until = null
+    where id = :id and status = 'running' and run_id = :run and attempts = :attempts returning *
+""")
+
+_RENEW = text("""
+    update job_instances set lease_until = now() + make_interval(secs => :lease)
+    where run_id = :run and status = 'running'
+""")
+
+_INTERRUPT = """
+    update job_instances set
+        status = case when trigger = 'on_demand' and attempts < :most then 'queued' else 'failed' end,
+        finished_at = case when trigger = 'on_demand' and attempts < :most then null else now() end,
+        error = 'The run ' || coalesce(run_id, '') || ' was interrupted.',
+        lease_until = null
+    where status = 'running' and
+"""
+_INTERRUPT_RUN = text(_INTERRUPT + " run_id = :run")
+_INTERRUPT_STALE = text(_INTERRUPT + " job = :job and lease_until < now()")

@@ -1,0 +1,154 @@
+"""Job instances: who may start, finish and see them, and what becomes of those whose run died."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from imgpipe_orchestration.errors import LeaseLost, NotFound
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
+from imgpipe_orchestration.storage.rows import connect
+
+JOB = "auto_marker"
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    engine = connect(postgres_url)
+    yield engine
+    engine.dispose()
+
+
+def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
+    asked = job_instances.create(engine, JOB, customer_id="c1", user_id="u1", payload={"why": "asked"})
+    assert [i.id for i in job_instances.queued(engine, JOB)] == [asked.id]
+    (started,) = job_instances.start(engine, [asked], "run-1", lease_seconds=60)
+    assert (started.status, started.run_id) == (JobStatus.RUNNING, "run-1")
+    job_instances.finish(engine, started, result={"images_marked": 25})
+    shown = job_instances.get(engine, str(asked.id)).shown()
+    assert shown["status"] == "completed"
+    assert (shown["images_marked"], shown["customer_id"], shown["user_id"]) == (25, "c1", "u1")
+    assert shown["started_at"] <= shown["finished_at"]
+
+
+def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
+    (started,) = job_instances.start(engine, [job_instances.create(engine, JOB)], "run-1", lease_seconds=60)
+    assert job_instances.finish(engine, started, error="no such thing").shown()["error"] == "no such thing"
+    assert job_instances.get(engine, started.id).status is JobStatus.FAILED
+
+
+def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:
+    mine = job_instances.create(engine, JOB, customer_id="mine")
+    job_instances.create(engine, JOB, customer_id="theirs")
+    job_instances.create(engine, "another_job", customer_id="theirs")
+    assert job_instances.get(engine, mine.id, customer_id="mine").id == mine.id
+    for stranger in ("theirs", ""):
+        with pytest.raises(NotFound):
+            job_instances.get(engine, mine.id, customer_id=stranger)
+    assert [i.id for i in job_instances.recent(engine, customer_id="mine")] == [mine.id]
+    assert len(job_instances.recent(engine)) == 3
+    assert len(job_instances.recent(engine, job=JOB, limit=1)) == 1
+
+
+@pytest.mark.parametrize("unknown", ["", "nonsense", "../jobs", "00000000-0000-4000-8000-000000000000"])
+def test_an_unknown_id_is_not_found(engine: Engine, unknown: str) -> None:
+    with pytest.raises(NotFound):
+        job_instances.get(engine, unknown)
+
+
+def test_twenty_simultaneous_requests_of_a_customer_make_one_instance(engine: Engine) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: job_instances.create_or_join(engine, JOB, customer_id="c1"), range(20)))
+    assert len({instance.id for instance, _ in answers}) == 1
+    assert sorted(joined for _, joined in answers) == [False] + [True] * 19
+
+
+def test_a_request_joins_what_runs_and_not_what_is_over(engine: Engine) -> None:
+    running = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60)
+    assert running is not None
+    assert job_instances.create_or_join(engine, JOB, customer_id="c1") == (running, True)
+    job_instances.finish(engine, running)
+    later, joined = job_instances.create_or_join(engine, JOB, customer_id="c1")
+    assert (later.id == running.id, joined) == (False, False)
+
+
+def test_a_scheduled_run_does_what_was_asked_for_and_leaves_other_runs_customers_alone(engine: Engine) -> None:
+    asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1", user_id="u1")
+    begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60)
+    assert begun is not None
+    assert (begun.id, begun.trigger) == (asked.id, Trigger.ON_DEMAND)
+    assert job_instances.begin(engine, JOB, "c1", "run-2", lease_seconds=60) is None
+    assert job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60) == begun
+    scheduled = job_instances.begin(engine, JOB, "c2", "run-2", lease_seconds=60)
+    assert scheduled is not None
+    assert scheduled.trigger is Trigger.SCHEDULED
+
+
+def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
+    asked = [job_instances.create(engine, JOB, customer_id=f"c{n}") for n in range(20)]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda run: job_instances.start(engine, asked, run, lease_seconds=60), ["run-1", "run-2"]
+        )
+    assert len(first) + len(second) == 20
+    assert not {i.id for i in first} & {i.id for i in second}
+
+
+def test_what_was_asked_for_survives_interruptions_and_gives_up_in_the_end(engine: Engine) -> None:
+    asked = job_instances.create(engine, JOB, customer_id="c1")
+    for attempt in range(1, job_instances.MAX_ATTEMPTS + 1):
+        (started,) = job_instances.start(engine, [asked], f"run-{attempt}", lease_seconds=60)
+        assert job_instances.interrupted(engine, f"run-{attempt}") == 1
+        with pytest.raises(LeaseLost):
+            job_instances.finish(engine, started)
+    given_up = job_instances.get(engine, asked.id)
+    assert given_up.status is JobStatus.FAILED
+    assert given_up.error == "The run run-3 was interrupted."
+
+
+def test_an_interrupted_scheduled_instance_is_failed_for_the_schedule_comes_round_again(engine: Engine) -> None:
+    begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60)
+    assert begun is not None
+    job_instances.interrupted(engine, "run-1")
+    assert job_instances.get(engine, begun.id).status is JobStatus.FAILED
+
+
+def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engine) -> None:
+    dead = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=0.05)
+    assert dead is not None
+    time.sleep(0.1)
+    taken_over = job_instances.begin(engine, JOB, "c1", "run-2", lease_seconds=60)
+    assert taken_over is not None
+    assert taken_over.id != dead.id
+    assert job_instances.get(engine, dead.id).status is JobStatus.FAILED
+    with pytest.raises(LeaseLost):
+        job_instances.finish(engine, dead)
+
+
+def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
+    begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=0.6)
+    assert begun is not None
+    with job_instances.hold(engine, "run-1", lease_seconds=0.6):
+        time.sleep(1.2)
+        assert job_instances.expire(engine, JOB) == 0
+    job_instances.finish(engine, begun)
+
+
+@given(st.text())
+def test_any_text_is_a_customer_id(text: str) -> None:
+    assert job_instances._given(job_instances._kept(text)) == text
+    assert "\0" not in job_instances._kept(text)
+
+
+@pytest.mark.parametrize("customer", ["a\0b", "a\\0b", "\\", "a\nb", "ä 😀 $x.y/..|,'\"%00"])
+def test_an_odd_customer_id_comes_back_as_it_was(engine: Engine, customer: str) -> None:
+    asked, _ = job_instances.create_or_join(engine, JOB, customer_id=customer)
+    assert job_instances.get(engine, asked.id, customer_id=customer).customer_id == customer
+    assert [i.id for i in job_instances.recent(engine, customer_id=customer)] == [asked.id]
