@@ -16,6 +16,12 @@ from imgpipe_orchestration.storage.rows import connect
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from imgpipe_orchestration.imaging.workshop import Workshop
+    from imgpipe_orchestration.partners.google_vision import GoogleVision
+    from imgpipe_orchestration.partners.main_api import MainApi
+    from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.storage.ledger import Ledger
+
 
 class Services:
     """Connections and clients for one `Settings`. Nothing is opened before it is used; `close` ends what was."""
@@ -53,13 +59,54 @@ class Services:
     def media_bucket(self) -> Bucket:
         return self.objects.bucket(self.settings.media_bucket_name)
 
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The journal of paid calls."""
+        from imgpipe_orchestration.partners.prices import PRICES, parse_prices
+        from imgpipe_orchestration.storage.ledger import Ledger, Limits
+
+        s = self.settings
+        limits = Limits(daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds)
+        return Ledger(self.engine, limits, {**PRICES, **parse_prices(s.model_prices)})
+
+    @cached_property
+    def workshop(self) -> Workshop:
+        """Worker processes for images that strangers sent."""
+        from imgpipe_orchestration.imaging.workshop import Workshop
+
+        return Workshop(wall_seconds=self.settings.media_item_seconds, cpu_seconds=self.settings.media_item_seconds)
+
+    @cached_property
+    def main_api(self) -> MainApi:
+        from imgpipe_orchestration.partners.main_api import MainApi
+
+        return MainApi.from_settings(self.settings)
+
+    @cached_property
+    def openai(self) -> OpenAIClient | None:
+        """OpenAI, or None when no key is configured."""
+        from imgpipe_orchestration.partners.openai import OpenAIClient
+
+        return OpenAIClient.from_settings(self.settings)
+
+    @cached_property
+    def google_vision(self) -> GoogleVision | None:
+        """Google Vision, or None when no key is configured."""
+        from imgpipe_orchestration.partners.google_vision import GoogleVision
+
+        return GoogleVision.from_settings(self.settings)
+
     @property
     def foreign_main_api(self) -> bool:
         """Whether the main API is somebody else's and not this project's gateway."""
         return self.settings.main_api_url.rstrip("/") != self.settings.gateway_url.rstrip("/")
 
     def close(self) -> None:
-        """End the connections that were opened."""
+        """End the connections and processes that were opened."""
+        for name in ("workshop", "openai"):
+            client = self.__dict__.pop(name, None)
+            if client is not None:
+                client.close()
         for name in ("engine", "pending_engine"):
             engine = self.__dict__.pop(name, None)
             if engine is not None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from imgpipe_orchestration.gateway import health, problems
 from imgpipe_orchestration.media import routes as media
+from imgpipe_orchestration.media import serving
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 
@@ -32,4 +33,5 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.include_router(health.router)
     app.include_router(media.router)
+    app.include_router(serving.router)
     return app

@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from imgpipe_orchestration.errors import BadInput
@@ -116,6 +117,16 @@ def field_of(path: str) -> Field:
         if kind in _BY_KIND:
             return _BY_KIND[kind]
     raise BadInput(f"{path!r} does not say what kind of image it is", field="image_path")
+
+
+FIRST_DAY = "2020-01-01"
+"""First partition of the media assets."""
+
+
+def partition_day(created: datetime, now: datetime) -> str:
+    """The Dagster partition of an upload: its day (UTC), within the days that are partitions."""
+    day = created.astimezone(UTC).date().isoformat()
+    return min(max(day, FIRST_DAY), now.astimezone(UTC).date().isoformat())
 
 
 def bulk_key(day: str, media_id: int, extension: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.model import PendingStatus, partition_day
 from imgpipe_orchestration.media.tables import pending_images as t
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class PendingImage:
     @property
     def day(self) -> str:
         """The day of upload (UTC), `YYYY-MM-DD`: the Dagster partition."""
-        return self.created_at.date().isoformat()
+        return partition_day(self.created_at, datetime.now(UTC))
 
 
 _COLUMNS = (
@@ -106,6 +109,12 @@ def mark(
     connection.execute(query.where(t.c.status.not_in([s.value for s in unless])) if unless else query)
 
 
-def remove(connection: Connection, image_id: int) -> None:
-    """Delete a row: for an upload whose other half could not be written."""
-    connection.execute(delete(t).where(t.c.id == image_id))
+@contextmanager
+def joined(backends: Services, connection: Connection) -> Iterator[Connection]:
+    """Where to write about `pending_images` from within a transaction on our own database: the very transaction when
+    the table lives there, else one of its own, which commits first."""
+    if backends.pending_engine is backends.engine:
+        yield connection
+    else:
+        with transaction(backends.pending_engine) as other:
+            yield other

@@ -1,7 +1,174 @@
-"""The media pipeline's HTTP surface."""
+"""The media pipeline's HTTP surface: profiles with uploads, temp files, and the API that media workers speak."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Any
 
-router = APIRouter()
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from pydantic import BaseModel
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from imgpipe_orchestration.errors import BadInput, NotFound, TooLarge
+from imgpipe_orchestration.gateway.auth import Backends, User, media_key
+from imgpipe_orchestration.media import model, pending, store, uploads
+from imgpipe_orchestration.media.profiles import profile
+from imgpipe_orchestration.media.reports import clean_up, complete
+from imgpipe_orchestration.media.steps.callback import public_analysis
+from imgpipe_orchestration.partners.signature import HEADER, verify
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(tags=["media"])
+
+_FORM = {
+    "type": "object",
+    "properties": {name: {"type": "string", "format": "binary"} for name in model.FIELDS}
+    | {name: {"type": "string"} for name in uploads.PROFILE_TEXTS},
+}
+"""The form as OpenAPI sees it; it is read by hand, so that a file too large is refused before it is kept."""
+
+
+class CompleteAnswer(BaseModel):
+    success: bool = True
+    imageId: int
+    media_id: str
+    status: str
+    smart_url_preview: str
+
+
+# --- users -----------------------------------------------------------------------------------------------------------
+
+
+async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Upload], dict[str, str]]:
+    """The files and texts of a multipart request.
+
+    Raises:
+        TooLarge: a file past the limit, or a body past what the form's files may be together.
+        BadInput: no form, or fields it does not have.
+    """
+    limit = backends.settings.upload_max_bytes
+    most = len(model.FIELDS) * limit + 1024 * 1024
+    if int(request.headers.get("content-length") or 0) > most:
+        raise TooLarge(f"The request is larger than {most >> 20} MB; each file may have {limit >> 20} MB.")
+    try:
+        form = await request.form(max_files=len(model.FIELDS), max_fields=50)
+    except MultiPartException as error:
+        raise BadInput(f"The form cannot be read: {error.message}") from error
+    files, texts = [], {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if value.filename or value.size:
+                data = await value.read(limit + 1)
+                files.append(uploads.Upload(uploads.field_named(name), value.filename or name, data))
+        elif name in uploads.PROFILE_TEXTS:
+            texts[name] = value
+    await form.close()
+    if not files and not texts:
+        known = ", ".join((*model.FIELDS, *uploads.PROFILE_TEXTS))
+        raise BadInput(f"The form has none of the fields that can be changed: {known}.")
+    return files, texts
+
+
+Form = Annotated[tuple[list[uploads.Upload], dict[str, str]], Depends(form_of)]
+
+
+@router.patch("/users/me", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}})
+def update_me(user: User, form: Form, backends: Backends) -> dict[str, Any]:
+    """Change profile texts and upload images, several at once. All of it is accepted or nothing."""
+    files, texts = form
+    accepted = uploads.accept(backends, user, files, texts)
+    images = [
+        {"id": one.pending_id, "field": one.field, "image_path": one.image_path, "status": "pending"}
+        for one in accepted
+    ]
+    return {"success": True, **profile(backends, user), "images": images}
+
+
+@router.get("/users/me")
+def me(user: User, backends: Backends) -> dict[str, Any]:
+    """The profile; images are temp URLs until they are processed, smart URLs from then on."""
+    return profile(backends, user)
+
+
+@router.get("/temp_images/{folder}/{name}", response_class=Response)
+def temp_image(folder: str, name: str, backends: Backends) -> Response:
+    """An upload as it came, until it is replaced."""
+    try:
+        key = model.temp_key(f"/temp_images/{folder}/{name}")
+    except BadInput as error:
+        raise NotFound("There is no such temp image.") from error
+    try:
+        data, head = backends.media_bucket.get_with_head(key)
+    except NotFound as error:
+        raise NotFound("There is no such temp image; when it was processed, the profile has its smart URL.") from error
+    # The type is the one found in the content at upload, and browsers must not guess another.
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Disposition": "inline"}
+    return Response(data, media_type=head.content_type, headers=headers)
+
+
+# --- media workers ---------------------------------------------------------------------------------------------------
+
+workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
+
+
+@workers.get("/pending/all")
+def pending_all(backends: Backends, limit: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
+    """Every upload that waits, oldest first."""
+    with transaction(backends.pending_engine) as connection:
+        images = pending.waiting(connection, limit=limit)
+    listed = [
+        {
+            "id": image.id,
+            "user_id": image.user_id,
+            "image_path": image.image_path,
+            "original_name": image.original_name,
+            "mime_type": image.mime_type,
+            "status": image.status,
+            "created_at": image.created_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        for image in images
+    ]
+    return {"images": listed, "total": len(listed)}
+
+
+async def signed(request: Request, backends: Backends) -> None:
+    """A report that carries a signature must carry a right one; the documents' plain curl line carries none.
+
+    Raises:
+        Unauthenticated: the signature is wrong or too old.
+    """
+    if HEADER in request.headers:
+        verify(request.headers[HEADER], await request.body(), backends.settings.main_api_key)
+
+
+@workers.post("/complete/{image_id}", dependencies=[Depends(signed)])
+def complete_image(image_id: int, body: Annotated[dict[str, Any], Body()], backends: Backends) -> CompleteAnswer:
+    """Report an upload as processed, with the short body (`media_id`) or the rich one. May be repeated."""
+    image = complete(backends, image_id, body)
+    media_id = str(image.permanent_url)
+    base = backends.settings.smart_media_base_url.rstrip("/")
+    return CompleteAnswer(
+        imageId=image.id, media_id=media_id, status=image.status, smart_url_preview=f"{base}/{media_id}"
+    )
+
+
+@workers.delete("/cleanup/{image_id}")
+def clean_up_image(image_id: int, backends: Backends) -> dict[str, Any]:
+    """Report an upload as failed; its temp file is removed."""
+    clean_up(backends, image_id)
+    return {"success": True, "message": "Image marked as failed and temp file cleaned up"}
+
+
+@workers.get("/analysis/{media_id}")
+def analysis_of(media_id: int, backends: Backends) -> dict[str, Any]:
+    """What the AI analysis and our own measurements found."""
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        found = store.analysis(connection, media_id)
+    if found is None:
+        raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
+    analysis = public_analysis(found, background_removed=bool(media.background_removed))
+    return {"success": True, "media_id": str(media_id), "analysis": analysis}
+
+
+router.include_router(workers)

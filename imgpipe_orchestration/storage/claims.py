@@ -109,11 +109,20 @@ class Claims:
 
     # --- putting in ----------------------------------------------------------------------------------------------
 
-    def enqueue(self, connection: Connection, queue: Queue, items: Sequence[Item], *, delay: float = 0.0) -> int:
+    def enqueue(
+        self,
+        connection: Connection,
+        queue: Queue,
+        items: Sequence[Item],
+        *,
+        delay: float = 0.0,
+        again: bool = False,
+    ) -> int:
         """Add items in the caller's transaction; an item already known to the queue is left as it is.
 
         Args:
             delay: seconds before the items are due.
+            again: items that are done, failed or ignored start anew; those that wait or are claimed stay as they are.
 
         Returns:
             how many were new.
@@ -132,7 +141,7 @@ class Claims:
                 "partitions": [item.partition for item in theirs],
                 "first": last - len(theirs),
             }
-            added += connection.execute(_ENQUEUE, rows).rowcount
+            added += connection.execute(_ENQUEUE_AGAIN if again else _ENQUEUE, rows).rowcount
         return added
 
     # --- looking -------------------------------------------------------------------------------------------------
@@ -340,6 +349,12 @@ class Claims:
         """Failed items stay as they are and no longer count as failures. Returns their ids."""
         return self._bury(queue, ids, (State.FAILED,), State.IGNORED)
 
+    def withdraw(self, connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
+        """Take items out of the queue for good, in the caller's transaction, even from a worker that holds them: its
+        next write finds the lease lost. Returns the ids that were waiting or claimed."""
+        values = {"queue": queue.name, "ids": list(ids), "reason": reason}
+        return list(connection.scalars(_WITHDRAW, values))
+
     def _bury(self, queue: Queue, ids: Sequence[int] | None, old: Sequence[State], new: State) -> list[int]:
         values: dict[str, Any] = {"queue": queue.name, "old": [s.value for s in old], "new": new.value}
         values |= {"every": ids is None, "ids": list(ids or [])}
@@ -379,11 +394,17 @@ _NEXT_TURNS = text("""
     returning last_turn
 """)
 
-_ENQUEUE = text("""
+_NEW_ITEMS = """
     insert into work_items (queue, item_id, tenant, partition, state, due_at, turn)
     select :queue, new.id, :tenant, new.partition, 'waiting', now() + make_interval(secs => :delay), :first + new.n
     from unnest(cast(:ids as bigint[]), cast(:partitions as text[])) with ordinality as new (id, partition, n)
-    on conflict (queue, item_id) do nothing
+    on conflict (queue, item_id)
+"""
+_ENQUEUE = text(f"{_NEW_ITEMS} do nothing")
+_ENQUEUE_AGAIN = text(f"""{_NEW_ITEMS}
+    do update set state = 'waiting', due_at = excluded.due_at, turn = excluded.turn, partition = excluded.partition,
+        failures = 0, losses = 0, error = null, error_code = null, updated_at = now()
+    where work_items.state in ('done', 'failed', 'ignored')
 """)
 
 # A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next.
@@ -462,6 +483,12 @@ _RECORD = text("""
 _RELEASE = text("""
     update work_items set state = 'waiting', owner = null, due_at = now(), updated_at = now()
     where owner = :owner and state = 'claimed'
+""")
+
+_WITHDRAW = text("""
+    update work_items set state = 'ignored', error = :reason, owner = null, due_at = null, updated_at = now()
+    where queue = :queue and item_id = any(cast(:ids as bigint[])) and state in ('waiting', 'claimed')
+    returning item_id
 """)
 
 _BURY = text("""

@@ -35,6 +35,15 @@ class Outcome:
     """Not begun: the time budget ended first. They stay claimed; the run gives them back at its end."""
     seconds: float = 0.0
 
+    def add(self, other: Outcome) -> None:
+        """Count a further batch in."""
+        self.done += other.done
+        self.retried |= other.retried
+        self.failed |= other.failed
+        self.lost += other.lost
+        self.left += other.left
+        self.seconds += other.seconds
+
 
 class UnexpectedError(Retryable):
     """A fault of ours while working on an item: reported with its traceback, tried again like any other failure."""

@@ -117,7 +117,9 @@ def upgrade() -> None:
             pixel_sha256 text,
             thumbhash bytea,
             embedding vector(1536),
+            boxes jsonb,
             providers jsonb not null default '{}',
+            version text,
             created_at timestamptz not null default now(),
             updated_at timestamptz not null default now()
         );

@@ -1,0 +1,41 @@
+"""Many small pictures as one: what a person looks at to see whether a batch came out right."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.alpha import flattened
+
+CELL = 96
+"""Pixels of one picture's square."""
+_GAP = 4
+_GROUND = (128, 128, 128)
+
+
+def contact_sheet(pictures: Sequence[bytes], *, columns: int = 8, most: int = 32) -> bytes:
+    """The first `most` encoded pictures on one sheet, row by row; WebP bytes, about 1 KB a picture.
+
+    Raises:
+        ValueError: no pictures.
+    """
+    shown = pictures[:most]
+    if not shown:
+        raise ValueError("a contact sheet needs a picture")
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    step = CELL + _GAP
+    sheet = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), _GROUND)
+    for index, data in enumerate(shown):
+        with Image.open(io.BytesIO(data)) as picture:
+            small = picture.convert("RGBA")
+        small.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+        row, column = divmod(index, columns)
+        left = column * step + (CELL - small.width) // 2
+        top = row * step + (CELL - small.height) // 2
+        sheet.paste(flattened(small, (255, 255, 255)), (left, top))
+    out = io.BytesIO()
+    sheet.save(out, "WEBP", quality=70, method=4)
+    return out.getvalue()

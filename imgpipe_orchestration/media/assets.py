@@ -1,0 +1,145 @@
+"""The five steps of the checklist as assets, partitioned by day of upload.
+
+Materialising a day means bringing it up to date: what is due of that day is taken through the steps, and, when a person
+or a backfill asks (not the sensor), what an older recipe or question made is made again.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from imgpipe_orchestration.media.model import FIRST_DAY
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.media.stages import Stage
+
+GROUP = "media"
+OWNERS = ["team:images"]
+DUE_ONLY = "imgpipe/due_only"
+"""Run tag of the sensor's runs: only what is due, no look at what could be made again."""
+
+days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
+"""Days of upload, UTC; today is one of them."""
+
+
+def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
+    """A stage's totals, its failures by item, and a picture of what it made."""
+    outcome = stage.outcome
+    metadata: dict[str, Any] = {
+        "images": len(outcome.done),
+        "retried": len(outcome.retried),
+        "failed": len(outcome.failed),
+        "left": len(outcome.left),
+        "seconds": round(outcome.seconds, 3),
+        **stage.figures,
+        **more,
+    }
+    if outcome.done:
+        metadata["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
+    errors = {**outcome.retried, **outcome.failed}
+    if errors:
+        lines = [f"| {media} | {error} |" for media, error in sorted(errors.items())[:50]]
+        metadata["errors"] = dg.MetadataValue.md("\n".join(["| item | error |", "| --- | --- |", *lines]))
+    if stage.sheet:
+        metadata["contact_sheet"] = _sheet(stage.sheet)
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def _sheet(pictures: list[tuple[int, bytes]]) -> dg.MarkdownMetadataValue:
+    import base64
+
+    from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
+
+    data = base64.b64encode(contact_sheet([data for _, data in pictures])).decode()
+    ids = ", ".join(str(media) for media, _ in pictures[:32])
+    return dg.MetadataValue.md(f"![what this run made](data:image/webp;base64,{data})\n\nmedia {ids}")
+
+
+def _remake(context: dg.AssetExecutionContext) -> bool:
+    return context.run.tags.get(DUE_ONLY) != "true"
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"s3", "postgres"},
+    partitions_def=days,
+    description="The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
+)
+def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.media.stages import retrieve_stage
+
+    return _result(retrieve_stage(backends.services, owner_of(context.run), context.partition_key))
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"openai", "googlecloud", "postgres"},
+    deps=[retrieve_file],
+    partitions_def=days,
+    description="What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search.",
+)
+def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.media.remake import analyse_again
+    from imgpipe_orchestration.media.stages import analyse_stage
+
+    services, owner = backends.services, owner_of(context.run)
+    stage = analyse_stage(services, owner)
+    again = analyse_again(services, owner, context.partition_key) if _remake(context) else {}
+    return _result(stage, **again)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "s3"},
+    deps=[retrieve_file, ai_visual_analysis],
+    partitions_def=days,
+    description="Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
+)
+def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.media.remake import resize_again
+    from imgpipe_orchestration.media.stages import resize_stage
+
+    services, owner = backends.services, owner_of(context.run)
+    stage = resize_stage(services, owner)
+    again = resize_again(services, owner, context.partition_key) if _remake(context) else None
+    if again is None:
+        return _result(stage)
+    remade = {f"remade_{name}": value for name, value in again.figures.items()}
+    stage.sheet += again.sheet
+    return _result(stage, remade_images=len(again.outcome.done), **remade)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python"},
+    deps=[resize_optimize],
+    partitions_def=days,
+    description="The main API's acknowledgement of each processed image.",
+)
+def update_callback(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.media.stages import callback_stage
+
+    return _result(callback_stage(backends.services, owner_of(context.run)))
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    deps=[update_callback],
+    partitions_def=days,
+    description="Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone.",
+)
+def replace_urls(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.media.stages import urls_stage
+
+    return _result(urls_stage(backends.services, owner_of(context.run)))
+
+
+ASSETS = [retrieve_file, ai_visual_analysis, resize_optimize, update_callback, replace_urls]

@@ -1,0 +1,71 @@
+"""From `pending_images` to our queue: every new row is registered once, whoever inserted it.
+
+The main API (or an operator's SQL) inserts rows; we may not change that table. So a mark remembers how far we have
+read. A sensor asks only "is there an id past the mark?", one look at the primary key. Ids can become visible out of
+order (a transaction that took its id early and committed late), so an intake reads again from where the mark stood
+an hour ago; what is registered already is skipped.
+"""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.pending import PendingImage
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+PAGE = 1000
+LOOK_BACK_MINUTES = 60
+
+
+def first_new(backends: Services) -> PendingImage | None:
+    """The first pending image that no intake has seen, or None: what the sensor asks."""
+    with transaction(backends.engine) as connection:
+        mark = store.intake_mark(connection)
+    with transaction(backends.pending_engine) as connection:
+        found = pending.waiting(connection, after=mark, limit=1)
+    return found[0] if found else None
+
+
+def take_in(backends: Services, *, everything: bool = False) -> int:
+    """Register what is pending and not registered; returns how many images were new.
+
+    Args:
+        everything: from the first row on, for a reconciliation that trusts no mark.
+    """
+    with transaction(backends.engine) as connection:
+        after = 0 if everything else store.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
+    added = 0
+    while True:
+        with transaction(backends.pending_engine) as connection:
+            page = pending.waiting(connection, after=after, limit=PAGE)
+        if not page:
+            return added
+        added += _register(backends, page)
+        after = page[-1].id
+
+
+def _register(backends: Services, page: list[PendingImage]) -> int:
+    hopeless: list[int] = []
+    added = 0
+    with transaction(backends.engine) as connection:
+        for image in page:
+            try:
+                media_id = store.register(connection, image)
+            except BadInput as error:
+                log.warning("pending image refused", extra={"pending_id": image.id, "error": error.public})
+                hopeless.append(image.id)
+                continue
+            if media_id is not None:
+                item = Item(media_id, tenant=str(image.user_id), partition=image.day)
+                added += backends.claims.enqueue(connection, store.MEDIA, [item])
+        store.move_intake_mark(connection, page[-1].id)
+    if hopeless:
+        with transaction(backends.pending_engine) as connection:
+            pending.mark(connection, hopeless, PendingStatus.FAILED)
+    return added

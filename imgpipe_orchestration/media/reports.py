@@ -1,0 +1,76 @@
+"""What workers tell the main API about uploads: done, or failed. Ours and anybody's who speaks the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.errors import BadInput, Conflict
+from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.pending import PendingImage
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
+
+
+def complete(backends: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
+    """pending -> processed with the media id of a short or rich body; repeating the same report changes nothing.
+
+    Raises:
+        NotFound: no such upload.
+        BadInput: the body names no media id.
+        Conflict: the upload was cleaned up, or another media id was reported before.
+    """
+    media_id = media_id_of(body)
+    with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+        image = pending.get(where, image_id, lock=True)
+        if image.status is PendingStatus.FAILED:
+            raise Conflict(f"Image {image_id} was marked as failed; upload it again or requeue it first.")
+        if image.status is PendingStatus.PENDING:
+            pending.mark_processed(where, image_id, media_id)
+        elif image.permanent_url != media_id:
+            raise Conflict(f"Image {image_id} is already processed as media {image.permanent_url}.")
+        ours = store.media_of_pending(connection, image_id)
+        if ours is not None and str(ours.id) != media_id:
+            reason = f"Processed by another worker as media {media_id}."
+            backends.claims.withdraw(connection, store.MEDIA, [ours.id], reason)
+        if image.status is not PendingStatus.COMPLETE:
+            backends.claims.enqueue(connection, store.URLS, [Item(image_id, tenant=str(image.user_id))])
+        return pending.get(where, image_id)
+
+
+def media_id_of(body: dict[str, Any]) -> str:
+    """The media id of a report: `media_id`, else the last part of `permanent_url`.
+
+    Raises:
+        BadInput: neither is there, or it is no plain id.
+    """
+    named = body.get("media_id")
+    if named is None and isinstance(body.get("permanent_url"), str):
+        named = body["permanent_url"].partition("?")[0].rstrip("/").rpartition("/")[2]
+    media_id = str(named or "")
+    if not (media_id.isascii() and media_id.replace("-", "").replace("_", "").isalnum() and len(media_id) <= 64):
+        raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")
+    return media_id
+
+
+def clean_up(backends: Services, image_id: int) -> None:
+    """Mark an upload as failed and remove its temp file; an upload that is processed already stays.
+
+    Raises:
+        NotFound: no such upload.
+        Conflict: it has been processed.
+    """
+    with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+        image = pending.get(where, image_id, lock=True)
+        if image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE}:
+            raise Conflict(f"Image {image_id} is {image.status}; there is nothing to clean up.")
+        pending.mark(where, [image_id], PendingStatus.FAILED)
+        ours = store.media_of_pending(connection, image_id)
+        if ours is not None:
+            backends.claims.withdraw(connection, store.MEDIA, [ours.id], "Cleaned up by another worker.")
+            query = text("update media_files set status = 'failed', error = :error where id = :id")
+            connection.execute(query, {"id": ours.id, "error": "Cleaned up by another worker."})
+    backends.media_bucket.delete(model.temp_key(image.image_path))

@@ -1,0 +1,28 @@
+"""What starts the media pipeline by itself: new uploads, and earlier ones that are due again."""
+
+import dagster as dg
+
+from imgpipe_orchestration.media.assets import DUE_ONLY
+from imgpipe_orchestration.media.jobs import media_pipeline
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import unfinished_run
+
+MOST_DAYS = 5
+"""Runs asked for in one tick: after an outage of days the oldest days come first."""
+
+
+@dg.sensor(
+    job=media_pipeline,
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
+)
+def pending_images_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+    if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}):
+        return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
+    from imgpipe_orchestration.media.due import due_days
+
+    days = due_days(backends.services, limit=MOST_DAYS)
+    if not days:
+        return dg.SensorResult(skip_reason="nothing is due")
+    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true"}) for day in days])

@@ -1,0 +1,259 @@
+"""A run's five stages over its batch: which claims each takes and what it reports. No Dagster in here.
+
+A stage finds its work in the database and not in what the stage before it handed over, so each can be run alone and a
+re-execution resumes. An item moves on only when the checklist says that the step before is settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import ImgpipeError, Retryable
+from imgpipe_orchestration.media import intake, pending, store
+from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
+from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
+from imgpipe_orchestration.media.steps.callback import callback, report
+from imgpipe_orchestration.media.steps.resize import Resized, resize
+from imgpipe_orchestration.media.steps.retrieve import retrieve
+from imgpipe_orchestration.media.steps.urls import replace_urls
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim, Queue, State
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
+
+Result = TypeVar("Result")
+
+WAITING_THREADS = 16
+"""Threads of stages that mostly wait for a partner or the object store."""
+URL_BATCH = 200
+
+
+@dataclass
+class Stage:
+    """What one stage did, for the run's metadata."""
+
+    outcome: Outcome
+    figures: dict[str, float] = field(default_factory=dict)
+    sheet: list[tuple[int, bytes]] = field(default_factory=list)
+    """(media id, encoded thumbnail) of what was made."""
+
+
+def retrieve_stage(backends: Services, owner: str, day: str) -> Stage:
+    """Take in new uploads, claim what is due on `day` and fetch the originals."""
+    settings, claims = backends.settings, backends.claims
+    registered = intake.take_in(backends)
+    with claims.hold(owner):
+        batch = claims.owned(store.MEDIA, owner)  # a re-execution has some already
+        room = max(0, settings.media_batch_size - len(batch))
+        batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=settings.media_healing_batch)
+        _reopen(backends, batch)
+        ready = _ready(backends, batch, Step.RETRIEVE_FILE)
+        outcome, got = drive(
+            backends, store.MEDIA, Step.RETRIEVE_FILE, ready, lambda c: retrieve(backends, c), threads=WAITING_THREADS
+        )
+    figures = {"registered": registered, "claimed": len(batch), "megabytes": _mb(r.bytes for r in got)}
+    return Stage(outcome, figures | {f"from_{kind}": n for kind, n in Counter(r.format for r in got).items()})
+
+
+def analyse_stage(backends: Services, owner: str) -> Stage:
+    """Analyse the batch, and heal some finished images whose analysis had failed."""
+    claims = backends.claims
+    with claims.hold(owner):
+        ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.AI_VISUAL_ANALYSIS)
+        outcome, found = drive(
+            backends,
+            store.MEDIA,
+            Step.AI_VISUAL_ANALYSIS,
+            ready,
+            lambda c: _analyse(backends, c),
+            threads=WAITING_THREADS,
+        )
+        ill = claims.owned(store.HEALING, owner)
+        ill += claims.claim(store.HEALING, owner, max(0, backends.settings.media_healing_batch - len(ill)))
+        healing, healed = drive(
+            backends, store.HEALING, Step.AI_VISUAL_ANALYSIS, ill, lambda c: _heal(backends, c), threads=WAITING_THREADS
+        )
+    figures: dict[str, float] = {
+        "answers_bought": sum(a.bought for a in found + healed),
+        "answers_reused": sum(a.reused for a in found + healed),
+        "healed": len(healed),
+        "still_to_heal": len(healing.retried) + len(healing.failed),
+    }
+    failures = Counter(name for a in found for name in a.errors)
+    return Stage(outcome, figures | {f"failed_{name}": n for name, n in failures.items()})
+
+
+def resize_stage(backends: Services, owner: str) -> Stage:
+    """Make and store every variant of the batch; as many images at once as there are workers to render them."""
+    claims = backends.claims
+    with claims.hold(owner):
+        ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.RESIZE_OPTIMIZE)
+        # Two more threads than workers: they fetch the next and store the last while the workers render.
+        threads = backends.workshop.workers + 2
+        outcome, made = drive(
+            backends, store.MEDIA, Step.RESIZE_OPTIMIZE, ready, lambda c: resize(backends, c), threads=threads
+        )
+    return resized(outcome, made)
+
+
+def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
+    """The totals of a rendering: variants, bytes by format, the contact sheet."""
+    formats = sorted({name for r in made for name in r.bytes_by_format})
+    figures: dict[str, float] = {
+        "variants": sum(r.variants for r in made),
+        "megabytes_originals": _mb(r.source_bytes for r in made),
+    }
+    figures |= {f"megabytes_{name}": _mb(r.bytes_by_format.get(name, 0) for r in made) for name in formats}
+    return Stage(outcome, figures, [(r.media_id, r.thumbnail) for r in made])
+
+
+def callback_stage(backends: Services, owner: str) -> Stage:
+    """Report what has its variants to the main API."""
+    claims = backends.claims
+    with claims.hold(owner):
+        ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.UPDATE_CALLBACK)
+        outcome, _ = drive(
+            backends,
+            store.MEDIA,
+            Step.UPDATE_CALLBACK,
+            ready,
+            lambda c: callback(backends, c),
+            threads=WAITING_THREADS,
+            budget=None,
+        )
+    return Stage(outcome)
+
+
+def urls_stage(backends: Services, owner: str) -> Stage:
+    """Replace the temp URLs of whatever was reported, by our workers or others; then give back what was not begun."""
+    claims = backends.claims
+    total = Outcome()
+    places = 0
+    try:
+        with claims.hold(owner):
+            while batch := claims.owned(store.URLS, owner) + claims.claim(store.URLS, owner, URL_BATCH):
+                outcome, changed = drive(
+                    backends, store.URLS, None, batch, lambda c: replace_urls(backends, c), threads=WAITING_THREADS
+                )
+                total.add(outcome)
+                places += sum(changed)
+                if not outcome.done:
+                    break  # the backend is away: the rest would fail alike
+    finally:
+        claims.release(owner)
+    return Stage(total, {"places_changed": places})
+
+
+# --- one item --------------------------------------------------------------------------------------------------------
+
+
+def _analyse(backends: Services, claim: Claim) -> Analysis:
+    """A provider's failure is noted in the checklist and healed later; it does not hold the image back."""
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, claim.item_id)
+    found = analyse(backends, media)
+    error = found.error()
+    with backends.claims.fenced(claim) as connection:
+        store.save_analysis(connection, media.id, found.values)
+        if error is None:
+            store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
+        else:
+            store.step_failed(connection, claim, Step.AI_VISUAL_ANALYSIS, final=True, counts=_spends(error))
+        backends.claims.progress(connection, claim)
+    return found
+
+
+def _heal(backends: Services, claim: Claim) -> Analysis:
+    """Analyse a finished image again and, when nothing fails any more, report it again with its analysis."""
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, claim.item_id)
+    found = analyse(backends, media)
+    with backends.claims.fenced(claim) as connection:
+        store.save_analysis(connection, media.id, found.values)
+    error = found.error()
+    if error is not None:
+        raise error
+    report(backends, media.id)
+    with backends.claims.fenced(claim) as connection:
+        store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
+        backends.claims.finish(connection, store.HEALING, claim)
+    return found
+
+
+# --- the common part -------------------------------------------------------------------------------------------------
+
+
+def drive(
+    backends: Services,
+    queue: Queue,
+    step: Step | None,
+    batch: Sequence[Claim],
+    work: Callable[[Claim], Result],
+    *,
+    threads: int,
+    budget: float | None = 1.0,
+) -> tuple[Outcome, list[Result]]:
+    """Work through a batch, gathering results, counting failed tries of `step`.
+
+    Args:
+        budget: share of the run's time budget; None for a stage that must not leave finished work unreported.
+    """
+    results: list[Result] = []
+
+    def one(claim: Claim) -> None:
+        results.append(work(claim))
+
+    def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
+        if step is not None:
+            store.step_failed(connection, claim, step, final=state is State.FAILED, counts=_spends(error))
+        if queue is store.MEDIA and state is State.FAILED:
+            media = store.media_file(connection, claim.item_id)
+            with pending.joined(backends, connection) as where:
+                unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
+                pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
+
+    deadline = None if budget is None else time.monotonic() + budget * backends.settings.media_run_seconds
+    outcome = work_through(backends.claims, queue, batch, one, threads=threads, deadline=deadline, on_failure=note)
+    return outcome, results
+
+
+def _ready(backends: Services, batch: Sequence[Claim], step: Step) -> list[Claim]:
+    """The claims for which `step` is to be done and every earlier one is settled."""
+    with transaction(backends.engine) as connection:
+        lists = store.checklists(connection, [claim.item_id for claim in batch])
+    steps = list(Step)
+    earlier = steps[: steps.index(step)]
+
+    def due(states: dict[Step, StepState]) -> bool:
+        return states[step] is StepState.PENDING and all(_settled(s, states[s]) for s in earlier)
+
+    return [claim for claim in batch if claim.item_id in lists and due(lists[claim.item_id])]
+
+
+def _settled(step: Step, state: StepState) -> bool:
+    """A failed analysis does not hold an image back; any other failure does."""
+    return state is StepState.COMPLETED or (step is Step.AI_VISUAL_ANALYSIS and state is StepState.FAILED)
+
+
+def _reopen(backends: Services, batch: Sequence[Claim]) -> None:
+    """Uploads that had failed and whose item was requeued are pending again."""
+    with transaction(backends.engine) as connection:
+        ids = store.pending_ids(connection, [claim.item_id for claim in batch])
+    if ids:
+        others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
+        with transaction(backends.pending_engine) as connection:
+            pending.mark(connection, ids, PendingStatus.PENDING, unless=others)
+
+
+def _spends(error: ImgpipeError) -> bool:
+    return not isinstance(error, Retryable) or error.spends_attempt
+
+
+def _mb(sizes: Iterable[int]) -> float:
+    return round(sum(sizes) / 1e6, 2)

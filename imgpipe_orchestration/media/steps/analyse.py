@@ -1,0 +1,226 @@
+"""ai_visual_analysis: what can be measured here, what two vision APIs see, and a vector to search by.
+
+A provider that is absent or fails costs the image that provider's fields and nothing else. Which one and why is kept in
+`providers`; the healing queue tries it again later. Paid answers come from the ledger when they were bought before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media import seeing, store
+from imgpipe_orchestration.media.model import DataType
+from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
+from imgpipe_orchestration.storage.rows import transaction
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.imaging.measure import Measurements
+    from imgpipe_orchestration.imaging.preview import Look
+
+log = logger(__name__)
+
+ABSENT = "absent"
+OK = "ok"
+
+
+@dataclass
+class Analysis:
+    """What an analysis found (columns of `media_ai_analysis`) and which providers failed, with their errors."""
+
+    values: dict[str, Any]
+    providers: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, ImgpipeError] = field(default_factory=dict)
+    bought: int = 0
+    reused: int = 0
+
+    def error(self) -> ImgpipeError | None:
+        """The one error that says whether another try could help: any Retryable among them."""
+        errors = sorted(self.errors.values(), key=lambda error: isinstance(error, Permanent))
+        return errors[0] if errors else None
+
+
+def analyse(backends: Services, media: MediaFile) -> Analysis:
+    """Measure the original and ask the providers; writes nothing but the ledger.
+
+    Raises:
+        BadImage, TooLarge: the original cannot be decoded.
+        BackendUnavailable: our own database or object store is away.
+    """
+    from imgpipe_orchestration.imaging.preview import look
+
+    assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
+    data = backends.media_bucket.get(media.bulk_path)
+    seen = backends.workshop.call(look, data)
+    found = Analysis(_measured(seen.measurements, media))
+    found.values["version"] = seeing.VERSION
+    buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
+    _ask(found, "google_vision", lambda: _google(backends, seen, buyer, found))
+    _ask(found, "openai_vision", lambda: _openai(backends, media, seen, buyer, found))
+    _ask(found, "openai_embedding", lambda: _embedding(backends, buyer, found))
+    found.values["providers"] = found.providers
+    return found
+
+
+def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
+    """Run one provider's part; `ask` answers False when the provider is not configured."""
+    try:
+        found.providers[provider] = OK if ask() else ABSENT
+    except BackendUnavailable:
+        raise
+    except (Retryable, Permanent) as error:
+        log.warning("provider failed", extra={"provider": provider, "error": error.public})
+        found.providers[provider] = f"failed: {error.public}"
+        found.errors[provider] = error
+
+
+def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:
+    colours = [{"hex": c.hex, "share": round(c.share, 4)} for c in m.colours]
+    values: dict[str, Any] = {
+        "dominant_colors": colours,
+        "measured": {
+            "sharpness": round(m.sharpness, 4),
+            "exposure": asdict(m.exposure),
+            "has_alpha": m.has_alpha,
+            "width": m.width,
+            "height": m.height,
+        },
+        # PostgreSQL's bigint is signed; the bits are what counts.
+        "phash": m.perceptual_hash - (1 << 64) if m.perceptual_hash >= 1 << 63 else m.perceptual_hash,
+        "pixel_sha256": m.pixel_sha256,
+        "thumbhash": m.thumbhash,
+    }
+    if media.data_type is DataType.LOGO:
+        values["brand_colors"] = _brand_colours(colours)
+    return values
+
+
+def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
+    """A logo's own colours: without the ground it stands on, which is its largest colour when that is nearly white,
+    nearly black or more than half of the picture."""
+    ground = colours[0] if colours else None
+    if ground and len(colours) > 1:
+        channels = [int(ground["hex"][i : i + 2], 16) for i in (1, 3, 5)]
+        if ground["share"] > 0.5 or min(channels) > 235 or max(channels) < 20:
+            colours = colours[1:]
+    return [colour["hex"] for colour in colours[:5]]
+
+
+def _google(backends: Services, seen: Look, buyer: Buyer, found: Analysis) -> bool:
+    client = backends.google_vision
+    if client is None:
+        return False
+    from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL
+
+    def purchase() -> Purchase:
+        answer = client.annotate(seen.preview, size=seen.preview_size)
+        value = asdict(answer)
+        usage = value.pop("usage")
+        return Purchase(type(answer.usage)(**usage), value)
+
+    call = PaidCall.of(
+        "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(FEATURES)}
+    )
+    value = _bought(backends, call, purchase, buyer, found).value
+    found.values |= {
+        "labels": [{"name": label["name"], "score": label["score"]} for label in value["labels"]],
+        "detected_objects": [
+            {"name": o["name"], "score": o["score"], "box": _sides(o["box"]) if o["box"] else None}
+            for o in value["objects"]
+        ],
+        "detected_text": value["text"],
+        "safe_search": value["safe_search"],
+        "raw_google_response": value["raw"],
+        "boxes": {
+            "faces": [_sides(face["box"]) for face in value["faces"] if face["box"]],
+            "logos": [_sides(logo["box"]) for logo in value["logos"] if logo["box"]],
+            "text": [_sides(b) for b in value["text_boxes"]],
+            "crop_hints": [_sides(b) for b in value["crop_hints"]],
+        },
+    }
+    if value["logos"]:
+        found.values["brand_name"] = value["logos"][0]["name"]
+    return True
+
+
+def _sides(box: dict[str, float]) -> list[float]:
+    return [round(box[side], 4) for side in ("left", "top", "right", "bottom")]
+
+
+def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
+    client = backends.openai
+    if client is None:
+        return False
+    owner: dict[str, Any] = {}
+    if media.data_type is DataType.SITES:
+        with transaction(backends.engine) as connection:
+            owner = store.owner_context(connection, media.user_id)
+    question = seeing.question(media.data_type, media.kind, owner)
+    schema = seeing.schema_of(media.data_type)
+    model = backends.settings.openai_vision_model
+
+    def purchase() -> Purchase:
+        answer = client.analyse_image(
+            seen.preview, question, schema, model=model, detail="low", instructions=seeing.INSTRUCTIONS
+        )
+        return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
+
+    call = PaidCall.of(
+        "openai",
+        "vision",
+        model,
+        inputs=[seen.preview, question],
+        parameters={"schema": schema.model_json_schema(), "instructions": seeing.INSTRUCTIONS, "detail": "low"},
+    )
+    value = _bought(backends, call, purchase, buyer, found).value
+    answer = value["answer"]
+    found.values |= {
+        "style_classification": answer["style"][:255],
+        "medium_detected": answer["medium"][:255],
+        "subject_matter": answer["subject"],
+        "quality_score": min(100, max(0, int(answer["quality_score"]))),
+        "mood_keywords": answer["mood_keywords"],
+        "confidence_score": min(1.0, max(0.0, float(answer["confidence"]))),
+        "alt_text": answer.get("seo_alt_text") or answer["alt_text"],
+        "raw_gpt4_response": value["raw"],
+    }
+    if media.data_type is DataType.LOGO and answer["brand_name"]:
+        found.values["brand_name"] = answer["brand_name"]
+    if media.data_type is DataType.SITES:
+        names = ("content_kind", "owner_fit", "owner_fit_reason", "seo_alt_text")
+        found.values["site_context"] = {name: answer[name] for name in names}
+    return True
+
+
+def _embedding(backends: Services, buyer: Buyer, found: Analysis) -> bool:
+    """A vector of what was seen, for search by text. Nothing seen, nothing to embed: that is no failure of its own."""
+    client = backends.openai
+    v = found.values
+    parts = [v.get("alt_text"), v.get("subject_matter"), v.get("style_classification"), v.get("medium_detected")]
+    parts += [", ".join(v.get("mood_keywords") or []), ", ".join(label["name"] for label in v.get("labels") or [])]
+    text = "\n".join(part for part in parts if part)
+    if client is None or not text:
+        return False
+    model = backends.settings.openai_embedding_model
+
+    def purchase() -> Purchase:
+        answer = client.embed(text, model=model, dimensions=1536)
+        return Purchase(answer.usage, answer.vector)
+
+    call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": 1536})
+    found.values["embedding"] = str(_bought(backends, call, purchase, buyer, found).value)
+    return True
+
+
+def _bought(
+    backends: Services, call: PaidCall, purchase: Callable[[], Purchase], buyer: Buyer, found: Analysis
+) -> Answer:
+    answer = backends.ledger.buy(call, purchase, buyer=buyer)
+    found.bought += answer.bought
+    found.reused += not answer.bought
+    return answer

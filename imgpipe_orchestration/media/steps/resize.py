@@ -1,0 +1,138 @@
+"""resize_optimize: six sizes in every format, kept under `library/`, with a manifest row each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media import model, store
+from imgpipe_orchestration.media.model import DataType, Step
+from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.rows import transaction
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.imaging.focus import FocusHints
+    from imgpipe_orchestration.imaging.variants import Rendition, Variant
+    from imgpipe_orchestration.imaging.workshop import Workshop
+
+log = logger(__name__)
+
+_EXTENSION = {"jpeg": "jpg"}
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """What one image came to, for the run's totals: bytes by format, and a thumbnail for the contact sheet."""
+
+    media_id: int
+    source_bytes: int
+    bytes_by_format: dict[str, int]
+    variants: int
+    thumbnail: bytes
+
+
+def resize(backends: Services, claim: Claim) -> Resized:
+    """Render, store every variant, then switch the manifest in one transaction.
+
+    Raises:
+        BadImage, TooLarge: the original cannot be decoded within the limits.
+        BackendUnavailable: the object store or database is away.
+    """
+
+    def ticked(connection: Connection) -> None:
+        store.step_done(connection, claim, Step.RESIZE_OPTIMIZE)
+        backends.claims.progress(connection, claim)
+
+    return _make(backends, claim, ticked)
+
+
+def remake(backends: Services, claim: Claim) -> Resized:
+    """Render a finished image again, for a backfill; the old variants are served until the new ones are all there."""
+    return _make(backends, claim, lambda connection: backends.claims.finish(connection, store.REMAKE_VARIANTS, claim))
+
+
+def _make(backends: Services, claim: Claim, also: Callable[[Connection], None]) -> Resized:
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, claim.item_id)
+        analysis = store.analysis(connection, claim.item_id)
+    assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
+    data = backends.media_bucket.get(media.bulk_path)
+    rendition = render_in(backends.workshop, data, media, hints(media, analysis))
+    made = put_variants(backends, media, rendition)
+    with backends.claims.fenced(claim) as connection:
+        orphans = switch_manifest(connection, media, made, rendition)
+        also(connection)
+    remove(backends, orphans)
+    by_format: dict[str, int] = {}
+    for variant, _ in made:
+        by_format[variant.format] = by_format.get(variant.format, 0) + len(variant.data)
+    thumbnail = next(v.data for v, _ in made if v.size == "thumbnail" and v.format in {"webp", "jpeg", "png"})
+    return Resized(media.id, len(data), by_format, len(made), thumbnail)
+
+
+def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
+    """What is known about the subject: a box set by hand, and what the analysis saw."""
+    from imgpipe_orchestration.imaging.focus import FocusHints
+    from imgpipe_orchestration.imaging.geometry import Box
+
+    manual = media.focus if media.focus and media.focus.get("reason") == "manual" else None
+    seen = (analysis or {}).get("boxes") or {}
+    boxes = {name: tuple(Box(*box) for box in seen.get(name, ())) for name in ("faces", "crop_hints", "text", "logos")}
+    return FocusHints(manual=Box(*manual["box"]) if manual else None, **boxes)
+
+
+def render_in(workshop: Workshop, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:
+    """All variants of one image, made in an isolated process; logos also with the background removed."""
+    from imgpipe_orchestration.imaging.recipe import MEDIA
+    from imgpipe_orchestration.imaging.render import render
+
+    return workshop.call(render, data, MEDIA, focus, media.data_type is DataType.LOGO)
+
+
+def put_variants(backends: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
+    """Store the variants, several at once; equal bytes (sizes of a small original) are stored once."""
+    prefix = model.library_prefix(media.user_id, media.data_type)
+    made = [
+        (v, model.variant_key(prefix, media.id, v.size, v.background, v.sha256, _EXTENSION.get(v.format, v.format)))
+        for v in rendition.variants
+    ]
+
+    def put(pair: tuple[Variant, str]) -> None:
+        variant, key = pair
+        backends.media_bucket.put(key, variant.data, content_type=variant.mime, cache_control=IMMUTABLE)
+
+    with ThreadPoolExecutor(4, thread_name_prefix="put") as pool:
+        list(pool.map(put, made))
+    return made
+
+
+def switch_manifest(
+    connection: Connection, media: MediaFile, made: list[tuple[Variant, str]], rendition: Rendition
+) -> list[str]:
+    """Make the new variants the ones that are served; returns the object keys that nothing names any more."""
+    facts = {
+        "library_path": model.library_prefix(media.user_id, media.data_type),
+        "focus": {"box": list(asdict(rendition.focus.box).values()), "reason": rendition.focus.reason},
+        "notes": list(rendition.notes),
+        "background_removed": any(v.background == "removed" for v, _ in made),
+    }
+    return store.save_variants(connection, media.id, made, recipe=rendition.recipe, facts=facts)
+
+
+def remove(backends: Services, keys: list[str]) -> None:
+    """Delete objects that no manifest names; what cannot be deleted now is left to the garbage collection."""
+    for key in keys:
+        try:
+            backends.media_bucket.delete(key)
+        except BackendUnavailable as error:
+            log.warning("orphan left", extra={"key": key, "error": error.public})
+            return

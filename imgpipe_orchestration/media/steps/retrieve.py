@@ -1,0 +1,83 @@
+"""retrieve_file: the upload's bytes, kept as they came under `bulk/`, and checked to be an image."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from imgpipe_orchestration.errors import NotFound, PartnerRefused
+from imgpipe_orchestration.media import model, store
+from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.rows import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What a retrieval brought, for the run's totals."""
+
+    bytes: int
+    format: str
+
+
+def retrieve(backends: Services, claim: Claim) -> Retrieved:
+    """Fetch, keep, check, note.
+
+    The original is kept before it is checked: a file that turns out to be broken is evidence, and a person may want to
+    try it again with a better decoder.
+
+    Raises:
+        BadImage, TooLarge: not an image we can use.
+        NotFound: the temp file is gone and no original was kept.
+        PartnerUnavailable, BackendUnavailable: worth another try.
+    """
+    from imgpipe_orchestration.imaging.sniff import sniff
+
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, claim.item_id)
+    data = original(backends, media)
+    key = media.bulk_path or model.bulk_key(
+        media.upload_day.isoformat(), media.id, media.image_path.rpartition(".")[2].lower() or "bin"
+    )
+    if media.bulk_path is None:
+        mime = media.mime_type or "application/octet-stream"
+        backends.media_bucket.put(key, data, content_type=mime, cache_control="private")
+        with backends.claims.fenced(claim) as connection:
+            store.retrieved(connection, media.id, {"bulk_path": key, "file_size": len(data)})
+    found = sniff(data)
+    with backends.claims.fenced(claim) as connection:
+        facts = {
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "mime_type": found.mime,
+            "width": found.width,
+            "height": found.height,
+            "animated": found.animated,
+            "file_size": len(data),
+        }
+        store.retrieved(connection, media.id, facts)
+        store.step_done(connection, claim, Step.RETRIEVE_FILE)
+        backends.claims.progress(connection, claim)
+    return Retrieved(len(data), found.format)
+
+
+def original(backends: Services, media: MediaFile) -> bytes:
+    """The bytes of the upload: the kept original, else the temp file from our object store or the main API.
+
+    Raises:
+        NotFound: none of them has it.
+    """
+    if media.bulk_path:
+        return backends.media_bucket.get(media.bulk_path)
+    try:
+        return backends.media_bucket.get(model.temp_key(media.image_path))
+    except NotFound:
+        if not backends.foreign_main_api:
+            raise NotFound(f"The temp file {media.image_path} is gone; ask for the upload again.") from None
+    try:
+        return backends.main_api.fetch_temp(media.image_path, limit=backends.settings.upload_max_bytes)
+    except PartnerRefused as refused:
+        if refused.partner_status in {404, 410}:
+            raise NotFound(f"The main API has no {media.image_path} any more; ask for the upload again.") from refused
+        raise

@@ -1,0 +1,56 @@
+"""replace_urls: temp URLs in the profiles become smart URLs, the upload is complete, its temp file goes."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.rows import transaction
+
+COLUMNS = (
+    ("user_profiles", "profile_image_path"),
+    ("user_profiles", "header_image_path"),
+    ("artist_profiles", "logo_path"),
+    ("promoter_profiles", "logo_path"),
+    ("site_media", "media_path"),
+    ("product_media", "media_path"),
+    ("event_media", "media_path"),
+)
+"""Where temp URLs stand, as the documents' replacement script lists them."""
+
+
+def replace_urls(backends: Services, claim: Claim) -> int:
+    """Finish one processed upload; returns how many places were changed. Doing it twice changes nothing more.
+
+    Raises:
+        BackendUnavailable: a database or the object store is away.
+    """
+    with transaction(backends.pending_engine) as connection:
+        image = pending.get(connection, claim.item_id)
+    if image.status not in {PendingStatus.PROCESSED, PendingStatus.COMPLETE}:
+        # Cleaned up in the meantime, or a main API that has not stored our report yet: its own script will follow.
+        with backends.claims.fenced(claim) as connection:
+            backends.claims.finish(connection, store.URLS, claim)
+        return 0
+    url = model.smart_url(backends.settings.smart_media_base_url, image.permanent_url or "")
+    with backends.claims.fenced(claim) as connection:
+        changed = replace(connection, image.image_path, url)
+    # The row says complete before the file goes: a crash in between leaves a file too many, never a URL without one.
+    with transaction(backends.pending_engine) as connection:
+        pending.mark(connection, [image.id], PendingStatus.COMPLETE, unless=[PendingStatus.FAILED])
+    backends.media_bucket.delete(model.temp_key(image.image_path))
+    with backends.claims.fenced(claim) as connection:
+        backends.claims.finish(connection, store.URLS, claim)
+    return changed
+
+
+def replace(connection: Connection, old: str, new: str) -> int:
+    """Replace a URL in every column that may hold it."""
+    changed = 0
+    for table, column in COLUMNS:
+        query = text(f"update {table} set {column} = :new, updated_at = now() where {column} = :old")
+        changed += connection.execute(query, {"old": old, "new": new}).rowcount
+    return changed

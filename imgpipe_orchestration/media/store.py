@@ -1,0 +1,357 @@
+"""The media pipeline's rows: registering images, their steps, originals, analyses, variants and callbacks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, text
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState, field_of
+from imgpipe_orchestration.media.pending import PendingImage
+from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.imaging.variants import Variant
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """One row of `media_files`. Sizes in pixels and bytes; `upload_day` is the Dagster partition."""
+
+    id: int
+    main_api_id: int
+    user_id: int
+    data_type: DataType
+    kind: str
+    image_path: str
+    original_name: str | None
+    mime_type: str | None
+    file_size: int | None
+    sha256: str | None
+    width: int | None
+    height: int | None
+    animated: bool | None
+    bulk_path: str | None
+    library_path: str | None
+    focus: dict[str, Any] | None
+    recipe: str | None
+    background_removed: bool | None
+    notes: list[str]
+    status: MediaStatus
+    error: str | None
+    created_at: datetime
+    updated_at: datetime
+    upload_day: date
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVariant:
+    """One row of `media_variants`: what was made, and where it lies in the media bucket."""
+
+    size: str
+    format: str
+    background: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+    object_key: str
+
+
+_FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
+
+
+def _file(row: Row[Any]) -> MediaFile:
+    values = dict(row._mapping)
+    values["data_type"] = DataType(values["data_type"])
+    values["status"] = MediaStatus(values["status"])
+    return MediaFile(**values)
+
+
+# --- queues ----------------------------------------------------------------------------------------------------------
+
+
+def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+    """`media_files` and the checklist follow the queue's verdict."""
+    if state is State.WAITING and error is None:  # requeued by a person: what failed starts afresh
+        connection.execute(_RESTART, {"ids": list(ids)})
+    elif state is State.FAILED:
+        connection.execute(_GIVE_UP, {"ids": list(ids), "error": error})
+
+
+_RESTART = text("""
+    with failed as (
+        update processing_checklist set
+            retrieve_file = replace(retrieve_file, 'failed', 'pending'), retrieve_file_attempts = 0,
+            ai_visual_analysis = replace(ai_visual_analysis, 'failed', 'pending'), ai_visual_analysis_attempts = 0,
+            resize_optimize = replace(resize_optimize, 'failed', 'pending'), resize_optimize_attempts = 0,
+            update_callback = replace(update_callback, 'failed', 'pending'), update_callback_attempts = 0
+        where media_id = any(:ids) returning media_id
+    )
+    update media_files set error = null, status = case when bulk_path is null then 'downloading' else 'processing' end
+    where id in (select media_id from failed)
+""")
+
+_GIVE_UP = text("update media_files set status = 'failed', error = :error where id = any(:ids)")
+
+MEDIA = Queue("media", max_attempts=3, mirror=_follow)
+"""Images on their way through the steps; item ids are media ids."""
+
+HEALING = Queue("media_healing", max_attempts=3)
+"""Finished images whose AI analysis failed and is tried again; item ids are media ids."""
+
+REMAKE_VARIANTS = Queue("media_remake_variants", max_attempts=3)
+REMAKE_ANALYSIS = Queue("media_remake_analysis", max_attempts=3)
+"""Finished images that a backfill makes again; item ids are media ids."""
+
+URLS = Queue("media_urls", max_attempts=10)
+"""Processed images whose temp URLs are to be replaced; item ids are pending image ids."""
+
+
+# --- registering -----------------------------------------------------------------------------------------------------
+
+
+def register(connection: Connection, image: PendingImage) -> int | None:
+    """The media file of a pending image with its checklist; None when it is registered already."""
+    field = field_of(image.image_path)
+    values = {
+        "main_api_id": image.id,
+        "user_id": image.user_id,
+        "data_type": field.data_type.value,
+        "kind": field.kind,
+        "image_path": image.image_path,
+        "original_name": image.original_name,
+        "mime_type": image.mime_type,
+        "upload_day": image.day,
+    }
+    media_id: int | None = connection.scalar(_REGISTER, values)
+    if media_id is not None:
+        connection.execute(text("insert into processing_checklist (media_id) values (:id)"), {"id": media_id})
+    return media_id
+
+
+_REGISTER = text("""
+    insert into media_files (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day)
+    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day)
+    on conflict (main_api_id) do nothing returning id
+""")
+
+
+def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
+    """The highest pending image id seen by an intake (as of some minutes ago); 0 before the first."""
+    query = text("""
+        select coalesce(max(last_id), 0) from pending_intake where seen_at <= now() - make_interval(mins => :minutes)
+    """)
+    return int(connection.scalar(query, {"minutes": minutes_ago}) or 0)
+
+
+def move_intake_mark(connection: Connection, last_id: int) -> None:
+    """Remember how far an intake came; marks of the last day are kept for looking back."""
+    connection.execute(text("delete from pending_intake where seen_at < now() - interval '1 day'"))
+    query = text("""
+        insert into pending_intake (last_id)
+        select :id where :id > coalesce((select max(last_id) from pending_intake), 0)
+    """)
+    connection.execute(query, {"id": last_id})
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def media_file(connection: Connection, media_id: int) -> MediaFile:
+    """One media file.
+
+    Raises:
+        NotFound: no such media id.
+    """
+    row = connection.execute(text(f"select {_FILE_COLUMNS} from media_files f where id = :id"), {"id": media_id})
+    found = row.one_or_none()
+    if found is None:
+        raise NotFound(f"There is no media {media_id}.")
+    return _file(found)
+
+
+def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | None:
+    """Our media file of a pending image, if we registered it."""
+    query = text(f"select {_FILE_COLUMNS} from media_files f where main_api_id = :id")
+    row = connection.execute(query, {"id": pending_id}).one_or_none()
+    return None if row is None else _file(row)
+
+
+def checklists(connection: Connection, media_ids: Sequence[int]) -> dict[int, dict[Step, StepState]]:
+    """The state of every step of some media."""
+    query = text(f"select media_id, {', '.join(Step)} from processing_checklist where media_id = any(:ids)")
+    rows = connection.execute(query, {"ids": list(media_ids)}).mappings()
+    return {row["media_id"]: {step: StepState(row[step]) for step in Step} for row in rows}
+
+
+def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
+    """The pending image ids of some media."""
+    query = text("select main_api_id from media_files where id = any(:ids)")
+    return list(connection.scalars(query, {"ids": list(media_ids)}))
+
+
+def variants(connection: Connection, media_id: int) -> list[StoredVariant]:
+    """The manifest of one image."""
+    columns = ", ".join(StoredVariant.__slots__)
+    query = text(f"select {columns} from media_variants where media_id = :id order by size, format, background")
+    return [StoredVariant(*row) for row in connection.execute(query, {"id": media_id})]
+
+
+def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
+    """The row of `media_ai_analysis`, without the embedding, or None."""
+    query = text("select * from media_ai_analysis where media_id = :id")
+    row = connection.execute(query, {"id": media_id}).mappings().one_or_none()
+    return None if row is None else {key: value for key, value in row.items() if key != "embedding"}
+
+
+def owner_context(connection: Connection, user_id: int) -> dict[str, Any]:
+    """Who owns a site's images: the profile's texts and what the catalogue's images were found to show."""
+    profile = connection.execute(
+        text("select display_name, bio, website, location from user_profiles where user_id = :id"), {"id": user_id}
+    ).mappings()
+    subjects = connection.execute(
+        text("""
+            select a.subject_matter from media_ai_analysis a join media_files f on f.id = a.media_id
+            where f.user_id = :id and f.data_type = 'product' and a.subject_matter is not null
+            order by f.id desc limit 10
+        """),
+        {"id": user_id},
+    )
+    found = {key: value for row in profile for key, value in row.items() if value}
+    return {**found, "catalogue": [row.subject_matter for row in subjects]}
+
+
+def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[Item]:
+    """Finished images of a day whose variants another recipe made."""
+    query = text("""
+        select id, user_id from media_files
+        where upload_day = :day and status = 'completed' and recipe is distinct from :recipe order by id
+    """)
+    rows = connection.execute(query, {"day": day, "recipe": recipe})
+    return [Item(row.id, str(row.user_id), day) for row in rows]
+
+
+def analysed_otherwise(connection: Connection, day: str, version: str, providers: Sequence[str]) -> list[Item]:
+    """Finished images of a day that were asked other questions, or that one of `providers` has not answered."""
+    query = text("""
+        select f.id, f.user_id from media_files f left join media_ai_analysis a on a.media_id = f.id
+        where f.upload_day = :day and f.status = 'completed' and (a.version is distinct from :version
+            or exists (select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
+        order by f.id
+    """)
+    rows = connection.execute(query, {"day": day, "version": version, "providers": list(providers)})
+    return [Item(row.id, str(row.user_id), day) for row in rows]
+
+
+def finished_of(connection: Connection, day: str) -> int:
+    """How many images of a day are finished."""
+    query = text("select count(*) from media_files where upload_day = :day and status = 'completed'")
+    return int(connection.scalar(query, {"day": day}) or 0)
+
+
+# --- writing, inside a fence -----------------------------------------------------------------------------------------
+
+
+def step_done(connection: Connection, claim: Claim, step: Step) -> None:
+    """Tick a step off and note who did it."""
+    query = text(f"""
+        update processing_checklist set {step} = 'completed', {step}_attempts = {step}_attempts + 1, worker_id = :worker
+        where media_id = :id
+    """)
+    connection.execute(query, {"id": claim.item_id, "worker": claim.owner[:50]})
+
+
+def step_failed(connection: Connection, claim: Claim, step: Step, *, final: bool, counts: bool = True) -> None:
+    """Count a failed try of a step; with `final` the step is marked failed, else it stays pending."""
+    query = text(f"""
+        update processing_checklist set {step} = :state, {step}_attempts = {step}_attempts + :n, worker_id = :worker
+        where media_id = :id
+    """)
+    state = StepState.FAILED if final else StepState.PENDING
+    values = {"id": claim.item_id, "state": state.value, "n": int(counts), "worker": claim.owner[:50]}
+    connection.execute(query, values)
+
+
+def retrieved(connection: Connection, media_id: int, values: dict[str, Any]) -> None:
+    """Facts of the original: file_size, sha256, mime_type, width, height, animated, bulk_path."""
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    query = text(f"update media_files set {assignments}, status = 'processing' where id = :id")
+    connection.execute(query, {**values, "id": media_id})
+
+
+_JSON_COLUMNS = {
+    "dominant_colors",
+    "detected_objects",
+    "mood_keywords",
+    "raw_google_response",
+    "raw_gpt4_response",
+    "labels",
+    "brand_colors",
+    "site_context",
+    "safe_search",
+    "measured",
+    "boxes",
+    "providers",
+}
+
+
+def save_analysis(connection: Connection, media_id: int, values: dict[str, Any]) -> None:
+    """Write what the analysis found; a field that is not among `values` keeps what an earlier analysis found."""
+    row = {name: json.dumps(value) if name in _JSON_COLUMNS else value for name, value in values.items()}
+    casts = dict.fromkeys(_JSON_COLUMNS, "jsonb") | {"embedding": "vector"}
+    columns = ", ".join(row)
+    slots = ", ".join(f"cast(:{n} as {casts[n]})" if n in casts else f":{n}" for n in row)
+    updates = ", ".join(f"{n} = excluded.{n}" for n in row)
+    query = text(f"""
+        insert into media_ai_analysis (media_id, {columns}) values (:media_id, {slots})
+        on conflict (media_id) do update set {updates}
+    """)
+    connection.execute(query, {**row, "media_id": media_id})
+
+
+def save_variants(
+    connection: Connection, media_id: int, made: Sequence[tuple[Variant, str]], *, recipe: str, facts: dict[str, Any]
+) -> list[str]:
+    """Replace the manifest by (variant, object key) pairs; returns the keys that no manifest row names any more."""
+    old = {variant.object_key for variant in variants(connection, media_id)}
+    connection.execute(text("delete from media_variants where media_id = :id"), {"id": media_id})
+    rows = [
+        {
+            "media_id": media_id,
+            "size": variant.size,
+            "format": variant.format,
+            "background": variant.background,
+            "width": variant.width,
+            "height": variant.height,
+            "bytes": len(variant.data),
+            "sha256": variant.sha256,
+            "object_key": key,
+            "quality": variant.quality,
+            "score": variant.score,
+            "recipe": recipe,
+        }
+        for variant, key in made
+    ]
+    names = ", ".join(rows[0])
+    slots = ", ".join(f":{name}" for name in rows[0])
+    connection.execute(text(f"insert into media_variants ({names}) values ({slots})"), rows)
+    assignments = {**facts, "recipe": recipe}
+    casts = {"focus": "jsonb", "notes": "jsonb"}
+    sets = ", ".join(f"{n} = cast(:{n} as {casts[n]})" if n in casts else f"{n} = :{n}" for n in assignments)
+    values = {n: json.dumps(v) if n in casts else v for n, v in assignments.items()}
+    connection.execute(text(f"update media_files set {sets} where id = :id"), {**values, "id": media_id})
+    return sorted(old - {key for _, key in made})
+
+
+def completed(connection: Connection, media_id: int) -> None:
+    """The main API acknowledged the callback."""
+    query = text("""
+        update media_files set status = 'completed', error = null, callback_acknowledged_at = now() where id = :id
+    """)
+    connection.execute(query, {"id": media_id})

@@ -1,0 +1,148 @@
+"""Accepting uploads: all of a request or none of it, bytes before rows, rows before the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, TooLarge
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media import model, pending
+from imgpipe_orchestration.media.model import FIELDS, Field
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")
+"""Text fields of `PATCH /users/me`; each is a column of `user_profiles`."""
+TEXT_LIMIT = 10_000
+"""Characters of one text field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file of a request."""
+
+    field: Field
+    original_name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A file that is stored and waits: its row's id and its temp path."""
+
+    field: str
+    pending_id: int
+    image_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    upload: Upload
+    path: str
+    mime: str
+
+
+def accept(backends: Services, user_id: int, uploads: Sequence[Upload], texts: Mapping[str, str]) -> list[Accepted]:
+    """Check every file, store their bytes, then commit their rows and the profile in one go.
+
+    Raises:
+        BadImage, TooLarge: a file is no image we take, or too large; says which. Nothing is stored.
+        BadInput: a text is too long.
+        BackendUnavailable: nothing was accepted; send the request again.
+    """
+    for name, value in texts.items():
+        if len(value) > TEXT_LIMIT:
+            raise BadInput(f"{name} has {len(value)} characters; the limit is {TEXT_LIMIT}.", field=name)
+    checked = [_check(backends, user_id, upload) for upload in uploads]
+    stored: list[str] = []
+    try:
+        for one in checked:
+            key = model.temp_key(one.path)
+            backends.media_bucket.put(key, one.upload.data, content_type=one.mime, cache_control="no-store")
+            stored.append(key)
+        return _commit(backends, user_id, checked, texts)
+    except ImgpipeError:
+        _take_back(backends, stored)
+        raise
+
+
+def _check(backends: Services, user_id: int, upload: Upload) -> _Checked:
+    """Content decides what a file is: neither its name nor the header it came with."""
+    from imgpipe_orchestration.imaging.sniff import sniff
+
+    limit = backends.settings.upload_max_bytes
+    if len(upload.data) > limit:
+        raise TooLarge(f"{upload.field.name}: the file is larger than {limit / 1024 / 1024:g} MB.")
+    try:
+        found = sniff(upload.data)
+    except ImgpipeError as error:
+        raise type(error)(f"{upload.field.name}: {error.public}", detail=error.detail) from error
+    return _Checked(upload, model.temp_path(upload.field, user_id, found.extension), found.mime)
+
+
+def _commit(backends: Services, user_id: int, checked: Sequence[_Checked], texts: Mapping[str, str]) -> list[Accepted]:
+    accepted = []
+    with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+        # The profile first: when the uploads' table lives elsewhere its transaction commits first, and a profile
+        # that could not be written must take the uploads back with it.
+        _write_texts(connection, user_id, texts)
+        for one in checked:
+            point_to(connection, user_id, one.upload.field, one.path)
+            name = one.upload.original_name[:255]
+            image_id = pending.add(where, user_id=user_id, image_path=one.path, original_name=name, mime_type=one.mime)
+            accepted.append(Accepted(one.upload.field.name, image_id, one.path))
+    return accepted
+
+
+def _take_back(backends: Services, keys: Sequence[str]) -> None:
+    for key in keys:
+        try:
+            backends.media_bucket.delete(key)
+        except BackendUnavailable as error:
+            # The store is away as well; the garbage collection finds objects that no row names.
+            log.warning("orphan left", extra={"key": key, "error": error.public})
+
+
+def _write_texts(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:
+    names = [name for name in PROFILE_TEXTS if name in texts]
+    columns = "".join(f", {name}" for name in names)
+    slots = "".join(f", :{name}" for name in names)
+    sets = ", ".join(f"{name} = excluded.{name}" for name in names)
+    query = f"insert into user_profiles (user_id{columns}) values (:user_id{slots}) on conflict (user_id) do "
+    query += f"update set {sets}" if names else "nothing"
+    connection.execute(text(query), {"user_id": user_id, **{name: texts[name] for name in names}})
+
+
+def point_to(connection: Connection, user_id: int, field: Field, path: str) -> None:
+    """Make the user's profile show `path` where this kind of image is shown."""
+    values = {"user_id": user_id, "path": path}
+    if field.kind in {"profile", "header"}:
+        column = f"{field.kind}_image_path"
+        connection.execute(text(f"update user_profiles set {column} = :path where user_id = :user_id"), values)
+    elif field.kind == "logo":
+        changed = 0
+        for table in ("artist_profiles", "promoter_profiles"):
+            query = text(f"update {table} set logo_path = :path, updated_at = now() where user_id = :user_id")
+            changed += connection.execute(query, values).rowcount
+        if not changed:  # whoever uploads a logo without either profile begins as an artist
+            query = text("insert into artist_profiles (user_id, logo_path) values (:user_id, :path)")
+            connection.execute(query, values)
+    else:
+        query = text(f"insert into {field.kind}_media (user_id, media_path) values (:user_id, :path)")
+        connection.execute(query, values)
+
+
+def field_named(name: str) -> Field:
+    """The file field of the form.
+
+    Raises:
+        BadInput: the form has no such file field.
+    """
+    if name not in FIELDS:
+        raise BadInput(f"{name!r} is no file field; send one of {', '.join(FIELDS)}.", field=name)
+    return FIELDS[name]
