@@ -1,12 +1,12 @@
 """Leases of running jobs, signs of life, and who changed a customer's toggle.
 
-Revision ID: 0004
+Revision ID: 0005
 """
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
