@@ -5,8 +5,12 @@ Each server starts when the first test asks for it. `settings` ties them togethe
 
 from __future__ import annotations
 
+import functools
 import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +32,30 @@ from imgpipe_orchestration.storage.rows import connect
 _numbers = itertools.count(1)
 
 
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that another user may enter.
+
+    As root, PostgreSQL runs as a user of its own; every start of pytest closes `tmp_path`'s parents to such a user.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="imgpipe-test-")).resolve()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(name="open_folder")
+def open_folder_of_the_test() -> Iterator[Path]:
+    """A folder for the data of a stack or of a PostgreSQL that the test starts itself."""
+    with open_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres_server() -> Iterator[Postgres]:
     """A PostgreSQL of the session, holding `imgpipe_template`: the migrated schema that each test gets a copy of."""
-    with Postgres(tmp_path_factory.mktemp("postgres") / "data", free_port(), durable=False) as server:
+    with open_folder() as folder, Postgres(folder / "data", free_port(), durable=False) as server:
         engine = connect(server.ensure_database("imgpipe_template"))
         upgrade(engine)
         engine.dispose()
@@ -54,6 +78,22 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
         yield server
 
 
+@functools.cache
+def _s3_client(endpoint: str, access_key: str, secret_key: str) -> Any:
+    """One client an endpoint: making one costs 0.2 s."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+
+
 @dataclass(frozen=True)
 class S3Access:
     """What a client needs, and buckets nobody else uses."""
@@ -66,22 +106,12 @@ class S3Access:
 
     def client(self) -> Any:
         """A boto3 client for looking at what the code under test stored."""
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-        )
+        return _s3_client(self.endpoint, self.access_key, self.secret_key)
 
     def bucket(self, prefix: str = "bucket") -> str:
         """The name of a new, empty bucket."""
         name = f"{prefix}-{uuid4().hex[:12]}"
-        self.server.ensure_buckets([name])
+        self.client().create_bucket(Bucket=name)
         return name
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -23,14 +24,30 @@ def end_orphans(data_dir: Path) -> list[str]:
 
     PostgreSQL needs a moment to write its data after the supervisor's death and gets it.
     """
-    orphans = [process for process in psutil.process_iter() if _belongs(process, data_dir)]
-    _, late = psutil.wait_procs(orphans, timeout=_GRACE_SECONDS if orphans else 0)
-    names = [f"{_name(process)} ({process.pid})" for process in late]
+    left = [process for process in psutil.process_iter() if _belongs(process, data_dir)]
+    left = _wait(left, _GRACE_SECONDS)
+    names = [f"{_name(process)} ({process.pid})" for process in left]
     for number in (signal.SIGINT, signal.SIGKILL):
-        for process in late:
+        for process in left:
             _signal(process, number)
-        _, late = psutil.wait_procs(late, timeout=_STOP_SECONDS)
+        left = _wait(left, _STOP_SECONDS)
     return names
+
+
+def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after at most `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (alive := [p for p in processes if _alive(p)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Not gone and not a zombie: in a container nobody may be there to collect those."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _belongs(process: psutil.Process, data_dir: Path) -> bool:
@@ -38,6 +55,8 @@ def _belongs(process: psutil.Process, data_dir: Path) -> bool:
     if process.pid == os.getpid():
         return False
     try:
+        if not _alive(process):
+            return False
         if process.environ().get(MARKER) == str(data_dir):
             return True
         return str(data_dir / "postgres") in process.cmdline()

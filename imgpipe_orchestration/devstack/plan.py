@@ -159,7 +159,8 @@ def _backends(
 ) -> list[Part]:
     parts: list[Part] = []
     if "DATABASE_URL" not in given:
-        parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared))
+        databases = ("imgpipe", "dagster")
+        parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared, databases=databases))
     if "S3_ENDPOINT" not in given:
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         public = (settings.s3_bucket_name, settings.listings_bucket_name)

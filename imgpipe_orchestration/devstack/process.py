@@ -68,6 +68,9 @@ class Part(ABC):
         """Whether it serves requests at this moment; quick, and never raises."""
         return listening(self.port)
 
+    def settle(self) -> None:  # noqa: B027 - most parts have nothing to do here
+        """What remains to be done once it answers, before others use it."""
+
     @property
     def user(self) -> str | None:
         """System user to run as, when not ours."""
@@ -126,6 +129,7 @@ class Part(ABC):
             if time.monotonic() > deadline:
                 raise BackendUnavailable(f"{self.name} does not answer at {self.url}:\n{self.last_words()}")
             time.sleep(0.02)
+        self.settle()
 
     def last_words(self, lines: int = 8) -> str:
         """The end of its log, for a message."""

@@ -53,11 +53,6 @@ class S3(Part):
         address = f"{LOOPBACK}:{self.port}"
         return [*_rclone(), "serve", "s3", "--addr", address, "--poll-interval", "0", str(self.folder)]
 
-    def ensure_buckets(self, names: Iterable[str]) -> None:
-        """Create the buckets that are missing. A bucket is a folder, so no request is needed."""
-        for name in names:
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-
 
 class PublicObjects(Part):
     """The public buckets of an `S3` folder over plain HTTP, read-only: `{url}/{bucket}/{key}`."""

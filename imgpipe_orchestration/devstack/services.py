@@ -73,7 +73,8 @@ class CodeServer(Part):
     def command(self) -> list[str]:
         module = ["-m", "imgpipe_orchestration.definitions", "--location-name", LOCATION]
         address = ["-h", LOOPBACK, "-p", str(self.port)]
-        return [*_dagster(), "api", "grpc", *module, *address, "--use-python-environment-entry-point"]
+        flags = ["--use-python-environment-entry-point", "--log-level", "warning"]
+        return [sys.executable, "-m", "dagster", "api", "grpc", *module, *address, *flags]
 
 
 class Webserver(_HttpPart):
@@ -108,7 +109,8 @@ class Daemon(Part):
 
     def command(self) -> list[str]:
         workspace = _workspace(self.folder, self.code_port)
-        return [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)]
+        # At `info` it writes two lines for every sensor tick that found nothing.
+        return [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"]
 
     def answers(self) -> bool:
         return self.exit_code() is None
@@ -126,7 +128,3 @@ def _workspace(home: Path, code_port: int) -> Path:
     server = f"{{host: {LOOPBACK}, port: {code_port}, location_name: {LOCATION}}}"
     file.write_text(f"load_from:\n  - grpc_server: {server}\n")
     return file
-
-
-def _dagster() -> list[str]:
-    return [sys.executable, "-m", "dagster"]

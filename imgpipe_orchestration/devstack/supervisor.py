@@ -21,7 +21,9 @@ from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.logfiles import keep_small
 from imgpipe_orchestration.devstack.orphans import end_orphans
 from imgpipe_orchestration.devstack.plan import Plan
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.devstack.services import CodeServer, Webserver
 from imgpipe_orchestration.errors import BackendUnavailable
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -96,11 +98,16 @@ class Supervisor:
         for watched in backends:
             self._launch(watched)
         self._await_ready(backends)
-        # Dagster's parts spend their first seconds importing: they need the databases, not our schema.
         provisioning = self._provision()
+        if any(isinstance(w.part, Postgres) for w in backends):
+            # These import for seconds and then need Dagster's database only, which our PostgreSQL has by now.
+            for watched in services:
+                if isinstance(watched.part, (CodeServer, Webserver)):
+                    self._launch(watched)
         self._await_exit(provisioning)
         for watched in services:
-            self._launch(watched)
+            if watched.part.pid is None:
+                self._launch(watched)
         self._await_ready(services)
         self._write_stack_file()
 
@@ -118,6 +125,7 @@ class Supervisor:
                 if code is not None:
                     raise BackendUnavailable(f"{part.name} ended at its start ({_how(code)}):\n{part.last_words()}")
                 if part.answers():
+                    part.settle()
                     watched.ready = True
                     waiting.remove(watched)
                 elif time.monotonic() - watched.started > part.start_seconds:
@@ -125,8 +133,9 @@ class Supervisor:
             self._pause(0.05 if waiting else 0)
 
     def _provision(self) -> subprocess.Popen[bytes]:
-        log = (self.plan.data_dir / "logs" / "provision.log").open("wb")
-        with log:
+        file = self.plan.data_dir / "logs" / "provision.log"
+        file.parent.mkdir(exist_ok=True)
+        with file.open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"],
                 cwd="/",

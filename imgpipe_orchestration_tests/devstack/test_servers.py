@@ -21,8 +21,8 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration_tests.conftest import S3Access
 
 
-def test_postgres_keeps_committed_rows_through_kill_minus_9(tmp_path: Path) -> None:
-    with Postgres(tmp_path / "data", free_port()) as server:
+def test_postgres_keeps_committed_rows_through_kill_minus_9(open_folder: Path) -> None:
+    with Postgres(open_folder / "data", free_port()) as server:
         url = server.ensure_database("rows")
         with psycopg.connect(url) as connection:
             connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
@@ -42,30 +42,30 @@ def test_postgres_has_pgvector(postgres_server: Postgres) -> None:
     assert distance == (3.0,)
 
 
-def test_postgres_starts_over_when_its_first_start_was_cut_off(tmp_path: Path) -> None:
-    unfinished = tmp_path / "data.new"
+def test_postgres_starts_over_when_its_first_start_was_cut_off(open_folder: Path) -> None:
+    unfinished = open_folder / "data.new"
     unfinished.mkdir()
     (unfinished / "PG_VERSION").write_text("16\n")
-    with Postgres(tmp_path / "data", free_port(), durable=False) as server:
+    with Postgres(open_folder / "data", free_port(), durable=False) as server:
         assert server.answers()
     assert not unfinished.exists()
 
 
-def test_postgres_works_below_a_path_longer_than_a_unix_socket_may_have(tmp_path: Path) -> None:
-    with Postgres(tmp_path / ("deep" * 30) / "data", free_port(), durable=False) as server:
+def test_postgres_works_below_a_path_longer_than_a_unix_socket_may_have(open_folder: Path) -> None:
+    with Postgres(open_folder / ("deep" * 30) / "data", free_port(), durable=False) as server:
         assert server.answers()
 
 
-def test_postgres_data_is_readable_by_its_user_only(tmp_path: Path) -> None:
-    server = Postgres(tmp_path / "data", free_port())
+def test_postgres_data_is_readable_by_its_user_only(open_folder: Path) -> None:
+    server = Postgres(open_folder / "data", free_port())
     server.prepare()
     assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
 
 
 def test_s3_keeps_objects_through_kill_minus_9(tmp_path: Path) -> None:
     with S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret") as server:
-        server.ensure_buckets(["photos"])
         client = S3Access(server, server.url, "access", "secret").client()
+        client.create_bucket(Bucket="photos")
         client.put_object(Bucket="photos", Key="user_1/ä b.webp", Body=b"bytes")
         server.kill()
         server.start()
@@ -77,8 +77,8 @@ def test_s3_keeps_objects_through_kill_minus_9(tmp_path: Path) -> None:
 
 def test_s3_removes_what_a_cut_off_upload_left(tmp_path: Path) -> None:
     server = S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret")
-    server.ensure_buckets(["photos"])
     leftover = server.folder / "photos" / ".rclone_temp_put_abc"
+    leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"half")
     server.prepare()
     assert not leftover.exists()
@@ -114,8 +114,8 @@ def test_mongo_keeps_documents_through_kill_minus_9(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [Postgres, Mongo])
-def test_a_stopped_server_leaves_no_process_and_a_free_port(part: type[Postgres] | type[Mongo], tmp_path: Path) -> None:
-    with part(tmp_path / "data", free_port()) as server:
+def test_a_stopped_server_leaves_no_process_and_a_free_port(part: type[Postgres | Mongo], open_folder: Path) -> None:
+    with part(open_folder / "data", free_port()) as server:
         assert server.pid is not None
         session = os.getsid(server.pid)
     left = [p for p in psutil.pids() if _session(p) == session]
@@ -123,9 +123,9 @@ def test_a_stopped_server_leaves_no_process_and_a_free_port(part: type[Postgres]
     assert is_free(server.port)
 
 
-def test_a_server_that_cannot_start_says_what_its_log_says(tmp_path: Path) -> None:
-    with Mongo(tmp_path / "first", free_port()) as first:
-        second = Postgres(tmp_path / "second", first.port)
+def test_a_server_that_cannot_start_says_what_its_log_says(open_folder: Path) -> None:
+    with Mongo(open_folder / "first", free_port()) as first:
+        second = Postgres(open_folder / "second", first.port)
         with pytest.raises(BackendUnavailable, match="Address already in use"), second:
             pass
 

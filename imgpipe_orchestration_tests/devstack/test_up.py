@@ -1,0 +1,165 @@
+"""`imgpipe up` with real processes: it restarts what dies, refuses a second one, and opens its data after any death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from imgpipe_orchestration.devstack.plan import MARKER
+from imgpipe_orchestration.devstack.ports import is_free
+from imgpipe_orchestration_tests.conftest import S3Access, open_folder
+from imgpipe_orchestration_tests.devstack.running import (
+    PARTNERS_ELSEWHERE,
+    Up,
+    clean_environment,
+    imgpipe,
+    up,
+    wait_for,
+)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Up]:
+    with open_folder() as folder, up(folder / "data", "--no-dagster", "--port", "0") as running:
+        yield running
+
+
+def test_the_gateway_answers_on_both_of_its_ports(stack: Up) -> None:
+    for port in (stack.environment["GATEWAY_PORT"], stack.environment["FLASK_PORT"]):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+            assert answer.status == 200
+
+
+def test_a_second_up_on_the_same_data_says_who_runs(stack: Up) -> None:
+    second = imgpipe("up", "--data", str(stack.data_dir))
+    assert second.returncode == 4
+    assert f"process {stack.process.pid}" in second.stderr
+    assert stack.environment["GATEWAY_URL"] in second.stderr
+
+
+def test_a_killed_gateway_is_started_again_and_it_says_so(stack: Up) -> None:
+    killed = stack.part("gateway")["pid"]
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: "gateway answers again" in stack.output, "the restarted gateway")
+    assert "gateway ended (killed by SIGKILL); starting it again in 0.5 s" in stack.output
+    assert stack.part("gateway")["pid"] != killed
+    assert stack.part("gateway")["restarts"] == 1
+    with urllib.request.urlopen(f"{stack.environment['GATEWAY_URL']}/health") as answer:
+        assert answer.status == 200
+
+
+def test_a_killed_postgres_is_started_again_with_its_rows(stack: Up) -> None:
+    with psycopg.connect(stack.environment["DATABASE_URL"]) as connection:
+        connection.execute("CREATE TABLE survivors AS SELECT 42 AS n")
+    os.kill(stack.part("postgres")["pid"], signal.SIGKILL)
+    wait_for(lambda: "postgres answers again" in stack.output, "the restarted PostgreSQL")
+    with psycopg.connect(stack.environment["DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT n FROM survivors").fetchone() == (42,)
+
+
+def test_stack_json_is_for_our_eyes_only(stack: Up) -> None:
+    assert (stack.data_dir / "stack.json").stat().st_mode & 0o077 == 0
+
+
+def test_two_stacks_run_side_by_side_and_ctrl_c_leaves_nothing_of_the_one_it_hits(stack: Up, open_folder: Path) -> None:
+    """Started with SIGINT ignored, as a non-interactive shell starts its background jobs."""
+    taken = stack.environment["GATEWAY_PORT"]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        environ = clean_environment(**PARTNERS_ELSEWHERE)
+        other = Up(open_folder / "other", "--no-dagster", "--port", taken, environ=environ)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    other.wait_until_ready()
+    assert f"port {taken} is taken; gateway uses" in other.output
+    names = ("GATEWAY_URL", "DATABASE_URL", "S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MONGODB_URL")
+    theirs = other.environment
+    assert {stack.environment[name] for name in names}.isdisjoint(theirs[name] for name in names)
+
+    assert other.interrupt() == 0
+    assert other.processes() == []
+    assert all(is_free(int(theirs[name])) for name in ("GATEWAY_PORT", "FLASK_PORT"))
+    assert not (other.data_dir / "stack.json").exists()
+    assert other.output.rstrip().endswith("stopped")
+
+
+def test_after_any_death_the_next_up_opens_the_data(open_folder: Path) -> None:
+    with up(open_folder / "data", "--no-dagster", "--port", "0") as first:
+        before = first.environment
+        with psycopg.connect(before["DATABASE_URL"]) as connection:
+            connection.execute("CREATE TABLE survivors AS SELECT 42 AS n")
+        for process in (psutil.Process(first.process.pid), *first.processes()):
+            process.kill()
+        first.process.wait()
+    # What a part had started itself, say a run worker, lives on; it is ended, and a stranger is not.
+    left = subprocess.Popen(["sleep", "600"], env={**clean_environment(), MARKER: str(first.data_dir)})
+    stranger = subprocess.Popen(["sleep", "600"], env=clean_environment())
+    try:
+        with up(open_folder / "data", "--no-dagster") as second:
+            assert f"ended sleep ({left.pid})" in second.output
+            assert left.wait(10) < 0
+            assert stranger.poll() is None
+            assert second.environment["DATABASE_URL"] == before["DATABASE_URL"]
+            assert second.environment["GATEWAY_PORT"] == before["GATEWAY_PORT"]
+            with psycopg.connect(second.environment["DATABASE_URL"]) as connection:
+                assert connection.execute("SELECT n FROM survivors").fetchone() == (42,)
+
+            second.process.kill()
+            second.process.wait()
+            if sys.platform == "linux":  # elsewhere the next start ends them
+                wait_for(lambda: not second.processes(), "the parts to end with their supervisor")
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert imgpipe("env", "--data", str(second.data_dir)).returncode == 3
+
+
+def test_named_services_replace_the_embedded_ones(
+    open_folder: Path, postgres_url: str, s3: S3Access, mongo_url: str
+) -> None:
+    named = {
+        "DATABASE_URL": postgres_url,
+        "S3_ENDPOINT": s3.endpoint,
+        "S3_ACCESS_KEY": s3.access_key,
+        "S3_SECRET_KEY": s3.secret_key,
+        "MEDIA_BUCKET_NAME": "named-media-bucket",
+        "MONGODB_URL": mongo_url,
+    }
+    with up(open_folder / "data", "--no-dagster", "--port", "0", **named) as running:
+        assert [part["name"] for part in running.stack()["parts"]] == ["gateway"]
+        assert running.environment["DATABASE_URL"] == postgres_url
+        assert s3.client().head_bucket(Bucket="named-media-bucket")
+        with psycopg.connect(postgres_url) as connection:
+            assert connection.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+            assert connection.execute("SELECT to_regnamespace('dagster')").fetchone() == ("dagster",)
+        down = imgpipe("down", "--data", str(running.data_dir))
+        assert down.returncode == 0, down.stderr
+        assert running.process.wait(5) == 0
+
+
+def test_an_unreachable_database_is_named_and_nothing_is_left(open_folder: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"postgresql://user:hidden-password@127.0.0.1:{nobody.getsockname()[1]}/imgpipe"
+        environ = clean_environment(**PARTNERS_ELSEWHERE, DATABASE_URL=url)
+        failed = imgpipe("up", "--data", str(open_folder / "data"), "--no-dagster", "--port", "0", environ=environ)
+    assert failed.returncode == 1
+    assert "No connection to postgresql" in failed.stderr
+    assert "hidden-password" not in failed.stderr
+
+
+def test_a_bad_setting_is_named(open_folder: Path) -> None:
+    environ = clean_environment(MEDIA_BATCH_SIZE="many")
+    failed = imgpipe("up", "--data", str(open_folder / "data"), environ=environ)
+    assert failed.returncode == 2
+    assert "MEDIA_BATCH_SIZE" in failed.stderr
