@@ -3,6 +3,7 @@
     ImgpipeError
     ├── Retryable                 a later try may succeed
     │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
+    │   │   └── UnreadableAnswer  it answered, perhaps for money, but not what was asked for
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        quota or budget used up: waits, is not counted a try    503
     │   └── BackendUnavailable    our own database, object or document store is away      503
@@ -69,6 +70,15 @@ class PartnerUnavailable(Retryable):
 
     status = 502
     title = "Partner unavailable"
+
+
+class UnreadableAnswer(PartnerUnavailable):
+    """An outside API answered in a way we cannot read: broken JSON, another shape, an invalid model answer.
+
+    It was probably paid for, so it is not asked again at once: the item's own attempts decide.
+    """
+
+    title = "Unreadable answer"
 
 
 class RateLimited(Retryable):

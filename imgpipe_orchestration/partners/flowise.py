@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pydantic
 
-from imgpipe_orchestration.errors import PartnerUnavailable
+from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
@@ -64,9 +64,9 @@ class Flowise:
             schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ...
 
         Raises:
-            PartnerUnavailable: two answers in a row did not follow the schema, or as in `JsonApi.request`.
+            UnreadableAnswer: two answers in a row did not follow the schema.
             PartnerRefused: also for an unknown flow (404).
-            RateLimited: 429.
+            RateLimited, PartnerUnavailable: as in `JsonApi.request`.
         """
         adapter: pydantic.TypeAdapter[Schema] = pydantic.TypeAdapter(schema)
         asked = question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
@@ -81,13 +81,13 @@ class Flowise:
                 continue
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
             return Prediction(parsed, Usage(model=flow_id + standin, units=calls), calls)
-        raise PartnerUnavailable(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
+        raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
 
     def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:
         """Ask a flow that writes prose, an image prompt say. Both forms occur: plain text, and JSON with one string.
 
         Raises:
-            PartnerUnavailable: two answers in a row held no text; else as `predict`.
+            UnreadableAnswer: two answers in a row held no text; else as `predict`.
         """
         return self.predict(flow_id, question, _Prose)
 

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from imgpipe_orchestration.errors import BadImage, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.errors import (
+    BadImage,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    TooLarge,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
@@ -141,7 +148,7 @@ class GoogleVision:
         try:
             return _parse(answer, size, units=_billed(features))
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            raise PartnerUnavailable(
+            raise UnreadableAnswer(
                 f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
             ) from error
 

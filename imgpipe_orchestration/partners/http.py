@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited, TooLarge, UnreadableAnswer
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class JsonApi:
         Raises:
             PartnerRefused: 3xx and 4xx but 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
-            PartnerUnavailable: no connection, too slow, 5xx, or an answer past `limit`.
+            TooLarge: an answer past `limit`.
+            PartnerUnavailable: no connection, too slow, cut off, or 5xx.
         """
 
         def attempt(deadline: Deadline) -> Reply:
@@ -76,7 +77,7 @@ class JsonApi:
         """`request` with JSON both ways.
 
         Raises:
-            PartnerUnavailable: also when the answer is not JSON (truncated, an HTML error page).
+            UnreadableAnswer: the answer is not JSON (truncated, an HTML error page); else as `request`.
         """
         body = None if json_body is None else json.dumps(json_body).encode()
         headers = {**options.pop("headers", {}), "Accept": "application/json"}
@@ -138,12 +139,12 @@ class Reply:
         """The decoded body.
 
         Raises:
-            PartnerUnavailable: not JSON.
+            UnreadableAnswer: not JSON.
         """
         try:
             return json.loads(self.content)
         except ValueError as error:
-            raise PartnerUnavailable(
+            raise UnreadableAnswer(
                 f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
             ) from error
 
@@ -171,7 +172,8 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, deadline: Deadlin
     Reads what has arrived rather than full chunks: a full chunk from a server that drips never comes.
 
     Raises:
-        PartnerUnavailable: too large, too slow or cut off.
+        TooLarge: more than `limit`.
+        PartnerUnavailable: too slow, or cut off.
     """
     from urllib3.exceptions import HTTPError
 
@@ -182,7 +184,7 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, deadline: Deadlin
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise PartnerUnavailable(f"{partner} answered more than {limit:,} bytes")
+                raise TooLarge(f"{partner} answered more than the {limit:,} bytes allowed")
             if deadline.passed:
                 raise PartnerUnavailable(f"{partner} took too long to send its answer")
     except HTTPError as error:

@@ -7,6 +7,7 @@ stack the gateway plays the main API at these very routes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
 
 _NAME = "The main API"
+_TEMP_PATH = re.compile(r"(/[\w.~+-]+)+")
 
 
 class MainApi:
@@ -69,10 +71,11 @@ class MainApi:
             limit: largest accepted file, bytes.
 
         Raises:
-            BadInput: not an absolute path: the bearer key must not be steered to another host.
+            BadInput: not a plain absolute path: the bearer key must not be steered to another host.
             PartnerRefused: `partner_status` 404 when the file is gone.
+            TooLarge: past `limit`.
             PartnerUnavailable, RateLimited: worth another try.
         """
-        if not image_path.startswith("/") or image_path.startswith("//") or ".." in image_path.split("/"):
+        if not _TEMP_PATH.fullmatch(image_path) or ".." in image_path:
             raise BadInput(f"Not a temp path: {image_path[:200]}", field="image_path")
         return self._api.request("GET", image_path, limit=limit).content

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.partners.openai_errors import translating
+from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.openai_errors import refuse_other_than_json, translating
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
@@ -140,7 +141,7 @@ class OpenAIClient:
         data = _expect(response, "data", list)
         vector = getattr(data[0], "embedding", None) if data else None
         if not vector or not all(isinstance(value, float | int) for value in vector):
-            raise PartnerUnavailable(f"{_NAME} answered without an embedding")
+            raise UnreadableAnswer(f"{_NAME} answered without an embedding")
         tokens = getattr(response.usage, "prompt_tokens", 0) or 0
         return Embedded([float(v) for v in vector], Usage(str(response.model or model), input_tokens=tokens))
 
@@ -152,8 +153,8 @@ class OpenAIClient:
 
         Raises:
             PartnerRefused: content policy, or 4xx.
-            PartnerUnavailable: also when the image data is missing or truncated.
-            RateLimited, SpendingPaused: see `openai_errors.translating`.
+            UnreadableAnswer: the image data is missing or truncated.
+            PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
         arguments: dict[str, Any] = {"size": size, "quality": quality}
         return self._drawn(model, lambda sdk: sdk.images.generate(model=model, prompt=prompt, n=1, **arguments))
@@ -195,13 +196,13 @@ class OpenAIClient:
         data = _expect(response, "data", list)
         encoded = getattr(data[0], "b64_json", None) if data else None
         if not encoded:
-            raise PartnerUnavailable(f"{_NAME} answered without an image")
+            raise UnreadableAnswer(f"{_NAME} answered without an image")
         try:
             image = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise PartnerUnavailable(f"{_NAME} sent image data that is cut off or not base64") from error
+            raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
         if not _whole(image):
-            raise PartnerUnavailable(f"{_NAME} sent an image that is cut off")
+            raise UnreadableAnswer(f"{_NAME} sent an image that is cut off")
         answered = getattr(response, "model", None) or model
         return Drawn(image, _usage(response.usage, str(answered)))
 
@@ -221,17 +222,20 @@ class OpenAIClient:
             if self._sdk is None:
                 import openai  # 0.9 s
 
+                sending = self._sending
+
+                def look(response: Any) -> None:
+                    """Sees the headers of good answers too, which the SDK's objects do not carry."""
+                    sending.rate.learn(response.status_code, response.headers)
+                    refuse_other_than_json(response.status_code, response.headers.get("content-type", ""))
+
+                http = openai.DefaultHttpxClient(event_hooks={"response": [look]})
+                # Whoever drops this client drops its connections too.
+                weakref.finalize(self, http.close)
                 self._sdk = openai.OpenAI(
-                    api_key=self._api_key,
-                    base_url=self._base_url,
-                    max_retries=0,
-                    http_client=openai.DefaultHttpxClient(event_hooks={"response": [self._learn]}),
+                    api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http
                 )
             return self._sdk
-
-    def _learn(self, response: Any) -> None:
-        """Hook of the HTTP client: it sees the headers of good answers too, which the SDK's objects do not carry."""
-        self._sending.rate.learn(response.status_code, response.headers)
 
 
 def _whole(image: bytes) -> bool:
@@ -249,11 +253,11 @@ def _expect(response: Any, name: str, kind: type[Result]) -> Result:
     """The attribute, checked: the SDK builds its objects from whatever JSON came, without validating."""
     value = getattr(response, name, None)
     if not isinstance(value, kind):
-        raise PartnerUnavailable(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
+        raise UnreadableAnswer(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
     return value
 
 
-def _no_answer(response: Any) -> PartnerRefused | PartnerUnavailable:
+def _no_answer(response: Any) -> PartnerRefused | UnreadableAnswer:
     """Why a response has no structured answer in it."""
     for item in response.output:
         for part in getattr(item, "content", None) or []:
@@ -262,7 +266,7 @@ def _no_answer(response: Any) -> PartnerRefused | PartnerUnavailable:
     reason = getattr(getattr(response, "incomplete_details", None), "reason", None)
     if reason == "content_filter":
         return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
-    return PartnerUnavailable(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
+    return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
 
 
 def _usage(usage: Any, model: str) -> Usage:

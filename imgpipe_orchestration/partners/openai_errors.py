@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +11,7 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     RateLimited,
     SpendingPaused,
+    UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.rate_limit import parse_duration
 from imgpipe_orchestration.partners.retry import parse_retry_after
@@ -35,11 +35,11 @@ def translating(send: Callable[[], Answer]) -> Answer:
     Raises:
         SpendingPaused: the account's quota or billing limit is used up.
         RateLimited: 429; `retry_after` from Retry-After, else from the reset headers.
-        PartnerUnavailable: 5xx, 408, no connection, too slow, or an answer that cannot be read.
+        PartnerUnavailable: 5xx, 408, no connection, too slow.
+        UnreadableAnswer: not JSON, not the schema asked for.
         PartnerRefused: other 4xx, and content policy.
     """
     import openai  # 0.9 s
-    import pydantic
 
     try:
         return send()
@@ -48,19 +48,26 @@ def translating(send: Callable[[], Answer]) -> Answer:
     except openai.APIStatusError as error:
         raise _from_status(error) from error
     except openai.APIConnectionError as error:
+        if isinstance(error.__cause__, UnreadableAnswer):  # from `refuse_other_than_json`
+            raise error.__cause__ from None
         raise PartnerUnavailable(f"{_NAME} could not be reached") from error
     except openai.ContentFilterFinishReasonError as error:
         raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
-    except (openai.APIResponseValidationError, openai.LengthFinishReasonError) as error:
-        raise PartnerUnavailable(f"{_NAME} answered in a shape we do not know", detail=str(error)[:500]) from error
-    except pydantic.ValidationError as error:
-        raise PartnerUnavailable(
-            f"{_NAME}'s answer does not follow the schema asked for", detail=str(error)[:1000]
+    except (openai.OpenAIError, ValueError) as error:
+        # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema.
+        raise UnreadableAnswer(
+            f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
         ) from error
-    except json.JSONDecodeError as error:
-        raise PartnerUnavailable(f"{_NAME} answered something that is not JSON", detail=str(error)) from error
-    except openai.OpenAIError as error:
-        raise PartnerUnavailable(f"{_NAME} failed ({type(error).__name__})", detail=str(error)[:500]) from error
+
+
+def refuse_other_than_json(status: int, content_type: str) -> None:
+    """Stop at a good status with a body that is not JSON, a proxy's page say: the SDK would take it for a text.
+
+    Raises:
+        UnreadableAnswer: naming the content type.
+    """
+    if 200 <= status < 300 and "json" not in content_type:
+        raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
 
 
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from imgpipe_orchestration.errors import RateLimited
-from imgpipe_orchestration.partners.retry import Deadline, parse_retry_after
+from imgpipe_orchestration.partners.retry import Deadline, finite, parse_retry_after
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -25,10 +25,7 @@ def parse_duration(text: str | None) -> float | None:
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        return None
+    return finite(text)
 
 
 class RateGate:

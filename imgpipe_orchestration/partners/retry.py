@@ -7,14 +7,16 @@ error goes up at once with its `retry_after`, and the item's own schedule takes 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import tenacity
 
-from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited
+from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 
 log = logger(__name__)
@@ -53,7 +55,7 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
     """Run `attempt` until it answers, fails for good or runs out of tries or time.
 
     Only `PartnerUnavailable` and `RateLimited` are tried again: a quota that is used up (`SpendingPaused`) and a
-    refusal do not get better within seconds.
+    refusal do not get better within seconds, and an `UnreadableAnswer` was an answer.
 
     Raises:
         ImgpipeError: the last attempt's.
@@ -72,13 +74,17 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
         return last(state) or state.upcoming_sleep >= deadline.remaining
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((PartnerUnavailable, RateLimited)),
+        retry=tenacity.retry_if_exception(_worth_repeating),
         wait=wait,
         stop=stop,
         before_sleep=_tell,
         reraise=True,
     )
     return retrying(attempt, deadline)
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    return isinstance(error, PartnerUnavailable | RateLimited) and not isinstance(error, UnreadableAnswer)
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
@@ -88,15 +94,21 @@ def _tell(state: tenacity.RetryCallState) -> None:
 
 def parse_retry_after(value: str | None) -> float | None:
     """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none."""
-    from email.utils import parsedate_to_datetime  # a rare branch
-
     if not value:
         return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    seconds = finite(value)
+    if seconds is not None:
+        return seconds
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError):
         return None
+
+
+def finite(text: str) -> float | None:
+    """A number of seconds, not below zero; None for what is no number, and for "nan" and "inf", which Python reads."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(0.0, number) if math.isfinite(number) else None

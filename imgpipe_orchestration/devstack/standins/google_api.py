@@ -43,7 +43,7 @@ async def annotate(asked: Asked) -> Response:
     if not key:
         return JSONResponse(error(403, "missing_key", "The request is missing a valid API key."), 403)
     try:
-        requests = json.loads(asked.body)["requests"]
+        requests = [dict(request) for request in json.loads(asked.body)["requests"]]
     except (ValueError, KeyError, TypeError):
         return JSONResponse(error(400, "bad_request", "Invalid JSON payload received."), 400)
     if len(requests) > _MOST_IMAGES:

@@ -1,0 +1,248 @@
+"""The stand-ins as servers: honest labels, repeatable answers, faults when asked for and only then."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image
+
+from imgpipe_orchestration_tests.conftest import StandInAccess
+
+KEY = {"Authorization": "Bearer any"}
+
+
+def post(url: str, body: Any, **headers: str) -> requests.Response:
+    return requests.post(url, json=body, headers={**KEY, **headers}, timeout=10)
+
+
+def generate(at: StandInAccess, prompt: str, size: str = "256x256") -> Image.Image:
+    reply = post(f"{at.openai_url}/images/generations", {"model": "gpt-image-2", "prompt": prompt, "size": size})
+    return Image.open(io.BytesIO(base64.b64decode(reply.json()["data"][0]["b64_json"])))
+
+
+def edit(at: StandInAccess, image: bytes, prompt: str, size: str = "512x512", field: str = "image") -> Image.Image:
+    reply = requests.post(
+        f"{at.openai_url}/images/edits",
+        data={"model": "gpt-image-2", "prompt": prompt, "size": size},
+        files={field: ("base.png", image, "image/png")},
+        headers=KEY,
+        timeout=10,
+    )
+    return Image.open(io.BytesIO(base64.b64decode(reply.json()["data"][0]["b64_json"])))
+
+
+def encoded(image: Image.Image, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, form)
+    return buffer.getvalue()
+
+
+# --- honesty -------------------------------------------------------------------------------------------------------
+
+
+def test_everything_says_that_it_is_made_up(standins: StandInAccess) -> None:
+    answers = [
+        post(f"{standins.openai_url}/responses", {"model": "m", "input": "hello"}),
+        post(f"{standins.openai_url}/embeddings", {"model": "m", "input": "hello"}),
+        post(f"{standins.openai_url}/images/generations", {"model": "m", "prompt": "x", "size": "64x64"}),
+        post(f"{standins.google_url}/v1/images:annotate?key=k", {"requests": []}),
+        post(f"{standins.flowise_url}/api/v1/prediction/persona-data", {"question": "{}"}),
+        requests.get(standins.analyses_url, headers=KEY, timeout=10),
+    ]
+    assert [(answer.status_code, answer.json()["standin"]) for answer in answers] == [(200, True)] * 6
+    assert all(answer.json()["model"].endswith("-standin") for answer in answers[:3])
+
+
+def test_a_drawn_person_carries_a_caption_and_a_description(standins: StandInAccess) -> None:
+    image = generate(standins, "a woman", "512x512")
+    assert "Not a photograph" in image.text["Description"]  # type: ignore[attr-defined]
+    caption = image.convert("L").crop((140, 465, 372, 500))
+    dark, light = caption.getextrema()
+    assert light == 255, "white letters"
+    assert dark == 0, "in a black outline"
+
+
+# --- people --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_prompt_draws_the_same_person_and_another_one_another(standins: StandInAccess) -> None:
+    first, again, other = (generate(standins, prompt) for prompt in ("Anna, nurse", "Anna, nurse", "Boris, baker"))
+    assert encoded(first) == encoded(again)
+    assert encoded(first) != encoded(other)
+
+
+@pytest.mark.parametrize("field", ["image", "image[]"])
+def test_an_edit_shows_the_same_person_even_after_the_picture_was_encoded_anew(
+    standins: StandInAccess, field: str
+) -> None:
+    base = generate(standins, "Anna with red hair", "512x512")
+    skin, hair = base.convert("RGB").getpixel((256, 280)), base.convert("RGB").getpixel((256, 110))
+    for source in (encoded(base), encoded(base, "JPEG")):
+        cells = edit(standins, source, "a 2x2 grid", field=field).convert("RGB")
+        assert cells.getpixel((128, 140)) == skin
+        assert cells.getpixel((128, 58)) == hair
+
+
+def test_a_grid_has_four_different_cells_between_uniform_gutters(standins: StandInAccess) -> None:
+    base = encoded(generate(standins, "Carl", "512x512"))
+    grid = edit(standins, base, "a 2x2 grid of the same person", "1024x1024").convert("RGB")
+    pixels = grid.load()
+    assert pixels is not None
+    uniform = [x for x in range(440, 584) if len({pixels[x, y] for y in range(1024)}) == 1]
+    assert 6 <= len(uniform) <= 40, "a gutter from top to bottom, near the middle"
+    corners = [(x, y) for x in (40, 584) for y in (40, 584)]
+    assert len({encoded(grid.crop((x, y, x + 400, y + 400))) for x, y in corners}) == 4
+
+
+@pytest.mark.parametrize(("kind", "colours"), [("blank_image", 1), ("single_image", 2), ("half_grid", 2)])
+def test_grids_that_are_none_on_request(standins: StandInAccess, kind: str, colours: int) -> None:
+    base = encoded(generate(standins, "Dora"))
+    good = edit(standins, base, "a 2x2 grid")
+    standins.fault("openai", kind)
+    bad = edit(standins, base, "a 2x2 grid")
+    assert encoded(good) != encoded(bad)
+    found = bad.convert("RGB").getcolors(100_000)
+    assert found is not None
+    assert (len(found) == 1) == (colours == 1)
+
+
+# --- the vision analysis API ---------------------------------------------------------------------------------------
+
+
+def test_analyses_are_listed_by_page_until_they_are_processed(standins: StandInAccess) -> None:
+    seeded = standins.admin("POST", "vision-analyses", [{"images": 1}] * 5)
+    query = {"is_processed": "false", "page_size": "2"}
+    found = []
+    for page in ("1", "2", "3", "4"):
+        data = requests.get(standins.analyses_url, {**query, "page": page}, headers=KEY, timeout=10).json()["data"]
+        assert data["total"] == 5
+        found += [analysis["vision_analysis_id"] for analysis in data["vision_analysis"]]
+    assert found == [analysis["vision_analysis_id"] for analysis in seeded]
+
+    target = seeded[0]
+    reply = requests.post(
+        f"{standins.analyses_url}/upload",
+        data={"vision_analysis_id": target["vision_analysis_id"], "organization_id": target["organization_id"]},
+        files={"file": ("report_1.html", b"<html>fine</html>", "text/html")},
+        headers=KEY,
+        timeout=10,
+    )
+    assert reply.status_code == 200
+    left = requests.get(standins.analyses_url, query, headers=KEY, timeout=10).json()["data"]
+    assert left["total"] == 4
+    (report,) = standins.admin("GET", "reports")
+    assert (report["filename"], report["html"]) == ("report_1.html", "<html>fine</html>")
+
+
+def test_a_report_for_another_organization_is_refused(standins: StandInAccess) -> None:
+    (analysis,) = standins.admin("POST", "vision-analyses", {"organization_id": "one"})
+    fields = {"vision_analysis_id": analysis["vision_analysis_id"], "organization_id": "two"}
+    files = {"file": ("r.html", b"x")}
+    reply = requests.post(f"{standins.analyses_url}/upload", data=fields, files=files, headers=KEY, timeout=10)
+    assert reply.status_code == 404
+
+
+def test_a_key_sees_its_own_analyses_only(standins: StandInAccess) -> None:
+    standins.admin("POST", "vision-analyses", [{"organization_id": o, "api_key": f"key-{o}"} for o in ("a", "b")])
+    headers = {"Authorization": "Bearer key-a"}
+    found = requests.get(standins.analyses_url, headers=headers, timeout=10).json()["data"]["vision_analysis"]
+    assert [analysis["organization_id"] for analysis in found] == ["a"]
+    assert requests.get(standins.analyses_url, timeout=10).status_code == 401
+
+
+def test_pages_that_never_end_on_request(standins: StandInAccess) -> None:
+    standins.admin("POST", "vision-analyses", {"images": 1})
+    standins.fault("vision_analysis", "endless_pages", count=None)
+    for page in ("1", "7", "500"):
+        data = requests.get(standins.analyses_url, {"page": page}, headers=KEY, timeout=10).json()["data"]
+        assert data["vision_analysis"]
+        assert data["total"] > int(page)
+
+
+def test_real_photographs_can_be_documents(standins: StandInAccess) -> None:
+    photo = encoded(Image.new("RGB", (50, 50), (1, 2, 3)), "JPEG")
+    requests.put(f"{standins.url}/_standin/files/cat.jpg", photo, headers={"Content-Type": "image/jpeg"}, timeout=10)
+    (analysis,) = standins.admin("POST", "vision-analyses", {"images": 0, "files": ["cat.jpg"], "sas": True})
+    link = analysis["documents"][0]["document_path"]
+    assert "sig=" in link
+    assert requests.get(link, timeout=10).content == photo
+
+
+# --- steering ------------------------------------------------------------------------------------------------------
+
+
+def ask(at: StandInAccess, text: str = "hello") -> requests.Response:
+    return post(f"{at.openai_url}/embeddings", {"model": "m", "input": text, "dimensions": 4})
+
+
+def test_a_fault_hits_as_often_as_asked_and_only_what_it_matches(standins: StandInAccess) -> None:
+    standins.fault("openai", "server_error", count=2, match="unlucky", after=1, status=503)
+    statuses = [ask(standins, text).status_code for text in ("lucky", *["unlucky"] * 4, "lucky")]
+    assert statuses == [200, 200, 503, 503, 200, 200]
+    (fault,) = standins.admin("GET", "faults")
+    assert fault["hits"] == 2
+
+
+def test_a_fault_of_one_operation_leaves_the_others_alone(standins: StandInAccess) -> None:
+    standins.fault("openai", "server_error", operation="responses", count=None)
+    assert ask(standins).status_code == 200
+    assert post(f"{standins.openai_url}/responses", {"model": "m", "input": "x"}).status_code == 500
+
+
+def test_a_probable_fault_hits_some(standins: StandInAccess) -> None:
+    standins.fault("openai", "server_error", count=None, probability=0.5)
+    statuses = [ask(standins).status_code for _ in range(40)]
+    assert 8 <= statuses.count(500) <= 32
+
+
+def test_equal_requests_have_equal_hashes_in_the_journal(standins: StandInAccess) -> None:
+    for text in ("one", "one", "two"):
+        ask(standins, text)
+    hashes = [call["input_hash"] for call in standins.calls("openai", "embeddings")]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_delays_are_kept_and_the_longer_name_wins(standins: StandInAccess) -> None:
+    try:
+        standins.admin("POST", "delays", {"openai": 5, "openai.embeddings": 0.2})
+        began = time.monotonic()
+        ask(standins)
+        assert 0.2 <= time.monotonic() - began < 2
+    finally:
+        assert standins.admin("POST", "delays", {"openai": 0, "openai.embeddings": 0}) == {}
+
+
+def test_a_limit_is_kept_and_told_in_headers(standins: StandInAccess) -> None:
+    standins.admin("POST", "limits", {"openai": {"requests": 2, "seconds": 30}})
+    replies = [ask(standins) for _ in range(3)]
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert [reply.headers["x-ratelimit-remaining-requests"] for reply in replies] == ["1", "0", "0"]
+    assert float(replies[2].headers["Retry-After"]) > 20
+
+
+def test_an_unknown_fault_is_refused(standins: StandInAccess) -> None:
+    reply = requests.post(f"{standins.url}/_standin/faults", json={"provider": "openai", "kind": "magic"}, timeout=10)
+    assert reply.status_code == 422
+
+
+def test_without_a_credential_nothing_is_answered(standins: StandInAccess) -> None:
+    url = standins.openai_url
+    assert requests.post(f"{url}/embeddings", json={"model": "m", "input": "x"}, timeout=10).status_code == 401
+    assert requests.post(f"{standins.google_url}/v1/images:annotate", json={}, timeout=10).status_code == 403
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"requests": 5}', b'{"question": 5}', b"\xff\xfe"])
+def test_nonsense_is_refused_and_nothing_breaks(standins: StandInAccess, body: bytes) -> None:
+    paths = (
+        f"{standins.openai_url}/responses",
+        f"{standins.openai_url}/images/edits",
+        f"{standins.google_url}/v1/images:annotate?key=k",
+        f"{standins.flowise_url}/api/v1/prediction/persona-data",
+    )
+    statuses = [requests.post(path, body, headers=KEY, timeout=10).status_code for path in paths]
+    assert all(status < 500 for status in statuses), statuses

@@ -1,0 +1,47 @@
+"""Clients on the stand-ins, with a short temper."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from imgpipe_orchestration.partners.flowise import Flowise
+from imgpipe_orchestration.partners.google_vision import GoogleVision
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration_tests.conftest import StandInAccess
+
+QUICK = RetryPolicy(attempts=2, first_wait=0.02, longest_wait=0.05, budget=10)
+"""One retry, hardly any wait."""
+
+
+@pytest.fixture
+def openai(standins: StandInAccess, request: pytest.FixtureRequest) -> Iterator[OpenAIClient]:
+    # The test's name as key: the rate gate belongs to the key, and one test's 429 must not hold back the next.
+    client = OpenAIClient(request.node.nodeid, base_url=standins.openai_url, timeout=5, policy=QUICK)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def google(standins: StandInAccess) -> GoogleVision:
+    return GoogleVision(standins.google_url, "key", timeout=5, policy=QUICK)
+
+
+@pytest.fixture
+def flowise(standins: StandInAccess) -> Flowise:
+    return Flowise(standins.flowise_url, "key", timeout=5, policy=QUICK)
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A JPEG of 600 x 400: red, with a blue block at the lower right."""
+    from PIL import Image
+
+    image = Image.new("RGB", (600, 400), (200, 40, 30))
+    image.paste((30, 60, 200), (400, 260, 580, 390))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()

@@ -1,0 +1,211 @@
+"""One suite for every partner: what goes wrong on the wire arrives as the right error, after the right tries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    SpendingPaused,
+    UnreadableAnswer,
+)
+from imgpipe_orchestration.partners.flowise import Flowise
+from imgpipe_orchestration.partners.google_vision import GoogleVision
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.conftest import QUICK
+
+
+class Look(BaseModel):
+    style: str
+    quality_score: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One way to use one partner."""
+
+    provider: str
+    make: Callable[[StandInAccess, str, float, RetryPolicy], Callable[[bytes], Any]]
+
+
+def _openai(use: Callable[[OpenAIClient, bytes], Any]) -> Callable[..., Callable[[bytes], Any]]:
+    def make(at: StandInAccess, key: str, timeout: float, policy: RetryPolicy) -> Callable[[bytes], Any]:
+        client = OpenAIClient(key, base_url=at.openai_url, timeout=timeout, policy=policy)
+        return lambda photo: use(client, photo)
+
+    return make
+
+
+CALLS = {
+    "openai vision": Call("openai", _openai(lambda c, photo: c.analyse_image(photo, "?", Look, model="gpt-5-mini"))),
+    "openai embedding": Call("openai", _openai(lambda c, _: c.embed("red", model="text-embedding-3-small"))),
+    "openai image": Call("openai", _openai(lambda c, _: c.generate_image("a face", model="gpt-image-2", size="64x64"))),
+    "openai edit": Call(
+        "openai", _openai(lambda c, photo: c.edit_image(photo, "again", model="gpt-image-2", size="64x64"))
+    ),
+    "openai models": Call("openai", _openai(lambda c, _: c.models())),
+    "google vision": Call(
+        "google",
+        lambda at, key, timeout, policy: (
+            lambda photo: GoogleVision(at.google_url, key, timeout=timeout, policy=policy).annotate(
+                photo, size=(600, 400)
+            )
+        ),
+    ),
+    "flowise": Call(
+        "flowise",
+        lambda at, key, timeout, policy: (
+            lambda _: Flowise(at.flowise_url, key, timeout=timeout, policy=policy).predict(
+                "persona-data", {"count": 1}, list[dict[str, Any]]
+            )
+        ),
+    ),
+}
+
+PAID = ["openai vision", "openai embedding", "openai image", "openai edit"]
+UNDER_POLICY = ["openai vision", "openai image", "openai edit"]
+
+
+@pytest.fixture(params=CALLS)
+def call(request: pytest.FixtureRequest) -> Call:
+    return CALLS[request.param]
+
+
+@pytest.fixture
+def use(
+    call: Call, standins: StandInAccess, request: pytest.FixtureRequest, photo: bytes
+) -> Callable[..., ImgpipeError | None]:
+    """Make the call; returns the error it ended with, or None."""
+
+    def run(timeout: float = 5, policy: RetryPolicy = QUICK) -> ImgpipeError | None:
+        try:
+            call.make(standins, request.node.nodeid, timeout, policy)(photo)
+        except ImgpipeError as error:
+            return error
+        return None
+
+    return run
+
+
+def test_a_good_answer_takes_one_call(call: Call, use: Callable[..., Any], standins: StandInAccess) -> None:
+    assert use() is None
+    assert [c["status"] for c in standins.calls(call.provider)] == [200]
+
+
+@pytest.mark.parametrize("kind", ["unauthorized", "forbidden", "not_found"])
+def test_a_refusal_is_permanent_and_not_repeated(
+    kind: str, call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault(call.provider, kind, count=None)
+    error = use()
+    assert isinstance(error, PartnerRefused)
+    assert error.partner_status in (401, 403, 404)
+    assert len(standins.calls(call.provider)) == 1
+
+
+def test_a_rate_limit_is_waited_out(call: Call, use: Callable[..., Any], standins: StandInAccess) -> None:
+    standins.fault(call.provider, "rate_limit", retry_after=0.5)
+    began = time.monotonic()
+    assert use() is None
+    assert time.monotonic() - began >= 0.5
+    assert [c["status"] for c in standins.calls(call.provider)] == [429, 200]
+
+
+def test_a_rate_limit_beyond_our_time_is_passed_on_with_its_wait(
+    call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault(call.provider, "rate_limit", retry_after=600, count=None)
+    began = time.monotonic()
+    error = use()
+    assert time.monotonic() - began < 4
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == pytest.approx(600, abs=5)
+    assert len(standins.calls(call.provider)) == 1
+
+
+def test_a_server_error_is_repeated_and_then_passed_on(
+    call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault(call.provider, "server_error", count=1)
+    assert use() is None
+    standins.fault(call.provider, "server_error", count=None, status=503)
+    assert isinstance(use(), PartnerUnavailable)
+    assert [c["status"] for c in standins.calls(call.provider)] == [500, 200, 503, 503]
+
+
+def test_a_slow_answer_is_given_up_in_time(call: Call, use: Callable[..., Any], standins: StandInAccess) -> None:
+    standins.fault(call.provider, "slow", count=None, seconds=3)
+    began = time.monotonic()
+    error = use(timeout=0.3, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=1))
+    assert time.monotonic() - began < 2.5
+    assert isinstance(error, PartnerUnavailable)
+
+
+@pytest.mark.parametrize("kind", ["truncated_json", "not_json", "wrong_shape"])
+def test_an_unreadable_answer_is_not_bought_again_at_once(
+    kind: str, call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault(call.provider, kind, count=None)
+    error = use()
+    assert isinstance(error, UnreadableAnswer)
+    assert len(str(error)) < 200, "what the partner sent belongs into the detail"
+    # Flowise asks once more, with the reason, when the protocol is right and only the content is not.
+    asked = 2 if call.provider == "flowise" and kind == "wrong_shape" else 1
+    assert len(standins.calls(call.provider)) == asked
+
+
+def test_a_connection_that_breaks_is_an_unavailable_partner(
+    call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault(call.provider, "cut", count=None)
+    assert isinstance(use(), PartnerUnavailable)
+    assert len(standins.calls(call.provider)) == 2
+
+
+def test_nobody_listening_is_an_unavailable_partner(call: Call, photo: bytes, request: pytest.FixtureRequest) -> None:
+    nowhere = StandInAccess("http://127.0.0.1:9")
+    with pytest.raises(PartnerUnavailable):
+        call.make(nowhere, request.node.nodeid, 2, QUICK)(photo)
+
+
+def test_the_key_is_in_no_error(call: Call, standins: StandInAccess, photo: bytes) -> None:
+    key = "sk-very-secret-key-0123456789"
+    for kind in ("unauthorized", "server_error", "rate_limit", "not_json", "cut"):
+        standins.fault(call.provider, kind, count=2)
+        with pytest.raises(ImgpipeError) as caught:
+            call.make(standins, key, 1, RetryPolicy(attempts=1, budget=2))(photo)
+        assert key not in f"{caught.value} {caught.value.detail} {caught.value!r}"
+        standins.admin("DELETE", "faults")
+        time.sleep(1.1 if kind == "rate_limit" else 0)
+
+
+@pytest.mark.parametrize("call", PAID, indirect=True)
+def test_a_used_up_quota_pauses_spending_and_is_not_repeated(
+    call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault("openai", "insufficient_quota", count=None)
+    error = use()
+    assert isinstance(error, SpendingPaused)
+    assert not error.spends_attempt
+    assert len(standins.calls("openai")) == 1
+
+
+@pytest.mark.parametrize("call", UNDER_POLICY, indirect=True)
+def test_content_policy_is_a_refusal_and_not_repeated(
+    call: Call, use: Callable[..., Any], standins: StandInAccess
+) -> None:
+    standins.fault("openai", "content_policy", count=None)
+    error = use()
+    assert isinstance(error, PartnerRefused)
+    assert len(standins.calls("openai")) == 1

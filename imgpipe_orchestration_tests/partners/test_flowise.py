@@ -1,0 +1,121 @@
+"""Flowise's client: the forms an answer takes, and what happens to one that does not fit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.flowise import Flowise, Prediction
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+
+class Persona(BaseModel):
+    firstname: str
+    lastname: str
+    age: int = Field(ge=18, le=99)
+
+
+ANNA = {"firstname": "Anna", "lastname": "Berg", "age": 30}
+
+
+def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Prediction[Any], list[Any]]:
+    """The prediction made of these answers, one a call, and the questions that were asked."""
+    bodies = [json.dumps(answer).encode() for answer in answers]
+    with serving(lambda h, number: reply(h, bodies[min(number, len(bodies) - 1)])) as server:
+        client = Flowise(server.url, policy=RetryPolicy(attempts=1))
+        predict = client.predict_text if schema is str else client.predict
+        prediction = predict("flow", {"count": 1}) if schema is str else client.predict("flow", {"count": 1}, schema)
+        return prediction, [json.loads(body)["question"] for _, _, body in server.requests]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"json": [ANNA]},
+        {"json": json.dumps([ANNA])},
+        {"json": [ANNA], "text": "ignored"},
+        {"text": json.dumps([ANNA])},
+        {"text": f"```json\n{json.dumps([ANNA])}\n```"},
+        {"text": f"Sure!\n```\n{json.dumps([ANNA], indent=2)}\n```\nAnything else?"},
+        {"text": f"Here you are: {json.dumps([ANNA])} - enjoy"},
+        {"json": {}, "text": json.dumps([ANNA])},
+        {"json": None, "text": json.dumps([ANNA])},
+        [ANNA],
+    ],
+)
+def test_an_answer_is_found_wherever_the_flow_puts_it(answer: Any) -> None:
+    prediction, asked = answered(answer)
+    assert prediction.answer == [Persona(**ANNA)]
+    assert (prediction.calls, len(asked)) == (1, 1)
+
+
+def test_an_invalid_answer_is_asked_for_once_more_with_the_reason() -> None:
+    prediction, asked = answered({"json": [{**ANNA, "age": 7}]}, {"json": [ANNA]})
+    assert prediction.answer == [Persona(**ANNA)]
+    assert (prediction.calls, prediction.usage.units) == (2, 2)
+    assert asked[0] == '{"count": 1}'
+    assert "0.age" in asked[1]
+    assert asked[1].startswith(asked[0])
+
+
+@pytest.mark.parametrize(
+    "answer", [{"text": "Once upon a time"}, {"json": [{"firstname": "Anna"}]}, {}, {"text": ""}, {"text": "[1, 2"}]
+)
+def test_two_invalid_answers_are_enough(answer: Any) -> None:
+    with pytest.raises(UnreadableAnswer, match="twice"):
+        answered(answer)
+
+
+def test_an_unknown_flow_is_a_refusal(flowise: Flowise) -> None:
+    with pytest.raises(PartnerRefused) as caught:
+        flowise.predict("no-such-flow", "?", list[Persona])
+    assert caught.value.partner_status == 404
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": " a portrait "},
+        {"text": '{"prompt": "a portrait"}'},
+        {"json": {"prompt": "a portrait"}},
+        {"text": '```json\n{"prompt": "a portrait", "negative": "blur"}\n```'},
+        {"text": '"a portrait"'},
+    ],
+)
+def test_prose_comes_as_text_or_as_json_with_one_string(answer: Any) -> None:
+    assert answered(answer, schema=str)[0].answer == "a portrait"
+
+
+def test_the_key_is_sent_when_there_is_one_and_only_then() -> None:
+    with serving(lambda h, _: reply(h, b'{"json": [1]}')) as server:
+        Flowise(server.url, "secret").predict("a/../b", "?", list[int])
+        Flowise(server.url).predict("flow", "?", list[int])
+        (path, with_key, _), (_, without, _) = server.requests
+    assert with_key["authorization"] == "Bearer secret"
+    assert "authorization" not in without
+    assert path == "/api/v1/prediction/a%2F..%2Fb"
+
+
+def test_the_stand_in_writes_as_many_personas_as_asked_and_none_that_is_excluded(flowise: Flowise) -> None:
+    question = {"count": 30, "brief": "sailors", "language": "en", "style": "plain", "exclude": []}
+    first = flowise.predict("persona-data", question, list[Persona]).answer
+    names = {f"{p.firstname} {p.lastname}" for p in first}
+    assert len(names) == 30
+    more = flowise.predict("persona-data", {**question, "exclude": sorted(names)}, list[Persona]).answer
+    assert names.isdisjoint(f"{p.firstname} {p.lastname}" for p in more)
+
+
+def test_an_invalid_answer_of_the_stand_in_is_mended_by_asking_again(flowise: Flowise, standins: StandInAccess) -> None:
+    standins.fault("flowise", "invalid_answer")
+    assert flowise.predict("persona-data", {"count": 1}, list[Persona]).calls == 2
+
+
+def test_without_an_address_there_is_no_client() -> None:
+    assert Flowise.from_settings(Settings()) is None

@@ -1,0 +1,142 @@
+"""Google Vision's client: the protocol's peculiarities, and what is refused before a call is paid for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from imgpipe_orchestration.errors import (
+    BadImage,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    TooLarge,
+    UnreadableAnswer,
+)
+from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, Annotations, Box, GoogleVision
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+JPEG = b"\xff\xd8\xff" + bytes(100)
+
+
+def annotated(answer: Mapping[str, Any], *, features: tuple[str, ...] = ("LABEL_DETECTION",)) -> Annotations:
+    """What the client makes of one image's answer; the image is 200 x 100."""
+    body = json.dumps({"responses": [answer]}).encode()
+    with serving(lambda h, _: reply(h, body)) as server:
+        client = GoogleVision(server.url, "k", policy=RetryPolicy(attempts=1))
+        return client.annotate(JPEG, size=(200, 100), features=features)
+
+
+def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
+    seen = google.annotate(photo, size=(600, 400))
+    assert seen.labels[0].name == "Red"
+    assert seen.colours[0].hex.startswith("#c")
+    assert sum(colour.share for colour in seen.colours) == pytest.approx(1, abs=0.05)
+    assert seen.objects[0].box is not None
+    assert seen.safe_search["violence"] == "VERY_UNLIKELY"
+    assert seen.crop_hints[0].bottom == 1.0
+    assert seen.text == ""
+    assert (seen.faces, seen.logos) == ((), ())
+    assert seen.usage.standin
+
+
+def test_the_key_travels_in_a_header_and_not_in_the_url() -> None:
+    with serving(lambda h, _: reply(h, b'{"responses": [{}]}')) as server:
+        GoogleVision(server.url, "the-key").annotate(JPEG, size=(1, 1))
+        path, headers, body = server.requests[0]
+    assert path == "/v1/images:annotate"
+    assert headers["x-goog-api-key"] == "the-key"
+    assert {feature["type"] for feature in json.loads(body)["requests"][0]["features"]} >= {"CROP_HINTS"}
+
+
+def test_an_empty_answer_is_an_image_with_nothing_in_it() -> None:
+    seen = annotated({})
+    assert seen.labels == seen.objects == seen.colours == seen.crop_hints == ()
+    assert seen.raw == {}
+
+
+def test_coordinates_that_were_left_out_are_zero() -> None:
+    seen = annotated(
+        {
+            "localizedObjectAnnotations": [
+                {
+                    "name": "Cat",
+                    "score": 0.9,
+                    "boundingPoly": {"normalizedVertices": [{}, {"x": 0.5}, {"x": 0.5, "y": 0.25}, {"y": 0.25}]},
+                }
+            ],
+            "cropHintsAnnotation": {
+                "cropHints": [{"boundingPoly": {"vertices": [{}, {"x": 100}, {"x": 100, "y": 50}, {"y": 50}]}}]
+            },
+        }
+    )
+    assert seen.objects[0].box == Box(0, 0, 0.5, 0.25)
+    assert seen.crop_hints == (Box(0, 0, 0.5, 0.5),)
+
+
+def test_colour_channels_that_were_left_out_are_zero() -> None:
+    colours = [{"color": {"red": 255}, "score": 0.7, "pixelFraction": 0.4}, {"color": {}, "score": 0.1}]
+    seen = annotated({"imagePropertiesAnnotation": {"dominantColors": {"colors": colours}}})
+    assert [colour.hex for colour in seen.colours] == ["#ff0000", "#000000"]
+
+
+def test_boxes_are_clipped_to_the_image() -> None:
+    vertices = [{"x": -10, "y": -5}, {"x": 500, "y": 300}]
+    seen = annotated({"faceAnnotations": [{"boundingPoly": {"vertices": vertices}, "detectionConfidence": 0.8}]})
+    assert seen.faces[0].box == Box(0, 0, 1, 1)
+    assert seen.faces[0].score == 0.8
+
+
+def test_the_first_text_annotation_is_the_whole_text_and_the_rest_are_words() -> None:
+    word = {"description": "OPEN", "boundingPoly": {"vertices": [{"x": 20, "y": 10}, {"x": 60, "y": 30}]}}
+    seen = annotated({"textAnnotations": [{"description": "OPEN\n24 h\n"}, word]})
+    assert seen.text == "OPEN\n24 h"
+    assert seen.text_boxes == (Box(0.1, 0.1, 0.3, 0.3),)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(3, BadImage), (7, PartnerRefused), (8, RateLimited), (13, PartnerUnavailable), (14, PartnerUnavailable)],
+)
+def test_an_error_inside_a_200_is_an_error(code: int, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        annotated({"error": {"code": code, "message": "no"}})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"labelAnnotations": "many"},
+        {"labelAnnotations": [{"score": 0.5}]},
+        {"localizedObjectAnnotations": [{}]},
+        {"imagePropertiesAnnotation": {"dominantColors": {"colors": [{}]}}},
+        {"error": "text"},
+    ],
+)
+def test_an_answer_of_another_shape_is_unreadable(answer: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableAnswer):
+        annotated(answer)
+
+
+def test_only_what_google_can_read_is_sent(google: GoogleVision, standins: StandInAccess) -> None:
+    with pytest.raises(BadImage, match="JPEG or PNG"):
+        google.annotate(b"\0\0\0 ftypavif", size=(1, 1))
+    with pytest.raises(TooLarge):
+        google.annotate(JPEG + bytes(IMAGE_LIMIT), size=(1, 1))
+    assert standins.calls("google") == []
+
+
+def test_features_that_are_free_beside_others_are_not_billed() -> None:
+    assert annotated({}, features=("LABEL_DETECTION", "SAFE_SEARCH_DETECTION")).usage.units == 1
+    assert annotated({}, features=("CROP_HINTS",)).usage.units == 1
+    assert annotated({}, features=("CROP_HINTS", "IMAGE_PROPERTIES", "OBJECT_LOCALIZATION")).usage.units == 2.5
+
+
+def test_without_a_key_there_is_no_client() -> None:
+    assert GoogleVision.from_settings(Settings()) is None

@@ -1,0 +1,109 @@
+"""Callbacks to the main API, and temp files from it."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from imgpipe_orchestration.errors import BadInput, PartnerRefused, TooLarge
+from imgpipe_orchestration.partners.main_api import MainApi
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.signature import HEADER, verify
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+KEY = "main-key"
+QUICK = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.02, budget=5)
+
+
+def test_a_callback_is_signed_and_carries_the_bearer_and_an_idempotency_key() -> None:
+    payload = {"processing_complete": True, "media_id": "7", "formats_available": ["avif"]}
+    with serving(lambda h, _: reply(h, b'{"success": true}')) as server:
+        answer = MainApi(server.url + "/", KEY).complete(123, payload, idempotency_key="complete-123-r1")
+        path, headers, body = server.requests[0]
+    assert answer == {"success": True}
+    assert path == "/api/media/complete/123"
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["idempotency-key"] == "complete-123-r1"
+    assert json.loads(body) == payload
+    verify(headers[HEADER.lower()], body, KEY)
+
+
+def test_a_repeated_callback_is_the_same_callback() -> None:
+    with serving(lambda h, n: reply(h, b"{}") if n else reply(h, status=500)) as server:
+        MainApi(server.url, KEY, policy=QUICK).complete(5, {"b": 1, "a": 2}, idempotency_key="k")
+        first, second = server.requests
+    assert first[2] == second[2]
+    assert first[1]["idempotency-key"] == second[1]["idempotency-key"]
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_the_status_of_a_refusal_is_told(status: int) -> None:
+    with serving(lambda h, _: reply(h, status=status)) as server, pytest.raises(PartnerRefused) as caught:
+        MainApi(server.url, KEY, policy=QUICK).complete(5, {}, idempotency_key="k")
+    assert caught.value.partner_status == status
+
+
+def test_cleanup_is_a_delete() -> None:
+    methods = []
+
+    def note(handler: BaseHTTPRequestHandler, _: int) -> None:
+        methods.append(handler.command)
+        reply(handler, b"{}")
+
+    with serving(note) as server:
+        MainApi(server.url, KEY).cleanup(9)
+        assert server.paths == ["/api/media/cleanup/9"]
+    assert methods == ["DELETE"]
+
+
+def test_a_temp_file_is_fetched_from_its_path() -> None:
+    with serving(lambda h, _: reply(h, b"bytes")) as server:
+        assert MainApi(server.url, KEY).fetch_temp("/temp_images/profiles/1-profile-2-x.jpg", limit=100) == b"bytes"
+        assert server.paths == ["/temp_images/profiles/1-profile-2-x.jpg"]
+
+
+def test_a_temp_file_beyond_the_limit_is_not_taken() -> None:
+    with serving(lambda h, _: reply(h, bytes(1000))) as server, pytest.raises(TooLarge):
+        MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/x", "http://evil.example/x", "@evil.example/x", "/a/../../b", "", "/a\\..\\b", "/a?b#c"]
+)
+def test_a_path_cannot_lead_elsewhere(path: str) -> None:
+    with serving(lambda h, _: reply(h, b"x")) as server:
+        with pytest.raises(BadInput):
+            MainApi(server.url, KEY).fetch_temp(path, limit=10)
+        assert server.requests == []
+
+
+def test_a_redirect_is_not_followed_with_our_key() -> None:
+    with serving(lambda h, _: reply(h, b"stolen")) as other:
+
+        def away(handler: BaseHTTPRequestHandler, _: int) -> None:
+            reply(handler, status=302, Location=other.url)
+
+        with serving(away) as server, pytest.raises(PartnerRefused, match="redirected"):
+            MainApi(server.url, KEY, policy=QUICK).complete(1, {}, idempotency_key="k")
+        assert other.requests == []
+
+
+def test_netrc_does_not_replace_our_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login other password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with serving(lambda h, _: reply(h, b"{}")) as server:
+        MainApi(server.url, KEY).cleanup(1)
+        assert server.requests[0][1]["authorization"] == f"Bearer {KEY}"
+
+
+def test_cookies_are_not_kept() -> None:
+    with serving(lambda h, _: reply(h, b"{}", Set_Cookie="session=1")) as server:
+        api = MainApi(server.url, KEY)
+        api.cleanup(1)
+        api.cleanup(2)
+        assert "cookie" not in server.requests[1][1]

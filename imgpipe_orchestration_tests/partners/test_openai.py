@@ -1,0 +1,167 @@
+"""OpenAI's client on the stand-in's wire: what is sent, what is made of the answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from typing import Literal
+
+import pytest
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+
+class Box(BaseModel):
+    left: float = Field(ge=0, le=1)
+    top: float = Field(ge=0, le=1)
+    right: float = Field(ge=0, le=1)
+    bottom: float = Field(ge=0, le=1)
+
+
+class Look(BaseModel):
+    style: str
+    quality_score: int = Field(ge=0, le=100)
+    severity: Literal["low", "medium", "high"]
+    mood_keywords: list[str] = Field(min_length=1, max_length=4)
+    dominant_colors: list[str]
+    alt_text: str
+    box: Box | None
+
+
+def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
+    seen = openai.analyse_image(photo, "what is it?", Look, model="gpt-5-mini")
+    assert isinstance(seen.answer, Look)
+    assert seen.answer.dominant_colors[0].startswith("#c"), "measured: the photo is red"
+    assert seen.usage.model == "gpt-5-mini-standin"
+    assert seen.usage.standin
+    assert seen.usage.input_tokens > 0
+    assert seen.usage.output_tokens > 0
+    assert seen.raw["output"][0]["content"][0]["type"] == "output_text"
+    json.dumps(seen.raw)
+
+
+def test_the_same_question_has_the_same_answer_and_another_image_another(openai: OpenAIClient, photo: bytes) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (10, 200, 10)).save(buffer, "PNG")
+    first, again = (openai.analyse_image(photo, "?", Look, model="gpt-5-mini").answer for _ in range(2))
+    other = openai.analyse_image(buffer.getvalue(), "?", Look, model="gpt-5-mini", media_type="image/png").answer
+    assert first == again
+    assert first != other
+
+
+def test_an_answer_outside_the_schema_is_unreadable(
+    openai: OpenAIClient, photo: bytes, standins: StandInAccess
+) -> None:
+    standins.fault("openai", "invalid_answer")
+    with pytest.raises(UnreadableAnswer):
+        openai.analyse_image(photo, "?", Look, model="gpt-5-mini")
+
+
+def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: StandInAccess) -> None:
+    standins.fault("openai", "content_policy")
+    with pytest.raises(PartnerRefused, match="refused to answer") as caught:
+        openai.analyse_image(photo, "?", Look, model="gpt-5-mini")
+    assert caught.value.detail is not None
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"), [("max_output_tokens", UnreadableAnswer), ("content_filter", PartnerRefused)]
+)
+def test_an_incomplete_answer_says_why(reason: str, error: type[Exception], photo: bytes) -> None:
+    answer = {
+        "id": "r",
+        "object": "response",
+        "created_at": 1,
+        "model": "m",
+        "status": "incomplete",
+        "incomplete_details": {"reason": reason},
+        "output": [],
+        "usage": None,
+    }
+    body = json.dumps(answer).encode()
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
+        client = OpenAIClient(reason, base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(error, match=r"incomplete|policy"):
+            client.analyse_image(photo, "?", Look, model="m")
+        client.close()
+
+
+def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> None:
+    def embed(text: str) -> list[float]:
+        return openai.embed(text, model="text-embedding-3-small").vector
+
+    boat, ship, soup = embed("a red boat at sea"), embed("the red boat in the harbour"), embed("tomato soup recipe")
+    assert len(boat) == 1536
+    assert sum(v * v for v in boat) == pytest.approx(1, abs=1e-3)
+
+    def near(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    assert near(boat, ship) > near(boat, soup) + 0.2
+
+
+def test_dimensions_can_be_asked_for(openai: OpenAIClient) -> None:
+    assert len(openai.embed("x", model="text-embedding-3-small", dimensions=256).vector) == 256
+
+
+def test_an_image_is_drawn_in_the_size_asked_for(openai: OpenAIClient) -> None:
+    drawn = openai.generate_image("a man with grey hair", model="gpt-image-2.5-flare", size="256x384", quality="low")
+    with Image.open(io.BytesIO(drawn.image)) as image:
+        assert (image.size, image.format) == ((256, 384), "PNG")
+    assert drawn.usage.output_tokens > 0
+    assert drawn.usage.standin
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_and_several_reference_images_are_accepted(openai: OpenAIClient, photo: bytes, count: int) -> None:
+    images = photo if count == 1 else [photo] * count
+    drawn = openai.edit_image(images, "again", model="gpt-image-2.5-flare", size="64x64", media_type="image/jpeg")
+    assert drawn.image.startswith(b"\x89PNG")
+    assert drawn.usage.input_image_tokens == 388 * count
+
+
+def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: StandInAccess) -> None:
+    standins.fault("openai", "truncated_base64")
+    with pytest.raises(UnreadableAnswer, match="cut off"):
+        openai.generate_image("a face", model="gpt-image-2.5-flare", size="64x64")
+
+
+def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
+    models = openai.models()
+    assert models["gpt-4o"] == "2027-01-14"
+    assert models["gpt-image-2.5-flare"] is None
+
+
+def test_a_call_is_sent_once_the_sdks_own_retries_are_off(openai: OpenAIClient, standins: StandInAccess) -> None:
+    standins.fault("openai", "server_error", count=None)
+    client = OpenAIClient("once", base_url=standins.openai_url, policy=RetryPolicy(attempts=1))
+    with pytest.raises(Exception, match="500"):
+        client.embed("x", model="text-embedding-3-small")
+    assert len(standins.calls("openai")) == 1
+
+
+def test_threads_share_one_client(openai: OpenAIClient, standins: StandInAccess) -> None:
+    found = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(openai.embed(f"word {n}", model="m", dimensions=8)))
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 8
+    assert len(standins.calls("openai")) == 8
+
+
+def test_without_a_key_there_is_no_client() -> None:
+    assert OpenAIClient.from_settings(Settings()) is None
+    assert OpenAIClient.from_settings(Settings(openai_api_key="k")) is not None

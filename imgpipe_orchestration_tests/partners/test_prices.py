@@ -1,0 +1,51 @@
+"""What a call costs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.partners.prices import PRICES, cost_of, parse_prices
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.settings import Settings
+
+
+def test_input_cached_input_images_and_output_have_their_own_prices() -> None:
+    seen = Usage(input_tokens=1_000_000, cached_tokens=400_000, output_tokens=100_000)
+    assert cost_of("gpt-5-mini", seen) == Decimal("0.15") + Decimal("0.01") + Decimal("0.2")
+    drawn = Usage(input_tokens=1_000_000, input_image_tokens=1_000_000, output_tokens=1_000_000)
+    assert cost_of("gpt-image-2.5-flare", drawn) == 8 + 30
+
+
+def test_an_unknown_model_costs_none() -> None:
+    assert cost_of("made-up", Usage(input_tokens=5)) is None
+
+
+@pytest.mark.parametrize("name", ["gpt-5-mini-2025-08-07", "gpt-5-mini-standin", "gpt-5-mini-2025-08-07-standin"])
+def test_snapshots_and_stand_ins_cost_what_their_model_costs(name: str) -> None:
+    usage = Usage(input_tokens=1000)
+    assert cost_of(name, usage) == cost_of("gpt-5-mini", usage)
+
+
+def test_units_are_priced_by_the_piece() -> None:
+    assert cost_of("vision-v1", Usage(units=6.5)) == Decimal("0.00975")
+
+
+def test_every_default_model_has_a_price() -> None:
+    settings = Settings()
+    defaults = (settings.openai_vision_model, settings.openai_embedding_model, settings.openai_image_model)
+    assert [model for model in defaults if model not in PRICES] == []
+
+
+def test_prices_can_be_corrected_by_a_setting() -> None:
+    prices = {**PRICES, **parse_prices('{"made-up": {"input": 1.5}}')}
+    assert cost_of("made-up", Usage(input_tokens=2_000_000), prices) == 3
+    assert parse_prices("  ") == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 5}', '{"a": {"inputs": 1}}', '{"a": {"input": "much"}}'])
+def test_a_bad_price_setting_names_its_variable(text: str) -> None:
+    with pytest.raises(SettingsError, match="MODEL_PRICES"):
+        parse_prices(text)

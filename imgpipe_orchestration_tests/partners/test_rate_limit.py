@@ -1,0 +1,125 @@
+"""Holding back before the provider has to refuse."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from imgpipe_orchestration.errors import RateLimited
+from imgpipe_orchestration.partners.openai import OpenAIClient
+from imgpipe_orchestration.partners.rate_limit import RateGate, gate, parse_duration
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, parse_retry_after
+from imgpipe_orchestration_tests.conftest import StandInAccess
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("6m0s", 360),
+        ("12ms", 0.012),
+        ("1h2m3.5s", 3723.5),
+        ("1d", 86400),
+        ("0s", 0),
+        ("17", 17),
+        ("250us", 0.00025),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("5 apples", None),
+        ("-3", 0),
+    ],
+)
+def test_durations_of_the_reset_headers(text: str | None, seconds: float | None) -> None:
+    assert parse_duration(text) == (seconds if seconds is None else pytest.approx(seconds))
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert parse_retry_after("2.5") == 2.5
+    assert parse_retry_after("-1") == 0
+    assert parse_retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+    far = parse_retry_after("Thu, 01 Jan 2126 00:00:00 GMT")
+    assert far is not None
+    assert far > 1e9
+    assert parse_retry_after("whenever") is None
+    assert parse_retry_after(None) is None
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400"])
+def test_a_retry_after_that_is_no_time_is_ignored(text: str) -> None:
+    assert parse_retry_after(text) is None
+
+
+def test_the_gate_is_open_until_it_has_learnt_otherwise() -> None:
+    fresh = RateGate()
+    began = time.monotonic()
+    for _ in range(100):
+        fresh.enter(Deadline(1), partner="X")
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_used_up_window_is_waited_out() -> None:
+    busy = RateGate()
+    headers = {"x-ratelimit-remaining-requests": "2", "x-ratelimit-reset-requests": "300ms"}
+    busy.learn(200, headers)
+    began = time.monotonic()
+    for _ in range(3):
+        busy.enter(Deadline(5), partner="X")
+    assert 0.25 <= time.monotonic() - began < 2
+
+
+def test_no_tokens_left_closes_the_gate_too() -> None:
+    busy = RateGate()
+    busy.learn(200, {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "200ms"})
+    began = time.monotonic()
+    busy.enter(Deadline(5), partner="X")
+    assert time.monotonic() - began >= 0.15
+
+
+def test_a_wait_beyond_the_deadline_is_refused_at_once() -> None:
+    busy = RateGate()
+    busy.learn(429, {"retry-after": "60"})
+    began = time.monotonic()
+    with pytest.raises(RateLimited) as caught:
+        busy.enter(Deadline(1), partner="X")
+    assert time.monotonic() - began < 0.5
+    assert caught.value.retry_after == pytest.approx(60, abs=1)
+
+
+def test_unreadable_headers_are_ignored() -> None:
+    calm = RateGate()
+    calm.learn(200, {"x-ratelimit-remaining-requests": "none", "x-ratelimit-reset-requests": "never"})
+    calm.learn(429, {"retry-after": "later"})
+    calm.enter(Deadline(1), partner="X")
+
+
+def test_one_key_and_model_share_a_gate_in_this_process() -> None:
+    assert gate("a", "b") is gate("a", "b")
+    assert gate("a", "b") is not gate("a", "c")
+
+
+def test_parallel_calls_stay_within_the_providers_limit_without_losing_one(
+    standins: StandInAccess, request: pytest.FixtureRequest
+) -> None:
+    """Four threads, twelve calls, six allowed in a quarter of a second: all answered, hardly any refused."""
+    standins.admin("POST", "limits", {"openai": {"requests": 6, "seconds": 0.25}})
+    policy = RetryPolicy(attempts=5, first_wait=0.05, longest_wait=0.2, budget=20)
+    client = OpenAIClient(request.node.nodeid, base_url=standins.openai_url, policy=policy)
+    vectors = []
+
+    def work(worker: int) -> None:
+        for number in range(3):
+            text = f"word {worker} {number}"
+            vectors.append(client.embed(text, model="text-embedding-3-small", dimensions=8).vector)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    client.close()
+    statuses = [call["status"] for call in standins.calls("openai")]
+    assert len(vectors) == 12
+    assert statuses.count(200) == 12
+    assert statuses.count(429) <= 4

@@ -1,0 +1,80 @@
+"""The signature on callbacks."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipe_orchestration.errors import Unauthenticated
+from imgpipe_orchestration.partners.signature import TOLERANCE_SECONDS, sign, verify
+
+KEY = "main-key"
+BODY = b'{"media_id": "789"}'
+NOW = 1_800_000_000
+
+
+def test_the_form_is_the_documented_one() -> None:
+    expected = hmac.new(KEY.encode(), b"1800000000." + BODY, hashlib.sha256).hexdigest()
+    assert sign(BODY, KEY, at=NOW) == f"t=1800000000,v1={expected}"
+
+
+@given(st.binary(max_size=200), st.text(min_size=1, max_size=40))
+def test_what_was_signed_verifies(body: bytes, key: str) -> None:
+    verify(sign(body, key), body, key)
+
+
+def test_the_clock_may_be_a_little_off_in_both_directions() -> None:
+    for offset in (-TOLERANCE_SECONDS, 0, TOLERANCE_SECONDS):
+        verify(sign(BODY, KEY, at=NOW + offset), BODY, KEY, now=NOW)
+
+
+def test_a_second_signature_made_with_the_next_key_is_enough() -> None:
+    stamp, old = sign(BODY, "old", at=NOW).split(",")
+    new = sign(BODY, "new", at=NOW).split(",")[1]
+    for key in ("old", "new"):
+        verify(f"{stamp}, {old}, {new}", BODY, key, now=NOW)
+
+
+@pytest.mark.parametrize("offset", [-TOLERANCE_SECONDS - 1, TOLERANCE_SECONDS + 1])
+def test_an_old_or_future_signature_is_refused(offset: int) -> None:
+    with pytest.raises(Unauthenticated, match="away from our clock"):
+        verify(sign(BODY, KEY, at=NOW + offset), BODY, KEY, now=NOW)
+
+
+def test_another_body_key_or_stamp_is_refused() -> None:
+    good = sign(BODY, KEY, at=NOW)
+    moved = good.replace(str(NOW), str(NOW + 1))
+    for header, body, key in ((good, BODY + b" ", KEY), (good, BODY, "other"), (moved, BODY, KEY)):
+        with pytest.raises(Unauthenticated, match="does not match"):
+            verify(header, body, key, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "nonsense",
+        "t=,v1=",
+        "t=abc,v1=00",
+        "t=1,t=2,v1=00",
+        "v1=00",
+        f"t={NOW}",
+        "t=²,v1=00",
+        f"t={NOW},v1=é",
+        f"t=-{NOW},v1=00",
+    ],
+)
+def test_a_malformed_header_is_refused_and_never_crashes(header: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        verify(header, BODY, KEY, now=NOW)
+
+
+def test_time_is_now_unless_given() -> None:
+    stamp = int(sign(BODY, KEY).split(",")[0].removeprefix("t="))
+    assert abs(stamp - time.time()) < 5
