@@ -25,8 +25,8 @@ def unfinished_run(instance: dg.DagsterInstance, job_name: str, tags: dict[str, 
     return found[0].dagster_run.run_id if found else None
 
 
-def _give_back(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
-    count = backends.services.claims.release(owner_of(context.dagster_run))
+def _give_back(context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False) -> dg.SkipReason:
+    count = backends.services.claims.release(owner_of(context.dagster_run), died=died)
     return dg.SkipReason(f"gave back {count} claims of run {context.dagster_run.run_id}")
 
 
@@ -37,7 +37,9 @@ def _give_back(context: dg.RunStatusSensorContext, backends: BackendsResource) -
     minimum_interval_seconds=10,
 )
 def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: BackendsResource) -> dg.SkipReason:
-    return _give_back(context, backends)
+    # A run that raised an error says so for the step. One that run monitoring found dead does not: what it was working
+    # on may have killed it.
+    return _give_back(context, backends, died=not context.get_step_failure_events())
 
 
 @dg.run_status_sensor(

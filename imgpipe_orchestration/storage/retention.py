@@ -40,6 +40,8 @@ def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
     attempts = _in_batches(engine, _ATTEMPTS, values, limit)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
+        connection.execute(_TURNS)
+        connection.execute(_SERVED)
     return Purged(items, attempts, more=limit in {items, attempts})
 
 
@@ -81,3 +83,19 @@ _ATTEMPTS = text("""
 """)
 
 _COMPACT = text("select work_counts_add_up()")
+
+# A turn that has been passed says no more than none at all. Rows in use are skipped, and go next time.
+_TURNS = text("""
+    delete from work_turns where (queue, partition, tenant, flow) in (
+        select t.queue, t.partition, t.tenant, t.flow from work_turns t
+        join work_served s on s.queue = t.queue and s.partition = t.partition
+            and s.lane = case when t.flow = 'again' then 1 else 0 end
+        where t.last_turn <= s.turn for update of t skip locked)
+""")
+
+_SERVED = text("""
+    delete from work_served s where not exists (
+        select from work_turns t where t.queue = s.queue and t.partition = s.partition)
+        and not exists (select from work_items w where w.queue = s.queue and w.partition = s.partition
+            and w.state in ('waiting', 'claimed'))
+""")

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 
@@ -43,7 +44,9 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
     timeouts = {"connect_timeout": 5}
     if driver.startswith("postgresql"):
         # A statement that takes a minute is a fault; a worker must not hang on it past its lease.
-        options = {"options": "-c statement_timeout=60000 -c timezone=UTC", "application_name": "imgpipe"}
+        # A queue grows from ten rows to a million between two statements: a plan kept from before would read them all.
+        session = "-c statement_timeout=60000 -c timezone=UTC -c plan_cache_mode=force_custom_plan"
+        options = {"options": session, "application_name": "imgpipe"}
     else:
         options = {"init_command": "SET time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 20"}
     return create_engine(
@@ -56,24 +59,36 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
     )
 
 
+_READ_ONLY = "25006"
+"""SQLSTATE of a write in a read-only transaction."""
+
+
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction, with a lost or unreachable database said in our own terms.
 
     Raises:
-        BackendUnavailable: the database cannot be reached, went away or gave up waiting.
+        BackendUnavailable: the database cannot be reached, went away, gave up waiting, broke a deadlock or takes no
+            writes at this moment; or every connection of the pool is in use.
     """
+    with translated(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """What `transaction` says of a lost database, for code that holds a connection by itself."""
     try:
-        with engine.begin() as connection:
-            yield connection
-    except (OperationalError, InterfaceError) as error:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise unavailable(error) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        # A replica that has not taken over yet refuses writes under a class of its own.
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise unavailable(error) from error
         raise
 
 
-def unavailable(error: DBAPIError) -> BackendUnavailable:
+def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     """The database's absence as our error; the driver's words stay in the log."""
     return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(error))

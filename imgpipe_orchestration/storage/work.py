@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable
+from imgpipe_orchestration.logs import logger, redact
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 
 log = logger(__name__)
@@ -111,7 +111,7 @@ def _account(
         return
     if not isinstance(error, ImgpipeError):
         log.error("unexpected error", extra={"queue": queue.name, "item": claim.item_id}, exc_info=error)
-        error = UnexpectedError(f"{type(error).__name__}: {error}")
+        error = UnexpectedError(redact(f"{type(error).__name__}: {error}"))
     try:
         with claims.fenced(claim) as connection:
             state = claims.failed(connection, queue, claim, error)
@@ -120,9 +120,10 @@ def _account(
     except LeaseLost:
         outcome.lost.append(claim.item_id)
         return
-    except BackendUnavailable as away:
-        # Nothing can be written now. The lease runs out by itself and the item is taken up again.
-        log.warning("failure not recorded", extra={"queue": queue.name, "item": claim.item_id, "error": away.detail})
+    except Exception as fault:
+        # Nothing can be written now, or the feature cannot say what happened. The other items go on; this one stays
+        # claimed until the run gives it back or its lease runs out, and is taken up again.
+        log.error("failure not recorded", extra={"queue": queue.name, "item": claim.item_id}, exc_info=fault)
         outcome.retried[claim.item_id] = error.public
         return
     log.warning(

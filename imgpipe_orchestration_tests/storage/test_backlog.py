@@ -55,7 +55,7 @@ def test_counts_follow_an_item_through_its_states(claims: Claims) -> None:
     assert kept(claims) == {("listings", "waiting"): 1, ("listings", "done"): 1, ("listings", "failed"): 1}
     claims.ignore(QUEUE, [second.item_id])
     assert claims.counts()["listings"].ignored == 1
-    claims.requeue(QUEUE)
+    claims.requeue(QUEUE, [second.item_id])
     assert claims.counts()["listings"].waiting == 2
 
 

@@ -1,0 +1,239 @@
+"""The statements of `claims`: PostgreSQL, one per verb.
+
+Two indexes carry the work. `work_items_ready` holds what may start now, by partition, lane and turn; `work_items_due`
+holds what waits for a moment: the end of a pause or of a lease. Neither is ever scanned past what a statement takes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+# A queue goes from ten rows to a million and back between two runs of ANALYZE. Whatever the statistics say, these
+# statements want their index in its order and nothing else. For the transaction only.
+INDEXES_ONLY = text("""
+    select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+        set_config('enable_sort', 'off', true)
+""")
+
+# --- putting in -----------------------------------------------------------------------------------------------------
+
+# Items the queue knows already must not cost their tenant a turn. Tenants in a fixed order: two transactions that
+# enqueue for the same tenants must not deadlock.
+ENQUEUE = text("""
+    with new as (
+        select n.id, n.tenant, n.partition, n.place
+        from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[]))
+            with ordinality as n (id, tenant, partition, place)
+        where not exists (select from work_items w where w.queue = :queue and w.item_id = n.id)
+    ),
+    turns as (
+        insert into work_turns as t (queue, partition, tenant, flow, last_turn, added)
+        select :queue, new.partition, new.tenant, 'new', coalesce(max(s.turn), 0) + count(*), count(*)
+        from new left join work_served s on s.queue = :queue and s.partition = new.partition and s.lane = 0
+        group by new.partition, new.tenant order by new.partition collate "C", new.tenant collate "C"
+        on conflict (queue, partition, tenant, flow) do update set added = excluded.added,
+            last_turn = greatest(t.last_turn, excluded.last_turn - excluded.added) + excluded.added
+        returning partition, tenant, last_turn, added
+    )
+    insert into work_items (queue, item_id, tenant, partition, state, turn)
+    select :queue, new.id, new.tenant, new.partition, 'waiting', turns.last_turn - turns.added
+        + row_number() over (partition by new.partition, new.tenant order by new.place)
+    from new join turns on turns.partition = new.partition and turns.tenant = new.tenant
+    on conflict (queue, item_id) do nothing
+""")
+
+# It gets its turn when its moment comes.
+ENQUEUE_LATER = text("""
+    insert into work_items (queue, item_id, tenant, partition, state, due_at, turn)
+    select :queue, n.id, n.tenant, n.partition, 'waiting', now() + make_interval(secs => :delay), 0
+    from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[])) as n
+        (id, tenant, partition)
+    on conflict (queue, item_id) do nothing
+""")
+
+# Through the schedule: its turn is counted when the next claim makes it ready.
+RESTART = text("""
+    with known as (
+        select w.item_id, n.tenant, n.partition from work_items w
+        join unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[])) as n
+            (id, tenant, partition) on n.id = w.item_id
+        where w.queue = :queue and w.state in ('done', 'failed', 'ignored') order by w.item_id for update of w
+    )
+    update work_items w set state = 'waiting', due_at = now() + make_interval(secs => :delay), tenant = known.tenant,
+        partition = known.partition, failures = 0, losses = 0, error = null, error_code = null, updated_at = now()
+    from known where w.queue = :queue and w.item_id = known.item_id
+""")
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+_READY = "w.queue = :queue and w.state = 'waiting' and w.due_at is null"
+_TIMED = "w.queue = :queue and w.due_at is not null"
+
+# A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next.
+DUE_PARTITIONS = text(f"""
+    with recursive known as (
+        select least(
+            (select w.partition from work_items w where {_READY} order by w.partition limit 1),
+            (select w.partition from work_items w where {_TIMED} order by w.partition limit 1)) as partition
+        union all
+        select least(
+            (select w.partition from work_items w where {_READY} and w.partition > known.partition
+                order by w.partition limit 1),
+            (select w.partition from work_items w where {_TIMED} and w.partition > known.partition
+                order by w.partition limit 1))
+        from known where known.partition is not null
+    )
+    select partition from known where partition is not null and (
+        exists (select from work_items w where {_READY} and w.partition = known.partition)
+        or exists (select from work_items w where {_TIMED} and w.partition = known.partition and w.due_at <= now()))
+    limit :limit
+""")
+
+OWNED = text("""
+    select queue, item_id, owner, attempt, failures, losses, tenant, partition from work_items
+    where owner = :owner and queue = :queue and state = 'claimed' order by turn, item_id
+""")
+
+# --- taking ---------------------------------------------------------------------------------------------------------
+
+# What paused or was delayed joins the line with a turn of its own, counted apart from its tenant's new items: neither
+# ahead of everybody nor at the end of the tenant's backlog. What was claimed has lost its worker and keeps its turn.
+MAKE_READY = text("""
+    with due as (
+        select item_id, tenant, state = 'claimed' as lost, (failures > 0)::int as lane,
+            case when failures > 0 then 'again' else 'back' end as flow, owner, attempt, claimed_at, due_at
+        from work_items
+        where queue = :queue and partition = :partition and due_at is not null and due_at <= now()
+        order by due_at limit :limit for update skip locked
+    ),
+    turns as (
+        insert into work_turns as t (queue, partition, tenant, flow, last_turn, added)
+        select :queue, :partition, due.tenant, due.flow, coalesce(max(s.turn), 0) + count(*), count(*)
+        from due left join work_served s on s.queue = :queue and s.partition = :partition and s.lane = due.lane
+        where not due.lost group by due.tenant, due.flow order by due.tenant collate "C", due.flow collate "C"
+        on conflict (queue, partition, tenant, flow) do update set added = excluded.added,
+            last_turn = greatest(t.last_turn, excluded.last_turn - excluded.added) + excluded.added
+        returning tenant, flow, last_turn, added
+    ),
+    placed as (
+        select due.item_id, due.lost, turns.last_turn - turns.added
+            + row_number() over (partition by due.lost, due.tenant, due.flow order by due.due_at, due.item_id) as turn
+        from due left join turns on not due.lost and turns.tenant = due.tenant and turns.flow = due.flow
+    ),
+    moved as (
+        update work_items w set state = 'waiting', owner = null, due_at = null, updated_at = now(),
+            losses = w.losses + placed.lost::int, turn = coalesce(placed.turn, w.turn)
+        from placed where w.queue = :queue and w.item_id = placed.item_id
+    )
+    insert into work_attempts (queue, item_id, attempt, owner, started_at, outcome, error, error_code)
+    select :queue, item_id, attempt, owner, claimed_at, 'lost', :error, :code from due where lost
+""")
+
+_TAKEN = """
+    update work_items w set state = 'claimed', owner = :owner, attempt = w.attempt + 1, claimed_at = now(),
+        updated_at = now(), due_at = now() + make_interval(secs => :lease)
+    from due where w.queue = :queue and w.item_id = due.item_id
+    returning w.item_id, w.attempt, w.failures, w.losses, w.tenant, w.turn
+"""
+
+TAKE = text(f"""
+    with due as (
+        select item_id from work_items
+        where queue = :queue and partition = :partition and lane = :lane and state = 'waiting' and due_at is null
+        order by turn limit :limit for update skip locked
+    )
+    {_TAKEN}
+""")
+
+# The most suspect ones first, and the fewer of them at once the more workers they have lost.
+TAKE_SUSPECTS = text(f"""
+    with head as (
+        select lane from work_items
+        where queue = :queue and partition = :partition and lane > 1 and state = 'waiting' and due_at is null
+        order by lane desc limit 1
+    ),
+    due as (
+        select item_id from work_items
+        where queue = :queue and partition = :partition and lane = (select lane from head)
+            and state = 'waiting' and due_at is null
+        order by turn limit (select greatest(1, (:limit / power(:shrink, lane - 2))::int) from head)
+        for update skip locked
+    )
+    {_TAKEN}
+""")
+
+SERVE = text("""
+    insert into work_served as s (queue, partition, lane, turn) values (:queue, :partition, :lane, :turn)
+    on conflict (queue, partition, lane) do update set turn = greatest(s.turn, excluded.turn)
+""")
+
+# A row that a step is writing at this moment is skipped: waiting for it would hold up the other leases, and nobody can
+# take it meanwhile.
+HEARTBEAT = text("""
+    with mine as (
+        select queue, item_id from work_items where owner = :owner and state = 'claimed' for update skip locked)
+    update work_items w set due_at = clock_timestamp() + make_interval(secs => :lease)
+    from mine where w.queue = mine.queue and w.item_id = mine.item_id
+""")
+
+# --- giving back ----------------------------------------------------------------------------------------------------
+
+_HELD = "queue = :queue and item_id = :item_id and owner = :owner and attempt = :attempt and state = 'claimed'"
+
+CHECK = text(f"select failures from work_items where {_HELD} for update")
+
+PROGRESS = text(f"""
+    update work_items set failures = 0, losses = 0, updated_at = clock_timestamp(),
+        due_at = case when due_at < clock_timestamp() + make_interval(secs => :lease / 2)
+            then clock_timestamp() + make_interval(secs => :lease) else due_at end
+    where {_HELD}
+""")
+
+SETTLE = text(f"""
+    update work_items set state = :state, error = :error, error_code = :code, failures = failures + :spent,
+        owner = null, updated_at = clock_timestamp(),
+        due_at = case when :state = 'waiting' then clock_timestamp() + make_interval(secs => :pause) end
+    where {_HELD} returning claimed_at
+""")
+
+RECORD = text("""
+    insert into work_attempts (queue, item_id, attempt, owner, started_at, ended_at, outcome, error, error_code)
+    values (:queue, :item_id, :attempt, :owner, :started_at, clock_timestamp(), :outcome, :error, :code)
+""")
+
+RELEASE = text("""
+    with given as (
+        update work_items set state = 'waiting', owner = null, due_at = null, updated_at = now(),
+            losses = losses + (:lost)::int
+        where owner = :owner and state = 'claimed' returning queue, item_id, attempt, claimed_at
+    ),
+    recorded as (
+        insert into work_attempts (queue, item_id, attempt, owner, started_at, outcome, error, error_code)
+        select queue, item_id, attempt, :owner, claimed_at, 'lost', :error, :code from given where :lost
+    )
+    select count(*) from given
+""")
+
+# Through the schedule, so that a requeued flood takes its turns like any other.
+BURY = text("""
+    with chosen as (
+        select item_id from work_items
+        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = any(cast(:old as text[]))
+        order by item_id for update
+    )
+    update work_items w set state = :new, failures = 0, losses = 0, updated_at = now(),
+        error = case when :new = 'waiting' then null else error end,
+        error_code = case when :new = 'waiting' then null else error_code end,
+        due_at = case when :new = 'waiting' then now() end
+    from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
+""")
+
+WITHDRAW = text("""
+    with chosen as (
+        select item_id from work_items
+        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state in ('waiting', 'claimed')
+        order by item_id for update
+    )
+    update work_items w set state = 'ignored', error = :reason, owner = null, due_at = null, updated_at = now()
+    from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
+""")

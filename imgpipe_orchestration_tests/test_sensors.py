@@ -1,0 +1,99 @@
+"""Claims come back when their run ends badly, and say whether the run died over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration.resources import (
+    BackendsResource,
+    DatabaseResource,
+    MongoResource,
+    OpenAIResource,
+    S3Resource,
+)
+from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue
+from imgpipe_orchestration.storage.rows import transaction
+
+# Dagster itself asks for it when a sensor is called with a resource made of others.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
+
+QUEUE = Queue("listings")
+
+
+@pytest.fixture
+def backends(postgres_url: str) -> Iterator[BackendsResource]:
+    resource = BackendsResource(
+        database=DatabaseResource(url=postgres_url), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
+    )
+    yield resource
+    resource.services.close()
+
+
+def _of(backends: BackendsResource) -> dict[str, object]:
+    return {"backends": backends}
+
+
+@dg.op
+def breaks() -> None:
+    raise ValueError("no luck")
+
+
+@dg.op
+def works() -> None:
+    return None
+
+
+@dg.job
+def broken() -> None:
+    breaks()
+
+
+@dg.job
+def working() -> None:
+    works()
+
+
+def _claimed(claims: Claims, owner: str) -> None:
+    with transaction(claims.engine) as connection:
+        claims.enqueue(connection, QUEUE, [Item(1)])
+    assert len(claims.claim(QUEUE, owner, 1)) == 1
+
+
+def test_a_run_that_raised_an_error_gives_its_claims_back_unblemished(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = broken.execute_in_process(instance=instance, raise_on_error=False)
+        _claimed(claims, result.run_id)
+        event = next(e for e in result.all_events if e.is_run_failure)
+        run = result.dagster_run
+        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+    (claim,) = claims.claim(QUEUE, "next", 1)
+    assert (claim.failures, claim.losses) == (0, 0)
+
+
+def test_a_run_that_was_found_dead_gives_back_suspects(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_failed(run, "its process is gone")
+        _claimed(claims, run.run_id)
+        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+    (claim,) = claims.claim(QUEUE, "next", 1)
+    assert (claim.failures, claim.losses) == (0, 1)
+
+
+def test_a_cancelled_run_gives_its_claims_back(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_canceled(run)
+        _claimed(claims, run.run_id)
+        with dg.build_run_status_sensor_context("cancelled", event, instance, run, resources=_of(backends)) as context:
+            claims_of_cancelled_runs(context)
+    assert claims.claim(QUEUE, "next", 1)[0].losses == 0
