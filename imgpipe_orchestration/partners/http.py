@@ -7,15 +7,19 @@ time (a server that drips a byte a second is cut off too), cookies and .netrc ar
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+from imgpipe_orchestration.partners.ssrf import Guard, guarded_pools
 
 if TYPE_CHECKING:
     import requests
     import urllib3
+    from requests.adapters import HTTPAdapter
 
 ANSWER_LIMIT = 32 * 1024 * 1024
 """Largest answer taken from a partner, bytes: well above an annotated image, well below trouble."""
@@ -32,17 +36,25 @@ class JsonApi:
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        """
+        Args:
+            headers: sent with every request, credentials among them.
+            timeout: seconds for one try, from sending to the last byte of the answer.
+            policy: tries and time for all of them; default three within twice the timeout.
+            guard: needed where the address comes from a tenant and not from the operator.
+        """
         self.partner = partner
         self.base_url = base_url.rstrip("/")
         self.timeout = timeout
         self.policy = policy or RetryPolicy(budget=2 * timeout)
         self._headers = dict(headers or {})
-        self._params = dict(params or {})
+        self._guard = guard
         self._session: requests.Session | None = None
+        self._lock = threading.Lock()
 
     def request(
         self,
@@ -52,14 +64,12 @@ class JsonApi:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         limit: int = ANSWER_LIMIT,
-        once: bool = False,
     ) -> Reply:
         """Send and return the answer's bytes, repeating what is worth repeating.
 
         Args:
             path: appended to the base address.
             limit: largest accepted answer, bytes.
-            once: no second try here: the caller repeats with something changed.
 
         Raises:
             PartnerRefused: 3xx and 4xx but 408, 425 and 429.
@@ -67,11 +77,17 @@ class JsonApi:
             TooLarge: an answer past `limit`.
             PartnerUnavailable: no connection, too slow, cut off, or 5xx.
         """
+        rate = gate(self.partner, self.base_url, *self._headers.values())
 
         def attempt(deadline: Deadline) -> Reply:
-            return self._send(method, path, body, headers or {}, limit, min(self.timeout, deadline.remaining))
+            rate.enter(deadline, partner=self.partner)
+            seconds = max(0.001, min(self.timeout, deadline.remaining))
+            reply = self._send(method, path, body, {**self._headers, **(headers or {})}, limit, seconds)
+            rate.learn(reply.status, reply.headers)
+            refuse_bad_status(self.partner, reply)
+            return reply
 
-        return attempt(Deadline(self.timeout)) if once else call(attempt, self.policy)
+        return call(attempt, self.policy)
 
     def request_json(self, method: str, path: str, *, json_body: Any = None, **options: Any) -> Any:
         """`request` with JSON both ways.
@@ -95,36 +111,56 @@ class JsonApi:
             with self._open().request(
                 method,
                 self.base_url + path,
-                params=self._params,
                 data=body,
-                headers={**self._headers, **headers},
-                timeout=max(seconds, 0.001),
+                headers=headers,
+                timeout=seconds,
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 content = read_bounded(response.raw, limit=limit, deadline=deadline, partner=self.partner)
-                reply = Reply(response.status_code, response.headers, content)
+                return Reply(response.status_code, response.headers, content)
         except requests.Timeout as error:
             raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
         except requests.RequestException as error:
             # The exception's text holds the URL with its query, thus keys: only its kind is told.
             raise PartnerUnavailable(f"{self.partner} could not be reached ({type(error).__name__})") from None
-        refuse_bad_status(self.partner, reply)
-        return reply
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
 
     def _open(self) -> requests.Session:
-        if self._session is None:
-            import requests
-            from requests.adapters import HTTPAdapter
+        with self._lock:
+            if self._session is None:
+                import requests
 
-            session = requests.Session()
-            adapter = HTTPAdapter(pool_maxsize=32)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            session.auth = _leave_as_is
-            session.cookies.set_policy(_no_cookies())
-            self._session = session
-        return self._session
+                session = requests.Session()
+                adapter = _adapter(self._guard)
+                session.mount("http://", adapter)
+                session.mount("https://", adapter)
+                session.trust_env = self._guard is None  # a proxy would connect out of the guard's sight
+                session.auth = _leave_as_is
+                session.cookies.set_policy(_no_cookies())
+                self._session = session
+            return self._session
+
+
+def _adapter(guard: Guard | None) -> HTTPAdapter:
+    from requests.adapters import HTTPAdapter
+
+    if guard is None:
+        return HTTPAdapter(pool_maxsize=32)
+
+    pools = guarded_pools(guard)
+
+    class GuardedAdapter(HTTPAdapter):
+        def init_poolmanager(self, *_: Any, **__: Any) -> None:
+            self.poolmanager = pools
+
+    return GuardedAdapter()
 
 
 class Reply:

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from pydantic import BaseModel
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.openai_errors import refuse_other_than_json, translating
+from imgpipe_orchestration.partners.openai_errors import translating
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import openai
 
+    from imgpipe_orchestration.partners.openai_transport import WatchedTransport
     from imgpipe_orchestration.settings import Settings
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -75,9 +76,8 @@ class OpenAIClient:
         self._base_url = base_url
         self._timeout = timeout
         self._policy = policy or RetryPolicy(budget=2 * timeout)
-        self._sdk: openai.OpenAI | None = None
+        self._opened: tuple[openai.OpenAI, WatchedTransport] | None = None
         self._lock = threading.Lock()
-        self._sending = threading.local()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
@@ -96,6 +96,7 @@ class OpenAIClient:
         media_type: str = "image/jpeg",
         detail: str = "low",
         instructions: str | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Seen[Schema]:
         """Ask a vision model about one image and get `schema` back.
 
@@ -103,6 +104,7 @@ class OpenAIClient:
             image: encoded image; JPEG, PNG, WebP or GIF, sent as a data URL.
             schema: a Pydantic model whose fields are all required (OpenAI's strict mode).
             detail: "low" (a fixed few tokens), "high" or "auto".
+            options: more of the API's own parameters, e.g. {"reasoning": {"effort": "low"}}.
 
         Raises:
             PartnerRefused: the model refused, or 4xx.
@@ -113,8 +115,11 @@ class OpenAIClient:
             {"type": "input_text", "text": prompt},
             {"type": "input_image", "image_url": url, "detail": detail},
         ]
-        arguments: dict[str, Any] = {"instructions": instructions} if instructions else {}
+        # Users' pictures are not left lying at the provider, where answers are kept for 30 days unless told otherwise.
+        arguments: dict[str, Any] = {"store": False, **(options or {})}
         arguments["input"] = [{"role": "user", "content": content}]
+        if instructions:
+            arguments["instructions"] = instructions
 
         def send(sdk: openai.OpenAI) -> Any:
             return sdk.responses.parse(model=model, text_format=schema, **arguments)
@@ -188,8 +193,8 @@ class OpenAIClient:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._sdk is not None:
-            self._sdk.close()
+        if self._opened is not None:
+            self._opened[0].close()
 
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
         response = self._call(model, send)
@@ -211,31 +216,27 @@ class OpenAIClient:
 
         def attempt(deadline: Deadline) -> Result:
             rate.enter(deadline, partner=_NAME)
-            self._sending.rate = rate
-            sdk = self._open().with_options(timeout=max(0.001, min(self._timeout, deadline.remaining)))
-            return translating(lambda: send(sdk))
+            sdk, transport = self._open()
+            seconds = max(0.001, min(self._timeout, deadline.remaining))
+            with transport.watching(rate, Deadline(seconds)):
+                return translating(lambda: send(sdk.with_options(timeout=seconds)))
 
         return call(attempt, self._policy)
 
-    def _open(self) -> openai.OpenAI:
+    def _open(self) -> tuple[openai.OpenAI, WatchedTransport]:
         with self._lock:
-            if self._sdk is None:
+            if self._opened is None:
                 import openai  # 0.9 s
 
-                sending = self._sending
+                from imgpipe_orchestration.partners.openai_transport import WatchedTransport
 
-                def look(response: Any) -> None:
-                    """Sees the headers of good answers too, which the SDK's objects do not carry."""
-                    sending.rate.learn(response.status_code, response.headers)
-                    refuse_other_than_json(response.status_code, response.headers.get("content-type", ""))
-
-                http = openai.DefaultHttpxClient(event_hooks={"response": [look]})
+                transport = WatchedTransport(self._base_url)
+                http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False)
                 # Whoever drops this client drops its connections too.
                 weakref.finalize(self, http.close)
-                self._sdk = openai.OpenAI(
-                    api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http
-                )
-            return self._sdk
+                sdk = openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
+                self._opened = sdk, transport
+            return self._opened
 
 
 def _whole(image: bytes) -> bool:

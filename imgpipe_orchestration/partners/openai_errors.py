@@ -48,7 +48,7 @@ def translating(send: Callable[[], Answer]) -> Answer:
     except openai.APIStatusError as error:
         raise _from_status(error) from error
     except openai.APIConnectionError as error:
-        if isinstance(error.__cause__, UnreadableAnswer):  # from `refuse_other_than_json`
+        if isinstance(error.__cause__, UnreadableAnswer):  # from `WatchedTransport`
             raise error.__cause__ from None
         raise PartnerUnavailable(f"{_NAME} could not be reached") from error
     except openai.ContentFilterFinishReasonError as error:
@@ -58,16 +58,6 @@ def translating(send: Callable[[], Answer]) -> Answer:
         raise UnreadableAnswer(
             f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
         ) from error
-
-
-def refuse_other_than_json(status: int, content_type: str) -> None:
-    """Stop at a good status with a body that is not JSON, a proxy's page say: the SDK would take it for a text.
-
-    Raises:
-        UnreadableAnswer: naming the content type.
-    """
-    if 200 <= status < 300 and "json" not in content_type:
-        raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
 
 
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:

@@ -22,9 +22,21 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
-# Public by number, yet answered by the cloud's own host: Azure's metadata and DHCP service.
-# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
-_INTERNAL = frozenset({ipaddress.ip_address("168.63.129.16")})
+# Reached inside a network although Python calls them global: Azure's metadata and DHCP service
+# (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16), and what the `ipaddress` of
+# Python before 3.11.10 lacks of IANA's special-purpose registries (https://github.com/python/cpython/issues/113171).
+_INTERNAL = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "168.63.129.16/32",
+        "192.0.0.0/24",
+        "64:ff9b:1::/48",
+        "2001::/23",
+        "3fff::/20",
+        "5f00::/16",
+        "fec0::/10",
+    )
+)
 
 
 def is_public(address: Address) -> bool:
@@ -33,7 +45,7 @@ def is_public(address: Address) -> bool:
     if inner is not None:
         return is_public(inner)
     unusual = address.is_multicast or address.is_reserved or address.is_unspecified
-    return address.is_global and not unusual and address not in _INTERNAL
+    return address.is_global and not unusual and not any(address in network for network in _INTERNAL)
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:

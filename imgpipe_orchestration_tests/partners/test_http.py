@@ -1,0 +1,96 @@
+"""JSON over HTTP under bounds, and under the guard where a tenant named the address."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from imgpipe_orchestration.errors import Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+
+ONCE = RetryPolicy(attempts=1, budget=5)
+
+
+def test_an_address_of_a_tenant_may_not_be_private() -> None:
+    with serving(lambda h, _: reply(h, b"{}")) as server:
+        api = JsonApi("The backend", server.url, guard=Guard(AllowList()), policy=ONCE)
+        with pytest.raises(Forbidden):
+            api.request_json("GET", "/")
+        assert server.requests == []
+
+
+def test_an_allowed_address_of_a_tenant_is_reached() -> None:
+    with serving(lambda h, _: reply(h, b"[1]")) as server:
+        api = JsonApi("The backend", server.url, guard=Guard(AllowList.parse(f"127.0.0.1:{server.port}")))
+        assert api.request_json("POST", "/x", json_body={"a": 1}) == [1]
+        api.close()
+
+
+def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda h, _: reply(h, b"{}")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        api = JsonApi("The backend", "http://10.0.0.1", guard=Guard(AllowList()), policy=ONCE)
+        with pytest.raises(Forbidden):
+            api.request_json("GET", "/")
+        assert proxy.requests == []
+
+
+def test_an_answer_beyond_the_limit_is_not_taken() -> None:
+    with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(TooLarge):
+        JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
+
+
+def test_a_server_that_drips_is_cut_off_in_time() -> None:
+    def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    began = time.monotonic()
+    with serving(drip) as server, pytest.raises(PartnerUnavailable, match="too long"):
+        JsonApi("X", server.url, timeout=0.4, policy=ONCE).request("GET", "/")
+    assert time.monotonic() - began < 2
+
+
+def test_one_threads_rate_limit_holds_the_others_back() -> None:
+    def busy(handler: BaseHTTPRequestHandler, number: int) -> None:
+        reply(handler, b"{}") if number else reply(handler, status=429, Retry_After="0.5")
+
+    with serving(busy) as server:
+        api = JsonApi("X", server.url, policy=RetryPolicy(attempts=3, budget=5))
+        first = threading.Thread(target=lambda: api.request("GET", "/first"))
+        first.start()
+        while not server.requests:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        began = time.monotonic()
+        api.request("GET", "/second")
+        assert time.monotonic() - began > 0.2
+        first.join(10)
+        assert server.paths.count("/first") == 2
+
+
+def test_a_rate_limit_without_a_wait_is_waited_out_with_our_own() -> None:
+    with serving(lambda h, n: reply(h, b"{}") if n else reply(h, status=429)) as server:
+        JsonApi("X", server.url, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=5)).request("GET", "/")
+    with serving(lambda h, _: reply(h, status=429)) as server, pytest.raises(RateLimited):
+        JsonApi("X", server.url, policy=ONCE).request("GET", "/")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 405, 409, 413, 422])
+def test_other_statuses_are_refusals(status: int) -> None:
+    with serving(lambda h, _: reply(h, b"why", status=status)) as server, pytest.raises(PartnerRefused) as caught:
+        JsonApi("X", server.url).request("GET", "/")
+    assert (caught.value.partner_status, caught.value.detail) == (status, "why")
+    assert "why" not in str(caught.value)
