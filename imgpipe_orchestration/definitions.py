@@ -3,10 +3,12 @@
 import dagster as dg
 
 from imgpipe_orchestration import resources, sensors
+from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 
 # Dagster takes the one Definitions it finds at the top of this module: the features' own stay in theirs.
 defs = dg.Definitions.merge(
+    listings.definitions,
     media.definitions,
     dg.Definitions(
         resources=resources.build(),

@@ -97,6 +97,10 @@ class Services:
         return GoogleVision.from_settings(self.settings)
 
     @property
+    def listings_bucket(self) -> Bucket:
+        return self.objects.bucket(self.settings.listings_bucket_name)
+
+    @property
     def foreign_main_api(self) -> bool:
         """Whether the main API is somebody else's and not this project's gateway."""
         return self.settings.main_api_url.rstrip("/") != self.settings.gateway_url.rstrip("/")

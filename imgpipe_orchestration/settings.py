@@ -112,6 +112,27 @@ class Settings(BaseModel):
     media_healing_batch: int = Field(10, ge=1, description="Most failed images one run tries again.")
     media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
 
+    # --- listings ----------------------------------------------------------------------------------------------
+    listings_public_url: str = Field(
+        "",
+        description="Base of the listings' image URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images.",
+    )
+    listings_steps: str = Field(
+        "decode,orient,resize,encode,upload",
+        description="What is done to a listing's image, in this order; `watermark` fits before encode.",
+    )
+    listings_max_height: int = Field(640, ge=1, le=16383, description="Most pixels a listing's image is high.")
+    listings_webp_quality: int = Field(80, ge=1, le=100, description="Quality of the listings' WebP.")
+    listings_max_frames: int = Field(100, ge=1, description="Most frames an animation keeps; longer ones are thinned.")
+    listings_watermark_text: str = Field("imgpipe", description="What the step `watermark` writes into the corner.")
+    listings_max_images: int = Field(20, ge=1, description="Most images in one upload.")
+    listings_max_retries: int = Field(3, ge=1, description="Tries of one listing's image.")
+    listings_run_seconds: float = Field(300, gt=0, description="Time budget of one run over the listings' queue.")
+    listings_cache_seconds: int = Field(31_536_000, ge=0, description="How long clients may keep a finished WebP.")
+    debug_image_dir: str = Field(
+        "", description="The only folder that POST /debug/upload-test-image reads from. Empty: it reads nothing."
+    )
+
     @model_validator(mode="after")
     def _refuse_development_secrets(self) -> Self:
         if self.imgpipe_env == "production":
@@ -133,6 +154,9 @@ class Settings(BaseModel):
             values[name] = values.get(name) or values.get(source) or cls.model_fields[source].default
         values["smart_media_base_url"] = values.get("smart_media_base_url") or (
             values["public_base_url"].rstrip("/") + "/api/images"
+        )
+        values["listings_public_url"] = values.get("listings_public_url") or (
+            values["public_base_url"].rstrip("/") + "/storage/v1/object/public/listing-images"
         )
         return values
 

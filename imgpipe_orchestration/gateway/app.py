@@ -8,7 +8,9 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from imgpipe_orchestration.gateway import health, problems
+from imgpipe_orchestration.gateway import health, jobs, problems
+from imgpipe_orchestration.listings import debug_routes as listings_debug
+from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media import serving
 from imgpipe_orchestration.services import Services
@@ -32,6 +34,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     problems.install(app)
     app.include_router(health.router)
+    app.include_router(jobs.router)
+    app.include_router(listings.router)
+    if not settings.production:
+        app.include_router(listings_debug.router)
     app.include_router(media.router)
     app.include_router(serving.router)
     return app

@@ -1,0 +1,122 @@
+"""The jobs API: start, look at and stop the jobs that people control by name; look up an on-demand run by its id.
+
+Listing the runs and asking for one belong to the auto-marker (`GET /api/jobs`, `POST /api/jobs/trigger`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.listings import model as listings
+from imgpipe_orchestration.listings import schedule, store
+from imgpipe_orchestration.storage import job_definitions, job_instances
+from imgpipe_orchestration.storage.job_definitions import JobDefinition
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(admin_key)])
+
+_NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL holds no NUL in texts."""
+
+
+def _interval(written: str) -> str:
+    try:
+        job_definitions.parse_interval(written)
+    except BadInput as error:
+        raise ValueError(error.public) from error
+    return written
+
+
+class ProcessImages(BaseModel):
+    """What the listings' job is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch_size: int = Field(listings.DEFAULT_BATCH_SIZE, ge=1, le=listings.MAX_BATCH_SIZE, description="images a claim")
+
+
+class JobBody(BaseModel):
+    """A job's definition, as the document writes it."""
+
+    id: Literal["process-image-queue"]
+    name: str = Field("Process Image Queue", min_length=1, max_length=200, pattern=_NO_NUL)
+    description: str = Field("Process pending images in queue", max_length=2000, pattern=_NO_NUL)
+    type: Literal["process_images"]
+    interval: Annotated[str, AfterValidator(_interval)] = Field("10s", description="like 10s, 2m or 1h30m")
+    payload: ProcessImages = Field(default_factory=ProcessImages)
+
+
+@router.post("", responses={201: {"description": "Defined for the first time"}})
+def start_job(backends: Backends, body: JobBody, response: Response) -> dict[str, Any]:
+    """Define a job, or define it anew, and start it: what waits is worked on."""
+    with transaction(backends.engine) as connection:
+        new = job_definitions.put(
+            connection,
+            body.id,
+            name=body.name,
+            description=body.description,
+            kind=body.type,
+            interval=body.interval,
+            payload=body.payload.model_dump(),
+        )
+        response.status_code = 201 if new else 200
+        return _success(_described(connection, job_definitions.get(connection, body.id)))
+
+
+@router.get("/{job_id}")
+def look_at_job(
+    backends: Backends, job_id: str, x_customer_id: Annotated[str | None, Header()] = None
+) -> dict[str, Any]:
+    """A job by its name: its state, last and next run, last result and counts. A run that was asked for, by its id;
+    a customer sees only their own."""
+    with transaction(backends.engine) as connection:
+        job = job_definitions.find(connection, job_id)
+        if job is not None:
+            return _success(_described(connection, job))
+    return job_instances.get(backends.engine, job_id, customer_id=x_customer_id).shown()
+
+
+@router.delete("/{job_id}")
+def stop_job(backends: Backends, job_id: str) -> dict[str, Any]:
+    """Stop a job. What is accepted meanwhile waits until it is started again."""
+    with transaction(backends.engine) as connection:
+        return _success(_described(connection, job_definitions.disable(connection, job_id)))
+
+
+def _success(data: dict[str, Any]) -> dict[str, Any]:
+    return {"status": "success", "data": data}
+
+
+def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
+    running = job.last_started_at is not None and job.last_finished_at is None
+    return {
+        "id": job.id,
+        "name": job.name,
+        "description": job.description,
+        "type": job.type,
+        "interval": job.interval,
+        "payload": job.payload,
+        "enabled": job.enabled,
+        "state": "stopped" if not job.enabled else "running" if running else "active",
+        "created_at": _moment(job.created_at),
+        "updated_at": _moment(job.updated_at),
+        "last_checked_at": _moment(job.last_checked_at),
+        "last_run": _moment(job.last_started_at),
+        "last_run_finished": _moment(job.last_finished_at),
+        "last_run_id": job.last_run_id,
+        "next_run": _moment(schedule.next_run(job, now=datetime.now(UTC))),
+        "last_result": job.last_result,
+        "counts": store.counts(connection),
+        "recent_failures": store.recent_failures(connection),
+    }
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None

@@ -1,0 +1,30 @@
+"""The listings' images as an asset, one partition a day of upload.
+
+The queue's runs record here what they made. Materializing a day, or backfilling a range of days, makes their images
+again from the kept originals: for another size, another step, a better encoder.
+"""
+
+import dagster as dg
+
+from imgpipe_orchestration.listings.jobs import IMAGES, PIPELINE
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+
+DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", timezone="UTC", end_offset=1)
+
+
+@dg.asset(
+    key=IMAGES,
+    partitions_def=DAYS,
+    group_name="listings",
+    kinds={"webp", "s3"},
+    owners=["team:images"],
+    op_tags=PIPELINE,
+    tags=PIPELINE,
+)
+def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[None]:
+    """WebP at the URLs that uploads were answered with. Materializing makes the chosen day's images again."""
+    from imgpipe_orchestration.listings import control
+
+    again, done = control.make_again(backends.services, owner_of(context.run), context.partition_key)
+    return dg.MaterializeResult(metadata={"made_again": again, **done.as_json()})

@@ -1,0 +1,64 @@
+"""The job as its definition sees it: whether a run is wanted, and the run begun, worked through and ended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from imgpipe_orchestration.listings import model, schedule, steps, store
+from imgpipe_orchestration.listings.drain import Drained, drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import job_definitions
+from imgpipe_orchestration.storage.rows import transaction
+
+
+def run(backends: Services, owner: str, run_id: str) -> Drained:
+    """Drain the queue and leave the result where `GET /api/jobs/process-image-queue` reads it.
+
+    Raises:
+        SettingsError, BackendUnavailable: see `drain`; the result then names the error.
+    """
+    with transaction(backends.engine) as connection:
+        job_definitions.started(connection, model.JOB_ID, run_id)
+    result: dict[str, object] = {"ended": "the run failed"}
+    try:
+        done = drain(backends, owner)
+        result = done.as_json()
+    except Exception as error:
+        result = {"ended": f"the run failed: {error}"}
+        raise
+    finally:
+        with transaction(backends.engine) as connection:
+            job_definitions.finished(connection, model.JOB_ID, run_id, result)
+    return done
+
+
+def make_again(backends: Services, owner: str, day: str) -> tuple[int, Drained]:
+    """Put the finished images of a day of upload (`YYYY-MM-DD`) back into the queue and work through that day.
+
+    Returns:
+        how many were put back, and what became of them. What the time budget left is the next run's.
+
+    Raises:
+        SettingsError, BackendUnavailable: see `drain`.
+    """
+    with transaction(backends.engine) as connection:
+        count = store.again(connection, backends.claims, store.queue_of(backends.settings), day)
+    return count, drain(backends, owner, only_day=day)
+
+
+def reason_to_wait(backends: Services, running: str | None) -> str | None:
+    """Why no run is wanted now, or None when one is; costs two index probes, whatever waits.
+
+    Raises:
+        SettingsError: LISTINGS_STEPS makes no sense, and a run would only fail.
+        BackendUnavailable: the database is away.
+    """
+    steps.options_of(backends.settings)
+    with transaction(backends.engine) as connection:
+        job_definitions.checked(connection, model.JOB_ID)
+        job = job_definitions.find(connection, model.JOB_ID)
+        if job is not None and job.last_run_id and job.last_finished_at is None and running is None:
+            # A run that was killed could not say so itself.
+            job_definitions.finished(connection, model.JOB_ID, job.last_run_id, {"ended": "the run stopped unfinished"})
+    due = bool(backends.claims.due_partitions(store.queue_of(backends.settings), limit=1))
+    return schedule.reason_to_wait(job, due=due, running=running, now=datetime.now(UTC))

@@ -1,0 +1,87 @@
+"""Looking at the queue and feeding it from a folder of this machine; mounted outside production only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from imgpipe_orchestration.errors import BadInput, Forbidden, NotFound
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.listings import model, store, uploads
+from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import job_definitions
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(prefix="/debug", tags=["debug"])
+
+
+class TestUpload(BaseModel):
+    """What to upload, as the document writes it."""
+
+    listing_title: str = ""
+    image_path: str = Field(min_length=1, description="below DEBUG_IMAGE_DIR")
+    process_now: bool = False
+
+
+@router.get("/image-queue-status")
+def image_queue_status(backends: Backends) -> dict[str, Any]:
+    """How many images wait, and whether the job works on them."""
+    with transaction(backends.engine) as connection:
+        job = job_definitions.find(connection, model.JOB_ID)
+        pending = store.waiting(connection)
+    status = "active" if job is not None and job.enabled else "stopped"
+    return {"pending_count": pending, "queue_status": {"initialized": job is not None, "status": status}}
+
+
+@router.post("/upload-test-image")
+def upload_test_image(backends: Backends, body: TestUpload) -> dict[str, Any]:
+    """Queue a file of this machine, and with `process_now` work on it before answering."""
+    path = _allowed(backends.settings.debug_image_dir, body.image_path)
+    size = path.stat().st_size
+    data = path.read_bytes() if size <= backends.settings.upload_max_bytes else b""
+    answer = uploads.upload(backends, body.listing_title, [uploads.Sent(path.name, data, size)])
+    if body.process_now:
+        image = answer["data"]["images"][0]
+        image["status"] = answer["data"]["status"] = _processed_now(backends, image["file_name"]).value
+    return answer
+
+
+def _processed_now(backends: Services, file_name: str) -> model.Status:
+    """Work on today's queue until the image has had its turn; the status it has then."""
+
+    def status() -> model.Status:
+        with transaction(backends.engine) as connection:
+            image = store.served(connection, file_name)
+        if image is None:
+            raise NotFound(f"There is no listing image {file_name!r}.")
+        return image.status
+
+    today = datetime.now(UTC).date().isoformat()
+    drain(backends, f"debug-{uuid4()}", only_day=today, enough=lambda: status() is not model.Status.PENDING)
+    return status()
+
+
+def _allowed(folder: str, image_path: str) -> Path:
+    """The file, if it lies below the folder once every link and `..` is followed.
+
+    Raises:
+        Forbidden: no folder is configured, or the file lies elsewhere. NotFound: it is not there.
+    """
+    if not folder:
+        raise Forbidden("Set DEBUG_IMAGE_DIR to the folder that test images may be read from.")
+    root = Path(folder).resolve()
+    try:
+        path = (root / image_path).resolve()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"image_path cannot be used: {error}", field="image_path") from error
+    if not path.is_relative_to(root):
+        raise Forbidden("image_path must lie below DEBUG_IMAGE_DIR.")
+    if not path.is_file():
+        raise NotFound(f"There is no file {image_path!r}.")
+    return path

@@ -1,0 +1,12 @@
+"""The listings pipeline's part of the Dagster definitions."""
+
+import dagster as dg
+
+from imgpipe_orchestration.listings import assets, jobs, schedules, sensors
+
+definitions = dg.Definitions(
+    assets=[assets.listing_images],
+    jobs=[jobs.process_image_queue, jobs.sweep_listings],
+    schedules=[schedules.sweep_listings_daily],
+    sensors=[sensors.process_image_queue_sensor],
+)

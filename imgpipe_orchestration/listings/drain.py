@@ -1,0 +1,202 @@
+"""One run over the queue: batch after batch until nothing is due, the time is up or the job was stopped.
+
+Two batches are always under way. While the last images of one are still being encoded, the other keeps every core busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.listings import model, steps, store
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import job_definitions
+from imgpipe_orchestration.storage.claims import Claim, Queue
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
+
+log = logger(__name__)
+
+_LANES = 2
+_NICENESS = 10
+"""The worker processes yield to whoever answers a client on the same machine."""
+
+
+@dataclass
+class Drained:
+    """What a run did, for its metadata and for `GET /api/jobs/{id}`."""
+
+    processed: int = 0
+    retried: int = 0
+    failed: int = 0
+    lost: int = 0
+    seconds: float = 0.0
+    ended: str = "nothing more is due"
+    days: Counter[str] = field(default_factory=Counter)
+    """Processed images by day of upload."""
+    errors: list[str] = field(default_factory=list)
+    """The first few reasons."""
+    examples: list[str] = field(default_factory=list)
+    """File names of the first few processed."""
+
+    def as_json(self) -> dict[str, Any]:
+        rate = self.processed / self.seconds if self.seconds else 0.0
+        return {
+            "processed": self.processed,
+            "retried": self.retried,
+            "failed": self.failed,
+            "seconds": round(self.seconds, 2),
+            "images_per_second": round(rate, 1),
+            "ended": self.ended,
+            "errors": self.errors,
+        }
+
+
+class Line:
+    """The work of one image, with what all images of a run share."""
+
+    def __init__(self, backends: Services, options: steps.Options) -> None:
+        self.backends = backends
+        self.queue: Queue = store.queue_of(backends.settings)
+        self.options = options
+        self.away = ""
+        """What did not answer, database or object store: the rest of the queue would fare no better."""
+        self.processed: dict[int, str] = {}
+
+    def process(self, claim: Claim) -> None:
+        """Original out of the store, WebP into it, row and item settled in one transaction.
+
+        The object is written before the row says so, and always with the same bytes under the same name: a crash in
+        between costs this work once more and nothing else.
+
+        Raises:
+            BadImage, TooLarge, NotFound: no retry would help. BackendUnavailable: one will. LeaseLost: not ours.
+        """
+        bucket, claims = self.backends.listings_bucket, self.backends.claims
+        try:
+            with transaction(self.backends.engine) as connection:
+                work = store.work(connection, claim.item_id)
+            original = bucket.get(work.original_key)
+            file = self.backends.workshop.call(_make, original, self.options)
+            steps.deliver(file, work.file_name, bucket, self.options)
+        except BackendUnavailable as error:
+            self.away = error.public
+            raise
+        with claims.fenced(claim) as connection:
+            digest = hashlib.sha256(file.data).hexdigest()
+            store.rendered(
+                connection,
+                claim.item_id,
+                sha256=digest,
+                size=len(file.data),
+                width=file.width,
+                height=file.height,
+                frames=file.frames,
+            )
+            claims.finish(connection, self.queue, claim)
+        self.processed[claim.item_id] = work.file_name
+
+
+def _make(original: bytes, options: steps.Options) -> steps.File:
+    """In the worker process."""
+    if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    return steps.make(original, options)
+
+
+def drain(
+    backends: Services,
+    owner: str,
+    *,
+    only_day: str | None = None,
+    enough: Callable[[], bool] | None = None,
+) -> Drained:
+    """Work on what is due, within LISTINGS_RUN_SECONDS.
+
+    Args:
+        owner: whose claims these are; what it held before (an earlier try of the same run) is begun again.
+        only_day: a single day of upload, whether the job is stopped or not; None: every day, while it is not.
+        enough: asked before each batch, from several threads, whether to end early.
+
+    Raises:
+        SettingsError: LISTINGS_STEPS makes no sense; nothing was claimed.
+        BackendUnavailable: the database is away.
+    """
+    options = steps.options_of(backends.settings)
+    started = time.monotonic()
+    deadline = started + backends.settings.listings_run_seconds
+    total, guard = Drained(), threading.Lock()
+    backends.claims.release(owner)
+    with backends.claims.hold(owner):
+        line = Line(backends, options)
+
+        def lane(number: int) -> None:
+            turn = number
+            while not (enough and enough()):
+                batch = _next_batch(line, owner, turn, deadline, only_day, total)
+                if batch is None:
+                    break
+                threads = backends.workshop.workers
+                outcome = work_through(
+                    backends.claims, line.queue, batch, line.process, threads=threads, deadline=deadline
+                )
+                with guard:
+                    _add(total, outcome, line)
+                turn += 1
+
+        try:
+            with ThreadPoolExecutor(_LANES, thread_name_prefix="listings-lane") as pool:
+                for future in [pool.submit(lane, number) for number in range(_LANES)]:
+                    future.result()
+        finally:
+            backends.claims.release(owner)
+    total.seconds = time.monotonic() - started
+    log.info("image queue drained", extra=total.as_json())
+    return total
+
+
+def _next_batch(
+    line: Line, owner: str, turn: int, deadline: float, only_day: str | None, total: Drained
+) -> list[Claim] | None:
+    """The next claims, or None with the reason in `total.ended`. Days with something due take turns."""
+    backends = line.backends
+    if line.away:
+        total.ended = line.away
+        return None
+    if time.monotonic() >= deadline:
+        total.ended = "the time budget is used up"
+        return None
+    with transaction(backends.engine) as connection:
+        job = job_definitions.get(connection, model.JOB_ID)
+    if only_day is None and not job.enabled:
+        total.ended = "the job was stopped"
+        return None
+    size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
+    days = backends.claims.due_partitions(line.queue) if only_day is None else [only_day]
+    for index in range(len(days)):
+        day = days[(turn + index) % len(days)]
+        batch = backends.claims.claim(line.queue, owner, size, partition=day)
+        if batch:
+            return batch
+    return None
+
+
+def _add(total: Drained, outcome: Outcome, line: Line) -> None:
+    total.processed += len(outcome.done)
+    total.retried += len(outcome.retried)
+    total.failed += len(outcome.failed)
+    total.lost += len(outcome.lost)
+    total.days.update(claim.partition for claim in outcome.done)
+    reasons = [*outcome.failed.values(), *outcome.retried.values()]
+    total.errors.extend(reasons[: max(0, 5 - len(total.errors))])
+    names = [line.processed.pop(claim.item_id) for claim in outcome.done]
+    total.examples.extend(names[: max(0, 6 - len(total.examples))])

@@ -1,0 +1,50 @@
+"""The job that works through the queue, and the one that sweeps up after cut-off uploads."""
+
+import dagster as dg
+
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+
+PIPELINE = {"pipeline": "listings"}
+IMAGES = dg.AssetKey("listing_images")
+
+
+@dg.op(description="Takes due images in batches through the steps until nothing is due or the time is up.")
+def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.listings import control
+
+    done = control.run(backends.services, owner_of(context.run), context.run_id)
+    context.add_output_metadata({**done.as_json(), "examples": _gallery(backends, done.examples)})
+    for day, count in sorted(done.days.items()):
+        gallery = _gallery(backends, done.examples)
+        made = dg.AssetMaterialization(IMAGES, partition=day, metadata={"processed": count, "examples": gallery})
+        context.log_event(made)
+
+
+@dg.job(
+    name="process_image_queue",
+    description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out.",
+    tags=PIPELINE,
+)
+def process_image_queue() -> None:
+    drain_image_queue()
+
+
+@dg.op(description="Deletes originals older than a day that no row names: what cut-off uploads left.")
+def sweep_originals(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.listings import sweep
+
+    context.add_output_metadata(sweep.sweep(backends.services).as_json())
+
+
+@dg.job(description="Removes what cut-off uploads left behind, and answers that no retry will ask for.", tags=PIPELINE)
+def sweep_listings() -> None:
+    sweep_originals()
+
+
+def _gallery(backends: BackendsResource, names: list[str]) -> dg.MarkdownMetadataValue:
+    """The first few images of a run, as the UI shows them."""
+    from imgpipe_orchestration.listings.model import public_url
+
+    base = backends.services.settings.listings_public_url
+    return dg.MetadataValue.md(" ".join(f"![{name}]({public_url(base, name)})" for name in names) or "none")

@@ -1,0 +1,62 @@
+"""The words of the listings pipeline: states, file names, URLs. Pure decisions only."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from uuid import UUID
+
+from slugify import slugify
+
+JOB_ID = "process-image-queue"
+"""The job definition that controls the queue; its Dagster job and sensor go by the same words."""
+
+SLUG_LENGTH = 60
+"""Longest slug, characters: a URL that still reads well, and a file name that every file system takes."""
+
+_FILE_NAME = re.compile(r"[a-z0-9-]{1,60}-[0-9a-f]{8}\.webp")
+
+DEFAULT_BATCH_SIZE = 10
+MAX_BATCH_SIZE = 500
+
+
+class Status(StrEnum):
+    """States of `image_queue`, as the documents name them."""
+
+    PENDING = "pending"  # accepted, not worked on yet
+    PROCESSED = "processed"  # its WebP is at its URL
+    RETRY = "retry"  # failed, will be tried again
+    FAILED = "failed"  # given up: retries spent, or hopeless
+
+
+def slug(title: str) -> str:
+    """The readable part of a file name: lower-case ASCII words of the title, in Latin letters whatever its script.
+
+    A title that leaves nothing (empty, only symbols) is called `listing`.
+    """
+    return slugify(title, max_length=SLUG_LENGTH, word_boundary=True, save_order=True) or "listing"
+
+
+def file_name(title: str, public_id: UUID) -> str:
+    """`<slug>-<first 8 of the id>.webp`."""
+    return f"{slug(title)}-{public_id.hex[:8]}.webp"
+
+
+def handed_out(name: str) -> bool:
+    """Whether a name could be one of ours; keeps what nobody was ever given away from the database."""
+    return _FILE_NAME.fullmatch(name) is not None
+
+
+def original_key(public_id: UUID) -> str:
+    """Where the original is kept: beside the public files, not among them."""
+    return f"originals/{public_id}"
+
+
+def public_url(base: str, name: str) -> str:
+    """The URL that clients are given; see LISTINGS_PUBLIC_URL."""
+    return f"{base.rstrip('/')}/{name}"
+
+
+def queued_message(count: int) -> str:
+    """The sentence of the upload's answer."""
+    return f"{count} image{'' if count == 1 else 's'} queued for processing"

@@ -1,0 +1,88 @@
+"""The listings' HTTP surface: the upload and the URLs it hands out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, Header, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, user_id
+from imgpipe_orchestration.gateway.problems import problem
+from imgpipe_orchestration.listings import serving, uploads
+
+router = APIRouter(tags=["listings"])
+
+Files = Annotated[list[UploadFile] | None, File()]
+
+
+def uploader(credentials: Credentials, backends: Backends) -> int | None:
+    """The user of the token. Development takes an upload without one; a wrong one is refused everywhere."""
+    if credentials is None and not backends.settings.production:
+        return None
+    return user_id(credentials, backends)
+
+
+@router.post(
+    "/api/upload/listing_image",
+    responses={
+        413: {"description": "A file, or their number, is past the limit"},
+        415: {"description": "No file is an image we can use; `rejected` names each"},
+        422: {"description": "No file was sent, or the Idempotency-Key belongs to another upload"},
+        503: {"description": "Nothing was accepted; try again"},
+    },
+)
+def upload_listing_image(
+    backends: Backends,
+    user: Annotated[int | None, Depends(uploader)],
+    listing_title: Annotated[str, Form()] = "",
+    images: Annotated[list[UploadFile] | None, File(description="one or many images")] = None,
+    image: Files = None,
+    file: Files = None,
+    files: Files = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JSONResponse:
+    """Queue images and answer with their final URLs, which are valid at once."""
+    most = backends.settings.upload_max_bytes
+    sent = [_sent(one, most) for one in [*(images or []), *(image or []), *(file or []), *(files or [])]]
+    try:
+        answer = uploads.upload(backends, listing_title, sent, user_id=user, idempotency_key=idempotency_key)
+    except uploads.NothingUsable as nothing:
+        first = nothing.rejected[0].error
+        rejected: list[dict[str, Any]] = [dict(one) for one in uploads.reasons(nothing.rejected)]
+        return problem(first.status, first.title, nothing.public, code=first.code, rejected=rejected)
+    return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+
+def _sent(file: UploadFile, most: int) -> uploads.Sent:
+    """The file's bytes; those of one that is too large anyway stay where they are."""
+    size = file.size or 0
+    return uploads.Sent(file.filename or "unnamed", b"" if size > most else file.file.read(), size)
+
+
+@router.api_route(
+    "/storage/v1/object/public/listing-images/{file_name}",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    responses={
+        200: {"content": {"image/webp": {}}, "description": "The WebP, or until it is there the original"},
+        304: {"description": "The WebP you have is the one we have"},
+        404: {"description": "Never handed out, or failed for good: the reason is in the problem"},
+        503: {"description": "The object store is away; the body is a placeholder"},
+    },
+)
+def listing_image(request: Request, backends: Backends, file_name: str) -> Response:
+    """The image behind a URL that an upload was answered with."""
+    reply = serving.reply(backends, file_name, if_none_match=request.headers.get("if-none-match", ""))
+    headers = {
+        "Cache-Control": reply.cache_control,
+        # Strangers' bytes on our own origin: they are what we say they are, and nothing in them runs.
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Access-Control-Allow-Origin": "*",
+    }
+    if reply.etag:
+        headers["ETag"] = reply.etag
+    if reply.retry_after:
+        headers["Retry-After"] = str(reply.retry_after)
+    return Response(reply.body, reply.status, headers, reply.content_type)

@@ -1,0 +1,40 @@
+"""When the queue is worked on: the pure decision behind the sensor, and what `GET /api/jobs/{id}` says of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from imgpipe_orchestration.storage.job_definitions import JobDefinition
+
+LOOK_EVERY = timedelta(seconds=10)
+"""How often the sensor looks. A shorter interval means: every look."""
+
+
+def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None, now: datetime) -> str | None:
+    """Why no run is asked for now, or None when one is.
+
+    Args:
+        due: whether an image is due.
+        running: the run that is under way, if one is.
+    """
+    if job is None or not job.enabled:
+        return "the job is stopped; POST /api/jobs starts it again"
+    if running is not None:
+        return f"run {running} is under way"
+    if not due:
+        return "nothing is due"
+    if job.last_started_at is not None and now < job.last_started_at + job.every:
+        return f"the last run began less than {job.interval} ago"
+    return None
+
+
+def next_run(job: JobDefinition, *, now: datetime) -> datetime | None:
+    """When the next run may begin if something is due then; None for a stopped job."""
+    if not job.enabled:
+        return None
+    moments = [now]
+    if job.last_checked_at is not None:
+        moments.append(job.last_checked_at + LOOK_EVERY)
+    if job.last_started_at is not None:
+        moments.append(job.last_started_at + job.every)
+    return max(moments)

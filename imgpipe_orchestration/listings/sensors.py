@@ -1,0 +1,24 @@
+"""The sensor that asks for a run when something is due."""
+
+import dagster as dg
+
+from imgpipe_orchestration.listings.jobs import process_image_queue
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import unfinished_run
+
+
+@dg.sensor(
+    name="process_image_queue",
+    job=process_image_queue,
+    description="process-image-queue: asks for one run when images are due and the job's interval has passed.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def process_image_queue_sensor(
+    context: dg.SensorEvaluationContext, backends: BackendsResource
+) -> dg.RunRequest | dg.SkipReason:
+    from imgpipe_orchestration.listings import control
+
+    running = unfinished_run(context.instance, process_image_queue.name)
+    reason = control.reason_to_wait(backends.services, running)
+    return dg.SkipReason(reason) if reason else dg.RunRequest()

@@ -1,0 +1,100 @@
+"""What the URL of a listing's image answers with, from the moment it was handed out."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.listings import store
+from imgpipe_orchestration.listings.model import Status, handed_out
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+SHOWN_BY_BROWSERS = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"})
+"""Originals that every current browser shows as they are; for the others there is a placeholder."""
+
+_PLACEHOLDER_HEIGHT = 640
+_PLACEHOLDER_GREY = (226, 228, 231)
+_NO_STORE = "no-store"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer with an image, or with 304 and none."""
+
+    status: int
+    body: bytes
+    content_type: str
+    cache_control: str
+    etag: str = ""
+    retry_after: int = 0
+
+
+def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
+    """The WebP once it is there; until then the original, or a placeholder of its shape.
+
+    While the object store is away the answer is a 503 whose body is the placeholder: machines know, and people see no
+    broken image.
+
+    Raises:
+        NotFound: the name was never handed out, or its image failed for good (with the reason).
+        BackendUnavailable: the database is away.
+    """
+    unknown = NotFound(f"There is no listing image {name!r}.")
+    if not handed_out(name):
+        raise unknown
+    with transaction(backends.engine) as connection:
+        image = store.served(connection, name)
+    if image is None:
+        raise unknown
+    if image.webp_sha256 is None and image.status is Status.FAILED:
+        raise NotFound(f"This image could not be processed: {image.error}")
+    try:
+        if image.webp_sha256 is not None:
+            return _finished(backends, image, if_none_match)
+        return _unfinished(backends, image)
+    except BackendUnavailable as away:
+        log.warning("placeholder served", extra={"file_name": name, "error": away.detail})
+        shape = placeholder(*_placeholder_size(image.width, image.height))
+        return Reply(503, shape, "image/webp", _NO_STORE, retry_after=5)
+
+
+def _finished(backends: Services, image: store.Served, if_none_match: str) -> Reply:
+    etag = f'"{image.webp_sha256}"'
+    caching = f"public, max-age={backends.settings.listings_cache_seconds}"
+    if _matches(if_none_match, etag):
+        return Reply(304, b"", "image/webp", caching, etag)
+    return Reply(200, backends.listings_bucket.get(image.file_name), "image/webp", caching, etag)
+
+
+def _unfinished(backends: Services, image: store.Served) -> Reply:
+    if image.content_type in SHOWN_BY_BROWSERS:
+        return Reply(200, backends.listings_bucket.get(image.original_key), image.content_type, _NO_STORE)
+    return Reply(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp", _NO_STORE)
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """RFC 9110, section 13.1.2: a list or `*`, compared weakly."""
+    candidates = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+    return "*" in candidates or etag in candidates
+
+
+def _placeholder_size(width: int, height: int) -> tuple[int, int]:
+    from imgpipe_orchestration.imaging.geometry import fit_within
+
+    return fit_within(width, height, 4 * _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
+
+
+@lru_cache(maxsize=64)
+def placeholder(width: int, height: int) -> bytes:
+    """A plain grey WebP of the image's own shape, so that a page does not jump when the image comes."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), _PLACEHOLDER_GREY).save(file, "WEBP", quality=50, method=0)
+    return file.getvalue()

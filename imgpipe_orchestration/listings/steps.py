@@ -1,0 +1,247 @@
+"""What is done to a listing's image: one function a step, in the order that LISTINGS_STEPS gives.
+
+A new step is a function below `@step` and its name in LISTINGS_STEPS. The steps up to `encode` work on pixels, in a
+worker process that a hostile file may crash; those after it (`@delivery`) take the finished file where it belongs, from
+the process that has the credentials.
+
+The usual order, decode, orient, resize, encode, upload, is also the cheap one: JPEGs are decoded at the fraction that
+`resize` needs, and colours are converted on what is left after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from imgpipe_orchestration.listings.animation import Frame
+    from imgpipe_orchestration.storage.objects import Bucket
+
+MAX_WIDTH = 16383
+"""The widest a WebP can be (its container's specification: 14 bits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the steps are told. Pickled into the worker processes."""
+
+    steps: tuple[str, ...]
+    max_height: int
+    quality: int
+    max_frames: int
+    watermark_text: str
+    cache_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """The finished WebP, as a plain value."""
+
+    data: bytes
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What travels from step to step.
+
+    `frames` may be consumed once: an animation is decoded, resized and forgotten frame by frame, so that it never
+    stands in memory at its full size.
+    """
+
+    original: bytes
+    frames: Iterable[Frame] = ()
+    orientation: int = 1
+    """EXIF, 1 to 8, until `orient` has turned it into pixels."""
+    plays: int = 0
+    """How often an animation plays; 0 is for ever."""
+    exif: bytes = b""
+    """What survives of the metadata: whose picture it is."""
+    file: File | None = None
+
+    def each(self, change: Callable[[Image.Image], Image.Image]) -> Picture:
+        """The picture with `change` done to every frame."""
+        return replace(self, frames=(replace(frame, image=change(frame.image)) for frame in self.frames))
+
+
+Step = Callable[[Picture, Options], Picture]
+Delivery = Callable[[File, str, "Bucket", Options], None]
+
+STEPS: dict[str, Step] = {}
+DELIVERIES: dict[str, Delivery] = {}
+
+
+def step(function: Step) -> Step:
+    """Make a function a step, under its own name."""
+    STEPS[function.__name__] = function
+    return function
+
+
+def delivery(function: Delivery) -> Delivery:
+    """Make a function a step that comes after `encode`, under its own name."""
+    DELIVERIES[function.__name__] = function
+    return function
+
+
+@step
+def decode(picture: Picture, options: Options) -> Picture:
+    """The original's pixels, 8 bits a channel; every frame of an animation up to the limit.
+
+    Raises:
+        BadImage, TooLarge: as `imaging.opening`.
+    """
+    from imgpipe_orchestration.imaging import metadata
+    from imgpipe_orchestration.imaging.depth import to_eight_bits
+    from imgpipe_orchestration.imaging.opening import decode as decoded
+    from imgpipe_orchestration.imaging.opening import open_original
+    from imgpipe_orchestration.listings import animation
+
+    original = open_original(picture.original)
+    opened = replace(
+        picture, orientation=original.orientation, exif=metadata.exif_block(metadata.ownership(original.image))
+    )
+    if original.sniffed.animated:
+        return replace(
+            opened, frames=animation.frames(original, options.max_frames), plays=animation.plays(original.image)
+        )
+    enough = _fitting(*original.upright_size, options) if "resize" in options.steps else None
+    return replace(opened, frames=[animation.Frame(to_eight_bits(decoded(original, enough)))])
+
+
+@step
+def orient(picture: Picture, options: Options) -> Picture:
+    """The EXIF orientation turned into pixels."""
+    from imgpipe_orchestration.imaging.orientation import upright
+
+    orientation = picture.orientation
+    return replace(picture.each(lambda image: upright(image, orientation)), orientation=1)
+
+
+@step
+def resize(picture: Picture, options: Options) -> Picture:
+    """At most LISTINGS_MAX_HEIGHT high, of its own shape, and never enlarged."""
+    from imgpipe_orchestration.imaging.resize import shrink_to
+
+    return picture.each(lambda image: shrink_to(image, *_fitting(image.width, image.height, options)))
+
+
+@step
+def watermark(picture: Picture, options: Options) -> Picture:
+    """LISTINGS_WATERMARK_TEXT in the lower right corner: the example of a step of one's own, off by default."""
+    from imgpipe_orchestration.imaging.colour import to_srgb
+
+    def marked(image: Image.Image) -> Image.Image:
+        from PIL import Image, ImageDraw, ImageFont
+
+        base, _ = to_srgb(image)
+        size = max(12, base.height // 16)
+        layer = Image.new("RGBA", base.size)
+        draw = ImageDraw.Draw(layer)
+        corner = (base.width - size // 2, base.height - size // 2)
+        font = ImageFont.load_default(size)
+        draw.text(corner, options.watermark_text, (255, 255, 255, 170), font, "rd", stroke_width=1, stroke_fill=_SHADE)
+        return Image.alpha_composite(base.convert("RGBA"), layer)
+
+    return picture.each(marked)
+
+
+@step
+def encode(picture: Picture, options: Options) -> Picture:
+    """WebP in sRGB, animated where the original is; the only metadata kept is whose picture it is."""
+    from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha
+    from imgpipe_orchestration.imaging.colour import to_srgb
+    from imgpipe_orchestration.imaging.encode import encode as encoded
+    from imgpipe_orchestration.imaging.recipe import Recipe
+    from imgpipe_orchestration.listings import animation
+
+    frames = list(picture.each(lambda image: to_srgb(image)[0]).frames)
+    first = frames[0].image
+    if len(frames) > 1:
+        data = animation.encode(frames, quality=options.quality, plays=picture.plays, exif=picture.exif)
+    else:
+        recipe = Recipe(sizes=(), webp_method=animation.METHOD)
+        data = encoded(drop_opaque_alpha(first), "webp", options.quality, recipe, exif=picture.exif)
+    return replace(picture, frames=(), file=File(data, first.width, first.height, len(frames)))
+
+
+@delivery
+def upload(file: File, name: str, bucket: Bucket, options: Options) -> None:
+    """The file into the bucket, at the name that its URL has had from the start.
+
+    Raises:
+        BackendUnavailable: the object store is away.
+    """
+    caching = f"public, max-age={options.cache_seconds}"
+    bucket.put(name, file.data, content_type="image/webp", cache_control=caching)
+
+
+def options_of(settings: Settings) -> Options:
+    """The steps and what they are told.
+
+    Raises:
+        SettingsError: LISTINGS_STEPS names a step that there is not, one twice, or an order that makes no file.
+    """
+    names = tuple(name.strip() for name in settings.listings_steps.split(",") if name.strip())
+    known = {**STEPS, **DELIVERIES}
+    for name in names:
+        if name not in known:
+            raise _bad_steps(f"there is no step {name!r}; there are {', '.join(known)}")
+    if len(set(names)) != len(names):
+        raise _bad_steps("a step is named twice")
+    if names[:1] != ("decode",):
+        raise _bad_steps("the first step must be decode")
+    if "encode" not in names or "upload" not in names:
+        raise _bad_steps("encode and upload are needed")
+    last = names.index("encode") + 1
+    if any(name in DELIVERIES for name in names[:last]) or any(name in STEPS for name in names[last:]):
+        raise _bad_steps(f"before encode come {', '.join(STEPS)}, after it {', '.join(DELIVERIES)}")
+    return Options(
+        steps=names,
+        max_height=settings.listings_max_height,
+        quality=settings.listings_webp_quality,
+        max_frames=settings.listings_max_frames,
+        watermark_text=settings.listings_watermark_text,
+        cache_seconds=settings.listings_cache_seconds,
+    )
+
+
+def make(original: bytes, options: Options) -> File:
+    """All steps on pixels: the original's bytes to the finished file. Runs in a worker process.
+
+    Raises:
+        BadImage, TooLarge: the original cannot be used; a retry would not help.
+    """
+    picture = Picture(original)
+    for name in options.steps:
+        if name in STEPS:
+            picture = STEPS[name](picture, options)
+    assert picture.file is not None  # noqa: S101 - `options_of` admits no list of steps without encode
+    return picture.file
+
+
+def deliver(file: File, name: str, bucket: Bucket, options: Options) -> None:
+    """All steps after `encode`, in their order."""
+    for step_name in options.steps:
+        if step_name in DELIVERIES:
+            DELIVERIES[step_name](file, name, bucket, options)
+
+
+_SHADE = (0, 0, 0, 110)
+
+
+def _fitting(width: int, height: int, options: Options) -> tuple[int, int]:
+    from imgpipe_orchestration.imaging.geometry import fit_within
+
+    return fit_within(width, height, MAX_WIDTH, options.max_height)
+
+
+def _bad_steps(what: str) -> SettingsError:
+    return SettingsError(f"LISTINGS_STEPS: {what}", field="LISTINGS_STEPS")

@@ -1,0 +1,226 @@
+"""The listings' rows: `image_queue`, which is the queue, and the answers given under an Idempotency-Key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.listings.model import Status
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+
+
+def _mirror(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+    """Status, Error and Retries of the rows, from their items. DONE is not written here but by `rendered`, in the
+    same transaction, together with what the WebP is."""
+    if state is State.DONE:
+        return
+    status = Status.FAILED if state is not State.WAITING else Status.PENDING if error is None else Status.RETRY
+    connection.execute(_MIRROR, {"ids": list(ids), "status": status.value, "error": error})
+
+
+def queue_of(settings: Settings) -> Queue:
+    """The listings' queue, with as many tries as LISTINGS_MAX_RETRIES says."""
+    return Queue("listings", max_attempts=settings.listings_max_retries, mirror=_mirror)
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An accepted original: what its header says, upright width and height in pixels, and where its bytes are."""
+
+    public_id: UUID
+    file_name: str
+    original_name: str
+    original_key: str
+    content_type: str
+    bytes: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker needs to know of an image."""
+
+    file_name: str
+    original_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What its URL needs to know of an image; `webp_sha256` is there as soon as the WebP is."""
+
+    file_name: str
+    status: Status
+    error: str | None
+    original_key: str
+    content_type: str
+    width: int
+    height: int
+    webp_sha256: str | None
+
+
+def add(
+    connection: Connection, claims: Claims, queue: Queue, images: Sequence[NewImage], *, title: str, user_id: int | None
+) -> set[UUID]:
+    """Rows for `images` and their places in the queue.
+
+    Returns:
+        the ids that were added: an image whose file name is taken is left out, and its caller tries another id.
+    """
+    shared = {"title": title, "user_id": user_id, "max_retries": queue.max_attempts}
+    added: dict[UUID, Item] = {}
+    for image in images:
+        values = {name: getattr(image, name) for name in NewImage.__slots__}
+        row = connection.execute(_ADD, {**shared, **values}).one_or_none()
+        if row is not None:
+            added[image.public_id] = Item(row.id, tenant="" if user_id is None else str(user_id), partition=row.day)
+    claims.enqueue(connection, queue, list(added.values()))
+    return set(added)
+
+
+def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int:
+    """The finished images of a day of upload wait once more; how many.
+
+    Their rows stay `processed`, and their WebP is served, until the new one is there.
+    """
+    rows = connection.execute(_FINISHED, {"day": day})
+    items = [Item(row.id, "" if row.user_id is None else str(row.user_id), day) for row in rows]
+    return claims.enqueue(connection, queue, items, again=True)
+
+
+def work(connection: Connection, image_id: int) -> Work:
+    """What is to be worked on.
+
+    Raises:
+        NotFound: the row is gone.
+    """
+    statement = text("select file_name, original_key from image_queue where id = :id")
+    row = connection.execute(statement, {"id": image_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no image {image_id}.")
+    return Work(*row)
+
+
+def rendered(
+    connection: Connection, image_id: int, *, sha256: str, size: int, width: int, height: int, frames: int
+) -> None:
+    """The WebP is at its URL: `size` in bytes, width and height in pixels. Inside the claim's fence."""
+    values = {"sha256": sha256, "size": size, "width": width, "height": height, "frames": frames}
+    connection.execute(_RENDERED, {"id": image_id, **values})
+
+
+def served(connection: Connection, name: str) -> Served | None:
+    """The image of a file name, or None where it was never handed out."""
+    row = connection.execute(_SERVED, {"name": name}).one_or_none()
+    return Served(row.file_name, Status(row.status), *row[2:]) if row else None
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many images are in each state."""
+    found = {row.status: row.n for row in connection.execute(_COUNTS)}
+    return {status.value: int(found.get(status.value, 0)) for status in Status}
+
+
+def waiting(connection: Connection) -> int:
+    """How many images wait for their WebP, by the index of the open ones."""
+    return int(connection.scalar(_WAITING) or 0)
+
+
+def recent_failures(connection: Connection, *, limit: int = 10) -> list[dict[str, Any]]:
+    """The images given up last, with the reason."""
+    return [
+        {"id": str(row.public_id), "file_name": row.file_name, "error": row.error, "retries": row.retries}
+        for row in connection.execute(_FAILURES, {"limit": limit})
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered under an Idempotency-Key, and to which request."""
+
+    request_sha256: str
+    body: dict[str, Any]
+
+
+def answer(connection: Connection, uploader: str, key: str) -> Answer | None:
+    """The answer stored under a key, or None."""
+    row = connection.execute(_ANSWER, {"uploader": uploader, "key": key}).one_or_none()
+    return Answer(*row) if row else None
+
+
+def keep_answer(connection: Connection, uploader: str, key: str, given: Answer) -> bool:
+    """Store an answer; waits for a transaction that is storing one under the same key. False: there was one."""
+    values = {"uploader": uploader, "key": key, "request": given.request_sha256, "answer": json.dumps(given.body)}
+    return bool(connection.execute(_KEEP_ANSWER, values).rowcount)
+
+
+def forget_answers(connection: Connection, before: datetime) -> int:
+    """Delete the answers given before a moment; their keys may be used anew. Returns how many."""
+    statement = text("delete from listing_answers where created_at < :before")
+    return connection.execute(statement, {"before": before}).rowcount
+
+
+def unknown_originals(connection: Connection, keys: Sequence[str]) -> list[str]:
+    """Those of some object keys that no row names."""
+    return list(connection.scalars(_UNKNOWN_ORIGINALS, {"keys": list(keys)}))
+
+
+_MIRROR = text("""
+    update image_queue i set status = :status, error = :error, updated_at = now(), retries = w.failures
+    from work_items w where w.queue = 'listings' and w.item_id = i.id and i.id = any(cast(:ids as bigint[]))
+""")
+
+_ADD = text("""
+    insert into image_queue (public_id, listing_title, file_name, max_retries, user_id, original_name, original_key,
+        content_type, bytes, width, height)
+    values (:public_id, :title, :file_name, :max_retries, :user_id, :original_name, :original_key,
+        :content_type, :bytes, :width, :height)
+    on conflict (file_name) do nothing
+    returning id, to_char(created_at, 'YYYY-MM-DD') as day
+""")
+
+_RENDERED = text("""
+    update image_queue set status = 'processed', error = null, webp_sha256 = :sha256, webp_bytes = :size,
+        webp_width = :width, webp_height = :height, webp_frames = :frames, processed_at = now(), updated_at = now()
+    where id = :id
+""")
+
+_SERVED = text("""
+    select file_name, status, error, original_key, content_type, width, height, webp_sha256
+    from image_queue where file_name = :name
+""")
+
+_COUNTS = text("select status, count(*) as n from image_queue group by status")
+
+_WAITING = text("select count(*) from image_queue where status <> 'processed' and status in ('pending', 'retry')")
+
+_FAILURES = text("""
+    select public_id, file_name, error, retries from image_queue where status = 'failed' order by id desc limit :limit
+""")
+
+_ANSWER = text("""
+    select request_sha256, answer from listing_answers where uploader = :uploader and idempotency_key = :key
+""")
+
+_KEEP_ANSWER = text("""
+    insert into listing_answers (uploader, idempotency_key, request_sha256, answer)
+    values (:uploader, :key, :request, cast(:answer as json)) on conflict do nothing
+""")
+
+_UNKNOWN_ORIGINALS = text("""
+    select key from unnest(cast(:keys as text[])) as key
+    where not exists (select from image_queue where original_key = key)
+""")
+
+_FINISHED = text("""
+    select id, user_id from image_queue where status = 'processed'
+    and created_at >= cast(:day as date) and created_at < cast(:day as date) + 1 order by id
+""")

@@ -1,0 +1,150 @@
+"""Jobs that people start and stop by name: what each is told to do, and what became of its last run.
+
+A definition outlives restarts of everything. Stopping keeps the row (`enabled` is false), so that the counts and the
+last result can still be read and starting again needs no memory elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import BadInput, NotFound
+
+SHORTEST = timedelta(seconds=1)
+LONGEST = timedelta(days=7)
+
+_INTERVAL = re.compile(r"(?:(?P<hours>\d{1,6})h)?(?:(?P<minutes>\d{1,6})m)?(?:(?P<seconds>\d{1,6})s)?")
+
+
+def parse_interval(written: str) -> timedelta:
+    """`10s`, `2m` or `1h30m` as a duration.
+
+    Raises:
+        BadInput: not written that way, or not between a second and seven days.
+    """
+    match = _INTERVAL.fullmatch(written.strip())
+    if not match or not match.group():
+        raise BadInput(f"{written!r} is no interval: write it like 10s, 2m or 1h30m", field="interval")
+    interval = timedelta(**{unit: int(number) for unit, number in match.groupdict(default="0").items()})
+    if not SHORTEST <= interval <= LONGEST:
+        raise BadInput(f"{written!r} is out of range: 1s to 168h", field="interval")
+    return interval
+
+
+@dataclass(frozen=True, slots=True)
+class JobDefinition:
+    """One row. `interval` is as it was written; `last_result` is what the last run reported."""
+
+    id: str
+    name: str
+    description: str
+    type: str
+    interval: str
+    payload: dict[str, Any]
+    enabled: bool
+    created_at: datetime
+    updated_at: datetime
+    last_checked_at: datetime | None
+    last_started_at: datetime | None
+    last_finished_at: datetime | None
+    last_run_id: str | None
+    last_result: dict[str, Any] | None
+
+    @property
+    def every(self) -> timedelta:
+        return parse_interval(self.interval)
+
+
+_COLUMNS = ", ".join(JobDefinition.__slots__)
+
+
+def find(connection: Connection, job_id: str) -> JobDefinition | None:
+    """The definition, or None where no such job was ever defined."""
+    if "\0" in job_id:  # which PostgreSQL refuses in any text
+        return None
+    statement = text(f"select {_COLUMNS} from job_definitions where id = :id")
+    row = connection.execute(statement, {"id": job_id}).one_or_none()
+    return JobDefinition(*row) if row else None
+
+
+def get(connection: Connection, job_id: str) -> JobDefinition:
+    """The definition.
+
+    Raises:
+        NotFound: no such job was ever defined.
+    """
+    found = find(connection, job_id)
+    if found is None:
+        raise NotFound(f"There is no job {job_id!r}.")
+    return found
+
+
+def put(
+    connection: Connection,
+    job_id: str,
+    *,
+    name: str,
+    description: str,
+    kind: str,
+    interval: str,
+    payload: dict[str, Any],
+) -> bool:
+    """Define the job, or define it anew, and enable it. Returns whether it is new."""
+    values = {"id": job_id, "name": name, "description": description, "type": kind, "interval": interval}
+    # xmax is 0 in a row that this very statement inserted.
+    new = connection.scalar(
+        text("""
+            insert into job_definitions (id, name, description, type, interval, payload, enabled)
+            values (:id, :name, :description, :type, :interval, cast(:payload as jsonb), true)
+            on conflict (id) do update set name = excluded.name, description = excluded.description,
+                type = excluded.type, interval = excluded.interval, payload = excluded.payload, enabled = true,
+                updated_at = now()
+            returning xmax = 0
+        """),
+        {**values, "payload": json.dumps(payload)},
+    )
+    return bool(new)
+
+
+def disable(connection: Connection, job_id: str) -> JobDefinition:
+    """Stop the job until it is put again; stopping a stopped one changes nothing.
+
+    Raises:
+        NotFound: no such job was ever defined.
+    """
+    statement = text("update job_definitions set enabled = false, updated_at = now() where id = :id and enabled")
+    connection.execute(statement, {"id": job_id})
+    return get(connection, job_id)
+
+
+def checked(connection: Connection, job_id: str) -> None:
+    """The sensor looked whether something is due: what `GET /api/jobs/{id}` counts the next look from."""
+    connection.execute(text("update job_definitions set last_checked_at = now() where id = :id"), {"id": job_id})
+
+
+def started(connection: Connection, job_id: str, run_id: str) -> None:
+    """A run began."""
+    connection.execute(
+        text("""
+            update job_definitions set last_started_at = now(), last_finished_at = null, last_run_id = :run
+            where id = :id
+        """),
+        {"id": job_id, "run": run_id},
+    )
+
+
+def finished(connection: Connection, job_id: str, run_id: str, result: dict[str, Any]) -> None:
+    """A run ended; a later run's beginning is not overwritten."""
+    connection.execute(
+        text("""
+            update job_definitions set last_finished_at = now(), last_result = cast(:result as jsonb)
+            where id = :id and last_run_id = :run
+        """),
+        {"id": job_id, "run": run_id, "result": json.dumps(result)},
+    )

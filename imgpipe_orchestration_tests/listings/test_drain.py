@@ -1,0 +1,250 @@
+"""Runs over the queue: what a run does, and what crashes, absences and second workers do to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.listings import control, store
+from imgpipe_orchestration.listings.drain import Drained, drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.imaging.corpus import pixels
+from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
+
+UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def due_at_once(backends: Services) -> None:
+    """Ends the pauses after failures, so that a test need not wait for them."""
+    with backends.engine.begin() as connection:
+        connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
+
+
+@pytest.fixture
+def own_s3(tmp_path: Path, settings: Settings) -> Iterator[tuple[S3, Settings]]:
+    """An object store that a test may stop, and settings that use it."""
+    server = S3(tmp_path / "own-s3", free_port(), access_key="test-access", secret_key="test-secret")
+    settings = settings.model_copy(update={"s3_endpoint": server.url})
+    with server:
+        services = Services(settings)
+        services.listings_bucket.ensure()
+        services.close()
+        yield server, settings
+
+
+def test_one_run_drains_what_is_due_in_batches(client: TestClient, backends: Services) -> None:
+    images = [image for n in range(5) for image in queued(client, *(photo(seed=n),) * 5)]
+    done = drain(backends, "run-1")
+    assert (done.processed, done.retried, done.failed) == (25, 0, 0)
+    assert done.ended == "nothing more is due"
+    assert sum(done.days.values()) == 25
+    assert rows(backends, "select distinct status, retries, webp_height from image_queue") == [("processed", 0, 240)]
+    for image in images[::6]:
+        assert client.get(path_of(image)).headers["content-type"] == "image/webp"
+    keys = sorted(found.key for found in backends.listings_bucket.list())
+    assert [key for key in keys if "/" not in key] == sorted(image["file_name"] for image in images)
+
+
+def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(client: TestClient, settings: Settings) -> None:
+    queued(client, *(photo(),) * 12)
+    hurried = Services(settings.model_copy(update={"listings_run_seconds": 0.001}))
+    done = drain(hurried, "run-1")
+    assert done.processed < 12
+    assert done.ended == "the time budget is used up"
+    assert rows(hurried, "select count(*) from work_items where state = 'claimed'") == [(0,)]
+    patient = Services(settings)
+    assert drain(patient, "run-2").processed == 12 - done.processed
+    hurried.close()
+    patient.close()
+
+
+def test_with_the_object_store_stopped_an_upload_is_503_and_nothing_is_half_accepted(
+    own_s3: tuple[S3, Settings],
+) -> None:
+    server, settings = own_s3
+    with TestClient(create_app(settings)) as client:
+        services = Services(settings)
+        server.kill()
+        answer = Form("Away", [("a.jpg", photo()), ("b.jpg", photo())]).send(client, **{"Idempotency-Key": "k"})
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) > 0
+        assert rows(services, "select count(*) from image_queue") == [(0,)]
+        assert rows(services, "select count(*) from work_items") == [(0,)]
+        server.start()
+        server.wait_until_ready()
+        again = Form("Away", [("a.jpg", photo()), ("b.jpg", photo())]).send(client, **{"Idempotency-Key": "k"})
+        assert again.status_code == 200
+        assert rows(services, "select count(*) from image_queue") == [(2,)]
+        services.close()
+
+
+def test_with_the_object_store_stopped_while_processing_images_are_retried_and_then_done(
+    own_s3: tuple[S3, Settings],
+) -> None:
+    server, settings = own_s3
+    services = Services(settings)
+    with TestClient(create_app(settings)) as client:
+        images = queued(client, *(photo(),) * 15) + queued(client, *(photo(),) * 15)
+        server.kill()
+        shown = client.get(path_of(images[0]))
+        assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
+        assert pixels(shown.content).shape[:2] == (240, 320)
+        result = control.run(services, "run-1", "run-1")
+        assert (result.processed, result.failed) == (0, 0)
+        assert result.ended == "The object store cannot be reached."
+        assert result.retried <= 20, "the run went on although nothing could work"
+        assert ("retry", 0) in rows(services, "select status, retries from image_queue")
+        server.start()
+        server.wait_until_ready()
+        shown = client.get(path_of(images[0]))
+        assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
+        due_at_once(services)
+        assert control.run(services, "run-2", "run-2").processed == 30
+        assert rows(services, UNSETTLED) == [(0,)]
+        assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
+    services.close()
+
+
+def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
+    client: TestClient, backends: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe_orchestration.errors import Retryable
+    from imgpipe_orchestration.listings import steps
+
+    def broken(file: steps.File, name: str, bucket: object, options: steps.Options) -> None:
+        raise Retryable("the place is closed")
+
+    image = queued(client, photo())[0]
+    monkeypatch.setitem(steps.DELIVERIES, "upload", broken)
+    seen = []
+    for number in range(3):
+        drain(backends, f"run-{number}")
+        seen += rows(backends, "select status, retries, error from image_queue")
+        due_at_once(backends)
+    assert [tuple(row) for row in seen] == [
+        ("retry", 1, "the place is closed"),
+        ("retry", 2, "the place is closed"),
+        ("failed", 3, "the place is closed"),
+    ]
+    assert drain(backends, "run-3").failed == 0
+    answer = client.get(path_of(image))
+    assert (answer.status_code, "the place is closed" in answer.json()["detail"]) == (404, True)
+    shown = client.get("/api/jobs/process-image-queue").json()["data"]["recent_failures"]
+    assert shown == [{**{k: image[k] for k in ("id", "file_name")}, "error": "the place is closed", "retries": 3}]
+
+    monkeypatch.undo()
+    backends.claims.requeue(store.queue_of(backends.settings))
+    assert rows(backends, "select status, retries, error from image_queue") == [("pending", 0, None)]
+    assert client.get(path_of(image)).headers["cache-control"] == "no-store"
+    assert drain(backends, "run-4").processed == 1
+    assert client.get(path_of(image)).headers["content-type"] == "image/webp"
+
+
+def test_two_workers_share_the_queue_and_do_nothing_twice(client: TestClient, settings: Settings) -> None:
+    for n in range(4):
+        queued(client, *(photo(seed=n),) * 10)
+    workers = [Services(settings), Services(settings)]
+    results: list[Drained] = []
+    threads = [threading.Thread(target=lambda n=n: results.append(drain(workers[n], f"worker-{n}"))) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(result.processed for result in results) == 40
+    assert all(result.processed for result in results)
+    assert rows(workers[0], UNSETTLED) == [(0,)]
+    attempts = "select outcome, count(*), count(distinct item_id) from work_attempts group by outcome"
+    assert rows(workers[0], attempts) == [("done", 40, 40)]
+    for services in workers:
+        services.close()
+
+
+def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(settings: Settings) -> None:
+    settings = settings.model_copy(update={"lease_seconds": 2.0})
+    services = Services(settings)
+    with TestClient(create_app(settings)) as client:
+        images = [image for n in range(4) for image in queued(client, *(photo(900, 700, seed=n),) * 15)]
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "imgpipe_orchestration_tests.listings.worker", "killed"],
+            env={**os.environ, **settings.environment()},
+            start_new_session=True,
+        )
+        try:
+            done = "select count(*) from image_queue where status = 'processed'"
+            eventually(lambda: rows(services, done)[0][0] >= 5, "the first images")
+        finally:
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait()
+        finished = rows(services, done)[0][0]
+        assert finished < 60, "killed too late to prove anything"
+        held = "select count(*) from work_items where state = 'claimed'"
+        assert rows(services, held)[0][0] > 0
+        for image in images:
+            assert client.get(path_of(image)).status_code == 200
+        lapsed = "select count(*) from work_items where state = 'claimed' and due_at > now()"
+        eventually(lambda: rows(services, lapsed)[0][0] == 0, "the leases to run out")
+        drain(services, "second")
+        assert rows(services, UNSETTLED) == [(0,)]
+        outcomes = dict(map(tuple, rows(services, "select outcome, count(*) from work_attempts group by outcome")))
+        assert outcomes["done"] == 60
+        assert outcomes["lost"] > 0
+        keys = [found.key for found in services.listings_bucket.list()]
+        assert sorted(key for key in keys if "/" not in key) == sorted(image["file_name"] for image in images)
+        assert sum(key.startswith("originals/") for key in keys) == 60
+        for image in images:
+            answer = client.get(path_of(image))
+            assert (answer.status_code, pixels(answer.content).shape) == (200, (640, 823, 3))
+    services.close()
+
+
+def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: TestClient, settings: Settings) -> None:
+    services = Services(settings)
+    image = queued(client, photo(1000, 1000))[0]
+    drain(services, "run-1")
+    before = client.get(path_of(image))
+    day = rows(services, "select to_char(created_at, 'YYYY-MM-DD') from image_queue")[0][0]
+    with services.engine.begin() as connection:
+        assert store.again(connection, services.claims, store.queue_of(settings), "2020-01-01") == 0
+        assert store.again(connection, services.claims, store.queue_of(settings), day) == 1
+    assert client.get(path_of(image)).content == before.content
+    smaller = Services(settings.model_copy(update={"listings_max_height": 320}))
+    again, done = control.make_again(smaller, "run-2", day)
+    assert (again, done.processed) == (0, 1), "it waited already"
+    after = client.get(path_of(image))
+    assert pixels(after.content).shape[:2] == (320, 320)
+    assert after.headers["etag"] != before.headers["etag"]
+    smaller.close()
+    services.close()
+
+
+def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: TestClient, settings: Settings) -> None:
+    from imgpipe_orchestration.errors import SettingsError
+
+    queued(client, photo())
+    services = Services(settings.model_copy(update={"listings_steps": "decode,sharpen,encode,upload"}))
+    with pytest.raises(SettingsError, match="no step 'sharpen'"):
+        drain(services, "run-1")
+    with pytest.raises(SettingsError, match="LISTINGS_STEPS"):
+        control.reason_to_wait(services, None)
+    assert rows(services, "select attempt from work_items") == [(0,)]
+    services.close()

@@ -1,0 +1,172 @@
+"""Starting, looking at and stopping the queue's job, and the debug endpoints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.listings import control, model
+from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import job_definitions, job_instances
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.listings.conftest import JOB, path_of, photo, queued
+
+BODY: dict[str, Any] = {
+    "id": "process-image-queue",
+    "name": "Process Image Queue",
+    "description": "Process pending images in queue",
+    "type": "process_images",
+    "interval": "10s",
+    "payload": {"batch_size": 10},
+}
+
+
+def test_the_job_is_there_from_the_start_with_the_documents_values(client: TestClient) -> None:
+    data = client.get(JOB).json()["data"]
+    assert {name: data[name] for name in BODY} == BODY
+    assert (data["state"], data["last_run"], data["last_result"]) == ("active", None, None)
+    assert data["counts"] == {"pending": 0, "processed": 0, "retry": 0, "failed": 0}
+    assert datetime.fromisoformat(data["next_run"])
+
+
+def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: TestClient, backends: Services) -> None:
+    stopped = client.delete(JOB)
+    assert (stopped.status_code, stopped.json()["data"]["state"]) == (200, "stopped")
+    assert client.delete(JOB).status_code == 200
+    image = queued(client, photo())[0]
+    assert control.reason_to_wait(backends, None) == "the job is stopped; POST /api/jobs starts it again"
+    assert drain(backends, "run-1").ended == "the job was stopped"
+    data = client.get(JOB).json()["data"]
+    assert (data["state"], data["next_run"], data["counts"]["pending"]) == ("stopped", None, 1)
+    assert client.get(path_of(image)).headers["cache-control"] == "no-store"
+
+    started = client.post("/api/jobs", json={**BODY, "interval": "1h30m", "payload": {"batch_size": 3}})
+    assert (started.status_code, started.json()["data"]["state"]) == (200, "active")
+    assert control.reason_to_wait(backends, None) is None
+    assert control.run(backends, "run-2", "run-2").processed == 1
+    data = client.get(JOB).json()["data"]
+    assert (data["interval"], data["payload"], data["last_run_id"]) == ("1h30m", {"batch_size": 3}, "run-2")
+    assert (data["last_result"]["processed"], data["last_result"]["ended"]) == (1, "nothing more is due")
+    assert data["counts"] == {"pending": 0, "processed": 1, "retry": 0, "failed": 0}
+    last, following = (datetime.fromisoformat(data[name]) for name in ("last_run", "next_run"))
+    assert (following - last).total_seconds() == pytest.approx(5400, abs=0.01)
+    queued(client, photo())
+    assert control.reason_to_wait(backends, None) == "the last run began less than 1h30m ago"
+    assert control.reason_to_wait(backends, "abc") == "run abc is under way"
+
+
+def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        client.post("/api/jobs", json={**BODY, "interval": "2m", "payload": {"batch_size": 25}})
+        client.delete(JOB)
+    with TestClient(create_app(settings)) as client:
+        data = client.get(JOB).json()["data"]
+    assert (data["interval"], data["payload"], data["state"]) == ("2m", {"batch_size": 25}, "stopped")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"interval": "soon"}, "interval"),
+        ({"interval": ""}, "interval"),
+        ({"interval": "0s"}, "interval"),
+        ({"interval": "10"}, "interval"),
+        ({"interval": "-10s"}, "interval"),
+        ({"interval": "9999h"}, "interval"),
+        ({"interval": 10}, "interval"),
+        ({"type": "make_coffee"}, "type"),
+        ({"id": "another-job"}, "id"),
+        ({"payload": {"batch_size": 0}}, "payload.batch_size"),
+        ({"payload": {"batch_size": 501}}, "payload.batch_size"),
+        ({"payload": {"batch_size": "ten"}}, "payload.batch_size"),
+        ({"payload": {"batchsize": 10}}, "payload.batchsize"),
+        ({"name": "\0"}, "name"),
+    ],
+)
+def test_a_definition_that_makes_no_sense_is_422_naming_the_field(
+    client: TestClient, change: dict[str, Any], field: str
+) -> None:
+    answer = client.post("/api/jobs", json={**BODY, **change})
+    assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
+    assert client.get(JOB).json()["data"]["interval"] == "10s"
+
+
+def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(
+    client: TestClient, settings: Settings
+) -> None:
+    assert client.get("/api/jobs/unknown").status_code == 404
+    assert client.get("/api/jobs/%00").status_code == 404
+    assert client.delete("/api/jobs/unknown").status_code == 404
+    services = Services(settings)
+    instance = job_instances.create(services.engine, "auto_marker", customer_id="customer_123")
+    services.close()
+    found = client.get(f"/api/jobs/{instance.id}")
+    assert (found.status_code, found.json()["status"]) == (200, "queued")
+    assert client.get(f"/api/jobs/{instance.id}", headers={"X-Customer-ID": "another"}).status_code == 404
+
+
+def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: TestClient, backends: Services) -> None:
+    with transaction(backends.engine) as connection:
+        job_definitions.started(connection, model.JOB_ID, "run-1")
+    assert client.get(JOB).json()["data"]["state"] == "running"
+    control.reason_to_wait(backends, "run-1")
+    assert client.get(JOB).json()["data"]["state"] == "running"
+    control.reason_to_wait(backends, None)
+    data = client.get(JOB).json()["data"]
+    assert (data["state"], data["last_result"]) == ("active", {"ended": "the run stopped unfinished"})
+
+
+def test_the_debug_status_has_the_documents_shape(client: TestClient) -> None:
+    queued(client, photo(), photo())
+    assert client.get("/debug/image-queue-status").json() == {
+        "pending_count": 2,
+        "queue_status": {"initialized": True, "status": "active"},
+    }
+    client.delete(JOB)
+    assert client.get("/debug/image-queue-status").json()["queue_status"]["status"] == "stopped"
+
+
+def test_a_test_image_is_queued_and_with_process_now_done_in_the_answer(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "test.jpg").write_bytes(photo(900, 1280))
+    with TestClient(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
+        body = {"listing_title": "Test Listing", "image_path": "test.jpg", "process_now": False}
+        later = client.post("/debug/upload-test-image", json=body).json()
+        assert later["data"]["images"][0]["status"] == "pending"
+        client.delete(JOB)
+        body |= {"image_path": str(folder / "test.jpg"), "process_now": True}
+        now = client.post("/debug/upload-test-image", json=body).json()
+        assert now["data"]["images"][0]["status"] == now["data"]["status"] == "processed"
+        assert client.get(path_of(now["data"]["images"][0])).headers["content-type"] == "image/webp"
+
+
+def test_a_test_image_comes_from_the_configured_folder_only(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(photo())
+    (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (folder / "text.jpg").write_text("not an image")
+    expected = {
+        "../secret.jpg": 403,
+        str(tmp_path / "secret.jpg"): 403,
+        "link.jpg": 403,
+        "absent.jpg": 404,
+        ".": 404,
+        "a\0b": 422,
+        "text.jpg": 415,
+    }
+    with TestClient(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
+        for path, status in expected.items():
+            answer = client.post("/debug/upload-test-image", json={"listing_title": "x", "image_path": path})
+            assert answer.status_code == status, (path, answer.text)
+    with TestClient(create_app(settings)) as client:
+        answer = client.post("/debug/upload-test-image", json={"listing_title": "x", "image_path": "link.jpg"})
+        assert answer.status_code == 403

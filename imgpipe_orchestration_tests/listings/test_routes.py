@@ -1,0 +1,208 @@
+"""The upload and its URLs over HTTP, against a real database and object store."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import jwt
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.imaging.corpus import encoded, picture, pixels
+from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
+
+
+def test_two_images_are_answered_with_exactly_the_documents_shape(client: TestClient, settings: Settings) -> None:
+    answer = Form("My Listing!", [("a.jpg", photo()), ("b.png", encoded(picture(), "PNG"))]).send(client)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert list(body) == ["status", "data"]
+    assert body["status"] == "success"
+    assert list(body["data"]) == ["message", "image_count", "images", "status"]
+    assert body["data"]["message"] == "2 images queued for processing"
+    assert body["data"]["image_count"] == 2
+    assert body["data"]["status"] == "processing"
+    for image in body["data"]["images"]:
+        assert list(image) == ["id", "url", "file_name", "status"]
+        assert image["file_name"] == f"my-listing-{UUID(image['id']).hex[:8]}.webp"
+        assert image["url"] == f"{settings.listings_public_url}/{image['file_name']}"
+        assert urlsplit(image["url"]).path == f"/storage/v1/object/public/listing-images/{image['file_name']}"
+        assert image["status"] == "pending"
+
+
+def test_one_image_says_image_and_any_of_the_usual_field_names_works(client: TestClient) -> None:
+    for field in ("images", "image", "file", "files"):
+        answer = Form("One", [("a.jpg", photo())], field).send(client)
+        assert answer.status_code == 200, (field, answer.text)
+        assert answer.json()["data"]["message"] == "1 image queued for processing"
+
+
+def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestClient, backends: Services) -> None:
+    files = [(f"{n}.jpg", photo(seed=n)) for n in range(9)]
+    answer = Form("Ten", [*files[:4], ("notes.jpg", b"these are notes"), *files[4:]]).send(client)
+    data = answer.json()["data"]
+    assert answer.status_code == 200
+    assert (data["image_count"], len(data["images"])) == (9, 9)
+    assert data["message"] == "9 images queued for processing"
+    assert [one["file_name"] for one in data["rejected"]] == ["notes.jpg"]
+    assert data["rejected"][0]["code"] == "bad-image"
+    assert data["rejected"][0]["error"]
+    assert rows(backends, "select count(*) from image_queue")[0][0] == 9
+
+
+def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: TestClient, backends: Services) -> None:
+    answer = Form("Bad", [("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("b.jpg", b"")]).send(client)
+    assert answer.status_code == 415
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [one["file_name"] for one in answer.json()["rejected"]] == ["a.svg", "b.jpg"]
+    assert rows(backends, "select count(*) from image_queue")[0][0] == 0
+
+
+def test_too_large_and_too_many_and_none_at_all(settings: Settings) -> None:
+    limited = settings.model_copy(update={"upload_max_bytes": 20_000, "listings_max_images": 2})
+    with TestClient(create_app(limited)) as client:
+        large = Form("Large", [("a.jpg", photo(800, 600))]).send(client)
+        many = Form("Many", [(f"{n}.jpg", photo()) for n in range(3)]).send(client)
+        none = client.post("/api/upload/listing_image", data={"listing_title": "None"})
+    assert (large.status_code, large.json()["code"]) == (413, "too-large")
+    assert "20,000" in large.json()["detail"]
+    assert (many.status_code, many.json()["code"]) == (413, "too-large")
+    assert (none.status_code, none.json()["field"]) == (422, "images")
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Fahrrad für Mädchen – wie neu!", "fahrrad-fur-madchen-wie-neu"),
+        ("Велосипед", "velosiped"),
+        ("日本の自転車", "ri-ben-nozi-zhuan-che"),
+        ("", "listing"),
+        ("🚲🚲", "listing"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("x" * 500, "x" * 60),
+    ],
+)
+def test_the_slug_suits_any_title(client: TestClient, title: str, expected: str) -> None:
+    image = queued(client, photo(), title=title)[0]
+    assert re.fullmatch(rf"{expected}-[0-9a-f]{{8}}\.webp", image["file_name"])
+    assert client.get(path_of(image)).status_code == 200
+
+
+def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: TestClient, backends: Services) -> None:
+    form = Form("Same", [("a.jpg", photo()), ("bad.jpg", b"nothing")])
+    first = form.send(client, **{"Idempotency-Key": "k1"})
+    again = form.send(client, **{"Idempotency-Key": "k1"})
+    other = form.send(client, **{"Idempotency-Key": "k2"})
+    assert (again.status_code, again.text) == (first.status_code, first.text)
+    assert other.json()["data"]["images"] != first.json()["data"]["images"]
+    changed = Form("Another", form.files).send(client, **{"Idempotency-Key": "k1"})
+    assert (changed.status_code, changed.json()["field"]) == (422, "Idempotency-Key")
+    assert rows(backends, "select count(*) from image_queue")[0][0] == 2
+    assert len(list(backends.listings_bucket.list("originals/"))) == 2
+
+
+def test_the_same_request_twice_at_once_is_queued_once(client: TestClient, backends: Services) -> None:
+    form = Form("Race", [("a.jpg", photo())])
+    answers: list[str] = []
+
+    def send() -> None:
+        answers.append(form.send(client, **{"Idempotency-Key": "race"}).text)
+
+    threads = [threading.Thread(target=send) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 6
+    assert len(set(answers)) == 1
+    assert rows(backends, "select count(*) from image_queue")[0][0] == 1
+    assert len(list(backends.listings_bucket.list("originals/"))) == 1
+
+
+def test_until_the_webp_is_there_the_url_answers_with_the_original(client: TestClient) -> None:
+    data = photo()
+    image = queued(client, data)[0]
+    answer = client.get(path_of(image))
+    assert (answer.status_code, answer.content) == (200, data)
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "etag" not in answer.headers
+    head = client.head(path_of(image))
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(data)))
+
+
+def test_an_original_that_browsers_cannot_show_has_a_placeholder_of_its_shape(client: TestClient) -> None:
+    image = queued(client, encoded(picture(800, 1600), "TIFF"))[0]
+    answer = client.get(path_of(image))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+    assert answer.headers["cache-control"] == "no-store"
+    assert pixels(answer.content).shape[:2] == (640, 320)
+
+
+def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestClient, backends: Services) -> None:
+    image = queued(client, photo(1600, 1200))[0]
+    assert drain(backends, "run-1").processed == 1
+    answer = client.get(path_of(image))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+    assert answer.headers["cache-control"] == "public, max-age=31536000"
+    assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+    assert pixels(answer.content).shape[:2] == (640, 853)
+    assert answer.content[8:12] == b"WEBP"
+    for known in (answer.headers["etag"], f'W/{answer.headers["etag"]}, "x"', "*"):
+        unchanged = client.get(path_of(image), headers={"If-None-Match": known})
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+        assert unchanged.headers["cache-control"] == "public, max-age=31536000"
+    assert client.get(path_of(image), headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient, backends: Services) -> None:
+    whole = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)), "JPEG")
+    image = queued(client, whole[: len(whole) // 2])[0]
+    assert drain(backends, "run-1").failed == 1
+    answer = client.get(path_of(image))
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "cut short" in answer.json()["detail"]
+    assert rows(backends, "select status, error, retries from image_queue")[0] == ("failed", "the jpeg is cut short", 1)
+
+
+def test_a_name_that_was_never_handed_out_is_404(client: TestClient) -> None:
+    for name in ("my-listing-00000000.webp", "a%00-00000000.webp", "..%2Foriginals%2Fx", "originals"):
+        assert client.get(f"/storage/v1/object/public/listing-images/{name}").status_code == 404
+
+
+def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: Settings, tmp_path: Path) -> None:
+    secret = "a-secret-of-this-test-that-is-long-enough"
+    keys = dict.fromkeys(("media_api_key", "main_api_key", "admin_api_key", "secret_key"), "another-secret")
+    production = settings.model_copy(
+        update={"imgpipe_env": "production", "user_jwt_secret": secret, "debug_image_dir": str(tmp_path), **keys}
+    )
+    token = jwt.encode({"sub": "7", "exp": int(time.time()) + 60}, secret, "HS256")
+    services = Services(settings)
+    with TestClient(create_app(production)) as client:
+        form = Form("Mine", [("a.jpg", photo())])
+        assert form.send(client).status_code == 401
+        assert form.send(client, Authorization="Bearer wrong").status_code == 401
+        mine = form.send(client, Authorization=f"Bearer {token}")
+        assert mine.status_code == 200
+        assert client.get(path_of(mine.json()["data"]["images"][0])).status_code == 200
+        assert client.get("/debug/image-queue-status").status_code == 404
+        assert client.post("/debug/upload-test-image", json={"image_path": "a.jpg"}).status_code == 404
+        assert client.get("/api/jobs/process-image-queue").status_code == 401
+        assert client.delete("/api/jobs/process-image-queue").status_code == 401
+    assert rows(services, "select user_id from image_queue") == [(7,)]
+    assert rows(services, "select tenant from work_items where queue = 'listings'") == [("7",)]
+    services.close()
