@@ -13,13 +13,11 @@ _PROGRESSIVE_PAYS_FROM = 20_000
 """Bytes from which a progressive JPEG was the smaller one on every photo; below, both are tried."""
 
 
-def encode(
-    image: Image.Image, kind: Format, quality: int, recipe: Recipe, *, avif_speed: int = 8, exif: bytes = b""
-) -> bytes:
+def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif: bytes = b"") -> bytes:
     """The image as a file.
 
     Args:
-        image: RGB or RGBA (RGBA is flattened by no one: JPEG refuses it).
+        image: RGB or RGBA; JPEG takes RGB only.
         quality: 0 to 100 in the encoder's own scale; PNG ignores it.
         exif: the only metadata written.
 
@@ -29,8 +27,15 @@ def encode(
     image = image.copy()
     image.info = {}
     if kind == "avif":
+        large = image.width * image.height > recipe.large_pixels
         return _into_memory(
-            image, "AVIF", quality=quality, speed=avif_speed, subsampling="4:2:0", max_threads=1, exif=exif
+            image,
+            "AVIF",
+            quality=quality,
+            speed=recipe.avif_speed_large if large else recipe.avif_speed,
+            subsampling=recipe.avif_subsampling,
+            max_threads=1,  # more would change the bytes, and take cores from other images
+            exif=exif,
         )
     if kind == "webp":
         return _into_memory(image, "WEBP", quality=quality, method=recipe.webp_method, exif=exif)

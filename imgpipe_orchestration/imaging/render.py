@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from PIL import Image
 
 from imgpipe_orchestration.imaging import metadata
 from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha
+from imgpipe_orchestration.imaging.background import NotUniform, remove_background
 from imgpipe_orchestration.imaging.colour import to_srgb
 from imgpipe_orchestration.imaging.depth import to_eight_bits
-from imgpipe_orchestration.imaging.encode import encode
-from imgpipe_orchestration.imaging.focus import FocalBox, FocusHints, find_focus
+from imgpipe_orchestration.imaging.encode_all import SUPPORT, SizeFile, encode_all
+from imgpipe_orchestration.imaging.focus import FocusHints, find_focus
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
 from imgpipe_orchestration.imaging.opening import decode, open_original
 from imgpipe_orchestration.imaging.orientation import upright
-from imgpipe_orchestration.imaging.plan import Cut, output_size, plan, working_size
-from imgpipe_orchestration.imaging.recipe import Format, Recipe, Size
+from imgpipe_orchestration.imaging.plan import output_size, working_size
+from imgpipe_orchestration.imaging.recipe import Recipe, Size
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
@@ -56,16 +57,21 @@ def render(
     """
     prepared = prepare(data, recipe, limits=limits)
     focal = find_focus(prepared.image, focus)
-    notes = list(prepared.notes)
-    pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
     exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
+    notes = [*prepared.notes, *_shortfalls(recipe, prepared.source)]
+    pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
+    if remove_background:
+        cut_out, note = _without_background(prepared.image)
+        notes.append(note)
+        if cut_out:
+            pictures.append(("removed", cut_out))
     variants: list[Variant] = []
     with ThreadPoolExecutor(threads) as pool:
         for background, picture in pictures:
-            variants += _variants(picture, background, focal, recipe, exif=exif, pool=pool)
-    if remove_background:
-        notes.append("background not removed: not available yet")
-    notes += _shortfalls(recipe, prepared.source)
+            made = encode_all(picture, focal, recipe, exif=exif, pool=pool)
+            kept, dropped = _worth_keeping(made)
+            notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
+            variants += [_variant(file, background) for file in kept]
     return Rendition(tuple(variants), prepared.source, focal, tuple(notes), recipe.version)
 
 
@@ -111,48 +117,49 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     return Prepared(image, source, tuple(notes))
 
 
-def _variants(
-    picture: Image.Image,
-    background: Background,
-    focal: FocalBox,
-    recipe: Recipe,
-    *,
-    exif: bytes,
-    pool: ThreadPoolExecutor,
-) -> list[Variant]:
-    """Every size in every format. A size goes to the encoders as soon as it is cut, while the next one is being cut."""
-    formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
-    made: dict[str | None, Image.Image] = {None: picture}
-    encoded: dict[tuple[int, Format, int], Future[bytes]] = {}
-    pending: list[tuple[Cut, Format, int, Future[bytes]]] = []
-    for cut in plan(*picture.size, recipe, focal):
-        image = shrink_to(made[cut.source], cut.width, cut.height, cut.box)
-        made[cut.size.name] = image
-        for kind in formats:
-            quality = recipe.quality_of(kind)
-            # Sizes of a small original are often one and the same picture.
-            key = (id(image), kind, cut.size.avif_speed)
-            if key not in encoded:
-                encoded[key] = pool.submit(
-                    encode, image, kind, quality, recipe, avif_speed=cut.size.avif_speed, exif=exif
-                )
-            pending.append((cut, kind, quality, encoded[key]))
-    order = [size.name for size in recipe.sizes]
-    variants = [_variant(cut, kind, background, future.result(), quality) for cut, kind, quality, future in pending]
-    return sorted(variants, key=lambda variant: order.index(variant.size))
+def _without_background(image: Image.Image) -> tuple[Image.Image | None, str]:
+    """The picture without its background and what was done, or None and why not."""
+    if image.mode == "RGBA":
+        return image, "background removed: the original has none"
+    try:
+        cut = remove_background(image)
+    except NotUniform as error:
+        return None, f"background not removed: {error.public}"
+    return cut.image, f"background removed: {cut.removed:.0%} of the picture, {cut.holes} enclosed patches"
 
 
-def _variant(cut: Cut, kind: Format, background: Background, data: bytes, quality: int) -> Variant:
+def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
+    """The files that are smaller than every better supported one of their size, and a sentence for each other one.
+
+    All have the same quality, so a larger file in a less supported format has nothing to offer.
+    """
+    kept, notes = [], []
+    for file in made:
+        rank = SUPPORT.index(file.format)
+        rivals = [one for one in made if one.size == file.size and SUPPORT.index(one.format) < rank]
+        better = [one for one in rivals if len(one.data) <= len(file.data)]
+        if better:
+            rival = min(better, key=lambda one: len(one.data))
+            notes.append(
+                f"{file.size}: {file.format} dropped, its {len(file.data):,} bytes are not fewer than the"
+                f" {len(rival.data):,} of {rival.format}"
+            )
+        else:
+            kept.append(file)
+    return kept, notes
+
+
+def _variant(file: SizeFile, background: Background) -> Variant:
     return Variant(
-        size=cut.size.name,
-        format=kind,
+        size=file.size,
+        format=file.format,
         background=background,
-        width=cut.width,
-        height=cut.height,
-        data=data,
-        sha256=hashlib.sha256(data).hexdigest(),
-        quality=quality,
-        score=None,
+        width=file.width,
+        height=file.height,
+        data=file.data,
+        sha256=hashlib.sha256(file.data).hexdigest(),
+        quality=file.quality,
+        score=file.score,
     )
 
 

@@ -1,0 +1,232 @@
+"""A logo without its background, and without a model: fit the border, flood from it, unmix the edge.
+
+It works where the background is one colour or a smooth gradient, which is what logos come on, and refuses anything
+else: a wrong cut-out is worse than none. `rembg` (an optional install) handles photographs behind the same interface.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgpipe_orchestration.errors import BadInput
+
+Field = NDArray[np.float32]
+"""Rows x columns (x channels), float32."""
+Mask = NDArray[np.bool_]
+Index = NDArray[np.int64]
+
+_BORDER = 0.02
+"""Width of the border that is looked at, as a share of the shorter side."""
+_UNIFORM = 4.0
+"""Lab distance within which a border pixel belongs to the fitted background (2.3 is just noticeable)."""
+_MOSTLY = 0.9
+"""Share of the border that must belong to it; the rest may be a logo that touches the edge."""
+_CLEAR = 12.0
+"""Levels of 255 between logo and background under which a mixture of both cannot be taken apart."""
+_EDGE = 2
+"""Pixels on either side of the cut where logo and background are mixed (antialiasing, JPEG)."""
+_SMALLEST_HOLE = 1e-4
+"""Share of the picture under which an enclosed patch of background colour counts as a speck of the logo."""
+
+_SAME = 1.0
+"""Lab distance beyond the background's own noise within which a hole shows the background, not a paint like it."""
+
+
+class NotUniform(BadInput):
+    """The background is no single colour or gradient, so it is not removed; the message says what was seen."""
+
+
+@dataclass(frozen=True)
+class CutOut:
+    """A logo on transparency."""
+
+    image: Image.Image
+    """RGBA, of the size given."""
+    removed: float
+    """Share of the picture that became fully transparent."""
+    holes: int
+    """Enclosed patches of background that were opened as well (the inside of an O)."""
+
+
+def remove_background(image: Image.Image) -> CutOut:
+    """Make the background of a logo transparent.
+
+    Args:
+        image: RGB in sRGB, upright.
+
+    Raises:
+        NotUniform: the border is not one colour or a smooth gradient, or nothing but background was found.
+    """
+    rgb = np.asarray(image.convert("RGB"))
+    lab = np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
+    fitted = _fit_border(lab)
+    distance = np.sqrt(((lab - fitted) ** 2).sum(axis=2))
+    _check_border(distance)
+    noise = _noise(distance)
+    alike = distance < max(_UNIFORM, 3 * noise)
+    background = _connected_to_border(alike)
+    holes, count = _holes(alike & ~background, distance, noise)
+    background |= holes
+    removed = float(background.mean())
+    if removed > 0.995:
+        raise NotUniform("the image is nothing but background")
+    if removed < 0.02:
+        raise NotUniform("no background was found around the logo")
+    colours, alpha = _unmixed(rgb, fitted, background)
+    rgba = np.dstack([colours, np.round(alpha * 255).astype(np.uint8)])
+    return CutOut(Image.fromarray(rgba), removed, count)
+
+
+def remove_background_with_model(image: Image.Image) -> CutOut:
+    """The same for any picture, by rembg's neural network, which is an optional install (extra `rembg`).
+
+    Raises:
+        NotUniform: the extra is not installed, or the network found no subject.
+    """
+    try:
+        rembg = importlib.import_module("rembg")
+    except ImportError as error:
+        raise NotUniform(
+            "the background is no plain colour, and the model that could remove it is not enabled"
+            " (operators: pip install 'imgpipe-orchestration[rembg]')"
+        ) from error
+    cut: Image.Image = rembg.remove(image.convert("RGB"))
+    removed = float((np.asarray(cut.getchannel("A")) == 0).mean())
+    if removed > 0.995:
+        raise NotUniform("the model found no subject")
+    return CutOut(cut.convert("RGBA"), removed, 0)
+
+
+def _fit_border(lab: Field) -> Field:
+    """The background's colour at every pixel: each Lab channel as a + bx + cy + dxy, fitted to the border alone.
+
+    Fitted three times, each time without what does not belong, so that a logo touching the edge does not count.
+    """
+    rows, columns = lab.shape[:2]
+    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
+    x, y = x / max(1, columns - 1), y / max(1, rows - 1)
+    edge = _border(rows, columns)
+    terms = np.stack([np.ones_like(x[edge]), x[edge], y[edge], x[edge] * y[edge]], axis=1)
+    values = lab[edge]
+    median = np.median(values, axis=0)
+    kept = np.linalg.norm(values - median, axis=1) < 30
+    for limit in (10.0, 5.0, 3.0):
+        if kept.sum() < 16:
+            kept = np.ones(len(values), dtype=np.bool_)
+        factors, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
+        kept = np.linalg.norm(terms @ factors - values, axis=1) < limit
+    everywhere = np.stack([np.ones_like(x), x, y, x * y], axis=-1)
+    return np.asarray(everywhere @ factors, dtype=np.float32)
+
+
+def _border(rows: int, columns: int) -> Mask:
+    width = max(1, round(min(rows, columns) * _BORDER))
+    edge = np.zeros((rows, columns), dtype=np.bool_)
+    edge[:width] = edge[-width:] = True
+    edge[:, :width] = edge[:, -width:] = True
+    return edge
+
+
+def _check_border(distance: Field) -> None:
+    fits = float((distance[_border(*distance.shape)] < _UNIFORM).mean())
+    if fits < _MOSTLY:
+        raise NotUniform(f"the background is not uniform: only {fits:.0%} of the border is one colour or gradient")
+
+
+def _noise(distance: Field) -> float:
+    """How far background pixels themselves stray (JPEG, sensor): the median along the border."""
+    return float(np.median(distance[_border(*distance.shape)]))
+
+
+def _connected_to_border(alike: Mask) -> Mask:
+    """What can be reached from the border without crossing the logo."""
+    _, labels = cv2.connectedComponents(alike.astype(np.uint8), connectivity=4)
+    edge = _border(*alike.shape)
+    reached = np.unique(np.asarray(labels)[edge & alike])
+    return np.asarray(np.isin(labels, reached) & alike, dtype=np.bool_)
+
+
+def _holes(enclosed: Mask, distance: Field, noise: float) -> tuple[Mask, int]:
+    """Enclosed patches that are background, by evidence, and how many.
+
+    White letters on a white page and the inside of an O have nearly the same colour. A hole is background seen through
+    the logo, so it repeats it: its colour is the fitted one to within the background's own noise. A patch of the
+    logo's own paint that merely is similar lies a shade beside it.
+    """
+    found = np.zeros_like(enclosed)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
+    opened = 0
+    for label in range(1, count):
+        left, top, width, height, area = (int(value) for value in stats[label])
+        if area < _SMALLEST_HOLE * enclosed.size:
+            continue
+        window = (slice(top, top + height), slice(left, left + width))
+        patch = labels[window] == label
+        core = np.asarray(cv2.erode(patch.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0), dtype=np.bool_)
+        if float(np.median(distance[window][core if core.any() else patch])) <= noise + _SAME:
+            found[window] |= patch
+            opened += 1
+    return found, opened
+
+
+def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask) -> tuple[NDArray[np.uint8], Field]:
+    """Colour and opacity, with the pixels along the cut taken apart into logo and background.
+
+    There a pixel is p = a * logo + (1 - a) * background. The background is the fitted colour, the logo's is that of
+    the nearest pixel well inside it, so a follows by projection, and the background's share is taken out of p.
+    """
+    kernel = np.ones((2 * _EDGE + 1, 2 * _EDGE + 1), np.uint8)
+    outside = background.astype(np.uint8)
+    inside = np.asarray(cv2.erode(1 - outside, kernel, borderValue=1), dtype=np.bool_)
+    band = ~inside & ~background
+    colours = rgb.astype(np.float32)
+    plain = np.asarray(cv2.cvtColor(fitted, cv2.COLOR_LAB2RGB), dtype=np.float32).clip(0, 1) * 255
+    alpha = (~background).astype(np.float32)
+    rows, columns = np.nonzero(band)
+    logo = plain.copy()
+    logo[rows, columns] = _logo_near(colours, inside, plain, rows, columns)
+    span = logo - plain
+    length = (span**2).sum(axis=2)
+    usable = band & (length > _CLEAR**2)
+    share = ((colours - plain) * span).sum(axis=2) / np.maximum(length, 1e-3)
+    alpha[usable] = np.clip(share[usable], 0, 1)
+    mixed = usable & (alpha > 0.02)
+    opacity = alpha[mixed][:, None]
+    colours[mixed] = np.clip((colours[mixed] - (1 - opacity) * plain[mixed]) / opacity, 0, 255)
+    alpha[usable & (alpha <= 0.02)] = 0
+    colours[alpha == 0] = 0
+    return np.round(colours).astype(np.uint8), alpha
+
+
+def _logo_near(colours: Field, inside: Mask, plain: Field, rows: Index, columns: Index) -> Field:
+    """The logo's own colour at some pixels along the cut.
+
+    That is the colour of the nearest pixel well inside. A stroke thinner than twice the edge has no inside: there the
+    pixel nearby that is least like the background stands in.
+    """
+    distance, labels = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    labels = np.asarray(labels)
+    lookup = np.zeros((int(labels.max()) + 1, 3), dtype=np.float32)
+    lookup[labels[inside]] = colours[inside]
+    logo: Field = lookup[labels[rows, columns]]
+    thin = np.asarray(distance)[rows, columns] > 2 * _EDGE
+    best = np.full(int(thin.sum()), -1.0, dtype=np.float32)
+    stand_in = np.zeros((len(best), 3), dtype=np.float32)
+    for down in range(-_EDGE, _EDGE + 1):
+        for right in range(-_EDGE, _EDGE + 1):
+            y = np.clip(rows[thin] + down, 0, colours.shape[0] - 1)
+            x = np.clip(columns[thin] + right, 0, colours.shape[1] - 1)
+            unlike = ((colours[y, x] - plain[y, x]) ** 2).sum(axis=1)
+            better = unlike > best
+            best[better] = unlike[better]
+            stand_in[better] = colours[y[better], x[better]]
+    logo[thin] = stand_in
+    return logo

@@ -1,0 +1,143 @@
+"""How one format of all pictures comes about: which encoding makes which other possible."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log2
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.encode import encode
+from imgpipe_orchestration.imaging.quality import Encoded, Judge, Lossy, carried, close, exact, reach
+from imgpipe_orchestration.imaging.recipe import Format, Recipe
+
+_SEARCHED = 60_000
+"""Pixels that the size to be searched has at least: fewer say little about the others."""
+_SCORED, _SCORED_CROP = 1_450_000, 250_000
+"""Pixels up to which a whole picture and a crop are scored. A larger one would cost more than it gains: its quality is
+well known from the ones before."""
+_SAME_SIZE = 0.2
+"""Octaves of pixels under which two sizes show no trend."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A distinct picture: sizes of a small original are often one and the same."""
+
+    image: Image.Image
+    whole: bool
+    """Not a crop."""
+    target: float
+    judge: Judge
+
+    @property
+    def pixels(self) -> int:
+        return self.image.width * self.image.height
+
+    @property
+    def is_scored(self) -> bool:
+        return self.judge.usable and self.pixels <= (_SCORED if self.whole else _SCORED_CROP)
+
+
+Work = Callable[[], Encoded]
+Task = tuple[Picture, Work]
+
+
+class Chain(ABC):
+    """The encodings of one format. `done` fills up, by `id` of the picture."""
+
+    def __init__(self, kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> None:
+        self.done: dict[int, Encoded] = {}
+        self._pictures = pictures
+        self._recipe = recipe
+        self._start = recipe.quality_of(kind)
+        self._format = kind
+        self._exif = exif
+
+    @abstractmethod
+    def first(self) -> list[Task]:
+        """What can be encoded at once."""
+
+    @abstractmethod
+    def after(self, one: Picture, file: Encoded) -> list[Task]:
+        """Take an encoding in; what can be encoded now that it is there."""
+
+    def _encode(self, one: Picture, quality: int) -> bytes:
+        return encode(one.image, self._format, quality, self._recipe, self._exif)
+
+    def _plain(self, one: Picture, quality: int) -> Task:
+        return one, lambda: Encoded(self._encode(one, quality), quality, None)
+
+
+class FixedChain(Chain):
+    """Every picture at the recipe's fixed quality."""
+
+    def first(self) -> list[Task]:
+        return [self._plain(one, self._start) for one in self._pictures]
+
+    def after(self, one: Picture, file: Encoded) -> list[Task]:
+        self.done[id(one)] = file
+        return []
+
+
+class SearchingChain(Chain):
+    """One picture is searched, the others start from what was found there.
+
+    1. the searched picture, up to three tries
+    2. every other one that is scored, one try from the quality found
+    3. a second try of those that missed; and those that are not scored, as soon as the trend over size is known
+    """
+
+    def __init__(self, kind: Lossy, pictures: list[Picture], searched: Picture, recipe: Recipe, exif: bytes) -> None:
+        super().__init__(kind, pictures, recipe, exif)
+        self._kind: Lossy = kind
+        self._searched = searched
+        self._scored = [one for one in pictures if one.is_scored]
+        self._largest = self._scored[0]
+        self._first_tries: dict[int, Encoded] = {}
+
+    def first(self) -> list[Task]:
+        return [self._reach(self._searched, self._start, tries=3)]
+
+    def after(self, one: Picture, file: Encoded) -> list[Task]:
+        self.done[id(one)] = file
+        if id(one) in self._first_tries or not one.is_scored:
+            return []
+        self._first_tries[id(one)] = file
+        more: list[Task] = []
+        if one is self._searched:
+            others = [other for other in self._scored if other is not one]
+            more += [self._reach(other, exact(self._kind, file, other.target), tries=1) for other in others]
+        elif not close(file, one.target):
+            more.append(self._reach(one, file.quality, tries=1, before=file))
+        if one is self._largest:
+            more += [self._plain(other, self._carried(other)) for other in self._pictures if not other.is_scored]
+        return more
+
+    def _carried(self, one: Picture) -> int:
+        """The quality of a picture that is not scored, from the searched one and the largest scored one."""
+        span = log2(self._largest.pixels / self._searched.pixels)
+        position = log2(one.pixels / self._searched.pixels) / span if span > _SAME_SIZE else 1.0
+        first, last = self._first_tries[id(self._searched)], self._first_tries[id(self._largest)]
+        return carried(self._kind, first, last, position, one.target)
+
+    def _reach(self, one: Picture, start: float, *, tries: int, before: Encoded | None = None) -> Task:
+        return one, lambda: reach(
+            one.target,
+            self._kind,
+            start,
+            lambda quality: self._encode(one, quality),
+            one.judge,
+            tries=tries,
+            before=before,
+        )
+
+
+def searched_of(pictures: list[Picture]) -> Picture | None:
+    """The picture to search, of pictures sorted from the largest: the smallest that says enough about the others."""
+    scored = [one for one in pictures if one.is_scored]
+    telling = [one for one in scored if one.whole and one.pixels >= _SEARCHED]
+    candidates = telling or scored
+    return candidates[-1] if candidates else None

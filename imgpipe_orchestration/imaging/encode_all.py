@@ -1,0 +1,85 @@
+"""One picture to every size in every format, with as many encoders at work as there are threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.chain import Chain, FixedChain, Picture, SearchingChain, searched_of
+from imgpipe_orchestration.imaging.focus import FocalBox
+from imgpipe_orchestration.imaging.plan import Cut, plan
+from imgpipe_orchestration.imaging.quality import Judge
+from imgpipe_orchestration.imaging.recipe import Format, Recipe
+from imgpipe_orchestration.imaging.resize import shrink_to
+
+SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
+"""From what every client reads to what the fewest do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeFile:
+    """One encoded size."""
+
+    size: str
+    format: Format
+    width: int
+    height: int
+    data: bytes
+    quality: int
+    score: float | None
+
+
+def encode_all(
+    picture: Image.Image, focal: FocalBox, recipe: Recipe, *, exif: bytes, pool: ThreadPoolExecutor
+) -> list[SizeFile]:
+    """Cut every size and encode it in every format; in the order of the recipe.
+
+    Each format follows its own chain of tries, so the outcome does not depend on the number of threads.
+    """
+    formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
+    cuts = plan(*picture.size, recipe, focal)
+    pictures = _pictures(picture, cuts)
+    distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
+    chains = {kind: _chain(kind, distinct, recipe, exif) for kind in formats}
+    _run(list(chains.values()), pool)
+    by_name = {cut.size.name: cut for cut in cuts}
+    result = []
+    for size in recipe.sizes:
+        cut, one = by_name[size.name], pictures[size.name]
+        for kind in formats:
+            file = chains[kind].done[id(one)]
+            result.append(SizeFile(size.name, kind, cut.width, cut.height, file.data, file.quality, file.score))
+    return result
+
+
+def _pictures(picture: Image.Image, cuts: tuple[Cut, ...]) -> dict[str, Picture]:
+    """The picture of each size, by its name."""
+    made: dict[str | None, Image.Image] = {None: picture}
+    distinct: dict[tuple[int, float], Picture] = {}
+    named = {}
+    for cut in cuts:
+        image = shrink_to(made[cut.source], cut.width, cut.height, cut.box)
+        made[cut.size.name] = image
+        named[cut.size.name] = distinct.setdefault(
+            (id(image), cut.size.target), Picture(image, cut.size.fit == "within", cut.size.target, Judge(image))
+        )
+    return named
+
+
+def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
+    """Keep the encoders busy: whatever a finished encoding makes possible is handed out at once."""
+    running = {pool.submit(work): (chain, one) for chain in chains for one, work in chain.first()}
+    while running:
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            chain, one = running.pop(future)
+            running |= {pool.submit(work): (chain, other) for other, work in chain.after(one, future.result())}
+
+
+def _chain(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> Chain:
+    searched = searched_of(pictures)
+    if kind == "png" or not recipe.adaptive or searched is None:
+        return FixedChain(kind, pictures, recipe, exif)
+    return SearchingChain(kind, pictures, searched, recipe, exif)
