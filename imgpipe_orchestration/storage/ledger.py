@@ -289,7 +289,7 @@ class Ledger:
         }
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
             stop=tenacity.stop_after_delay(60),
             reraise=True,
         )

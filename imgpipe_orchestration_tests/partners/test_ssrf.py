@@ -45,7 +45,7 @@ from imgpipe_orchestration.partners.ssrf import AllowList, Guard, is_public
         ("2002:a00:1::", False),
         ("2001:db8::1", False),
         ("64:ff9b:1::a00:1", False),
-        ("2001:0:7f00:1::", False),
+        ("2001:0:4136:e378:8000:63bf:f7f7:f7f7", False),  # Teredo, to 8.8.8.8
         ("fec0::1", False),
     ],
 )

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, Retryable, SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import migrations
@@ -345,3 +347,33 @@ def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
     with pytest.raises(PartnerUnavailable):
         ledger.buy(a_call(), away, buyer=ANNA)
     assert ledger.find(a_call()) is None
+
+
+def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with Postgres(tmp_path_factory.mktemp("postgres") / "data", free_port()) as server:
+        engine = connect(server.ensure_database("imgpipe"))
+        migrations.upgrade(engine)
+        asked, away = threading.Event(), threading.Event()
+        answers = []
+
+        def purchase() -> Purchase:
+            asked.set()
+            assert away.wait(10)
+            return Purchase(VISION, value="paid for")
+
+        buyer = threading.Thread(target=lambda: answers.append(Ledger(engine).buy(a_call(), purchase, buyer=ANNA)))
+        buyer.start()
+        assert asked.wait(10)
+        server.kill()
+        away.set()
+        time.sleep(0.5)
+        server.start()  # from the main thread, with which it would end otherwise
+        buyer.join(30)
+        assert [answer.value for answer in answers] == ["paid for"]
+        found = Ledger(engine).find(a_call())
+        assert found is not None
+        assert found.value == "paid for"
+        assert [use.outcome for use in uses(engine)] == ["bought"]
+        engine.dispose()

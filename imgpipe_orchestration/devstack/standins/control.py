@@ -80,7 +80,7 @@ class Call:
     operation: str
     path: str
     input_hash: str
-    """SHA-256 of the body: equal for equal requests, so that a double purchase shows."""
+    """SHA-256 of what was sent: equal for equal requests, so that a double purchase shows."""
     model: str = ""
     status: int = 0
     fault: str | None = None

@@ -138,6 +138,7 @@ async def generations(asked: Asked) -> Response:
         return wanted
     prompt, size = str(wanted.get("prompt", "")), _size(wanted.get("size"))
     asked.call.model = str(wanted.get("model", ""))
+    asked.call.note = {"prompt": prompt[:200]}
     if asked.spoils(Kind.CONTENT_POLICY):
         return _policy()
     image = await run_in_threadpool(draw, person_of(prompt), size, blank=asked.spoils(Kind.BLANK_IMAGE))
@@ -159,6 +160,10 @@ async def edits(asked: Asked) -> Response:
         return JSONResponse(error(400, "missing_required_parameter", "Missing required parameter: 'image'"), 400)
     prompt, size = fields.get("prompt", ""), _size(fields.get("size"))
     asked.call.model = fields.get("model", "")
+    asked.call.note = {"prompt": prompt[:200]}
+    # A multipart body has a random boundary in it, so equal requests are told by their parts.
+    parts = [*sources, json.dumps(sorted(fields.items())).encode()]
+    asked.call.input_hash = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     if asked.spoils(Kind.CONTENT_POLICY):
         return _policy()
     person = await run_in_threadpool(person_in, sources[0])

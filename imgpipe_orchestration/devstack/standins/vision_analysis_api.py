@@ -151,6 +151,7 @@ class Desk:
             if not isinstance(file, UploadFile):
                 return JSONResponse(error(422, "unprocessable", "`file` is missing"), 422)
             content, name = await file.read(), file.filename
+        asked.call.note = fields
         analysis = next((a for a in self.analyses if a["vision_analysis_id"] == fields["vision_analysis_id"]), None)
         if analysis is None or analysis["organization_id"] != fields["organization_id"]:
             return JSONResponse(error(404, "not_found", "No such vision analysis in this organization"), 404)

@@ -207,6 +207,16 @@ def test_equal_requests_have_equal_hashes_in_the_journal(standins: StandInAccess
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_equal_edits_have_equal_hashes_though_their_bodies_differ(standins: StandInAccess) -> None:
+    base = encoded(generate(standins, "Emma"))
+    for prompt in ("again", "again", "otherwise"):
+        edit(standins, base, prompt, "64x64")
+    calls = standins.calls("openai", "edits")
+    hashes = [call["input_hash"] for call in calls]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert calls[2]["note"] == {"prompt": "otherwise"}
+
+
 def test_delays_are_kept_and_the_longer_name_wins(standins: StandInAccess) -> None:
     try:
         standins.admin("POST", "delays", {"openai": 5, "openai.embeddings": 0.2})

@@ -1,0 +1,84 @@
+"""What was spent, read back from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.errors import SpendingPaused
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage import migrations, spending
+from imgpipe_orchestration.storage.ledger import Buyer, Ledger, PaidCall, Purchase
+from imgpipe_orchestration.storage.rows import connect
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    engine = connect(postgres_url)
+    migrations.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+def buy(engine: Engine, name: str, *, item: str = "1", tenant: str = "t", model: str = "gpt-5-mini") -> None:
+    call = PaidCall.of("openai", "vision", model, inputs=[name])
+    usage = Usage(model=f"{model}-standin", input_tokens=1000, output_tokens=500)
+    Ledger(engine).buy(call, lambda: Purchase(usage, value=name), buyer=Buyer("media", item, tenant))
+
+
+def test_uses_are_summed_by_what_is_asked_for(engine: Engine) -> None:
+    for name, tenant in (("a", "x"), ("a", "y"), ("b", "y")):
+        buy(engine, name, tenant=tenant)
+    with engine.connect() as connection:
+        (total,) = spending.summary(connection, since=LONG_AGO, by=())
+        by_tenant = spending.summary(connection, since=LONG_AGO, by=("tenant",))
+        (today,) = spending.summary(connection, since=LONG_AGO, by=("day", "pipeline", "provider", "model"))
+    assert (total.bought, total.reused, total.cost_usd) == (2, 1, Decimal("0.0025"))
+    assert (total.input_tokens, total.output_tokens, total.standin) == (2000, 1000, 2)
+    assert {line.tenant: (line.bought, line.reused) for line in by_tenant} == {"x": (1, 0), "y": (1, 1)}
+    assert (today.day, today.pipeline, today.model) == (datetime.now(UTC).date(), "media", "gpt-5-mini")
+
+
+def test_a_sum_says_when_it_is_not_complete(engine: Engine) -> None:
+    buy(engine, "a", item="7")
+    buy(engine, "b", item="7", model="made-up")
+    with engine.connect() as connection:
+        (total,) = spending.summary(connection, since=LONG_AGO, by=())
+        assert (total.cost_usd, total.unknown_cost) == (Decimal("0.00125"), 1)
+        assert spending.of_items(connection, "media", ["7", "8"]) == {"7": (Decimal("0.00125"), 1)}
+        with pytest.raises(ValueError, match="item"):
+            spending.summary(connection, since=LONG_AGO, by=("item",))
+
+
+def test_a_paused_provider_is_listed_with_its_reason_and_can_be_resumed(engine: Engine) -> None:
+    def broke() -> Purchase:
+        raise SpendingPaused("OpenAI's quota is used up")
+
+    call = PaidCall.of("openai", "vision", "m", inputs=["x"])
+    with pytest.raises(SpendingPaused):
+        Ledger(engine).buy(call, broke, buyer=Buyer("media", "1"))
+    with engine.begin() as connection:
+        (pause,) = spending.pauses(connection)
+        assert (pause.provider, pause.reason) == ("openai", "OpenAI's quota is used up")
+        assert spending.resume(connection, "openai")
+        assert not spending.resume(connection, "openai")
+    buy(engine, "a")
+
+
+def test_old_uses_are_forgotten_but_their_answers_are_not(engine: Engine) -> None:
+    buy(engine, "a")
+    buy(engine, "b")
+    with engine.begin() as connection:
+        connection.execute(text("update paid_call_uses set at = at - interval '90 days' where id = 1"))
+        month_ago = datetime.now(UTC) - timedelta(days=30)
+        assert spending.forget_uses(connection, before=month_ago) == 1
+        assert spending.forget_uses(connection, before=month_ago) == 0
+    buy(engine, "a")
+    with engine.connect() as connection:
+        assert spending.summary(connection, since=LONG_AGO, by=())[0].reused == 1
