@@ -15,7 +15,7 @@ import psutil
 
 from imgpipe_orchestration.devstack.plan import MARKER
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 2.0
 _STOP_SECONDS = 10.0
 
 

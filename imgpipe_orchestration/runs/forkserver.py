@@ -1,0 +1,86 @@
+"""`python -m imgpipe_orchestration.runs.forkserver FD`: forks a process for each run that is asked for.
+
+Imports once, then waits on the socket FD for lines of JSON: the words of a `dagster` command to run in a child. The
+answer is the child's pid. It must stay single-threaded and open no connection, for a fork copies neither well.
+It ends when the other side of the socket closes; its children go on.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+PRELOAD = (
+    "imgpipe_orchestration.definitions",
+    "dagster._cli.api",
+    "dagster_postgres",
+    "psycopg",
+    "psycopg2",
+    "boto3",
+    "requests",
+    "PIL.Image",
+)
+"""What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
+
+
+def main(descriptor: int) -> None:
+    signal.signal(signal.SIGCHLD, _collect)
+    # Its end is decided by the socket: a Ctrl-C that reaches the whole group must not take away the runs' parent first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for module in PRELOAD:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is loaded stays shared with the children: the collector will not write to its pages
+    with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as lines:
+        for line in lines:
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                _run(json.loads(line))
+            lines.write(b"%d\n" % pid)
+            lines.flush()
+
+
+def _run(words: list[str]) -> NoReturn:
+    """In the child: be the command, then end without unwinding what belongs to the parent."""
+    from dagster._cli import cli
+
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        cli.main(args=words, prog_name="dagster", standalone_mode=False)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _collect(_: int, __: FrameType | None) -> None:
+    """Collect children that ended, so that their pids stop looking alive."""
+    while True:
+        try:
+            pid, _status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,175 @@
+"""The run launcher that dagster.yaml names: runs are forked, watched by their pid, and stopped by a signal.
+
+A custom launcher has to import from `dagster._core`, as every launcher that Dagster ships does: `RunLauncher` is
+public, its import path is not.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import dagster as dg
+import psutil
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+
+from imgpipe_orchestration.errors import BackendUnavailable
+
+PROCESS_TAG = ".imgpipe/process"
+"""Tag of a run: where its process is, as JSON {host, pid, started}. The dot hides it in the UI."""
+
+_TAGGING_SECONDS = 30.0
+
+
+class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
+    """Forks runs from a process that has the definitions loaded. Needs no code server to start or to stop a run."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        self._inst_data = inst_data
+        self._server: _Forkserver | None = None
+        self._lock = threading.Lock()
+        super().__init__()  # type: ignore[no-untyped-call]  # Dagster's base class has no annotation there
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data)
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """
+        Raises:
+            BackendUnavailable: no process could be forked; the run is then reported as failed to start.
+        """
+        run = context.dagster_run
+        origin = context.job_code_origin
+        if origin is None:
+            raise BackendUnavailable(f"run {run.run_id} does not say where its code is")
+        words = ExecuteRunArgs(origin, run.run_id, self._instance.get_ref()).get_command_args()
+        # From `api` on: what stands before only says how to call `dagster`.
+        pid = self._fork(list(words[words.index("api") :]))
+        self._instance.add_run_tags(run.run_id, {PROCESS_TAG: _describe(pid)})
+        self._instance.report_engine_event(f"Forked process {pid} for the run.", run, cls=type(self))
+
+    def _fork(self, words: list[str]) -> int:
+        with self._lock:
+            for _ in range(2):  # a forkserver that died since the last run is replaced once
+                if self._server is None:
+                    self._server = _Forkserver()
+                try:
+                    return self._server.fork(words)
+                except OSError:
+                    self._server.close()
+                    self._server = None
+        raise BackendUnavailable("The process that forks the runs ends as soon as it starts; see the daemon's log.")
+
+    def terminate(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        process = _process_of(run)
+        if process is None:
+            return False
+        try:
+            process.send_signal(signal.SIGINT)
+        except psutil.NoSuchProcess:
+            return False
+        return True
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Run monitoring asks this of every started run; anything but RUNNING fails the run."""
+        described = run.tags.get(PROCESS_TAG)
+        if described is None:
+            # The tag follows the fork at once, unless the daemon died between the two.
+            launched = self._instance.get_run_stats(run.run_id).launch_time or 0.0
+            if time.time() - launched < _TAGGING_SECONDS:
+                return CheckRunHealthResult(WorkerStatus.RUNNING, "just forked")
+            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "nothing is known of its process")
+        if json.loads(described)["host"] != socket.gethostname():
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "runs on another machine, whose daemon watches it")
+        if _process_of(run) is None:
+            return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone: killed, or the machine restarted")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def dispose(self) -> None:
+        with self._lock:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+
+
+class _Forkserver:
+    """The launcher's end of `forkserver`."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "imgpipe_orchestration.runs.forkserver", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._lines = ours.makefile("rwb")
+        ours.close()
+
+    def fork(self, words: list[str]) -> int:
+        """The pid of a new process that runs `dagster` with `words`.
+
+        Raises:
+            OSError: the forkserver is gone.
+        """
+        self._lines.write(json.dumps(words).encode() + b"\n")
+        self._lines.flush()
+        answer = self._lines.readline()
+        if not answer:
+            raise ConnectionResetError("the forkserver ended")
+        return int(answer)
+
+    def close(self) -> None:
+        """Hang up, which ends it; the runs it forked go on."""
+        try:
+            self._lines.close()
+        except OSError:
+            self._lines.detach()
+        self._process.wait(10)
+
+
+def _describe(pid: int) -> str:
+    try:
+        started = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        started = 0.0
+    return json.dumps({"host": socket.gethostname(), "pid": pid, "started": started})
+
+
+def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
+    """The run's live process on this machine; its start time tells it from a later owner of the pid."""
+    described = json.loads(run.tags.get(PROCESS_TAG, "{}"))
+    if described.get("host") != socket.gethostname():
+        return None
+    try:
+        process = psutil.Process(described["pid"])
+        ours = abs(process.create_time() - described["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if ours else None
