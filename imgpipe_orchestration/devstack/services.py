@@ -100,7 +100,7 @@ class Daemon(Part):
     start_seconds = 90
 
     def __init__(self, folder: Path, *, code_port: int, environ: Mapping[str, str]) -> None:
-        super().__init__(folder, 0, environ=environ)
+        super().__init__(folder, 0, environ={**environ, "IMGPIPE_PRELOAD_RUNS": "1"})
         self.code_port = code_port
 
     @property

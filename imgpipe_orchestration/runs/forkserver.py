@@ -44,7 +44,7 @@ def main(descriptor: int) -> None:
         for line in lines:
             pid = os.fork()
             if pid == 0:
-                connection.close()
+                os.close(descriptor)  # held open in a child it would hide this process's death from the launcher
                 _run(json.loads(line))
             lines.write(b"%d\n" % pid)
             lines.flush()

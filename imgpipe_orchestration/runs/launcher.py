@@ -7,6 +7,7 @@ public, its import path is not.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -27,6 +28,10 @@ from imgpipe_orchestration.errors import BackendUnavailable
 PROCESS_TAG = ".imgpipe/process"
 """Tag of a run: where its process is, as JSON {host, pid, started}. The dot hides it in the UI."""
 
+PRELOAD_VARIABLE = "IMGPIPE_PRELOAD_RUNS"
+"""Set in the environment of the process that will launch runs (the daemon): the forkserver then imports at once, and
+not when the first run waits for it."""
+
 _TAGGING_SECONDS = 30.0
 
 
@@ -35,8 +40,9 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
-        self._server: _Forkserver | None = None
         self._lock = threading.Lock()
+        # Popped, not read: the forkserver and the runs inherit the environment and must not start one each.
+        self._server = _Forkserver() if os.environ.pop(PRELOAD_VARIABLE, "") else None
         super().__init__()  # type: ignore[no-untyped-call]  # Dagster's base class has no annotation there
 
     @property
@@ -129,8 +135,8 @@ class _Forkserver:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-        self._lines = ours.makefile("rwb")
-        ours.close()
+        self._socket = ours
+        self._answers = ours.makefile("rb")
 
     def fork(self, words: list[str]) -> int:
         """The pid of a new process that runs `dagster` with `words`.
@@ -138,19 +144,16 @@ class _Forkserver:
         Raises:
             OSError: the forkserver is gone.
         """
-        self._lines.write(json.dumps(words).encode() + b"\n")
-        self._lines.flush()
-        answer = self._lines.readline()
+        self._socket.sendall(json.dumps(words).encode() + b"\n")
+        answer = self._answers.readline()
         if not answer:
             raise ConnectionResetError("the forkserver ended")
         return int(answer)
 
     def close(self) -> None:
         """Hang up, which ends it; the runs it forked go on."""
-        try:
-            self._lines.close()
-        except OSError:
-            self._lines.detach()
+        self._answers.close()
+        self._socket.close()
         self._process.wait(10)
 
 

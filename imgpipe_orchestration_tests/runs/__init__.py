@@ -1,0 +1,1 @@
+"""Runs as processes: forked, watched, cancelled, killed; over a real Dagster instance in PostgreSQL."""
