@@ -154,7 +154,11 @@ class _Forkserver:
         """Hang up, which ends it; the runs it forked go on."""
         self._answers.close()
         self._socket.close()
-        self._process.wait(10)
+        try:
+            self._process.wait(1)
+        except subprocess.TimeoutExpired:  # still importing, it has not come to its socket yet
+            self._process.kill()
+            self._process.wait()
 
 
 def _describe(pid: int) -> str:
