@@ -1,0 +1,133 @@
+"""A live gateway over the test's own servers, users that upload, and pictures with something in them."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+import numpy as np
+import pytest
+import requests
+import uvicorn
+from PIL import Image
+from sqlalchemy import text
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.media import stages
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.conftest import StandInAccess
+
+
+def picture(width: int = 900, height: int = 600, *, seed: int = 1, format: str = "JPEG", mode: str = "RGB") -> bytes:
+    """A smooth picture with edges, different for every seed."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (6, 9, len(mode)), dtype=np.uint8)
+    image = Image.fromarray(small, mode).resize((width, height), Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    image.save(out, format)
+    return out.getvalue()
+
+
+@dataclass
+class Gateway:
+    """A gateway that listens, and a client of it."""
+
+    url: str
+    settings: Settings
+    services: Services
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def as_user(self, user: int) -> dict[str, str]:
+        token = jwt.encode({"sub": str(user)}, self.settings.user_jwt_secret, "HS256")
+        return {"Authorization": f"Bearer {token}"}
+
+    @property
+    def as_worker(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.settings.media_api_key}"}
+
+    def upload(self, user: int = 456, *, texts: dict[str, str] | None = None, **files: bytes) -> requests.Response:
+        parts = {name: (f"my {name}.jpg", data, "image/jpeg") for name, data in files.items()}
+        headers = self.as_user(user)
+        return self.session.patch(f"{self.url}/users/me", files=parts, data=texts, headers=headers, timeout=30)
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return self.session.get(self.url + path, headers=headers, timeout=30)
+
+    def me(self, user: int = 456) -> dict[str, Any]:
+        answer = self.session.get(f"{self.url}/users/me", headers=self.as_user(user), timeout=30)
+        assert answer.status_code == 200
+        profile: dict[str, Any] = answer.json()
+        return profile
+
+    def rows(self, query: str, **values: Any) -> list[Any]:
+        with self.services.engine.begin() as connection:
+            return list(connection.execute(text(query), values))
+
+    def run_due(self, owner: str = "run-1", day: str | None = None) -> dict[str, stages.Stage]:
+        """What a run does, without Dagster around it."""
+        from datetime import UTC, datetime
+
+        day = day or datetime.now(UTC).date().isoformat()
+        return {
+            "retrieve": stages.retrieve_stage(self.services, owner, day),
+            "analyse": stages.analyse_stage(self.services, owner),
+            "resize": stages.resize_stage(self.services, owner),
+            "callback": stages.callback_stage(self.services, owner),
+            "urls": stages.urls_stage(self.services, owner),
+        }
+
+
+@pytest.fixture
+def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
+    """Start gateways with some settings of their own."""
+    opened: list[tuple[uvicorn.Server, threading.Thread, Services]] = []
+
+    def make(**changes: Any) -> Gateway:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        values = {**settings.model_dump(), "gateway_port": port, "gateway_url": url, "main_api_url": url}
+        values |= {"public_base_url": url, "smart_media_base_url": f"{url}/api/images", **changes}
+        own = Settings(**values)
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(own), host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive() and time.monotonic() < deadline
+            time.sleep(0.01)
+        services = Services(own)
+        opened.append((server, thread, services))
+        return Gateway(url, own, services)
+
+    yield make
+    for server, thread, services in opened:
+        server.should_exit = True
+        thread.join(10)
+        services.close()
+
+
+@pytest.fixture
+def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
+    """A gateway without any AI provider."""
+    return make_gateway()
+
+
+@pytest.fixture
+def seeing_gateway(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> Gateway:
+    """A gateway whose AI providers are the stand-ins."""
+    return make_gateway(
+        openai_api_key="test-key",
+        openai_base_url=standins.openai_url,
+        google_vision_api_key="test-key",
+        google_vision_endpoint=standins.google_url,
+        partner_timeout_seconds=3,
+    )

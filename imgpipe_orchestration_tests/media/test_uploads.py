@@ -1,0 +1,127 @@
+"""`PATCH /users/me`, temp files and `GET /users/me`, over HTTP."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import requests
+
+from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+def stored_keys(gateway: Gateway) -> list[str]:
+    return sorted(o.key for o in gateway.services.media_bucket.list())
+
+
+def test_an_upload_is_a_row_an_object_and_a_temp_url(gateway: Gateway) -> None:
+    photo = picture()
+    answer = gateway.upload(456, profile_image=photo, texts={"bio": "I paint."})
+    assert answer.status_code == 200
+    profile = answer.json()
+    path = profile["profile_image_path"]
+    assert re.fullmatch(r"/temp_images/profiles/456-profile-\d{10}-\d{9}\.jpg", path)
+    assert profile["bio"] == "I paint."
+    (row,) = gateway.rows("select user_id, image_path, original_name, mime_type, status from pending_images")
+    assert tuple(row) == (456, path, "my profile_image.jpg", "image/jpeg", "pending")
+    served = gateway.get(path)
+    assert served.content == photo
+    assert served.headers["content-type"] == "image/jpeg"
+    assert served.headers["cache-control"] == "no-store"
+
+
+def test_every_field_goes_to_its_folder_and_its_table(gateway: Gateway) -> None:
+    fields = ("profile_image", "header_image", "logo_image", "site_image", "product_image", "event_image")
+    answer = gateway.upload(7, **{name: picture(seed=n) for n, name in enumerate(fields)})
+    profile = answer.json()
+    assert profile["profile_image_path"].startswith("/temp_images/profiles/7-profile-")
+    assert profile["header_image_path"].startswith("/temp_images/profiles/7-header-")
+    assert profile["logo_path"].startswith("/temp_images/profiles/7-logo-")
+    assert profile["site_media"][0]["media_path"].startswith("/temp_images/sites/7-site-")
+    assert profile["product_media"][0]["media_path"].startswith("/temp_images/products/7-product-")
+    assert profile["event_media"][0]["media_path"].startswith("/temp_images/events/7-event-")
+    assert len(profile["images"]) == 6
+    assert gateway.me(7)["logo_path"] == profile["logo_path"]
+
+
+def test_the_content_decides_the_type_and_not_name_or_header(gateway: Gateway) -> None:
+    files = {"profile_image": ("photo.jpg", picture(format="PNG"), "image/gif")}
+    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=gateway.as_user(1), timeout=30)
+    assert answer.json()["profile_image_path"].endswith(".png")
+    assert gateway.rows("select mime_type from pending_images")[0][0] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 415),
+        (b"<html>not an image</html>", 415),
+        (b"", 415),
+        (b"\xff\xd8\xff" + b"\0" * 50, 415),
+        (b"\x89PNG\r\n\x1a\n" + bytes(5 * 1024 * 1024), 413),
+    ],
+    ids=["svg", "html", "empty", "broken", "too large"],
+)
+def test_what_is_no_usable_image_is_refused_with_its_field_and_nothing_is_kept(
+    gateway: Gateway, data: bytes, status: int
+) -> None:
+    answer = gateway.upload(1, profile_image=picture(), header_image=data)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "header_image" in answer.json()["detail"]
+    assert stored_keys(gateway) == []
+    assert gateway.rows("select 1 from pending_images union all select 1 from user_profiles") == []
+
+
+def test_a_file_of_exactly_five_megabytes_is_accepted(gateway: Gateway) -> None:
+    photo = picture()
+    photo += bytes(5 * 1024 * 1024 - len(photo))
+    assert gateway.upload(1, profile_image=photo).status_code == 200
+    assert gateway.upload(1, profile_image=photo + b"\0").status_code == 413
+
+
+def test_an_unknown_file_field_is_named(gateway: Gateway) -> None:
+    answer = gateway.upload(1, selfie=picture())
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "selfie"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic eDp5"}])
+def test_without_a_valid_token_nothing_is_accepted(gateway: Gateway, headers: dict[str, str]) -> None:
+    files = {"profile_image": ("x.jpg", picture(), "image/jpeg")}
+    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=headers, timeout=30)
+    assert answer.status_code == 401
+    assert stored_keys(gateway) == []
+
+
+def test_texts_alone_can_be_changed_and_others_stay(gateway: Gateway) -> None:
+    gateway.upload(3, texts={"bio": "first", "website": "https://example.org"})
+    gateway.upload(3, texts={"bio": "second"})
+    profile = gateway.me(3)
+    assert (profile["bio"], profile["website"]) == ("second", "https://example.org")
+
+
+def test_a_logo_goes_to_the_promoter_who_has_no_artist_profile(gateway: Gateway) -> None:
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("insert into promoter_profiles (user_id) values (9)")
+    path = gateway.upload(9, logo_image=picture()).json()["logo_path"]
+    assert gateway.rows("select logo_path from promoter_profiles where user_id = 9")[0][0] == path
+    assert gateway.rows("select 1 from artist_profiles") == []
+
+
+@pytest.mark.parametrize("path", ["profiles/../secret", "profiles/none.jpg", "..%2f..%2fetc/passwd", "bulk/x"])
+def test_temp_paths_lead_to_temp_files_only(gateway: Gateway, path: str) -> None:
+    assert gateway.get(f"/temp_images/{path}").status_code == 404
+
+
+def test_with_the_object_store_away_nothing_is_half_accepted(gateway: Gateway, s3: S3Access) -> None:
+    s3.server.stop()
+    try:
+        answer = gateway.upload(1, profile_image=picture(), texts={"bio": "x"})
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+        assert gateway.rows("select 1 from pending_images union all select 1 from user_profiles") == []
+    finally:
+        s3.server.start()
+    assert gateway.upload(1, profile_image=picture()).status_code == 200

@@ -1,0 +1,127 @@
+"""`/api/media/*`: an outside worker written against the documents works unchanged, also beside our own."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import requests
+
+from imgpipe_orchestration.partners.signature import HEADER, sign
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+def post(gateway: Gateway, image_id: int, body: dict[str, Any], **headers: str) -> requests.Response:
+    url = f"{gateway.url}/api/media/complete/{image_id}"
+    return requests.post(url, json=body, headers={**gateway.as_worker, **headers}, timeout=30)
+
+
+def delete(gateway: Gateway, image_id: int) -> requests.Response:
+    return requests.delete(f"{gateway.url}/api/media/cleanup/{image_id}", headers=gateway.as_worker, timeout=30)
+
+
+def test_pending_lists_what_waits_in_the_documents_shape(gateway: Gateway) -> None:
+    gateway.upload(456, profile_image=picture())
+    answer = gateway.get("/api/media/pending/all", **gateway.as_worker).json()
+    assert answer["total"] == 1
+    (image,) = answer["images"]
+    assert set(image) == {"id", "user_id", "image_path", "original_name", "mime_type", "status", "created_at"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", image["created_at"])
+
+
+def test_an_outside_worker_completes_an_image_and_its_urls_are_replaced(gateway: Gateway) -> None:
+    path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
+    answer = post(gateway, 1, {"media_id": "789"})
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "success": True,
+        "imageId": 1,
+        "media_id": "789",
+        "status": "processed",
+        "smart_url_preview": f"{gateway.url}/api/images/789",
+    }
+    smart = f"{gateway.url}/api/images/789?size=detail"
+    assert gateway.me()["profile_image_path"] == smart  # at once, before the replacement has run
+    assert gateway.rows("select profile_image_path from user_profiles")[0][0] == path
+    gateway.run_due()
+    assert gateway.rows("select profile_image_path from user_profiles")[0][0] == smart
+    (row,) = gateway.rows("select status, permanent_url, thumbnail_url from pending_images")
+    assert tuple(row) == ("complete", "789", "789")
+    assert gateway.get(path).status_code == 404
+
+
+def test_the_rich_body_is_taken_with_and_without_media_id(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture(), header_image=picture(seed=2))
+    rich = {"permanent_url": "https://media-backend/serve/789", "processing_complete": True, "ai_enhanced": True}
+    assert post(gateway, 1, rich).json()["media_id"] == "789"
+    assert post(gateway, 2, {**rich, "media_id": 790}).json()["media_id"] == "790"
+
+
+def test_completing_twice_is_harmless_and_another_id_is_a_conflict(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    assert post(gateway, 1, {"media_id": "5"}).json() == post(gateway, 1, {"media_id": "5"}).json()
+    assert post(gateway, 1, {"media_id": "6"}).status_code == 409
+
+
+@pytest.mark.parametrize("body", [{}, {"media_id": None}, {"media_id": "../x"}, {"permanent_url": "https://x/"}])
+def test_a_report_without_a_media_id_says_what_to_send(gateway: Gateway, body: dict[str, Any]) -> None:
+    gateway.upload(1, profile_image=picture())
+    answer = post(gateway, 1, body)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "media_id"
+
+
+def test_cleaning_up_marks_failed_removes_the_file_and_closes_the_way(gateway: Gateway) -> None:
+    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
+    answer = delete(gateway, 1)
+    assert answer.json() == {"success": True, "message": "Image marked as failed and temp file cleaned up"}
+    assert gateway.get(path).status_code == 404
+    assert post(gateway, 1, {"media_id": "5"}).status_code == 409
+    gateway.run_due()
+    assert gateway.rows("select status from pending_images") == [("failed",)]
+
+
+def test_a_processed_image_cannot_be_cleaned_up(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    post(gateway, 1, {"media_id": "5"})
+    assert delete(gateway, 1).status_code == 409
+
+
+def test_our_worker_drops_an_image_that_another_finished_first(gateway: Gateway) -> None:
+    from imgpipe_orchestration.media import stages
+
+    gateway.upload(1, profile_image=picture())
+    day = gateway.rows("select to_char(created_at, 'YYYY-MM-DD') from pending_images")[0][0]
+    stages.retrieve_stage(gateway.services, "run-1", day)
+    assert post(gateway, 1, {"media_id": "theirs-1"}).status_code == 200
+    stages.resize_stage(gateway.services, "run-1")
+    stages.callback_stage(gateway.services, "run-1")
+    stages.urls_stage(gateway.services, "run-1")
+    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/theirs-1?size=detail"
+    assert gateway.rows("select state from work_items where queue = 'media'") == [("ignored",)]
+
+
+@pytest.mark.parametrize("method", ["get", "post", "delete"])
+def test_every_worker_route_wants_the_key(gateway: Gateway, method: str) -> None:
+    paths = {"get": "pending/all", "post": "complete/1", "delete": "cleanup/1"}
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        url = f"{gateway.url}/api/media/{paths[method]}"
+        assert requests.request(method, url, headers=headers, json={"media_id": "1"}, timeout=30).status_code == 401
+
+
+def test_a_wrong_signature_is_refused_a_right_one_taken(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    body = b'{"media_id": "5"}'
+    url = f"{gateway.url}/api/media/complete/1"
+    headers = {**gateway.as_worker, "Content-Type": "application/json"}
+    wrong = {**headers, HEADER: sign(body, "another key")}
+    assert requests.post(url, data=body, headers=wrong, timeout=30).status_code == 401
+    right = {**headers, HEADER: sign(body, gateway.settings.main_api_key)}
+    assert requests.post(url, data=body, headers=right, timeout=30).status_code == 200
+
+
+def test_what_is_not_there_is_404(gateway: Gateway) -> None:
+    assert post(gateway, 99, {"media_id": "1"}).status_code == 404
+    assert delete(gateway, 99).status_code == 404
+    assert gateway.get("/api/media/analysis/99", **gateway.as_worker).status_code == 404
