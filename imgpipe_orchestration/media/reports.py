@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
@@ -49,7 +50,7 @@ def media_id_of(body: dict[str, Any]) -> str:
     """
     named = body.get("media_id")
     if named is None and isinstance(body.get("permanent_url"), str):
-        named = body["permanent_url"].partition("?")[0].rstrip("/").rpartition("/")[2]
+        named = urlsplit(body["permanent_url"]).path.rstrip("/").rpartition("/")[2]
     media_id = str(named or "")
     if not (media_id.isascii() and media_id.replace("-", "").replace("_", "").isalnum() and len(media_id) <= 64):
         raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")

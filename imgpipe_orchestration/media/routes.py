@@ -50,19 +50,18 @@ async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Up
     most = len(model.FIELDS) * limit + 1024 * 1024
     if int(request.headers.get("content-length") or 0) > most:
         raise TooLarge(f"The request is larger than {most >> 20} MB; each file may have {limit >> 20} MB.")
+    files: list[uploads.Upload] = []
+    texts: dict[str, str] = {}
     try:
-        form = await request.form(max_files=len(model.FIELDS), max_fields=50)
+        async with request.form(max_files=len(model.FIELDS), max_fields=50) as form:
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    field = uploads.field_named(name)
+                    files.append(uploads.Upload(field, value.filename or name, await value.read(limit + 1)))
+                elif name in uploads.PROFILE_TEXTS:
+                    texts[name] = value
     except MultiPartException as error:
         raise BadInput(f"The form cannot be read: {error.message}") from error
-    files, texts = [], {}
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if value.filename or value.size:
-                data = await value.read(limit + 1)
-                files.append(uploads.Upload(uploads.field_named(name), value.filename or name, data))
-        elif name in uploads.PROFILE_TEXTS:
-            texts[name] = value
-    await form.close()
     if not files and not texts:
         known = ", ".join((*model.FIELDS, *uploads.PROFILE_TEXTS))
         raise BadInput(f"The form has none of the fields that can be changed: {known}.")

@@ -1,0 +1,250 @@
+"""An image from upload to its smart URL, stage by stage, without Dagster around it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from PIL import Image
+
+from imgpipe_orchestration.media import intake
+from imgpipe_orchestration.media.due import due_days
+from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
+
+
+def opened(answer: requests.Response) -> Image.Image:
+    assert answer.status_code == 200, answer.text
+    return Image.open(io.BytesIO(answer.content))
+
+
+def make_due(gateway: Gateway, queue: str) -> None:
+    """Let the pause after a failure be over."""
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "update work_items set due_at = now() where queue = %(queue)s and state = 'waiting'", {"queue": queue}
+        )
+
+
+def test_a_photo_becomes_six_sizes_in_three_formats_at_one_url(gateway: Gateway) -> None:
+    before = gateway.upload(456, profile_image=picture(1500, 1000)).json()["profile_image_path"]
+    assert due_days(gateway.services, limit=5) != []
+    gateway.run_due()
+    after = gateway.me()["profile_image_path"]
+    assert after == f"{gateway.url}/api/images/1?size=detail"
+    assert gateway.get(before).status_code == 404
+    assert opened(gateway.get("/serve/1?size=thumbnail", Accept="image/avif,image/webp")).format == "AVIF"
+    assert opened(gateway.get("/serve/1?size=thumbnail", Accept="image/webp,*/*")).format == "WEBP"
+    thumbnail = opened(gateway.get("/serve/1?size=thumbnail", Accept="*/*"))
+    assert (thumbnail.format, thumbnail.size) == ("JPEG", (300, 300))
+    assert opened(gateway.get("/serve/1")).size == (1200, 800)
+    rows = gateway.rows("select size, format, bytes, object_key, sha256 from media_variants")
+    assert {(row.size, row.format) for row in rows} >= {(size, "jpeg") for size in SIZES}
+    for row in rows:
+        assert gateway.services.media_bucket.head(row.object_key).size == row.bytes
+        assert row.object_key.startswith("library/user_456/profile/img/")
+    (original,) = [o.key for o in gateway.services.media_bucket.list("bulk/")]
+    assert gateway.services.media_bucket.get(original) == picture(1500, 1000)
+    assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
+    assert [tuple(r) for r in gateway.rows("select status from media_files")] == [("completed",)]
+    assert due_days(gateway.services, limit=5) == []
+
+
+def test_the_analysis_is_there_and_in_the_rich_callback(seeing_gateway: Gateway) -> None:
+    gateway = seeing_gateway
+    gateway.upload(1, logo_image=picture(seed=3), site_image=picture(seed=4), texts={"bio": "Ceramics"})
+    gateway.run_due()
+    answer = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()
+    assert answer["success"] is True
+    logo = answer["analysis"]
+    assert logo["providers"] == {"google_vision": "ok", "openai_vision": "ok", "openai_embedding": "ok"}
+    assert {"style", "medium", "quality_score", "mood_keywords", "brand_colors", "dominant_colors"} <= set(logo)
+    assert 0 <= logo["quality_score"] <= 100
+    site = gateway.get("/api/media/analysis/2", **gateway.as_worker).json()["analysis"]
+    assert set(site["site_context"]) == {"content_kind", "owner_fit", "owner_fit_reason", "seo_alt_text"}
+    assert gateway.rows("select count(*) from media_ai_analysis where vector_dims(embedding) = 1536")[0][0] == 2
+
+
+def test_without_keys_the_measured_part_says_which_provider_was_absent(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+    assert set(analysis["providers"].values()) == {"absent"}
+    assert analysis["dominant_colors"]
+    assert "style" not in analysis
+    assert [tuple(r) for r in gateway.rows("select ai_visual_analysis from processing_checklist")] == [("completed",)]
+
+
+FAULTS: list[tuple[str, dict[str, Any]]] = [
+    ("unauthorized", {}),
+    ("rate_limit", {"retry_after": 1}),
+    ("server_error", {}),
+    ("slow", {"seconds": 5}),
+    ("truncated_json", {}),
+    ("wrong_shape", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), FAULTS, ids=[kind for kind, _ in FAULTS])
+def test_a_provider_that_fails_costs_its_fields_and_is_healed_later(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, kind: str, options: dict[str, Any]
+) -> None:
+    gateway = make_gateway(
+        openai_api_key="test-key",
+        openai_base_url=standins.openai_url,
+        google_vision_api_key="test-key",
+        google_vision_endpoint=standins.google_url,
+        partner_timeout_seconds=0.5,
+    )
+    standins.fault("openai", kind, count=None, **options)
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    assert gateway.me(1)["profile_image_path"].startswith("http")  # served all the same
+    analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+    assert analysis["providers"]["google_vision"] == "ok"
+    assert analysis["providers"]["openai_vision"].startswith("failed: ")
+    assert [tuple(r) for r in gateway.rows("select ai_visual_analysis from processing_checklist")] == [("failed",)]
+    standins.admin("DELETE", "faults")
+    make_due(gateway, "media_healing")
+    gateway.run_due("run-2")
+    analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+    assert set(analysis["providers"].values()) == {"ok"}
+    assert [tuple(r) for r in gateway.rows("select ai_visual_analysis from processing_checklist")] == [("completed",)]
+    assert len(standins.calls("google")) == 1, "what Google had answered was not bought again"
+
+
+def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway: Gateway) -> None:
+    broken = picture(1500, 1000)
+    broken = broken[: len(broken) // 2]
+    gateway.upload(1, profile_image=picture(seed=8), header_image=broken)
+    stages = gateway.run_due()
+    assert [r[0] for r in gateway.rows("select status from pending_images order by id")] == ["complete", "failed"]
+    (row,) = gateway.rows("select id, error from media_files where status = 'failed'")
+    assert "jpeg" in row.error
+    answer = gateway.get(f"/api/images/{row.id}")
+    assert answer.status_code == 404
+    assert row.error in answer.json()["detail"]
+    assert row.id in {**stages["analyse"].outcome.failed, **stages["resize"].outcome.failed}
+    from imgpipe_orchestration.media import store
+
+    assert gateway.services.claims.requeue(store.MEDIA) == [row.id]
+    gateway.run_due("run-2")
+    assert [tuple(r) for r in gateway.rows("select state from work_items where queue = 'media' and item_id = 2")] == [
+        ("failed",)
+    ]
+
+
+def test_rows_that_others_insert_are_found(gateway: Gateway) -> None:
+    path = gateway.upload(5, profile_image=picture()).json()["profile_image_path"]
+    gateway.run_due()
+    data = picture(seed=6)
+    by_hand = path.replace("profiles/5-", "profiles/6-")
+    gateway.services.media_bucket.put(by_hand.lstrip("/"), data, content_type="image/jpeg")
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into pending_images (user_id, image_path) values (6, %(path)s), (6, '/temp_images/x/what.jpg')",
+            {"path": by_hand},
+        )
+    assert intake.first_new(gateway.services) is not None
+    gateway.run_due("run-2")
+    assert [tuple(r) for r in gateway.rows("select status from pending_images order by id")] == [
+        ("complete",),
+        ("complete",),
+        ("failed",),
+    ]
+
+
+def test_an_id_that_became_visible_late_is_still_taken_in(gateway: Gateway) -> None:
+    gateway.upload(5, profile_image=picture())
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update pending_images set id = 100")
+    assert intake.take_in(gateway.services) == 1
+    gateway.upload(6, profile_image=picture())  # takes id 2, below the mark
+    assert intake.first_new(gateway.services) is None
+    assert intake.take_in(gateway.services) == 1
+
+
+def test_an_image_is_shown_before_it_is_ready(gateway: Gateway) -> None:
+    photo = picture()
+    gateway.upload(1, profile_image=photo)
+    intake.take_in(gateway.services)
+    answer = gateway.get("/api/images/1?size=thumbnail")
+    assert answer.content == photo
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_backfill_makes_again_what_an_older_recipe_made_and_nothing_else(gateway: Gateway) -> None:
+    from imgpipe_orchestration.media.remake import resize_again
+
+    gateway.upload(1, profile_image=picture(seed=1), header_image=picture(seed=2))
+    gateway.run_due()
+    day = gateway.rows("select upload_day from media_files")[0][0].isoformat()
+    assert resize_again(gateway.services, "run-2", day).figures["unchanged"] == 2
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update media_files set recipe = 'old' where id = 1")
+        connection.exec_driver_sql("update media_variants set recipe = 'old' where media_id = 1")
+    stage = resize_again(gateway.services, "run-3", day)
+    assert [claim.item_id for claim in stage.outcome.done] == [1]
+    assert stage.figures["unchanged"] == 1
+    assert gateway.rows("select count(*) from media_variants where recipe = 'old'")[0][0] == 0
+    assert_nothing_orphaned(gateway)
+
+
+def assert_nothing_orphaned(gateway: Gateway) -> None:
+    """Every object is named by a row and every row's object is there."""
+    stored = {o.key for o in gateway.services.media_bucket.list()}
+    named = {row[0] for row in gateway.rows("select object_key from media_variants")}
+    named |= {row[0] for row in gateway.rows("select bulk_path from media_files where bulk_path is not null")}
+    waiting = gateway.rows("select image_path from pending_images where status not in ('complete')")
+    assert stored - {row[0].lstrip("/") for row in waiting} == named
+
+
+def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gateway: Gateway, s3: S3Access) -> None:
+    gateway.upload(1, profile_image=picture())
+    s3.server.stop()
+    try:
+        gateway.run_due()
+    finally:
+        s3.server.start()
+    (row,) = gateway.rows("select state, failures, error from work_items where queue = 'media'")
+    assert (row.state, row.failures) == ("waiting", 0)
+    assert "object store" in row.error
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    print(gateway.rows("select * from work_items"), gateway.rows("select * from work_attempts"))
+    assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
+
+
+def test_a_callback_that_fails_is_tried_three_times_and_then_shown(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(main_api_url="http://127.0.0.1:9", partner_timeout_seconds=0.2)
+    gateway.upload(1, profile_image=picture())
+    for attempt in range(3):
+        make_due(gateway, "media")
+        gateway.run_due(f"run-{attempt}")
+    (row,) = gateway.rows("select update_callback, update_callback_attempts, resize_optimize from processing_checklist")
+    assert tuple(row) == ("failed", 3, "completed")
+    assert [tuple(r) for r in gateway.rows("select state from work_items where queue = 'media'")] == [("failed",)]
+    attempts = gateway.rows("select outcome from work_attempts where queue = 'media' order by id")
+    assert [row[0] for row in attempts] == ["retry", "retry", "failed"]
+
+
+def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
+    seeing_gateway: Gateway, standins: StandInAccess
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    gateway = seeing_gateway
+    for user in range(1, 7):
+        gateway.upload(user, profile_image=picture(300, 200, seed=user))
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(gateway.run_due, ["run-a", "run-b"]))
+    done = [claim.item_id for run in runs for claim in run["callback"].outcome.done]
+    assert len(done) == len(set(done)) == 6
+    assert {row[0] for row in gateway.rows("select status from pending_images")} == {"complete"}
+    assert len(standins.calls("google")) == 6
+    assert_nothing_orphaned(gateway)
