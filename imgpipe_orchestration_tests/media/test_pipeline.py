@@ -211,12 +211,12 @@ def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gate
         gateway.run_due()
     finally:
         s3.server.start()
+        s3.server.wait_until_ready()
     (row,) = gateway.rows("select state, failures, error from work_items where queue = 'media'")
     assert (row.state, row.failures) == ("waiting", 0)
     assert "object store" in row.error
     make_due(gateway, "media")
     gateway.run_due("run-2")
-    print(gateway.rows("select * from work_items"), gateway.rows("select * from work_attempts"))
     assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
 
 

@@ -124,4 +124,5 @@ def test_with_the_object_store_away_nothing_is_half_accepted(gateway: Gateway, s
         assert gateway.rows("select 1 from pending_images union all select 1 from user_profiles") == []
     finally:
         s3.server.start()
+        s3.server.wait_until_ready()
     assert gateway.upload(1, profile_image=picture()).status_code == 200

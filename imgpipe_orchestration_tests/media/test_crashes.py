@@ -1,0 +1,87 @@
+"""A worker killed with -9 in the middle of each stage: nothing is lost, stored twice or bought twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.test_pipeline import assert_nothing_orphaned
+
+IMAGES = 4
+
+MOMENTS = {
+    "retrieve_file": "select count(*) from media_files where bulk_path is not null",
+    "ai_visual_analysis": "select count(*) from paid_calls where state = 'committed'",
+    "resize_optimize": "select count(distinct media_id) from media_variants",
+    "update_callback": "select count(*) from pending_images where status = 'processed'",
+    "replace_urls": "select count(*) from pending_images where status = 'complete'",
+}
+"""For each stage what can be counted while it is under way; the worker is killed when the first one is there."""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
+
+
+def start_worker(gateway: Gateway, folder: Path, owner: str) -> subprocess.Popen[bytes]:
+    environ = {**os.environ, **gateway.settings.environment(), "IMGPIPE_DATA_DIR": str(folder)}
+    command = [sys.executable, "-m", "imgpipe_orchestration_tests.media.worker", owner]
+    return subprocess.Popen(command, env=environ, start_new_session=True)
+
+
+@pytest.mark.parametrize("stage", MOMENTS)
+def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_else(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path, stage: str
+) -> None:
+    gateway = make_gateway(
+        openai_api_key="test-key",
+        openai_base_url=standins.openai_url,
+        google_vision_api_key="test-key",
+        google_vision_endpoint=standins.google_url,
+        lease_seconds=1.5,
+    )
+    for user in range(1, IMAGES + 1):
+        gateway.upload(user, profile_image=picture(1600, 1200, seed=user))
+    worker = start_worker(gateway, tmp_path, "doomed")
+    try:
+        wait_until(lambda: gateway.rows(MOMENTS[stage])[0][0] > 0 or worker.poll() is not None)
+        assert worker.poll() is None, "the worker ended before it could be killed"
+    finally:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    if stage in ("retrieve_file", "ai_visual_analysis", "resize_optimize"):
+        assert gateway.rows("select count(*) from work_items where state = 'claimed'")[0][0] > 0
+    settled = "select count(*) from pending_images where status <> 'complete'"
+    queues = (store.MEDIA, store.URLS)
+
+    def all_done() -> bool:
+        if gateway.rows(settled)[0][0] == 0 and not gateway.rows("select 1 from work_items where state = 'claimed'"):
+            return True
+        if any(gateway.services.claims.due_partitions(queue) for queue in queues):
+            gateway.run_due("heir")
+        return False
+
+    wait_until(all_done)
+    for user in range(1, IMAGES + 1):
+        url = gateway.me(user)["profile_image_path"]
+        assert gateway.session.get(url, timeout=30).status_code == 200
+    assert_nothing_orphaned(gateway)
+    calls = [call["input_hash"] for call in standins.calls("google") + standins.calls("openai")]
+    # An answer that was under way when the worker died cannot be had back; the journal shows it as lost.
+    under_way = gateway.rows("select count(*) from paid_call_uses where outcome = 'lost'")[0][0]
+    assert len(calls) - len(set(calls)) <= under_way
+    assert gateway.rows("select count(*) from paid_calls where state = 'committed'")[0][0] == 3 * IMAGES
+    assert len(set(calls)) == 3 * IMAGES
