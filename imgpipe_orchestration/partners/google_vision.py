@@ -16,6 +16,7 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
+    SpendingPaused,
     TooLarge,
     UnreadableAnswer,
 )
@@ -134,6 +135,7 @@ class GoogleVision:
         Raises:
             BadImage: neither JPEG nor PNG, or Google cannot decode it.
             TooLarge: more than `IMAGE_LIMIT` bytes.
+            SpendingPaused: the project's billing is off.
             PartnerRefused, PartnerUnavailable, RateLimited: as in `JsonApi.request`, also from an error inside a 200.
         """
         if not image.startswith(_MAGIC):
@@ -144,7 +146,12 @@ class GoogleVision:
             "image": {"content": base64.b64encode(image).decode()},
             "features": [{"type": feature, "maxResults": 20} for feature in features],
         }
-        answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
+        try:
+            answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
+        except PartnerRefused as error:
+            if "BILLING_DISABLED" in (error.detail or ""):
+                raise SpendingPaused(f"{_NAME}: billing is off for this key's project", detail=error.detail) from error
+            raise
         try:
             return _parse(answer, size, units=_billed(features))
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 
-from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.openai_errors import translating
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.openai_errors import from_answer, translating
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
@@ -258,8 +258,10 @@ def _expect(response: Any, name: str, kind: type[Result]) -> Result:
     return value
 
 
-def _no_answer(response: Any) -> PartnerRefused | UnreadableAnswer:
+def _no_answer(response: Any) -> ImgpipeError:
     """Why a response has no structured answer in it."""
+    if (error := getattr(response, "error", None)) is not None:
+        return from_answer(error)
     for item in response.output:
         for part in getattr(item, "content", None) or []:
             if getattr(part, "type", "") == "refusal":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
@@ -13,8 +13,7 @@ from imgpipe_orchestration.errors import (
     SpendingPaused,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.rate_limit import parse_duration
-from imgpipe_orchestration.partners.retry import parse_retry_after
+from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
 
 if TYPE_CHECKING:
     import openai
@@ -26,7 +25,7 @@ _NAME = "OpenAI"
 # Codes of a 429 (and once of a 403) that waiting seconds does not mend.
 # https://platform.openai.com/docs/guides/error-codes
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_POLICY = {"content_policy_violation", "moderation_blocked", "content_filter"}
+_POLICY = {"content_policy_violation", "moderation_blocked", "content_filter", "invalid_prompt"}
 
 
 def translating(send: Callable[[], Answer]) -> Answer:
@@ -70,7 +69,7 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
         )
     if status == 429:
         return RateLimited(f"{_NAME} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
-    if status >= 500 or status == 408:
+    if status >= 500 or status in (408, 409):  # 409: "try again", as the SDK's own retries see it
         return PartnerUnavailable(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error))
     if code in _POLICY or kind == "image_generation_user_error":
         return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail, partner_status=status)
@@ -82,7 +81,7 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
 
 def _wait(error: openai.APIStatusError) -> float | None:
     headers = error.response.headers
-    if (asked := parse_retry_after(headers.get("retry-after"))) is not None:
+    if (asked := asked_wait(headers)) is not None:
         return asked
     resets = [
         parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
@@ -90,3 +89,17 @@ def _wait(error: openai.APIStatusError) -> float | None:
         if headers.get(f"x-ratelimit-remaining-{kind}") == "0"
     ]
     return max((reset for reset in resets if reset is not None), default=None)
+
+
+def from_answer(error: Any) -> ImgpipeError:
+    """The error object inside an HTTP 200 whose `status` is "failed".
+
+    https://platform.openai.com/docs/api-reference/responses/object
+    """
+    code, detail = str(getattr(error, "code", "")), str(getattr(error, "message", ""))[:500]
+    if code == "rate_limit_exceeded":
+        return RateLimited(f"{_NAME} asks us to slow down", detail=detail)
+    if code in ("server_error", "vector_store_timeout"):
+        return PartnerUnavailable(f"{_NAME} failed while answering", detail=detail)
+    reason = "for its content policy" if code in _POLICY or "policy" in code else f"the request ({code})"
+    return PartnerRefused(f"{_NAME} refused {reason}", detail=detail)

@@ -28,6 +28,12 @@ def parse_duration(text: str | None) -> float | None:
     return finite(text)
 
 
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds the other side asks us to wait: Retry-After, or its finer form in milliseconds that OpenAI also sends."""
+    fine = finite(headers.get("retry-after-ms", ""))
+    return fine / 1000 if fine is not None else parse_retry_after(headers.get("retry-after"))
+
+
 class RateGate:
     """Counts down what the provider said remains, and waits for the reset when nothing does."""
 
@@ -64,7 +70,7 @@ class RateGate:
         now = time.monotonic()
         with self._lock:
             if status in (429, 503):
-                asked = parse_retry_after(headers.get("retry-after"))
+                asked = asked_wait(headers)
                 if asked is not None:
                     self._closed_until = max(self._closed_until, now + asked)
             for kind in ("requests", "tokens"):

@@ -13,6 +13,7 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
+    SpendingPaused,
     TooLarge,
     UnreadableAnswer,
 )
@@ -130,6 +131,13 @@ def test_only_what_google_can_read_is_sent(google: GoogleVision, standins: Stand
     with pytest.raises(TooLarge):
         google.annotate(JPEG + bytes(IMAGE_LIMIT), size=(1, 1))
     assert standins.calls("google") == []
+
+
+def test_billing_that_is_off_pauses_spending() -> None:
+    reason = {"reason": "BILLING_DISABLED", "domain": "googleapis.com"}
+    body = json.dumps({"error": {"code": 403, "status": "PERMISSION_DENIED", "details": [reason]}}).encode()
+    with serving(lambda h, _: reply(h, body, 403)) as server, pytest.raises(SpendingPaused):
+        GoogleVision(server.url, "k").annotate(JPEG, size=(1, 1))
 
 
 def test_features_that_are_free_beside_others_are_not_billed() -> None:

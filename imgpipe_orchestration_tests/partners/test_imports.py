@@ -20,6 +20,7 @@ MODULES = (
     "signature",
     "ssrf",
     "usage",
+    "vision_analysis",
 )
 HEAVY = ("openai", "httpx2", "requests", "urllib3", "numpy", "PIL", "starlette", "fastapi")
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited, UnreadableAnswer
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.settings import Settings
@@ -92,6 +92,39 @@ def test_an_incomplete_answer_says_why(reason: str, error: type[Exception], phot
         with pytest.raises(error, match=r"incomplete|policy"):
             client.analyse_image(photo, "?", Look, model="m")
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("rate_limit_exceeded", RateLimited),
+        ("server_error", PartnerUnavailable),
+        ("invalid_prompt", PartnerRefused),
+        ("image_parse_error", PartnerRefused),
+    ],
+)
+def test_a_failure_told_inside_a_200_is_one(code: str, error: type[Exception], photo: bytes) -> None:
+    told = {"code": code, "message": "why"}
+    answer = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "failed", "error": told}
+    body = json.dumps({**answer, "output": [], "usage": None}).encode()
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
+        client = OpenAIClient(code, base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(error):
+            client.analyse_image(photo, "?", Look, model="m")
+        client.close()
+
+
+def test_pictures_are_not_kept_at_the_provider(photo: bytes) -> None:
+    with serving(lambda h, _: reply(h, b"{}", Content_Type="application/json")) as server:
+        client = OpenAIClient("store", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(UnreadableAnswer):
+            client.analyse_image(photo, "?", Look, model="m", options={"reasoning": {"effort": "low"}})
+        client.close()
+        sent = json.loads(server.requests[0][2])
+    assert sent["store"] is False
+    assert sent["reasoning"] == {"effort": "low"}
+    assert sent["input"][0]["content"][1]["image_url"].startswith("data:image/jpeg;base64,/9j/")
+    assert sent["text"]["format"]["strict"] is True
 
 
 def test_texts_that_share_words_are_near_each_other(openai: OpenAIClient) -> None:

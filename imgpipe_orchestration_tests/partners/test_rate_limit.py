@@ -9,7 +9,7 @@ import pytest
 
 from imgpipe_orchestration.errors import RateLimited
 from imgpipe_orchestration.partners.openai import OpenAIClient
-from imgpipe_orchestration.partners.rate_limit import RateGate, gate, parse_duration
+from imgpipe_orchestration.partners.rate_limit import RateGate, asked_wait, gate, parse_duration
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, parse_retry_after
 from imgpipe_orchestration_tests.conftest import StandInAccess
 
@@ -85,6 +85,12 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once() -> None:
         busy.enter(Deadline(1), partner="X")
     assert time.monotonic() - began < 0.5
     assert caught.value.retry_after == pytest.approx(60, abs=1)
+
+
+def test_a_wait_in_milliseconds_is_understood() -> None:
+    assert asked_wait({"retry-after-ms": "250", "retry-after": "1"}) == 0.25
+    assert asked_wait({"retry-after-ms": "soon", "retry-after": "1"}) == 1
+    assert asked_wait({}) is None
 
 
 def test_unreadable_headers_are_ignored() -> None:
