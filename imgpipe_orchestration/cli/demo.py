@@ -1,0 +1,160 @@
+"""`imgpipe demo`: the stack fed with real photographs, and a table of what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imgpipe_orchestration.cli.options import data_option, json_option
+from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from imgpipe_orchestration.devstack.demo.runner import Result
+    from imgpipe_orchestration.devstack.demo.scenario import Scenario, Stack
+
+
+@click.command()
+@data_option
+@json_option
+@click.option("--keep", is_flag=True, help="Leave the stack running; `imgpipe down` stops it.")
+@click.option("--only", multiple=True, metavar="PIPELINE", help="This pipeline only; may be repeated.")
+def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) -> None:
+    """Feed every pipeline through HTTP and wait for what comes out. Ends with code 0 only if everything arrived.
+
+    Uses the stack that runs on the data folder, or starts one and stops it again.
+    """
+    from rich.console import Console
+
+    from imgpipe_orchestration.devstack.demo.runner import scenarios
+    from imgpipe_orchestration.devstack.demo.scenario import Stack
+
+    kinds = scenarios(only)
+    if not kinds:
+        raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in scenarios())}")
+    console = Console(stderr=as_json)
+    with _stack(data_dir, console, keep=keep) as environment:
+        results = _run(Stack(environment), kinds, console)
+        if as_json:
+            click.echo(json.dumps([{**asdict(result), "ok": result.ok} for result in results], indent=2))
+        else:
+            _show(results, environment, console)
+    if keep:
+        console.print(
+            f"It goes on running on {data_dir}: gateway {environment['GATEWAY_URL']}, Dagster "
+            f"{environment['DAGSTER_URL']}. Stop it with: imgpipe down --data {data_dir}",
+            soft_wrap=True,
+        )
+    sys.exit(0 if all(result.ok for result in results) else 1)
+
+
+@contextlib.contextmanager
+def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str, str]]:
+    """The environment of the running stack, started for us when there is none."""
+    running = stackfile.read(data_dir)
+    if running is not None:
+        console.print(f"using the stack that runs on {data_dir} (process {running.pid})")
+        yield running.environment
+        return
+    with console.status("starting the stack: databases, stand-in partners, gateway, Dagster"):
+        began = time.monotonic()
+        process, environment = _start(data_dir)
+    console.print(f"the stack is up after {time.monotonic() - began:.1f} s: gateway {environment['GATEWAY_URL']}")
+    done = False
+    try:
+        yield environment
+        done = True
+    finally:
+        if not (keep and done):
+            with console.status("stopping the stack"):
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+
+
+def _start(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    """Start `imgpipe up` in a session of its own, so that it can outlive us and no Ctrl-C of ours reaches it twice."""
+    log = data_dir / "logs" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    program = "from imgpipe_orchestration.cli import main; main()"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, "up", "--data", str(data_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        while (stack := stackfile.read(data_dir)) is None:
+            if process.poll() is not None:
+                raise BackendUnavailable(f"The stack did not start:\n{log.read_text(errors='replace')}")
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+    return process, stack.environment
+
+
+def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Result]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from imgpipe_orchestration.devstack.demo.runner import run
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        tasks = {kind.pipeline: progress.add_task(kind.pipeline, total=None, note="feeding") for kind in kinds}
+
+        def show(result: Result) -> None:
+            note = "; ".join(result.failures) if result.failures else result.waiting_for
+            if result.ok:
+                note = "everything arrived"
+            task = tasks[result.pipeline]
+            progress.update(task, total=result.items, completed=result.arrived, note=note)
+            if result.finished:
+                progress.stop_task(task)
+
+        return run(stack, kinds, show)
+
+
+def _show(results: list[Result], environment: dict[str, str], console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title="what came out", title_justify="left")
+    table.add_column("pipeline")
+    for heading in ("items", "failed", "seconds"):
+        table.add_column(heading, justify="right")
+    for result in results:
+        failed = len(result.failures)
+        table.add_row(
+            result.pipeline,
+            str(result.items),
+            f"[red]{failed}[/red]" if failed else "0",
+            f"{result.seconds:.1f}",
+        )
+    console.print(table)
+    for result in results:
+        for failure in result.failures:
+            console.print(f"[red]{result.pipeline}[/red]: {failure}", soft_wrap=True)
+        # Below the table: a link that a table cell folds cannot be clicked.
+        for link in result.links:
+            console.print(f"{result.pipeline}: {link}", soft_wrap=True)
+    console.print(f"The gateway is {environment['GATEWAY_URL']}, the Dagster UI {environment['DAGSTER_URL']}.")

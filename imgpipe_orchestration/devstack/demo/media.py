@@ -1,0 +1,94 @@
+"""Two users upload photographs; each arrives once its smart URL serves AVIF, WebP and JPEG."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.errors import BadInput
+
+_COLUMNS = {
+    "profile_image": "profile_image_path",
+    "header_image": "header_image_path",
+    "logo_image": "logo_path",
+    "site_image": "site_media",
+    "product_image": "product_media",
+    "event_image": "event_media",
+}
+"""Upload field: where the profile shows it, a path or a list of {media_path}."""
+
+_FORMATS = ("image/avif", "image/webp", "image/jpeg")
+
+
+class MediaScenario(Scenario):
+    """`PATCH /users/me` with several files at once, then `GET /users/me` until every temp URL is a smart one."""
+
+    pipeline = "media"
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self._users: dict[int, dict[str, str]] = {}
+        self._arrived: dict[tuple[int, str], str] = {}
+
+    def feed(self) -> int:
+        first = {
+            "profile_image": photos.jpeg("astronaut"),
+            "header_image": photos.jpeg("hubble", width=2400),
+            "logo_image": photos.drawn_logo(),
+            "product_image": photos.jpeg("coffee", width=2000),
+        }
+        second = {
+            "profile_image": photos.jpeg("chelsea"),
+            "site_image": photos.large(1),
+            "event_image": photos.jpeg("retina"),
+        }
+        # Users of this moment: a second demo on the same data must not find the first one's images.
+        now = int(time.time())
+        for user_id, uploads in ((now, first), (now + 1_000_000_000, second)):
+            files = {field: (f"{field}.{_extension(data)}", data) for field, data in uploads.items()}
+            answer = self.stack.request(
+                "PATCH", "/users/me", headers=self.stack.user_headers(user_id), files=files, data={"first_name": "Demo"}
+            )
+            if not answer.ok:
+                raise BadInput(f"PATCH /users/me answered {answer.status_code}", detail=answer.text)
+            self._users[user_id] = {image["field"]: image["image_path"] for image in answer.json()["images"]}
+        return sum(len(uploads) for uploads in self._users.values())
+
+    def look(self) -> Progress:
+        for user_id, uploads in self._users.items():
+            profile = self.stack.request("GET", "/users/me", headers=self.stack.user_headers(user_id)).json()
+            for field in uploads:
+                if (user_id, field) in self._arrived:
+                    continue
+                url = _shown(profile, field)
+                if "/temp_images/" not in url and self._served(url):
+                    self._arrived[user_id, field] = url
+        total = sum(len(uploads) for uploads in self._users.values())
+        return Progress(len(self._arrived), f"{total - len(self._arrived)} smart URLs")
+
+    def _served(self, url: str) -> bool:
+        """Whether the smart URL gives each format to who asks for it."""
+        for wanted in _FORMATS:
+            answer = self.stack.request("GET", url, headers={"Accept": wanted})
+            if answer.status_code != 200 or not answer.headers["Content-Type"].startswith("image/"):
+                return False
+        return True
+
+    def links(self) -> list[str]:
+        return [*list(self._arrived.values())[:1], self.stack.dagster("/locations/imgpipe/jobs/media_pipeline/runs")]
+
+
+def _shown(profile: dict[str, Any], field: str) -> str:
+    value = profile[_COLUMNS[field]]
+    if isinstance(value, list):
+        value = value[0]["media_path"] if value else ""
+    return str(value or "/temp_images/")
+
+
+def _extension(data: bytes) -> str:
+    return "png" if data.startswith(b"\x89PNG") else "jpg"
+
+
+SCENARIO = MediaScenario

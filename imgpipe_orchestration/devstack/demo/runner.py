@@ -1,0 +1,92 @@
+"""Finds the scenarios, feeds them together and watches them to their ends."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import requests
+
+from imgpipe_orchestration.devstack import demo
+from imgpipe_orchestration.devstack.demo.scenario import Scenario, Stack
+from imgpipe_orchestration.errors import ImgpipeError
+
+_LOOK_SECONDS = 0.5
+
+
+@dataclass
+class Result:
+    """One line of the demo's table."""
+
+    pipeline: str
+    items: int = 0
+    arrived: int = 0
+    seconds: float = 0.0
+    """From the first request to the last arrival."""
+    waiting_for: str = ""
+    failures: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.finished and not self.failures and self.items > 0 and self.arrived == self.items
+
+
+def scenarios(only: Sequence[str] = ()) -> list[type[Scenario]]:
+    """Every scenario there is, or those of the pipelines in `only`."""
+    names = sorted(module.name for module in pkgutil.iter_modules(demo.__path__))
+    modules = [importlib.import_module(f"{demo.__name__}.{name}") for name in names]
+    found: list[type[Scenario]] = [module.SCENARIO for module in modules if hasattr(module, "SCENARIO")]
+    return [scenario for scenario in found if not only or scenario.pipeline in only]
+
+
+def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Result], None]) -> list[Result]:
+    """Feed all, then look at each twice a second until it has everything, has failed or is out of time."""
+    running: list[tuple[Scenario, Result, float]] = []
+    results = [Result(kind.pipeline) for kind in kinds]
+    for kind, result in zip(kinds, results, strict=True):
+        began = time.monotonic()
+        scenario = kind(stack)
+        try:
+            result.items = scenario.feed()
+        except (ImgpipeError, requests.RequestException) as error:
+            result.failures.append(f"could not be fed: {_reason(error)}")
+            result.finished = True
+        else:
+            running.append((scenario, result, began))
+        on_change(result)
+    while running:
+        running = [entry for entry in running if not _look(*entry, on_change)]
+        time.sleep(_LOOK_SECONDS if running else 0)
+    return results
+
+
+def _look(scenario: Scenario, result: Result, began: float, on_change: Callable[[Result], None]) -> bool:
+    """Whether the scenario is over."""
+    try:
+        progress = scenario.look()
+    except (ImgpipeError, requests.RequestException) as error:
+        # A part that is being restarted is no failure of the item; the time limit decides.
+        result.waiting_for = _reason(error)
+    else:
+        result.arrived, result.waiting_for = progress.done, progress.waiting_for
+        result.failures = progress.failures
+    result.seconds = time.monotonic() - began
+    late = result.seconds > scenario.seconds
+    result.finished = result.arrived + len(result.failures) >= result.items or late
+    if late and result.arrived < result.items:
+        result.failures.append(f"gave up after {scenario.seconds:g} s waiting for {result.waiting_for}")
+    if result.finished:
+        result.links = scenario.links()
+    on_change(result)
+    return result.finished
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImgpipeError):
+        return f"{error.public} {error.detail or ''}".strip()
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,111 @@
+"""Photographs that may be used for anything, from scikit-image's wheel: for the demo, tests and benches.
+
+Each is dedicated to the public domain (CC0) or a work of NASA in it, as the docstrings of `skimage.data` say; what of
+that package has another or no stated licence is not listed here. They are small (up to 1411 px): `jpeg` enlarges on
+request, and `large` puts several together; neither has the detail of a photograph of that size.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.errors import SettingsError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph in `skimage/data`."""
+
+    name: str
+    file: str
+    shows: str
+    licence: str
+    by: str
+
+
+PHOTOS = (
+    Photo("chelsea", "chelsea.png", "a cat", "CC0", "Stefan van der Walt"),
+    Photo("coffee", "coffee.png", "a cup of coffee", "CC0", "Rachel Michetti"),
+    Photo("astronaut", "astronaut.png", "Eileen Collins", "public domain", "NASA"),
+    Photo("hubble", "hubble_deep_field.jpg", "the Hubble eXtreme Deep Field", "public domain", "NASA"),
+    Photo("retina", "retina.jpg", "the retina of a human eye", "CC0", "Mikael Häggström"),
+    Photo("camera", "camera.png", "a man with a camera, grey", "CC0", "Lav Varshney"),
+    Photo("brick", "brick.png", "a brick wall, grey", "CC0", "CC0Textures"),
+    Photo("grass", "grass.png", "grass, grey", "CC0", "CC0Textures"),
+    Photo("gravel", "gravel.png", "gravel, grey", "CC0", "CC0Textures"),
+)
+_BY_NAME = {photo.name: photo for photo in PHOTOS}
+
+
+def open_photo(name: str) -> Image:
+    """The photograph as RGB, in its own size.
+
+    Raises:
+        SettingsError: scikit-image is not installed.
+    """
+    from PIL import Image
+
+    try:
+        source = files("skimage") / "data" / _BY_NAME[name].file
+    except ModuleNotFoundError:
+        raise SettingsError("The photographs come with scikit-image: install the `embedded` extra") from None
+    with source.open("rb") as file, Image.open(file) as image:
+        return image.convert("RGB")
+
+
+def jpeg(name: str, *, width: int | None = None, quality: int = 90) -> bytes:
+    """The photograph as JPEG, enlarged or reduced to `width` pixels when given."""
+    from PIL import Image
+
+    image = open_photo(name)
+    if width is not None:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    return _encode(image, quality)
+
+
+def large(seed: int, *, width: int = 3000, height: int = 2000, quality: int = 88) -> bytes:
+    """A JPEG of several megapixels: six photographs side by side, chosen, cut and mirrored by `seed`.
+
+    Different seeds give different bytes, so that nothing along the way is answered from a cache.
+    """
+    from PIL import Image, ImageOps
+
+    choice = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    sheet = Image.new("RGB", (width, height))
+    cell = (-(-width // 3), -(-height // 2))
+    for index, photo in enumerate(choice.sample(PHOTOS, 6)):
+        image = open_photo(photo.name)
+        left, top = choice.randint(0, image.width // 8), choice.randint(0, image.height // 8)
+        image = image.crop((left, top, image.width, image.height))
+        if choice.random() < 0.5:
+            image = ImageOps.mirror(image)
+        fitted = ImageOps.fit(image, cell, Image.Resampling.BICUBIC)
+        sheet.paste(fitted, (index % 3 * cell[0], index // 3 * cell[1]))
+    return _encode(sheet, quality)
+
+
+def drawn_logo(text: str = "imgpipe") -> bytes:
+    """A logo on a plain ground, as PNG: drawn here, for no logo may be used for anything."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("RGB", (800, 400), "#f4f1ea")
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((60, 110, 240, 290), radius=40, fill="#c8402f")
+    draw.ellipse((105, 155, 195, 245), fill="#f4f1ea")
+    draw.text((280, 200), text, fill="#22303c", font=ImageFont.load_default(size=110), anchor="lm")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _encode(image: Image, quality: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue()
