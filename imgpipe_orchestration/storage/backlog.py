@@ -11,6 +11,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
+
 STUCK_SECONDS = 3600.0
 """Unfinished for longer than this is stuck (the documents' monitoring figure)."""
 STUCK_LIMIT = 1000
@@ -69,6 +71,7 @@ class Attempt:
 
 def counts(connection: Connection) -> dict[str, QueueCounts]:
     """Every queue that holds anything, by name."""
+    connection.execute(INDEXES_ONLY)
     values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER}
     return {row.queue: QueueCounts(*row) for row in connection.execute(_COUNTS, values)}
 
@@ -80,6 +83,7 @@ def failures(
     values: dict[str, object] = {"queue": queue, "limit": limit}
     if before is not None:
         values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
+    connection.execute(INDEXES_ONLY)
     statement = _failures(one_queue=queue is not None, paged=before is not None)
     return [DeadLetter(*row) for row in connection.execute(text(statement), values)]
 

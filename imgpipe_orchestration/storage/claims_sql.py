@@ -69,7 +69,8 @@ RESTART = text("""
 _READY = "w.queue = :queue and w.state = 'waiting' and w.due_at is null"
 _TIMED = "w.queue = :queue and w.due_at is not null"
 
-# A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next.
+# A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next. `exists`
+# would be turned into a hash of all that is ready; a subselect with a limit is not.
 DUE_PARTITIONS = text(f"""
     with recursive known as (
         select least(
@@ -83,9 +84,9 @@ DUE_PARTITIONS = text(f"""
                 order by w.partition limit 1))
         from known where known.partition is not null
     )
-    select partition from known where partition is not null and (
-        exists (select from work_items w where {_READY} and w.partition = known.partition)
-        or exists (select from work_items w where {_TIMED} and w.partition = known.partition and w.due_at <= now()))
+    select partition from known where partition is not null and coalesce(
+        (select true from work_items w where {_READY} and w.partition = known.partition limit 1),
+        (select true from work_items w where {_TIMED} and w.partition = known.partition and w.due_at <= now() limit 1))
     limit :limit
 """)
 
