@@ -179,7 +179,9 @@ HEARTBEAT = text("""
 
 # --- giving back ----------------------------------------------------------------------------------------------------
 
-_HELD = "queue = :queue and item_id = :item_id and owner = :owner and attempt = :attempt and state = 'claimed'"
+# An owner means claimed (a constraint holds that). Saying so again would offer the planner the index on owners, and
+# each write would read all that its owner holds.
+_HELD = "queue = :queue and item_id = :item_id and owner = :owner and attempt = :attempt"
 
 CHECK = text(f"select failures from work_items where {_HELD} for update")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
@@ -29,6 +29,7 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     SpendingPaused,
 )
+from imgpipe_orchestration.storage import claims_sql
 from imgpipe_orchestration.storage.claims import MAX_LOSSES, Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.pauses import BACKOFF_LIMIT_SECONDS, PAUSE_LIMIT_SECONDS, PAUSE_SECONDS, backoff
@@ -770,8 +771,8 @@ def test_two_processes_share_a_queue(claims: Claims, postgres_url: str) -> None:
 # --- a database that goes away -------------------------------------------------------------------------------------
 
 
-def test_a_database_that_goes_away_and_comes_back_costs_nothing(tmp_path: Path) -> None:
-    with Postgres(tmp_path / "data", free_port()) as server:
+def test_a_database_that_goes_away_and_comes_back_costs_nothing(open_folder: Path) -> None:
+    with Postgres(open_folder / "data", free_port()) as server:
         engine = connect(server.ensure_database("work"))
         upgrade(engine)
         claims = Claims(engine, lease_seconds=2)
@@ -792,3 +793,53 @@ def test_a_database_that_goes_away_and_comes_back_costs_nothing(tmp_path: Path) 
             finish(claims, second)
         assert claims.counts()["listings"].done == 2
         engine.dispose()
+
+
+# --- plans ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, engine: Engine) -> None:
+    """A table that was analysed while it was all but empty, and then grew: the worst the planner can be told."""
+    with transaction(engine) as connection:
+        connection.execute(text("alter table work_items set (autovacuum_enabled = false)"))
+    put(claims, 1)
+    with transaction(engine) as connection:
+        connection.execute(text("analyze work_items"))
+    for tenant in range(10):
+        put(claims, *range(1000 * tenant, 1000 * tenant + 1000), tenant=str(tenant), partition="day")
+    put(claims, *range(20_000, 25_000), partition="day", delay=3600)
+    for claim in claims.claim(QUEUE, "run", 200, partition="day"):
+        if claim.item_id % 2:
+            finish(claims, claim)
+
+    key = {"queue": QUEUE.name, "partition": "day", "owner": "run", "lease": 30}
+    held = {"queue": QUEUE.name, "item_id": 2000, "owner": "run", "attempt": 1}
+    lost = {"error": "", "code": ""}
+    statements: list[tuple[TextClause, dict[str, Any]]] = [
+        (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
+        (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
+        (claims_sql.TAKE, {**key, "lane": 0, "limit": 10}),
+        (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4}),
+        (claims_sql.ENQUEUE, {"queue": QUEUE.name, "ids": [1, 99_999], "tenants": ["", ""], "partitions": ["", ""]}),
+        (claims_sql.CHECK, held),
+        (claims_sql.PROGRESS, {**held, "lease": 30}),
+        (claims_sql.SETTLE, {**held, "state": "done", "error": None, "code": None, "spent": 0, "pause": 0}),
+        (claims_sql.HEARTBEAT, key),
+        (claims_sql.OWNED, key),
+        (claims_sql.RELEASE, {**key, **lost, "lost": False}),
+        (claims_sql.BURY, {"queue": QUEUE.name, "ids": [5], "old": ["failed"], "new": "waiting"}),
+    ]
+    for statement, values in statements:
+        with engine.connect() as connection:
+            connection.execute(claims_sql.INDEXES_ONLY)
+            explained = connection.execute(text(f"explain (analyze, format json) {statement.text}"), values)
+            rows = _most_rows(explained.scalar_one()[0]["Plan"])
+            connection.rollback()
+        assert rows <= 400, f"{rows} rows read by {statement.text}"
+
+
+def _most_rows(plan: dict[str, Any]) -> float:
+    """The most rows any node of a plan gave out or threw away."""
+    thrown = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
+    mine = (plan["Actual Rows"] + thrown) * plan["Actual Loops"]
+    return max([mine, *(_most_rows(part) for part in plan.get("Plans", []))])
