@@ -5,11 +5,13 @@ import dagster as dg
 from imgpipe_orchestration import resources, sensors
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
+from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster takes the one Definitions it finds at the top of this module: the features' own stay in theirs.
 defs = dg.Definitions.merge(
     listings.definitions,
     media.definitions,
+    vision_reports.definitions,
     dg.Definitions(
         resources=resources.build(),
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs],

@@ -12,11 +12,13 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration.storage.secrets import Vault
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from imgpipe_orchestration.imaging.workshop import Workshop
+    from imgpipe_orchestration.partners.fetch import Fetcher
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -58,6 +60,22 @@ class Services:
     @property
     def media_bucket(self) -> Bucket:
         return self.objects.bucket(self.settings.media_bucket_name)
+
+    @property
+    def vision_bucket(self) -> Bucket:
+        return self.objects.bucket(self.settings.vision_bucket_name)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Encrypts tenants' secrets."""
+        return Vault(self.settings.secret_key)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Downloads what links from outside point at."""
+        from imgpipe_orchestration.partners.fetch import Fetcher
+
+        return Fetcher.from_settings(self.settings)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -26,6 +26,7 @@ _DERIVED = {
     "s3_public_endpoint": "s3_endpoint",
     "main_api_url": "gateway_url",
     "public_base_url": "gateway_url",
+    "backend_api_url": "gateway_url",
 }
 """Settings that follow another one until they are set themselves."""
 
@@ -132,6 +133,27 @@ class Settings(BaseModel):
     debug_image_dir: str = Field(
         "", description="The only folder that POST /debug/upload-test-image reads from. Empty: it reads nothing."
     )
+
+    # --- vision reports ----------------------------------------------------------------------------------------
+    external_api_get_url: str = Field("", description="Lists unprocessed analyses, for `imgpipe vision-reports run`.")
+    external_api_post_url: str = Field("", description="Takes the reports, for `imgpipe vision-reports run`.")
+    external_api_key: str = Field("", description="Bearer token of both, for `imgpipe vision-reports run`.")
+    organization_id: str = Field("", description="Whose analyses `imgpipe vision-reports run` takes.")
+    backend_api_url: str = Field("", description="Analysis backend of that command. Empty: GATEWAY_URL, our own.")
+    backend_api_key: str = Field("", description="Bearer key we send to analysis backends; ours takes it as well.")
+    vision_bucket_name: str = Field("vision-reports", description="Bucket of submitted images and of reports.")
+    vision_page_size: int = Field(50, ge=1, le=1000, description="Analyses asked for in one page of the external API.")
+    vision_max_analyses: int = Field(1000, ge=1, description="Most analyses one execution takes up.")
+    vision_parallel_analyses: int = Field(4, ge=1, description="Analyses worked on at once in one run.")
+    vision_parallel_calls: int = Field(8, ge=1, description="Images shown to the vision model at once in one run.")
+    vision_timeout_seconds: float = Field(3600, gt=0, description="How long a submitted batch may take.")
+    vision_patience_seconds: float = Field(
+        60, ge=0, description="How long a run waits for batches before it ends and leaves them to a later run."
+    )
+    vision_max_images: int = Field(200, ge=1, description="Most images taken from one analysis.")
+    vision_image_max_bytes: int = Field(25 * 1024 * 1024, gt=0, description="Largest image or document downloaded.")
+    vision_download_seconds: float = Field(120, gt=0, description="Time limit of one download.")
+    vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report we write.")
 
     @model_validator(mode="after")
     def _refuse_development_secrets(self) -> Self:

@@ -188,5 +188,6 @@ def settings(postgres_url: str, s3: S3Access, mongo_url: str, tmp_path: Path) ->
         s3_bucket_name=s3.bucket("avatars"),
         media_bucket_name=s3.bucket("media"),
         listings_bucket_name=s3.bucket("listings"),
+        vision_bucket_name=s3.bucket("vision"),
         mongodb_url=mongo_url,
     )

@@ -32,7 +32,13 @@ def provision(settings: Settings) -> None:
         secret_key=settings.s3_secret_key,
         region=settings.s3_region,
     )
-    for name in (settings.media_bucket_name, settings.listings_bucket_name, settings.s3_bucket_name):
+    names = (
+        settings.media_bucket_name,
+        settings.listings_bucket_name,
+        settings.s3_bucket_name,
+        settings.vision_bucket_name,
+    )
+    for name in names:
         store.bucket(name).ensure()
 
 

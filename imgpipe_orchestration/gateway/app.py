@@ -15,6 +15,8 @@ from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media import serving
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
+from imgpipe_orchestration.vision_reports import routes as vision_reports
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -40,4 +42,6 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(listings_debug.router)
     app.include_router(media.router)
     app.include_router(serving.router)
+    app.include_router(vision_backend.router)
+    app.include_router(vision_reports.router)
     return app

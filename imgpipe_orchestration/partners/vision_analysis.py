@@ -1,18 +1,20 @@
 """The external Vision Analysis API: unprocessed analyses out, HTML reports in.
 
-Its addresses come from a cron job, that is from a tenant, so they are reached under the guard.
+Its addresses come from a cron job. In production they are reached under the guard, as a link from outside is. Its token
+is a tenant's; a partner may send it back in the body of an error, so it is taken out of what this client raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imgpipe_orchestration.errors import PartnerUnavailable, UnreadableAnswer
+from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
@@ -50,7 +52,7 @@ class VisionAnalysis(_Record):
 
 
 class _Page(_Record):
-    total: int = 0
+    total: int | None = None
     vision_analysis: list[dict[str, Any]]
 
 
@@ -77,10 +79,11 @@ class VisionAnalysisApi:
         post_url: str,
         api_key: str,
         *,
-        guard: Guard,
+        guard: Guard | None,
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
     ) -> None:
+        self._key = api_key
         headers = {"Authorization": f"Bearer {api_key}"}
         self._list = JsonApi(_NAME, get_url, headers=headers, timeout=timeout, policy=policy, guard=guard)
         self._upload = JsonApi(_NAME, post_url, headers=headers, timeout=timeout, policy=policy, guard=guard)
@@ -105,9 +108,15 @@ class VisionAnalysisApi:
                 seen.add(str(entry.get("vision_analysis_id")))
                 yield _analysis(entry)
             listed += len(page.vision_analysis)
-            if not fresh or listed >= page.total:
+            # Some say 0 where they do not know the total: then the empty page is the end.
+            if not fresh or (page.total and listed >= page.total):
                 return
         raise PartnerUnavailable(f"{_NAME} lists more than {most_pages} pages: its listing seems never to end")
+
+    def is_unprocessed(self, vision_analysis_id: str, *, page_size: int = 50) -> bool:
+        """Whether the API still waits for the report of this analysis; raises as `unprocessed`."""
+        listed = self.unprocessed(page_size=page_size)
+        return any(a.vision_analysis_id.casefold() == vision_analysis_id.casefold() for a in listed)
 
     def upload(self, *, vision_analysis_id: str, organization_id: str, filename: str, html: bytes) -> Any:
         """Deliver a report; the analysis counts as processed from then on. Returns the decoded answer.
@@ -124,18 +133,35 @@ class VisionAnalysisApi:
         }
         body, content_type = encode_multipart_formdata(fields)
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        reply = self._upload.request("POST", "", body=body, headers=headers)
-        return reply.json(_NAME) if reply.content else None
+        with self._without_token():
+            reply = self._upload.request("POST", "", body=body, headers=headers)
+            return reply.json(_NAME) if reply.content else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections."""
         self._list.close()
         self._upload.close()
 
+    @contextmanager
+    def _without_token(self) -> Iterator[None]:
+        try:
+            yield
+        except ImgpipeError as error:
+            if error.detail and self._key:
+                error.detail = error.detail.replace(self._key, "***")
+            raise
+
     def _page(self, number: int, size: int) -> _Page:
         query = urlencode({"is_processed": "false", "page": number, "page_size": size})
         mark = "&" if "?" in self._list.base_url else "?"
-        answer = self._list.request_json("GET", mark + query, headers={"Content-Type": "application/json"})
+        with self._without_token():
+            answer = self._list.request_json("GET", mark + query, headers={"Content-Type": "application/json"})
         try:
             return _Listing.model_validate(answer).data
         except ValidationError as error:

@@ -175,6 +175,15 @@ class Claims:
             for row in rows
         ]
 
+    def claim_these(self, queue: Queue, owner: str, ids: Sequence[int]) -> list[Claim]:
+        """Take named items for `owner`, those of them that wait, whatever their turn or pause: a person asked."""
+        values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids)}
+        with transaction(self.engine) as connection:
+            return [
+                Claim(queue.name, row.item_id, owner, row.attempt, row.failures, row.losses, row.tenant, row.partition)
+                for row in connection.execute(sql.TAKE_THESE, values)
+            ]
+
     def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Row[Any]]:
         """A batch of items whose workers died; those that lost too many are given up on the way."""
         while rows := list(connection.execute(sql.TAKE_SUSPECTS, {**taking, "limit": limit, "shrink": SHRINK})):

@@ -163,6 +163,16 @@ TAKE_SUSPECTS = text(f"""
     {_TAKEN}
 """)
 
+# Somebody asks for these by name: neither turn nor pause counts.
+TAKE_THESE = text(f"""
+    with due as (
+        select item_id from work_items
+        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = 'waiting'
+        order by item_id for update skip locked
+    )
+    {_TAKEN}, w.partition
+""")
+
 SERVE = text("""
     insert into work_served as s (queue, partition, lane, turn) values (:queue, :partition, :lane, :turn)
     on conflict (queue, partition, lane) do update set turn = greatest(s.turn, excluded.turn)

@@ -1,0 +1,149 @@
+"""An analysis backend over HTTP: another imgpipe, or anything that serves the same routes.
+
+    GET  {base}/available_models
+    POST {base}/batch-analysis/images                multipart `files`, `organization_id`
+    POST {base}/batch-analysis/batches               JSON; Idempotency-Key: the same order twice is one batch
+    GET  {base}/batch-analysis/batches/{id}
+    GET  {base}/batch-analysis/batches/{id}/report   text/html
+
+The gateway's OpenAPI document describes them in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.partners.http import JsonApi, Reply
+from imgpipe_orchestration.partners.retry import RetryPolicy, parse_retry_after
+
+PARTNER = "The analysis backend"
+IMAGES = "/batch-analysis/images"
+BATCHES = "/batch-analysis/batches"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    """What the backend says about a batch. `status` is one of queued, running, completed, failed."""
+
+    status: str
+    done: int
+    total: int
+    error: str
+    retry_after: float | None
+
+
+class AnalysisBackendApi:
+    """Client of one backend."""
+
+    def __init__(
+        self, base_url: str, key: str = "", *, timeout: float = 60.0, policy: RetryPolicy | None = None
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._api = JsonApi(PARTNER, base_url, headers=headers, timeout=timeout, policy=policy)
+
+    def available_models(self) -> list[str]:
+        """Names of the models it can analyse with, the default first."""
+        answer = self._api.request_json("GET", "/available_models")
+        models = answer.get("models") if isinstance(answer, dict) else answer
+        if not isinstance(models, list):
+            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no list of models")
+        names = [str(model.get("id", "")) if isinstance(model, dict) else str(model) for model in models]
+        return [name for name in names if name]
+
+    def upload(self, image: bytes, *, filename: str, media_type: str, organization_id: str) -> str:
+        """Hand one image over. Returns its id.
+
+        Raises:
+            PartnerRefused: the backend does not take it; its reason is told.
+            RateLimited, PartnerUnavailable: still failing after the tries.
+        """
+        from urllib3.filepost import encode_multipart_formdata
+
+        body, content_type = encode_multipart_formdata(
+            {"files": (filename, image, media_type), "organization_id": organization_id}
+        )
+        answer = self._api.request_json("POST", IMAGES, body=body, headers={"Content-Type": content_type})
+        try:
+            if refused := answer["rejected"]:
+                raise PartnerRefused(f"{PARTNER} refused the image: {str(refused[0]['reason'])[:200]}")
+            return str(answer["images"][0]["image_id"])
+        except (KeyError, IndexError, TypeError) as error:
+            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no image id") from error
+
+    def start(self, order: dict[str, Any], *, reference: str) -> str:
+        """Start a batch; returns its id.
+
+        Args:
+            order: the JSON body, see the OpenAPI document.
+            reference: sent as Idempotency-Key.
+        """
+        answer = self._api.request_json("POST", BATCHES, json_body=order, headers={"Idempotency-Key": reference})
+        batch_id = answer.get("batch_id") if isinstance(answer, dict) else None
+        if not isinstance(batch_id, str | int) or not str(batch_id):
+            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no batch id")
+        return str(batch_id)
+
+    def status(self, batch_id: str) -> RemoteStatus:
+        """How far a batch is.
+
+        Raises:
+            PartnerRefused: with `partner_status` 404 when the backend does not know it.
+        """
+        reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}")
+        answer = reply.json(PARTNER)
+        if not isinstance(answer, dict) or not isinstance(answer.get("status"), str):
+            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no status")
+        return RemoteStatus(
+            status=answer["status"].lower(),
+            done=_whole(answer.get("done")),
+            total=_whole(answer.get("total")),
+            error=str(answer.get("error") or "")[:500],
+            retry_after=parse_retry_after(reply.headers.get("Retry-After")),
+        )
+
+    def report(self, batch_id: str, *, limit: int) -> bytes:
+        """The finished report, HTML of at most `limit` bytes.
+
+        Raises:
+            UnreadableAnswer: it is empty or not HTML.
+            TooLarge: past `limit`.
+        """
+        reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report", limit=limit)
+        if not _is_html(reply):
+            raise UnreadableAnswer(f"{PARTNER} sent something that is not an HTML report")
+        return reply.content
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
+
+def order_body(
+    *,
+    organization_id: str,
+    user_query: str,
+    images: Sequence[tuple[str, str]],
+    missing: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """The body of `start`. Images are (id, description), missing ones (name, reason)."""
+    return {
+        "organization_id": organization_id,
+        "user_query": user_query,
+        "images": [{"image_id": image_id, "description": text} for image_id, text in images],
+        "missing": [{"name": name, "reason": reason} for name, reason in missing],
+        "notes": list(notes),
+    }
+
+
+def _is_html(reply: Reply) -> bool:
+    head = reply.content[:1000].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    return head.startswith((b"<!doctype html", b"<html", b"<!--"))
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

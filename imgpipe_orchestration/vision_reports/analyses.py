@@ -1,0 +1,228 @@
+"""The rows of `vision_analyses`: what the external API listed, and how far each has come.
+
+An analysis is known by (external API, organization, vision_analysis_id). Listed again while it is in flight or after it
+was delivered, it is left alone; listed again after it failed, it gets fresh attempts in the new execution.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection as Rows
+from sqlalchemy import Engine, Row, text
+
+from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.secrets import Vault
+from imgpipe_orchestration.vision_reports import executions
+from imgpipe_orchestration.vision_reports.model import Analysis, AnalysisStatus, Document
+
+_OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.IGNORED: "failed", State.WAITING: "running"}
+
+
+def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
+    """Keep the analyses, their outcomes and the executions' totals equal to the items in QUEUE."""
+    values = {"ids": list(ids), "error": error, "outcome": _OUTCOMES[state], "ended": state is not State.WAITING}
+    if state is not State.IGNORED:
+        status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
+            state, "case when batch_id is null then 'waiting' else 'submitted' end"
+        )
+        rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
+    touched = rows.execute(
+        text("""
+            update vision_outcomes o set status = :outcome, error = coalesce(:error, case when :ended then o.error end),
+                batch_id = coalesce(a.batch_id, o.batch_id), finished_at = case when :ended then now() end
+            from vision_analyses a
+            where a.id = any(:ids) and o.analysis_id = a.id and o.execution_id = a.execution_id
+            returning o.execution_id
+        """),
+        values,
+    ).scalars()
+    executions.settle(rows, sorted(set(touched)))
+
+
+QUEUE = Queue("vision_analyses", max_attempts=4, mirror=_follow)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An analysis as the external API lists it, checked."""
+
+    vision_analysis_id: str
+    run_code: str
+    user_query: str
+    created_day: date
+    documents: tuple[Document, ...]
+
+
+def source_of(get_url: str) -> str:
+    """The external API's identity: its address without the query, where keys may be."""
+    parts = urlsplit(get_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
+
+
+def register(
+    rows: Rows, claims: Claims, execution_id: int, source: str, organization_id: str, found: Listed, vault: Vault
+) -> bool:
+    """Take a listed analysis up for an execution. False when it is in flight or delivered already."""
+    values = {
+        "source": source,
+        "organization": organization_id,
+        "analysis": found.vision_analysis_id,
+        "execution": execution_id,
+        "code": found.run_code,
+        "query": found.user_query,
+        "day": found.created_day,
+        "documents": vault.lock(json.dumps([asdict(document) for document in found.documents])),
+    }
+    row = rows.execute(text(_REGISTER), values).one_or_none()
+    if row is None:
+        return False
+    rows.execute(
+        text("insert into vision_outcomes (execution_id, analysis_id) values (:execution, :id)"),
+        {"execution": execution_id, "id": row.id},
+    )
+    claims.enqueue(rows, QUEUE, [Item(row.id, tenant=organization_id)], again=True)
+    return True
+
+
+def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
+    """An analysis and whom to talk to about it.
+
+    Raises:
+        Gone: its cron job was deleted.
+    """
+    row = rows.execute(text("select * from vision_analyses where id = :id"), {"id": analysis_id}).one()
+    connection = executions.connection_of(rows, row.execution_id, vault)
+    return Analysis(
+        id=row.id,
+        vision_analysis_id=row.vision_analysis_id,
+        organization_id=row.organization_id,
+        execution_id=row.execution_id,
+        run_code=row.run_code,
+        user_query=row.user_query,
+        documents=tuple(Document(**document) for document in json.loads(vault.unlock(row.documents))),
+        status=AnalysisStatus(row.status),
+        reference=str(row.reference),
+        batch_id=row.batch_id,
+        submitted_at=row.submitted_at,
+        upload_started_at=row.upload_started_at,
+        redelivery=row.redelivery,
+        connection=connection,
+    )
+
+
+def note_images(rows: Rows, analysis_id: int, *, total: int, usable: int) -> None:
+    """How many images it names and how many could be had."""
+    rows.execute(
+        text("update vision_analyses set images_total = :total, images_usable = :usable where id = :id"),
+        {"total": total, "usable": usable, "id": analysis_id},
+    )
+
+
+def submitted(rows: Rows, analysis_id: int, batch_id: str) -> None:
+    """A backend has accepted the batch. From here on it is only waited for, whatever happens to this process."""
+    rows.execute(
+        text("""
+            with a as (
+                update vision_analyses set status = 'submitted', batch_id = :batch, submitted_at = now()
+                where id = :id returning id, execution_id
+            )
+            update vision_outcomes o set batch_id = :batch from a
+            where o.analysis_id = a.id and o.execution_id = a.execution_id
+        """),
+        {"batch": batch_id, "id": analysis_id},
+    )
+
+
+def forget_batch(rows: Rows, analysis_id: int) -> None:
+    """The backend will never deliver this batch: another try is another order."""
+    rows.execute(
+        text("""
+            update vision_analyses set batch_id = null, submitted_at = null, reference = gen_random_uuid()
+            where id = :id
+        """),
+        {"id": analysis_id},
+    )
+
+
+def uploading(rows: Rows, analysis_id: int) -> None:
+    """An upload begins. Should its end never be written down, the next run asks the external API first."""
+    rows.execute(text("update vision_analyses set upload_started_at = now() where id = :id"), {"id": analysis_id})
+
+
+def delivered(rows: Rows, analysis_id: int) -> None:
+    rows.execute(text("update vision_analyses set delivered_at = now() where id = :id"), {"id": analysis_id})
+
+
+def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> list[int]:
+    """Everything of a day from the start again, as executions of a backfill; what is in flight is left alone.
+
+    Args:
+        reference: names the run that asks, so that its re-execution does not start everything once more.
+
+    Returns:
+        their ids.
+    """
+    reopened: list[int] = []
+    with transaction(engine) as rows:
+        groups: dict[tuple[int | None, str | None], list[Row[Any]]] = {}
+        for row in rows.execute(text(_OF_DAY), {"day": day, "queue": QUEUE.name}):
+            groups.setdefault((row.cron_job_id, row.connection), []).append(row)
+        for number, ((job, connection), members) in enumerate(groups.items()):
+            execution = executions.of_backfill(rows, job, connection, f"{reference}/{day}/{job or number}")
+            if execution is None:
+                continue
+            for row in members:
+                rows.execute(text(_REOPEN), {"id": row.id, "execution": execution.id})
+                claims.enqueue(rows, QUEUE, [Item(row.id, tenant=row.organization_id)], again=True)
+            executions.settle(rows, [execution.id])
+            reopened += [row.id for row in members]
+    return reopened
+
+
+def take(claims: Claims, owner: str, analysis_id: int) -> Claim | None:
+    """The claim on one analysis, for a step that was started alone: held by this run already, or taken now."""
+    held = [claim for claim in claims.owned(QUEUE, owner) if claim.item_id == analysis_id]
+    if held:
+        return held[0]
+    claims.requeue(QUEUE, [analysis_id])
+    taken = claims.claim_these(QUEUE, owner, [analysis_id])
+    return taken[0] if taken else None
+
+
+_REGISTER = """
+    insert into vision_analyses as a (source, organization_id, vision_analysis_id, execution_id, run_code, user_query,
+        created_day, documents)
+    values (:source, :organization, :analysis, :execution, :code, :query, :day, :documents)
+    on conflict (source, lower(organization_id), lower(vision_analysis_id)) do update set
+        execution_id = excluded.execution_id, run_code = excluded.run_code, user_query = excluded.user_query,
+        documents = excluded.documents, error = null, upload_started_at = null, redelivery = false,
+        submitted_at = case when a.batch_id is not null then now() end,
+        status = case when a.batch_id is null then 'waiting' else 'submitted' end
+    where a.status = 'failed'
+    returning a.id
+"""
+
+_OF_DAY = """
+    select a.id, a.organization_id, e.cron_job_id, e.connection
+    from vision_analyses a join vision_executions e on e.id = a.execution_id
+    where a.created_day = :day and not exists (
+        select from work_items w where w.queue = :queue and w.item_id = a.id and w.state in ('waiting', 'claimed'))
+    order by a.id for update of a
+"""
+
+_REOPEN = """
+    with a as (
+        update vision_analyses set execution_id = :execution, status = 'waiting', batch_id = null, submitted_at = null,
+            upload_started_at = null, error = null, reference = gen_random_uuid(),
+            redelivery = (delivered_at is not null)
+        where id = :id returning id
+    )
+    insert into vision_outcomes (execution_id, analysis_id) select :execution, id from a
+"""

@@ -1,0 +1,17 @@
+"""What vision reports make, as Dagster's catalogue shows it. Runs report it as they deliver, day by day."""
+
+import dagster as dg
+
+DAYS = dg.DailyPartitionsDefinition(start_date="2025-01-01", end_offset=1)
+"""Days on which analyses were created, UTC; today among them."""
+
+REPORTS = dg.AssetKey(["vision_reports", "reports"])
+
+reports = dg.AssetSpec(
+    key=REPORTS,
+    description="HTML reports delivered to the external API, by the day their analyses were created.",
+    group_name="vision_reports",
+    kinds={"openai", "html"},
+    owners=["team:images"],
+    partitions_def=DAYS,
+)

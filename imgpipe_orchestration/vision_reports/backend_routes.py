@@ -1,0 +1,215 @@
+"""Our own analysis backend over HTTP, as `partners.analysis_backend` speaks it: one imgpipe can serve another."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from imgpipe_orchestration.errors import BadInput, Permanent, TooLarge, Unauthenticated
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, same_key
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.vision_reports.backends import Picture
+from imgpipe_orchestration.vision_reports.model import (
+    BatchOrder,
+    BatchState,
+    ImageOrder,
+    Missing,
+    plain_text,
+)
+from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
+
+
+def backend_key(credentials: Credentials, backends: Backends) -> None:
+    """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
+    settings, given = backends.settings, credentials.credentials if credentials else ""
+    if settings.production and not any(
+        same_key(given, key) for key in (settings.backend_api_key, settings.admin_api_key)
+    ):
+        raise Unauthenticated("Send `Authorization: Bearer <BACKEND_API_KEY>`.")
+
+
+router = APIRouter(tags=["analysis backend"], dependencies=[Depends(backend_key)])
+
+_FILES_AT_ONCE = 20
+_FORM = {
+    "type": "object",
+    "required": ["files", "organization_id"],
+    "properties": {
+        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "organization_id": {"type": "string"},
+    },
+}
+
+
+class Model(BaseModel):
+    id: str
+    default: bool
+
+
+class Models(BaseModel):
+    status: Literal["success"] = "success"
+    models: list[Model]
+
+
+class UploadedImage(BaseModel):
+    """An image that was taken. Width and height are those of the stored pixels."""
+
+    image_id: UUID
+    name: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+
+
+class RejectedImage(BaseModel):
+    name: str
+    reason: str
+
+
+class Uploaded(BaseModel):
+    status: Literal["success"] = "success"
+    images: list[UploadedImage]
+    rejected: list[RejectedImage]
+
+
+class OrderedImage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    image_id: str = Field(max_length=64)
+    description: str = Field("", max_length=4000, description="What the customer says it shows.")
+
+
+class MissingImage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=500)
+    reason: str = Field(max_length=2000)
+
+
+class NewBatch(BaseModel):
+    """A batch to analyse. `missing` and `notes` are shown in the report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    organization_id: str = Field(min_length=1, max_length=200, description="Only images uploaded for it can be used.")
+    user_query: str = Field("", max_length=4000, description="What the customer wants to know.")
+    images: list[OrderedImage] = Field(min_length=1, max_length=1000)
+    missing: list[MissingImage] = Field(default_factory=list, max_length=2000)
+    notes: list[str] = Field(default_factory=list, max_length=100)
+    model: str = Field("", max_length=100, description="One of /available_models; default the first.")
+
+
+class BatchAnswer(BaseModel):
+    batch_id: UUID
+    status: BatchState
+    done: int = Field(0, description="Images that have been dealt with.")
+    total: int = 0
+    error: str | None = None
+    report_url: str | None = Field(None, description="Where the report is, once there is one.")
+
+
+@router.get("/available_models")
+def available_models(backends: Backends) -> Models:
+    """The models a batch can be analysed with."""
+    names = OwnBackend(backends).available_models()
+    return Models(models=[Model(id=name, default=not number) for number, name in enumerate(names)])
+
+
+@router.post(
+    "/batch-analysis/images",
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
+)
+async def upload_images(request: Request, backends: Backends) -> Uploaded:
+    """Take images, up to 20 at once. Content decides what is an image; one that is none does not hold up the others."""
+    largest = backends.settings.vision_image_max_bytes
+    if int(request.headers.get("content-length") or 0) > _FILES_AT_ONCE * (largest + 1024):
+        raise TooLarge(f"The request is larger than {_FILES_AT_ONCE} images of {largest >> 20} MB.")
+    try:
+        form = await request.form(max_files=_FILES_AT_ONCE, max_fields=10)
+    except MultiPartException as error:
+        raise BadInput(f"The form cannot be read: {error.message}") from error
+    try:
+        organization = form.get("organization_id")
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        if not isinstance(organization, str) or not organization.strip():
+            raise BadInput("organization_id is missing", field="organization_id")
+        if not files:
+            raise BadInput("files is missing: send at least one image", field="files")
+        answer = Uploaded(images=[], rejected=[])
+        for file in files:
+            data = await file.read(largest + 1)
+            await run_in_threadpool(_keep, backends, plain_text(file.filename, 200), data, organization, answer)
+        return answer
+    finally:
+        await form.close()
+
+
+def _keep(backends: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:
+    try:
+        kept = OwnBackend(backends).store(Picture(name, data, ""), organization.strip())
+    except Permanent as error:
+        answer.rejected.append(RejectedImage(name=name, reason=error.public))
+        return
+    names = [n for n in UploadedImage.model_fields if n != "status"]
+    answer.images.append(UploadedImage(**{n: getattr(kept, n) for n in names}))
+
+
+@router.post("/batch-analysis/batches", status_code=202)
+def start_batch(
+    batch: NewBatch,
+    backends: Backends,
+    idempotency_key: Annotated[
+        str, Header(max_length=200, description="Names the order: the same one again gives the same batch.")
+    ] = "",
+) -> BatchAnswer:
+    """Queue a batch. Poll its status; when it is `completed`, fetch its report."""
+    order = BatchOrder(
+        reference=idempotency_key,
+        organization_id=batch.organization_id.strip(),
+        user_query=plain_text(batch.user_query, 4000),
+        images=tuple(ImageOrder(image.image_id, plain_text(image.description, 2000)) for image in batch.images),
+        missing=tuple(Missing(plain_text(m.name, 200), plain_text(m.reason, 500)) for m in batch.missing),
+        notes=tuple(plain_text(note, 500) for note in batch.notes),
+    )
+    batch_id, state = OwnBackend(backends).open(order, batch.model)
+    return BatchAnswer(batch_id=batch_id, status=state, total=len(batch.images))
+
+
+@router.get("/batch-analysis/batches/{batch_id}")
+def batch_status(batch_id: UUID, backends: Backends, response: Response) -> BatchAnswer:
+    """How far a batch is. While it is not finished, Retry-After says when asking again makes sense."""
+    status = OwnBackend(backends).status(str(batch_id))
+    ready = status.state is BatchState.COMPLETED
+    if status.state in {BatchState.QUEUED, BatchState.RUNNING}:
+        response.headers["Retry-After"] = "2"
+    return BatchAnswer(
+        batch_id=batch_id,
+        status=status.state,
+        done=status.done,
+        total=status.total,
+        error=status.error or None,
+        report_url=f"/batch-analysis/batches/{batch_id}/report" if ready else None,
+    )
+
+
+@router.get(
+    "/batch-analysis/batches/{batch_id}/report",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {}}}, 409: {"description": "There is no report (yet)"}},
+)
+def batch_report(batch_id: UUID, backends: Backends) -> Response:
+    """The report: one HTML file that needs nothing else."""
+    html = OwnBackend(backends).report(str(batch_id))
+    headers: dict[str, Any] = {
+        "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, max-age=300",
+    }
+    return Response(html, media_type="text/html; charset=utf-8", headers=headers)

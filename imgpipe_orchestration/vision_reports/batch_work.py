@@ -1,0 +1,192 @@
+"""Works through queued batches of our own backend: each image before the vision model, then the report.
+
+An answer is kept as soon as it is there, so a batch that is taken up again only asks for what is missing, and the
+ledger sees to it that no answer is bought twice.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from imgpipe_orchestration.errors import BadImage, LeaseLost, Permanent, Retryable, SettingsError
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.vision_reports import batches, looking
+from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.services import Services
+
+log = logger(__name__)
+
+_DETAIL = "high"
+
+
+class BatchWorker:
+    """The threads that look at the images of one run's batches; `close` ends them."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._bucket = services.vision_bucket
+        self._looks = ThreadPoolExecutor(self._settings.vision_parallel_calls, thread_name_prefix="vision-look")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads. What is under way stays as far as it was written down."""
+        self._looks.shutdown(wait=True, cancel_futures=True)
+
+    def work_next(self, owner: str) -> bool:
+        """Take the next due batch of any tenant and work on it. False when none is due.
+
+        The caller holds the leases of `owner` (`Claims.hold`).
+        """
+        claims = self._services.claims
+        taken = claims.claim(batches.QUEUE, owner, 1)
+        if taken:
+            work_through(claims, batches.QUEUE, taken, self._work, threads=1)
+        return bool(taken)
+
+    # --- one batch -----------------------------------------------------------------------------------------------
+
+    def _work(self, claim: Claim) -> None:
+        with self._services.claims.fenced(claim) as rows:
+            batches.running(rows, claim.item_id)
+            batch = batches.load(rows, claim.item_id)
+        log.info("batch begun", extra={"batch": str(batch.batch_id), "images": len(batch.images)})
+        self._look_at_all(claim, batch)
+        with self._services.claims.fenced(claim) as rows:
+            batch = batches.load(rows, claim.item_id)
+        if not any(image.status == "done" for image in batch.images):
+            reason = next((image.error for image in batch.images if image.error), "no image")
+            raise BadImage(f"No image of the batch could be analysed: {reason}")
+        self._report(claim, batch)
+
+    def _look_at_all(self, claim: Claim, batch: Batch) -> None:
+        """Every image that has no answer yet.
+
+        Raises:
+            Retryable: some image may have one later; the others have theirs.
+        """
+        waiting = [image for image in batch.images if image.status == "waiting"]
+        futures: list[tuple[BatchImage, Future[None]]] = [
+            (image, self._looks.submit(self._look, claim, batch, image)) for image in waiting
+        ]
+        later: list[tuple[BatchImage, Retryable]] = []
+        for image, future in futures:
+            try:
+                future.result()
+            except Retryable as error:
+                later.append((image, error))
+            except LeaseLost:
+                for _, other in futures:
+                    other.cancel()
+                raise
+            except Permanent as error:
+                self._give_up(claim, batch, image, error.public)
+        if not later:
+            return
+        last = claim.failures + 1 >= batches.QUEUE.max_attempts
+        if not (last and all(error.spends_attempt for _, error in later)):
+            raise later[0][1]
+        # A report about the others is worth more than none: what could not be asked is listed in it.
+        for image, reason in later:
+            self._give_up(claim, batch, image, reason.public)
+
+    def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
+        client = self._client()
+        view = self._services.workshop.call(looking.view, self._bucket.get(image.object_key))
+        self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
+        asked = looking.question(batch.user_query, image.name, image.description, view.measured)
+        call = PaidCall.of(
+            "openai",
+            "responses",
+            batch.model,
+            inputs=[view.jpeg, looking.INSTRUCTIONS, asked],
+            parameters={"detail": _DETAIL, "schema": looking.Inspection.model_json_schema()},
+        )
+
+        def purchase() -> Purchase:
+            seen = client.analyse_image(
+                view.jpeg,
+                asked,
+                looking.Inspection,
+                model=batch.model,
+                detail=_DETAIL,
+                instructions=looking.INSTRUCTIONS,
+            )
+            return Purchase(seen.usage, looking.accepted(seen.answer.model_dump()))
+
+        buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
+        answer = self._services.ledger.buy(call, purchase, buyer=buyer)
+        with self._services.claims.fenced(claim) as rows:
+            batches.seen(rows, batch.id, image.position, view.measured, _labelled(answer.value, answer.usage))
+
+    def _give_up(self, claim: Claim, batch: Batch, image: BatchImage, reason: str) -> None:
+        with self._services.claims.fenced(claim) as rows:
+            batches.unseen(rows, batch.id, image.position, reason)
+
+    def _report(self, claim: Claim, batch: Batch) -> None:
+        from imgpipe_orchestration.vision_reports import report
+
+        html = report.write(
+            batch,
+            picture=lambda image: self._bucket.get(_view_key(batch, image)),
+            limit=self._settings.vision_report_max_bytes,
+        )
+        key = f"reports/{batch.batch_id}.html"
+        self._bucket.put(key, html, content_type="text/html; charset=utf-8")
+        with self._services.claims.fenced(claim) as rows:
+            batches.reported(rows, batch.id, key)
+            self._services.claims.finish(rows, batches.QUEUE, claim)
+        for image in batch.images:
+            self._bucket.delete(_view_key(batch, image))
+        log.info("batch reported", extra={"batch": str(batch.batch_id), "bytes": len(html)})
+
+    def _client(self) -> OpenAIClient:
+        client = self._services.openai
+        if client is None:
+            raise SettingsError("OPENAI_API_KEY is not set: no model can look at images", field="OPENAI_API_KEY")
+        return client
+
+
+def work_on_all(services: Services, owner: str) -> int:
+    """Work on everything that is due, several batches at once, until nothing is. Returns how many."""
+    hands = services.settings.vision_parallel_analyses
+
+    def keep_going(_: int) -> int:
+        count = 0
+        while worker.work_next(owner):
+            count += 1
+        return count
+
+    with services.claims.hold(owner), BatchWorker(services) as worker, ThreadPoolExecutor(hands) as pool:
+        return sum(pool.map(keep_going, range(hands)))
+
+
+def forget_outdated(services: Services) -> int:
+    """Delete the objects of uploads nobody needs any more. Returns how many."""
+    keys = batches.take_outdated(services.engine)
+    for key in keys:
+        services.vision_bucket.delete(key)
+    return len(keys)
+
+
+def _view_key(batch: Batch, image: BatchImage) -> str:
+    return f"views/{batch.batch_id}/{image.position}.jpg"
+
+
+def _labelled(analysis: dict[str, Any], usage: Usage) -> dict[str, Any]:
+    """The answer with the model that gave it; one that a stand-in made up is marked as that."""
+    return {**analysis, "model": usage.model, "standin": usage.standin}

@@ -1,0 +1,271 @@
+"""The rows of our own analysis backend: uploaded images, batches, what was found on each image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection as Rows
+from sqlalchemy import Engine, Row, text
+
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus
+
+
+def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
+    """Keep the batches equal to their items in QUEUE."""
+    status = {State.DONE: "completed", State.FAILED: "failed", State.WAITING: "queued"}.get(state)
+    if status is not None:
+        rows.execute(
+            text("""
+                update vision_batches set status = :status, error = :error,
+                    finished_at = case when :status = 'queued' then null else now() end
+                where id = any(:ids)
+            """),
+            {"status": status, "error": error, "ids": list(ids)},
+        )
+
+
+QUEUE = Queue("vision_batches", max_attempts=3, mirror=_follow)
+KEPT_HOURS = 48
+"""Uploaded images go this long after their upload, once no unfinished batch needs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image that was handed in."""
+
+    image_id: UUID
+    organization_id: str
+    name: str
+    object_key: str
+    bytes: int
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchImage:
+    """An image of a batch and how far it is. `analysis` is as `looking.accepted` makes it."""
+
+    position: int
+    name: str
+    object_key: str
+    description: str
+    status: str
+    measured: dict[str, Any] | None
+    analysis: dict[str, Any] | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch to work on or to report about."""
+
+    id: int
+    batch_id: UUID
+    organization_id: str
+    user_query: str
+    model: str
+    missing: list[dict[str, str]]
+    notes: list[str]
+    images: list[BatchImage]
+
+
+def add_upload(engine: Engine, upload: Upload) -> None:
+    """Commit an uploaded image; its object is stored already."""
+    with transaction(engine) as rows:
+        rows.execute(
+            text("""
+                insert into vision_uploads
+                    (image_id, organization_id, name, object_key, bytes, width, height, format)
+                values (:image_id, :organization_id, :name, :object_key, :bytes, :width, :height, :format)
+            """),
+            {name: getattr(upload, name) for name in Upload.__slots__},
+        )
+
+
+def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tuple[UUID, BatchState]:
+    """Queue a batch. An order whose reference is known already gives its batch, whatever else it says.
+
+    Raises:
+        NotFound: an image is unknown, or belongs to another organization.
+        BadInput: no images, or one of them twice.
+    """
+    ids = _image_ids(order)
+    with transaction(engine) as rows:
+        values = {
+            # A reference of one organization must not hit another's batch.
+            "reference": json.dumps([order.organization_id, order.reference]) if order.reference else None,
+            "organization": order.organization_id,
+            "query": order.user_query,
+            "model": model,
+            "missing": json.dumps([{"name": missing.name, "reason": missing.reason} for missing in order.missing]),
+            "notes": json.dumps(list(order.notes)),
+        }
+        batch = rows.execute(text(_START), values).one_or_none()
+        if batch is None:
+            known = rows.execute(text("select * from vision_batches where reference = :reference"), values).one()
+            return known.batch_id, BatchState(known.status)
+        known_ids = set(
+            rows.execute(
+                text("select image_id from vision_uploads where image_id = any(:ids) and organization_id = :org"),
+                {"ids": ids, "org": order.organization_id},
+            ).scalars()
+        )
+        if unknown := [str(image_id) for image_id in ids if image_id not in known_ids]:
+            raise NotFound(f"No image {unknown[0]} of this organization; upload it first")
+        rows.execute(
+            text("""
+                insert into vision_batch_images (batch_id, position, image_id, description)
+                values (:batch, :position, :image, :description)
+            """),
+            [
+                {"batch": batch.id, "position": position, "image": image_id, "description": image.description}
+                for position, (image_id, image) in enumerate(zip(ids, order.images, strict=True))
+            ],
+        )
+        claims.enqueue(rows, QUEUE, [Item(batch.id, tenant=order.organization_id)])
+        return batch.batch_id, BatchState.QUEUED
+
+
+def status(engine: Engine, batch_id: UUID) -> BatchStatus:
+    """How far a batch is.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        row = rows.execute(
+            text("""
+                select b.status, b.error, count(i.*) as total, count(i.*) filter (where i.status <> 'waiting') as done
+                from vision_batches b left join vision_batch_images i on i.batch_id = b.id
+                where b.batch_id = :id group by b.id
+            """),
+            {"id": batch_id},
+        ).one_or_none()
+    if row is None:
+        raise _unknown(batch_id)
+    return BatchStatus(BatchState(row.status), row.done, row.total, row.error or "")
+
+
+def head(engine: Engine, batch_id: UUID) -> Row[Any]:
+    """The batch's own row.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        row = rows.execute(text("select * from vision_batches where batch_id = :id"), {"id": batch_id}).one_or_none()
+    if row is None:
+        raise _unknown(batch_id)
+    return row
+
+
+def load(rows: Rows, number: int) -> Batch:
+    """A batch by its row's number, with its images in order."""
+    row = rows.execute(text("select * from vision_batches where id = :id"), {"id": number}).one()
+    images = rows.execute(
+        text("""
+            select i.position, u.name, u.object_key, i.description, i.status, i.measured, i.analysis, i.error
+            from vision_batch_images i join vision_uploads u on u.image_id = i.image_id
+            where i.batch_id = :id order by i.position
+        """),
+        {"id": number},
+    )
+    return Batch(
+        id=row.id,
+        batch_id=row.batch_id,
+        organization_id=row.organization_id,
+        user_query=row.user_query,
+        model=row.model,
+        missing=row.unavailable,
+        notes=row.notes,
+        images=[BatchImage(*image) for image in images],
+    )
+
+
+def running(rows: Rows, number: int) -> None:
+    rows.execute(text("update vision_batches set status = 'running' where id = :id"), {"id": number})
+
+
+def seen(rows: Rows, number: int, position: int, measured: dict[str, Any], analysis: dict[str, Any]) -> None:
+    """An image has its answer."""
+    rows.execute(
+        text("""
+            update vision_batch_images set status = 'done', measured = :measured, analysis = :analysis, error = null
+            where batch_id = :batch and position = :position
+        """),
+        {
+            "batch": number,
+            "position": position,
+            "measured": json.dumps(measured),
+            "analysis": json.dumps(analysis),
+        },
+    )
+
+
+def unseen(rows: Rows, number: int, position: int, reason: str) -> None:
+    """An image will have no answer, for this reason."""
+    rows.execute(
+        text("""
+            update vision_batch_images set status = 'failed', error = :reason
+            where batch_id = :batch and position = :position
+        """),
+        {"batch": number, "position": position, "reason": reason},
+    )
+
+
+def reported(rows: Rows, number: int, report_key: str) -> None:
+    rows.execute(text("update vision_batches set report_key = :key where id = :id"), {"key": report_key, "id": number})
+
+
+def take_outdated(engine: Engine, limit: int = 500) -> list[str]:
+    """Forget uploads nobody needs any more; returns the keys of their objects, for the caller to delete.
+
+    Rows that a batch's history still names stay; only their objects go.
+    """
+    with transaction(engine) as rows:
+        outdated = rows.execute(text(_OUTDATED), {"hours": KEPT_HOURS, "limit": limit})
+        return [row.old_key for row in outdated]
+
+
+def _image_ids(order: BatchOrder) -> list[UUID]:
+    if not order.images:
+        raise BadInput("A batch needs at least one image", field="images")
+    try:
+        ids = [UUID(image.image_id) for image in order.images]
+    except ValueError as error:
+        raise BadInput("images: an image_id is no id that an upload returned", field="images") from error
+    if len(set(ids)) != len(ids):
+        raise BadInput("images: an image appears twice in the batch", field="images")
+    return ids
+
+
+def _unknown(batch_id: UUID) -> NotFound:
+    return NotFound(f"No batch {batch_id}")
+
+
+_START = """
+    insert into vision_batches (reference, organization_id, user_query, model, unavailable, notes)
+    values (:reference, :organization, :query, :model, :missing, :notes)
+    on conflict (reference) do nothing returning *
+"""
+
+_OUTDATED = """
+    with old as (
+        select u.id, u.object_key from vision_uploads u
+        where u.created_at < now() - make_interval(hours => :hours) and u.object_key <> ''
+        and not exists (
+            select from vision_batch_images i join vision_batches b on b.id = i.batch_id
+            where i.image_id = u.image_id and b.status in ('queued', 'running'))
+        order by u.created_at limit :limit for update of u skip locked
+    )
+    update vision_uploads u set object_key = '' from old where u.id = old.id returning old.object_key as old_key
+"""

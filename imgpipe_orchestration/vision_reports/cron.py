@@ -1,0 +1,72 @@
+"""Cron expressions: five fields, a time zone, and the next moment they name."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from imgpipe_orchestration.errors import BadInput
+
+_FIELDS = "minute hour day-of-month month day-of-week"
+_RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
+
+
+def check_schedule(expression: str) -> str:
+    """The expression with single spaces.
+
+    Raises:
+        BadInput: not five fields, a value out of range, or a day that never comes (30 February).
+    """
+    from croniter import CroniterBadCronError, croniter
+
+    fields = expression.split()
+    if len(fields) != 5:
+        raise BadInput(
+            f"schedule must have the five fields `{_FIELDS}`, e.g. `*/30 * * * *`; got {len(fields)}",
+            field="schedule",
+        )
+    tidy = " ".join(fields)
+    if _RANDOM.search(tidy):
+        raise BadInput(f"schedule {tidy!r}: H and R (hashed and random times) are not supported", field="schedule")
+    try:
+        croniter(tidy)
+    except (CroniterBadCronError, ValueError, KeyError) as error:
+        raise BadInput(f"schedule {tidy!r} is no cron expression: {error}", field="schedule") from error
+    next_tick(tidy, "UTC", datetime.now(UTC))
+    return tidy
+
+
+def check_timezone(name: str) -> str:
+    """The name, if it is one of the IANA time zones.
+
+    Raises:
+        BadInput: it is not.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise BadInput(f"timezone {name!r} is not known; use a name such as Europe/Berlin", field="timezone") from error
+    return name
+
+
+def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
+    """The first moment strictly after `after` that the schedule names in its time zone, in UTC.
+
+    Only this one is ever planned: ticks that were missed while we were down are made up for once, not once each.
+
+    Raises:
+        BadInput: the schedule names no moment within the next years.
+    """
+    from croniter import CroniterBadDateError, croniter
+
+    zone = ZoneInfo(timezone)
+    ticks = croniter(schedule, after.astimezone(zone))
+    try:
+        tick: datetime = ticks.get_next(datetime)
+        # When clocks go back an hour happens twice; "at 02:30" means the first, "every 30 minutes" means both.
+        while tick.astimezone(UTC).astimezone(zone).fold and "*" not in schedule.split()[1]:
+            tick = ticks.get_next(datetime)
+    except CroniterBadDateError as error:
+        raise BadInput(f"schedule {schedule!r} names a moment that never comes", field="schedule") from error
+    return tick.astimezone(UTC)

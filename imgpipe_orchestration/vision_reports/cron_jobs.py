@@ -1,0 +1,116 @@
+"""The rows of `cron_jobs`: who asks which external API, for whom, when. Keys are encrypted before they get here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection as Rows
+from sqlalchemy import Engine, Row, text
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports.cron import next_tick
+
+COLUMNS = (
+    "name",
+    "schedule",
+    "timezone",
+    "external_api_get_url",
+    "external_api_post_url",
+    "external_api_key",
+    "backend_api_url",
+    "organization_id",
+    "enabled",
+)
+"""What a request may set."""
+
+
+def create(engine: Engine, values: Mapping[str, Any]) -> Row[Any]:
+    """Add a job (all of COLUMNS); an enabled one is planned."""
+    row = {**values, "next_run_at": _planned(values)}
+    names = [*COLUMNS, "next_run_at"]
+    places = ", ".join(f":{name}" for name in names)
+    with transaction(engine) as rows:
+        return rows.execute(
+            text(f"insert into cron_jobs ({', '.join(names)}) values ({places}) returning *"), row
+        ).one()
+
+
+def listed(engine: Engine, *, enabled_only: bool = False) -> list[Row[Any]]:
+    """All jobs, oldest first."""
+    with transaction(engine) as rows:
+        return list(
+            rows.execute(text("select * from cron_jobs where enabled or not :only order by id"), {"only": enabled_only})
+        )
+
+
+def found(engine: Engine, job_id: UUID) -> Row[Any]:
+    """One job.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        return _locked(rows, job_id)
+
+
+def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
+    """Set some of COLUMNS. The next tick is planned anew only where that is what changed.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        job = _locked(rows, job_id)
+        new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
+        replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
+        new |= {"next_run_at": _planned(new) if replan else job.next_run_at, "id": job.id}
+        sets = ", ".join(f"{name} = :{name}" for name in (*COLUMNS, "next_run_at"))
+        return rows.execute(text(f"update cron_jobs set {sets} where id = :id returning *"), new).one()
+
+
+def delete(engine: Engine, job_id: UUID) -> None:
+    """Remove a job, its key and its history. What it had in flight ends at its next step.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        job = _locked(rows, job_id)
+        rows.execute(text("delete from cron_jobs where id = :id"), {"id": job.id})
+
+
+def any_due(rows: Rows) -> bool:
+    """Whether some job's tick has come; one look at an index."""
+    return bool(rows.scalar(text("select exists (select from cron_jobs where next_run_at <= now())")))
+
+
+def take_due(rows: Rows, now: datetime | None = None) -> list[Row[Any]]:
+    """The jobs whose tick has come, each planned for its next one; the caller starts their executions in the same
+    transaction, so that a tick is neither lost nor taken twice."""
+    now = now or datetime.now(UTC)
+    due = rows.execute(
+        text("select * from cron_jobs where next_run_at <= :now order by id for update skip locked"), {"now": now}
+    ).all()
+    for job in due:
+        rows.execute(
+            text("update cron_jobs set next_run_at = :next, last_run_at = :now where id = :id"),
+            {"next": next_tick(job.schedule, job.timezone, now), "now": now, "id": job.id},
+        )
+    return list(due)
+
+
+def _planned(values: Mapping[str, Any]) -> datetime | None:
+    if not values["enabled"]:
+        return None
+    return next_tick(values["schedule"], values["timezone"], datetime.now(UTC))
+
+
+def _locked(rows: Rows, job_id: UUID) -> Row[Any]:
+    row = rows.execute(text("select * from cron_jobs where job_id = :id for update"), {"id": job_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"No cron job {job_id}")
+    return row

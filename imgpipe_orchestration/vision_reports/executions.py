@@ -1,0 +1,179 @@
+"""The rows of `vision_executions`: one look at the external API and what came of each analysis it found.
+
+An execution is an item of QUEUE until its list has been fetched. After that it ends by itself: whoever settles its last
+analysis sets the totals and the status, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection as Rows
+from sqlalchemy import Engine, Row, text
+
+from imgpipe_orchestration.errors import Gone
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.secrets import Vault
+from imgpipe_orchestration.vision_reports import cron_jobs
+from imgpipe_orchestration.vision_reports.model import Connection, Trigger
+
+
+def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
+    """Keep the executions equal to their items in QUEUE."""
+    if state is State.FAILED:
+        change = "status = 'failed', error = :error, finished_at = now()"
+    elif state is State.WAITING:
+        change = "status = 'running', error = :error, finished_at = null"
+    else:
+        return
+    rows.execute(
+        text(f"update vision_executions set {change} where id = any(:ids)"), {"error": error, "ids": list(ids)}
+    )
+
+
+QUEUE = Queue("vision_executions", max_attempts=4, mirror=_follow)
+
+
+def start(
+    rows: Rows,
+    claims: Claims,
+    trigger: Trigger,
+    *,
+    cron_job_id: int | None = None,
+    connection: Connection | None = None,
+    tenant: str = "",
+    vault: Vault | None = None,
+) -> Row[Any]:
+    """A new execution, queued for listing. Of a cron job, or (from the command line) over a connection of its own."""
+    locked = None
+    if connection is not None and vault is not None:
+        locked = vault.lock(json.dumps({name: getattr(connection, name) for name in Connection.__slots__}))
+    row = rows.execute(
+        text("""
+            insert into vision_executions (cron_job_id, connection, trigger)
+            values (:job, :connection, :trigger) returning *
+        """),
+        {"job": cron_job_id, "connection": locked, "trigger": trigger.value},
+    ).one()
+    claims.enqueue(rows, QUEUE, [Item(row.id, tenant=tenant)])
+    return row
+
+
+def start_due(engine: Engine, claims: Claims) -> int:
+    """Turn every tick that has come into an execution. Returns how many."""
+    with transaction(engine) as rows:
+        due = cron_jobs.take_due(rows)
+        for job in due:
+            start(rows, claims, Trigger.SCHEDULED, cron_job_id=job.id, tenant=job.organization_id)
+    return len(due)
+
+
+def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, reference: str) -> Row[Any] | None:
+    """A backfill's execution; None when this very run has made it before (it is being re-executed)."""
+    values = {"job": cron_job_id, "connection": connection, "reference": reference}
+    return rows.execute(
+        text("""
+            insert into vision_executions (cron_job_id, connection, trigger, reference, listed_at)
+            values (:job, :connection, 'backfill', :reference, now())
+            on conflict (reference) do nothing returning *
+        """),
+        values,
+    ).one_or_none()
+
+
+def connection_of(rows: Rows, execution_id: int | None, vault: Vault) -> Connection:
+    """Whom an execution talks to: its cron job's present settings, or its own.
+
+    Raises:
+        Gone: the cron job was deleted.
+        SettingsError: its key cannot be decrypted.
+    """
+    row = rows.execute(
+        text("""
+            select e.connection, j.* from vision_executions e left join cron_jobs j on j.id = e.cron_job_id
+            where e.id = :id
+        """),
+        {"id": execution_id},
+    ).one_or_none()
+    if row is not None and row.connection is not None:
+        return Connection(**json.loads(vault.unlock(row.connection)))
+    if row is None or row.job_id is None:
+        raise Gone("The cron job that found this analysis was deleted.")
+    return Connection(
+        get_url=row.external_api_get_url,
+        post_url=row.external_api_post_url,
+        key=vault.unlock(row.external_api_key),
+        backend_url=row.backend_api_url,
+        organization_id=row.organization_id,
+    )
+
+
+def note_run(engine: Engine, ids: Sequence[int], run_id: str) -> None:
+    """Link executions to the Dagster run that works on them."""
+    with transaction(engine) as rows:
+        rows.execute(
+            text("update vision_executions set run_id = :run where id = any(:ids)"), {"run": run_id, "ids": list(ids)}
+        )
+
+
+def settle(rows: Rows, ids: Sequence[int]) -> None:
+    """Count the outcomes of executions, and end those that have none open.
+
+    The lock comes first and as a statement of its own: of two transactions that settle the last two analyses, the
+    second must see what the first has written.
+    """
+    wanted = {"ids": sorted(ids)}
+    rows.execute(text("select 1 from vision_executions where id = any(:ids) order by id for update"), wanted)
+    rows.execute(
+        text("""
+            update vision_executions e set total = c.total, successful = c.successful, failed = c.failed,
+                status = case when e.listed_at is null or c.open > 0 then 'running' when c.failed = 0 then 'success'
+                    when c.successful = 0 then 'failed' else 'partial' end,
+                finished_at = case when e.listed_at is not null and c.open = 0 then now() end
+            from (
+                select x.id, count(o.analysis_id) as total,
+                    count(*) filter (where o.status = 'success') as successful,
+                    count(*) filter (where o.status = 'failed') as failed,
+                    count(*) filter (where o.status = 'running') as open
+                from unnest(cast(:ids as bigint[])) as x (id)
+                left join vision_outcomes o on o.execution_id = x.id group by x.id
+            ) c where e.id = c.id
+        """),
+        wanted,
+    )
+
+
+def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, Any]]:
+    """The newest executions of a job with their analyses."""
+    with transaction(engine) as rows:
+        found = rows.execute(
+            text("select * from vision_executions where cron_job_id = :job order by id desc limit :limit"),
+            {"job": cron_job_id, "limit": limit},
+        ).all()
+        return _with_outcomes(rows, found)
+
+
+def summaries(engine: Engine, ids: Sequence[int]) -> list[Mapping[str, Any]]:
+    """These executions with their analyses, oldest first."""
+    with transaction(engine) as rows:
+        found = rows.execute(
+            text("select * from vision_executions where id = any(:ids) order by id"), {"ids": list(ids)}
+        ).all()
+        return _with_outcomes(rows, found)
+
+
+def _with_outcomes(rows: Rows, executions: Sequence[Row[Any]]) -> list[Mapping[str, Any]]:
+    outcomes: dict[int, list[Mapping[str, Any]]] = {row.id: [] for row in executions}
+    for row in rows.execute(
+        text("""
+            select o.*, a.vision_analysis_id, a.run_code, a.images_total, a.images_usable
+            from vision_outcomes o join vision_analyses a on a.id = o.analysis_id
+            where o.execution_id = any(:ids) order by o.execution_id, o.analysis_id
+        """),
+        {"ids": list(outcomes)},
+    ):
+        outcomes[row.execution_id].append(dict(row._mapping))
+    return [{**row._mapping, "analyses": outcomes[row.id]} for row in executions]

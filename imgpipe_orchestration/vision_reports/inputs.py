@@ -1,0 +1,116 @@
+"""Getting an analysis's documents: which of them can be had, which cannot and why.
+
+Each image is handed on and forgotten before the next is fetched, so an analysis of two hundred images needs the memory
+of one. Nothing is named after what came from outside: a download lives in an unnamed temporary file.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, Permanent, Retryable
+from imgpipe_orchestration.vision_reports.backends import Picture
+from imgpipe_orchestration.vision_reports.model import (
+    Document,
+    ImageOrder,
+    Missing,
+    description_for,
+    plain_text,
+)
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+
+_DESCRIPTIONS_LIMIT = 2 * 1024 * 1024
+_DESCRIPTION_LENGTH = 2000
+
+
+@dataclass
+class Gathered:
+    """What became of an analysis's documents."""
+
+    images: list[ImageOrder] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(
+    documents: Sequence[Document],
+    *,
+    fetcher: Fetcher,
+    limits: FetchLimits,
+    max_images: int,
+    hand_over: Callable[[Picture], str],
+) -> Gathered:
+    """Fetch everything and hand each image over.
+
+    Args:
+        hand_over: gives an image to the backend and returns its id there.
+
+    Raises:
+        Retryable: from `hand_over`: the backend is away, which is not the image's fault.
+    """
+    gathered = Gathered()
+    descriptions: dict[str, str] = {}
+    for document in documents:
+        if document.holds_descriptions:
+            descriptions |= _descriptions(document, fetcher, limits, gathered.notes)
+    images = [document for document in documents if not document.holds_descriptions]
+    for extra in images[max_images:]:
+        gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
+    for document in images[:max_images]:
+        picture = _picture(document, fetcher, limits, gathered.missing)
+        if picture is None:
+            continue
+        try:
+            image_id = hand_over(picture)
+        except Permanent as error:
+            gathered.missing.append(Missing(document.name, error.public))
+            continue
+        description = plain_text(description_for(document.name, descriptions), _DESCRIPTION_LENGTH)
+        gathered.images.append(ImageOrder(image_id, description))
+    return gathered
+
+
+def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing]) -> Picture | None:
+    """The image, or None after its reason was written down. A server that stays away does not hold up the others."""
+    from imgpipe_orchestration.imaging.limits import Limits
+    from imgpipe_orchestration.imaging.sniff import sniff
+
+    try:
+        with tempfile.TemporaryFile(prefix="imgpipe-vision-") as file:
+            fetcher.fetch(document.url, file, limits)
+            file.seek(0)
+            data = file.read()
+        found = sniff(data, Limits(max_bytes=limits.max_bytes))
+    except (Permanent, Retryable) as error:
+        missing.append(Missing(document.name, error.public))
+        return None
+    return Picture(document.name, data, found.mime)
+
+
+def _descriptions(document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str]) -> dict[str, str]:
+    """The texts of a descriptions file by image name; a file that cannot be used is noted and not fatal."""
+    from dataclasses import replace
+
+    try:
+        data = fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT))
+        texts = _parse(data)
+    except ImgpipeError as error:
+        notes.append(f"The descriptions in {document.name} could not be used: {error.public}")
+        return {}
+    return texts
+
+
+def _parse(data: bytes) -> dict[str, str]:
+    try:
+        parsed = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput("it is not JSON") from error
+    if not isinstance(parsed, dict):
+        raise BadInput("it is not a JSON object of image name to description")
+    return {str(name): str(text) for name, text in parsed.items() if isinstance(text, str | int | float)}

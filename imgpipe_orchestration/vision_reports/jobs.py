@@ -1,0 +1,138 @@
+"""The jobs of vision reports: what is due, a day once more, and the batches that others have given us."""
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+from imgpipe_orchestration.vision_reports.assets import DAYS, REPORTS
+from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.vision_reports.rounds import Taken
+
+POOL = "vision_reports"
+
+
+@dg.op(
+    out=dg.DynamicOut(int, description="Number of the analysis's row."),
+    description="Turns due cron jobs into executions, lists what the external APIs have unprocessed, and takes it on.",
+)
+def unprocessed_analyses(
+    context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource
+) -> Iterator[dg.DynamicOutput[int]]:
+    from imgpipe_orchestration.vision_reports import rounds
+
+    services, owner = backends.services, owner_of(context.run)
+    taken, problems = rounds.begin(services, owner, context.run_id)
+    for execution, reason in problems.items():
+        context.log.warning(f"Execution {execution} could not be listed: {reason}")
+    yield from _take_on(context, services, vision_crew, taken)
+    if problems and not taken:
+        raise dg.Failure(
+            f"{len(problems)} executions could not be listed: {next(iter(problems.values()))}", allow_retries=False
+        )
+
+
+@dg.op(
+    out=dg.DynamicOut(int, description="Number of the analysis's row."),
+    description="Starts every analysis that was created on the partition's day from the beginning.",
+)
+def analyses_of_day(
+    context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource
+) -> Iterator[dg.DynamicOutput[int]]:
+    from imgpipe_orchestration.vision_reports import analyses, rounds
+
+    services, owner = backends.services, owner_of(context.run)
+    day = date.fromisoformat(context.partition_key)
+    opened = analyses.reopen_day(services.engine, services.claims, day, owner)
+    context.log.info(f"{len(opened)} analyses of {day} from the start again")
+    held = services.claims.owned(analyses.QUEUE, owner)
+    held += services.claims.claim_these(analyses.QUEUE, owner, opened)
+    yield from _take_on(context, services, vision_crew, rounds.described(services, held, context.run_id))
+
+
+def _take_on(
+    context: dg.OpExecutionContext, services: "Services", crew: VisionCrewResource, taken: "list[Taken]"
+) -> Iterator[dg.DynamicOutput[int]]:
+    context.log.info(f"{len(taken)} analyses of {len({one.organization_id for one in taken})} organizations")
+    crew.take_on(services, owner_of(context.run), [one.claim for one in taken])
+    for one in taken:
+        key = re.sub(r"[^A-Za-z0-9_]", "_", f"{one.name}_{one.claim.item_id}")
+        yield dg.DynamicOutput(one.claim.item_id, mapping_key=key)
+
+
+@dg.op(
+    pool=POOL,
+    description="One analysis: its images to a backend, the batch awaited, its report uploaded. Fails alone.",
+)
+def report(
+    context: dg.OpExecutionContext, analysis: int, backends: BackendsResource, vision_crew: VisionCrewResource
+) -> None:
+    services = backends.services
+    ending = vision_crew.ending(services, owner_of(context.run), analysis)
+    context.add_output_metadata({"state": ending.state, "reason": ending.error or "none"})
+    if told := vision_crew.all_told():
+        _summarise(context, services, told)
+    if ending.went_wrong:
+        later = "It will be tried again." if ending.state == "retry" else "It was given up."
+        raise dg.Failure(f"{ending.error} {later}", allow_retries=False)
+    context.log.info(f"{ending.state}{f': {ending.error}' if ending.error else ''}")
+
+
+def _summarise(context: dg.OpExecutionContext, services: "Services", told: list[int]) -> None:
+    """The run's totals: a line in its log, and a materialization for each day."""
+    from imgpipe_orchestration.vision_reports import rounds
+
+    for day, totals in rounds.summary(services, told).items():
+        words = ", ".join(f"{number} {name}" for name, number in totals.items())
+        context.log.info(f"Summary of {day}: {words}")
+        context.log_event(dg.AssetMaterialization(REPORTS, partition=day, metadata=dict(totals)))
+
+
+@dg.job(
+    name="vision_reports",
+    description="Everything that is due: cron jobs whose time has come, and analyses that wait for their next step.",
+    tags={"pipeline": "vision_reports"},
+    executor_def=dg.multi_or_in_process_executor,
+    config={"execution": {"config": {"in_process": {}}}},
+)
+def vision_reports() -> None:
+    unprocessed_analyses().map(report)
+
+
+@dg.job(
+    name="vision_reports_backfill",
+    description="All analyses created on the chosen days once more, from their documents to a new upload.",
+    tags={"pipeline": "vision_reports_backfill"},
+    partitions_def=DAYS,
+    executor_def=dg.in_process_executor,
+)
+def vision_reports_backfill() -> None:
+    analyses_of_day().map(report)
+
+
+@dg.op(description="Shows the images of every due batch to the vision model and writes the reports.")
+def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.vision_reports import batch_work
+
+    services = backends.services
+    count = batch_work.work_on_all(services, owner_of(context.run))
+    forgotten = batch_work.forget_outdated(services)
+    context.add_output_metadata({"batches": count, "outdated_uploads_deleted": forgotten})
+    context.log.info(f"{count} batches worked on, {forgotten} outdated uploads deleted")
+
+
+@dg.job(
+    name="vision_batches",
+    description="Batches that came in over the gateway's analysis backend.",
+    tags={"pipeline": "vision_batches"},
+    executor_def=dg.in_process_executor,
+)
+def vision_batches() -> None:
+    due_batches()

@@ -1,0 +1,183 @@
+"""One analysis from its documents to its delivered report, a turn at a time.
+
+A turn does what can be done now and says when to come again. What it has reached is committed before it goes on:
+the order's reference before the order, the batch's id before the wait, the upload's beginning before the upload. So a
+turn can be cut off anywhere, by anything, and the next one neither submits nor uploads twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.errors import BadInput, NotFound, PartnerRefused
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.fetch import FetchLimits
+from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
+from imgpipe_orchestration.vision_reports.inputs import gather
+from imgpipe_orchestration.vision_reports.listing import api_of
+from imgpipe_orchestration.vision_reports.model import (
+    Analysis,
+    BatchOrder,
+    BatchState,
+    Connection,
+    TimedOut,
+    next_poll,
+    report_name,
+)
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
+
+log = logger(__name__)
+
+
+class Journey:
+    """Takes analyses forward; thread-safe, one a process."""
+
+    def __init__(self, services: Services, worker: BatchWorker | None = None) -> None:
+        self._services = services
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._apis: dict[Connection, VisionAnalysisApi] = {}
+        self._backends: dict[str, AnalysisBackend] = {}
+
+    def close(self) -> None:
+        """Close the connections to the partners."""
+        with self._lock:
+            for api in self._apis.values():
+                api.close()
+            for backend in self._backends.values():
+                backend.close()
+            self._apis.clear()
+            self._backends.clear()
+
+    def turn(self, claim: Claim) -> float | None:
+        """Take one analysis as far as it goes. Returns the seconds until the next turn, or None: it is delivered.
+
+        Raises:
+            Permanent, Retryable: why it could not go on.
+            LeaseLost: somebody else has it.
+        """
+        analysis = self._load(claim)
+        backend = self._backend(analysis.connection.backend_url)
+        if analysis.batch_id is None:
+            self._submit(claim, analysis, backend)
+            analysis = self._load(claim)
+        wait = self._wait(claim, analysis, backend)
+        if wait is not None:
+            return wait
+        self._deliver(claim, analysis, backend)
+        return None
+
+    def _load(self, claim: Claim) -> Analysis:
+        with self._services.claims.fenced(claim) as rows:
+            return analyses.load(rows, claim.item_id, self._services.vault)
+
+    def _backend(self, url: str) -> AnalysisBackend:
+        with self._lock:
+            if url not in self._backends:
+                self._backends[url] = backend_at(self._services, url, self._worker)
+            return self._backends[url]
+
+    def _api(self, connection: Connection) -> VisionAnalysisApi:
+        with self._lock:
+            if connection not in self._apis:
+                self._apis[connection] = api_of(self._services, connection)
+            return self._apis[connection]
+
+    # --- documents to batch --------------------------------------------------------------------------------------
+
+    def _submit(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> None:
+        settings = self._services.settings
+        organization = analysis.organization_id
+        gathered = gather(
+            analysis.documents,
+            fetcher=self._services.fetcher,
+            limits=FetchLimits(max_bytes=settings.vision_image_max_bytes, seconds=settings.vision_download_seconds),
+            max_images=settings.vision_max_images,
+            hand_over=lambda picture: backend.upload(picture, organization),
+        )
+        with self._services.claims.fenced(claim) as rows:
+            total = len(gathered.images) + len(gathered.missing)
+            analyses.note_images(rows, analysis.id, total=total, usable=len(gathered.images))
+        if not gathered.images:
+            reasons = "; ".join(f"{missing.name}: {missing.reason}" for missing in gathered.missing[:3])
+            raise BadInput(f"No usable image. {reasons}" if reasons else "The analysis names no image.")
+        order = BatchOrder(
+            reference=analysis.reference,
+            organization_id=organization,
+            user_query=analysis.user_query,
+            images=tuple(gathered.images),
+            missing=tuple(gathered.missing),
+            notes=tuple(gathered.notes),
+        )
+        batch_id = backend.start(order)
+        with self._services.claims.fenced(claim) as rows:
+            analyses.submitted(rows, analysis.id, batch_id)
+            self._services.claims.progress(rows, claim)
+        log.info(
+            "submitted",
+            extra={"analysis": analysis.vision_analysis_id, "batch": batch_id, "images": len(gathered.images)},
+        )
+
+    # --- batch to report -----------------------------------------------------------------------------------------
+
+    def _wait(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> float | None:
+        """Seconds to wait, or None when the report can be had."""
+        assert analysis.batch_id is not None  # noqa: S101 - `turn` has submitted by now
+        try:
+            status = backend.advance(analysis.batch_id, claim.owner)
+        except NotFound:
+            self._forget(claim, analysis)
+            raise
+        if status.state is BatchState.COMPLETED:
+            return None
+        if status.state is BatchState.FAILED:
+            self._forget(claim, analysis)
+            raise PartnerRefused(f"The analysis backend gave the batch up: {status.error or 'it gave no reason'}")
+        waited = self._waited(analysis)
+        limit = self._services.settings.vision_timeout_seconds
+        if waited > limit:
+            raise TimedOut(
+                f"The analysis backend did not finish batch {analysis.batch_id} within {limit:,.0f} s "
+                f"({status.done} of {status.total} images done)"
+            )
+        return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
+
+    def _waited(self, analysis: Analysis) -> float:
+        since = analysis.submitted_at or datetime.now(UTC)
+        return max(0.0, (datetime.now(UTC) - since).total_seconds())
+
+    def _forget(self, claim: Claim, analysis: Analysis) -> None:
+        with self._services.claims.fenced(claim) as rows:
+            analyses.forget_batch(rows, analysis.id)
+
+    # --- report to customer --------------------------------------------------------------------------------------
+
+    def _deliver(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> None:
+        assert analysis.batch_id is not None  # noqa: S101 - as above
+        api = self._api(analysis.connection)
+        page_size = self._services.settings.vision_page_size
+        # An earlier upload began and nobody knows how it ended. The external API does: it lists what it lacks. (What
+        # a backfill delivers anew is listed by nobody, so that is simply sent again.)
+        uncertain = analysis.upload_started_at is not None and not analysis.redelivery
+        if not uncertain or api.is_unprocessed(analysis.vision_analysis_id, page_size=page_size):
+            report = backend.report(analysis.batch_id)
+            with self._services.claims.fenced(claim) as rows:
+                analyses.uploading(rows, analysis.id)
+            api.upload(
+                html=report,
+                filename=report_name(analysis.batch_id),
+                vision_analysis_id=analysis.vision_analysis_id,
+                organization_id=analysis.organization_id,
+            )
+        with self._services.claims.fenced(claim) as rows:
+            analyses.delivered(rows, analysis.id)
+            self._services.claims.finish(rows, analyses.QUEUE, claim)
+        log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": analysis.batch_id})

@@ -1,0 +1,198 @@
+"""The words of vision reports: states, records and pure decisions."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from imgpipe_orchestration.errors import Permanent, Retryable
+
+
+class ExecutionStatus(StrEnum):
+    """States of one execution of a cron job."""
+
+    RUNNING = "running"  # asked for, being listed, or some of its analyses still on their way
+    SUCCESS = "success"  # every analysis delivered (or none was unprocessed)
+    PARTIAL = "partial"  # some delivered, some failed
+    FAILED = "failed"  # the list could not be had, or every analysis failed
+
+
+class Trigger(StrEnum):
+    """What an execution was started by."""
+
+    SCHEDULED = "scheduled"  # the job's schedule
+    MANUAL = "manual"  # POST /cron-jobs/{id}/run
+    COMMAND = "command"  # imgpipe vision-reports run
+    BACKFILL = "backfill"  # a Dagster backfill over days
+
+
+class AnalysisStatus(StrEnum):
+    """How far an analysis has come."""
+
+    WAITING = "waiting"  # known, nothing submitted
+    SUBMITTED = "submitted"  # a backend has its batch; `batch_id` says which
+    DELIVERED = "delivered"  # its report was uploaded; it is never touched again but by a backfill
+    FAILED = "failed"  # given up; the next execution that finds it unprocessed tries again
+
+
+class BatchState(StrEnum):
+    """States of a batch at an analysis backend."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"  # its report can be had
+    FAILED = "failed"  # there will be no report; `error` says why
+
+
+class Severity(StrEnum):
+    """How serious a finding is, worst first."""
+
+    CRITICAL = "critical"  # danger, or damage that gets worse by the day
+    HIGH = "high"  # needs repair soon
+    MEDIUM = "medium"  # should be dealt with at the next occasion
+    LOW = "low"  # cosmetic, or worth watching
+    NONE = "none"  # an observation, nothing wrong
+
+
+class StillWaiting(Retryable):
+    """The backend has not finished. Nobody's fault: the analysis is looked at again after `retry_after` seconds."""
+
+    title = "Waiting for the backend"
+    spends_attempt = False
+
+
+class TimedOut(Permanent):
+    """A backend did not finish a batch within the time it has."""
+
+    status = 504
+    title = "Timed out"
+    report = True
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Whom an execution talks to. `key` is never part of a representation."""
+
+    get_url: str
+    post_url: str
+    key: str
+    backend_url: str
+    organization_id: str
+
+    def __repr__(self) -> str:
+        return f"Connection(organization_id={self.organization_id!r}, key=***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file of an analysis; `url` may carry a signature."""
+
+    name: str
+    url: str
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"Document(name={self.name!r}, kind={self.kind!r})"
+
+    @property
+    def holds_descriptions(self) -> bool:
+        """Whether it is the JSON of descriptions rather than an image."""
+        return self.kind.casefold() == "json" or self.name.casefold().endswith(".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An image that could not be had, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """What a backend says about a batch."""
+
+    state: BatchState
+    done: int = 0
+    total: int = 0
+    error: str = ""
+    retry_after: float | None = None
+    """Seconds after which asking again makes sense, if the backend said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOrder:
+    """An image of a batch: its id at the backend, and what the customer says it shows."""
+
+    image_id: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOrder:
+    """What a backend is asked to do. `reference` names the order: sent twice, it is one batch."""
+
+    reference: str
+    organization_id: str
+    user_query: str
+    images: tuple[ImageOrder, ...]
+    missing: tuple[Missing, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A row of `vision_analyses` with what is needed to work on it."""
+
+    id: int
+    vision_analysis_id: str
+    organization_id: str
+    execution_id: int
+    run_code: str
+    user_query: str
+    documents: tuple[Document, ...]
+    status: AnalysisStatus
+    reference: str
+    batch_id: str | None
+    submitted_at: datetime | None
+    upload_started_at: datetime | None
+    redelivery: bool
+    connection: Connection
+
+
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+"""With these a file name can be made to read backwards."""
+
+
+def plain_text(value: Any, limit: int) -> str:
+    """Text from outside in one line: no control or direction-changing characters, at most `limit` characters."""
+    text = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in str(value or ""))
+    text = "".join(c for c in text if unicodedata.category(c) != "Cs" and c not in _DIRECTIONS)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def report_name(batch_id: str) -> str:
+    """`report_{batch_id}.html`, whatever a foreign backend's batch id is made of."""
+    return f"report_{re.sub(r'[^A-Za-z0-9._-]', '_', batch_id)[:120]}.html"
+
+
+def description_for(name: str, descriptions: Mapping[str, str]) -> str:
+    """The description of an image by its document name: exact, else ignoring case."""
+    if name in descriptions:
+        return descriptions[name]
+    return {key.casefold(): text for key, text in descriptions.items()}.get(name.casefold(), "")
+
+
+FIRST_POLL_SECONDS = 0.5
+LONGEST_POLL_SECONDS = 30.0
+
+
+def next_poll(waited: float, asked: float | None) -> float:
+    """Seconds until a batch is looked at again: a tenth of what it has taken so far, or what the backend asked for."""
+    return min(LONGEST_POLL_SECONDS, max(FIRST_POLL_SECONDS, waited / 10, asked or 0.0))

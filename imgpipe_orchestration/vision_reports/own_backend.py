@@ -1,0 +1,95 @@
+"""Our own analysis backend: rows, objects and the vision model. The gateway serves it to others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
+from imgpipe_orchestration.vision_reports import batches
+from imgpipe_orchestration.vision_reports.backends import Picture
+from imgpipe_orchestration.vision_reports.batches import Upload
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, plain_text
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
+
+
+class OwnBackend:
+    """`AnalysisBackend` over this project's tables and bucket."""
+
+    def __init__(self, services: Services, worker: BatchWorker | None = None) -> None:
+        self._services = services
+        self._worker = worker
+
+    def available_models(self) -> list[str]:
+        return [self._services.settings.openai_vision_model]
+
+    def upload(self, picture: Picture, organization_id: str) -> str:
+        return str(self.store(picture, organization_id).image_id)
+
+    def store(self, picture: Picture, organization_id: str) -> Upload:
+        """Keep an image: its bytes first, then its row.
+
+        Raises:
+            BadImage, TooLarge: its content is no image we take; the name and the declared type are not looked at.
+        """
+        from imgpipe_orchestration.imaging.limits import Limits
+        from imgpipe_orchestration.imaging.sniff import sniff
+
+        found = sniff(picture.data, Limits(max_bytes=self._services.settings.vision_image_max_bytes))
+        image_id = uuid4()
+        upload = Upload(
+            image_id=image_id,
+            organization_id=organization_id,
+            name=plain_text(picture.name, 200) or f"image.{found.extension}",
+            object_key=f"images/{image_id}.{found.extension}",
+            bytes=len(picture.data),
+            width=found.width,
+            height=found.height,
+            format=found.format,
+        )
+        self._services.vision_bucket.put(upload.object_key, picture.data, content_type=found.mime)
+        batches.add_upload(self._services.engine, upload)
+        return upload
+
+    def start(self, order: BatchOrder) -> str:
+        return str(self.open(order)[0])
+
+    def open(self, order: BatchOrder, model: str = "") -> tuple[UUID, BatchState]:
+        """`start`, with the batch's state, and of one of `available_models` (default: the first).
+
+        Raises:
+            BadInput, NotFound: as `batches.start`; or the model is not one of ours.
+        """
+        models = self.available_models()
+        if model and model not in models:
+            raise BadInput(f"model {model!r} is not available; there is {', '.join(models)}", field="model")
+        return batches.start(self._services.engine, self._services.claims, order, model or models[0])
+
+    def status(self, batch_id: str) -> BatchStatus:
+        return batches.status(self._services.engine, _id(batch_id))
+
+    def advance(self, batch_id: str, owner: str) -> BatchStatus:
+        """Works on the next due batch, which need not be this one: batches of all tenants take turns."""
+        status = self.status(batch_id)
+        if self._worker is not None and status.state is BatchState.QUEUED and self._worker.work_next(owner):
+            return self.status(batch_id)
+        return status
+
+    def report(self, batch_id: str) -> bytes:
+        batch = batches.head(self._services.engine, _id(batch_id))
+        if batch.status != BatchState.COMPLETED:
+            raise Conflict(f"Batch {batch_id} has no report: it is {batch.status}")
+        return self._services.vision_bucket.get(batch.report_key)
+
+    def close(self) -> None:
+        """The connections are the services', who close them."""
+
+
+def _id(batch_id: str) -> UUID:
+    try:
+        return UUID(batch_id)
+    except ValueError:
+        raise NotFound(f"No batch {plain_text(batch_id, 60)}") from None

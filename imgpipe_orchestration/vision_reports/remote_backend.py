@@ -1,0 +1,67 @@
+"""An analysis backend elsewhere, behind our interface."""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.errors import NotFound, PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi, order_body
+from imgpipe_orchestration.vision_reports.backends import Picture
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, plain_text
+
+_REPORT_LIMIT = 32 * 1024 * 1024
+
+_STATES = {
+    "queued": BatchState.QUEUED,
+    "pending": BatchState.QUEUED,
+    "running": BatchState.RUNNING,
+    "processing": BatchState.RUNNING,
+    "completed": BatchState.COMPLETED,
+    "failed": BatchState.FAILED,
+}
+"""The words of the contract and two that backends of others use for the same."""
+
+
+class RemoteBackend:
+    """`AnalysisBackend` over HTTP."""
+
+    def __init__(self, url: str, key: str = "", *, timeout: float = 60.0) -> None:
+        self._api = AnalysisBackendApi(url, key, timeout=timeout)
+
+    def available_models(self) -> list[str]:
+        return self._api.available_models()
+
+    def upload(self, picture: Picture, organization_id: str) -> str:
+        return self._api.upload(
+            picture.data, filename=picture.name, media_type=picture.mime, organization_id=organization_id
+        )
+
+    def start(self, order: BatchOrder) -> str:
+        body = order_body(
+            organization_id=order.organization_id,
+            user_query=order.user_query,
+            images=[(image.image_id, image.description) for image in order.images],
+            missing=[(missing.name, missing.reason) for missing in order.missing],
+            notes=order.notes,
+        )
+        return self._api.start(body, reference=order.reference)
+
+    def status(self, batch_id: str) -> BatchStatus:
+        try:
+            told = self._api.status(batch_id)
+        except PartnerRefused as error:
+            if error.partner_status == 404:
+                raise NotFound(f"The analysis backend does not know batch {plain_text(batch_id, 100)}") from error
+            raise
+        state = _STATES.get(told.status)
+        if state is None:
+            word = plain_text(told.status, 40)
+            raise PartnerUnavailable(f"The analysis backend says that the batch is {word!r}, which we do not know")
+        return BatchStatus(state, told.done, told.total, plain_text(told.error, 300), told.retry_after)
+
+    def advance(self, batch_id: str, _: str) -> BatchStatus:
+        return self.status(batch_id)
+
+    def report(self, batch_id: str) -> bytes:
+        return self._api.report(batch_id, limit=_REPORT_LIMIT)
+
+    def close(self) -> None:
+        self._api.close()

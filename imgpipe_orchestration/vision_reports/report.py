@@ -1,0 +1,237 @@
+"""The report on a batch: one HTML file that needs nothing else.
+
+No script runs in it, everything it shows is inside, and everything that came from outside is escaped by the template
+engine. It forbids itself the rest by a content security policy with the hash of its one style sheet.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
+from imgpipe_orchestration.vision_reports.model import Severity
+
+if TYPE_CHECKING:
+    import jinja2
+    from PIL import Image
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SEVERITIES = list(Severity)
+_PICTURE_SIDES = ((12, 1024), (40, 800), (100, 560))
+"""(up to so many images, longest side of each picture in pixels); beyond the last, 400."""
+_CROP_SIDE = 320
+_CROP_MARGIN = 0.35
+"""Share of a finding's box that is shown around it: a scratch without its surroundings tells nothing."""
+_FINDINGS_IN_ALL = 600
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A picture as it stands in the file."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def write(
+    batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int, made_at: datetime | None = None
+) -> bytes:
+    """The report, UTF-8, no longer than `limit` bytes.
+
+    Args:
+        picture: the JPEG an image was judged by (`looking.view`), asked for one at a time; may raise NotFound.
+        limit: pictures are left out, the least serious first, before it is passed.
+    """
+    context = _context(batch, made_at or datetime.now(UTC))
+    # Words first: what they leave of the limit is for pictures.
+    words = len(_render(context))
+    left = limit - words - 2_000
+    side = next((side for most, side in _PICTURE_SIDES if len(batch.images) <= most), 400)
+    by_position = {image.position: image for image in batch.images}
+    for shown in context["images"]:
+        left -= _illustrate(shown, by_position[shown["position"]], picture, side, left)
+    return _render(context)
+
+
+def _context(batch: Batch, made_at: datetime) -> dict[str, Any]:
+    seen = [image for image in batch.images if image.analysis is not None]
+    most = max(3, _FINDINGS_IN_ALL // max(1, len(seen)))
+    images = sorted((_image(image, most) for image in seen), key=lambda i: (i["rank"], i["position"]))
+    counts = Counter(finding["severity"] for image in images for finding in image["findings"])
+    missing = [{"name": m["name"], "reason": m["reason"]} for m in batch.missing]
+    missing += [{"name": i.name, "reason": i.error or "not analysed"} for i in batch.images if i.analysis is None]
+    models = sorted({image["model"] for image in images})
+    return {
+        "batch_id": str(batch.batch_id),
+        "organization_id": batch.organization_id,
+        "query": batch.user_query,
+        "made_at": made_at,
+        "models": models,
+        "standin": any(image["standin"] for image in images),
+        "counts": [(severity.value, counts[severity.value]) for severity in _SEVERITIES],
+        "findings_total": sum(counts.values()),
+        "clean": sum(1 for image in images if image["rank"] == len(_SEVERITIES)),
+        "top": _most_serious(images),
+        "images": images,
+        "missing": missing,
+        "notes": batch.notes,
+    }
+
+
+def _image(image: BatchImage, most: int) -> dict[str, Any]:
+    """An image with its findings, worst first and numbered. `rank` is its worst severity's, 5 when it has none."""
+    analysis = image.analysis or {}
+    ranked = sorted(
+        analysis.get("findings", []),
+        key=lambda f: (_SEVERITIES.index(Severity(f["severity"])), -f["confidence"]),
+    )
+    findings = [{**finding, "number": number} for number, finding in enumerate(ranked[:most], 1)]
+    worst = _SEVERITIES.index(Severity(findings[0]["severity"])) if findings else len(_SEVERITIES)
+    return {
+        "position": image.position,
+        "name": image.name,
+        "description": image.description,
+        "summary": analysis.get("summary", ""),
+        "model": analysis.get("model", ""),
+        "standin": bool(analysis.get("standin")),
+        "measured": image.measured or {},
+        "findings": findings,
+        "left_out": len(ranked) - len(findings),
+        "rank": worst,
+        "worst": _SEVERITIES[worst].value if findings else "",
+        "picture": None,
+    }
+
+
+def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Up to five findings that a reader in a hurry should know of."""
+    serious = [
+        {**finding, "image": image["name"], "position": image["position"]}
+        for image in images
+        for finding in image["findings"]
+        if finding["severity"] in ("critical", "high", "medium")
+    ]
+    serious.sort(key=lambda f: (_SEVERITIES.index(Severity(f["severity"])), -f["confidence"]))
+    return serious[:5]
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _illustrate(
+    shown: dict[str, Any], image: BatchImage, picture: Callable[[BatchImage], bytes], side: int, left: int
+) -> int:
+    """Add the picture and the findings' crops; returns the bytes they take, 0 when there is no room for them."""
+    from PIL import Image
+
+    if left < 20_000:
+        return 0
+    try:
+        jpeg = picture(image)
+    except NotFound:
+        return 0
+    with Image.open(BytesIO(jpeg), formats=["JPEG"]) as full:
+        full.load()
+        main = _shown(full, side)
+        crops = [_shown(full.crop(_around(f["evidence"], full.size)), _CROP_SIDE) for f in shown["findings"]]
+    size = sum(len(one.uri) for one in (main, *crops))
+    if size > left:
+        return 0
+    shown["picture"] = main
+    for finding, crop in zip(shown["findings"], crops, strict=True):
+        finding["crop"] = crop
+    return size
+
+
+def _shown(image: Image.Image, side: int) -> _Shown:
+    small = image.copy()
+    small.thumbnail((side, side))
+    file = BytesIO()
+    small.save(file, "WEBP", quality=72, method=4)
+    uri = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    return _Shown(uri, small.width, small.height)
+
+
+def _around(box: dict[str, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box in pixels with a margin, at least an eighth of the image wide and high, inside the image."""
+    spans = []
+    for low, high, length in ((box["left"], box["right"], size[0]), (box["top"], box["bottom"], size[1])):
+        half = max((high - low) * (0.5 + _CROP_MARGIN), 1 / 16)
+        middle = min(1 - min(half, 0.5), max(min(half, 0.5), (low + high) / 2))
+        start, end = max(0.0, middle - half), min(1.0, middle + half)
+        spans.append((int(start * length), max(int(start * length) + 1, round(end * length))))
+    (left, right), (top, bottom) = spans
+    return left, top, right, bottom
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def _render(context: dict[str, Any]) -> bytes:
+    template, style = _template()
+    page = template.render(**context, style=style, policy=_policy(style), data=_machine_readable(context))
+    return page.encode()
+
+
+def _policy(style: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+
+
+def _machine_readable(context: dict[str, Any]) -> str:
+    """The report as JSON that can stand inside a script element: nothing in it can end the element."""
+    data = {
+        "format": "imgpipe-vision-report/1",
+        "batch_id": context["batch_id"],
+        "organization_id": context["organization_id"],
+        "user_query": context["query"],
+        "created_at": context["made_at"].isoformat(timespec="seconds"),
+        "models": context["models"],
+        "standin": context["standin"],
+        "severities": dict(context["counts"]),
+        "images": [
+            {
+                "name": image["name"],
+                "description": image["description"],
+                "summary": image["summary"],
+                "measured": image["measured"],
+                "findings": [
+                    {key: f[key] for key in ("title", "explanation", "severity", "confidence", "evidence")}
+                    for f in image["findings"]
+                ],
+            }
+            for image in sorted(context["images"], key=lambda image: image["position"])
+        ],
+        "missing": context["missing"],
+        "notes": context["notes"],
+    }
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@cache
+def _template() -> tuple[jinja2.Template, str]:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html"), (_TEMPLATES / "report.css").read_text(encoding="utf-8")

@@ -1,0 +1,260 @@
+"""Cron jobs over REST: the contract's paths and JSON, and PATCH and `run` beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy import Row
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.logs import redact
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import cron_jobs, executions
+from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
+from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger
+
+router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])
+
+Url = Annotated[str, Field(min_length=1, max_length=2000)]
+JobId = Annotated[UUID, Path(description="The `job_id` of a cron job.")]
+
+
+class NewCronJob(BaseModel):
+    """A cron job to create."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    name: str = Field(min_length=1, max_length=200)
+    schedule: str = Field(max_length=200, description="Five fields: minute hour day-of-month month day-of-week.")
+    timezone: str = Field("UTC", max_length=100, description="IANA time zone in which the schedule is meant.")
+    external_api_get_url: Url
+    external_api_post_url: Url
+    external_api_key: SecretStr = Field(
+        min_length=1, max_length=8000, description="Bearer token of both addresses. Stored encrypted, never returned."
+    )
+    backend_api_url: Url | None = Field(None, description="Analysis backend; default BACKEND_API_URL, our own.")
+    organization_id: str = Field(min_length=1, max_length=200)
+    enabled: bool = True
+
+
+class CronJobChange(BaseModel):
+    """What to change of a cron job; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    name: str | None = Field(None, min_length=1, max_length=200)
+    schedule: str | None = Field(None, max_length=200)
+    timezone: str | None = Field(None, max_length=100)
+    external_api_get_url: Url | None = None
+    external_api_post_url: Url | None = None
+    external_api_key: SecretStr | None = Field(None, min_length=1, max_length=8000)
+    backend_api_url: Url | None = None
+    organization_id: str | None = Field(None, min_length=1, max_length=200)
+    enabled: bool | None = None
+
+
+class CronJobAnswer(BaseModel):
+    """A cron job. Its key is not part of it, and neither are secrets in the addresses' queries."""
+
+    status: Literal["success"] = "success"
+    job_id: UUID
+    name: str
+    schedule: str
+    timezone: str
+    enabled: bool
+    external_api_get_url: str
+    external_api_post_url: str
+    backend_api_url: str
+    organization_id: str
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class CronJobList(BaseModel):
+    status: Literal["success"] = "success"
+    total: int
+    jobs: list[CronJobAnswer]
+
+
+class AnalysisOutcome(BaseModel):
+    """What came of one analysis in an execution."""
+
+    vision_analysis_id: str
+    run_code: str
+    status: Literal["running", "success", "failed"]
+    batch_id: str | None
+    images_total: int | None
+    images_usable: int | None
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+class ExecutionAnswer(BaseModel):
+    """One execution: `total` counts the analyses it took up; what was in flight already is not among them."""
+
+    execution_id: UUID
+    job_id: UUID
+    trigger: Trigger
+    status: ExecutionStatus
+    started_at: datetime
+    finished_at: datetime | None
+    total: int
+    successful: int
+    failed: int
+    error: str | None
+    run_id: str | None
+    run_url: str | None = Field(description="The Dagster run that works, or last worked, on it.")
+    analyses: list[AnalysisOutcome]
+
+
+class ExecutionList(BaseModel):
+    status: Literal["success"] = "success"
+    job_id: UUID
+    total: int
+    executions: list[ExecutionAnswer]
+
+
+class Done(BaseModel):
+    status: Literal["success"] = "success"
+    job_id: UUID
+
+
+class Switched(Done):
+    enabled: bool
+
+
+class Started(Done):
+    execution_id: UUID
+
+
+@router.post("/cron-jobs")
+def create_cron_job(job: NewCronJob, backends: Backends) -> CronJobAnswer:
+    """Create a cron job. An enabled one runs at the next moment its schedule names."""
+    values = _checked(job.model_dump(), backends)
+    values["backend_api_url"] = values["backend_api_url"] or backends.settings.backend_api_url
+    return _answer(cron_jobs.create(backends.engine, values))
+
+
+@router.get("/cron-jobs")
+def list_cron_jobs(
+    backends: Backends, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
+) -> CronJobList:
+    """All cron jobs, oldest first."""
+    jobs = [_answer(job) for job in cron_jobs.listed(backends.engine, enabled_only=enabled_only)]
+    return CronJobList(total=len(jobs), jobs=jobs)
+
+
+@router.get("/cron-jobs/{job_id}")
+def get_cron_job(job_id: JobId, backends: Backends) -> CronJobAnswer:
+    return _answer(cron_jobs.found(backends.engine, job_id))
+
+
+@router.patch("/cron-jobs/{job_id}")
+def change_cron_job(job_id: JobId, change: CronJobChange, backends: Backends) -> CronJobAnswer:
+    """Change some of a job. A null means the same as leaving the field out."""
+    given = {name: value for name, value in change.model_dump(exclude_unset=True).items() if value is not None}
+    return _answer(cron_jobs.change(backends.engine, job_id, _checked(given, backends)))
+
+
+@router.delete("/cron-jobs/{job_id}")
+def delete_cron_job(job_id: JobId, backends: Backends) -> Done:
+    """Remove a job with its key and its history. Analyses it has in flight end at their next step."""
+    cron_jobs.delete(backends.engine, job_id)
+    return Done(job_id=job_id)
+
+
+@router.post("/cron-jobs/{job_id}/activate")
+def activate_cron_job(job_id: JobId, backends: Backends) -> Switched:
+    cron_jobs.change(backends.engine, job_id, {"enabled": True})
+    return Switched(job_id=job_id, enabled=True)
+
+
+@router.post("/cron-jobs/{job_id}/deactivate")
+def deactivate_cron_job(job_id: JobId, backends: Backends) -> Switched:
+    """Switch a job off. What it has in flight goes on."""
+    cron_jobs.change(backends.engine, job_id, {"enabled": False})
+    return Switched(job_id=job_id, enabled=False)
+
+
+@router.post("/cron-jobs/{job_id}/run", status_code=202)
+def run_cron_job(job_id: JobId, backends: Backends) -> Started:
+    """Start an execution now, whatever the schedule says and whether or not the job is enabled."""
+    job = cron_jobs.found(backends.engine, job_id)
+    with transaction(backends.engine) as rows:
+        execution = executions.start(
+            rows, backends.claims, Trigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
+        )
+    return Started(job_id=job_id, execution_id=execution.execution_id)
+
+
+@router.get("/cron-jobs/{job_id}/executions")
+def list_executions(
+    job_id: JobId, backends: Backends, limit: Annotated[int, Query(ge=1, le=500)] = 20
+) -> ExecutionList:
+    """The newest executions of a job, newest first."""
+    job = cron_jobs.found(backends.engine, job_id)
+    found = [_execution(row, job_id, backends) for row in executions.recent(backends.engine, job.id, limit)]
+    return ExecutionList(job_id=job_id, total=len(found), executions=found)
+
+
+def _checked(values: Mapping[str, Any], backends: Services) -> dict[str, Any]:
+    """The fields that were given, checked, the key encrypted.
+
+    Raises:
+        BadInput: naming the field.
+    """
+    checked = dict(values)
+    if "schedule" in checked:
+        checked["schedule"] = check_schedule(checked["schedule"])
+    if "timezone" in checked:
+        checked["timezone"] = check_timezone(checked["timezone"])
+    for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
+        if checked.get(name):
+            # A customer's token goes to the external API with every call, so in production never in the clear.
+            _check_url(checked[name], name, https=backends.settings.production and name.startswith("external"))
+    if "external_api_key" in checked:
+        key = checked["external_api_key"].get_secret_value().strip()
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            raise BadInput(
+                "external_api_key must be a token without spaces or control characters", field="external_api_key"
+            )
+        checked["external_api_key"] = backends.vault.lock(key)
+    return checked
+
+
+def _check_url(url: str, field: str, *, https: bool) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.username is None
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable or any(c.isspace() or not c.isprintable() for c in url):
+        raise BadInput(f"{field} must be an http or https address without a user name in it", field=field)
+    if https and parts.scheme != "https":
+        raise BadInput(f"{field} must be an https address in production", field=field)
+
+
+def _answer(job: Row[Any]) -> CronJobAnswer:
+    values = {name: getattr(job, name) for name in CronJobAnswer.model_fields if name != "status"}
+    for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
+        values[name] = redact(values[name])
+    return CronJobAnswer(**values)
+
+
+def _execution(row: Mapping[str, Any], job_id: UUID, backends: Services) -> ExecutionAnswer:
+    link = f"{backends.settings.dagster_url.rstrip('/')}/runs/{row['run_id']}" if row["run_id"] else None
+    outcomes = [AnalysisOutcome(**{n: o[n] for n in AnalysisOutcome.model_fields}) for o in row["analyses"]]
+    names = [n for n in ExecutionAnswer.model_fields if n not in {"job_id", "run_url", "analyses"}]
+    return ExecutionAnswer(job_id=job_id, run_url=link, analyses=outcomes, **{name: row[name] for name in names})

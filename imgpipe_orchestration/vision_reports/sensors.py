@@ -1,0 +1,43 @@
+"""Is anything due? Index look-ups only: a tick with nothing due calls nobody and launches nothing."""
+
+import dagster as dg
+
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import unfinished_run
+from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_reports
+
+
+@dg.sensor(
+    job=vision_reports,
+    name="vision_reports_due",
+    description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
+    minimum_interval_seconds=15,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.vision_reports import rounds
+
+    if run := unfinished_run(context.instance, vision_reports.name):
+        return dg.SensorResult(skip_reason=f"run {run} is at it")
+    reason = rounds.reports_due(backends.services)
+    if not reason:
+        return dg.SensorResult(skip_reason="nothing is due")
+    context.log.info(reason)
+    return dg.SensorResult(run_requests=[dg.RunRequest()])
+
+
+@dg.sensor(
+    job=vision_batches,
+    name="vision_batches_due",
+    description="Asks for a run when a batch waits at our own analysis backend.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def vision_batches_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.vision_reports import rounds
+
+    if run := unfinished_run(context.instance, vision_batches.name):
+        return dg.SensorResult(skip_reason=f"run {run} is at it")
+    if not rounds.batches_due(backends.services):
+        return dg.SensorResult(skip_reason="nothing is due")
+    return dg.SensorResult(run_requests=[dg.RunRequest()])

@@ -1,0 +1,1 @@
+"""Vision reports, over real servers and the stand-ins of their partners."""

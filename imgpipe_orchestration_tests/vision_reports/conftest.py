@@ -1,0 +1,126 @@
+"""A desk for vision reports: the product over this test's database, the stand-in external API, and runs of the job."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import dagster as dg
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports.definitions import definitions
+from imgpipe_orchestration_tests.conftest import StandInAccess
+
+ORGANIZATION = "38162954-469A-40BC-B619-3E9F71DE6DB9"
+KEY = "customer-token-5f1c0a7be2"
+
+
+@cache
+def _definitions() -> dg.Definitions:
+    """This feature's definitions over the project's resources."""
+    return dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+
+
+class Desk:
+    """What the tests do all the time."""
+
+    def __init__(self, settings: Settings, standins: StandInAccess, instance: dg.DagsterInstance) -> None:
+        self.settings = settings
+        self.standins = standins
+        self.instance = instance
+        self.services = Services(settings)
+        self.api = TestClient(create_app(settings))
+
+    # --- the external API ------------------------------------------------------------------------------------------
+
+    def seed(self, **wanted: Any) -> dict[str, Any]:
+        """An unprocessed analysis at the external API."""
+        seeded: list[dict[str, Any]] = self.standins.admin(
+            "POST", "vision-analyses", {"organization_id": ORGANIZATION, **wanted}
+        )
+        return seeded[0]
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """What was uploaded to it."""
+        found: list[dict[str, Any]] = self.standins.admin("GET", "reports")
+        return found
+
+    # --- ours --------------------------------------------------------------------------------------------------------
+
+    def job(self, **values: Any) -> str:
+        """A cron job that is never due by itself."""
+        body = {
+            "name": "Test Vision Analysis Job",
+            "schedule": "0 0 1 1 *",
+            "external_api_get_url": self.standins.analyses_url,
+            "external_api_post_url": f"{self.standins.analyses_url}/upload",
+            "external_api_key": KEY,
+            "backend_api_url": self.settings.gateway_url,
+            "organization_id": ORGANIZATION,
+            "enabled": True,
+            **values,
+        }
+        answer = self.api.post("/cron-jobs", json=body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["job_id"])
+
+    def ask(self, job_id: str) -> None:
+        """Ask for an execution now."""
+        assert self.api.post(f"/cron-jobs/{job_id}/run").status_code == 202
+
+    def executions(self, job_id: str) -> list[dict[str, Any]]:
+        """Newest first."""
+        found: list[dict[str, Any]] = self.api.get(f"/cron-jobs/{job_id}/executions").json()["executions"]
+        return found
+
+    def run(self, job: str = "vision_reports", **options: Any) -> dg.ExecuteInProcessResult:
+        """One Dagster run, in this process."""
+        self.hurry()
+        found = _definitions().get_job_def(job)
+        return found.execute_in_process(instance=self.instance, raise_on_error=False, **options)
+
+    def execute(self, job_id: str | None = None, **values: Any) -> dict[str, Any]:
+        """A job's execution from asking to its end, in as many runs as it takes (at most five)."""
+        job_id = job_id or self.job(**values)
+        self.ask(job_id)
+        for _ in range(5):
+            self.run()
+            execution = self.executions(job_id)[0]
+            if execution["status"] != "running":
+                break
+        return execution
+
+    def hurry(self) -> None:
+        """Whatever waits for its next try is due now."""
+        with transaction(self.services.engine) as rows:
+            rows.execute(text("update work_items set due_at = now() where state = 'waiting' and due_at > now()"))
+
+
+@pytest.fixture
+def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    settings = settings.model_copy(
+        update={
+            "openai_api_key": f"key-{uuid.uuid4()}",
+            "openai_base_url": standins.openai_url,
+            "allowed_private_hosts": standins.url.removeprefix("http://"),
+            "partner_timeout_seconds": 5.0,
+            "vision_patience_seconds": 2.0,
+        }
+    )
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        desk = Desk(settings, standins, instance)
+        with desk.api:
+            yield desk
+        desk.services.close()

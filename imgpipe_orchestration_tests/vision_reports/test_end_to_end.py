@@ -1,0 +1,36 @@
+"""From a cron job to the delivered report, over the real protocols."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk
+
+
+def test_an_unprocessed_analysis_becomes_a_report_at_the_external_api(desk: Desk) -> None:
+    analysis = desk.seed(images=3, dead_link=True, expired_sas=True, sas=True, user_query="Find <rust> & dents")
+
+    execution = desk.execute()
+
+    assert (execution["status"], execution["total"], execution["successful"], execution["failed"]) == (
+        "success", 1, 1, 0,
+    )  # fmt: skip
+    (report,) = desk.reports
+    outcome = execution["analyses"][0]
+    assert report["filename"] == f"report_{outcome['batch_id']}.html"
+    assert report["vision_analysis_id"] == analysis["vision_analysis_id"]
+    assert (outcome["images_total"], outcome["images_usable"]) == (5, 3)
+    html = report["html"]
+    assert "Find &lt;rust&gt; &amp; dents" in html
+    assert "there is nothing there (HTTP 404)" in html
+    assert "the link has expired" in html
+    assert "sig=" not in html
+    data = json.loads(re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
+    assert [image["name"] for image in data["images"]] == [
+        "vision_run_001_01.jpg", "vision_run_001_02.jpg", "vision_run_001_03.jpg",
+    ]  # fmt: skip
+    assert data["images"][0]["description"] == "Section 1: look for rust"
+    assert data["images"][0]["measured"]["width"] == 800
+    assert len(data["missing"]) == 2
+    assert data["standin"] is True
