@@ -84,7 +84,7 @@ class Services:
         from imgpipe_orchestration.storage.ledger import Ledger, Limits
 
         s = self.settings
-        limits = Limits(daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds)
+        limits = Limits(lease=s.lease_seconds / 2, daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds)
         return Ledger(self.engine, limits, {**PRICES, **parse_prices(s.model_prices)})
 
     @cached_property

@@ -3,7 +3,15 @@
 import dagster as dg
 
 from imgpipe_orchestration.media.assets import ASSETS
-from imgpipe_orchestration.media.jobs import media_pipeline
+from imgpipe_orchestration.media.checks import CHECKS
+from imgpipe_orchestration.media.jobs import media_checks, media_pipeline, media_reconciliation
+from imgpipe_orchestration.media.schedules import SCHEDULES
 from imgpipe_orchestration.media.sensors import pending_images_sensor
 
-definitions = dg.Definitions(assets=ASSETS, jobs=[media_pipeline], sensors=[pending_images_sensor])
+definitions = dg.Definitions(
+    assets=ASSETS,
+    asset_checks=CHECKS,
+    jobs=[media_pipeline, media_checks, media_reconciliation],
+    schedules=SCHEDULES,
+    sensors=[pending_images_sensor],
+)

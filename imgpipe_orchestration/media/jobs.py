@@ -1,13 +1,41 @@
-"""The media pipeline as one job over its five assets; a partition is a day of upload."""
+"""The media pipeline's jobs: the five assets, the checks on them, and the reconciliation of rows that slipped by."""
+
+from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.media.assets import ASSETS, days
+from imgpipe_orchestration.media.assets import ASSETS
+from imgpipe_orchestration.resources import BackendsResource
 
 media_pipeline = dg.define_asset_job(
     "media_pipeline",
-    selection=ASSETS,
-    partitions_def=days,
+    # The checks run by themselves: a batch of photos should not wait for an audit of a week.
+    selection=dg.AssetSelection.assets(*ASSETS).without_checks(),
     tags={"pipeline": "media"},
     description="From upload to served variant. A backfill over days makes again what an older recipe made.",
 )
+
+media_checks = dg.define_asset_job(
+    "media_checks",
+    selection=dg.AssetSelection.checks_for_assets(*ASSETS),
+    tags={"pipeline": "media_checks"},
+    description="The asset checks of the media pipeline.",
+)
+
+
+@dg.op(description="Registers pending uploads and enqueues processed ones that no mark and no report has covered.")
+def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.media import audit, intake
+
+    registered = intake.take_in(backends.services, everything=True)
+    enqueued = audit.unreplaced(backends.services)
+    metadata: dict[str, Any] = {"registered": registered, "urls_enqueued": enqueued}
+    context.add_output_metadata(metadata)
+
+
+@dg.job(
+    tags={"pipeline": "media_reconciliation"},
+    description="Reads all of pending_images, trusting no mark: what slipped by is taken up.",
+)
+def media_reconciliation() -> None:
+    reconcile_uploads()

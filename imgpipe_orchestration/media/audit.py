@@ -1,0 +1,73 @@
+"""Faults that no single step would notice: looked for by the asset checks, in queries that stay small."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
+
+DAYS = 7
+"""How far back the audits look; what is older was looked at on its days."""
+SAMPLE = 500
+"""Manifest rows whose objects are asked for in one audit."""
+LATE_MINUTES = 60
+
+
+def incomplete(backends: Services) -> list[int]:
+    """Finished media that lack a size, or a format that every browser shows."""
+    from imgpipe_orchestration.imaging.recipe import MEDIA
+
+    query = text("""
+        select f.id from media_files f
+        where f.status = 'completed' and f.upload_day >= current_date - :days and (
+            select count(distinct v.size) from media_variants v
+            where v.media_id = f.id and v.background = 'original' and v.format in ('jpeg', 'png')) < :sizes
+        order by f.id limit 1000
+    """)
+    with transaction(backends.engine) as connection:
+        return list(connection.scalars(query, {"days": DAYS, "sizes": len(MEDIA.sizes)}))
+
+
+def missing_objects(backends: Services) -> tuple[int, list[str]]:
+    """How many manifest rows were looked at (a random sample), and the keys that are not in the object store."""
+    query = text("""
+        select distinct object_key from (
+            select v.object_key from media_variants v join media_files f on f.id = v.media_id
+            where f.status = 'completed' and f.upload_day >= current_date - :days order by random() limit :sample) s
+    """)
+    with transaction(backends.engine) as connection:
+        keys = list(connection.scalars(query, {"days": DAYS, "sample": SAMPLE}))
+    with ThreadPoolExecutor(8, thread_name_prefix="audit") as pool:
+        heads = list(pool.map(backends.media_bucket.head, keys))
+    return len(keys), [key for key, head in zip(keys, heads, strict=True) if head is None]
+
+
+def unacknowledged(backends: Services) -> list[int]:
+    """Media whose variants were made an hour ago and whose callback the main API has not acknowledged."""
+    query = text("""
+        select c.media_id from processing_checklist c join media_files f on f.id = c.media_id
+        where c.resize_optimize = 'completed' and c.update_callback <> 'completed' and f.status <> 'failed'
+            and c.updated_at < now() - make_interval(mins => :minutes)
+        order by c.media_id limit 1000
+    """)
+    with transaction(backends.engine) as connection:
+        return list(connection.scalars(query, {"minutes": LATE_MINUTES}))
+
+
+def unreplaced(backends: Services) -> int:
+    """Give every processed upload whose temp URLs nobody is about to replace to the queue; returns how many."""
+    added, after = 0, 0
+    while True:
+        with transaction(backends.pending_engine) as connection:
+            page = pending.processed(connection, after=after)
+        if not page:
+            return added
+        after = page[-1].id
+        items = [Item(image.id, tenant=str(image.user_id)) for image in page]
+        with transaction(backends.engine) as connection:
+            added += backends.claims.enqueue(connection, store.URLS, items, again=True)

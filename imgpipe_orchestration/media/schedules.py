@@ -1,0 +1,21 @@
+"""What the media pipeline does by the clock."""
+
+import dagster as dg
+
+from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
+
+# Off the full hour, when everybody else's jobs start.
+hourly_checks = dg.ScheduleDefinition(
+    name="media_checks_hourly",
+    job=media_checks,
+    cron_schedule="23 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+nightly_reconciliation = dg.ScheduleDefinition(
+    name="media_reconciliation_nightly",
+    job=media_reconciliation,
+    cron_schedule="41 3 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+SCHEDULES = [hourly_checks, nightly_reconciliation]

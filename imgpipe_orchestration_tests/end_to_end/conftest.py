@@ -1,0 +1,97 @@
+"""One stack for the session, with Dagster and every stand-in; each test brings users and customers of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+import psycopg
+import pytest
+import requests
+
+from imgpipe_orchestration_tests.conftest import open_folder
+from imgpipe_orchestration_tests.devstack.running import Up, clean_environment, wait_for
+
+ROOT = Path(__file__).parents[2]
+_users = itertools.count(1000)
+
+
+@dataclass
+class Stack:
+    """A running stack as its users see it."""
+
+    up: Up
+    environment: dict[str, str]
+    session: requests.Session = field(default_factory=requests.Session)
+
+    @property
+    def gateway(self) -> str:
+        return self.environment["GATEWAY_URL"]
+
+    def new_user(self) -> int:
+        return next(_users)
+
+    def as_user(self, user: int) -> dict[str, str]:
+        token = jwt.encode({"sub": str(user)}, self.environment["USER_JWT_SECRET"], "HS256")
+        return {"Authorization": f"Bearer {token}"}
+
+    def upload(self, user: int, **files: bytes) -> dict[str, Any]:
+        parts = {name: (f"{name}.jpg", data, "image/jpeg") for name, data in files.items()}
+        answer = self.session.patch(f"{self.gateway}/users/me", files=parts, headers=self.as_user(user), timeout=30)
+        assert answer.status_code == 200, answer.text
+        accepted: dict[str, Any] = answer.json()
+        return accepted
+
+    def me(self, user: int) -> dict[str, Any]:
+        answer = self.session.get(f"{self.gateway}/users/me", headers=self.as_user(user), timeout=30)
+        profile: dict[str, Any] = answer.json()
+        return profile
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of the project's database."""
+        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+            return connection.execute(query.encode(), values).fetchall()
+
+    def graphql(self, query: str, **variables: Any) -> Any:
+        """What the Dagster UI would ask."""
+        url = f"{self.environment['DAGSTER_URL']}/graphql"
+        answer = self.session.post(url, json={"query": query, "variables": variables}, timeout=30).json()
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def runs(self, job: str) -> list[dict[str, Any]]:
+        """Runs of a job, newest first: runId, status, tags."""
+        query = """
+            query Runs($filter: RunsFilter) { runsOrError(filter: $filter) {
+                ... on Runs { results { runId status tags { key value } } } } }
+        """
+        found: list[dict[str, Any]] = self.graphql(query, filter={"pipelineName": job})["runsOrError"]["results"]
+        return found
+
+    def dagster(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command of the `dagster` CLI, as the docs have it: in the project's root, with `imgpipe env` in force."""
+        command = [sys.executable, "-m", "dagster", *words]
+        environ = {**clean_environment(), **self.environment, "PATH": os.environ["PATH"]}
+        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    with open_folder() as folder:
+        running = Up(folder / "data", "--port", "0", environ=clean_environment())
+        try:
+            running.wait_until_ready()
+            yield Stack(running, running.environment)
+        finally:
+            if running.process.poll() is None:
+                running.interrupt()
+
+
+__all__ = ["Stack", "stack", "wait_for"]

@@ -1,0 +1,85 @@
+"""Photos through the running stack: upload, sensor, run, variants, smart URL; and the CLI backfill."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+from PIL import Image
+
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.media.conftest import picture
+
+
+def smart(stack: Stack, user: int) -> bool:
+    return str(stack.me(user)["profile_image_path"]).startswith("http")
+
+
+def finished(stack: Stack, user: int) -> bool:
+    return stack.rows("select 1 from pending_images where user_id = %s and status <> 'complete'", user) == []
+
+
+def test_an_upload_becomes_a_served_image_by_itself(stack: Stack) -> None:
+    user = stack.new_user()
+    stack.upload(user, profile_image=picture(1500, 1000, seed=user), logo_image=picture(400, 300, seed=user + 1))
+    wait_for(lambda: smart(stack, user) and finished(stack, user), "the images to be complete", 60)
+    answer = stack.session.get(stack.me(user)["profile_image_path"], headers={"Accept": "image/avif"}, timeout=30)
+    assert Image.open(io.BytesIO(answer.content)).size == (1200, 800)
+    runs = wait_for(
+        lambda: [run for run in stack.runs("media_pipeline") if run["status"] == "SUCCESS"], "a finished run", 30
+    )
+    assert {"key": "imgpipe/due_only", "value": "true"} in runs[0]["tags"]
+
+
+def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
+    user = stack.new_user()
+    stack.upload(user, profile_image=picture(600, 400, seed=user))
+    wait_for(lambda: finished(stack, user), "the image to be complete", 60)
+    query = """
+        query Latest { assetNodes(pipeline: {pipelineName: "media_pipeline", repositoryName: "__repository__",
+            repositoryLocationName: "imgpipe"}) {
+            assetKey { path } description groupName owners { ... on TeamAssetOwner { team } } kinds
+            assetMaterializations(limit: 1) { metadataEntries { label } } } }
+    """
+    wait_for(lambda: all(n["assetMaterializations"] for n in stack.graphql(query)["assetNodes"]), "all five", 30)
+    nodes = {node["assetKey"]["path"][-1]: node for node in stack.graphql(query)["assetNodes"]}
+    assert set(nodes) == {"retrieve_file", "ai_visual_analysis", "resize_optimize", "update_callback", "replace_urls"}
+    for node in nodes.values():
+        assert node["description"] and node["groupName"] == "media" and node["owners"] and node["kinds"]
+    labels = {entry["label"] for entry in nodes["resize_optimize"]["assetMaterializations"][0]["metadataEntries"]}
+    assert {"images", "variants", "seconds", "megabytes_avif", "megabytes_webp", "contact_sheet"} <= labels
+
+
+def test_nothing_due_launches_nothing(stack: Stack) -> None:
+    query = """
+        query Ticks { sensorOrError(sensorSelector: {sensorName: "pending_images_sensor",
+            repositoryName: "__repository__", repositoryLocationName: "imgpipe"}) {
+            ... on Sensor { sensorState { ticks(limit: 5) { status skipReason timestamp } } } } }
+    """
+    start = datetime.now(UTC).timestamp()
+
+    def skipped() -> bool:
+        ticks = stack.graphql(query)["sensorOrError"]["sensorState"]["ticks"]
+        return any(t["timestamp"] > start and t["skipReason"] == "nothing is due" for t in ticks)
+
+    wait_for(skipped, "a tick that launches nothing", 60)
+
+
+def test_the_cli_backfill_makes_again_what_an_older_recipe_made(stack: Stack) -> None:
+    user = stack.new_user()
+    stack.upload(user, profile_image=picture(600, 400, seed=user))
+    wait_for(lambda: finished(stack, user), "the image to be complete", 60)
+    wait_for(
+        lambda: all(run["status"] in {"SUCCESS", "FAILURE"} for run in stack.runs("media_pipeline")), "idle runs", 60
+    )
+    ((media_id, recipe, day),) = stack.rows(
+        "update media_files set recipe = 'old' where user_id = %s returning id, (select recipe), upload_day::text", user
+    )
+    assert recipe == "old"
+    answer = stack.dagster(
+        "job", "backfill", "-w", "workspace.yaml", "-j", "media_pipeline", "--from", day, "--to", day, "--noprompt"
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    query = "select recipe from media_files where id = %s"
+    wait_for(lambda: stack.rows(query, media_id)[0][0] != "old", "the backfill", 90)
+    assert stack.rows("select count(*) from media_variants where media_id = %s and recipe = 'old'", media_id) == [(0,)]

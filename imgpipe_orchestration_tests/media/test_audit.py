@@ -1,0 +1,79 @@
+"""The asset checks find the faults they are for, and nothing in a healthy store."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration.media import audit, checks
+from imgpipe_orchestration.resources import (
+    BackendsResource,
+    DatabaseResource,
+    MongoResource,
+    OpenAIResource,
+    S3Resource,
+)
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+@pytest.fixture
+def finished(gateway: Gateway) -> Gateway:
+    """A gateway with two finished images."""
+    gateway.upload(1, profile_image=picture(seed=1), header_image=picture(seed=2))
+    gateway.run_due()
+    return gateway
+
+
+def test_a_healthy_store_has_no_findings(finished: Gateway) -> None:
+    assert audit.incomplete(finished.services) == []
+    looked_at, missing = audit.missing_objects(finished.services)
+    assert looked_at > 0
+    assert missing == []
+    assert audit.unacknowledged(finished.services) == []
+
+
+def test_a_finished_image_without_a_size_is_found(finished: Gateway) -> None:
+    with finished.services.engine.begin() as connection:
+        connection.exec_driver_sql("delete from media_variants where media_id = 2 and size = 'header'")
+    assert audit.incomplete(finished.services) == [2]
+
+
+def test_a_named_object_that_is_gone_is_found(finished: Gateway) -> None:
+    key = finished.rows("select object_key from media_variants order by object_key limit 1")[0][0]
+    finished.services.media_bucket.delete(key)
+    assert audit.missing_objects(finished.services)[1] == [key]
+
+
+def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gateway) -> None:
+    with finished.services.engine.begin() as connection:
+        connection.exec_driver_sql("alter table processing_checklist disable trigger touch")
+        connection.exec_driver_sql("""
+            update processing_checklist set update_callback = 'pending', updated_at = now() - interval '61 minutes'
+            where media_id = 1
+        """)
+    assert audit.unacknowledged(finished.services) == [1]
+
+
+def test_a_processed_upload_that_nobody_enqueued_is_taken_up(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update pending_images set status = 'processed', permanent_url = '77'")
+    assert audit.unreplaced(gateway.services) == 1
+    gateway.run_due()
+    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
+
+
+def test_the_checks_fail_with_the_ids_they_found(finished: Gateway) -> None:
+    with finished.services.engine.begin() as connection:
+        connection.exec_driver_sql("delete from media_variants where media_id = 2 and size = 'header'")
+    s = finished.settings
+    backends = BackendsResource(
+        database=DatabaseResource(url=s.database_url),
+        s3=S3Resource(endpoint=s.s3_endpoint, access_key=s.s3_access_key, secret_key=s.s3_secret_key),
+        mongo=MongoResource(),
+        openai=OpenAIResource(),
+    )
+    with dg.build_asset_check_context():
+        result = checks.finished_images_have_every_size(backends)
+    assert not result.passed
+    assert result.metadata["which"].value == "2"
