@@ -1,41 +1,23 @@
-"""Log lines: as text or JSON, with what must not be read by others taken out."""
+"""Log lines: as text or JSON, one event a line, with what must not be read by others taken out."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from imgpipe_orchestration.redaction import cleaned, redact
+
+__all__ = ["JsonFormatter", "TextFormatter", "configure", "logger", "redact"]
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
-_SECRETS = (
-    # The signature part of SAS and presigned URLs; tokens and keys in query strings.
-    (
-        re.compile(r"(?i)([?&](?:sig|signature|x-amz-signature|x-amz-security-token|token|key|api_key)=)[^&\s\"']+"),
-        r"\1***",
-    ),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), r"\1 ***"),
-    (re.compile(r"\bsk-[A-Za-z0-9_-]{8,}"), "sk-***"),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*"), "***"),
-    # user:password@host in any URL
-    (re.compile(r"(?i)(://[^:/@\s]+:)[^@/\s]+@"), r"\1***@"),
-    (
-        re.compile(
-            r"(?i)(\"?(?:api[_-]?key|secret|password|external_api_key|authorization)\"?\s*[:=]\s*\"?)[^\s\",}]{4,}"
-        ),
-        r"\1***",
-    ),
-)
+FIELD_LENGTH = 16_000
+"""Characters kept of a message, a traceback or an extra; an exception may quote a whole image."""
 
-
-def redact(line: str) -> str:
-    """The line without keys, bearer tokens, passwords in URLs and the signatures of SAS and presigned URLs."""
-    for pattern, replacement in _SECRETS:
-        line = pattern.sub(replacement, line)
-    return line
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != 9} | {10: "\\n", 13: "\\r"}
 
 
 def logger(name: str) -> logging.Logger:
@@ -53,18 +35,38 @@ def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO") -
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    return {key: cleaned(value, key) for key, value in record.__dict__.items() if key not in _STANDARD}
+
+
+def _bounded(text: str, limit: int = FIELD_LENGTH) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more characters)"
+
+
+def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """Traceback and stack of a record, redacted; empty when it has none. The end of a long one tells most."""
+    parts = [formatter.formatException(record.exc_info)] if record.exc_info else []
+    parts += [formatter.formatStack(record.stack_info)] if record.stack_info else []
+    text = "\n".join(parts)
+    if len(text) > FIELD_LENGTH:
+        text = f"({len(text) - FIELD_LENGTH} characters before) ...{text[-FIELD_LENGTH:]}"
+    return redact(text)
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-20 10:00:00 - name - INFO - message  key=value ...`"""
+    """`2026-01-20 10:00:00 - name - INFO - message  key=value ...`
+
+    Line breaks and control characters in a message are shown escaped: nobody writes a second line by a file name.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y-%m-%d %H:%M:%S")
+        super().__init__("%(asctime)s", "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        extras = "".join(f" {key}={value}" for key, value in _extras(record).items())
-        return redact(super().format(record) + extras)
+        head = f"{self.formatTime(record, self.datefmt)} - {record.name} - {record.levelname} - "
+        extras = "".join(f" {key}={_bounded(str(value))}" for key, value in _extras(record).items())
+        line = head + (redact(_bounded(record.getMessage())) + extras).translate(_CONTROL)
+        trace = _trace(self, record)
+        return f"{line}\n{trace}" if trace else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -75,9 +77,11 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
-            **_extras(record),
+            "message": redact(_bounded(record.getMessage())),
+            **{key: _bounded(value) if isinstance(value, str) else value for key, value in _extras(record).items()},
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return redact(json.dumps(line, default=str, ensure_ascii=False))
+        trace = _trace(self, record)
+        if trace:
+            line["traceback"] = trace
+        # Half a surrogate, as a file name may bring, has no place in UTF-8.
+        return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()

@@ -69,24 +69,24 @@ RESTART = text("""
 _READY = "w.queue = :queue and w.state = 'waiting' and w.due_at is null"
 _TIMED = "w.queue = :queue and w.due_at is not null"
 
-# A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next. `exists`
-# would be turned into a hash of all that is ready; a subselect with a limit is not.
+# A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next, in both
+# indexes at once. `exists` would be turned into a hash of all that waits; a subselect with a limit is not.
 DUE_PARTITIONS = text(f"""
     with recursive known as (
-        select least(
-            (select w.partition from work_items w where {_READY} order by w.partition limit 1),
-            (select w.partition from work_items w where {_TIMED} order by w.partition limit 1)) as partition
+        select least(r, t) as partition, coalesce(r <= t, r is not null) as ready from (select
+            (select w.partition from work_items w where {_READY} order by w.partition limit 1) as r,
+            (select w.partition from work_items w where {_TIMED} order by w.partition limit 1) as t) as first
         union all
-        select least(
+        select least(r, t), coalesce(r <= t, r is not null) from known cross join lateral (select
             (select w.partition from work_items w where {_READY} and w.partition > known.partition
-                order by w.partition limit 1),
+                order by w.partition limit 1) as r,
             (select w.partition from work_items w where {_TIMED} and w.partition > known.partition
-                order by w.partition limit 1))
-        from known where known.partition is not null
+                order by w.partition limit 1) as t) as next
+        where known.partition is not null
     )
-    select partition from known where partition is not null and coalesce(
-        (select true from work_items w where {_READY} and w.partition = known.partition limit 1),
-        (select true from work_items w where {_TIMED} and w.partition = known.partition and w.due_at <= now() limit 1))
+    select partition from known where partition is not null and (ready or coalesce(
+        (select true from work_items w where {_TIMED} and w.partition = known.partition and w.due_at <= now() limit 1),
+        false))
     limit :limit
 """)
 
