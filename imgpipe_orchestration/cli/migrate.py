@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option
+from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
 
 
 @click.command()
@@ -17,11 +17,10 @@ from imgpipe_orchestration.cli.options import data_option, json_option
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path, as_json: bool, check: bool) -> None:
     """Apply what the schema of DATABASE_URL lacks. `imgpipe up` does this by itself."""
-    from imgpipe_orchestration.settings import load
     from imgpipe_orchestration.storage import migrations
     from imgpipe_orchestration.storage.rows import connect
 
-    engine = connect(load(data_dir=data_dir).database_url, pool_size=1)
+    engine = connect(settings_of(data_dir).database_url, pool_size=1)
     pending = migrations.pending(engine)
     if not check:
         migrations.upgrade(engine)

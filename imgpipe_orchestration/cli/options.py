@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from imgpipe_orchestration.cli import NOT_RUNNING
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.stackfile import RunningStack
-from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.settings import Settings, load
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -38,10 +38,25 @@ def _resolved(_: click.Context, __: click.Parameter, value: Path | None) -> Path
     return Path(value or default).resolve()
 
 
+def settings_of(data_dir: Path) -> Settings:
+    """The settings of the stack on `data_dir`, or of the environment when that names the services.
+
+    Ends the command with code 3 when there is neither.
+    """
+    settings = load(data_dir=data_dir)
+    if not settings.database_url:
+        _no_stack(data_dir)
+    return settings
+
+
 def running_stack(data_dir: Path) -> RunningStack:
     """The stack that runs on `data_dir`; ends the command with code 3 when there is none."""
     stack = stackfile.read(data_dir)
     if stack is None:
-        click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `imgpipe up --data {data_dir}`.", err=True)
-        sys.exit(NOT_RUNNING)
+        _no_stack(data_dir)
     return stack
+
+
+def _no_stack(data_dir: Path) -> NoReturn:
+    click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `imgpipe up --data {data_dir}`.", err=True)
+    sys.exit(NOT_RUNNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 
 from imgpipe_orchestration.devstack.plan import MARKER
 from imgpipe_orchestration.devstack.ports import is_free
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import S3Access, open_folder
 from imgpipe_orchestration_tests.devstack.running import (
     PARTNERS_ELSEWHERE,
@@ -38,6 +40,15 @@ def test_the_gateway_answers_on_both_of_its_ports(stack: Up) -> None:
     for port in (stack.environment["GATEWAY_PORT"], stack.environment["FLASK_PORT"]):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
             assert answer.status == 200
+
+
+def test_env_prints_every_name_that_others_rely_on(stack: Up) -> None:
+    shown = json.loads(imgpipe("env", "--json", "--data", str(stack.data_dir)).stdout)
+    assert {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME"} == set(shown)
+    exports = imgpipe("env", "--data", str(stack.data_dir)).stdout
+    script = exports + '\nprintf "%s" "$DATABASE_URL"'
+    in_shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert in_shell.stdout == stack.environment["DATABASE_URL"] == shown["DATABASE_URL"]
 
 
 def test_a_second_up_on_the_same_data_says_who_runs(stack: Up) -> None:

@@ -1,0 +1,46 @@
+"""`imgpipe requeue`: failed items wait again, with fresh attempts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+
+
+@click.command()
+@click.argument("pipeline")
+@click.argument("ids", type=int, nargs=-1, metavar="[ID ...]")
+@data_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: Path, as_json: bool) -> None:
+    """Give the failed items of PIPELINE (all, or those with these IDs) fresh attempts.
+
+    PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
+    pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is not among the failed.
+    """
+    from imgpipe_orchestration.pipelines import queues
+    from imgpipe_orchestration.services import Services
+
+    settings = settings_of(data_dir)
+    services = Services(settings)
+    try:
+        wanted = queues(pipeline, settings)
+        if ids:
+            requeued = {wanted[0].name: services.claims.requeue(wanted[0], list(ids))}
+        else:
+            requeued = {queue.name: services.claims.requeue(queue) for queue in wanted}
+    finally:
+        services.close()
+    done = sorted(one for found in requeued.values() for one in found)
+    missing = sorted(set(ids) - set(done))
+    if as_json:
+        click.echo(json.dumps({"requeued": requeued, "not_failed": missing}))
+    else:
+        click.echo(f"{len(done)} items wait again{': ' + ', '.join(map(str, done)) if done else ''}")
+        if missing:
+            click.echo(f"not among the failed: {', '.join(map(str, missing))}", err=True)
+    ctx.exit(1 if missing else 0)

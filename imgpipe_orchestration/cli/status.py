@@ -1,0 +1,98 @@
+"""`imgpipe status`: how much waits, since when, what failed and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
+
+@click.command()
+@data_option
+@json_option
+@click.option("--failures", "shown", type=click.IntRange(0), default=10, help="How many failed items to list (10).")
+@click.option("--check", is_flag=True, help="End with code 1 when something failed or is stuck for over an hour.")
+@click.pass_context
+def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
+    """Show every queue: waiting, in work, done, failed, the age of the oldest, stuck over an hour, average time."""
+    from imgpipe_orchestration.services import Services
+
+    services = Services(settings_of(data_dir))
+    try:
+        report: dict[str, Any] = {
+            "queues": [asdict(counts) for counts in services.claims.counts().values()],
+            "pending_images": _pending_images(services),
+            "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
+        }
+    finally:
+        services.close()
+    if as_json:
+        click.echo(json.dumps(report, indent=2, default=_written))
+    else:
+        _show(report)
+    wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or report["pending_images"]["stuck"]
+    ctx.exit(1 if check and wrong else 0)
+
+
+def _pending_images(services: Services) -> dict[str, Any]:
+    """The media document's monitoring figures, by its own queries; they also see what no worker has taken up yet."""
+    from sqlalchemy import text
+
+    from imgpipe_orchestration.storage.rows import transaction
+
+    with transaction(services.pending_engine) as connection:
+        rows = connection.execute(text("SELECT status, count(*) FROM pending_images GROUP BY status")).all()
+        oldest = connection.scalar(text("SELECT min(created_at) FROM pending_images WHERE status = 'pending'"))
+        stuck = connection.scalar(
+            text(
+                "SELECT count(*) FROM pending_images"
+                " WHERE status = 'pending' AND created_at < CURRENT_TIMESTAMP - INTERVAL '1' HOUR"
+            )
+        )
+    counted = dict.fromkeys(("pending", "processed", "complete", "failed"), 0) | {row[0]: row[1] for row in rows}
+    return {**counted, "oldest_pending": oldest, "stuck": stuck}
+
+
+def _written(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="queues", title_justify="left")
+    table.add_column("queue", no_wrap=True)
+    for heading in ("waiting", "in work", "done", "failed", "oldest", "stuck > 1 h", "average"):
+        table.add_column(heading, justify="right")
+    for queue in report["queues"]:
+        counts = [str(queue[name]) for name in ("waiting", "claimed", "done", "failed")]
+        oldest, average = _duration(queue["oldest_waiting_seconds"]), _duration(queue["average_seconds"])
+        table.add_row(queue["queue"], *counts, oldest, str(queue["stuck"]), average)
+    console.print(table)
+    images = report["pending_images"]
+    states = ", ".join(f"{images[name]} {name}" for name in ("pending", "processed", "complete", "failed"))
+    console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
+    for letter in report["failures"]:
+        what = f"{letter['queue']} {letter['item_id']}"
+        console.print(f"[red]failed[/red] {what}: {letter['error']} ({letter['attempts']} attempts)", soft_wrap=True)
+    if report["failures"]:
+        console.print("Try them again with: imgpipe requeue PIPELINE [ID ...]")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

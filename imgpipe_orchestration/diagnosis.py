@@ -1,0 +1,241 @@
+"""Is everything the project depends on reached, and every setting valid? Asked by `imgpipe doctor`.
+
+Each check looks at one thing, changes nothing, buys nothing, and says what to do when it is not well.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+import requests
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.logs import redact
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage.rows import connect, transaction
+
+_TIMEOUT_SECONDS = 5
+_ENOUGH_DISK_BYTES = 2 * 1024**3
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    NOTE = "note"  # works, and somebody should know
+    BAD = "bad"  # does not work
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at, what was seen, and what to do about it."""
+
+    what: str
+    verdict: Verdict
+    seen: str
+    do: str = ""
+
+
+class _Note(Exception):
+    """Ends a check with a remark."""
+
+
+class _Bad(Exception):
+    """Ends a check with what is wrong and, when it differs from the check's usual advice, what to do."""
+
+    def __init__(self, seen: str, do: str = "") -> None:
+        super().__init__(seen)
+        self.do = do
+
+
+@dataclass(frozen=True)
+class _Check:
+    what: str
+    do: str
+    """Advice when it fails."""
+    look: Callable[[], str]
+
+    def __call__(self) -> Finding:
+        try:
+            return Finding(self.what, Verdict.OK, self.look())
+        except _Note as note:
+            return Finding(self.what, Verdict.NOTE, str(note), self.do)
+        except _Bad as bad:
+            return Finding(self.what, Verdict.BAD, str(bad), bad.do or self.do)
+        except ImgpipeError as error:
+            return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), self.do)
+        except Exception as error:  # whatever a driver raises, a doctor reports it
+            return Finding(self.what, Verdict.BAD, redact(f"{type(error).__name__}: {error}"), self.do)
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Every check, all at the same time; the findings in a fixed order."""
+    services = Services(settings)
+    ours = "`imgpipe up` starts one when it is not set."
+    buckets = (settings.media_bucket_name, settings.listings_bucket_name, settings.s3_bucket_name)
+    checks = [
+        _Check(
+            "keys",
+            "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.",
+            lambda: _keys(settings),
+        ),
+        _Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", lambda: _disk(settings)),
+        _Check("database", f"Check DATABASE_URL; {ours}", lambda: _database(services.engine)),
+        _Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", lambda: _pending_images(services)),
+        _Check("Dagster's database", "Check DAGSTER_PG_URL.", lambda: _dagster_database(settings)),
+        *(_Check(f"bucket {n}", f"Check S3_ENDPOINT and its keys; {ours}", _bucket(services, n)) for n in buckets),
+        _Check("MongoDB", f"Check MONGODB_URL; {ours}", lambda: _mongo(settings)),
+        _Check(
+            "gateway",
+            "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.",
+            lambda: _answer(f"{settings.gateway_url}/health"),
+        ),
+        _Check(
+            "Dagster UI",
+            "Start `imgpipe up` or `dagster dev`.",
+            lambda: _answer(f"{settings.dagster_url}/server_info"),
+        ),
+        _Check(
+            "Dagster daemon",
+            "Without it no sensor ticks and no run starts: read logs/dagster-daemon.log in the data folder.",
+            lambda: _daemon(settings),
+        ),
+        _Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", lambda: _openai(settings)),
+        _Check(
+            "Google Vision",
+            "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.",
+            lambda: _google_vision(settings),
+        ),
+        _Check("Flowise", "Check FLOWISE_BASE_URL.", lambda: _flowise(settings)),
+    ]
+    try:
+        with ThreadPoolExecutor(len(checks)) as pool:
+            return list(pool.map(lambda check: check(), checks))
+    finally:
+        services.close()
+
+
+def _keys(settings: Settings) -> str:
+    names = [name.upper() for name, value in settings.model_dump().items() if value == DEVELOPMENT_SECRET]
+    if names:
+        raise _Note(f"development keys in use: {', '.join(names)}")
+    return "all set"
+
+
+def _disk(settings: Settings) -> str:
+    folder = settings.imgpipe_data_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    seen = f"{free / 1024**3:.1f} GB free at {folder}"
+    if free < _ENOUGH_DISK_BYTES:
+        raise _Bad(seen)
+    return seen
+
+
+def _database(engine: Engine) -> str:
+    with transaction(engine) as connection:
+        version = connection.scalar(text("show server_version"))
+        vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
+    lacking = migrations.pending(engine)
+    if lacking:
+        raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", "Run `imgpipe migrate`.")
+    return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"
+
+
+def _pending_images(services: Services) -> str:
+    with transaction(services.pending_engine) as connection:
+        connection.execute(text("select id from pending_images limit 1"))
+    return f"readable ({services.pending_engine.dialect.name})"
+
+
+def _dagster_database(settings: Settings) -> str:
+    engine = connect(settings.dagster_pg_url, pool_size=1, setting="DAGSTER_PG_URL")
+    try:
+        with transaction(engine) as connection:
+            connection.execute(text("select 1"))
+    finally:
+        engine.dispose()
+    return "answers"
+
+
+def _bucket(services: Services, name: str) -> Callable[[], str]:
+    def look() -> str:
+        services.objects.bucket(name).store.client.head_bucket(Bucket=name)
+        return "there"
+
+    return look
+
+
+def _mongo(settings: Settings) -> str:
+    if not settings.mongodb_url:
+        raise _Note("not configured: the auto-marker has nothing to read")
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, object]](
+        settings.mongodb_url, serverSelectionTimeoutMS=_TIMEOUT_SECONDS * 1000
+    ) as client:
+        client.admin.command("ping")
+    return "answers"
+
+
+def _answer(url: str) -> str:
+    answer = requests.get(url, timeout=_TIMEOUT_SECONDS)
+    if answer.status_code != 200:
+        raise _Bad(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+    return f"{url} answers"
+
+
+def _daemon(settings: Settings) -> str:
+    query = "{instance{daemonHealth{allDaemonStatuses{daemonType required healthy lastHeartbeatErrors{message}}}}}"
+    answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=_TIMEOUT_SECONDS)
+    answer.raise_for_status()
+    statuses = answer.json()["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
+    ill = [status["daemonType"] for status in statuses if status["required"] and not status["healthy"]]
+    if ill:
+        raise _Bad(f"no heartbeat of {', '.join(ill).lower()}")
+    return f"{sum(status['required'] for status in statuses)} daemons beat"
+
+
+def _openai(settings: Settings) -> str:
+    if not settings.openai_api_key:
+        raise _Note("not configured: images get measured fields only, avatars cannot be made")
+    headers = {"Authorization": f"Bearer {settings.openai_api_key}"}
+    answer = requests.get(f"{settings.openai_base_url}/models", headers=headers, timeout=_TIMEOUT_SECONDS)
+    if answer.status_code != 200:
+        raise _Bad(f"{settings.openai_base_url} answered {answer.status_code}")
+    there = {model["id"]: model.get("shutdown_date") for model in answer.json()["data"]}
+    for model in (settings.openai_vision_model, settings.openai_embedding_model, settings.openai_image_model):
+        if there.get(model):
+            raise _Note(f"model {model} ends on {there[model]}")
+        if there and model not in there:
+            raise _Note(f"model {model} is not among those on offer")
+    return f"{settings.openai_base_url} accepts the key"
+
+
+def _google_vision(settings: Settings) -> str:
+    if not settings.google_vision_api_key:
+        raise _Note("not configured: images get no labels, objects, text or faces")
+    # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
+    url = f"{settings.google_vision_endpoint}/v1/images:annotate"
+    headers = {"X-Goog-Api-Key": settings.google_vision_api_key}
+    answer = requests.post(url, json={"requests": []}, headers=headers, timeout=_TIMEOUT_SECONDS)
+    if answer.status_code not in {200, 400} or "API_KEY_INVALID" in answer.text:
+        raise _Bad(f"{settings.google_vision_endpoint} answered {answer.status_code}")
+    return f"{settings.google_vision_endpoint} accepts the key"
+
+
+def _flowise(settings: Settings) -> str:
+    if not settings.flowise_base_url:
+        raise _Note("not configured: avatars cannot be made")
+    answer = requests.get(settings.flowise_base_url, timeout=_TIMEOUT_SECONDS)
+    if answer.status_code >= 500:
+        raise _Bad(f"{settings.flowise_base_url} answered {answer.status_code}")
+    return f"{settings.flowise_base_url} answers"

@@ -1,0 +1,44 @@
+"""The pipelines by name and the queues of each: what operators mean by `imgpipe requeue media`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.errors import NotFound
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
+    from imgpipe_orchestration.storage.claims import Queue
+
+
+def _media(_: Settings) -> list[Queue]:
+    from imgpipe_orchestration.media.store import HEALING, MEDIA, REMAKE_ANALYSIS, REMAKE_VARIANTS, URLS
+
+    return [MEDIA, URLS, HEALING, REMAKE_VARIANTS, REMAKE_ANALYSIS]
+
+
+def _listings(settings: Settings) -> list[Queue]:
+    from imgpipe_orchestration.listings.store import queue_of
+
+    return [queue_of(settings)]
+
+
+PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {"media": _media, "listings": _listings}
+"""Name of the pipeline: its queues, the one with its items first."""
+
+
+def queues(name: str, settings: Settings) -> list[Queue]:
+    """The queues of a pipeline, or the one queue of that name.
+
+    Raises:
+        NotFound: there is neither; says what there is.
+    """
+    if name in PIPELINES:
+        return PIPELINES[name](settings)
+    every = [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(settings)]
+    found = [queue for queue in every if queue.name == name]
+    if not found:
+        known = sorted({*PIPELINES, *(queue.name for queue in every)})
+        raise NotFound(f"There is no pipeline or queue {name!r}; there are {', '.join(known)}.")
+    return found

@@ -1,0 +1,64 @@
+"""`imgpipe migrate`, `doctor`, `env` and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration_tests.cli.conftest import Run
+from imgpipe_orchestration_tests.devstack.running import imgpipe
+
+
+def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: Postgres) -> None:
+    url = postgres_server.ensure_database("to_migrate")
+    check = run("migrate", "--check", "--json", DATABASE_URL=url)
+    assert check.exit_code == 1
+    pending = json.loads(check.stdout)["pending"]
+    assert pending[0] == "0001"
+    done = run("migrate", "--json", DATABASE_URL=url)
+    assert json.loads(done.stdout)["applied"] == pending
+    assert run("migrate", "--check", DATABASE_URL=url).exit_code == 0
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
+    result = run("doctor", "--json", GATEWAY_URL="http://127.0.0.1:9", DAGSTER_URL="http://127.0.0.1:9")
+    assert result.exit_code == 1
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert found["database"]["verdict"] == "ok"
+    assert found["MongoDB"]["verdict"] == "ok"
+    assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok"]
+    assert found["OpenAI"]["verdict"] == "note"
+    assert found["gateway"]["verdict"] == "bad"
+    assert "imgpipe up" in found["gateway"]["do"]
+    assert found["Dagster daemon"]["verdict"] == "bad"
+
+
+def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
+    url = postgres_server.ensure_database("never_migrated")
+    result = run("doctor", "--json", DATABASE_URL=url)
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert found["database"]["verdict"] == "bad"
+    assert found["database"]["do"] == "Run `imgpipe migrate`."
+
+
+def test_doctor_shows_no_password(run: Run) -> None:
+    result = run("doctor", DATABASE_URL="postgresql://someone:hidden-word@127.0.0.1:9/imgpipe")
+    assert result.exit_code == 1
+    assert "hidden-word" not in result.output
+
+
+@pytest.mark.parametrize("command", ["env", "status", "migrate", "down"])
+def test_commands_that_need_a_stack_end_with_3_when_none_runs(command: str, tmp_path: Path) -> None:
+    result = imgpipe(command, "--data", str(tmp_path))
+    assert result.returncode == 3
+    assert f"imgpipe up --data {tmp_path}" in result.stderr
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    shown = run("--help").stdout
+    for command in ("up", "demo", "env", "status", "doctor", "requeue", "migrate", "down"):
+        assert f"  {command} " in shown
+        assert run(command, "--help").exit_code == 0

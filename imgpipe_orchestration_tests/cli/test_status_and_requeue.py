@@ -1,0 +1,89 @@
+"""`imgpipe status` and `imgpipe requeue` over real queues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.errors import BadImage, NotFound
+from imgpipe_orchestration.media.store import MEDIA
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Claims, Item
+from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration_tests.cli.conftest import Run
+
+
+@pytest.fixture
+def claims(settings: Settings) -> Iterator[Claims]:
+    """A media queue with one item done, one failed and one waiting."""
+    engine = connect(settings.database_url)
+    claims = Claims(engine)
+    with transaction(engine) as connection:
+        claims.enqueue(connection, MEDIA, [Item(1, "ann"), Item(2, "bob")])
+    one, two = claims.claim(MEDIA, "worker", 2)
+    with claims.fenced(one) as connection:
+        claims.finish(connection, MEDIA, one)
+    with claims.fenced(two) as connection:
+        claims.failed(connection, MEDIA, two, BadImage("The file ends in the middle."))
+    with transaction(engine) as connection:
+        claims.enqueue(connection, MEDIA, [Item(3, "cleo")])
+    yield claims
+    engine.dispose()
+
+
+def test_status_counts_and_names_what_failed(run: Run, claims: Claims) -> None:
+    result = run("status", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    media = next(queue for queue in report["queues"] if queue["queue"] == "media")
+    assert (media["waiting"], media["claimed"], media["done"], media["failed"]) == (1, 0, 1, 1)
+    assert [(letter["item_id"], letter["error"]) for letter in report["failures"]] == [
+        (2, "The file ends in the middle.")
+    ]
+
+
+def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claims) -> None:
+    with transaction(claims.engine) as connection:
+        connection.execute(
+            text(
+                "insert into pending_images (user_id, image_path, status, created_at) values"
+                " (1, '/temp_images/profiles/1-profile-1-1.jpg', 'pending', now() - interval '2 hours'),"
+                " (1, '/temp_images/profiles/1-profile-1-2.jpg', 'pending', now())"
+            )
+        )
+    figures = json.loads(run("status", "--json").stdout)["pending_images"]
+    assert (figures["pending"], figures["stuck"], figures["complete"]) == (2, 1, 0)
+
+
+def test_status_check_ends_with_1_while_something_failed(run: Run, claims: Claims) -> None:
+    assert run("status", "--check").exit_code == 1
+    run("requeue", "media")
+    assert run("status", "--check").exit_code == 0
+
+
+def test_status_for_people_shows_the_error_and_the_way_out(run: Run, claims: Claims) -> None:
+    shown = run("status").stdout
+    assert "The file ends in the middle." in shown
+    assert "imgpipe requeue" in shown
+
+
+def test_requeue_gives_the_failed_item_fresh_attempts(run: Run, claims: Claims) -> None:
+    result = run("requeue", "media", "2", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"requeued": {"media": [2]}, "not_failed": []}
+    assert {claim.item_id for claim in claims.claim(MEDIA, "next", 10)} == {2, 3}
+
+
+def test_requeue_of_an_item_that_did_not_fail_says_so(run: Run, claims: Claims) -> None:
+    result = run("requeue", "media", "2", "3")
+    assert result.exit_code == 1
+    assert "not among the failed: 3" in result.stderr
+
+
+def test_requeue_of_an_unknown_pipeline_names_the_known_ones(run: Run, claims: Claims) -> None:
+    result = run("requeue", "medai")
+    assert isinstance(result.exception, NotFound)
+    assert "media" in result.exception.public

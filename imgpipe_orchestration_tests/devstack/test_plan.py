@@ -1,0 +1,123 @@
+"""What a stack would start, and the environment its parts would share: decisions only, nothing runs."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from imgpipe_orchestration.devstack.plan import SECRETS, make_plan
+from imgpipe_orchestration.devstack.ports import Ports, free_port
+from imgpipe_orchestration.errors import SettingsError
+
+PRODUCTION = {
+    "IMGPIPE_ENV": "production",
+    "DATABASE_URL": "postgresql://imgpipe:word@db/imgpipe",
+    "S3_ENDPOINT": "https://s3.example.com",
+    "S3_ACCESS_KEY": "access",
+    "S3_SECRET_KEY": "an-s3-secret",
+    "MONGODB_URL": "mongodb://user:word@mongo/ichat",
+    **{name: f"secret of {name}" for name in ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "SECRET_KEY")},
+    "USER_JWT_SECRET": "a secret of at least thirty-two bytes",
+    "OPENAI_API_KEY": "sk-real",
+    "GOOGLE_VISION_API_KEY": "real",
+    "FLOWISE_BASE_URL": "https://flowise.example.com",
+}
+
+
+def names(data_dir: Path, **environ: str) -> list[str]:
+    return [part.name for part in make_plan(data_dir, environ).parts]
+
+
+def test_with_no_setting_everything_is_ours(tmp_path: Path) -> None:
+    assert names(tmp_path) == [
+        "postgres",
+        "s3",
+        "s3-public",
+        "mongo",
+        "stand-ins",
+        "gateway",
+        "code-server",
+        "dagster-webserver",
+        "dagster-daemon",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "gone"),
+    [
+        ("DATABASE_URL", "postgresql://db/imgpipe", {"postgres"}),
+        ("S3_ENDPOINT", "https://s3.example.com", {"s3", "s3-public"}),
+        ("MONGODB_URL", "mongodb://mongo/ichat", {"mongo"}),
+        ("OPENAI_API_KEY", "sk-real", set()),
+    ],
+)
+def test_a_named_service_replaces_its_part(tmp_path: Path, setting: str, value: str, gone: set[str]) -> None:
+    plan = make_plan(tmp_path, {setting: value})
+    assert set(names(tmp_path)) - {part.name for part in plan.parts} == gone
+    assert plan.environment[setting] == value
+
+
+def test_partners_are_replaced_one_by_one(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"OPENAI_API_KEY": "sk-real", "OPENAI_BASE_URL": "https://api.example.com/v1"})
+    assert plan.stand_ins == ["Google Vision", "Flowise"]
+    assert plan.environment["OPENAI_BASE_URL"] == "https://api.example.com/v1"
+    assert plan.environment["GOOGLE_VISION_ENDPOINT"].startswith("http://127.0.0.1:")
+
+
+def test_a_real_key_is_never_sent_to_a_stand_in(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"OPENAI_API_KEY": "sk-real", "GOOGLE_VISION_API_KEY": "real"})
+    assert plan.environment["OPENAI_BASE_URL"] == "https://api.openai.com/v1"
+    assert plan.environment["GOOGLE_VISION_ENDPOINT"] == "https://vision.googleapis.com"
+
+
+def test_production_shows_and_writes_down_no_secret(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, PRODUCTION)
+    shown = plan.public_environment()
+    assert SECRETS.isdisjoint(shown)
+    assert not any(secret in value for value in shown.values() for secret in ("secret", "sk-real", "word"))
+    assert plan.shared["MEDIA_API_KEY"] == "secret of MEDIA_API_KEY"
+
+
+def test_production_refuses_development_keys(tmp_path: Path) -> None:
+    incomplete = {name: value for name, value in PRODUCTION.items() if name != "MEDIA_API_KEY"}
+    with pytest.raises(SettingsError, match="MEDIA_API_KEY"):
+        make_plan(tmp_path, incomplete)
+
+
+def test_dagster_shares_a_named_database_in_a_schema_of_its_own(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"DATABASE_URL": "postgresql://db/imgpipe?sslmode=require"})
+    assert plan.environment["DAGSTER_PG_URL"] == (
+        "postgresql+psycopg2://db/imgpipe?sslmode=require&options=-csearch_path%3Ddagster"
+    )
+
+
+def test_dagster_gets_the_driver_it_needs_whatever_the_url_says(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"DAGSTER_PG_URL": "postgresql://db/dagster"})
+    assert plan.environment["DAGSTER_PG_URL"] == "postgresql+psycopg2://db/dagster"
+
+
+def test_downloads_may_reach_our_own_parts_and_what_the_user_allowed(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, {"ALLOWED_PRIVATE_HOSTS": "10.0.0.0/8"})
+    allowed = plan.environment["ALLOWED_PRIVATE_HOSTS"].split(",")
+    assert allowed[0] == "10.0.0.0/8"
+    assert f"127.0.0.1:{plan.environment['GATEWAY_PORT']}" in allowed
+
+
+def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path) -> None:
+    first, asked = Ports(tmp_path / "ports.json"), free_port()
+    assert first.choose("gateway", str(asked)) == asked
+    first.save()
+    assert Ports(tmp_path / "ports.json").choose("gateway") == asked
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", asked))
+        somebody.listen()
+        again = Ports(tmp_path / "ports.json")
+        assert again.choose("gateway") != asked
+        assert again.notes[0].startswith(f"port {asked} is taken; gateway uses ")
+
+
+def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no port for gateway"):
+        make_plan(tmp_path, {"GATEWAY_PORT": "http"})
