@@ -15,9 +15,17 @@ _TURN = {
 }
 """What makes each value upright (EXIF 2.32, tag 0x0112); 1 is upright already."""
 
+_TURNED_BY_READER = ("TIFF", "JXL", "HEIF")
+
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8, in whichever format it is carried; 1 where absent or broken."""
+    """The EXIF orientation, 1 to 8, in whichever format it is carried; 1 where absent or broken.
+
+    1 also for formats whose readers turn the pixels themselves: TIFF, and JPEG XL and HEIC, which have an orientation
+    of their own beside EXIF's (ISO/IEC 18181-2, 23008-12). They would be turned twice.
+    """
+    if image.format in _TURNED_BY_READER:
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:

@@ -6,7 +6,6 @@ Names and headers of an upload are not looked at. Limits are checked here, so th
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
@@ -90,11 +89,8 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     plugins.enable(name)
     headers.check_cost(data, name, limits)
     try:
-        with warnings.catch_warnings():
-            # Pillow's own bomb warning is process-wide and softer than the limits checked here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
-    except Image.DecompressionBombError as error:
+        image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(f"the {name} header claims too many pixels: {error}") from error
     except UnidentifiedImageError as error:
         raise BadImage(f"the file begins like {name} but its header is broken") from error

@@ -57,7 +57,7 @@ class SourceFacts:
     has_alpha: bool
     """Some pixel is transparent."""
     orientation: int
-    """EXIF orientation that was applied, 1 for none."""
+    """EXIF orientation that was applied; 1 for none, or where the format's reader applied it."""
     copyright: str
     credit: str
 

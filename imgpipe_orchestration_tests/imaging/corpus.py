@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -42,3 +43,14 @@ def pixels(data: bytes) -> np.ndarray:
 def difference(one: np.ndarray, other: np.ndarray) -> float:
     """Mean absolute difference of two pictures of one size, in levels of 255."""
     return float(np.abs(one.astype(np.int16) - other.astype(np.int16)).mean())
+
+
+@lru_cache(maxsize=4)
+def photo(name: str) -> Image.Image:
+    """A photograph that scikit-image carries (public domain or CC0), without its metadata."""
+    import skimage
+
+    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
+        plain = image.convert("RGB")
+    plain.info = {}
+    return plain

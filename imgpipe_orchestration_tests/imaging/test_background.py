@@ -1,0 +1,103 @@
+"""Logos cut out of their background, measured against the opacity they were drawn with."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
+
+SIDE = 400
+
+
+def _logo(background: str) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+    """A ring in two colours and a thin bar on a background; with its true opacity and colours."""
+    large = Image.new("L", (SIDE * 4, SIDE * 4), 0)
+    draw = ImageDraw.Draw(large)
+    draw.ellipse([SIDE * 0.8, SIDE * 0.8, SIDE * 3.2, SIDE * 3.2], fill=255)
+    draw.ellipse([SIDE * 1.4, SIDE * 1.4, SIDE * 2.6, SIDE * 2.6], fill=0)
+    draw.rectangle([SIDE * 0.4, SIDE * 3.5, SIDE * 3.6, SIDE * 3.51 + 6], fill=255)
+    alpha = np.asarray(large.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
+    colours = np.zeros((SIDE, SIDE, 3))
+    colours[:, : SIDE // 2], colours[:, SIDE // 2 :] = (200, 30, 40), (20, 60, 160)
+    y, x = np.mgrid[0:SIDE, 0:SIDE] / SIDE
+    plain = np.full((SIDE, SIDE, 3), 255.0)
+    if background == "gradient":
+        plain = np.stack([230 + 20 * x, 240 - 20 * y, 250 - 10 * x * y], axis=-1)
+    mixed = alpha[..., None] * colours + (1 - alpha[..., None]) * plain
+    return Image.fromarray(mixed.round().astype(np.uint8)), alpha, colours
+
+
+@pytest.mark.parametrize("background", ["white", "gradient"])
+def test_opacity_and_colour_of_a_logo_are_recovered(background: str) -> None:
+    image, alpha, colours = _logo(background)
+    cut = remove_background(image)
+    result = np.asarray(cut.image).astype(float)
+    edge = (alpha > 0) & (alpha < 1)
+    assert np.abs(result[..., 3] - alpha * 255)[edge].mean() < 2
+    assert np.abs(result[..., 3] - alpha * 255).mean() < 0.1
+    assert np.abs(result[..., :3] - colours)[alpha > 0.5].mean() < 2
+    assert cut.holes == 1
+
+
+def test_a_logo_survives_jpeg() -> None:
+    image, alpha, _ = _logo("white")
+    with Image.open(io.BytesIO(encoded(image, "JPEG", quality=90))) as compressed:
+        result = np.asarray(remove_background(compressed.convert("RGB")).image)[..., 3]
+    assert np.abs(result - alpha * 255).mean() < 2
+
+
+def test_paint_that_only_resembles_the_background_is_no_hole() -> None:
+    image = Image.new("RGB", (200, 200), "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle([40, 40, 160, 160], fill=(20, 20, 120))
+    draw.rectangle([60, 60, 90, 140], fill=(249, 249, 247))
+    draw.rectangle([110, 60, 140, 140], fill="white")
+    cut = remove_background(image)
+    opacity = np.asarray(cut.image)[..., 3]
+    assert opacity[100, 75] == 255
+    assert opacity[100, 125] == 0
+    assert cut.holes == 1
+
+
+@pytest.mark.parametrize("name", ["coffee.png", "astronaut.png", "rocket.jpg"])
+def test_a_photograph_is_refused(name: str) -> None:
+    with pytest.raises(NotUniform, match="not uniform"):
+        remove_background(photo(name))
+
+
+def test_nothing_but_background_is_refused() -> None:
+    with pytest.raises(NotUniform, match="nothing but background"):
+        remove_background(Image.new("RGB", (100, 100), "white"))
+
+
+def test_a_rendered_logo_comes_with_and_without_its_background_in_every_size() -> None:
+    rendition = render(encoded(_logo("white")[0], "PNG"), MEDIA, remove_background=True)
+    for size in MEDIA.sizes:
+        kinds = {v.background: set() for v in rendition.variants}
+        for v in rendition.variants:
+            if v.size == size.name:
+                kinds[v.background].add(v.format)
+        assert "jpeg" in kinds["original"]
+        assert "png" in kinds["removed"]
+        assert "jpeg" not in kinds["removed"]
+    assert any(note.startswith("background removed") for note in rendition.notes)
+
+
+def test_a_refusal_is_a_note_and_no_variant() -> None:
+    rendition = render(encoded(photo("coffee.png"), "PNG"), MEDIA, remove_background=True)
+    assert {v.background for v in rendition.variants} == {"original"}
+    assert any("background not removed: the background is not uniform" in note for note in rendition.notes)
+
+
+def test_the_model_says_that_it_is_not_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(NotUniform, match=r"not enabled.*pip install"):
+        remove_background_with_model(photo("coffee.png"))

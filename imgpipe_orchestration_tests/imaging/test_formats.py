@@ -1,0 +1,253 @@
+"""Every format, mode, orientation and profile comes out as the picture that went in."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, features
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.opening import open_original
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import prepare, render
+from imgpipe_orchestration.imaging.sniff import sniff
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture
+from imgpipe_orchestration_tests.imaging.profiles import P3, cmyk_to, display_p3, grey_gamma
+
+WIDTH, HEIGHT = 160, 120
+
+
+def _picture() -> Image.Image:
+    return picture(WIDTH, HEIGHT)
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, WIDTH // 2, HEIGHT))
+    return image
+
+
+def _sixteen_bit(image: Image.Image) -> bytes:
+    deep = np.asarray(image).astype(np.uint16)[..., ::-1] * 257
+    return cv2.imencode(".png", deep)[1].tobytes()
+
+
+def _deep_grey(kind: str) -> bytes:
+    deep = np.asarray(_picture().convert("L")).astype(np.uint16) * 257
+    return encoded(Image.fromarray(deep), kind)
+
+
+OPAQUE = {
+    "jpeg": lambda: ("jpeg", encoded(_picture(), "JPEG", quality=95)),
+    "jpeg progressive": lambda: ("jpeg", encoded(_picture(), "JPEG", quality=95, progressive=True, subsampling=0)),
+    "jpeg cmyk": lambda: ("jpeg", encoded(_picture().convert("CMYK"), "JPEG", quality=97)),
+    "png": lambda: ("png", encoded(_picture(), "PNG")),
+    "png 16 bit": lambda: ("png", _sixteen_bit(_picture())),
+    "png palette": lambda: ("png", encoded(_picture().quantize(256), "PNG")),
+    "png opaque alpha": lambda: ("png", encoded(_picture().convert("RGBA"), "PNG")),
+    "webp": lambda: ("webp", encoded(_picture(), "WEBP", quality=95)),
+    "webp lossless": lambda: ("webp", encoded(_picture(), "WEBP", lossless=True)),
+    "avif": lambda: ("avif", encoded(_picture(), "AVIF", quality=95, speed=9, subsampling="4:4:4")),
+    "gif": lambda: ("gif", encoded(_picture().quantize(256), "GIF")),
+    "tiff": lambda: ("tiff", encoded(_picture(), "TIFF")),
+    "tiff lzw": lambda: ("tiff", encoded(_picture(), "TIFF", compression="tiff_lzw")),
+    "tiff jpeg": lambda: ("tiff", encoded(_picture(), "TIFF", compression="jpeg", quality=95)),
+    "tiff cmyk": lambda: ("tiff", encoded(_picture().convert("CMYK"), "TIFF")),
+    "bmp": lambda: ("bmp", encoded(_picture(), "BMP")),
+    "bmp palette": lambda: ("bmp", encoded(_picture().quantize(256), "BMP")),
+}
+GREY = {
+    "jpeg grey": lambda: encoded(_picture().convert("L"), "JPEG", quality=95),
+    "png grey": lambda: encoded(_picture().convert("L"), "PNG"),
+    "png grey 16 bit": lambda: _deep_grey("PNG"),
+    "tiff grey 16 bit": lambda: _deep_grey("TIFF"),
+    "tiff float": lambda: encoded(Image.fromarray(np.asarray(_picture().convert("L"), np.float32) / 255), "TIFF"),
+}
+TRANSPARENT = {
+    "png": lambda: encoded(_with_alpha(_picture()), "PNG"),
+    "png palette": lambda: encoded(_with_alpha(_picture()).quantize(255), "PNG"),
+    "png grey": lambda: encoded(_with_alpha(_picture()).convert("LA"), "PNG"),
+    "webp": lambda: encoded(_with_alpha(_picture()), "WEBP", quality=95),
+    "avif": lambda: encoded(_with_alpha(_picture()), "AVIF", quality=95, speed=9),
+    "gif": lambda: encoded(_with_alpha(_picture()), "GIF"),
+    "tiff": lambda: encoded(_with_alpha(_picture()), "TIFF"),
+}
+
+
+def _prepared(data: bytes) -> np.ndarray:
+    return np.asarray(prepare(data, MEDIA).image)
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_an_opaque_image_of_any_kind_becomes_the_same_rgb_picture(name: str) -> None:
+    kind, data = OPAQUE[name]()
+    assert sniff(data).format == kind
+    result = _prepared(data)
+    assert result.shape == (HEIGHT, WIDTH, 3)
+    assert difference(result, np.asarray(_picture())) < (9 if "palette" in name or "gif" in name else 4)
+
+
+@pytest.mark.parametrize("name", GREY)
+def test_grey_of_any_depth_keeps_its_brightness(name: str) -> None:
+    assert difference(_prepared(GREY[name]()), np.asarray(_picture().convert("L").convert("RGB"))) < 2
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_transparency_of_any_kind_survives(name: str) -> None:
+    result = _prepared(TRANSPARENT[name]())
+    assert result.shape == (HEIGHT, WIDTH, 4)
+    assert (result[:, : WIDTH // 2 - 2, 3] < 8).all()
+    assert (result[:, WIDTH // 2 + 2 :, 3] > 247).all()
+
+
+def test_one_transparent_colour_becomes_transparency() -> None:
+    image = Image.new("RGB", (64, 64), (10, 200, 30))
+    image.paste((255, 0, 255), (0, 0, 64, 32))
+    result = _prepared(encoded(image, "PNG", transparency=(255, 0, 255)))
+    assert result[:32, :, 3].max() == 0
+    assert (result[32:] == (10, 200, 30, 255)).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orientation: int) -> None:
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = _picture().transpose(back[orientation]) if orientation > 1 else _picture()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    prepared = prepare(encoded(stored, kind, exif=exif.tobytes()), MEDIA)
+    assert prepared.source.orientation == (1 if kind == "TIFF" else orientation)
+    assert (prepared.source.width, prepared.source.height) == (WIDTH, HEIGHT)
+    assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
+
+
+def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    data = encoded(_picture(), "JPEG", quality=95, exif=exif.tobytes())
+    broken = data.replace(b"MM\0*", b"MM\xff\xff").replace(b"II*\0", b"II\xff\xff")
+    for file in (data, broken):
+        assert prepare(file, MEDIA).source.orientation == 1
+
+
+def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
+    colours = np.array([[200, 100, 50], [90, 160, 90], [30, 60, 150], [128, 128, 128]], dtype=np.uint8)
+    image = Image.fromarray(np.repeat(colours[None], 8, axis=0).repeat(8, axis=1))
+    linear = (colours / 255) ** 2.2
+    xyz_to_linear = np.array(
+        [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+    )
+    srgb = np.clip(linear @ P3.T @ xyz_to_linear.T, 0, 1)
+    expected = np.where(srgb <= 0.0031308, srgb * 12.92, 1.055 * srgb ** (1 / 2.4) - 0.055) * 255
+    result = _prepared(encoded(image, "PNG", icc_profile=display_p3()))[4, 4::8].astype(float)
+    assert np.abs(result - expected).max() < 3
+    assert np.abs(result - colours).max() > 15
+
+
+def test_a_grey_profile_is_applied_to_grey() -> None:
+    image = Image.new("L", (32, 32), 100)
+    result = _prepared(encoded(image, "PNG", icc_profile=grey_gamma(1.0)))
+    linear = 100 / 255
+    expected = (1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    assert abs(float(result.mean()) - expected) < 3
+
+
+def test_cmyk_is_read_through_its_profile() -> None:
+    profile = cmyk_to(lambda c, m, y, k: (100 * (1 - k) * (1 - 0.4 * c), -30 * c + 70 * m, -45 * c + 90 * y))
+    image = Image.new("CMYK", (32, 32), (255, 0, 0, 0))
+    with_profile = _prepared(encoded(image, "TIFF", icc_profile=profile)).mean(axis=(0, 1))
+    # Lab 60, -30, -45 in sRGB, by the CIE's formulae.
+    assert np.abs(with_profile - (0, 161, 226)).max() < 12
+    without = prepare(encoded(image, "TIFF"), MEDIA)
+    assert "without a colour profile" in without.notes[0]
+
+
+def test_a_broken_profile_counts_as_srgb() -> None:
+    prepared = prepare(encoded(_picture(), "PNG", icc_profile=b"no profile at all" * 20), MEDIA)
+    assert "colour profile ignored" in prepared.notes[0]
+    assert difference(np.asarray(prepared.image), np.asarray(_picture())) == 0
+
+
+def test_an_animation_gives_its_first_frame_and_says_so() -> None:
+    frames = [_picture(), Image.new("RGB", (WIDTH, HEIGHT), "red")]
+    for kind in ("GIF", "WEBP", "PNG", "AVIF"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+        assert sniff(data).animated, kind
+        prepared = prepare(data, MEDIA)
+        assert prepared.source.animated
+        assert "first frame" in prepared.notes[0]
+        assert difference(np.asarray(prepared.image.convert("RGB")), np.asarray(_picture())) < 12, kind
+
+
+def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
+    exif = Image.Exif()
+    exif[0x8298] = "(c) 2026 Ada"
+    exif[0x013B] = "Ada Lovelace"
+    exif[0x010F] = "SecretCam"
+    exif.get_ifd(0x8825)[1] = "N"
+    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
+    rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes(), comment=b"private"), small)
+    assert (rendition.source.copyright, rendition.source.credit) == ("(c) 2026 Ada", "Ada Lovelace")
+    for variant in rendition.variants:
+        with Image.open(io.BytesIO(variant.data)) as image:
+            assert dict(image.getexif()) == {0x8298: "(c) 2026 Ada", 0x013B: "Ada Lovelace"}, variant.format
+            assert "icc_profile" not in image.info
+        assert b"private" not in variant.data
+
+
+def test_another_decoder_sees_the_same_pixels() -> None:
+    rendition = render(encoded(picture(500, 400), "PNG"), MEDIA)
+    for variant in (v for v in rendition.variants if v.size in ("small", "header")):
+        with Image.open(io.BytesIO(variant.data)) as image:
+            ours = np.asarray(image.convert("RGB"))
+        other = cv2.imdecode(np.frombuffer(variant.data, np.uint8), cv2.IMREAD_COLOR)
+        assert difference(ours, other[..., ::-1]) < 1.5, variant.format
+
+
+@pytest.mark.parametrize(("kind", "module", "signature"), [
+    ("HEIF", "pillow_heif", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    ("JXL", "pillow_jxl", b"\xff\x0a\xcb\x06"),
+])  # fmt: skip
+def test_an_optional_format_says_that_it_is_not_enabled(
+    kind: str, module: str, signature: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(Image.OPEN, kind, raising=False)
+    with pytest.raises(BadImage, match=r"not enabled here.*pip install"):
+        sniff(signature + bytes(64))
+
+
+def test_heic_is_read_where_it_is_installed() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(_picture(), "HEIF", quality=95, exif=exif.tobytes())
+    original = open_original(data)
+    assert original.sniffed.format == "heic"
+    assert original.upright_size == (HEIGHT, WIDTH)
+    upright = np.asarray(_picture().transpose(Image.Transpose.ROTATE_270))
+    assert difference(_prepared(data), upright) < 6
+
+
+def test_jpeg_xl_is_read_where_it_is_installed() -> None:
+    pytest.importorskip("pillow_jxl")
+    data = encoded(_picture(), "JXL", quality=95)
+    assert sniff(data).format == "jxl"
+    assert difference(_prepared(data), np.asarray(_picture())) < 4
+
+
+def test_avif_is_there_at_all() -> None:
+    assert features.check("avif"), "another package has replaced Pillow by one without AVIF"

@@ -1,0 +1,151 @@
+"""What strangers send: bombs, cut and flipped files, polyglots. Each costs itself and says what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
+from imgpipe_orchestration.imaging.render import prepare, render
+from imgpipe_orchestration.imaging.sniff import sniff
+from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration_tests.imaging import hostile
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
+
+KINDS = {
+    "jpeg": lambda image: encoded(image, "JPEG", quality=85),
+    "jpeg progressive": lambda image: encoded(image, "JPEG", quality=85, progressive=True),
+    "png": lambda image: encoded(image, "PNG"),
+    "webp": lambda image: encoded(image, "WEBP"),
+    "avif": lambda image: encoded(image, "AVIF", speed=9),
+    "gif": lambda image: encoded(image.quantize(64), "GIF"),
+    "tiff": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
+    "bmp": lambda image: encoded(image, "BMP"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+@pytest.mark.parametrize("name", hostile.BOMBS)
+def test_a_bomb_is_refused_for_less_than_its_share_of_time_and_memory(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "bomb"
+    file.write_bytes(hostile.BOMBS[name]())
+    run = subprocess.run(
+        [sys.executable, "-m", hostile.__name__, str(file)], capture_output=True, check=True, text=True, timeout=60
+    )
+    cost = json.loads(run.stdout)
+    assert len(cost["errors"]) == 2, cost
+    assert cost["bytes"] <= 50e6
+    assert cost["cpu"] / 2 <= 0.1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_cut_anywhere_is_refused_or_complete(name: str) -> None:
+    """Every 5 %: what is accepted must show the whole picture."""
+    whole = KINDS[name](picture(96, 72))
+    expected = prepare(whole, MEDIA).image
+    for percent in range(0, 100, 5):
+        try:
+            prepared = prepare(whole[: len(whole) * percent // 100], MEDIA)
+        except BadImage as error:
+            assert error.public
+        else:
+            assert difference(_array(prepared.image), _array(expected)) < 1, percent
+
+
+def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
+    for name in ("jpeg", "jpeg progressive"):
+        whole = KINDS[name](picture(96, 72))
+        assert difference(_array(prepare(whole[:-2], MEDIA).image), _array(prepare(whole, MEDIA).image)) == 0
+        with pytest.raises(BadImage, match="cut short"):
+            prepare(whole[:-60], MEDIA)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_flipped_bits_give_a_picture_or_a_plain_error(name: str) -> None:
+    _flip(name, 60, seed=7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_thousands_of_flipped_bits_cost_no_worker_more_than_itself(name: str) -> None:
+    whole = KINDS[name](picture(48, 36))
+    dice = random.Random(11)
+    with Workshop(1, wall_seconds=20) as shop:
+        for _ in range(4):
+            files = [_flipped(whole, dice) for _ in range(500)]
+            for future in [shop.submit(_opened, file) for file in files]:
+                assert future.exception() is None or isinstance(future.exception(), ImgpipeError)
+
+
+def test_polyglots_are_what_their_pixels_say() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("evil.html", "<script>alert(1)</script>")
+    both = encoded(picture(64, 64), "JPEG") + archive.getvalue()
+    assert sniff(both).format == "jpeg"
+    rendition = render(both, Recipe(sizes=MEDIA.sizes[:1], adaptive=False))
+    assert all(b"evil.html" not in variant.data for variant in rendition.variants)
+    script = b"GIF89a/*" + bytes(20) + b"*/=1;alert(1)"
+    with pytest.raises(ImgpipeError):
+        prepare(script, MEDIA)
+
+
+@pytest.mark.parametrize(("data", "reason"), [
+    (b"", "empty"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not accepted"),
+    (b"\xef\xbb\xbf<?xml version='1.0'?><svg/>", "SVG is not accepted"),
+    (b"<html><body>", "not an image"),
+    (b"%PDF-1.7", "not an image"),
+    (b"\0\0\0\x20ftypisom\0\0\0\0mp42", "media file of brand"),
+    (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),
+])  # fmt: skip
+def test_what_is_no_image_is_named(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        sniff(data)
+
+
+def test_each_limit_names_its_figure() -> None:
+    data = encoded(picture(100, 80), "PNG")
+    with pytest.raises(TooLarge, match=r"100x80 = 0.0 megapixels, the limit is 0.001"):
+        sniff(data, Limits(max_pixels=1000))
+    with pytest.raises(TooLarge, match="longest side allowed is 90"):
+        sniff(data, Limits(max_side=90))
+    with pytest.raises(TooLarge, match="bytes, the limit is 10"):
+        sniff(data, Limits(max_bytes=10))
+
+
+def _opened(data: bytes) -> tuple[int, int]:
+    return prepare(data, MEDIA).image.size
+
+
+def _flip(name: str, count: int, *, seed: int) -> None:
+    whole = KINDS[name](picture(48, 36))
+    dice = random.Random(seed)
+    for _ in range(count):
+        try:
+            _opened(_flipped(whole, dice))
+        except ImgpipeError as error:
+            assert error.public
+
+
+def _flipped(data: bytes, dice: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 8))):
+        at = dice.randrange(len(changed)) if dice.random() < 0.5 else dice.randrange(min(200, len(changed)))
+        changed[at] ^= 1 << dice.randrange(8)
+    return bytes(changed)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    return pixels(encoded(image, "PNG"))

@@ -1,0 +1,110 @@
+"""Workers that die, hang or grow: the image they had becomes an error, everything else goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
+from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration.imaging.sniff import sniff
+from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Workshop]:
+    with Workshop(2, memory_bytes=600_000_000, cpu_seconds=1, wall_seconds=60) as opened:
+        yield opened
+
+
+def _crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _grow() -> int:
+    return len(bytearray(2_000_000_000))
+
+
+def test_work_in_a_worker_gives_what_it_gives_here(shop: Workshop) -> None:
+    data = encoded(picture(320, 240), "PNG")
+    recipe = Recipe(sizes=MEDIA.sizes[:1])
+    assert shop.call(render, data, recipe) == render(data, recipe)
+
+
+def test_an_error_arrives_as_it_was_raised(shop: Workshop) -> None:
+    with pytest.raises(BadImage, match="SVG is not accepted"):
+        shop.call(sniff, b"<svg/>")
+
+
+def test_a_crash_costs_its_own_image_only(shop: Workshop) -> None:
+    data = encoded(picture(64, 64), "PNG")
+    futures = [shop.submit(sniff, data) if i != 3 else shop.submit(_crash) for i in range(12)]
+    for i, future in enumerate(futures):
+        if i == 3:
+            with pytest.raises(BadImage, match=r"crashed its decoder or encoder \(SIGSEGV\)"):
+                future.result()
+        else:
+            assert future.result().width == 64
+
+
+def test_a_loop_without_end_is_ended_by_its_cpu_time(shop: Workshop) -> None:
+    with pytest.raises(BadImage, match="more than 1 s of CPU time"):
+        shop.call(_spin)
+
+
+def test_a_wait_without_end_is_ended_by_the_clock() -> None:
+    with Workshop(1, wall_seconds=0.5) as shop, pytest.raises(BadImage, match=r"longer than 0\.5 s"):
+        shop.call(_sleep, 60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no limit on memory")
+def test_memory_past_the_limit_is_an_error_and_the_worker_lives(shop: Workshop) -> None:
+    with pytest.raises(TooLarge, match="more than 600 MB of memory"):
+        shop.call(_grow)
+
+
+def test_a_future_that_is_cancelled_ends_its_work(shop: Workshop) -> None:
+    future = shop.submit(_sleep, 60)
+    assert future.cancel()
+    assert shop.submit(sniff, encoded(picture(64, 64), "PNG")).result(timeout=30).width == 64
+
+
+def test_no_process_outlives_a_program_that_was_killed() -> None:
+    program = (
+        "import os, time\n"
+        "from imgpipe_orchestration.imaging.workshop import Workshop\n"
+        "shop = Workshop(1)\n"
+        "print(shop.call(os.getpid), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    worker = int(run.stdout)
+    deadline = time.monotonic() + 20
+    while _alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(worker)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
