@@ -85,7 +85,7 @@ class Settings(BaseModel):
     )
     openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, else no OpenAI.")
     openai_base_url: str = Field("https://api.openai.com/v1", description="OpenAI base URL.")
-    openai_vision_model: str = Field("gpt-5-mini", description="Model that looks at images.")
+    openai_vision_model: str = Field("gpt-6-luna", description="Model that looks at images.")
     openai_embedding_model: str = Field("text-embedding-3-small", description="Model of the search embedding.")
     openai_image_model: str = Field("gpt-image-2.5-flare", description="Model that draws avatars.")
     google_vision_api_key: str = Field("", description="Google Vision key. Empty: as OPENAI_API_KEY.")
@@ -100,7 +100,7 @@ class Settings(BaseModel):
         300, gt=0, description="How long a provider is left alone after it said that its quota is used up."
     )
     model_prices: str = Field(
-        "", description='Prices that correct or add to ours, as JSON: {"gpt-5-mini": {"input": 0.25, "output": 2}}.'
+        "", description='Prices that correct or add to ours, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'
     )
 
     # --- media -------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """What providers charge, in one table.
 
-US dollars. OpenAI per million tokens (https://developers.openai.com/api/docs/pricing, standard tier, as reported on
-2026-09-09 for the image models and on 2026-11-05 for the rest); Google Vision per unit, first tier past the free
-thousand (https://cloud.google.com/vision/pricing, 2026-11). A model that is not listed costs None, shown as unknown:
-a guess would make the budget and the figures lie. MODEL_PRICES corrects or adds entries without a release.
+US dollars. OpenAI: standard tier per million tokens, short context; a model's own page where there is one, e.g.
+https://developers.openai.com/api/docs/models/gpt-6-luna, else https://developers.openai.com/api/docs/pricing, both as
+they stood in November 2026. Google Vision: per unit, past the free thousand, up to five million a month
+(https://cloud.google.com/vision/pricing). A model that is not listed costs None, shown as unknown: a guess would make
+the budget and the figures lie. MODEL_PRICES corrects or adds entries without a release.
 """
 
 from __future__ import annotations
@@ -39,9 +40,13 @@ def _price(**values: str) -> Price:
 
 
 PRICES: Mapping[str, Price] = {
-    "gpt-5": _price(input="1.25", cached_input="0.125", output="10"),
+    "gpt-6-luna": _price(input="0.10", cached_input="0.01", output="0.50"),
+    "gpt-6-sol": _price(input="2", cached_input="0.20", output="10"),
+    "gpt-6.1-sol": _price(input="2", cached_input="0.10", output="10"),
+    "gpt-6.1-terra": _price(input="1", cached_input="0.05", output="5"),
+    "gpt-5.6-luna": _price(input="0.20", cached_input="0.02", output="1.20"),
+    "gpt-5.6-terra": _price(input="2", cached_input="0.20", output="12"),
     "gpt-5-mini": _price(input="0.25", cached_input="0.025", output="2"),
-    "gpt-5-nano": _price(input="0.05", cached_input="0.005", output="0.4"),
     "gpt-4.1": _price(input="2", cached_input="0.5", output="8"),
     "gpt-4.1-mini": _price(input="0.4", cached_input="0.1", output="1.6"),
     "gpt-4o": _price(input="2.5", cached_input="1.25", output="10"),
@@ -67,7 +72,7 @@ def parse_prices(text: str) -> dict[str, Price]:
         return TypeAdapter(dict[str, Price]).validate_python(json.loads(text))
     except (ValueError, ValidationError) as error:
         raise SettingsError(
-            'MODEL_PRICES must look like {"gpt-5-mini": {"input": 0.25, "output": 2}}',
+            'MODEL_PRICES must look like {"gpt-6-luna": {"input": 0.1, "output": 0.5}}',
             field="MODEL_PRICES",
             detail=str(error),
         ) from error
@@ -76,7 +81,7 @@ def parse_prices(text: str) -> dict[str, Price]:
 def cost_of(model: str, usage: Usage, prices: Mapping[str, Price] = PRICES) -> Decimal | None:
     """US dollars for one call, or None when the model's price is unknown.
 
-    Dated snapshots (`gpt-5-mini-2025-08-07`) cost what their model costs; so do a stand-in's answers, which are
+    Dated snapshots (`gpt-5.4-mini-2026-03-17`) cost what their model costs; so do a stand-in's answers, which are
     labelled instead, so that a rehearsal shows what the real run would cost.
     """
     name = model.removesuffix("-standin")

@@ -268,7 +268,7 @@ class Ledger:
             yield
         finally:
             ended.set()
-            thread.join()
+            thread.join(5)  # not for ever: it may be waiting for a database that is away
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Write the answer down. It is paid for, so a database that is away is waited for."""

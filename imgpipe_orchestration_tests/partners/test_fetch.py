@@ -6,10 +6,18 @@ import gzip
 import io
 import logging
 import socket
+import ssl
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from imgpipe_orchestration.errors import (
     BadInput,
@@ -127,6 +135,49 @@ def test_redirects_are_followed_but_not_for_ever() -> None:
 def test_what_is_no_plain_web_link_is_refused(url: str) -> None:
     with pytest.raises(BadInput):
         Fetcher().fetch_bytes(url)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for `localhost` that nobody has signed, with its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + signed.public_bytes(Encoding.PEM)
+    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    file.write_bytes(pem)
+    return file
+
+
+@pytest.mark.parametrize(("trusted", "host"), [(True, "localhost"), (False, "localhost"), (True, "127.0.0.1")])
+def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
+    certificate: Path, trusted: bool, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connecting by number, as the guard does, must not weaken what TLS checks."""
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(lambda h, _: reply(h, CONTENT), tls=context) as server:
+        fetch = Fetcher(AllowList.parse("localhost, 127.0.0.1"))
+        url, limits = f"https://{host}:{server.port}/", FetchLimits(seconds=5, attempts=1)
+        if trusted and host == "localhost":
+            assert fetch.fetch_bytes(url, limits) == CONTENT
+        else:
+            with pytest.raises(PartnerUnavailable, match="SSL"):
+                fetch.fetch_bytes(url, limits)
 
 
 # --- sizes and times -----------------------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ class Look(BaseModel):
 
 
 def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, photo: bytes) -> None:
-    seen = openai.analyse_image(photo, "what is it?", Look, model="gpt-5-mini")
+    seen = openai.analyse_image(photo, "what is it?", Look, model="gpt-6-luna")
     assert isinstance(seen.answer, Look)
     assert seen.answer.dominant_colors[0].startswith("#c"), "measured: the photo is red"
-    assert seen.usage.model == "gpt-5-mini-standin"
+    assert seen.usage.model == "gpt-6-luna-standin"
     assert seen.usage.standin
     assert seen.usage.input_tokens > 0
     assert seen.usage.output_tokens > 0
@@ -51,8 +51,8 @@ def test_an_image_is_looked_at_with_the_callers_schema(openai: OpenAIClient, pho
 def test_the_same_question_has_the_same_answer_and_another_image_another(openai: OpenAIClient, photo: bytes) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), (10, 200, 10)).save(buffer, "PNG")
-    first, again = (openai.analyse_image(photo, "?", Look, model="gpt-5-mini").answer for _ in range(2))
-    other = openai.analyse_image(buffer.getvalue(), "?", Look, model="gpt-5-mini", media_type="image/png").answer
+    first, again = (openai.analyse_image(photo, "?", Look, model="gpt-6-luna").answer for _ in range(2))
+    other = openai.analyse_image(buffer.getvalue(), "?", Look, model="gpt-6-luna", media_type="image/png").answer
     assert first == again
     assert first != other
 
@@ -62,13 +62,13 @@ def test_an_answer_outside_the_schema_is_unreadable(
 ) -> None:
     standins.fault("openai", "invalid_answer")
     with pytest.raises(UnreadableAnswer):
-        openai.analyse_image(photo, "?", Look, model="gpt-5-mini")
+        openai.analyse_image(photo, "?", Look, model="gpt-6-luna")
 
 
 def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: StandInAccess) -> None:
     standins.fault("openai", "content_policy")
     with pytest.raises(PartnerRefused, match="refused to answer") as caught:
-        openai.analyse_image(photo, "?", Look, model="gpt-5-mini")
+        openai.analyse_image(photo, "?", Look, model="gpt-6-luna")
     assert caught.value.detail is not None
 
 

@@ -14,7 +14,7 @@ from imgpipe_orchestration.settings import Settings
 
 def test_input_cached_input_images_and_output_have_their_own_prices() -> None:
     seen = Usage(input_tokens=1_000_000, cached_tokens=400_000, output_tokens=100_000)
-    assert cost_of("gpt-5-mini", seen) == Decimal("0.15") + Decimal("0.01") + Decimal("0.2")
+    assert cost_of("gpt-6-luna", seen) == Decimal("0.06") + Decimal("0.004") + Decimal("0.05")
     drawn = Usage(input_tokens=1_000_000, input_image_tokens=1_000_000, output_tokens=1_000_000)
     assert cost_of("gpt-image-2.5-flare", drawn) == 8 + 30
 
@@ -23,10 +23,10 @@ def test_an_unknown_model_costs_none() -> None:
     assert cost_of("made-up", Usage(input_tokens=5)) is None
 
 
-@pytest.mark.parametrize("name", ["gpt-5-mini-2025-08-07", "gpt-5-mini-standin", "gpt-5-mini-2025-08-07-standin"])
+@pytest.mark.parametrize("name", ["gpt-6-luna-2026-09-22", "gpt-6-luna-standin", "gpt-6-luna-2026-09-22-standin"])
 def test_snapshots_and_stand_ins_cost_what_their_model_costs(name: str) -> None:
     usage = Usage(input_tokens=1000)
-    assert cost_of(name, usage) == cost_of("gpt-5-mini", usage)
+    assert cost_of(name, usage) == cost_of("gpt-6-luna", usage)
 
 
 def test_units_are_priced_by_the_piece() -> None:

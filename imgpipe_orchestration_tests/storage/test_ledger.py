@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from imgpipe_orchestration.storage.rows import connect
 
 ANNA = Buyer("media", "media/1", "user 1")
 BERT = Buyer("media", "media/2", "user 2")
-VISION = Usage(model="gpt-5-mini", input_tokens=1000, output_tokens=500)
-VISION_COST = Decimal("0.00125")  # 1000 x 0.25 + 500 x 2 per million
-
-processes = multiprocessing.get_context("spawn")
+VISION = Usage(model="gpt-6-luna", input_tokens=1000, output_tokens=500)
+VISION_COST = Decimal("0.00035")  # 1000 x 0.10 + 500 x 0.50 per million
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def engine(postgres_url: str) -> Iterator[Engine]:
 
 
 def a_call(image: bytes = b"image", **parameters: Any) -> PaidCall:
-    return PaidCall.of("openai", "vision", "gpt-5-mini", inputs=[image, "what is it?"], parameters=parameters)
+    return PaidCall.of("openai", "vision", "gpt-6-luna", inputs=[image, "what is it?"], parameters=parameters)
 
 
 class Shop:
@@ -81,7 +79,7 @@ def test_another_image_another_parameter_and_another_model_are_other_calls(engin
     ledger.buy(a_call(), shop, buyer=ANNA)
     ledger.buy(a_call(b"another"), shop, buyer=ANNA)
     ledger.buy(a_call(detail="high"), shop, buyer=ANNA)
-    ledger.buy(PaidCall.of("openai", "vision", "gpt-5", inputs=[b"image"]), shop, buyer=ANNA)
+    ledger.buy(PaidCall.of("openai", "vision", "gpt-6-sol", inputs=[b"image"]), shop, buyer=ANNA)
     assert shop.sold == 4
 
 
@@ -191,20 +189,37 @@ def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) ->
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def _buy_through_a_file(url: str, log: Path, sleep: float) -> None:
-    engine = connect(url)
+BUYER = """
+import sys, time
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage.ledger import Buyer, Ledger, Limits, PaidCall, Purchase
+from imgpipe_orchestration.storage.rows import connect
 
-    def purchase() -> Purchase:
-        with log.open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        time.sleep(sleep)
-        return Purchase(VISION, value="the answer")
+url, log, seconds = sys.argv[1:]
 
-    Ledger(engine, Limits(lease=1)).buy(a_call(), purchase, buyer=ANNA)
-    engine.dispose()
+def purchase():
+    with open(log, "a") as file:
+        file.write("bought\\n")
+    time.sleep(float(seconds))
+    return Purchase(Usage("gpt-6-luna", 1000, 500), value="the answer")
+
+call = PaidCall.of("openai", "vision", "gpt-6-luna", inputs=[b"image", "what is it?"])
+Ledger(connect(url), Limits(lease=1)).buy(call, purchase, buyer=Buyer("media", "media/1"))
+"""
+"""Another process that wants the answer to `a_call()`."""
 
 
-def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+@contextmanager
+def buyer_process(url: str, log: Path, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", BUYER, url, str(log), str(seconds)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition was not met in time"
@@ -213,27 +228,23 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 def test_two_processes_that_want_one_answer_buy_it_once(engine: Engine, postgres_url: str, tmp_path: Path) -> None:
     log = tmp_path / "purchases"
-    workers = [processes.Process(target=_buy_through_a_file, args=(postgres_url, log, 0.5)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
+    with buyer_process(postgres_url, log, 0.5) as one, buyer_process(postgres_url, log, 0.5) as other:
+        assert (one.wait(60), other.wait(60)) == (0, 0)
     assert len(log.read_text().splitlines()) == 1
     assert sorted(use.outcome for use in uses(engine)) == ["bought", "reused"]
+
+
+def _killed_while_it_asks(url: str, log: Path) -> None:
+    with buyer_process(url, log, 600) as process:
+        _wait_for(log.exists)
+        process.kill()
+        process.wait(10)
 
 
 def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lost(
     engine: Engine, postgres_url: str, tmp_path: Path
 ) -> None:
-    log = tmp_path / "purchases"
-    worker = processes.Process(target=_buy_through_a_file, args=(postgres_url, log, 600))
-    worker.start()
-    _wait_for(log.exists)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.join(10)
-
+    _killed_while_it_asks(postgres_url, tmp_path / "purchases")
     began = time.monotonic()
     answer = Ledger(engine, Limits(lease=1)).buy(a_call(), Shop(), buyer=BERT)
     assert answer.bought
@@ -244,14 +255,7 @@ def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lo
 def test_what_a_killed_buyer_had_stored_is_recovered_and_not_bought_again(
     engine: Engine, postgres_url: str, tmp_path: Path
 ) -> None:
-    log = tmp_path / "purchases"
-    worker = processes.Process(target=_buy_through_a_file, args=(postgres_url, log, 600))
-    worker.start()
-    _wait_for(log.exists)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.join(10)
-
+    _killed_while_it_asks(postgres_url, tmp_path / "purchases")
     shop = Shop()
     answer = Ledger(engine, Limits(lease=1)).buy(
         a_call(), shop, buyer=BERT, recover=lambda: Purchase(VISION, object_key="stored/before/the/kill.png")
@@ -264,7 +268,7 @@ def test_what_a_killed_buyer_had_stored_is_recovered_and_not_bought_again(
 
 
 def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.003)), Shop()
+    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0009)), Shop()
     for number in range(2):
         ledger.buy(a_call(b"%d" % number), shop, buyer=ANNA)
     with pytest.raises(SpendingPaused, match="daily budget") as caught:
@@ -276,7 +280,7 @@ def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
 
 
 def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
-    ledger = Ledger(engine, Limits(daily_budget_usd=0.003))
+    ledger = Ledger(engine, Limits(daily_budget_usd=0.0009))
     ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
     entered, release = threading.Event(), threading.Event()
 
@@ -297,7 +301,7 @@ def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
 
 
 def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.002)), Shop()
+    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0005)), Shop()
     ledger.buy(a_call(b"a"), shop, buyer=ANNA)
     with engine.begin() as connection:
         connection.execute(text("update paid_call_uses set at = at - interval '1 day'"))

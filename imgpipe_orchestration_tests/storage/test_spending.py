@@ -26,7 +26,7 @@ def engine(postgres_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
-def buy(engine: Engine, name: str, *, item: str = "1", tenant: str = "t", model: str = "gpt-5-mini") -> None:
+def buy(engine: Engine, name: str, *, item: str = "1", tenant: str = "t", model: str = "gpt-6-luna") -> None:
     call = PaidCall.of("openai", "vision", model, inputs=[name])
     usage = Usage(model=f"{model}-standin", input_tokens=1000, output_tokens=500)
     Ledger(engine).buy(call, lambda: Purchase(usage, value=name), buyer=Buyer("media", item, tenant))
@@ -39,10 +39,10 @@ def test_uses_are_summed_by_what_is_asked_for(engine: Engine) -> None:
         (total,) = spending.summary(connection, since=LONG_AGO, by=())
         by_tenant = spending.summary(connection, since=LONG_AGO, by=("tenant",))
         (today,) = spending.summary(connection, since=LONG_AGO, by=("day", "pipeline", "provider", "model"))
-    assert (total.bought, total.reused, total.cost_usd) == (2, 1, Decimal("0.0025"))
+    assert (total.bought, total.reused, total.cost_usd) == (2, 1, Decimal("0.0007"))
     assert (total.input_tokens, total.output_tokens, total.standin) == (2000, 1000, 2)
     assert {line.tenant: (line.bought, line.reused) for line in by_tenant} == {"x": (1, 0), "y": (1, 1)}
-    assert (today.day, today.pipeline, today.model) == (datetime.now(UTC).date(), "media", "gpt-5-mini")
+    assert (today.day, today.pipeline, today.model) == (datetime.now(UTC).date(), "media", "gpt-6-luna")
 
 
 def test_a_sum_says_when_it_is_not_complete(engine: Engine) -> None:
@@ -50,8 +50,8 @@ def test_a_sum_says_when_it_is_not_complete(engine: Engine) -> None:
     buy(engine, "b", item="7", model="made-up")
     with engine.connect() as connection:
         (total,) = spending.summary(connection, since=LONG_AGO, by=())
-        assert (total.cost_usd, total.unknown_cost) == (Decimal("0.00125"), 1)
-        assert spending.of_items(connection, "media", ["7", "8"]) == {"7": (Decimal("0.00125"), 1)}
+        assert (total.cost_usd, total.unknown_cost) == (Decimal("0.00035"), 1)
+        assert spending.of_items(connection, "media", ["7", "8"]) == {"7": (Decimal("0.00035"), 1)}
         with pytest.raises(ValueError, match="item"):
             spending.summary(connection, since=LONG_AGO, by=("item",))
 

@@ -21,8 +21,9 @@ from imgpipe_orchestration.devstack.standins.people import draw, grid, person_in
 from imgpipe_orchestration.devstack.standins.wire import Asked, Provider
 
 _SHUTDOWN_DATES: dict[str, str | None] = {
-    "gpt-5-mini": None,
-    "gpt-5": None,
+    "gpt-6-luna": None,
+    "gpt-6.1-terra": None,
+    "gpt-5-mini": "2026-12-11",
     "gpt-4o": "2027-01-14",
     "gpt-4.1": "2027-01-14",
     "text-embedding-3-small": None,
