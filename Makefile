@@ -7,7 +7,7 @@ EXTRAS := embedded,dev
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all check fix bench lock clean
+.PHONY: help install demo up test test-all check fix mongo-test-server bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,9 @@ check: $(STAMP)  ## lint, formatting, types
 fix: $(STAMP)  ## mend what lint and formatting can mend by themselves
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+mongo-test-server:  ## build the second MongoDB server of the tests (needs go; into ~/.cache/imgpipe)
+	@cd imgpipe_orchestration_tests/mongo_test_server && mkdir -p $(HOME)/.cache/imgpipe && go build -o $(HOME)/.cache/imgpipe/mongo-test-server .
 
 bench: $(STAMP)  ## every bench under bench/, each ending in its bars
 	@for bench in bench/bench_*.py; do $(BIN)/python $$bench $(ARGS) || exit 1; done

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.storage.documents import Documents
 
 
 class DatabaseResource(dg.ConfigurableResource[Any]):
@@ -41,12 +42,36 @@ class S3Resource(dg.ConfigurableResource[Any]):
 
 
 class MongoResource(dg.ConfigurableResource[Any]):
-    """MongoDB with the news documents."""
+    """MongoDB with the news documents, by pymongo: one pool a process, timeouts, retryable writes."""
 
     url: str = Field(default="", description="mongodb://...; empty: MONGODB_URL")
+    database: str = Field(default="", description="when the URL names none; empty: MONGODB_DATABASE")
+    _documents: "Documents | None" = PrivateAttr(default=None)
 
     def overrides(self) -> dict[str, str]:
-        return {"mongodb_url": self.url}
+        return {"mongodb_url": self.url, "mongodb_database": self.database}
+
+    @property
+    def documents(self) -> "Documents":
+        """The database, for an asset that needs nothing else: `mongo.documents.collection("news_document")`.
+
+        Raises:
+            SettingsError: MONGODB_URL is missing or cannot be used.
+        """
+        if self._documents is None:
+            from imgpipe_orchestration.settings import load
+            from imgpipe_orchestration.storage.documents import Documents
+
+            settings = load()
+            url, database = self.url or settings.mongodb_url, self.database or settings.mongodb_database
+            self._documents = Documents(url, database=database)
+        return self._documents
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close the pool."""
+        if self._documents is not None:
+            self._documents.close()
+            self._documents = None
 
 
 class OpenAIResource(dg.ConfigurableResource[Any]):

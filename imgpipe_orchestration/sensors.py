@@ -25,9 +25,15 @@ def unfinished_run(instance: dg.DagsterInstance, job_name: str, tags: dict[str, 
     return found[0].dagster_run.run_id if found else None
 
 
-def _give_back(context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False) -> dg.SkipReason:
-    count = backends.services.claims.release(owner_of(context.dagster_run), died=died)
-    return dg.SkipReason(f"gave back {count} claims of run {context.dagster_run.run_id}")
+def _give_back(
+    context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False, cancelled: bool = False
+) -> dg.SkipReason:
+    from imgpipe_orchestration.storage import job_instances
+
+    owner = owner_of(context.dagster_run)
+    count = backends.services.claims.release(owner, died=died)
+    jobs = job_instances.interrupted(backends.services.engine, owner, again=not cancelled)
+    return dg.SkipReason(f"gave back {count} claims and {jobs} job instances of run {context.dagster_run.run_id}")
 
 
 @dg.run_failure_sensor(
@@ -50,4 +56,4 @@ def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: Backend
     minimum_interval_seconds=10,
 )
 def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
-    return _give_back(context, backends)
+    return _give_back(context, backends, cancelled=True)

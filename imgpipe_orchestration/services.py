@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.storage.documents import Documents
     from imgpipe_orchestration.storage.ledger import Ledger
 
 
@@ -56,6 +57,13 @@ class Services:
             secret_key=self.settings.s3_secret_key,
             region=self.settings.s3_region,
         )
+
+    @cached_property
+    def documents(self) -> Documents:
+        """MongoDB with the news documents."""
+        from imgpipe_orchestration.storage.documents import Documents
+
+        return Documents(self.settings.mongodb_url, database=self.settings.mongodb_database)
 
     @property
     def media_bucket(self) -> Bucket:
@@ -125,7 +133,7 @@ class Services:
 
     def close(self) -> None:
         """End the connections and processes that were opened."""
-        for name in ("workshop", "openai"):
+        for name in ("workshop", "openai", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

@@ -155,6 +155,10 @@ class Settings(BaseModel):
     vision_download_seconds: float = Field(120, gt=0, description="Time limit of one download.")
     vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report we write.")
 
+    # --- auto-marker -------------------------------------------------------------------------------------------
+    job_interval_minutes: float = Field(5, gt=0, description="Minutes between two rounds of the auto-marker.")
+    auto_mark_batch_size: int = Field(50, ge=1, description="Most documents the auto-marker marks a customer and run.")
+
     @model_validator(mode="after")
     def _refuse_development_secrets(self) -> Self:
         if self.imgpipe_env == "production":

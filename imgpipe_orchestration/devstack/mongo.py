@@ -29,5 +29,5 @@ class Mongo(Part):
         # One file for everything (`--db`) would show every collection in every database.
         files = {"--data-dir": "databases", "--pid-file": "pid", "--log-file": "nx.log"}
         arguments = [word for flag, name in files.items() for word in (flag, str(self.folder / name))]
-        run = "from nx_27017.nx_27017 import main; main()"  # `-m` would import the module twice
-        return [sys.executable, "-c", run, "--host", LOOPBACK, "-p", str(self.port), *arguments]
+        module = "imgpipe_orchestration.devstack.mongo_server"
+        return [sys.executable, "-m", module, "--host", LOOPBACK, "-p", str(self.port), *arguments]

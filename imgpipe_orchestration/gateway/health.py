@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import text
 
+from imgpipe_orchestration.auto_marker.model import JOB, tick_late
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(tags=["health"])
 
+OK = "ok"
+NOT_CONFIGURED = "not configured"
+"""A deployment without news documents has no MongoDB, and lacks nothing."""
+
 
 @router.get("/health", responses={503: {"description": "Something the gateway stands on is down"}})
-def health(backends: Backends) -> JSONResponse:
-    """200 with `status: ok` when database and object store answer, else 503 naming what does not."""
-    checks = {"database": _database(backends), "object_store": _object_store(backends)}
-    healthy = all(answer == "ok" for answer in checks.values())
-    body = {"status": "ok" if healthy else "down", "service": "imgpipe", "checks": checks}
+def health(request: Request, backends: Backends) -> JSONResponse:
+    """200 with `status: ok` when everything that is configured answers, else 503 naming what does not.
+
+    `last_tick` is the auto-marker's last look at its customers. On FLASK_PORT, the auto-marker's own, a tick that is
+    long overdue is a 503 too. On the gateway's port it is only told: uploads are accepted without Dagster, and a load
+    balancer must not turn them away.
+    """
+    parts: dict[str, Callable[[Services], str]] = {
+        "database": _database,
+        "object_store": _object_store,
+        "mongodb": _mongodb,
+    }
+    with ThreadPoolExecutor(len(parts)) as pool:  # each may take its whole time-out
+        checks = dict(zip(parts, pool.map(lambda part: part(backends), parts.values()), strict=True))
+    healthy = all(answer in {OK, NOT_CONFIGURED} for answer in checks.values())
+    if checks["mongodb"] != NOT_CONFIGURED:
+        checks["last_tick"], late = _last_tick(backends) if checks["database"] == OK else ("unknown", False)
+        settings = backends.settings
+        own_port = settings.flask_port != settings.gateway_port and request.url.port == settings.flask_port
+        healthy = healthy and not (late and own_port)
+    body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})
 
 
@@ -29,7 +54,7 @@ def _database(backends: Services) -> str:
             connection.execute(text("select 1"))
     except ImgpipeError as error:
         return error.public
-    return "ok"
+    return OK
 
 
 def _object_store(backends: Services) -> str:
@@ -37,4 +62,26 @@ def _object_store(backends: Services) -> str:
         backends.media_bucket.head("health")
     except ImgpipeError as error:
         return error.public
-    return "ok"
+    return OK
+
+
+def _mongodb(backends: Services) -> str:
+    if not backends.settings.mongodb_url:
+        return NOT_CONFIGURED
+    try:
+        backends.documents.ping()
+    except ImgpipeError as error:
+        return error.public
+    return OK
+
+
+def _last_tick(backends: Services) -> tuple[str, bool]:
+    """When the auto-marker last looked, in words, and whether that is too long ago."""
+    try:
+        last = heartbeats.last(backends.engine, JOB)
+    except ImgpipeError as error:
+        return error.public, False
+    if last is None:
+        return "never", False
+    late = tick_late(last.age, backends.settings.job_interval_minutes)
+    return f"{last.at.isoformat(timespec='seconds')}{', overdue' if late else ''}", late

@@ -8,12 +8,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.gateway.customers import CustomerIfAny
 from imgpipe_orchestration.listings import model as listings
 from imgpipe_orchestration.listings import schedule, store
 from imgpipe_orchestration.storage import job_definitions, job_instances
@@ -71,16 +72,14 @@ def start_job(backends: Backends, body: JobBody, response: Response) -> dict[str
 
 
 @router.get("/{job_id}")
-def look_at_job(
-    backends: Backends, job_id: str, x_customer_id: Annotated[str | None, Header()] = None
-) -> dict[str, Any]:
+def look_at_job(backends: Backends, job_id: str, customer: CustomerIfAny) -> dict[str, Any]:
     """A job by its name: its state, last and next run, last result and counts. A run that was asked for, by its id;
     a customer sees only their own."""
     with transaction(backends.engine) as connection:
         job = job_definitions.find(connection, job_id)
         if job is not None:
             return _success(_described(connection, job))
-    return job_instances.get(backends.engine, job_id, customer_id=x_customer_id).shown()
+    return job_instances.get(backends.engine, job_id, customer_id=customer).shown()
 
 
 @router.delete("/{job_id}")

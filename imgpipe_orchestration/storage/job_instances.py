@@ -118,7 +118,7 @@ def create_or_join(
     with transaction(engine) as connection:
         _alone(connection, job, customer_id)
         _expire(connection, job)
-        row = connection.execute(_OPEN, {"job": job, "customer": _kept(customer_id)}).first()
+        row = connection.execute(_OPEN, {"job": job, "customer": kept(customer_id)}).first()
         if row is not None:
             return _read(row), True
         return _create(connection, job, Trigger.ON_DEMAND, customer_id, user_id, payload), False
@@ -158,7 +158,7 @@ def recent(
     conditions = " and job = :job" if job is not None else ""
     conditions += " and customer_id = :customer" if customer_id is not None else ""
     statement = text(f"select * from job_instances where true{conditions} order by created_at desc, id limit :limit")
-    values = {"job": job, "customer": _kept(customer_id or ""), "limit": limit}
+    values = {"job": job, "customer": kept(customer_id or ""), "limit": limit}
     with transaction(engine) as connection:
         return [_read(row) for row in connection.execute(statement, values)]
 
@@ -191,7 +191,7 @@ def begin(engine: Engine, job: str, customer_id: str, run_id: str, *, lease_seco
     with transaction(engine) as connection:
         _alone(connection, job, customer_id)
         _expire(connection, job)
-        row = connection.execute(_OPEN, {"job": job, "customer": _kept(customer_id)}).first()
+        row = connection.execute(_OPEN, {"job": job, "customer": kept(customer_id)}).first()
         if row is not None and row.status == JobStatus.RUNNING and row.run_id != run_id:
             return None
         found = _read(row) if row else _create(connection, job, Trigger.SCHEDULED, customer_id, "", None)
@@ -256,10 +256,16 @@ def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]
 # --- giving back -----------------------------------------------------------------------------------------------------
 
 
-def interrupted(engine: Engine, run_id: str) -> int:
-    """The run ended badly: what it still had running waits again or fails. Returns how many."""
+def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, again: bool = True) -> int:
+    """The run ended badly: what it still had running waits again or fails. Returns how many.
+
+    Args:
+        spends_attempt: False when a backend was away: what was asked for then waits as long as it takes.
+        again: False when somebody cancelled the run: then it fails, or the cancelling would be in vain.
+    """
+    values = {"run": run_id, "most": MAX_ATTEMPTS if again else 0, "spent": int(spends_attempt)}
     with transaction(engine) as connection:
-        return connection.execute(_INTERRUPT_RUN, {"run": run_id, "most": MAX_ATTEMPTS}).rowcount
+        return connection.execute(_INTERRUPT_RUN, values).rowcount
 
 
 def expire(engine: Engine, job: str) -> int:
@@ -269,7 +275,7 @@ def expire(engine: Engine, job: str) -> int:
 
 
 def _expire(connection: Connection, job: str) -> int:
-    return connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS}).rowcount
+    return connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1}).rowcount
 
 
 def _alone(connection: Connection, job: str, customer_id: str) -> None:
@@ -289,19 +295,20 @@ def _create(
     values = {
         "job": job,
         "trigger": trigger.value,
-        "customer": _kept(customer_id),
-        "user": _kept(user_id),
+        "customer": kept(customer_id),
+        "user": kept(user_id),
         "payload": json.dumps(payload or {}),
     }
     return _read(connection.execute(_CREATE, values).one())
 
 
-def _kept(value: str) -> str:
+def kept(value: str) -> str:
     """The text as PostgreSQL can hold it: it knows no NUL, which MongoDB's strings may contain."""
     return value.replace("\\", "\\\\").replace("\0", "\\0")
 
 
-def _given(kept: str) -> str:
+def given(kept: str) -> str:
+    """The text that `kept` wrote."""
     return "\\".join(part.replace("\\0", "\0") for part in kept.split("\\\\"))
 
 
@@ -310,8 +317,8 @@ def _read(row: Row[Any]) -> JobInstance:
         id=row.id,
         job=row.job,
         trigger=Trigger(row.trigger),
-        customer_id=_given(row.customer_id),
-        user_id=_given(row.user_id),
+        customer_id=given(row.customer_id),
+        user_id=given(row.user_id),
         payload=row.payload,
         status=JobStatus(row.status),
         result=row.result,
@@ -362,10 +369,12 @@ _RENEW = text("""
     where run_id = :run and status = 'running'
 """)
 
-_INTERRUPT = """
+_AGAIN = "trigger = 'on_demand' and attempts - 1 + :spent < :most"
+_INTERRUPT = f"""
     update job_instances set
-        status = case when trigger = 'on_demand' and attempts < :most then 'queued' else 'failed' end,
-        finished_at = case when trigger = 'on_demand' and attempts < :most then null else now() end,
+        status = case when {_AGAIN} then 'queued' else 'failed' end,
+        finished_at = case when {_AGAIN} then null else now() end,
+        attempts = attempts - 1 + :spent,
         error = 'The run ' || coalesce(run_id, '') || ' was interrupted.',
         lease_until = null
     where status = 'running' and

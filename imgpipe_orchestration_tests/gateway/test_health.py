@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import heartbeats
+from imgpipe_orchestration.storage.rows import connect
 
 
 def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
     with TestClient(create_app(settings)) as client:
         answer = client.get("/health")
     assert answer.status_code == 200
-    assert answer.json()["checks"] == {"database": "ok", "object_store": "ok"}
+    assert answer.json()["status"] == "ok"
+    assert answer.json()["checks"] == {"database": "ok", "object_store": "ok", "mongodb": "ok", "last_tick": "never"}
+
+
+def test_a_gateway_without_mongodb_lacks_nothing(settings: Settings) -> None:
+    with TestClient(create_app(settings.model_copy(update={"mongodb_url": ""}))) as client:
+        answer = client.get("/health")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["mongodb"] == "not configured"
+
+
+def test_a_gateway_whose_mongodb_is_away_says_so(settings: Settings) -> None:
+    away = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"
+    with TestClient(create_app(settings.model_copy(update={"mongodb_url": away}))) as client:
+        answer = client.get("/health")
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "down"
+    assert "cannot be reached" in answer.json()["checks"]["mongodb"]
+
+
+def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gateways(settings: Settings) -> None:
+    app = create_app(settings)
+    engine = connect(settings.database_url)
+    heartbeats.beat(engine, "auto_marker")
+    with TestClient(app, base_url=f"http://testserver:{settings.flask_port}") as client:
+        assert client.get("/health").status_code == 200
+        with engine.begin() as connection:
+            connection.execute(text("update heartbeats set beat_at = now() - interval '17 minutes'"))
+        late = client.get("/health")
+    engine.dispose()
+    assert (late.status_code, late.json()["status"]) == (503, "down")
+    assert late.json()["checks"]["last_tick"].endswith(", overdue")
+    with TestClient(create_app(settings), base_url=f"http://testserver:{settings.gateway_port}") as client:
+        told = client.get("/health")
+    assert told.status_code == 200
+    assert told.json()["checks"]["last_tick"].endswith(", overdue")
 
 
 def test_a_gateway_without_a_database_says_so(settings: Settings) -> None:

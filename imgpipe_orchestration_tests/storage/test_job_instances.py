@@ -143,8 +143,8 @@ def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
 
 @given(st.text())
 def test_any_text_is_a_customer_id(text: str) -> None:
-    assert job_instances._given(job_instances._kept(text)) == text
-    assert "\0" not in job_instances._kept(text)
+    assert job_instances.given(job_instances.kept(text)) == text
+    assert "\0" not in job_instances.kept(text)
 
 
 @pytest.mark.parametrize("customer", ["a\0b", "a\\0b", "\\", "a\nb", "ä 😀 $x.y/..|,'\"%00"])

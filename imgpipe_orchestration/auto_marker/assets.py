@@ -1,0 +1,57 @@
+"""`clean_images`: the news images that need no cleaning (any more), by customer."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.auto_marker.model import Figures
+
+customers = dg.DynamicPartitionsDefinition(name="customers")
+"""One partition a customer; keys are customer ids as `model.partition_key` writes them."""
+
+
+def metadata_of(figures: "Figures") -> dict[str, Any]:
+    """A customer's figures as a person wants to see them beside the partition."""
+    shown: dict[str, Any] = {
+        "customer": figures.customer_id,
+        "found": figures.found,
+        "marked": figures.marked,
+        "failed": figures.failed,
+        "seconds": round(figures.seconds, 3),
+    }
+    if figures.job_id:
+        shown["job_id"] = str(figures.job_id)
+    if figures.note:
+        shown["note"] = figures.note
+    if figures.trouble:
+        shown["error"] = figures.trouble
+    return shown
+
+
+@dg.asset(
+    partitions_def=customers,
+    group_name="auto_marker",
+    kinds={"mongodb", "python"},
+    owners=["team:images"],
+    description=(
+        "News documents with `clean_image` set by the auto-marker, by customer. The job `auto_marker` adds to it every "
+        "JOB_INTERVAL_MINUTES and on demand; materializing a partition here is a backfill: it marks everything pending "
+        "of that customer, without a batch limit (and nothing where `auto_mark_cleaned` is off)."
+    ),
+)
+def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.auto_marker import steps
+    from imgpipe_orchestration.auto_marker.model import customer_of
+
+    customer = customer_of(context.partition_key)
+    todo = steps.plan(backends.services, scheduled=False, customers=[customer])
+    (figures,) = steps.carry_out(backends.services, todo, owner_of(context.run), batch_size=None)
+    if figures.broken:
+        raise dg.Failure(f"{customer}: {figures.trouble}", metadata=metadata_of(figures), allow_retries=False)
+    if figures.trouble:
+        context.log.error(f"{customer}: {figures.trouble}")
+    return dg.MaterializeResult(metadata=metadata_of(figures))

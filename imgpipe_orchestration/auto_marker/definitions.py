@@ -1,0 +1,13 @@
+"""The auto-marker's part of the Dagster definitions."""
+
+import dagster as dg
+
+from imgpipe_orchestration.auto_marker import assets, checks, jobs, schedules, sensors
+
+definitions = dg.Definitions(
+    assets=[assets.clean_images],
+    asset_checks=[checks.marked_images_are_usable],
+    jobs=[jobs.auto_marker, jobs.clean_images_backfill, jobs.clean_images_checks],
+    schedules=[schedules.clean_images_checked_daily],
+    sensors=[sensors.auto_marker_due],
+)

@@ -1,0 +1,100 @@
+"""The auto-marker's jobs: the round over all customers, the backfill, the check."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from imgpipe_orchestration.auto_marker.assets import clean_images, customers, metadata_of
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+
+TAGS = {"pipeline": "auto_marker"}
+
+
+class Round(dg.Config):
+    """Who a run covers, and how far it goes."""
+
+    scheduled: bool = Field(
+        default=True, description="Cover every customer with pending images, beside those who asked."
+    )
+    customers: list[str] = Field(default=[], description="Cover exactly these customers instead.")
+    everything: bool = Field(default=False, description="No batch limit: mark all that is pending (a backfill).")
+
+
+@dg.op(
+    description="Marks what is pending, customer by customer; reports each as a partition of `clean_images`.",
+    tags={"kind": "mongodb"},
+)
+def mark_images(context: dg.OpExecutionContext, config: Round, backends: BackendsResource) -> dg.Output[dict[str, int]]:
+    from imgpipe_orchestration.auto_marker import steps
+    from imgpipe_orchestration.auto_marker.store import create_indexes
+
+    services = backends.services
+    for problem in create_indexes(services.documents):
+        context.log.warning(f"an index is missing: {problem}")
+    todo = steps.plan(services, scheduled=config.scheduled, customers=config.customers)
+    for whose, count in todo.nobody.items():
+        context.log.warning(f"{count} pending documents have the unusable customer_id {whose}")
+    limit = None if config.everything else services.settings.auto_mark_batch_size
+    totals = {"customers": 0, "found": 0, "marked": 0, "failed": 0}
+    troubled: list[dg.TableRecord] = []
+    for figures in steps.carry_out(services, todo, owner_of(context.run), batch_size=limit):
+        _report(context, figures)
+        totals["customers"] += 1
+        totals["found"] += figures.found
+        totals["marked"] += figures.marked
+        totals["failed"] += figures.failed
+        if figures.trouble:
+            troubled.append(dg.TableRecord({"customer": figures.customer_id, "error": figures.trouble}))
+    return dg.Output(totals, metadata=_summary(totals, troubled, todo.nobody))
+
+
+def _report(context: dg.OpExecutionContext, figures: Any) -> None:
+    """One event a customer: a materialization when something was marked, which downstream waits for; else a note."""
+    from imgpipe_orchestration.auto_marker.model import partition_key
+
+    key = partition_key(figures.customer_id)
+    if not context.instance.has_dynamic_partition(str(customers.name), key):
+        context.instance.add_dynamic_partitions(str(customers.name), [key])
+    event = dg.AssetMaterialization if figures.marked else dg.AssetObservation
+    context.log_event(event(asset_key=clean_images.key, partition=key, metadata=metadata_of(figures)))
+    if figures.trouble:
+        context.log.error(f"{figures.customer_id}: {figures.trouble}")
+
+
+def _summary(totals: dict[str, int], troubled: list[dg.TableRecord], nobody: dict[str, int]) -> dict[str, Any]:
+    shown: dict[str, Any] = dict(totals)
+    if troubled:
+        shown["customers_in_trouble"] = dg.MetadataValue.table(troubled)
+    if nobody:
+        rows = [dg.TableRecord({"customer_id": whose, "pending": count}) for whose, count in nobody.items()]
+        shown["unusable_customer_ids"] = dg.MetadataValue.table(rows)
+    return shown
+
+
+@dg.job(
+    description=(
+        "One round of the auto-marker over every customer with pending images and `auto_mark_cleaned` on, "
+        "AUTO_MARK_BATCH_SIZE each, oldest first. Asked for by the sensor `auto_marker_due`; also the way to backfill "
+        "one, several or all customers in a single run (see docs/auto_marker.md)."
+    ),
+    tags=TAGS,
+)
+def auto_marker() -> None:
+    mark_images()
+
+
+clean_images_backfill = dg.define_asset_job(
+    "clean_images_backfill",
+    selection=dg.AssetSelection.assets(clean_images),
+    tags=TAGS,
+    description="Marks everything pending of the customers whose partitions are chosen.",
+)
+
+clean_images_checks = dg.define_asset_job(
+    "clean_images_checks",
+    selection=dg.AssetSelection.checks_for_assets(clean_images),
+    tags=TAGS,
+    description="Checks that every marked document has what the voice generator needs.",
+)

@@ -1,0 +1,174 @@
+"""The words of the auto-marker: what is pending, what cannot be marked, figures, partition keys. Pure decisions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
+
+from imgpipe_orchestration.errors import BadInput, Permanent
+
+JOB = "auto_marker"
+"""Name of the Dagster job, of its job instances and of its sign of life."""
+
+NOTHING = [None, ""]
+"""What counts as no value. `$in` and `$nin` over it take a missing field for null, on every server."""
+
+MOST_PROBLEMS = 10
+"""Documents named in a customer's figures when some cannot be marked; all are counted."""
+
+LONGEST_CUSTOMER_ID = 500
+"""Characters. A longer one fits no index row of PostgreSQL."""
+
+
+class UnusableToggle(Permanent):
+    """A customer's `auto_mark_cleaned` is neither true nor false: nothing is marked until somebody decides."""
+
+    title = "Unusable toggle"
+
+
+def pending(customer_id: Any) -> dict[str, Any]:
+    """The documents of a customer that wait to be marked, as the documents in `spec/` define them."""
+    return {
+        "customer_id": customer_id,
+        "image": {"$nin": NOTHING},
+        "short_summary": {"$nin": NOTHING},
+        "clean_image": {"$in": NOTHING},
+    }
+
+
+def markable(*, opted_out: Iterable[str]) -> dict[str, Any]:
+    """The documents of all customers but `opted_out` that a run could mark: pending, with an image that is text.
+
+    Stricter than `pending` so that a document which can never be marked does not call for a run every five minutes.
+    """
+    return {
+        "customer_id": {"$type": "string", "$nin": ["", *opted_out]},
+        "image": {"$type": "string", "$nin": NOTHING},
+        "short_summary": {"$nin": NOTHING},
+        "clean_image": {"$in": NOTHING},
+    }
+
+
+def unmarkable(document: Mapping[str, Any]) -> str | None:
+    """Why a pending document cannot be marked, or None. Only `image` is looked at: the rest is the server's filter."""
+    image = document.get("image")
+    if not isinstance(image, str):
+        return f"image is {_kind(image)}, not text"
+    return None
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", bool: "a boolean", int: "a number", float: "a number", bytes: "binary"}
+    return names.get(type(value), type(value).__name__)
+
+
+def switched_on(customer_id: str, values: Iterable[Any]) -> bool:
+    """Whether marking is on, by the `auto_mark_cleaned` of the customer's `image_config` documents (normally one).
+
+    A missing or null value is the default, on. 0 and 1 count as booleans: not every server keeps those apart. Of
+    several documents one that says off is enough.
+
+    Raises:
+        UnusableToggle: a value is neither.
+    """
+    seen = list(values)
+    for value in seen:
+        if value is not None and value not in (True, False):
+            raise UnusableToggle(f"image_config of {customer_id!r}: auto_mark_cleaned is {value!r}, not true or false")
+    return not any(value is not None and not value for value in seen)
+
+
+@dataclass
+class Figures:
+    """What a run did for one customer."""
+
+    customer_id: str
+    found: int = 0
+    marked: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    note: str | None = None
+    """Why nothing was done although nothing failed."""
+    error: str | None = None
+    problems: list[str] = field(default_factory=list)
+    """The first MOST_PROBLEMS documents that could not be marked, and why."""
+    job_id: UUID | None = None
+
+    def problem(self, document_id: Any, reason: str) -> None:
+        """Count a document that could not be marked."""
+        self.failed += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(f"document {document_id}: {reason}")
+
+    @property
+    def trouble(self) -> str | None:
+        """The customer's error in one line, if there is one."""
+        if self.error:
+            return self.error
+        if self.failed:
+            more = f" and {self.failed - len(self.problems)} more" if self.failed > len(self.problems) else ""
+            return f"{self.failed} cannot be marked: {'; '.join(self.problems)}{more}"
+        return None
+
+    @property
+    def broken(self) -> bool:
+        """Whether the customer's job failed: an error, or nothing but documents that cannot be marked."""
+        return self.error is not None or (self.failed > 0 and self.marked == 0)
+
+    def result(self) -> dict[str, Any]:
+        """The figures as a job instance keeps and the API shows them."""
+        figures: dict[str, Any] = {
+            "images_found": self.found,
+            "images_marked": self.marked,
+            "images_failed": self.failed,
+            "seconds": round(self.seconds, 3),
+        }
+        return {**figures, "note": self.note} if self.note else figures
+
+
+NO_FIGURES = Figures("").result()
+"""What a job that has not run yet shows."""
+
+
+def tick_due(age: float | None, minutes: float) -> bool:
+    """Whether the next round on the clock is due, the last one being `age` seconds ago (None: there was none)."""
+    return age is None or age >= minutes * 60
+
+
+def tick_late(age: float, minutes: float) -> bool:
+    """Whether a round is so late that the schedule cannot be running: three intervals and a minute."""
+    return age > minutes * 180 + 60
+
+
+# --- partition keys -------------------------------------------------------------------------------------------------
+
+_UNSAFE = re.compile(r"[%,|]|^\s|\s$|(?<=\.\.)\.")
+"""`,` and `|` mean something to Dagster's command line, a blank at an end is lost there, `...` is refused."""
+
+
+def partition_key(customer_id: str) -> str:
+    """The customer as a Dagster partition key: itself, with what Dagster cannot take as %XX of UTF-8.
+
+    Raises:
+        BadInput: no text, or too long.
+    """
+    if not customer_id or len(customer_id) > LONGEST_CUSTOMER_ID:
+        raise BadInput(
+            f"A customer id has 1 to {LONGEST_CUSTOMER_ID} characters, this one {len(customer_id)}.",
+            field="X-Customer-ID",
+        )
+    escaped = _UNSAFE.sub(lambda match: _quoted(match[0]), customer_id)
+    return "".join(c if c.isprintable() else _quoted(c) for c in escaped)
+
+
+def customer_of(key: str) -> str:
+    """The customer of a partition key: the inverse of `partition_key`."""
+    return unquote(key, errors="strict")
+
+
+def _quoted(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())

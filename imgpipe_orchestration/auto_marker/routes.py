@@ -1,0 +1,74 @@
+"""The auto-marker's HTTP surface: ask for a run, see what became of it, turn it on or off."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, StrictBool
+
+from imgpipe_orchestration.auto_marker import toggle
+from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.gateway.customers import Customer, CustomerIfAny, text_of
+from imgpipe_orchestration.storage import job_instances
+
+router = APIRouter(tags=["auto-marker"], dependencies=[Depends(admin_key)])
+
+UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; recorded.")]
+
+
+@router.post("/api/jobs/trigger", status_code=202)
+def trigger(backends: Backends, customer: Customer, response: Response, x_user_id: UserHeader = "") -> dict[str, Any]:
+    """Mark the customer's pending images now. Joins what is queued or running for them already.
+
+    A sensor takes it up within seconds; `GET /api/jobs/{job_id}` tells what became of it.
+    """
+    partition_key(customer)  # refuses what can be no customer's id
+    job, joined = job_instances.create_or_join(backends.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))
+    response.headers["Location"] = f"/api/jobs/{job.id}"
+    return {**NO_FIGURES, **job.shown(), "joined": joined}
+
+
+@router.get("/api/jobs")
+def recent(
+    backends: Backends, customer: CustomerIfAny, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+) -> dict[str, Any]:
+    """The newest jobs first: the customer's own, or everybody's when no customer is named (an operator asks)."""
+    found = job_instances.recent(backends.engine, job=JOB, customer_id=customer, limit=limit)
+    return {"jobs": [{**NO_FIGURES, **job.shown()} for job in found], "count": len(found)}
+
+
+class Toggle(BaseModel):
+    """What can be set."""
+
+    model_config = ConfigDict(extra="forbid")
+    auto_mark_cleaned: StrictBool
+
+
+@router.get("/api/customers/{customer_id:path}/image-config")
+def read_toggle(backends: Backends, customer_id: str, asking: CustomerIfAny) -> dict[str, Any]:
+    """Whether automatic marking is on, and who changed it when."""
+    return toggle.read(backends, _own(customer_id, asking))
+
+
+@router.put("/api/customers/{customer_id:path}/image-config")
+def write_toggle(
+    backends: Backends, customer_id: str, change: Toggle, asking: CustomerIfAny, x_user_id: UserHeader = ""
+) -> dict[str, Any]:
+    """Turn automatic marking on or off. Who, when, before and after are kept."""
+    customer = _own(customer_id, asking)
+    toggle.write(backends, customer, change.auto_mark_cleaned, by=text_of(x_user_id) or asking or "operator")
+    return toggle.read(backends, customer)
+
+
+def _own(customer_id: str, asking: str | None) -> str:
+    """The customer in the path, who must be the asking one unless an operator asks."""
+    try:
+        partition_key(customer_id)
+    except BadInput as error:
+        raise BadInput(error.public, field="customer_id") from error
+    if asking is not None and asking != customer_id:
+        raise NotFound(f"There is no customer {customer_id!r}.")
+    return customer_id

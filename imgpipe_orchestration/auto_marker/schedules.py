@@ -1,0 +1,13 @@
+"""What happens by the clock and does not follow from a setting."""
+
+import dagster as dg
+
+from imgpipe_orchestration.auto_marker.jobs import clean_images_checks
+
+clean_images_checked_daily = dg.ScheduleDefinition(
+    name="clean_images_checked_daily",
+    job=clean_images_checks,
+    cron_schedule="23 4 * * *",
+    description="Looks at night whether every marked document still has what the voice generator needs.",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)

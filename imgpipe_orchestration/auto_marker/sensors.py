@@ -1,0 +1,47 @@
+"""Asks for a run when a round is due or somebody asked for one."""
+
+import time
+
+import dagster as dg
+
+from imgpipe_orchestration.auto_marker.jobs import auto_marker
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import unfinished_run
+
+PAUSE_SECONDS = 30
+"""After a run that failed as a whole: what fails at once would otherwise be started again every few seconds."""
+
+
+def _failed_just_now(instance: dg.DagsterInstance) -> bool:
+    last = instance.get_run_records(filters=dg.RunsFilter(job_name=auto_marker.name), limit=1)
+    if not last or last[0].dagster_run.status != dg.DagsterRunStatus.FAILURE:
+        return False
+    return time.time() - (last[0].end_time or 0) < PAUSE_SECONDS
+
+
+@dg.sensor(
+    job=auto_marker,
+    description=(
+        "Every JOB_INTERVAL_MINUTES: is there a customer with pending images? And within seconds: has somebody asked? "
+        "A sensor and not a schedule, for the interval is a setting and a cron line cannot say every seven minutes."
+    ),
+    minimum_interval_seconds=5,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def auto_marker_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.RunRequest | dg.SkipReason:
+    from imgpipe_orchestration.auto_marker import steps
+    from imgpipe_orchestration.errors import BackendUnavailable
+
+    running = unfinished_run(context.instance, auto_marker.name)
+    if running:
+        return dg.SkipReason(f"run {running} is at work")
+    if _failed_just_now(context.instance):
+        return dg.SkipReason(f"the last run failed; the next is {PAUSE_SECONDS} s after it")
+    try:
+        due = steps.due(backends.services)
+    except BackendUnavailable as away:
+        context.log.warning(away.public)
+        return dg.SkipReason(away.public)
+    if not due.anything:
+        return dg.SkipReason(due.reason)
+    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": due.scheduled}}}})

@@ -1,0 +1,220 @@
+"""The work of a run: mark what is pending, customer by customer, each failing alone.
+
+Customers are worked on a few at a time; what becomes of each is handed to the caller as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, Figures, partition_key, switched_on, tick_due
+from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, LeaseLost
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import heartbeats, job_instances
+from imgpipe_orchestration.storage.job_instances import JobInstance
+
+log = logger(__name__)
+
+CUSTOMERS_AT_ONCE = 4
+PAGE = 1000
+"""Documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who a run covers.
+
+    `customers`: those who have something pending (or were named); `asked`: instances that somebody triggered;
+    `nobody`: documents whose customer_id is no usable text, by the id's description.
+    """
+
+    customers: Sequence[str]
+    asked: Sequence[JobInstance]
+    nobody: dict[str, int]
+
+
+def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) -> Plan:
+    """What there is to do: what was asked for, and (when `scheduled`) every customer with pending documents.
+
+    Args:
+        customers: work on exactly these instead (a backfill of some).
+    """
+    if customers:
+        return Plan(list(dict.fromkeys(customers)), [], {})
+    asked = job_instances.queued(services.engine, JOB)
+    if not scheduled:
+        return Plan([], asked, {})
+    configs, news = ImageConfigs(services.documents), News(services.documents)
+    pending = news.pending_by_customer(opted_out=configs.opted_out())
+    usable = {customer for customer in pending if _usable(customer)}
+    nobody = {repr(customer)[:80]: count for customer, count in pending.items() if customer not in usable}
+    return Plan(sorted(usable), asked, nobody)
+
+
+def _usable(customer: object) -> bool:
+    if not isinstance(customer, str):
+        return False
+    try:
+        partition_key(customer)
+    except BadInput:
+        return False
+    return True
+
+
+def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | None) -> Iterator[Figures]:
+    """Mark the documents of everybody in `todo`; yields each customer's figures as they come.
+
+    Args:
+        run_id: root run id: owner of the job instances.
+        batch_size: most documents a customer; None: all of them.
+
+    Raises:
+        BackendUnavailable: a database went away. What was marked is marked; the instances in work are given back.
+    """
+    seconds = services.settings.lease_seconds
+    with (
+        job_instances.hold(services.engine, run_id, lease_seconds=seconds),
+        _giving_back(services, run_id),
+        ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
+    ):
+        started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
+        by_asking = {instance.customer_id: instance for instance in started}
+        everybody = list(by_asking) + [customer for customer in todo.customers if customer not in by_asking]
+        futures = [
+            pool.submit(_one_customer, services, customer, by_asking.get(customer), run_id, batch_size)
+            for customer in everybody
+        ]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _giving_back(services: Services, run_id: str) -> Iterator[None]:
+    """A run that cannot go on leaves no instance `running`; if that cannot be written either, the leases run out.
+
+    An interrupt is none of this: whether the run was cancelled or shut down, the run status sensors know.
+    """
+    try:
+        yield
+    except Exception as error:
+        try:
+            job_instances.interrupted(services.engine, run_id, spends_attempt=not isinstance(error, BackendUnavailable))
+        except BackendUnavailable as away:
+            log.warning("instances not given back", extra={"run_id": run_id, "error": away.detail})
+        raise
+
+
+def _one_customer(
+    services: Services, customer: str, instance: JobInstance | None, run_id: str, batch_size: int | None
+) -> Figures:
+    """One customer from beginning to end."""
+    if instance is None:
+        seconds = services.settings.lease_seconds
+        instance = job_instances.begin(services.engine, JOB, customer, run_id, lease_seconds=seconds)
+        if instance is None:
+            return Figures(customer, note="another run is at work for this customer")
+    log.info("starting image auto-marker job", extra={"customer": customer})
+    figures = Figures(customer, job_id=instance.id)
+    started = time.perf_counter()
+    try:
+        _mark(services, figures, batch_size)
+    except BackendUnavailable:
+        raise
+    except ImgpipeError as error:
+        figures.error = error.public
+    except Exception as error:  # a customer's data must not stop the others, whatever it is made of
+        log.error("customer failed", extra={"customer": customer}, exc_info=error)
+        figures.error = f"{type(error).__name__}: {error}"[:500]
+    figures.seconds = time.perf_counter() - started
+    _settle(services, instance, figures)
+    return figures
+
+
+def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
+    configs, news = ImageConfigs(services.documents), News(services.documents)
+    customer = figures.customer_id
+    known = configs.of(customer)
+    if not known:
+        configs.add_new(customer)
+    elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):
+        figures.note = "auto_mark_cleaned is off"
+        return
+    left = batch_size
+    passed_over = 0
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        page = news.mark_page(customer, skip=passed_over, limit=size, oldest_first=left is not None)
+        figures.found += len(page.documents)
+        figures.marked += page.marked
+        for document_id, reason in page.problems:
+            figures.problem(document_id, reason)
+        # What was not marked stands at the head of the queue still: pass over it, or it would block those behind.
+        passed_over += len(page.documents) - page.marked
+        if left is not None:
+            left -= len(page.documents) - len(page.problems)
+        if len(page.documents) < size:
+            return
+
+
+def _settle(services: Services, instance: JobInstance, figures: Figures) -> None:
+    log.info(
+        "auto-mark completed" if not figures.broken else "auto-mark failed",
+        extra={
+            "customer": figures.customer_id,
+            "found": figures.found,
+            "marked": figures.marked,
+            "failed": figures.failed,
+            "error": figures.trouble,
+        },
+    )
+    try:
+        job_instances.finish(
+            services.engine,
+            instance,
+            result={**NO_FIGURES, **figures.result()},
+            error=figures.trouble,
+            failed=figures.broken,
+        )
+    except LeaseLost as lost:
+        log.warning(lost.public, extra={"customer": figures.customer_id})
+
+
+@dataclass(frozen=True)
+class Due:
+    """What the sensor found: whether the round on the clock, or something asked for, calls for a run; or why not."""
+
+    scheduled: bool
+    asked: bool
+    reason: str = ""
+
+    @property
+    def anything(self) -> bool:
+        return self.scheduled or self.asked
+
+
+def due(services: Services) -> Due:
+    """Whether a run is called for. Writes the sign of life when a round was looked at.
+
+    Raises:
+        BackendUnavailable: a database is away: nothing is known, and nothing is due until it is.
+    """
+    last = heartbeats.last(services.engine, JOB)
+    asked = bool(job_instances.queued(services.engine, JOB, limit=1))
+    if not tick_due(last.age if last else None, services.settings.job_interval_minutes):
+        if asked:
+            services.documents.ping()
+        return Due(scheduled=False, asked=asked, reason="nothing was asked for and the next round is not due")
+    opted_out = ImageConfigs(services.documents).opted_out()
+    scheduled = News(services.documents).anything_markable(opted_out=opted_out)
+    heartbeats.beat(services.engine, JOB, {"due": scheduled})
+    return Due(scheduled=scheduled, asked=asked, reason="no customer has pending images")

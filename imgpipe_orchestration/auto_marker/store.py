@@ -1,0 +1,226 @@
+"""The auto-marker's queries on MongoDB, and the indexes they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending, unmarkable
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.storage.documents import Document, Documents, reachable
+
+log = logger(__name__)
+
+NEWS = "news_document"
+CONFIG = "image_config"
+
+READING_SECONDS = 60
+"""Limit of a query over all customers."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index the queries need."""
+
+    collection: str
+    name: str
+    keys: tuple[str, ...]
+    unique: bool = False
+
+    def describe(self) -> str:
+        return f"{self.collection}: {'unique ' if self.unique else ''}index over {', '.join(self.keys)}"
+
+
+INDEXES = (
+    # Both the grouped query over all customers and a customer's pending documents. Not with _id at its end, which
+    # would spare MongoDB a sort: the embedded server refuses that, and every later insert into the collection.
+    Index(NEWS, "imgpipe_pending", ("clean_image", "customer_id")),
+    # What was marked and lacks something (the asset check).
+    Index(NEWS, "imgpipe_marked", ("auto_marked_cleaned", "clean_image")),
+    Index(CONFIG, "imgpipe_customer", ("customer_id",), unique=True),
+    # Who is off: read at every tick.
+    Index(CONFIG, "imgpipe_toggle", ("auto_mark_cleaned", "customer_id")),
+)
+
+
+def create_indexes(documents: Documents) -> list[str]:
+    """Create what is missing; returns what could not be created, in words. Safe to call from several processes."""
+    from pymongo.errors import DuplicateKeyError, OperationFailure
+
+    refused: list[str] = []
+    for index in _missing(documents):
+        try:
+            with reachable():
+                keys = [(key, 1) for key in index.keys]
+                documents.collection(index.collection).create_index(keys, name=index.name, unique=index.unique)
+        except (DuplicateKeyError, OperationFailure) as error:
+            log.warning("index refused", extra={"collection": index.collection, "error": str(error)})
+            why = "two documents have the same values" if index.unique else "the server refuses it"
+            refused.append(f"{index.describe()}: {why}")
+    return refused
+
+
+def missing_indexes(documents: Documents) -> list[str]:
+    """The indexes that the queries need and the database lacks, in words; empty when all is well."""
+    return [index.describe() for index in _missing(documents)]
+
+
+def _missing(documents: Documents) -> list[Index]:
+    known: dict[str, list[tuple[tuple[str, ...], bool]]] = {}
+    for name in (NEWS, CONFIG):
+        with reachable():
+            # By keys, not by name: somebody may have made it by hand, and the embedded server names them itself.
+            information = documents.collection(name).index_information().values()
+        known[name] = [(tuple(key for key, _ in i["key"]), bool(i.get("unique"))) for i in information]
+    return [index for index in INDEXES if not any(_serves(index, *have) for have in known[index.collection])]
+
+
+def _serves(index: Index, keys: tuple[str, ...], unique: bool) -> bool:
+    if index.unique:
+        return unique and keys == index.keys
+    return keys[: len(index.keys)] == index.keys
+
+
+# --- news documents -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Page:
+    """Some pending documents of a customer, and what came of the attempt to mark them."""
+
+    documents: list[Document]
+    marked: int = 0
+    problems: list[tuple[Any, str]] = field(default_factory=list)
+
+
+class News:
+    """`news_document`: what is pending, and the one write the auto-marker does."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._news = documents.collection(NEWS)
+
+    def anything_markable(self, *, opted_out: Iterable[str]) -> bool:
+        """Whether a run would find something to mark. Ends at the first document, whatever the backlog."""
+        with reachable():
+            query = self._news.find(markable(opted_out=opted_out), {"_id": 1}).limit(1)
+            return next(iter(query.max_time_ms(READING_SECONDS * 1000)), None) is not None
+
+    def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, int]:
+        """Pending documents per customer, in one query. Keys are as stored: a customer_id may be no text at all."""
+        # Of the customer only what the index can tell apart is excluded here.
+        match = {**pending({"$nin": list(opted_out)})}
+        stages: list[Document] = [{"$match": match}, {"$group": {"_id": "$customer_id", "pending": {"$sum": 1}}}]
+        with reachable():
+            rows = list(self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000))
+        return {_hashable(row["_id"]): int(row["pending"]) for row in rows}
+
+    def mark_page(self, customer_id: str, *, skip: int, limit: int, oldest_first: bool = True) -> Page:
+        """Mark up to `limit` of a customer's pending documents, passing over the first `skip`.
+
+        Oldest first means by _id. Who marks everything anyway spares the server the sorting, page after page.
+
+        Each write repeats in its filter what made the document pending, and that its image is the one that was read:
+        a document that somebody cleaned, or gave another image, in between is left alone. `marked` counts writes
+        that changed a document.
+
+        Raises:
+            BackendUnavailable: MongoDB is away; what was acknowledged before is marked, the rest is pending still.
+            bson.errors.InvalidBSON: a document cannot be read.
+        """
+        with reachable():
+            found = self._news.find(pending(customer_id), {"image": 1})
+            page = Page(list((found.sort("_id", 1) if oldest_first else found).skip(skip).limit(limit)))
+        good: list[Document] = []
+        for document in page.documents:
+            reason = unmarkable(document)
+            if reason is None:
+                good.append(document)
+            else:
+                page.problems.append((document["_id"], reason))
+        if good:
+            self._mark(customer_id, good, page)
+        return page
+
+    def _mark(self, customer_id: str, good: Sequence[Document], page: Page) -> None:
+        from pymongo import UpdateOne
+        from pymongo.errors import BulkWriteError
+
+        writes = [
+            UpdateOne(
+                {**pending(customer_id), "_id": document["_id"], "image": document["image"]},
+                {
+                    "$set": {"clean_image": document["image"], "auto_marked_cleaned": True},
+                    # The server's clock; and the one way to write a date that every server keeps as a date.
+                    "$currentDate": {"clean_image_updated_at": True},
+                },
+            )
+            for document in good
+        ]
+        try:
+            with reachable():
+                page.marked += self._news.bulk_write(writes, ordered=False).modified_count
+        except BulkWriteError as error:
+            # Unordered: those that could be written were. A validator or the 16 MB limit refuses single documents.
+            page.marked += int(error.details.get("nModified", 0))
+            for fault in error.details.get("writeErrors", []):
+                page.problems.append((good[fault["index"]]["_id"], str(fault.get("errmsg", "refused"))[:200]))
+            if not page.problems:
+                raise
+
+    def lacking(self, *, limit: int) -> list[Document]:
+        """Marked documents without what the voice generator needs: a clean image and a summary."""
+        marked: Document = {"auto_marked_cleaned": {"$in": [True, 1]}}
+        found: dict[str, Document] = {}
+        with reachable():
+            for name in ("clean_image", "short_summary"):
+                query = self._news.find({**marked, name: {"$in": NOTHING}}, {"customer_id": 1}).limit(limit)
+                found |= {str(d["_id"]): {**d, "lacks": name} for d in query.max_time_ms(READING_SECONDS * 1000)}
+        return list(found.values())[:limit]
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str | None | int | float) else repr(value)
+
+
+# --- the toggle -----------------------------------------------------------------------------------------------------
+
+
+class ImageConfigs:
+    """`image_config`: who has automatic marking on. A customer without a document is new, and on."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._configs = documents.collection(CONFIG)
+
+    def opted_out(self) -> list[str]:
+        """Customers whose toggle is off."""
+        with reachable():
+            query = self._configs.find({"auto_mark_cleaned": {"$in": [False, 0]}}, {"customer_id": 1, "_id": 0})
+            found = {document.get("customer_id") for document in query.max_time_ms(READING_SECONDS * 1000)}
+        return sorted(customer for customer in found if isinstance(customer, str))
+
+    def of(self, customer_id: str) -> list[Document]:
+        """The customer's documents: normally one, none for a new customer."""
+        with reachable():
+            return list(self._configs.find({"customer_id": customer_id}))
+
+    def add_new(self, customer_id: str) -> bool:
+        """Give a new customer their document, switched on; False when there is one already."""
+        from pymongo.errors import DuplicateKeyError
+
+        now = datetime.now(UTC)
+        fresh = {"auto_mark_cleaned": True, "created_at": now, "updated_at": now}
+        try:
+            with reachable():
+                answer = self._configs.update_one({"customer_id": customer_id}, {"$setOnInsert": fresh}, upsert=True)
+        except DuplicateKeyError:
+            return False  # two at once; the unique index let one through
+        return answer.upserted_id is not None
+
+    def switch(self, customer_id: str, on: bool) -> None:
+        """Turn marking on or off, creating the document when there is none."""
+        self.add_new(customer_id)
+        change = {"$set": {"auto_mark_cleaned": on}, "$currentDate": {"updated_at": True}}
+        with reachable():
+            self._configs.update_many({"customer_id": customer_id}, change)

@@ -1,0 +1,91 @@
+"""The toggle as people see and change it: the document in MongoDB, its history in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
+from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.job_instances import given, kept
+from imgpipe_orchestration.storage.rows import transaction
+
+CHANGES_SHOWN = 20
+
+
+def read(services: Services, customer_id: str) -> dict[str, Any]:
+    """The toggle in force, with its newest changes. A customer without a document is new: on.
+
+    Raises:
+        UnusableToggle: the stored value is neither true nor false.
+        BackendUnavailable: MongoDB or PostgreSQL is away.
+    """
+    known = ImageConfigs(services.documents).of(customer_id)
+    on = switched_on(customer_id, [document.get("auto_mark_cleaned") for document in known])
+    with transaction(services.engine) as connection:
+        rows = connection.execute(_CHANGES, {"customer": kept(customer_id), "limit": CHANGES_SHOWN}).all()
+    newest: dict[str, Any] = known[0] if known else {}
+    return {
+        "customer_id": customer_id,
+        "auto_mark_cleaned": on,
+        "created_at": _moment(newest.get("created_at")),
+        "updated_at": _moment(newest.get("updated_at")),
+        "changes": [
+            {
+                "changed_by": given(row.changed_by),
+                "changed_at": row.changed_at.isoformat(),
+                "before": row.before,
+                "after": row.after,
+            }
+            for row in rows
+        ],
+    }
+
+
+def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
+    """Set the toggle and keep who did it, when, and what it was before (null: the customer was new).
+
+    The history is written first and committed last: a change that MongoDB refused leaves no entry, and one that took
+    effect has one. Changes of one customer wait for each other, so that `before` and `after` form a chain.
+
+    Raises:
+        BackendUnavailable: MongoDB or PostgreSQL is away. Send it again: it says the same thing twice at worst.
+    """
+    configs = ImageConfigs(services.documents)
+    with transaction(services.engine) as connection:
+        connection.execute(_ALONE, {"customer": kept(customer_id)})
+        known = configs.of(customer_id)
+        values = [document.get("auto_mark_cleaned") for document in known]
+        try:
+            before: Any = switched_on(customer_id, values) if known else None
+        except UnusableToggle:
+            before = json.loads(json.dumps(values, default=str))
+        entry = {
+            "customer": kept(customer_id),
+            "by": kept(by),
+            "before": json.dumps(before),
+            "after": json.dumps(on),
+        }
+        connection.execute(_RECORD, entry)
+        configs.switch(customer_id, on)
+
+
+def _moment(value: object) -> str | None:
+    return value.isoformat() if isinstance(value, datetime) else None
+
+
+_ALONE = text("select pg_advisory_xact_lock(hashtextextended(:customer, 5))")
+
+_RECORD = text("""
+    insert into image_config_changes (customer_id, changed_by, before, after)
+    values (:customer, :by, cast(:before as jsonb), cast(:after as jsonb))
+""")
+
+_CHANGES = text("""
+    select changed_by, changed_at, before, after from image_config_changes
+    where customer_id = :customer order by id desc limit :limit
+""")

@@ -1,0 +1,63 @@
+"""Which customer is asking: the header `X-Customer-ID`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import Depends, Header
+
+from imgpipe_orchestration.errors import BadInput
+
+_EXTENDED = "UTF-8''"
+"""RFC 8187: how a header says what its bytes cannot, e.g. `UTF-8''a%0Ab`. For ids with line breaks or NUL."""
+
+CustomerHeader = Annotated[
+    str | None,
+    Header(alias="X-Customer-ID", description="The customer; any text, as UTF-8 or in RFC 8187's `UTF-8''a%0Ab`."),
+]
+
+
+def text_of(header: str) -> str:
+    """A header's value as text: ASGI hands over bytes read as Latin-1, clients send UTF-8."""
+    try:
+        value = header.encode("latin-1").decode()
+    except UnicodeError:
+        value = header
+    if value.startswith(_EXTENDED):
+        try:
+            return unquote(value.removeprefix(_EXTENDED), errors="strict")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{value!r} is not UTF-8 in RFC 8187's notation.") from error
+    return value
+
+
+def customer_if_any(x_customer_id: CustomerHeader = None) -> str | None:
+    """The customer who asks, or None: an operator does.
+
+    Raises:
+        BadInput: the header is there and empty, which is nobody and must not be taken for everybody.
+    """
+    if x_customer_id is None:
+        return None
+    customer = text_of(x_customer_id)
+    if not customer:
+        raise BadInput("X-Customer-ID is empty.", field="X-Customer-ID")
+    return customer
+
+
+CustomerIfAny = Annotated[str | None, Depends(customer_if_any)]
+
+
+def customer_required(customer: CustomerIfAny) -> str:
+    """The customer who asks.
+
+    Raises:
+        BadInput: the header is missing.
+    """
+    if customer is None:
+        raise BadInput("Send the header X-Customer-ID.", field="X-Customer-ID")
+    return customer
+
+
+Customer = Annotated[str, Depends(customer_required)]

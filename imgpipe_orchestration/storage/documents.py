@@ -1,0 +1,116 @@
+"""Documents in MongoDB: one client per process, every fault in our own terms.
+
+Only what MongoDB, FerretDB and the embedded server all do right is used on it: no transactions, change streams or
+pipeline updates. Which queries those are, and what the embedded server gets wrong, stands in docs/auto_marker.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
+    from pymongo.collection import Collection
+    from pymongo.database import Database
+
+Document = dict[str, Any]
+
+_REFUSED = frozenset({13, 18, 8000})
+"""MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own: a matter of settings, mended while work waits."""
+
+
+class Documents:
+    """One MongoDB database. The client is made on first use and its pool is shared by the process's threads."""
+
+    def __init__(self, url: str, *, database: str, timeout_seconds: float = 30.0) -> None:
+        """
+        Args:
+            url: `mongodb://...` or `mongodb+srv://...`; the database it names wins over `database`.
+            timeout_seconds: limit of one answer from the server.
+        """
+        self.url = url
+        self._default = database
+        self._timeout = timeout_seconds
+
+    @cached_property
+    def client(self) -> MongoClient[Document]:
+        """
+        Raises:
+            SettingsError: MONGODB_URL is empty or cannot be read.
+        """
+        if not self.url:
+            raise SettingsError(
+                "MONGODB_URL is not set: start `imgpipe up`, or point it at a MongoDB", field="MONGODB_URL"
+            )
+        from pymongo import MongoClient
+        from pymongo.errors import ConfigurationError, InvalidURI
+
+        milliseconds = int(self._timeout * 1000)
+        options: dict[str, Any] = {
+            "appname": "imgpipe",
+            "retryWrites": True,
+            "retryReads": True,
+            "serverSelectionTimeoutMS": min(5_000, milliseconds),
+            "connectTimeoutMS": min(5_000, milliseconds),
+            "socketTimeoutMS": milliseconds,
+            "waitQueueTimeoutMS": milliseconds,
+            "maxPoolSize": 32,
+        }
+        # What the URL says wins; with pymongo it would be the arguments.
+        said = {name.lower() for name, _ in parse_qsl(urlsplit(self.url).query, keep_blank_values=True)}
+        try:
+            return MongoClient(
+                self.url, tz_aware=True, **{name: v for name, v in options.items() if name.lower() not in said}
+            )
+        except (ConfigurationError, InvalidURI, ValueError) as error:
+            raise SettingsError(f"MONGODB_URL cannot be used: {error}", field="MONGODB_URL") from error
+
+    @cached_property
+    def database(self) -> Database[Document]:
+        return self.client.get_default_database(default=self._default)
+
+    def collection(self, name: str) -> Collection[Document]:
+        return self.database[name]
+
+    def ping(self) -> None:
+        """
+        Raises:
+            BackendUnavailable: nobody answers.
+            SettingsError: no or a wrong MONGODB_URL.
+        """
+        with reachable():
+            self.client.admin.command("ping")
+
+    def close(self) -> None:
+        client = self.__dict__.pop("client", None)
+        self.__dict__.pop("database", None)
+        if client is not None:
+            client.close()
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Says a MongoDB that is away, hangs or refuses our credentials in our own terms; other errors pass.
+
+    Raises:
+        BackendUnavailable: as said.
+    """
+    from pymongo.errors import ConnectionFailure, ExecutionTimeout, OperationFailure
+
+    try:
+        yield
+    except (ConnectionFailure, ExecutionTimeout) as error:
+        raise BackendUnavailable(
+            "MongoDB cannot be reached; work waits and goes on by itself.", detail=str(error)
+        ) from error
+    except OperationFailure as error:
+        if error.code in _REFUSED:
+            refusal = "MongoDB refuses our credentials; check MONGODB_URL."
+            raise BackendUnavailable(refusal, detail=str(error)) from error
+        raise

@@ -1,0 +1,39 @@
+"""Services over a PostgreSQL, S3 and one MongoDB server after the other; and documents to mark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
+
+__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
+
+Seed = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    """On the embedded MongoDB."""
+    services = Services(settings)
+    yield services
+    services.close()
+
+
+def seed(services: Services, customer: Any, count: int = 1, **fields: Any) -> list[Any]:
+    """Insert pending documents; returns their ids, oldest first."""
+    rows = [
+        {"customer_id": customer, "image": f"https://example.com/{n}.jpg", "short_summary": f"news {n}", **fields}
+        for n in range(count)
+    ]
+    return list(services.documents.collection("news_document").insert_many(rows).inserted_ids)
+
+
+def marked(services: Services, customer: Any) -> int:
+    """How many of a customer's documents are marked, looked at one by one."""
+    rows = list(services.documents.collection("news_document").find({"customer_id": customer}))
+    return sum(1 for row in rows if row.get("clean_image") and row.get("auto_marked_cleaned"))

@@ -1,0 +1,196 @@
+"""The Dagster side: rounds, partitions, backfills, the sensor, the check, the hand-off to other code locations."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
+from imgpipe_orchestration.auto_marker.definitions import definitions
+from imgpipe_orchestration.auto_marker.jobs import auto_marker
+from imgpipe_orchestration.auto_marker.model import JOB, partition_key
+from imgpipe_orchestration.auto_marker.sensors import auto_marker_due
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+
+KEY = dg.AssetKey("clean_images")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `imgpipe up` would put around Dagster."""
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def backends(environment: None) -> Iterator[resources.BackendsResource]:
+    backends = resources.build()["backends"]
+    yield backends
+    backends.teardown_after_execution(dg.build_init_resource_context())
+
+
+@pytest.fixture
+def repository(environment: None) -> dg.Definitions:
+    return dg.Definitions.merge(
+        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
+    )
+
+
+def run(repository: dg.Definitions, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+    job = repository.resolve_job_def(JOB)
+    return job.execute_in_process({"ops": {"mark_images": {"config": config}}} if config else None, instance)
+
+
+def events(instance: dg.DagsterInstance, kind: dg.DagsterEventType) -> dict[str, dict[str, Any]]:
+    """Per partition of `clean_images`, the metadata of its newest event of a kind."""
+    fetch = instance.fetch_materializations if kind == dg.DagsterEventType.ASSET_MATERIALIZATION else None
+    records = (fetch or instance.fetch_observations)(KEY, limit=100).records
+    found: dict[str, dict[str, Any]] = {}
+    for record in reversed(records):
+        event = record.asset_materialization or record.asset_observation
+        assert event is not None
+        found[str(event.partition)] = {name: value.value for name, value in event.metadata.items()}
+    return found
+
+
+def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    seed(services, "a", 60)
+    seed(services, "b", 2)
+    seed(services, "broken", 2, image=5)
+    result = run(repository, instance)
+    assert result.success
+    materialized = events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert {key: (m["found"], m["marked"]) for key, m in materialized.items()} == {"a": (50, 50), "b": (2, 2)}
+    observed = events(instance, dg.DagsterEventType.ASSET_OBSERVATION)
+    assert "image is a number" in observed["broken"]["error"]
+    assert set(instance.get_dynamic_partitions("customers")) == {"a", "b", "broken"}
+    assert result.output_for_node("mark_images") == {"customers": 3, "found": 54, "marked": 52, "failed": 2}
+    (output,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_OUTPUT]
+    table = output.step_output_data.metadata["customers_in_trouble"].value
+    assert [record.data["customer"] for record in table.records] == ["broken"]
+    job = job_instances.recent(services.engine, customer_id="a")[0].shown()
+    assert (job["run_id"], job["images_marked"], job["trigger"]) == (result.run_id, 50, "scheduled")
+
+
+@pytest.mark.parametrize(
+    "customers", [["c1"], ["c1", "c3"], []], ids=["one customer", "several customers", "all customers"]
+)
+def test_one_run_backfills_one_several_or_all_customers_without_a_batch_limit(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, customers: list[str]
+) -> None:
+    everybody = ["c1", "c2", "c3"]
+    for customer in everybody:
+        seed(services, customer, 70)
+    assert run(repository, instance, customers=customers, everything=True).success
+    assert {c for c in everybody if marked(services, c) == 70} == set(customers or everybody)
+    assert {c for c in everybody if marked(services, c) == 0} == set(everybody) - set(customers or everybody)
+
+
+@pytest.mark.parametrize("customer", ["a,b", "a|b", "a\nb", "a...b", "ä 😀", "100%", " x ", "$x.y/z?'\"", "a\0b"])
+def test_a_partition_of_an_odd_customer_is_backfilled_as_an_asset(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, customer: str
+) -> None:
+    seed(services, customer, 60)
+    key = partition_key(customer)
+    instance.add_dynamic_partitions("customers", [key])
+    result = repository.resolve_job_def("clean_images_backfill").execute_in_process(
+        partition_key=key, instance=instance
+    )
+    assert result.success
+    assert marked(services, customer) == 60
+    metadata = events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)[key]
+    assert (metadata["customer"], metadata["marked"]) == (customer, 60)
+    assert result.get_asset_check_evaluations()[0].passed
+
+
+def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    seed(services, "broken", 2, image=5)
+    instance.add_dynamic_partitions("customers", ["broken"])
+    with pytest.raises(dg.Failure, match="image is a number"):
+        repository.resolve_job_def("clean_images_backfill").execute_in_process(
+            partition_key="broken", instance=instance
+        )
+
+
+def test_the_sensor_asks_for_one_run_when_something_is_due(
+    services: Services, backends: resources.BackendsResource, instance: dg.DagsterInstance
+) -> None:
+    def tick() -> Any:
+        context = dg.build_sensor_context(instance=instance, resources={"backends": backends})
+        return auto_marker_due(context)
+
+    assert isinstance(tick(), dg.SkipReason)
+    job_instances.create_or_join(services.engine, JOB, customer_id="c1")
+    assert tick().run_config == {"ops": {"mark_images": {"config": {"scheduled": False}}}}
+    seed(services, "c2")
+    with services.engine.begin() as connection:
+        connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))
+    assert tick().run_config == {"ops": {"mark_images": {"config": {"scheduled": True}}}}
+    instance.create_run_for_job(auto_marker, status=dg.DagsterRunStatus.STARTED)
+    assert "is at work" in tick().skip_message
+
+
+def test_the_sensor_waits_while_mongodb_is_away(
+    backends: resources.BackendsResource,
+    services: Services,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_instances.create_or_join(services.engine, JOB, customer_id="c1")
+    monkeypatch.setenv("MONGODB_URL", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
+    skipped = auto_marker_due(dg.build_sensor_context(instance=instance, resources={"backends": backends}))
+    assert "MongoDB cannot be reached" in skipped.skip_message
+    assert job_instances.recent(services.engine)[0].status.value == "queued"
+
+
+def test_the_check_names_marked_documents_that_lack_something(
+    services: Services, backends: resources.BackendsResource
+) -> None:
+    seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True)
+    assert marked_images_are_usable(backends).passed
+    (bad,) = seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True, short_summary="")
+    failed = marked_images_are_usable(backends)
+    assert not failed.passed
+    (row,) = failed.metadata["lacking"].value.records
+    assert row.data == {"document": str(bad), "customer": "c1", "lacks": "short_summary"}
+
+
+def test_another_code_location_hears_of_each_customer_that_got_images(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    """The voice generator's side, as docs/auto_marker.md shows it."""
+    customers = dg.DynamicPartitionsDefinition(name="customers")
+
+    @dg.asset(
+        partitions_def=customers,
+        deps=[dg.AssetSpec("clean_images", partitions_def=customers)],
+        automation_condition=dg.AutomationCondition.any_deps_updated(),
+    )
+    def voice(context: dg.AssetExecutionContext) -> None:
+        context.log.info(f"speaking for {context.partition_key}")
+
+    elsewhere = dg.Definitions(assets=[voice, dg.AssetSpec("clean_images", partitions_def=customers)])
+    seed(services, "a", 1)
+    assert run(repository, instance).success
+    cursor = dg.evaluate_automation_conditions(elsewhere, instance).cursor
+    seed(services, "a", 1)
+    seed(services, "b", 1)
+    assert run(repository, instance).success
+    asked = dg.evaluate_automation_conditions(elsewhere, instance, cursor=cursor)
+    assert asked.get_requested_partitions(dg.AssetKey("voice")) == {"a", "b"}

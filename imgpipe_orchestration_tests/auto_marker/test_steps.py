@@ -1,0 +1,192 @@
+"""The work of a run: isolation, fairness, batches, concurrency, crashes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker.model import JOB, Figures
+from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import heartbeats, job_instances
+from imgpipe_orchestration.storage.job_instances import JobStatus
+from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+
+
+def round_of(
+    services: Services, run_id: str = "run-1", *, batch: int | None = 50, scheduled: bool = True
+) -> dict[str, Figures]:
+    todo = steps.plan(services, scheduled=scheduled)
+    return {f.customer_id: f for f in steps.carry_out(services, todo, run_id, batch_size=batch)}
+
+
+def test_each_customer_gets_its_batch_oldest_first(services: Services) -> None:
+    old = seed(services, "busy", 70)
+    seed(services, "small", 3)
+    figures = round_of(services)
+    assert {c: (f.found, f.marked, f.failed) for c, f in figures.items()} == {"busy": (50, 50, 0), "small": (3, 3, 0)}
+    left = services.documents.collection("news_document").find({"customer_id": "busy", "clean_image": None})
+    assert [d["_id"] for d in left] == old[50:]
+    assert round_of(services)["busy"].marked == 20
+    assert round_of(services) == {}
+
+
+def test_who_is_off_is_left_alone_and_who_is_new_gets_a_config(services: Services) -> None:
+    for customer in ("off", "on", "new"):
+        seed(services, customer, 2)
+    configs = ImageConfigs(services.documents)
+    configs.switch("off", False)
+    configs.switch("on", True)
+    assert sorted(round_of(services)) == ["new", "on"]
+    assert marked(services, "off") == 0
+    assert [c["auto_mark_cleaned"] for c in configs.of("new")] == [True]
+
+
+def test_a_customer_who_is_off_and_asks_is_told_why_nothing_happened(services: Services) -> None:
+    seed(services, "off", 2)
+    ImageConfigs(services.documents).switch("off", False)
+    asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="off")
+    round_of(services, scheduled=False)
+    shown = job_instances.get(services.engine, asked.id).shown()
+    assert (shown["status"], shown["images_marked"]) == ("completed", 0)
+    assert shown["note"] == "auto_mark_cleaned is off"
+    assert marked(services, "off") == 0
+
+
+def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) -> None:
+    seed(services, "broken", 2, image={"url": "x"})
+    seed(services, "mixed", 1, image=5)
+    seed(services, "mixed", 3)
+    seed(services, "odd-toggle", 1)
+    services.documents.collection("image_config").insert_one({"customer_id": "odd-toggle", "auto_mark_cleaned": "yes"})
+    seed(services, "fine", 3)
+    figures = round_of(services)
+    assert (figures["fine"].marked, figures["fine"].trouble) == (3, None)
+    assert (figures["mixed"].found, figures["mixed"].marked, figures["mixed"].failed) == (4, 3, 1)
+    assert not figures["mixed"].broken
+    assert figures["broken"].broken
+    assert "image is an object, not text" in str(figures["broken"].trouble)
+    assert "auto_mark_cleaned is 'yes'" in str(figures["odd-toggle"].trouble)
+    jobs = {job.customer_id: job for job in job_instances.recent(services.engine)}
+    assert {c: j.status.value for c, j in jobs.items()} == {
+        "fine": "completed",
+        "mixed": "completed",
+        "broken": "failed",
+        "odd-toggle": "failed",
+    }
+    assert (jobs["mixed"].result["images_found"], jobs["mixed"].result["images_failed"]) == (4, 1)
+
+
+def test_documents_that_cannot_be_marked_do_not_block_those_behind_them(services: Services) -> None:
+    seed(services, "c1", 60, image=5)
+    seed(services, "c1", 10)
+    assert round_of(services)["c1"].marked == 10
+
+
+def test_a_customer_id_that_is_no_text_is_reported_and_stops_nobody(services: Services) -> None:
+    for customer in (None, 7, ""):
+        seed(services, customer)
+    seed(services, "fine")
+    todo = steps.plan(services, scheduled=True)
+    assert todo.customers == ["fine"]
+    assert sum(todo.nobody.values()) == 3
+
+
+def test_a_backfill_has_no_batch_limit_and_covers_whom_it_names(services: Services) -> None:
+    for customer in ("a", "b", "c"):
+        seed(services, customer, 120)
+    todo = steps.plan(services, scheduled=False, customers=["a", "b"])
+    figures = list(steps.carry_out(services, todo, "run-1", batch_size=None))
+    assert {f.customer_id: f.marked for f in figures} == {"a": 120, "b": 120}
+    assert marked(services, "c") == 0
+
+
+def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Settings) -> None:
+    total = 0
+    for n in range(8):
+        seed(services, f"c{n}", 40)
+        total += 40
+    other = Services(settings)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda pair: round_of(*pair), [(services, "run-1"), (other, "run-2")])
+    other.close()
+    counted = sum(f.marked for figures in (first, second) for f in figures.values())
+    assert counted == total
+    assert all(marked(services, f"c{n}") == 40 for n in range(8))
+    assert {job.status for job in job_instances.recent(services.engine, limit=100)} == {JobStatus.COMPLETED}
+
+
+@pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
+    """A MongoDB that the test may stop."""
+    with Mongo(tmp_path / "own-mongo", free_port()) as server:
+        yield server
+
+
+def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settings: Settings, own_mongo: Mongo) -> None:
+    url = f"{own_mongo.url}/ichat?serverSelectionTimeoutMS=300"
+    services = Services(settings.model_copy(update={"mongodb_url": url}))
+    for n in range(12):
+        seed(services, f"c{n}", 30)
+    asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c0")
+    todo = steps.plan(services, scheduled=True)
+    seen: list[Figures] = []
+    with pytest.raises(BackendUnavailable):
+        for figures in steps.carry_out(services, todo, "run-1", batch_size=50):
+            seen.append(figures)
+            own_mongo.kill()
+    assert job_instances.recent(services.engine, job=JOB, limit=100)
+    states = {job.status for job in job_instances.recent(services.engine, limit=100)}
+    assert JobStatus.RUNNING not in states
+    with pytest.raises(BackendUnavailable):
+        steps.due(services)
+    own_mongo.start()
+    own_mongo.wait_until_ready()
+    assert steps.due(services).anything
+    figures_again = round_of(services, "run-2")
+    assert all(marked(services, f"c{n}") == 30 for n in range(12))
+    assert sum(f.marked for f in figures_again.values()) <= 12 * 30 - sum(f.marked for f in seen)
+    assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
+    services.close()
+
+
+def test_a_run_killed_between_find_and_write_leaves_nothing_running(services: Services) -> None:
+    """What kill -9 leaves behind: a running instance whose lease nobody renews, and documents still pending."""
+    seed(services, "c1", 5)
+    asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c1")
+    job_instances.start(services.engine, [asked], "dead-run", lease_seconds=0.05)
+    time.sleep(0.1)
+    assert steps.due(services).asked
+    assert round_of(services, "run-2")["c1"].marked == 5
+    assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
+
+
+def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> None:
+    quiet = steps.due(services)
+    assert (quiet.anything, quiet.reason) == (False, "no customer has pending images")
+    assert heartbeats.last(services.engine, JOB) is not None
+    seed(services, "c1")
+    assert not steps.due(services).anything
+    job_instances.create_or_join(services.engine, JOB, customer_id="c2")
+    assert (steps.due(services).scheduled, steps.due(services).asked) == (False, True)
+    with services.engine.begin() as connection:
+        connection.execute(text("update heartbeats set beat_at = now() - interval '5 minutes'"))
+    assert steps.due(services).scheduled
+
+
+def test_customers_who_are_off_or_broken_call_for_no_run(services: Services) -> None:
+    seed(services, "off", 3)
+    ImageConfigs(services.documents).switch("off", False)
+    seed(services, "broken", 3, image=5)
+    seed(services, 7, 3)
+    assert not steps.due(services).anything

@@ -1,0 +1,259 @@
+"""The queries, on every server: what is pending, the guarded write, types, the toggle, indexes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import Decimal128, Int64, ObjectId
+
+from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, create_indexes, missing_indexes
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.storage.documents import Documents
+from imgpipe_orchestration_tests.mongo_servers import FAITHFUL, GIVEN
+
+PENDING = {"customer_id": "c1", "image": "https://example.com/a.jpg", "short_summary": "s"}
+
+IS_PENDING: dict[str, dict[str, Any]] = {
+    "clean_image missing": {},
+    "clean_image null": {"clean_image": None},
+    "clean_image empty": {"clean_image": ""},
+    "flag without image": {"auto_marked_cleaned": True},
+}
+IS_NOT: dict[str, dict[str, Any]] = {
+    "image missing": {"image": ...},
+    "image null": {"image": None},
+    "image empty": {"image": ""},
+    "summary missing": {"short_summary": ...},
+    "summary null": {"short_summary": None},
+    "summary empty": {"short_summary": ""},
+    "cleaned": {"clean_image": "https://example.com/clean.jpg"},
+    "clean_image false": {"clean_image": False},
+    "clean_image zero": {"clean_image": 0},
+    "another customer": {"customer_id": "c2"},
+}
+
+
+def _document(changes: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**PENDING, **changes}.items() if value is not ...}
+
+
+def test_pending_is_what_has_image_and_summary_and_no_clean_image(documents: Documents) -> None:
+    news = documents.collection("news_document")
+    wanted = [news.insert_one(_document(changes)).inserted_id for changes in IS_PENDING.values()]
+    others = [news.insert_one(_document(changes)).inserted_id for changes in IS_NOT.values()]
+    assert News(documents).pending_by_customer(opted_out=[]) == {"c1": len(IS_PENDING), "c2": 1}
+    assert News(documents).pending_by_customer(opted_out=["c1"]) == {"c2": 1}
+    before = {d["_id"]: d for d in news.find({"_id": {"$in": others}})}
+    page = News(documents).mark_page("c1", skip=0, limit=50)
+    assert [d["_id"] for d in page.documents] == wanted
+    assert (page.marked, page.problems) == (len(IS_PENDING), [])
+    assert {d["_id"]: d for d in news.find({"_id": {"$in": others}})} == before
+
+
+def test_a_marked_document_has_image_flag_and_moment_and_is_otherwise_unchanged(
+    documents: Documents, any_mongo: str
+) -> None:
+    news = documents.collection("news_document")
+    extra = {
+        "n": Int64(2**60),
+        "f": 1.5,
+        "when": datetime(2026, 1, 20, 10, 0, 0, 123000, tzinfo=UTC),
+        "oid": ObjectId(),
+        "bytes": b"\x00\xff",
+        "yes": True,
+        "no": False,
+        "none": None,
+        "list": [1, {"deep": [True, None]}],
+        "dollar": "$image",
+        "object": {"b": 1, "a": "$x"},
+    }
+    if any_mongo == GIVEN:  # the other two have no decimals
+        extra["decimal"] = Decimal128("1.10")
+    key = news.insert_one({**PENDING, **extra}).inserted_id
+    assert News(documents).mark_page("c1", skip=0, limit=50).marked == 1
+    after = news.find_one({"_id": key})
+    assert after is not None
+    assert after.pop("clean_image") == PENDING["image"]
+    assert after.pop("auto_marked_cleaned") is True
+    moment = after.pop("clean_image_updated_at")
+    assert abs(datetime.now(UTC) - moment) < timedelta(minutes=1)
+    assert after == {"_id": key, **PENDING, **extra}
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["$image", "$$NOW", 'it\'s "q" \\ %s', '{"$oid": "1"}', "true", "123", "ä😀\u2028\x01", " ", "x" * 100_000],
+)
+def test_an_images_text_is_data_whatever_it_looks_like(documents: Documents, image: str) -> None:
+    news = documents.collection("news_document")
+    key = news.insert_one({**PENDING, "image": image, "short_summary": "$summary"}).inserted_id
+    assert News(documents).mark_page("c1", skip=0, limit=50).marked == 1
+    after = news.find_one({"_id": key})
+    assert after is not None
+    assert (after["clean_image"], after["image"], after["short_summary"]) == (image, image, "$summary")
+
+
+def test_dotted_keys_and_a_megabyte_of_summary_change_nothing(documents: Documents, any_mongo: str) -> None:
+    news = documents.collection("news_document")
+    odd: dict[str, Any] = {"short_summary": "s" * 1_000_000}
+    if any_mongo != FAITHFUL:  # FerretDB refuses such keys at the insert
+        odd |= {"a.b": 1, "x": {"d.e": [1]}}
+    key = news.insert_one({**PENDING, **odd}).inserted_id
+    assert News(documents).mark_page("c1", skip=0, limit=50).marked == 1
+    after = news.find_one({"_id": key})
+    assert after is not None
+    assert {name: after[name] for name in odd} == odd
+
+
+@pytest.mark.parametrize(
+    "image", [5, 1.5, True, {"url": "x"}, ["x"], [], datetime(2026, 1, 1, tzinfo=UTC)], ids=lambda v: type(v).__name__
+)
+def test_an_image_that_is_no_text_is_a_problem_of_its_own_document(documents: Documents, image: Any) -> None:
+    news = documents.collection("news_document")
+    bad = news.insert_one({**PENDING, "image": image}).inserted_id
+    news.insert_one(dict(PENDING))
+    page = News(documents).mark_page("c1", skip=0, limit=50)
+    assert page.marked == 1
+    assert [key for key, _ in page.problems] == ([bad] if image != [] or page.problems else [])
+    after = news.find_one({"_id": bad})
+    assert after is not None
+    assert "clean_image" not in after
+
+
+def test_only_what_can_be_marked_calls_for_a_run(documents: Documents) -> None:
+    collection, news = documents.collection("news_document"), News(documents)
+    collection.insert_many(
+        [
+            {**PENDING, "image": 5},
+            {**PENDING, "customer_id": 7},
+            {**PENDING, "customer_id": None},
+            {**PENDING, "customer_id": ""},
+            {**PENDING, "customer_id": "off"},
+        ]
+    )
+    assert not news.anything_markable(opted_out=["off"])
+    assert news.anything_markable(opted_out=[])
+
+
+def test_a_page_is_the_oldest_first_and_skips_what_it_is_told_to(documents: Documents) -> None:
+    collection = documents.collection("news_document")
+    ids = list(collection.insert_many([{**PENDING, "n": n} for n in range(10)]).inserted_ids)
+    assert [d["_id"] for d in News(documents).mark_page("c1", skip=2, limit=3).documents] == ids[2:5]
+    assert [d["_id"] for d in News(documents).mark_page("c1", skip=0, limit=3).documents] == [*ids[:2], ids[5]]
+
+
+@pytest.mark.parametrize("in_between", [{"clean_image": "by hand"}, {"image": "another"}, {"short_summary": ""}])
+def test_a_document_changed_between_find_and_write_is_left_alone(
+    documents: Documents, in_between: dict[str, str]
+) -> None:
+    collection = documents.collection("news_document")
+    ids = list(collection.insert_many([dict(PENDING) for _ in range(3)]).inserted_ids)
+    stale = list(collection.find({"customer_id": "c1"}, {"image": 1}))
+    collection.update_one({"_id": ids[1]}, {"$set": in_between})
+    page = _write(documents, stale)
+    assert (page.marked, page.problems) == (2, [])
+    after = collection.find_one({"_id": ids[1]})
+    assert after == {"_id": ids[1], **PENDING, **in_between}
+
+
+def _write(documents: Documents, stale: list[dict[str, Any]]) -> Any:
+    from imgpipe_orchestration.auto_marker.store import Page
+
+    page = Page(stale)
+    News(documents)._mark("c1", stale, page)
+    return page
+
+
+def test_what_another_run_marked_is_not_counted_again(documents: Documents) -> None:
+    collection = documents.collection("news_document")
+    collection.insert_many([dict(PENDING) for _ in range(5)])
+    stale = list(collection.find({"customer_id": "c1"}, {"image": 1}))
+    assert _write(documents, stale).marked == 5
+    first = list(collection.find({}))
+    assert _write(documents, stale).marked == 0
+    assert list(collection.find({})) == first
+
+
+@pytest.mark.parametrize(
+    "customer", ["$c.x", "a.b", "it's", "a\nb", "ä😀", "a/b?c=d&e", " ", "%00", "{}", "null", "7", "-1", "x" * 500]
+)
+def test_an_odd_customer_id_is_that_customer_and_nobody_else(documents: Documents, customer: str) -> None:
+    collection, configs = documents.collection("news_document"), ImageConfigs(documents)
+    collection.insert_many([{**PENDING, "customer_id": customer}, dict(PENDING)])
+    assert News(documents).pending_by_customer(opted_out=["c1"]) == {customer: 1}
+    assert News(documents).mark_page(customer, skip=0, limit=50).marked == 1
+    assert News(documents).pending_by_customer(opted_out=[]) == {"c1": 1}
+    assert configs.add_new(customer)
+    configs.switch(customer, False)
+    assert configs.opted_out() == [customer]
+
+
+def test_a_new_customer_gets_one_document_switched_on(documents: Documents) -> None:
+    configs = ImageConfigs(documents)
+    assert configs.of("c1") == []
+    assert [configs.add_new("c1"), configs.add_new("c1")] == [True, False]
+    (config,) = configs.of("c1")
+    assert config["auto_mark_cleaned"] is True
+    assert abs(datetime.now(UTC) - config["created_at"]) < timedelta(minutes=1)
+    assert config["updated_at"] == config["created_at"]
+    assert configs.opted_out() == []
+
+
+def test_switching_keeps_everything_else_of_the_document(documents: Documents) -> None:
+    configs = ImageConfigs(documents)
+    created = datetime(2026, 1, 20, 10, tzinfo=UTC)
+    kept = {"customer_id": "c1", "created_at": created, "theme": {"dark": True}}
+    documents.collection("image_config").insert_one(kept)
+    configs.switch("c1", False)
+    (config,) = configs.of("c1")
+    assert config["auto_mark_cleaned"] is False
+    assert (config["created_at"], config["theme"]) == (created, {"dark": True})
+    assert isinstance(config["updated_at"], datetime)
+    configs.switch("c1", True)
+    assert configs.of("c1")[0]["auto_mark_cleaned"] is True
+    configs.switch("fresh", False)
+    assert configs.opted_out() == ["fresh"]
+
+
+def test_indexes_are_created_once_and_found_missing_before(documents: Documents) -> None:
+    assert len(missing_indexes(documents)) == 4
+    assert create_indexes(documents) == []
+    assert missing_indexes(documents) == []
+    assert create_indexes(documents) == []
+    documents.collection("image_config").insert_one({"customer_id": "c1"})
+    assert not ImageConfigs(documents).add_new("c1")
+
+
+def test_an_index_that_the_data_forbids_is_told(documents: Documents) -> None:
+    documents.collection("image_config").insert_many([{"customer_id": "twice"}, {"customer_id": "twice"}])
+    (refused,) = create_indexes(documents)
+    assert "image_config" in refused
+    assert missing_indexes(documents) == ["image_config: unique index over customer_id"]
+
+
+def test_queries_are_right_with_their_indexes_too(documents: Documents) -> None:
+    create_indexes(documents)
+    test_pending_is_what_has_image_and_summary_and_no_clean_image(documents)
+
+
+def test_a_marked_document_that_lost_something_is_found(documents: Documents) -> None:
+    collection, news = documents.collection("news_document"), News(documents)
+    collection.insert_many([dict(PENDING) for _ in range(3)])
+    news.mark_page("c1", skip=0, limit=50)
+    assert news.lacking(limit=10) == []
+    first, second, _ = collection.find({})
+    collection.update_one({"_id": first["_id"]}, {"$set": {"clean_image": ""}})
+    collection.update_one({"_id": second["_id"]}, {"$unset": {"short_summary": 1}})
+    assert {(d["_id"], d["lacks"]) for d in news.lacking(limit=10)} == {
+        (first["_id"], "clean_image"),
+        (second["_id"], "short_summary"),
+    }
+
+
+def test_a_server_that_is_away_is_said_so() -> None:
+    away = Documents("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200", database="ichat")
+    with pytest.raises(BackendUnavailable, match="MongoDB cannot be reached"):
+        News(away).anything_markable(opted_out=[])
+    away.close()
