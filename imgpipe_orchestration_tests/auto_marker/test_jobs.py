@@ -100,7 +100,7 @@ def test_one_run_backfills_one_several_or_all_customers_without_a_batch_limit(
     assert {c for c in everybody if marked(services, c) == 0} == set(everybody) - set(customers or everybody)
 
 
-@pytest.mark.parametrize("customer", ["a,b", "a|b", "a\nb", "a...b", "ä 😀", "100%", " x ", "$x.y/z?'\"", "a\0b"])
+@pytest.mark.parametrize("customer", ["a,b", "a|b", "a\nb", "a...b", "ä 😀", "100%", " x ", "$x.y/z?'\""])
 def test_a_partition_of_an_odd_customer_is_backfilled_as_an_asset(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, customer: str
 ) -> None:
@@ -132,8 +132,8 @@ def test_the_sensor_asks_for_one_run_when_something_is_due(
     services: Services, backends: resources.BackendsResource, instance: dg.DagsterInstance
 ) -> None:
     def tick() -> Any:
-        context = dg.build_sensor_context(instance=instance, resources={"backends": backends})
-        return auto_marker_due(context)
+        with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
+            return auto_marker_due(context)
 
     assert isinstance(tick(), dg.SkipReason)
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
@@ -154,7 +154,8 @@ def test_the_sensor_waits_while_mongodb_is_away(
 ) -> None:
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     monkeypatch.setenv("MONGODB_URL", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
-    skipped = auto_marker_due(dg.build_sensor_context(instance=instance, resources={"backends": backends}))
+    with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
+        skipped: Any = auto_marker_due(context)
     assert "MongoDB cannot be reached" in skipped.skip_message
     assert job_instances.recent(services.engine)[0].status.value == "queued"
 
@@ -171,6 +172,7 @@ def test_the_check_names_marked_documents_that_lack_something(
     assert row.data == {"document": str(bad), "customer": "c1", "lacks": "short_summary"}
 
 
+@pytest.mark.filterwarnings("ignore:Parameter `include_sources`")  # Dagster's own call
 def test_another_code_location_hears_of_each_customer_that_got_images(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:

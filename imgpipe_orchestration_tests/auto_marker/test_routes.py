@@ -1,0 +1,154 @@
+"""The HTTP surface, with the documents' own requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def work(services: Services) -> None:
+    """What the run does that the sensor asks for."""
+    list(steps.carry_out(services, steps.plan(services, scheduled=False), "run-1", batch_size=50))
+
+
+def test_a_trigger_is_accepted_done_and_looked_up(client: TestClient, services: Services) -> None:
+    seed(services, "customer_123", 25)
+    asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": "customer_123", "X-User-ID": "user_456"})
+    assert asked.status_code == 202
+    body = asked.json()
+    assert (body["status"], body["joined"], body["images_marked"]) == ("queued", False, 0)
+    assert asked.headers["Location"] == f"/api/jobs/{body['job_id']}"
+    work(services)
+    done = client.get(f"/api/jobs/{body['job_id']}").json()
+    assert (done["status"], done["customer_id"], done["user_id"]) == ("completed", "customer_123", "user_456")
+    assert (done["images_found"], done["images_marked"], done["images_failed"]) == (25, 25, 0)
+    assert done["run_id"] == "run-1"
+    assert marked(services, "customer_123") == 25
+
+
+def test_a_second_trigger_joins_the_first(client: TestClient) -> None:
+    ask = {"X-Customer-ID": "c1"}
+    first, second = (client.post("/api/jobs/trigger", headers=ask).json() for _ in range(2))
+    assert (second["job_id"], second["joined"]) == (first["job_id"], True)
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Customer-ID": ""}, {"X-Customer-ID": "x" * 600}])
+def test_a_trigger_names_its_customer(client: TestClient, headers: dict[str, str]) -> None:
+    answer = client.post("/api/jobs/trigger", headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "X-Customer-ID"
+
+
+def test_a_customer_sees_its_own_jobs_and_an_operator_all(client: TestClient) -> None:
+    jobs = {
+        c: client.post("/api/jobs/trigger", headers={"X-Customer-ID": c}).json()["job_id"] for c in ("c1", "c2", "c3")
+    }
+    mine = client.get("/api/jobs?limit=10", headers={"X-Customer-ID": "c1"}).json()
+    assert [job["job_id"] for job in mine["jobs"]] == [jobs["c1"]]
+    assert client.get(f"/api/jobs/{jobs['c1']}", headers={"X-Customer-ID": "c1"}).status_code == 200
+    assert client.get(f"/api/jobs/{jobs['c2']}", headers={"X-Customer-ID": "c1"}).status_code == 404
+    everybody = client.get("/api/jobs?limit=2").json()
+    assert [job["job_id"] for job in everybody["jobs"]] == [jobs["c3"], jobs["c2"]]
+    assert client.get("/api/jobs", headers={"X-Customer-ID": ""}).status_code == 422
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "100000"])
+def test_a_limit_that_makes_no_sense_is_refused(client: TestClient, limit: str) -> None:
+    assert client.get(f"/api/jobs?limit={limit}").status_code == 422
+
+
+@pytest.mark.parametrize("customer", ["ä 😀", "a/b", "$x.y", 'it\'s "q"', "é", "100%", "a,b|c"])
+def test_an_odd_customer_id_goes_through_headers_and_paths(
+    client: TestClient, services: Services, customer: str
+) -> None:
+    seed(services, customer, 2)
+    header = {"X-Customer-ID": customer.encode()}
+    asked = client.post("/api/jobs/trigger", headers=header).json()
+    assert asked["customer_id"] == customer
+    work(services)
+    assert client.get(f"/api/jobs/{asked['job_id']}", headers=header).json()["images_marked"] == 2
+    path = f"/api/customers/{quote(customer, safe='')}/image-config"
+    assert client.put(path, json={"auto_mark_cleaned": False}, headers=header).json()["customer_id"] == customer
+    assert ImageConfigs(services.documents).opted_out() == [customer]
+
+
+def test_what_a_header_cannot_hold_is_written_as_rfc_8187_has_it(client: TestClient) -> None:
+    asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''a%0Ab%00"}).json()
+    assert asked["customer_id"] == "a\nb\0"
+    assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''%FF"}).status_code == 422
+
+
+def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: TestClient) -> None:
+    path = "/api/customers/c1/image-config"
+    fresh = client.get(path).json()
+    assert (fresh["auto_mark_cleaned"], fresh["changes"]) == (True, [])
+    off = client.put(path, json={"auto_mark_cleaned": False}, headers={"X-User-ID": "user_456"})
+    assert off.status_code == 200
+    client.put(path, json={"auto_mark_cleaned": True}, headers={"X-Customer-ID": "c1"})
+    client.put(path, json={"auto_mark_cleaned": False})
+    now = client.get(path).json()
+    assert now["auto_mark_cleaned"] is False
+    assert now["created_at"] <= now["updated_at"]
+    changes = [(c["changed_by"], c["before"], c["after"]) for c in now["changes"]]
+    assert changes == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"auto_mark_cleaned": "yes"}, {"auto_mark_cleaned": 1}, {"auto_mark_cleaned": True, "x": 1}, None]
+)
+def test_a_toggle_that_is_no_boolean_is_refused(client: TestClient, body: object) -> None:
+    assert client.put("/api/customers/c1/image-config", json=body).status_code == 422
+
+
+def test_a_customer_cannot_touch_another_ones_toggle(client: TestClient, services: Services) -> None:
+    stranger = {"X-Customer-ID": "c2"}
+    path = "/api/customers/c1/image-config"
+    assert client.get(path, headers=stranger).status_code == 404
+    assert client.put(path, json={"auto_mark_cleaned": False}, headers=stranger).status_code == 404
+    assert ImageConfigs(services.documents).of("c1") == []
+
+
+def test_a_change_that_mongodb_did_not_take_leaves_no_trace(settings: Settings) -> None:
+    path, off = "/api/customers/c1/image-config", {"auto_mark_cleaned": False}
+    away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
+    with TestClient(create_app(away)) as client:
+        assert client.put(path, json=off).status_code == 503
+    with TestClient(create_app(settings)) as client:
+        assert client.get(path).json()["changes"] == []
+
+
+def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, services: Services) -> None:
+    away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
+    seed(services, "c1")
+    with TestClient(create_app(away)) as client:
+        assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "c1"}).status_code == 202
+    work(services)
+    assert marked(services, "c1") == 1
+
+
+def test_production_asks_for_the_operators_key(settings: Settings) -> None:
+    secrets = {name: f"secret-{name}" for name in ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")}
+    production = settings.model_copy(update={"imgpipe_env": "production", "admin_api_key": "the-key", **secrets})
+    with TestClient(create_app(production)) as client:
+        asking = {"X-Customer-ID": "c1"}
+        assert client.post("/api/jobs/trigger", headers=asking).status_code == 401
+        assert client.get("/api/jobs", headers=asking).status_code == 401
+        assert client.get("/api/customers/c1/image-config").status_code == 401
+        asking["Authorization"] = "Bearer the-key"
+        assert client.post("/api/jobs/trigger", headers=asking).status_code == 202
