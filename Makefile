@@ -41,9 +41,10 @@ check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-fix: $(STAMP)  ## mend what lint and formatting can mend by themselves
+fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write docs/settings.md anew
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/python -m imgpipe_orchestration.settings_page
 
 mongo-test-server:  ## build the second MongoDB server of the tests (needs go; into ~/.cache/imgpipe)
 	@cd imgpipe_orchestration_tests/mongo_test_server && mkdir -p $(HOME)/.cache/imgpipe && go build -o $(HOME)/.cache/imgpipe/mongo-test-server .
