@@ -191,6 +191,8 @@ class Ledger:
             if row is not None and row.state == "started" and not row.expired:
                 return _Start()
             reserved = self._allow(connection, call)
+            if reserved is None:
+                return _Start()
             values = {
                 "key": call.key,
                 "provider": call.provider,
@@ -209,8 +211,8 @@ class Ledger:
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
             return _Start(ours=ours, taken_over=taken_over)
 
-    def _allow(self, connection: Connection, call: PaidCall) -> Decimal:
-        """Whether money may be spent; returns what to set aside for this call.
+    def _allow(self, connection: Connection, call: PaidCall) -> Decimal | None:
+        """Whether money may be spent: what to set aside for this call, or None to wait for the first of its kind.
 
         Raises:
             SpendingPaused: says until when.
@@ -229,7 +231,7 @@ class Ledger:
                 f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow",
                 retry_after=float(today.seconds_left),
             )
-        return Decimal(today.estimate)
+        return None if today.scouts and not today.known else Decimal(today.estimate)
 
     def _purchase(
         self,
@@ -294,14 +296,16 @@ class Ledger:
             reraise=True,
         )
 
-        def write() -> None:
+        def write() -> Row[Any]:
             with transaction(self.engine) as connection:
                 # Whoever commits first wins; a late buyer's money is recorded all the same.
                 connection.execute(text(sql.COMMIT), values)
                 _record(connection, call, buyer, Outcome.BOUGHT, usage=usage, cost=cost, seconds=seconds)
+                return connection.execute(text(sql.FIND), {"key": call.key}).one()
 
-        patiently(write)
-        return Answer(bought.value, bought.object_key, usage, cost, bought=True)
+        if cost is None and self.limits.daily_budget_usd:
+            log.warning("the daily budget does not see a model without a price", extra={"model": values["answered_by"]})
+        return _answer(patiently(write), bought=True)
 
     def _reopen(self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float) -> None:
         """Let the next one try at once. When this fails too, the lease runs out by itself."""

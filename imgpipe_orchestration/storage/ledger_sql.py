@@ -59,16 +59,23 @@ select reason, extract(epoch from until - clock_timestamp()) as seconds
 from spending_pauses where provider = :provider and until > clock_timestamp()
 """
 
-# The estimate is the dearest of the last twenty calls of this kind; the first ever is let through on trust.
+# The estimate is the dearest of the last twenty calls of this kind. The first call of a kind has none: it goes alone
+# (`scouts` counts those on their way), and the others learn from it what they cost.
 BUDGET = """
+with kind as (
+    select cost_usd from paid_call_uses
+    where outcome = 'bought' and provider = :provider and operation = :operation and model = :model
+    order by id desc limit 20
+)
 select
     coalesce((select sum(cost_usd) from paid_call_uses
               where outcome = 'bought' and at >= date_trunc('day', now(), 'UTC')), 0) as spent,
     coalesce((select sum(reserved_usd) from paid_calls
               where state = 'started' and lease_until > clock_timestamp()), 0) as reserved,
-    coalesce((select max(cost_usd) from
-              (select cost_usd from paid_call_uses
-               where outcome = 'bought' and provider = :provider and operation = :operation and model = :model
-               order by id desc limit 20) as recent), 0) as estimate,
+    coalesce((select max(cost_usd) from kind), 0) as estimate,
+    (select count(*) from kind) as known,
+    (select count(*) from paid_calls
+     where state = 'started' and lease_until > clock_timestamp()
+       and provider = :provider and operation = :operation and model = :model) as scouts,
     extract(epoch from date_trunc('day', now(), 'UTC') + interval '1 day' - now()) as seconds_left
 """

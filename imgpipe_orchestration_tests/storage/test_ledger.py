@@ -300,6 +300,55 @@ def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
         thread.join(10)
 
 
+def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engine: Engine) -> None:
+    """Room for five calls; sixteen threads, none of which has ever seen a price."""
+    ledger = Ledger(engine, Limits(daily_budget_usd=float(VISION_COST * 5)))
+    together = threading.Barrier(16)
+    shop, refused = Shop(), []
+
+    def slowly() -> Purchase:
+        time.sleep(0.1)
+        return shop()
+
+    def want(number: int) -> None:
+        together.wait(20)
+        try:
+            ledger.buy(a_call(b"%d" % number), slowly, buyer=ANNA)
+        except SpendingPaused:
+            refused.append(number)
+
+    threads = [threading.Thread(target=want, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (shop.sold, len(refused)) == (5, 11)
+
+
+def test_a_model_without_a_price_is_bought_under_a_budget_and_said_so(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(engine, Limits(daily_budget_usd=1))
+    shop = Shop(usage=Usage(model="made-up", input_tokens=5))
+    call = PaidCall.of("openai", "vision", "made-up", inputs=["x"])
+    assert ledger.buy(call, shop, buyer=ANNA).cost_usd is None
+    assert "does not see a model without a price" in caplog.text
+
+
+def test_of_two_buyers_the_first_to_commit_is_believed_by_both(engine: Engine) -> None:
+    """The slow one lost its lease, say because its machine slept; its money is on record all the same."""
+    first, second = Shop(value="first"), Shop(value="second")
+
+    def slow() -> Purchase:
+        with engine.begin() as connection:
+            connection.execute(text("update paid_calls set lease_until = now() - interval '1 hour'"))
+        assert Ledger(engine).buy(a_call(), first, buyer=BERT).value == "first"
+        return second()
+
+    assert Ledger(engine).buy(a_call(), slow, buyer=ANNA).value == "first"
+    assert [use.outcome for use in uses(engine)] == ["lost", "bought", "bought"]
+
+
 def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
     ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0005)), Shop()
     ledger.buy(a_call(b"a"), shop, buyer=ANNA)
