@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from imgpipe_orchestration import resources, sensors
+from imgpipe_orchestration import jobs, resources, schedules, sensors
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
@@ -14,6 +14,8 @@ defs = dg.Definitions.merge(
     vision_reports.definitions,
     dg.Definitions(
         resources=resources.build(),
+        jobs=[jobs.retention],
+        schedules=[schedules.retention_nightly],
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.redaction import cleaned
 
 STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
@@ -68,6 +69,17 @@ class Settings(BaseModel):
     mongodb_url: str = Field("", description="MongoDB of the news documents. Empty: `imgpipe up` starts its own.")
     mongodb_database: str = Field("ichat", description="Database when MONGODB_URL names none.")
     lease_seconds: float = Field(60, gt=0, description="How long a claim lives without a heartbeat.")
+
+    # --- retention ---------------------------------------------------------------------------------------------
+    retention_days: float = Field(
+        30, gt=0, description="Days that finished items, their attempts and ended job instances are kept."
+    )
+    retention_runs_days: float = Field(30, gt=0, description="Days that Dagster's ended runs and events are kept.")
+    retention_accounts_days: float = Field(
+        400, gt=0, description="Days that single uses of paid calls are kept. Their answers are kept for ever."
+    )
+    retention_most_rows: int = Field(100_000, ge=1, description="Most rows of one kind that a nightly run removes.")
+    retention_most_runs: int = Field(5000, ge=1, description="Most of Dagster's runs that a nightly run removes.")
 
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key of /api/media/*.")
@@ -218,7 +230,8 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
         if isinstance(cause, SettingsError):
             raise cause from error
         name = str(first["loc"][0]).upper() if first["loc"] else "settings"
-        raise SettingsError(f"{name}: {first['msg']} (got {first.get('input')!r})", field=name) from None
+        given = cleaned(first.get("input"), name)
+        raise SettingsError(f"{name}: {first['msg']} (got {given!r})", field=name) from None
 
 
 def _dagster_url(url: str | None, database_url: str | None) -> str:

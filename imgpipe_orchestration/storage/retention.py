@@ -1,4 +1,4 @@
-"""What is taken away when it has grown old: finished items, their attempts, turns nobody waits for.
+"""What is taken away when it has grown old: finished items, their attempts, jobs that ended, turns that have passed.
 
 Every purge works in batches, each its own short transaction, so that it never holds up a worker; and stops after a
 bounded number of them, so that its run ends. What is left goes next time.
@@ -45,6 +45,11 @@ def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
     return Purged(items, attempts, more=limit in {items, attempts})
 
 
+def purge_job_instances(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+    """Remove job instances that ended `days` ago; returns how many."""
+    return _in_batches(engine, _JOB_INSTANCES, {"days": days}, limit)
+
+
 def _in_batches(engine: Engine, statement: sa.TextClause, values: dict[str, Any], limit: int) -> int:
     removed = 0
     while removed < limit:
@@ -80,6 +85,13 @@ _ATTEMPTS = text("""
         and not exists (
             select from work_items w where w.queue = a.queue and w.item_id = a.item_id and w.state = 'failed')
         order by a.ended_at limit :batch for update skip locked)
+""")
+
+_JOB_INSTANCES = text("""
+    delete from job_instances where id in (
+        select id from job_instances
+        where status in ('completed', 'failed') and finished_at < now() - make_interval(secs => :days * 86400)
+        order by finished_at limit :batch for update skip locked)
 """)
 
 _COMPACT = text("select work_counts_add_up()")

@@ -1,0 +1,79 @@
+"""The job of no feature: keeping history, Dagster's and ours, from growing for ever."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from imgpipe_orchestration.resources import BackendsResource
+
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+PAGE = 200
+PARTITION = "dagster/partition"
+"""The tag under which Dagster notes a run's partition."""
+
+
+@dataclass
+class PrunedRuns:
+    """What became of the runs that were old enough."""
+
+    deleted: int = 0
+    kept: int = 0
+    """The last successful ones of their partitions: the UI's picture of what has been made rests on their events."""
+
+
+def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> PrunedRuns:
+    """Delete ended runs older than `days` with all their events, the oldest first.
+
+    Dagster keeps every event for ever by itself and its `retention` setting covers ticks only.
+
+    Args:
+        most: runs that are deleted at most.
+    """
+    pruned = PrunedRuns()
+    old = dg.RunsFilter(statuses=ENDED, created_before=datetime.now(UTC) - timedelta(days=days))
+    after: str | None = None  # the last run that was kept: a deleted one could not be found again
+    while page := instance.get_run_records(filters=old, limit=PAGE, ascending=True, cursor=after):
+        for record in page:
+            run = record.dagster_run
+            if _last_of_its_partition(instance, run):
+                pruned.kept += 1
+                after = run.run_id
+            elif pruned.deleted < most:
+                instance.delete_run(run.run_id)
+                pruned.deleted += 1
+            else:
+                return pruned
+    return pruned
+
+
+def _last_of_its_partition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    partition = run.tags.get(PARTITION)
+    if partition is None or run.status is not dg.DagsterRunStatus.SUCCESS:
+        return False
+    same = dg.RunsFilter(job_name=run.job_name, statuses=[dg.DagsterRunStatus.SUCCESS], tags={PARTITION: partition})
+    newest = instance.get_run_records(filters=same, limit=1)
+    return bool(newest) and newest[0].dagster_run.run_id == run.run_id
+
+
+@dg.op(description="Removes finished items, attempts, ended job instances and single uses of paid calls that are old.")
+def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.maintenance import tidy
+
+    context.add_output_metadata(tidy(backends.services).figures())
+
+
+@dg.op(description="Removes Dagster's own old runs and their events, but for the last good one of each partition.")
+def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    settings = backends.services.settings
+    pruned = prune_runs(context.instance, days=settings.retention_runs_days, most=settings.retention_most_runs)
+    context.add_output_metadata({"runs_deleted": pruned.deleted, "runs_kept": pruned.kept})
+
+
+@dg.job(
+    tags={"pipeline": "retention"},
+    description="Removes history past its retention (RETENTION_* settings), bounded in each execution.",
+)
+def retention() -> None:
+    tidy_tables()
+    tidy_runs()

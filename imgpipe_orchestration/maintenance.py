@@ -1,0 +1,47 @@
+"""What keeps the project's tables from growing for ever: history older than its retention is taken away.
+
+What people may still need stays: dead letters, committed answers of paid calls, everything unfinished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import retention, spending
+from imgpipe_orchestration.storage.rows import transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """Rows that were removed."""
+
+    items: int
+    attempts: int
+    job_instances: int
+    paid_call_uses: int
+
+    def figures(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def tidy(backends: Services) -> Tidied:
+    """Remove history that is past its retention, at most RETENTION_MOST_ROWS of each kind.
+
+    Raises:
+        BackendUnavailable: the database went away; what was removed until then stays removed.
+    """
+    settings = backends.settings
+    most = settings.retention_most_rows
+    work = backends.claims.purge(settings.retention_days, limit=most)
+    instances = retention.purge_job_instances(backends.engine, settings.retention_days, limit=most)
+    before = datetime.now(UTC) - timedelta(days=settings.retention_accounts_days)
+    uses = 0
+    while uses < most:
+        with transaction(backends.engine) as connection:
+            removed = spending.forget_uses(connection, before=before, limit=retention.BATCH)
+        uses += removed
+        if removed < retention.BATCH:
+            break
+    return Tidied(work.items, work.attempts, instances, uses)

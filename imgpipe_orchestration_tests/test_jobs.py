@@ -1,0 +1,184 @@
+"""The retention job: Dagster's event log and our tables shrink, and what is needed stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import text
+
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.jobs import prune_runs, retention
+from imgpipe_orchestration.maintenance import tidy
+from imgpipe_orchestration.resources import (
+    BackendsResource,
+    DatabaseResource,
+    MongoResource,
+    OpenAIResource,
+    S3Resource,
+)
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Item, Queue
+from imgpipe_orchestration.storage.rows import transaction
+
+# Dagster itself asks for it when a job is run with a resource made of others.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
+
+PARTITION = "dagster/partition"
+
+
+@dg.op
+def works() -> None:
+    return None
+
+
+@dg.job
+def working() -> None:
+    works()
+
+
+@dg.op
+def breaks() -> None:
+    raise ValueError("no luck")
+
+
+@dg.job
+def broken() -> None:
+    breaks()
+
+
+@pytest.fixture
+def dagster_url(postgres_server: Postgres) -> Iterator[str]:
+    """A database of Dagster's own."""
+    name = f"dagster_{uuid4().hex[:8]}"
+    yield postgres_server.ensure_database(name)
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def instance(dagster_url: str, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster over PostgreSQL, as in production."""
+    (tmp_path / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\n"
+        "storage:\n  postgres:\n    postgres_url: " + dagster_url.replace("postgresql://", "postgresql+psycopg2://")
+    )
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        yield instance
+
+
+def run(instance: dg.DagsterInstance, job: dg.JobDefinition = working, **tags: str) -> str:
+    return job.execute_in_process(instance=instance, raise_on_error=False, tags=tags).run_id
+
+
+def run_ids(instance: dg.DagsterInstance) -> set[str]:
+    return {record.dagster_run.run_id for record in instance.get_run_records()}
+
+
+def events(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        (count,) = connection.execute("select count(*) from event_logs").fetchone() or (0,)
+    return int(count)
+
+
+def test_the_event_log_shrinks_and_newer_runs_stay(instance: dg.DagsterInstance, dagster_url: str) -> None:
+    old = [run(instance), run(instance, broken), run(instance)]
+    full = events(dagster_url)
+    moment = time.time()
+    new = run(instance)
+    days = (time.time() - moment) / 86400
+    pruned = prune_runs(instance, days=days, most=100)
+    assert (pruned.deleted, pruned.kept) == (3, 0)
+    assert run_ids(instance) == {new}
+    assert not run_ids(instance) & set(old)
+    assert 0 < events(dagster_url) < full / 2
+
+
+def test_a_prune_deletes_no_more_than_it_may_the_oldest_first(instance: dg.DagsterInstance) -> None:
+    runs = [run(instance) for _ in range(4)]
+    assert prune_runs(instance, days=0, most=2).deleted == 2
+    assert run_ids(instance) == set(runs[2:])
+
+
+def test_the_last_good_run_of_a_partition_stays(instance: dg.DagsterInstance) -> None:
+    run(instance, **{PARTITION: "2026-01-01"})
+    last = run(instance, **{PARTITION: "2026-01-01"})
+    other = run(instance, **{PARTITION: "2026-01-02"})
+    run(instance, broken, **{PARTITION: "2026-01-02"})
+    pruned = prune_runs(instance, days=0, most=100)
+    assert (pruned.deleted, pruned.kept) == (2, 2)
+    assert run_ids(instance) == {last, other}
+
+
+def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
+    queued = instance.create_run_for_job(working)
+    started = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED)
+    assert prune_runs(instance, days=0, most=100).deleted == 0
+    assert run_ids(instance) == {queued.run_id, started.run_id}
+
+
+def test_a_prune_goes_through_many_pages(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgpipe_orchestration.jobs.PAGE", 2)
+    kept = [run(instance, **{PARTITION: str(n)}) for n in range(3)]
+    for _ in range(4):
+        run(instance)
+    assert prune_runs(instance, days=0, most=100).deleted == 4
+    assert run_ids(instance) == set(kept)
+
+
+def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Settings) -> None:
+    backends = Services(settings)
+    queue = Queue("listings")
+    with transaction(backends.engine) as connection:
+        backends.claims.enqueue(connection, queue, [Item(1), Item(2)])
+    (claim,) = backends.claims.claim(queue, "run", 1)
+    with backends.claims.fenced(claim) as connection:
+        backends.claims.finish(connection, queue, claim)
+    long_ago = datetime.now(UTC) - timedelta(days=500)
+    with transaction(backends.engine) as connection:
+        connection.execute(text("update work_items set updated_at = :at"), {"at": long_ago})
+        jobs = """insert into job_instances (job, trigger, status, finished_at) values
+            ('a', 'scheduled', 'completed', :at), ('a', 'scheduled', 'failed', now()),
+            ('a', 'on_demand', 'queued', null)"""
+        connection.execute(text(jobs), {"at": long_ago})
+        uses = """insert into paid_call_uses (key, at, outcome, pipeline, item, provider, operation, model)
+            values ('k', :at, 'bought', 'p', 'i', 'openai', 'o', 'm'),
+            ('k', now(), 'reused', 'p', 'i', 'openai', 'o', 'm')"""
+        connection.execute(text(uses), {"at": long_ago})
+    tidied = tidy(backends)
+    assert tidied.figures() == {"items": 1, "attempts": 0, "job_instances": 1, "paid_call_uses": 1}
+    counts = backends.claims.counts()["listings"]
+    assert (counts.done, counts.waiting) == (0, 1)
+    assert tidy(backends).figures() == {"items": 0, "attempts": 0, "job_instances": 0, "paid_call_uses": 0}
+    backends.close()
+
+
+def test_the_job_runs_both_and_shows_what_it_removed(
+    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("RETENTION_")]:
+        monkeypatch.delenv(name)
+    backends = BackendsResource(
+        database=DatabaseResource(url=settings.database_url),
+        s3=S3Resource(),
+        mongo=MongoResource(),
+        openai=OpenAIResource(),
+    )
+    monkeypatch.setenv("RETENTION_RUNS_DAYS", "0.000000001")
+    run(instance)
+    result = retention.execute_in_process(instance=instance, resources={"backends": backends})
+    assert result.success
+    outputs = [event.step_output_data for event in result.all_events if event.is_successful_output]
+    shown = {name: value.value for output in outputs for name, value in output.metadata.items()}
+    assert shown["runs_deleted"] == 1
+    assert shown["items"] == 0
+    assert run_ids(instance) == {result.run_id}
