@@ -67,6 +67,11 @@ class Workshop:
         self._max_tasks = max_tasks
         self._pool: ProcessPool | None = None
 
+    def start(self) -> None:
+        """Begin to start the workers, without waiting: they import half a second of codecs, which can pass while the
+        caller does something else."""
+        self._started().schedule(_nothing)
+
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `function` in a worker.
 
@@ -143,6 +148,10 @@ class Workshop:
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             return BadImage(f"the image crashed its decoder or encoder ({name})", detail=str(error))
         return error
+
+
+def _nothing() -> None:
+    """The first task of a pool that is to be warm."""
 
 
 def _bound_memory(memory_bytes: int) -> None:

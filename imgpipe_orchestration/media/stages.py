@@ -52,6 +52,8 @@ def retrieve_stage(backends: Services, owner: str, day: str) -> Stage:
         batch = claims.owned(store.MEDIA, owner)  # a re-execution has some already
         room = max(0, settings.media_batch_size - len(batch))
         batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=settings.media_healing_batch)
+        if batch:
+            backends.workshop.start()  # the next stages need its workers
         _reopen(backends, batch)
         ready = _ready(backends, batch, Step.RETRIEVE_FILE)
         outcome, got = drive(

@@ -25,8 +25,11 @@ PRELOAD = (
     "psycopg",
     "psycopg2",
     "boto3",
+    "openai.resources.responses",
+    "pydantic",
     "requests",
     "PIL.Image",
+    "imgpipe_orchestration.media.stages",
 )
 """What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
 

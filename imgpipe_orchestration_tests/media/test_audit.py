@@ -73,7 +73,7 @@ def test_the_checks_fail_with_the_ids_they_found(finished: Gateway) -> None:
         mongo=MongoResource(),
         openai=OpenAIResource(),
     )
-    with dg.build_asset_check_context():
-        result = checks.finished_images_have_every_size(backends)
+    result = checks.finished_images_have_every_size(backends)
+    assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["which"].value == "2"

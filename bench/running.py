@@ -1,0 +1,65 @@
+"""A stack for benches: `imgpipe up` on a fresh folder, users that upload, and what the databases say happened."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.demo.scenario import Stack
+
+
+@contextmanager
+def running_stack(*words: str) -> Iterator[Stack]:
+    """`imgpipe up --port 0`, stopped and removed at the end."""
+    # Open to the user that PostgreSQL runs as when we are root.
+    folder = Path(tempfile.mkdtemp(prefix="imgpipe-bench-"))
+    data = folder / "data"
+    program = "from imgpipe_orchestration.cli import main; main()"
+    with (folder / "up.log").open("wb") as log:
+        command = [sys.executable, "-c", program, "up", "--data", str(data), "--port", "0", *words]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        while (stack := stackfile.read(data)) is None:
+            if process.poll() is not None:
+                raise SystemExit((folder / "up.log").read_text())
+            time.sleep(0.1)
+        yield Stack(stack.environment)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows(stack: Stack, query: str, *values: Any, dagster: bool = False) -> list[tuple[Any, ...]]:
+    """Rows of the project's database, or of Dagster's."""
+    name = "DAGSTER_PG_URL" if dagster else "DATABASE_URL"
+    with psycopg.connect(stack.environment[name].replace("+psycopg2", "")) as connection:
+        return connection.execute(query.encode(), values).fetchall()
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float) -> Any:
+    """The first true value of `condition`, asked ten times a second."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"gave up after {seconds:g} s waiting for {what}")
+        time.sleep(0.1)
+    return value
+
+
+def bar(name: str, value: float, limit: float, *, at_least: bool = False) -> None:
+    """The line by which a bench is judged."""
+    sign, good = (">=", value >= limit) if at_least else ("<=", value <= limit)
+    print(f"bar {name} {value:.3f} {sign} {limit:g} {'ok' if good else 'short'}", flush=True)
