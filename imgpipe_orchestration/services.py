@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.imaging.workshop import Workshop
     from imgpipe_orchestration.partners.fetch import Fetcher
+    from imgpipe_orchestration.partners.flowise import Flowise
     from imgpipe_orchestration.partners.google_vision import GoogleVision
     from imgpipe_orchestration.partners.main_api import MainApi
     from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -70,6 +71,10 @@ class Services:
         return self.objects.bucket(self.settings.media_bucket_name)
 
     @property
+    def avatars_bucket(self) -> Bucket:
+        return self.objects.bucket(self.settings.s3_bucket_name)
+
+    @property
     def vision_bucket(self) -> Bucket:
         return self.objects.bucket(self.settings.vision_bucket_name)
 
@@ -116,6 +121,23 @@ class Services:
         return OpenAIClient.from_settings(self.settings)
 
     @cached_property
+    def openai_images(self) -> OpenAIClient | None:
+        """OpenAI for drawing, which takes longer than looking; None when no key is configured."""
+        from imgpipe_orchestration.partners.openai import OpenAIClient
+
+        s = self.settings
+        if not s.openai_api_key:
+            return None
+        return OpenAIClient(s.openai_api_key, base_url=s.openai_base_url, timeout=s.avatar_image_timeout_seconds)
+
+    @cached_property
+    def flowise(self) -> Flowise | None:
+        """Flowise, or None when no address is configured."""
+        from imgpipe_orchestration.partners.flowise import Flowise
+
+        return Flowise.from_settings(self.settings)
+
+    @cached_property
     def google_vision(self) -> GoogleVision | None:
         """Google Vision, or None when no key is configured."""
         from imgpipe_orchestration.partners.google_vision import GoogleVision
@@ -134,6 +156,7 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         for name in ("workshop", "openai", "documents"):
+        for name in ("workshop", "openai", "openai_images"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

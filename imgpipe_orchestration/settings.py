@@ -171,6 +171,27 @@ class Settings(BaseModel):
     job_interval_minutes: float = Field(5, gt=0, description="Minutes between two rounds of the auto-marker.")
     auto_mark_batch_size: int = Field(50, ge=1, description="Most documents the auto-marker marks a customer and run.")
 
+    # --- avatars -----------------------------------------------------------------------------------------------
+    worker_interval: float = Field(30, gt=0, description="Seconds between looks for avatar tasks that are due.")
+    multithread_flowise: int = Field(5, ge=1, description="Questions to Flowise at once.")
+    avatar_parallel_images: int = Field(5, ge=1, description="Images asked of OpenAI at once.")
+    avatar_image_timeout_seconds: float = Field(180, gt=0, description="Time limit of one image; they take a minute.")
+    avatar_base_size: str = Field("1024x1024", pattern=r"^\d+x\d+$", description="Pixels of the selfie.")
+    avatar_grid_size: str = Field("2048x2048", pattern=r"^\d+x\d+$", description="Pixels of the 2x2 grid.")
+    avatar_image_quality: str = Field("medium", description="Quality asked of OpenAI: low, medium, high or auto.")
+    openai_image_edit_model: str = Field("", description="Model that draws the grid. Empty: OPENAI_IMAGE_MODEL.")
+    avatar_least_side: int = Field(256, ge=16, description="Smallest picture accepted from a model, pixels.")
+    avatar_thumbnail_side: int = Field(256, ge=16, description="Side of the thumbnails, pixels.")
+    avatar_batch_size: int = Field(100, ge=1, description="Most people one image run takes.")
+    avatar_run_seconds: float = Field(1800, gt=0, description="Time budget of one image run.")
+    avatar_cleanup_days: float = Field(
+        7, ge=0, description="How long images of cancelled and failed tasks are kept before they are removed."
+    )
+    c2pa_certificate: str = Field("", description="Path of a PEM chain that signs C2PA manifests. Empty: no manifests.")
+    c2pa_private_key: str = Field("", description="Path of the PEM key of C2PA_CERTIFICATE.")
+    c2pa_algorithm: str = Field("es256", description="Signature algorithm of that key: es256, es384, ps256, ed25519.")
+    c2pa_timestamp_url: str = Field("", description="RFC 3161 server that timestamps C2PA signatures. Empty: none.")
+
     @model_validator(mode="after")
     def _refuse_development_secrets(self) -> Self:
         if self.imgpipe_env == "production":

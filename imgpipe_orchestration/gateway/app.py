@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from imgpipe_orchestration.auto_marker import routes as auto_marker
+from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, jobs, problems
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
@@ -37,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     problems.install(app)
     app.include_router(auto_marker.router)
+    app.include_router(avatars.router)
     app.include_router(health.router)
     app.include_router(jobs.router)
     app.include_router(listings.router)

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import PixelBox
-from imgpipe_orchestration.imaging.grid_lines import Band, Cut, Strip, border, separator, strip_of
 from imgpipe_orchestration.imaging.grid_likeness import likest_cut
+from imgpipe_orchestration.imaging.grid_lines import Band, Cut, Strip, border, separator, strip_of
 
 _SOFT = 3
 """Pixels cut away beside every seam: edges that a model drew or a resize left are that soft."""
@@ -62,7 +62,6 @@ def find_layout(image: Image.Image) -> Layout:
     bands = border(columns).bands + border(rows).bands
     left, right, _ = border(columns, bands)
     top, bottom, _ = border(rows, bands)
-    frame = (left, top, right, bottom)
     columns, rows = columns.within(left, right, top, bottom), rows.within(top, bottom, left, right)
 
     x, y = separator(columns), separator(rows)

@@ -60,8 +60,8 @@ class Bounds(NamedTuple):
 class Strip:
     """A picture seen along one axis.
 
-    `pixels` is (3, bands, length): luma, and red and blue against it at half weight, in grey levels; `start` and `end` bound the part that is looked at, `first` and `last`
-    the bands.
+    `pixels` is (3, bands, length): luma, and red and blue against it at half weight, in grey levels. `start` and `end`
+    bound the part that is looked at, `first` and `last` the bands.
     """
 
     pixels: Pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ class StoredObject:
     content_type: str
     cache_control: str
     modified: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """User metadata, names in lower case."""
 
 
 class ObjectStore:
@@ -160,6 +162,8 @@ def _head(key: str, answer: Mapping[str, Any]) -> StoredObject:
         answer.get("ContentType", ""),
         answer.get("CacheControl", ""),
         answer.get("LastModified"),
+        # Some servers give the names back capitalised.
+        {name.lower(): value for name, value in answer.get("Metadata", {}).items()},
     )
 
 

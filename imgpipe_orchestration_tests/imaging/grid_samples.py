@@ -52,14 +52,19 @@ def sample(number: int, size: int = 2048) -> Sample:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         image = Image.open(file).convert("RGB")
-    said = f"#{number} gutter {gutter} frame {frame} border {border} shift {shift} ink {ink} blur {softened} q {quality}"
+    said = (
+        f"#{number} gutter {gutter} frame {frame} border {border} shift {shift} ink {ink} blur {softened} q {quality}"
+    )
     return Sample(image, tuple(cells), said)
 
 
 def right(cell: PixelBox, box: PixelBox, *, slack: int = 3) -> bool:
     """Whether `box`, the square that was cut, shows only `cell` and nearly all that a square of it can show."""
     inside = (
-        box[0] >= cell[0] - slack and box[1] >= cell[1] - slack and box[2] <= cell[2] + slack and box[3] <= cell[3] + slack
+        box[0] >= cell[0] - slack
+        and box[1] >= cell[1] - slack
+        and box[2] <= cell[2] + slack
+        and box[3] <= cell[3] + slack
     )
     side = min(cell[2] - cell[0], cell[3] - cell[1])
     return inside and min(box[2] - box[0], box[3] - box[1]) >= 0.97 * side
@@ -101,6 +106,14 @@ def _picture(dice: random.Random, person: dict[str, Colour], size: tuple[int, in
         box = (cx + (x - rx) * side, cy + (y - ry) * side, cx + (x + rx) * side, cy + (y + ry) * side)
         pen.ellipse(box, fill=person[part])
     for x in (-0.08, 0.08):
-        pen.ellipse((cx + (x - 0.03) * side, cy - 0.07 * side, cx + (x + 0.03) * side, cy - 0.02 * side), fill=(20, 20, 30))
-    pen.arc((cx - 0.07 * side, cy + 0.02 * side, cx + 0.07 * side, cy + 0.13 * side), 20, 160, fill=(150, 40, 50), width=side // 90)
+        pen.ellipse(
+            (cx + (x - 0.03) * side, cy - 0.07 * side, cx + (x + 0.03) * side, cy - 0.02 * side), fill=(20, 20, 30)
+        )
+    pen.arc(
+        (cx - 0.07 * side, cy + 0.02 * side, cx + 0.07 * side, cy + 0.13 * side),
+        20,
+        160,
+        fill=(150, 40, 50),
+        width=side // 90,
+    )
     return picture

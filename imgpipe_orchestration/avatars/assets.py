@@ -1,0 +1,165 @@
+"""The avatars as assets: the people, the seven steps of their pictures, and what is looked after once a day.
+
+The seven steps are one operation, so that one person's waiting is another's work; each still reports for itself and can
+be chosen alone: people then go as far as the chosen steps lead.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from imgpipe_orchestration.avatars.model import Step
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.sensors import owner_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.storage.work import Outcome
+
+GROUP = "avatars"
+OWNERS = ["team:images"]
+
+STAGES = {
+    Step.PROMPT: (
+        "avatar_image_prompts",
+        "Step 1/7: the words of each picture, written by Flowise.",
+        "flowise",
+    ),
+    Step.BASE: ("avatar_base_selfies", "Step 2/7: a selfie of each person, drawn by OpenAI.", "openai"),
+    Step.BASE_UPLOAD: ("avatar_base_uploads", "Step 3/7: selfies judged, labelled and public as base.png.", "s3"),
+    Step.GRID: ("avatar_grids", "Step 4/7: a 2x2 grid of the same person, drawn by OpenAI from the selfie.", "openai"),
+    Step.SPLIT: ("avatar_splits", "Step 5/7: seams found, four pictures cut, trimmed, squared and judged.", "opencv"),
+    Step.UPLOAD: ("avatar_split_uploads", "Step 6/7: the four pictures, labelled and public, with thumbnails.", "s3"),
+    Step.URLS: ("avatar_results", "Step 7/7: the five URLs of each person; tasks completed, manifests.", "postgres"),
+}
+"""Asset name, description and kind of each step."""
+
+
+def _services(backends: BackendsResource) -> "Services":
+    """The services, with the log lines of the steps going to the run's own output."""
+    from imgpipe_orchestration import logs
+
+    services = backends.services
+    if not logging.getLogger().handlers:
+        logs.configure(style=services.settings.log_format, level=services.settings.log_level)
+    return services
+
+
+def _figures(outcome: "Outcome") -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "done": len(outcome.done),
+        "retried": len(outcome.retried),
+        "failed": len(outcome.failed),
+        "left": len(outcome.left),
+        "seconds": round(outcome.seconds, 3),
+    }
+    if errors := {**outcome.retried, **outcome.failed}:
+        figures["errors"] = _table(["item", "error"], [list(pair) for pair in sorted(errors.items())[:50]])
+    return figures
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"flowise", "postgres"},
+    pool="flowise",
+    description="The people of each task, invented by Flowise in parallel batches, no two alike.",
+)
+def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.avatars.work import run_data
+
+    report = run_data(_services(backends), owner_of(context.run))
+    return dg.MaterializeResult(metadata={"tasks": report.tasks, **_figures(report.outcome)})
+
+
+def _specs() -> list[dg.AssetSpec]:
+    specs: list[dg.AssetSpec] = []
+    for name, description, kind in STAGES.values():
+        before = specs[-1].key if specs else avatar_personas.key
+        specs.append(
+            dg.AssetSpec(name, deps=[before], description=description, group_name=GROUP, owners=OWNERS, kinds={kind})
+        )
+    return specs
+
+
+@dg.multi_asset(specs=_specs(), name="avatar_pictures", can_subset=True, pool="openai")
+def avatar_pictures(
+    context: dg.AssetExecutionContext, backends: BackendsResource
+) -> Iterator[dg.MaterializeResult[Any]]:
+    from imgpipe_orchestration.avatars.work import run_images
+
+    chosen = {step for step, (name, _, _) in STAGES.items() if dg.AssetKey(name) in context.selected_asset_keys}
+    report = run_images(_services(backends), owner_of(context.run), steps=chosen)
+    for step in sorted(chosen):
+        metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
+        if step is max(chosen):
+            metadata |= {**_figures(report.outcome), "manifests": report.manifests}
+        yield dg.MaterializeResult(asset_key=STAGES[step][0], metadata=metadata)
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="People pictured, people given up, paid calls and their cost, by day.",
+)
+def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.avatars import figures
+    from imgpipe_orchestration.storage.rows import transaction
+
+    with transaction(backends.services.engine) as connection:
+        days = figures.daily(connection)
+    rows = [[d.day, d.completed, d.failed, d.calls, f"{d.cost_usd:.2f}{' (stand-in)' * d.standin}"] for d in days]
+    table = _table(["day", "pictured", "failed", "paid calls", "US dollars"], rows)
+    today = days[0] if days else None
+    return dg.MaterializeResult(
+        metadata={
+            "days": table,
+            "latest_cost_usd": float(today.cost_usd) if today else 0.0,
+            "latest_pictured": today.completed if today else 0,
+        }
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"s3"},
+    description="Dry run: the images that the clean-up would remove, of tasks cancelled or failed a while ago.",
+)
+def avatar_cleanup_plan(backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.avatars import cleanup
+
+    return _removable(cleanup.plan(backends.services))
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"s3"},
+    deps=[avatar_cleanup_plan],
+    description="The clean-up itself: those images removed. Materialise the plan alone to only look.",
+)
+def avatar_cleanup(backends: BackendsResource) -> dg.MaterializeResult[Any]:
+    from imgpipe_orchestration.avatars import cleanup
+
+    return _removable(cleanup.remove(backends.services))
+
+
+def _removable(found: list[Any]) -> dg.MaterializeResult[Any]:
+    rows = [[r.task_id, r.status, f"{r.finished_at:%Y-%m-%d}", r.objects, f"{r.bytes / 1e6:.1f}"] for r in found]
+    table = _table(["task", "state", "since", "objects", "MB"], rows)
+    megabytes = sum(r.bytes for r in found) / 1e6
+    return dg.MaterializeResult(metadata={"tasks": len(found), "megabytes": megabytes, "list": table})
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> dg.MarkdownMetadataValue:
+    lines = [head, ["---"] * len(head), *rows]
+    return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
+
+
+PEOPLE = [avatar_personas]
+PICTURES = [avatar_pictures]
+DAILY = [avatar_daily_figures, avatar_cleanup_plan, avatar_cleanup]

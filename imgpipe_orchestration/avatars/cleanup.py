@@ -1,0 +1,63 @@
+"""Images of cancelled and failed tasks, removed once they have been kept for a while: first shown, then done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars.model import task_prefix
+from imgpipe_orchestration.avatars.store import Task
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Removable:
+    """What a clean-up takes away of one task."""
+
+    task_id: str
+    status: str
+    finished_at: datetime | None
+    objects: int
+    bytes: int
+
+
+def plan(services: Services) -> list[Removable]:
+    """The dry run: what `remove` would take away now. Changes nothing."""
+    return [_described(services, task) for task in _due(services)]
+
+
+def remove(services: Services) -> list[Removable]:
+    """Take the images of due tasks away; returns what was taken.
+
+    Objects go first and the rows are changed after: a clean-up that is interrupted is simply done again.
+    """
+    removed = []
+    for task in _due(services):
+        described = _described(services, task)
+        try:
+            for found in services.avatars_bucket.list(task_prefix(task.id)):
+                services.avatars_bucket.delete(found.key)
+        except BackendUnavailable as error:
+            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
+            break
+        with transaction(services.engine) as connection:
+            store.images_removed(connection, task.id)
+        log.info(f"[Task {task.task_id}] removed {described.objects} objects of a {task.status} task")
+        removed.append(described)
+    return removed
+
+
+def _due(services: Services) -> list[Task]:
+    with transaction(services.engine) as connection:
+        return store.removable(connection, services.settings.avatar_cleanup_days)
+
+
+def _described(services: Services, task: Task) -> Removable:
+    sizes = [found.size for found in services.avatars_bucket.list(task_prefix(task.id))]
+    return Removable(task.task_id, task.status.value, task.finished_at, len(sizes), sum(sizes))

@@ -1,0 +1,107 @@
+"""A task handed out as a whole: CSV, JSON Lines, or a ZIP with the pictures, each written while it is read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from imgpipe_orchestration.avatars import results
+from imgpipe_orchestration.avatars.manifest import manifest
+from imgpipe_orchestration.avatars.model import PersonaStatus
+from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.store import Task
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+COLUMNS = (
+    "result_id", "firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "status",
+    "error", "base_image_url", "image_1_url", "image_2_url", "image_3_url", "image_4_url",
+)  # fmt: skip
+
+
+def record(person: Persona) -> dict[str, Any]:
+    """One line of an export."""
+    values = {name: getattr(person, "id" if name == "result_id" else name) for name in COLUMNS}
+    return values | {"status": person.status.value}
+
+
+def as_jsonl(services: Services, task: Task) -> Iterator[bytes]:
+    with transaction(services.engine) as connection:
+        for person in results.stream(connection, task.id):
+            yield json.dumps(record(person), ensure_ascii=False).encode() + b"\n"
+
+
+def as_csv(services: Services, task: Task) -> Iterator[bytes]:
+    line = io.StringIO()
+    writer = csv.writer(line)
+
+    def row(values: list[Any]) -> bytes:
+        writer.writerow([_harmless(value) for value in values])
+        data = line.getvalue().encode()
+        line.seek(0)
+        line.truncate()
+        return data
+
+    # With a byte order mark, or Excel takes the names for Latin-1.
+    yield b"\xef\xbb\xbf" + row(list(COLUMNS))
+    with transaction(services.engine) as connection:
+        for person in results.stream(connection, task.id):
+            yield row(list(record(person).values()))
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets a quote in front (OWASP, CSV injection)."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def as_zip(services: Services, task: Task) -> Iterator[bytes]:
+    """Everybody's five PNG in a folder of their own, and the manifest. One picture is in memory at a time.
+
+    A picture that cannot be read ends up as a line in `missing.txt` rather than as a broken download.
+    """
+    with transaction(services.engine) as connection:
+        people = results.of_task(connection, task.id)
+    sink = _Sink()
+    missing: list[str] = []
+    with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("manifest.json", json.dumps(manifest(task, people), ensure_ascii=False, indent=1))
+        yield sink.taken()
+        for person in people:
+            if person.status is not PersonaStatus.COMPLETED:
+                continue
+            for name, image in sorted(person.images.items()):
+                try:
+                    data = services.avatars_bucket.get(image["key"])
+                except ImgpipeError as error:
+                    missing.append(f"{image['key']}: {error.public}")
+                    continue
+                archive.writestr(f"persona_{person.id}/{name}.png", data)
+                yield sink.taken()
+        if missing:
+            archive.writestr("missing.txt", "\n".join(missing) + "\n")
+    yield sink.taken()
+
+
+class _Sink:
+    """A file that cannot seek: what was written is handed on at once."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def taken(self) -> bytes:
+        """What was written since the last call."""
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data

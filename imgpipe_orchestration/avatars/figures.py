@@ -1,0 +1,63 @@
+"""What the avatars did and cost, by day (UTC), and tasks that nobody works on although they are not done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from sqlalchemy import Connection, text
+
+STUCK_SECONDS = 3600
+"""An open task without any progress for this long, while nothing of it waits for a pause to end, is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day: people pictured and given up, paid calls bought, US dollars (None prices count as nothing)."""
+
+    day: date
+    completed: int
+    failed: int
+    calls: int
+    cost_usd: Decimal
+    standin: bool
+
+
+def daily(connection: Connection, days: int = 30) -> list[Day]:
+    """The last `days` days on which anything happened, the latest first."""
+    return [Day(*row) for row in connection.execute(_DAILY, {"days": days})]
+
+
+def stuck(connection: Connection) -> list[str]:
+    """Public ids of tasks without progress for an hour whose work is neither claimed nor waiting for its time."""
+    return list(connection.scalars(_STUCK, {"seconds": STUCK_SECONDS}))
+
+
+_DAILY = text("""
+    with people as (
+        select (finished_at at time zone 'UTC')::date as day, count(*) filter (where status = 'completed') as completed,
+            count(*) filter (where status = 'failed') as failed
+        from generation_results where finished_at >= now() - make_interval(days => :days) group by 1
+    ), spent as (
+        select (at at time zone 'UTC')::date as day, count(*) as calls, coalesce(sum(cost_usd), 0) as cost,
+            bool_or(standin) as standin
+        from paid_call_uses
+        where pipeline = 'avatars' and outcome = 'bought' and at >= now() - make_interval(days => :days) group by 1
+    )
+    select coalesce(p.day, s.day), coalesce(p.completed, 0), coalesce(p.failed, 0), coalesce(s.calls, 0),
+        coalesce(s.cost, 0), coalesce(s.standin, false)
+    from people p full join spent s on s.day = p.day order by 1 desc
+""")
+
+_STUCK = text("""
+    select t.task_id from generation_tasks t
+    where t.status not in ('completed', 'failed', 'cancelled')
+        and t.updated_at < now() - make_interval(secs => :seconds)
+        and not exists (select from generation_results r
+            where r.task_id = t.id and r.updated_at >= now() - make_interval(secs => :seconds))
+        and not exists (select from work_items w
+            where w.state in ('waiting', 'claimed') and w.due_at > now() and (
+                (w.queue = 'avatar_data' and w.item_id = t.id) or (w.queue = 'avatar_images'
+                    and w.item_id in (select id from generation_results where task_id = t.id))))
+""")

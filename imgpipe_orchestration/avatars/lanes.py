@@ -1,0 +1,40 @@
+"""How much happens at once in one worker: each provider has its own lane, and so have the processor's cores.
+
+More people are on their way than any lane is wide, so that one lane's waiting is another's work: while five pictures
+are being drawn, prompts are written and grids are cut.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Self
+
+from imgpipe_orchestration.settings import Settings
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Semaphores to hold around a call (never around more than one)."""
+
+    flowise: threading.Semaphore
+    images: threading.Semaphore
+    cores: threading.Semaphore
+    people: int
+    """How many people are on their way at once."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        flowise, images, cores = settings.multithread_flowise, settings.avatar_parallel_images, os.cpu_count() or 1
+        return cls(
+            threading.Semaphore(flowise),
+            threading.Semaphore(images),
+            threading.Semaphore(cores),
+            people=flowise + images + cores,
+        )
+
+    @classmethod
+    def single(cls) -> Self:
+        """One person at a time, one thing at a time: the order of the documents."""
+        return cls(threading.Semaphore(1), threading.Semaphore(1), threading.Semaphore(1), people=1)

@@ -1,0 +1,126 @@
+"""The words of the avatars: states, steps, people, keys and URLs. Pure decisions only."""
+
+from __future__ import annotations
+
+import unicodedata
+from enum import IntEnum, StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MOST_PERSONAS = 500
+PICTURES = 4
+"""Pictures cut from a grid, beside the selfie."""
+
+
+class TaskStatus(StrEnum):
+    """States of `generation_tasks`, as the documents name them."""
+
+    PENDING = "pending"  # accepted; the people are still to be invented
+    GENERATING_DATA = "generating-data"  # Flowise is being asked for people
+    DATA_GENERATED = "data-generated"  # the people are there; pictures wait to be made
+    GENERATING_IMAGES = "generating-images"  # pictures are being made
+    COMPLETED = "completed"  # everyone who could be pictured is; error_log names who could not
+    FAILED = "failed"  # nobody could be pictured
+    CANCELLED = "cancelled"  # stopped on request
+
+
+ENDED = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+
+
+class PersonaStatus(StrEnum):
+    """States of `generation_results`."""
+
+    PENDING = "pending"  # on the way through the steps; `step` is the last one committed
+    COMPLETED = "completed"
+    FAILED = "failed"  # given up; the reason stands in `error`
+    CANCELLED = "cancelled"  # the task was stopped first
+
+
+class Step(IntEnum):
+    """The seven steps of a persona, in their order. `step` in `generation_results` is the last one that committed."""
+
+    PROMPT = 1
+    BASE = 2
+    BASE_UPLOAD = 3
+    GRID = 4
+    SPLIT = 5
+    UPLOAD = 6
+    URLS = 7
+
+    @property
+    def words(self) -> str:
+        """What the log says when the step begins."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Step.PROMPT: "Generating image prompt via Flowise...",
+    Step.BASE: "Generating base selfie image...",
+    Step.BASE_UPLOAD: "Uploading base image to S3...",
+    Step.GRID: "Generating 4-image grid...",
+    Step.SPLIT: "Splitting and trimming grid image...",
+    Step.UPLOAD: "Uploading 4 split images to S3...",
+    Step.URLS: "Updating database with image URLs...",
+}
+
+_Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+
+
+class PersonaData(BaseModel):
+    """A person as Flowise answers them. What else it says is left aside."""
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+    firstname: _Word
+    lastname: _Word
+    gender: _Word
+    age: Annotated[int, Field(ge=0, le=120)]
+    nationality: _Word
+    occupation: _Word
+    bio: _Text
+    appearance: _Text
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.firstname} {self.lastname}"
+
+
+class TaskRequest(BaseModel):
+    """What a client asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int = Field(ge=1, le=MOST_PERSONAS, description="How many people to invent.")
+    brief: str = Field(
+        "", max_length=4000, description="Who they are: audience, region, trade. Empty: anybody, as varied as possible."
+    )
+    language: str = Field("English", min_length=1, max_length=60, description="Language of names and texts.")
+    style: str = Field("natural smartphone selfie", max_length=500, description="How the pictures should look.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Another seed makes other people of the same brief.")
+
+
+def name_key(firstname: str, lastname: str) -> str:
+    """Names that differ only in case, accents or spaces are one name."""
+    plain = unicodedata.normalize("NFKD", f"{firstname} {lastname}")
+    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
+
+
+def final_status(completed: int, failed: int) -> TaskStatus:
+    """The documents' rule: failed only when everybody failed; partial success is completion with an error log."""
+    return TaskStatus.FAILED if failed and not completed else TaskStatus.COMPLETED
+
+
+def task_prefix(task_id: int) -> str:
+    """Where everything of a task lies in the bucket; `task_id` is the row's numeric id."""
+    return f"avatars/task_{task_id}/"
+
+
+def persona_prefix(task_id: int, result_id: int) -> str:
+    return f"{task_prefix(task_id)}persona_{result_id}/"
+
+
+def public_url(endpoint: str, bucket: str, key: str) -> str:
+    """The URL under which an object is handed out."""
+    return f"{endpoint.rstrip('/')}/{bucket}/{key}"

@@ -1,0 +1,194 @@
+"""The data stage: people invented by Flowise, in parallel batches, every one of them different.
+
+A round of questions is planned from who is missing, written down, asked and answered; then the next round asks for
+whoever is still missing (invalid people, duplicates, answers that could not be read), naming everybody to leave out.
+Planned questions are rows, so a worker that takes over asks the very same ones and the ledger has their answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
+
+from imgpipe_orchestration.avatars import results, store
+from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars.model import PersonaData, name_key
+from imgpipe_orchestration.avatars.results import Batch
+from imgpipe_orchestration.avatars.store import Task
+from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, RateLimited, SettingsError
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.flowise import Prediction
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
+from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
+
+LARGEST_BATCH = 10
+"""People asked for in one question: longer answers break off more often than they save."""
+MOST_ROUNDS = 8
+IDLE_ROUNDS = 2
+"""Rounds in a row that bring nobody new before the rest is given up."""
+
+
+@dataclass
+class Sorted:
+    """The people of an answer that can be used, by position, and what was wrong with the others."""
+
+    people: dict[int, PersonaData] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
+    """Invent everybody of a task; whoever is missing at the end has failed, the others go on.
+
+    Raises:
+        Retryable: a whole round failed; what earlier rounds brought is kept.
+        PartnerRefused: the flow is unknown, or our credential is not accepted.
+    """
+    with transaction(services.engine) as connection:
+        task = store.get(connection, claim.item_id)
+    log.info(f"[Task {task.task_id}] Generating data for {task.persona_count} personas")
+    idle = 0
+    while idle < IDLE_ROUNDS:
+        batches = _planned(services, claim, task)
+        if not batches:
+            break
+        idle = 0 if _ask_all(services, claim, task, batches, lanes) else idle + 1
+    with services.claims.fenced(claim) as connection:
+        missing = len(results.missing_positions(connection, task.id))
+        reason = results.last_problem(connection, task.id) if missing else ""
+        store.close_data(connection, task.id, reason)
+        if missing:
+            store.fail_claim(
+                connection, services.claims, claim, f"{missing} of {task.persona_count} personas are missing: {reason}"
+            )
+        else:
+            services.claims.finish(connection, store.DATA, claim)
+    log.info(f"[Task {task.task_id}] Generated data of {task.persona_count - missing} personas")
+
+
+def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
+    """The questions of the current round: those left over from a worker that stopped, else new ones."""
+    with services.claims.fenced(claim) as connection:
+        if left := results.open_batches(connection, task.id):
+            return left
+        missing, round_ = results.missing_positions(connection, task.id), results.planned_rounds(connection, task.id)
+        # Retries after an end begin a new series of rounds, so the limit is per series.
+        if not missing or (round_ and round_ % MOST_ROUNDS == 0 and claim.attempt == 1):
+            return []
+        known = results.known_people(connection, task.id)
+        problem = results.last_problem(connection, task.id) if round_ else ""
+        first = results.next_number(connection, task.id)
+        threads = services.settings.multithread_flowise
+        # After a failure each person is asked for alone: one that comes out wrong then spoils no other.
+        size = 1 if problem and round_ > 1 else min(LARGEST_BATCH, -(-len(missing) // threads))
+        groups = [missing[i : i + size] for i in range(0, len(missing), size)]
+        batches = [
+            Batch(
+                first + n, round_, tuple(group), question(task, first + n, len(group), known, problem if round_ else "")
+            )
+            for n, group in enumerate(groups)
+        ]
+        results.plan(connection, task.id, batches)
+        return batches
+
+
+def question(task: Task, number: int, count: int, known: Sequence[tuple[str, str]], problem: str) -> dict[str, Any]:
+    """What Flowise is asked. The seed differs between questions, or parallel ones would all get the same people."""
+    asked = {
+        "count": count,
+        "brief": task.brief,
+        "language": task.language,
+        "style": task.style,
+        "exclude": [name for name, _ in known],
+        "seed": task.seed + number,
+    }
+    return asked | ({"previous_problem": problem} if problem else {})
+
+
+def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Batch], lanes: Lanes) -> int:
+    """Ask a round's questions in parallel; returns how many new people it brought.
+
+    Raises:
+        ImgpipeError: the first error, if no question of the round was answered or one was that stops everything.
+    """
+
+    def ask(batch: Batch) -> int | ImgpipeError:
+        try:
+            with lanes.flowise:
+                answer = _buy(services, task, batch)
+            return _keep(services, claim, task, batch, answer)
+        except (PartnerUnavailable, RateLimited) as error:
+            return error
+
+    with ThreadPoolExecutor(services.settings.multithread_flowise, thread_name_prefix="personas") as pool:
+        outcomes = list(pool.map(ask, batches))
+    errors = [(b, o) for b, o in zip(batches, outcomes, strict=True) if isinstance(o, ImgpipeError)]
+    if len(errors) == len(batches):
+        raise errors[0][1]
+    for batch, error in errors:
+        # Others were answered, so it is this question: it counts as answered with nobody; its people are asked anew.
+        with services.claims.fenced(claim) as connection:
+            results.answered(connection, task.id, batch, {}, None, error.public)
+    return sum(outcome for outcome in outcomes if isinstance(outcome, int))
+
+
+def _buy(services: Services, task: Task, batch: Batch) -> Answer:
+    flowise, flow = services.flowise, services.settings.flowise_persona_flow_id
+    if flowise is None:
+        raise SettingsError("FLOWISE_BASE_URL is not set, and nobody else invents people", field="FLOWISE_BASE_URL")
+    asked = json.dumps(batch.question, ensure_ascii=False, sort_keys=True)
+    call = PaidCall.of("flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": batch.number})
+
+    def purchase() -> Purchase:
+        prediction: Prediction[list[dict[str, Any]]] = flowise.predict(flow, batch.question, list[dict[str, Any]])
+        return Purchase(prediction.usage, value=prediction.answer)
+
+    return services.ledger.buy(call, purchase, buyer=Buyer("avatars", f"task_{task.id}", f"task_{task.id}"))
+
+
+def _keep(services: Services, claim: Claim, task: Task, batch: Batch, answer: Answer) -> int:
+    with services.claims.fenced(claim) as connection:
+        known = results.known_people(connection, task.id)
+        usable = sort_out(answer.value, batch.positions, known)
+        new = results.answered(
+            connection, task.id, batch, usable.people, answer.cost_usd, "; ".join(usable.problems)[:1000]
+        )
+        services.claims.progress(connection, claim)
+    if usable.problems:
+        log.warning(f"[Task {task.task_id}] some personas are asked for again", extra={"problems": usable.problems[:5]})
+    return new
+
+
+def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, str]]) -> Sorted:
+    """The usable people of an answer: valid, and neither the name nor the story of somebody who is there already."""
+    names = {name_key(name, "") for name, _ in known}
+    stories = {" ".join(bio.casefold().split()) for _, bio in known}
+    sorted_ = Sorted()
+    free = list(positions)
+    for entry in answer if isinstance(answer, list) else []:
+        if not free:
+            break
+        try:
+            person = PersonaData.model_validate(entry)
+        except pydantic.ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            sorted_.problems.append(f"{'.'.join(map(str, first['loc'])) or 'persona'}: {first['msg']}")
+            continue
+        name, story = name_key(person.firstname, person.lastname), " ".join(person.bio.casefold().split())
+        if name in names or story in stories:
+            sorted_.problems.append(f"{person.full_name} is a duplicate")
+            continue
+        names.add(name)
+        stories.add(story)
+        sorted_.people[free.pop(0)] = person
+    if free and not sorted_.problems:
+        sorted_.problems.append(f"{len(positions)} personas were asked for, {len(sorted_.people)} came")
+    return sorted_

@@ -1,0 +1,251 @@
+"""The people of a task: the batches they are asked for in, and their way through the seven steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from imgpipe_orchestration.avatars.model import PersonaData, PersonaStatus, name_key
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One question to Flowise: for which positions of the task, and its words. `number` counts a task's questions."""
+
+    number: int
+    round: int
+    positions: tuple[int, ...]
+    question: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """One row of `generation_results`, with its task's public id, style and state.
+
+    `base_object` and `grid_object` are the keys of the pictures as they were bought; `images` describes the public
+    ones by name (`base`, `image_0` ...); `split` holds the cells of the grid in pixels.
+    """
+
+    id: int
+    task_id: int
+    public_task_id: str
+    style: str
+    position: int
+    firstname: str | None
+    lastname: str | None
+    gender: str | None
+    age: int | None
+    nationality: str | None
+    occupation: str | None
+    bio: str | None
+    appearance: str | None
+    status: PersonaStatus
+    step: int
+    error: str | None
+    image_prompt: str | None
+    base_object: str | None
+    grid_object: str | None
+    base_tries: int
+    grid_tries: int
+    edition: int
+    split: list[list[int]] | None
+    images: dict[str, Any]
+    quality: dict[str, Any]
+    model: str | None
+    standin: bool
+    cost_usd: Decimal
+    base_image_url: str | None
+    image_1_url: str | None
+    image_2_url: str | None
+    image_3_url: str | None
+    image_4_url: str | None
+    finished_at: datetime | None
+
+    @property
+    def name(self) -> str:
+        """Full name, or the number of a person who could not be invented."""
+        return f"{self.firstname} {self.lastname}" if self.firstname else f"persona {self.position + 1}"
+
+    @property
+    def urls(self) -> list[str | None]:
+        """The URLs of selfie and pictures, in order."""
+        return [self.base_image_url, self.image_1_url, self.image_2_url, self.image_3_url, self.image_4_url]
+
+
+_OWN = [name for name in Persona.__slots__ if name not in ("public_task_id", "style")]
+_SELECT = f"""
+    select {", ".join(f"r.{name}" for name in _OWN)}, t.task_id as public_task_id, t.style
+    from generation_results r join generation_tasks t on t.id = r.task_id
+"""
+
+
+def _persona(row: Row[Any]) -> Persona:
+    values = dict(row._mapping)
+    return Persona(**{**values, "status": PersonaStatus(values["status"])})
+
+
+def get(connection: Connection, persona: int) -> Persona:
+    """The person of a row number that is known to exist."""
+    return _persona(connection.execute(text(f"{_SELECT} where r.id = :id"), {"id": persona}).one())
+
+
+def of_task(connection: Connection, task: int) -> list[Persona]:
+    """Everybody of a task, in order."""
+    return [
+        _persona(row)
+        for row in connection.execute(text(f"{_SELECT} where r.task_id = :id order by r.position"), {"id": task})
+    ]
+
+
+def stream(connection: Connection, task: int) -> Iterator[Persona]:
+    """Everybody of a task, a few rows at a time."""
+    rows = connection.execution_options(yield_per=50).execute(
+        text(f"{_SELECT} where r.task_id = :id order by r.position"), {"id": task}
+    )
+    for row in rows:
+        yield _persona(row)
+
+
+# --- the data stage --------------------------------------------------------------------------------------------------
+
+
+def open_batches(connection: Connection, task: int) -> list[Batch]:
+    """Questions that were planned and have no answer yet."""
+    return [
+        Batch(row.number, row.round, tuple(row.positions), row.question)
+        for row in connection.execute(_OPEN, {"id": task})
+    ]
+
+
+def planned_rounds(connection: Connection, task: int) -> int:
+    """Rounds of questions so far."""
+    return (
+        connection.scalar(
+            text("select coalesce(max(round) + 1, 0) from generation_batches where task_id = :id"), {"id": task}
+        )
+        or 0
+    )
+
+
+def next_number(connection: Connection, task: int) -> int:
+    """The number of the task's next question."""
+    return (
+        connection.scalar(
+            text("select coalesce(max(number) + 1, 0) from generation_batches where task_id = :id"), {"id": task}
+        )
+        or 0
+    )
+
+
+def plan(connection: Connection, task: int, batches: Sequence[Batch]) -> None:
+    """Write questions down before they are asked: a worker that takes over asks the very same ones."""
+    for batch in batches:
+        values = {"task": task, "number": batch.number, "round": batch.round, "positions": list(batch.positions)}
+        connection.execute(_PLAN, {**values, "question": json.dumps(batch.question)})
+
+
+def answered(
+    connection: Connection, task: int, batch: Batch, people: dict[int, PersonaData], cost: Decimal | None, problem: str
+) -> int:
+    """Keep an answer: the people by position, unless somebody of that name is there. Returns how many were new."""
+    new = 0
+    for position, person in people.items():
+        key = name_key(person.firstname, person.lastname)
+        values = {"task": task, "position": position, "key": key, **person.model_dump()}
+        new += connection.execute(_ADD, values).rowcount
+    values = {"task": task, "number": batch.number, "cost": cost or 0, "problem": problem or None}
+    connection.execute(_ANSWERED, values)
+    return new
+
+
+def missing_positions(connection: Connection, task: int) -> list[int]:
+    """Positions of the task that nobody holds."""
+    return list(connection.scalars(_MISSING, {"id": task}))
+
+
+def known_people(connection: Connection, task: int) -> list[tuple[str, str]]:
+    """(full name, bio) of everybody invented so far, in order."""
+    return [(row.name, row.bio) for row in connection.execute(_KNOWN, {"id": task})]
+
+
+def last_problem(connection: Connection, task: int) -> str:
+    """What was wrong with the latest answer that had something wrong."""
+    return connection.scalar(_PROBLEM, {"id": task}) or "Flowise did not invent enough different people"
+
+
+# --- the image stage -------------------------------------------------------------------------------------------------
+
+
+def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | None = None, **values: Any) -> None:
+    """A step is done (or, with a smaller `step`, to be done again): keep what it made. Names are our own columns."""
+    for name in ("split", "images", "quality"):
+        if values.get(name) is not None:
+            values[name] = json.dumps(values[name])
+    casts = {
+        "split": "cast(:split as jsonb)",
+        "images": "images || cast(:images as jsonb)",
+        "quality": "quality || cast(:quality as jsonb)",
+    }
+    sets = "".join(f", {name} = {casts.get(name, f':{name}')}" for name in values)
+    statement = (
+        f"update generation_results set step = :step, error = null, cost_usd = cost_usd + :cost{sets} where id = :id"
+    )
+    connection.execute(text(statement), {"id": persona, "step": step, "cost": cost or 0, **values})
+
+
+def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
+    """The last step: the URLs, and with them the person's completion."""
+    values: dict[str, Any] = {"id": persona, "base": urls[0]} | {f"url_{i}": url for i, url in enumerate(urls[1:], 1)}
+    connection.execute(_COMPLETE, values)
+
+
+# --- the statements --------------------------------------------------------------------------------------------------
+
+_OPEN = text("""
+    select number, round, positions, question from generation_batches
+    where task_id = :id and answered_at is null order by number
+""")
+
+_PLAN = text("""
+    insert into generation_batches (task_id, number, round, positions, question)
+    values (:task, :number, :round, :positions, cast(:question as jsonb)) on conflict do nothing
+""")
+
+_ADD = text("""
+    insert into generation_results (task_id, position, firstname, lastname, name_key, gender, age, nationality,
+        occupation, bio, appearance)
+    values (:task, :position, :firstname, :lastname, :key, :gender, :age, :nationality, :occupation, :bio, :appearance)
+    on conflict do nothing
+""")
+
+_ANSWERED = text("""
+    update generation_batches set answered_at = now(), cost_usd = :cost, problem = :problem
+    where task_id = :task and number = :number
+""")
+
+_MISSING = text("""
+    select p from generation_tasks t cross join generate_series(0, t.persona_count - 1) p
+    where t.id = :id and not exists (select from generation_results r where r.task_id = t.id and r.position = p)
+    order by p
+""")
+
+_KNOWN = text("""
+    select firstname || ' ' || lastname as name, bio from generation_results
+    where task_id = :id and firstname is not null order by position
+""")
+
+_PROBLEM = text("""
+    select problem from generation_batches where task_id = :id and problem is not null order by number desc limit 1
+""")
+
+_COMPLETE = text("""
+    update generation_results set status = 'completed', step = 7, error = null, finished_at = now(),
+        base_image_url = :base, image_1_url = :url_1, image_2_url = :url_2, image_3_url = :url_3, image_4_url = :url_4
+    where id = :id
+""")

@@ -1,0 +1,200 @@
+"""The avatars' HTTP surface: ask for people, watch them come, take them home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from imgpipe_orchestration.avatars import cleanup, export, figures, results, store
+from imgpipe_orchestration.avatars.cleanup import Removable
+from imgpipe_orchestration.avatars.figures import Day
+from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
+from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.store import Progress, Task
+from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
+
+
+class ProgressAnswer(BaseModel):
+    """People by state; `percent` counts the steps that are done."""
+
+    total: int
+    invented: int
+    completed: int
+    failed: int
+    cancelled: int
+    pending: int
+    percent: float
+
+
+class TaskAnswer(BaseModel):
+    task_id: str
+    status: TaskStatus
+    count: int
+    brief: str
+    language: str
+    style: str
+    seed: int
+    progress: ProgressAnswer
+    cost_usd: Decimal
+    waiting_for: str | None
+    error_log: str | None
+    manifest_url: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class PersonaAnswer(BaseModel):
+    result_id: int
+    firstname: str | None
+    lastname: str | None
+    gender: str | None
+    age: int | None
+    nationality: str | None
+    occupation: str | None
+    bio: str | None
+    appearance: str | None
+    status: str
+    step: int
+    error: str | None
+    image_prompt: str | None
+    base_image_url: str | None
+    image_1_url: str | None
+    image_2_url: str | None
+    image_3_url: str | None
+    image_4_url: str | None
+    cost_usd: Decimal
+    standin: bool
+
+
+class TaskDetail(TaskAnswer):
+    personas: list[PersonaAnswer]
+
+
+class TaskList(BaseModel):
+    tasks: list[TaskAnswer]
+    next: int | None
+    """Pass it as `before` to get the page that follows."""
+
+
+class Retried(BaseModel):
+    retried: int
+    task: TaskAnswer
+
+
+@router.post("/tasks", status_code=202)
+def create(wanted: TaskRequest, backends: Backends) -> TaskAnswer:
+    """Ask for people. They are invented and pictured in the background; follow them by `task_id`."""
+    with transaction(backends.engine) as connection:
+        created = store.create(connection, backends.claims, wanted)
+    return _current(backends, created.task_id)
+
+
+@router.get("/tasks")
+def tasks(
+    backends: Backends,
+    status: TaskStatus | None = None,
+    before: int | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> TaskList:
+    """Tasks, newest first."""
+    with transaction(backends.engine) as connection:
+        found = store.page(connection, status=status, before=before, limit=limit)
+        progress = store.progress(connection, [task.id for task in found])
+    answers = [_answer(task, progress[task.id]) for task in found]
+    return TaskList(tasks=answers, next=found[-1].id if len(found) == limit else None)
+
+
+@router.get("/tasks/{task_id}")
+def task(task_id: str, backends: Backends) -> TaskDetail:
+    """One task: progress, people with their URLs, errors and cost."""
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+        progress = store.progress(connection, [found.id])[found.id]
+        people = results.of_task(connection, found.id)
+    return TaskDetail(**_answer(found, progress).model_dump(), personas=[_person(person) for person in people])
+
+
+@router.post("/tasks/{task_id}/cancel")
+def cancel(task_id: str, backends: Backends) -> TaskAnswer:
+    """Stop a task. Its images are removed after AVATAR_CLEANUP_DAYS."""
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+        store.cancel(connection, backends.claims, found)
+    return _current(backends, task_id)
+
+
+@router.post("/tasks/{task_id}/retry-failed")
+def retry_failed(task_id: str, backends: Backends) -> Retried:
+    """Try everybody again who failed; who succeeded stays as they are."""
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+        count = store.retry_failed(connection, backends.claims, found)
+    return Retried(retried=count, task=_current(backends, task_id))
+
+
+@router.get("/tasks/{task_id}/export", response_class=StreamingResponse)
+def export_task(
+    task_id: str, backends: Backends, format: Annotated[Literal["csv", "jsonl", "zip"], Query()] = "csv"
+) -> StreamingResponse:
+    """The people as CSV or JSON Lines, or their pictures as ZIP."""
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+    kinds: dict[str, tuple[str, Iterator[bytes]]] = {
+        "csv": ("text/csv; charset=utf-8", export.as_csv(backends, found)),
+        "jsonl": ("application/x-ndjson", export.as_jsonl(backends, found)),
+        "zip": ("application/zip", export.as_zip(backends, found)),
+    }
+    media_type, body = kinds[format]
+    name = f"avatars-{found.task_id}.{format}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingResponse(body, media_type=media_type, headers=headers)
+
+
+@router.get("/figures")
+def daily(backends: Backends, days: Annotated[int, Query(ge=1, le=366)] = 30) -> list[Day]:
+    """People and costs by day."""
+    with transaction(backends.engine) as connection:
+        return figures.daily(connection, days)
+
+
+@router.get("/cleanup")
+def cleanup_plan(backends: Backends) -> list[Removable]:
+    """The images that a clean-up would remove now: those of tasks cancelled or failed AVATAR_CLEANUP_DAYS ago."""
+    return cleanup.plan(backends)
+
+
+@router.post("/cleanup")
+def clean_up(backends: Backends) -> list[Removable]:
+    """Remove them."""
+    return cleanup.remove(backends)
+
+
+def _current(backends: Services, task_id: str) -> TaskAnswer:
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+        return _answer(found, store.progress(connection, [found.id])[found.id])
+
+
+def _answer(task: Task, progress: Progress) -> TaskAnswer:
+    values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
+    counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
+    # Whoever failed is done as well: a task that has ended is at 100 %.
+    percent = 100.0 if task.finished_at else round(100 * progress.steps_done / (7 * progress.total), 1)
+    answer = ProgressAnswer(**counts, percent=percent)
+    return TaskAnswer(**values, count=task.persona_count, progress=answer, cost_usd=progress.cost_usd)
+
+
+def _person(person: Persona) -> PersonaAnswer:
+    values = {name: getattr(person, name) for name in PersonaAnswer.model_fields if name not in ("result_id", "status")}
+    return PersonaAnswer(**values, result_id=person.id, status=person.status.value)

@@ -1,0 +1,269 @@
+"""The seven steps of a persona. Each commits what it made under the claim's fence before the next begins."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from imgpipe_orchestration.avatars import results, store
+from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
+from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, persona_prefix, public_url
+from imgpipe_orchestration.avatars.provenance import signed
+from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.errors import BadImage, Permanent, SettingsError
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.ledger import PaidCall, Purchase
+from imgpipe_orchestration.storage.rows import transaction
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+log = logger(__name__)
+
+ALL_STEPS = frozenset(Step)
+TRIES = 2
+"""Pictures bought before a persona is given up because none was usable."""
+CACHE_CONTROL = "public, max-age=31536000"
+"""A year: a key's picture changes only when somebody has a failed persona made again."""
+
+
+class _Again(Exception):
+    """The picture is no good and is bought once more: go on with the step that buys it."""
+
+
+def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection[Step] = ALL_STEPS) -> None:
+    """Take one persona through the steps that are still to be done, as far as `steps` allows.
+
+    Raises:
+        PartnerRefused, BadImage: this persona cannot be pictured; the others can.
+        Retryable: a partner or backend failed; what was committed stays.
+        LeaseLost: the persona was cancelled or taken over.
+    """
+    persona = _load(services, claim)
+    if persona.status is not PersonaStatus.PENDING:
+        # Requeued by name although its task was cancelled, say: there is nothing to do.
+        with services.claims.fenced(claim) as connection:
+            services.claims.finish(connection, store.IMAGES, claim)
+        return
+    task = persona.public_task_id
+    log.info(f"[Task {task}] Processing images for persona: {persona.name} (result_id={persona.id})")
+    while persona.step < Step.URLS:
+        step = Step(persona.step + 1)
+        if step not in steps:
+            return
+        log.info(f"[Task {task}] [{persona.name}] Step {step.value}/7: {step.words}")
+        try:
+            _DO[step](services, claim, persona, lanes)
+        except _Again as reason:
+            log.warning(f"[Task {task}] [{persona.name}] asking once more: {reason}")
+        persona = _load(services, claim)
+    log.info(f"[Task {task}] [{persona.name}] Image processing completed successfully!")
+
+
+def _load(services: Services, claim: Claim) -> Persona:
+    with transaction(services.engine) as connection:
+        return results.get(connection, claim.item_id)
+
+
+def _commit(services: Services, claim: Claim, step: Step | int, **values: Any) -> None:
+    with services.claims.fenced(claim) as connection:
+        results.commit(connection, claim.item_id, step=int(step), **values)
+        services.claims.progress(connection, claim)
+
+
+def _prompt(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    flowise, flow = services.flowise, services.settings.flowise_prompt_flow_id
+    if flowise is None:
+        raise SettingsError("FLOWISE_BASE_URL is not set, and nobody else writes prompts", field="FLOWISE_BASE_URL")
+    names = ("firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "style")
+    asked = {name: getattr(persona, name) for name in names}
+    call = PaidCall.of(
+        "flowise",
+        "prompt",
+        flow,
+        inputs=[f"{name}: {value}" for name, value in asked.items()],
+        parameters={"persona": persona.id},
+    )
+
+    def purchase() -> Purchase:
+        prediction = flowise.predict_text(flow, asked)
+        return Purchase(prediction.usage, value=prediction.answer)
+
+    with lanes.flowise:
+        answer = services.ledger.buy(call, purchase, buyer=buyer_of(persona))
+    _commit(services, claim, Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
+
+
+def _base(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    with lanes.images:
+        answer = draw_base(services, persona, persona.image_prompt or "")
+    _commit(
+        services,
+        claim,
+        Step.BASE,
+        cost=answer.cost_usd,
+        base_object=answer.object_key,
+        model=answer.usage.model,
+        standin=answer.usage.standin,
+    )
+
+
+def _base_upload(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    from imgpipe_orchestration.imaging.portrait import judge
+    from imgpipe_orchestration.imaging.portrait_files import decoded
+
+    data = bought(services, persona.base_object or "")
+    with lanes.cores:
+        try:
+            image = decoded(data)
+            judgement = judge([image], least_side=services.settings.avatar_least_side)
+            reasons = judgement.reasons
+        except Permanent as error:
+            reasons = (error.public,)
+        if not reasons:
+            files = _files(services, persona, "base", signed(services, data, "selfie"), image)
+    if reasons:
+        _buy_again(
+            services,
+            claim,
+            "selfie",
+            reasons,
+            persona.base_tries,
+            Step.PROMPT,
+            base_object=None,
+            base_tries=persona.base_tries + 1,
+        )
+    described = _put(services, files)
+    _commit(services, claim, Step.BASE_UPLOAD, images={"base": described}, quality={"base": judgement.measured})
+
+
+def _grid(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    base = bought(services, persona.base_object or "")
+    with lanes.images:
+        answer = draw_grid(services, persona, base)
+    _commit(services, claim, Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
+
+
+def _split(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    from imgpipe_orchestration.imaging.grid import Shape, cut, find_layout
+    from imgpipe_orchestration.imaging.portrait import judge
+    from imgpipe_orchestration.imaging.portrait_files import decoded
+
+    data = bought(services, persona.grid_object or "")
+    measured: Mapping[str, Any] = {}
+    cells: list[list[int]] = []
+    with lanes.cores:
+        try:
+            grid = decoded(data)
+            layout = find_layout(grid)
+            if layout.shape is Shape.GRID:
+                judgement = judge(cut(grid, layout), least_side=services.settings.avatar_least_side)
+                reasons, measured, cells = judgement.reasons, judgement.measured, [list(cell) for cell in layout.cells]
+            else:
+                reasons = (f"it is no 2x2 grid but {layout.shape.value}",)
+        except Permanent as error:
+            reasons = (error.public,)
+    if reasons:
+        _buy_again(
+            services,
+            claim,
+            "grid",
+            reasons,
+            persona.grid_tries,
+            Step.BASE_UPLOAD,
+            grid_object=None,
+            grid_tries=persona.grid_tries + 1,
+        )
+    _commit(services, claim, Step.SPLIT, split=cells, quality={"pictures": dict(measured)})
+
+
+def _upload(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    from imgpipe_orchestration.imaging.portrait_files import as_png, decoded, statement
+
+    data = bought(services, persona.grid_object or "")
+    xmp = statement(persona.model or "", standin=persona.standin)
+    with lanes.cores:
+        grid = decoded(data)
+    described: dict[str, Any] = {}
+    for number, cell in enumerate(persona.split or []):
+        with lanes.cores:
+            image = grid.crop((cell[0], cell[1], cell[2], cell[3]))
+            png = signed(services, as_png(image, xmp), "cut from a grid", parent=data)
+            files = _files(services, persona, f"image_{number}", png, image)
+        described[f"image_{number}"] = _put(services, files)
+    _commit(services, claim, Step.UPLOAD, images=described)
+
+
+def _urls(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+    settings = services.settings
+    names = ["base", *(f"image_{number}" for number in range(PICTURES))]
+    urls = [
+        public_url(settings.s3_public_endpoint, settings.s3_bucket_name, persona.images[name]["key"]) for name in names
+    ]
+    with services.claims.fenced(claim) as connection:
+        results.complete(connection, persona.id, urls)
+        services.claims.finish(connection, store.IMAGES, claim)
+        store.settle(connection, persona.task_id)
+
+
+_DO: dict[Step, Callable[[Services, Claim, Persona, Lanes], None]] = {
+    Step.PROMPT: _prompt,
+    Step.BASE: _base,
+    Step.BASE_UPLOAD: _base_upload,
+    Step.GRID: _grid,
+    Step.SPLIT: _split,
+    Step.UPLOAD: _upload,
+    Step.URLS: _urls,
+}
+
+
+def _buy_again(
+    services: Services, claim: Claim, what: str, reasons: tuple[str, ...], tries: int, back_to: Step, **values: Any
+) -> None:
+    """Go back to where the picture is bought, or give the persona up.
+
+    Raises:
+        BadImage: `TRIES` pictures were no good.
+    """
+    reason = "; ".join(reasons)
+    if tries >= TRIES:
+        raise BadImage(f"No usable {what} in {tries} tries: {reason}")
+    _commit(services, claim, back_to, **values)
+    raise _Again(f"the {what} cannot be used: {reason}")
+
+
+_File = tuple[str, bytes, str]
+"""Key, bytes, media type."""
+
+
+def _files(services: Services, persona: Persona, name: str, png: bytes, image: Image.Image) -> list[_File]:
+    """The original and its thumbnails; the original first."""
+    from imgpipe_orchestration.imaging.portrait_files import statement, thumbnails
+
+    prefix = persona_prefix(persona.task_id, persona.id)
+    xmp = statement(persona.model or "", standin=persona.standin)
+    small = thumbnails(image, services.settings.avatar_thumbnail_side, xmp)
+    return [
+        (f"{prefix}{name}.png", png, "image/png"),
+        *((f"{prefix}{name}_thumb.{kind}", data, f"image/{kind}") for kind, data in small.items()),
+    ]
+
+
+def _put(services: Services, files: list[_File]) -> dict[str, Any]:
+    """Upload, and describe for the manifest."""
+    for key, data, media_type in files:
+        services.avatars_bucket.put(key, data, content_type=media_type, cache_control=CACHE_CONTROL)
+    key, data, _ = files[0]
+    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    return {
+        "key": key,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "width": width,
+        "height": height,
+        "thumbnails": {key.rpartition(".")[2]: key for key, _, _ in files[1:]},
+    }

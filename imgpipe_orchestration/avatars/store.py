@@ -1,0 +1,387 @@
+"""Tasks and their two queues. What changes a task's state is decided here and nowhere else.
+
+Locks are always taken in one order, work items before the task, so that a person who cancels and a worker who finishes
+cannot wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus, final_status
+from imgpipe_orchestration.errors import Conflict, NotFound
+from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row of `generation_tasks`. `id` is the row's number, `task_id` what clients know."""
+
+    id: int
+    task_id: str
+    status: TaskStatus
+    persona_count: int
+    brief: str
+    language: str
+    style: str
+    seed: int
+    error_log: str | None
+    waiting_for: str | None
+    manifest_url: str | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    images_removed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task is: people by state, steps done of all there are to do, and what it has cost (US dollars)."""
+
+    total: int
+    invented: int
+    completed: int
+    failed: int
+    cancelled: int
+    pending: int
+    steps_done: int
+    cost_usd: Decimal
+
+
+_COLUMNS = ", ".join(Task.__slots__)
+
+
+def _task(row: Row[Any]) -> Task:
+    values = dict(row._mapping)
+    return Task(**{**values, "status": TaskStatus(values["status"])})
+
+
+# --- queues ----------------------------------------------------------------------------------------------------------
+
+
+def _follow_data(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+    """The task follows its data item."""
+    for task in ids:
+        if state is State.FAILED:
+            close_data(connection, task, error or "not invented")
+        elif state is State.WAITING and error is None:
+            _reopen_data(connection, task)
+    if state is State.WAITING and error is not None:
+        _put_back(connection, ids, TaskStatus.GENERATING_DATA, TaskStatus.PENDING, error)
+
+
+def _follow_images(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+    """The person, and with the last one the task, follows the image item."""
+    values = {"ids": list(ids), "error": error}
+    if state is State.FAILED:
+        for task in sorted(connection.scalars(_FAIL_PERSONAS, values)):
+            settle(connection, task)
+    elif state is State.WAITING and error is None:
+        tasks = list(connection.scalars(_RESTART_PERSONAS, values))
+        connection.execute(_REOPEN, {"ids": tasks, "status": TaskStatus.DATA_GENERATED.value})
+    elif state is State.WAITING:
+        tasks = list(connection.scalars(_NOTE_PERSONAS, values))
+        _put_back(connection, tasks, TaskStatus.GENERATING_IMAGES, TaskStatus.DATA_GENERATED, error or "")
+
+
+DATA = Queue("avatar_data", max_attempts=3, mirror=_follow_data)
+"""Tasks whose people are to be invented; item ids are `generation_tasks.id`."""
+
+IMAGES = Queue("avatar_images", max_attempts=3, mirror=_follow_images)
+"""People who are to be pictured; item ids are `generation_results.id`, a tenant is a task."""
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
+def create(connection: Connection, claims: Claims, wanted: TaskRequest) -> Task:
+    """Accept a request: the task and its work item, in the caller's transaction."""
+    task = _task(connection.execute(_CREATE, wanted.model_dump()).one())
+    claims.enqueue(connection, DATA, [Item(task.id)])
+    return task
+
+
+def by_public_id(connection: Connection, task_id: str) -> Task:
+    """Raises NotFound."""
+    row = connection.execute(text(f"select {_COLUMNS} from generation_tasks where task_id = :id"), {"id": task_id})
+    found = row.one_or_none()
+    if found is None:
+        raise NotFound(f"There is no avatar task {task_id!r}.")
+    return _task(found)
+
+
+def get(connection: Connection, task: int) -> Task:
+    """The task of a row number that is known to exist."""
+    return _task(
+        connection.execute(text(f"select {_COLUMNS} from generation_tasks where id = :id"), {"id": task}).one()
+    )
+
+
+def page(connection: Connection, *, status: TaskStatus | None, before: int | None, limit: int) -> list[Task]:
+    """Tasks, newest first; `before` is the row number of the last one of the page before."""
+    values = {"status": status.value if status else None, "before": before, "limit": limit}
+    return [_task(row) for row in connection.execute(_PAGE, values)]
+
+
+def progress(connection: Connection, tasks: Sequence[int]) -> dict[int, Progress]:
+    """The progress of some tasks, by row number."""
+    return {row.id: Progress(*row[1:]) for row in connection.execute(_PROGRESS, {"ids": list(tasks)})}
+
+
+# --- working ---------------------------------------------------------------------------------------------------------
+
+
+def begin(connection: Connection, queue: Queue, ids: Sequence[int]) -> None:
+    """Items were claimed: their tasks are being worked on and wait for nothing."""
+    connection.execute(_BEGIN_DATA if queue is DATA else _BEGIN_IMAGES, {"ids": list(ids)})
+
+
+def close_data(connection: Connection, task: int, error: str) -> None:
+    """End the data stage: who is missing has failed with `error`, who is there goes on to the image queue."""
+    connection.execute(_LOCK, {"id": task})
+    connection.execute(_FAIL_MISSING, {"id": task, "error": error})
+    waiting = list(connection.scalars(_TO_PICTURE, {"id": task}))
+    Claims(connection.engine).enqueue(connection, IMAGES, [Item(person, tenant=f"task_{task}") for person in waiting])
+    connection.execute(_DATA_GENERATED, {"id": task})
+    settle(connection, task)
+
+
+def settle(connection: Connection, task: int) -> None:
+    """End the task if nobody is left to do; its error log names everybody who failed."""
+    connection.execute(_LOCK, {"id": task})
+    left = connection.execute(_LEFT, {"id": task}).one()
+    if left.pending or left.present < left.wanted:
+        return
+    status = final_status(left.completed, left.failed)
+    connection.execute(_END, {"id": task, "status": status.value})
+
+
+def cancel(connection: Connection, claims: Claims, task: Task) -> None:
+    """Stop a task: nothing more is begun, and what is being made is dropped when it is ready.
+
+    Raises:
+        Conflict: it has ended already.
+    """
+    reason = "the task was cancelled"
+    claims.withdraw(connection, DATA, [task.id], reason)
+    people = list(connection.scalars(_TO_PICTURE, {"id": task.id}))
+    claims.withdraw(connection, IMAGES, people, reason)
+    if connection.execute(_CANCEL, {"id": task.id}).rowcount == 0:
+        raise Conflict(f"The task is {get(connection, task.id).status}; only one that has not ended can be cancelled.")
+    connection.execute(_CANCEL_PEOPLE, {"id": task.id})
+
+
+def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
+    """Try everybody again who failed; returns how many.
+
+    Raises:
+        Conflict: nobody failed, or the task was cancelled.
+    """
+    if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
+        raise Conflict(f"The task is {task.status}; failed people can be tried again once it has ended.")
+    missing = _reopen_data(connection, task.id)
+    people = list(connection.scalars(_FAILED_PEOPLE, {"id": task.id}))
+    if not missing and not people:
+        raise Conflict("Nobody of this task has failed.")
+    if missing:
+        claims.enqueue(connection, DATA, [Item(task.id)], again=True)
+    if people:
+        connection.execute(_RESTART_PERSONAS, {"ids": people})
+        claims.enqueue(connection, IMAGES, [Item(person, tenant=f"task_{task.id}") for person in people], again=True)
+        if not missing:
+            connection.execute(_REOPEN, {"ids": [task.id], "status": TaskStatus.DATA_GENERATED.value})
+    return missing + len(people)
+
+
+def fail_claim(connection: Connection, claims: Claims, claim: Claim, reason: str) -> None:
+    """Settle a data item that left people out: a dead letter that shows, and that can be requeued."""
+    from imgpipe_orchestration.errors import PartnerRefused
+
+    claims.failed(connection, DATA, claim, PartnerRefused(reason))
+
+
+def _reopen_data(connection: Connection, task: int) -> int:
+    """Forget the people who could not be invented, so that they are asked for again; returns how many they were."""
+    missing = connection.execute(_FORGET_MISSING, {"id": task}).rowcount
+    if missing:
+        connection.execute(_REOPEN, {"ids": [task], "status": TaskStatus.PENDING.value})
+    return missing
+
+
+def _put_back(connection: Connection, ids: Sequence[int], now: TaskStatus, back: TaskStatus, reason: str) -> None:
+    values = {"ids": sorted(set(ids)), "now": now.value, "back": back.value, "reason": reason}
+    connection.execute(_PUT_BACK, values)
+
+
+# --- finished tasks --------------------------------------------------------------------------------------------------
+
+
+def unwritten(connection: Connection, *, limit: int = 50) -> list[Task]:
+    """Completed tasks whose manifest is not in the bucket yet."""
+    return [_task(row) for row in connection.execute(_UNWRITTEN, {"limit": limit})]
+
+
+def manifest_written(connection: Connection, task: int, url: str) -> None:
+    values = {"id": task, "url": url}
+    connection.execute(
+        text("update generation_tasks set manifest_url = :url where id = :id and status = 'completed'"), values
+    )
+
+
+def removable(connection: Connection, days: float, *, limit: int = 100) -> list[Task]:
+    """Cancelled and failed tasks whose images have been kept for `days`, oldest first."""
+    return [_task(row) for row in connection.execute(_REMOVABLE, {"days": days, "limit": limit})]
+
+
+def images_removed(connection: Connection, task: int) -> None:
+    """The objects of a task are gone: nothing points at them, and a retry begins with the first picture."""
+    connection.execute(_FORGET_IMAGES, {"id": task})
+    connection.execute(text("update generation_tasks set images_removed_at = now() where id = :id"), {"id": task})
+
+
+# --- the statements --------------------------------------------------------------------------------------------------
+
+_CREATE = text(f"""
+    insert into generation_tasks (persona_count, brief, language, style, seed)
+    values (:count, :brief, :language, :style, :seed) returning {_COLUMNS}
+""")
+
+_PAGE = text(f"""
+    select {_COLUMNS} from generation_tasks
+    where (cast(:status as text) is null or status = :status) and (cast(:before as bigint) is null or id < :before)
+    order by id desc limit :limit
+""")
+
+_PROGRESS = text("""
+    select t.id, t.persona_count, count(r.firstname), count(*) filter (where r.status = 'completed'),
+        count(*) filter (where r.status = 'failed'), count(*) filter (where r.status = 'cancelled'),
+        count(*) filter (where r.status = 'pending'), coalesce(sum(r.step), 0), coalesce(sum(r.cost_usd), 0)
+            + coalesce((select sum(b.cost_usd) from generation_batches b where b.task_id = t.id), 0)
+    from generation_tasks t left join generation_results r on r.task_id = t.id
+    where t.id = any(:ids) group by t.id
+""")
+
+_BEGIN_DATA = text("""
+    update generation_tasks set status = 'generating-data', waiting_for = null,
+        started_at = coalesce(started_at, now()), updated_at = now()
+    where id = any(:ids) and status in ('pending', 'generating-data')
+""")
+
+_BEGIN_IMAGES = text("""
+    update generation_tasks set status = 'generating-images', waiting_for = null, updated_at = now()
+    where id in (select task_id from generation_results where id = any(:ids) order by task_id)
+        and status in ('data-generated', 'generating-images')
+""")
+
+_LOCK = text("select 1 from generation_tasks where id = :id for update")
+
+_FAIL_MISSING = text("""
+    insert into generation_results (task_id, position, status, error, finished_at)
+    select t.id, p, 'failed', :error, now()
+    from generation_tasks t cross join generate_series(0, t.persona_count - 1) p
+    where t.id = :id and t.status in ('pending', 'generating-data')
+    on conflict (task_id, position) do nothing
+""")
+
+_TO_PICTURE = text("""
+    select id from generation_results where task_id = :id and status = 'pending' order by position
+""")
+
+_DATA_GENERATED = text("""
+    update generation_tasks set status = 'data-generated', waiting_for = null
+    where id = :id and status in ('pending', 'generating-data')
+""")
+
+_LEFT = text("""
+    select t.persona_count as wanted, count(r.id) as present, count(*) filter (where r.status = 'pending') as pending,
+        count(*) filter (where r.status = 'completed') as completed,
+        count(*) filter (where r.status = 'failed') as failed
+    from generation_tasks t left join generation_results r on r.task_id = t.id where t.id = :id group by t.id
+""")
+
+_END = text("""
+    update generation_tasks t set status = :status, finished_at = now(), waiting_for = null, manifest_url = null,
+        error_log = (
+            select string_agg(format('%s (result_id=%s): %s',
+                coalesce(r.firstname || ' ' || r.lastname, 'persona ' || (r.position + 1)), r.id, r.error),
+                E'\\n' order by r.position)
+            from generation_results r where r.task_id = t.id and r.status = 'failed')
+    where t.id = :id and t.status not in ('completed', 'failed', 'cancelled')
+""")
+
+_CANCEL = text("""
+    update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null
+    where id = :id and status not in ('completed', 'failed', 'cancelled')
+""")
+
+_CANCEL_PEOPLE = text("""
+    update generation_results set status = 'cancelled', finished_at = now() where task_id = :id and status = 'pending'
+""")
+
+_FAILED_PEOPLE = text("""
+    select id from generation_results where task_id = :id and status = 'failed' and firstname is not null
+    order by position for update
+""")
+
+_FORGET_MISSING = text("""
+    delete from generation_results where task_id = :id and status = 'failed' and firstname is null
+""")
+
+_REOPEN = text("""
+    update generation_tasks set status = :status, error_log = null, finished_at = null, waiting_for = null,
+        manifest_url = null, images_removed_at = null
+    where id = any(:ids) and status in ('completed', 'failed')
+""")
+
+_PUT_BACK = text("""
+    update generation_tasks set status = case when status = :now then :back else status end, waiting_for = :reason
+    where id = any(:ids) and status not in ('completed', 'failed', 'cancelled')
+""")
+
+_FAIL_PERSONAS = text("""
+    with failed as (
+        update generation_results set status = 'failed', error = :error, finished_at = now()
+        where id = any(:ids) and status = 'pending' returning task_id)
+    select distinct task_id from failed
+""")
+
+# A new edition is a new purchase: the pictures that were no good must not be taken from the ledger again.
+_RESTART_PERSONAS = text("""
+    with again as (
+        update generation_results set status = 'pending', error = null, finished_at = null, edition = edition + 1,
+            base_tries = 1, grid_tries = 1
+        where id = any(:ids) and status = 'failed' returning task_id)
+    select distinct task_id from again
+""")
+
+_NOTE_PERSONAS = text("""
+    with noted as (
+        update generation_results set error = :error where id = any(:ids) and status = 'pending' returning task_id)
+    select distinct task_id from noted
+""")
+
+_UNWRITTEN = text(f"""
+    select {_COLUMNS} from generation_tasks where status = 'completed' and manifest_url is null
+    order by finished_at limit :limit
+""")
+
+_REMOVABLE = text(f"""
+    select {_COLUMNS} from generation_tasks
+    where status in ('failed', 'cancelled') and images_removed_at is null
+        and finished_at <= now() - make_interval(secs => :days * 86400)
+    order by finished_at limit :limit
+""")
+
+_FORGET_IMAGES = text("""
+    update generation_results set base_object = null, grid_object = null, split = null, images = '{}',
+        base_image_url = null, image_1_url = null, image_2_url = null, image_3_url = null, image_4_url = null,
+        step = least(step, 1), edition = edition + 1
+    where task_id = :id
+""")

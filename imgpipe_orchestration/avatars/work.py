@@ -1,0 +1,92 @@
+"""The two runs: inventing people for tasks, and picturing people. What each claims, and what it reports."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars.manifest import write_manifests
+from imgpipe_orchestration.avatars.model import Step
+from imgpipe_orchestration.avatars.personas import invent
+from imgpipe_orchestration.avatars.steps import ALL_STEPS, picture
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Queue
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
+
+TASKS_AT_ONCE = 4
+"""Tasks of one data run: the first one's last round does not keep the next from beginning."""
+
+
+@dataclass
+class Report:
+    """What a run did, for its metadata; `steps` counts the people whose last committed step it is."""
+
+    outcome: Outcome
+    tasks: int = 0
+    manifests: int = 0
+    steps: dict[Step, int] = field(default_factory=dict)
+
+
+def run_data(services: Services, owner: str) -> Report:
+    """Claim tasks that are due and invent their people."""
+    claims = services.claims
+    lanes = Lanes.of(services.settings)
+    with claims.hold(owner):
+        batch = claims.owned(store.DATA, owner) or claims.claim(store.DATA, owner, TASKS_AT_ONCE)
+        with transaction(services.engine) as connection:
+            store.begin(connection, store.DATA, [claim.item_id for claim in batch])
+        outcome = work_through(claims, store.DATA, batch, lambda c: invent(services, c, lanes), threads=TASKS_AT_ONCE)
+    return Report(outcome, tasks=len(batch))
+
+
+def run_images(
+    services: Services, owner: str, *, steps: Collection[Step] = ALL_STEPS, lanes: Lanes | None = None
+) -> Report:
+    """Claim people who are due and take them through the steps; then write the manifests of tasks that are complete.
+
+    Args:
+        steps: the steps to do; people wait before the first one that is not among them.
+        lanes: how much at once; by default what the settings say.
+    """
+    claims, settings = services.claims, services.settings
+    lanes = lanes or Lanes.of(settings)
+    with claims.hold(owner):
+        batch = claims.owned(store.IMAGES, owner)
+        batch += claims.claim(store.IMAGES, owner, max(0, settings.avatar_batch_size - len(batch)))
+        with transaction(services.engine) as connection:
+            store.begin(connection, store.IMAGES, [claim.item_id for claim in batch])
+        outcome = work_through(
+            claims,
+            store.IMAGES,
+            batch,
+            lambda c: picture(services, c, lanes, steps=steps),
+            threads=lanes.people,
+            deadline=time.monotonic() + settings.avatar_run_seconds,
+        )
+        claims.release(owner)  # what the time budget or the choice of steps left
+    reached = _reached(services, [claim.item_id for claim in batch])
+    return Report(outcome, manifests=write_manifests(services), steps=reached)
+
+
+def due(services: Services, queue: Queue) -> bool:
+    """Whether a run would find something to do; costs an index look-up."""
+    if services.claims.due_partitions(queue, limit=1):
+        return True
+    if queue is store.DATA:
+        return False
+    with transaction(services.engine) as connection:
+        return bool(store.unwritten(connection, limit=1))
+
+
+def _reached(services: Services, ids: list[int]) -> dict[Step, int]:
+    from sqlalchemy import text
+
+    with transaction(services.engine) as connection:
+        rows = connection.execute(text("select step from generation_results where id = any(:ids)"), {"ids": ids})
+        counts = Counter(int(row.step) for row in rows)
+    return {step: sum(n for done, n in counts.items() if done >= step) for step in Step}

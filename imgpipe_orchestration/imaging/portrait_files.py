@@ -1,0 +1,114 @@
+"""Generated portraits as files: PNG originals, WebP and AVIF thumbnails, each saying in itself what made it.
+
+The statement is XMP with IPTC's Digital Source Type, which is what image search and social networks read:
+https://iptc.org/standards/photo-metadata/iptc-standard/ and http://cv.iptc.org/newscodes/digitalsourcetype/
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable
+from typing import IO
+from xml.sax.saxutils import quoteattr
+
+from PIL import Image, PngImagePlugin
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.sniff import open_checked
+
+TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""IPTC's term for pictures that a trained model made."""
+
+_XMP_KEYWORD = "XML:com.adobe.xmp"
+_SOURCE = re.compile(r"""DigitalSourceType(?:=["']|>)([^"'<]+)""")
+
+
+def statement(model: str, *, standin: bool) -> str:
+    """The XMP packet of a picture that `model` made."""
+    description = (
+        "Drawn by a stand-in for rehearsals: no photograph, no real person."
+        if standin
+        else ("Made by an image model: no photograph, no real person.")
+    )
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"'
+        f' Iptc4xmpExt:DigitalSourceType="{TRAINED}" Iptc4xmpExt:AISystemUsed={quoteattr(model)}'
+        f' xmp:CreatorTool="imgpipe" photoshop:Instructions={quoteattr(description)}/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )
+
+
+def source_of(data: bytes) -> str | None:
+    """The Digital Source Type that a file states, or None."""
+    with Image.open(io.BytesIO(data)) as image:
+        packet = image.info.get("xmp") or image.info.get(_XMP_KEYWORD) or b""
+    text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
+    found = _SOURCE.search(text)
+    return found.group(1) if found else None
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The picture as RGB.
+
+    Raises:
+        BadImage: not an image, cut off or broken.
+        TooLarge: past the limits.
+    """
+    image, name = open_checked(data, DEFAULT_LIMITS)
+    try:
+        return image.convert("RGB")
+    except Exception as error:
+        raise BadImage(f"the {name} is broken or cut off: {error}") from error
+
+
+def as_png(image: Image.Image, xmp: str) -> bytes:
+    """The picture, unchanged, as PNG."""
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(_XMP_KEYWORD, xmp)
+    # Flat drawings and photographs alike: level 1 costs a third of level 6 for a tenth more bytes.
+    return _saved(lambda file: image.save(file, "PNG", compress_level=1, pnginfo=info))
+
+
+def labelled(data: bytes, xmp: str) -> bytes:
+    """A bought picture as PNG with its statement. A PNG keeps its pixels and other chunks byte for byte.
+
+    Raises:
+        BadImage, TooLarge: as `decoded`.
+    """
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return as_png(decoded(data), xmp)
+    open_checked(data, DEFAULT_LIMITS)
+    payload = _XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp.encode()
+    file = io.BytesIO()
+    PngImagePlugin.putchunk(file, b"iTXt", payload)
+    header_end = 33  # signature 8, IHDR 4 + 4 + 13 + 4
+    return data[:header_end] + file.getvalue() + data[header_end:]
+
+
+def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
+    """WebP and AVIF of at most `side` pixels, by format name."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    packet = xmp.encode()
+    webp, avif = io.BytesIO(), io.BytesIO()
+    small.save(webp, "WEBP", quality=80, method=4, xmp=packet)
+    small.save(avif, "AVIF", quality=63, speed=9, max_threads=1, xmp=packet)
+    return {"webp": webp.getvalue(), "avif": avif.getvalue()}
+
+
+def _saved(save: Callable[[IO[bytes]], None]) -> bytes:
+    """PNG releases Python's lock only when it writes to a real file descriptor."""
+    if not hasattr(os, "memfd_create"):  # macOS
+        memory = io.BytesIO()
+        save(memory)
+        return memory.getvalue()
+    with os.fdopen(os.memfd_create("portrait"), "w+b") as file:
+        save(file)
+        file.seek(0)
+        return file.read()

@@ -1,0 +1,1 @@
+"""Tests of the avatars, on real servers and stand-in partners."""

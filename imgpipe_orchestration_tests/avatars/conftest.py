@@ -1,0 +1,98 @@
+"""A bench of its own for each test: services on real servers, partners that can be told to fail, small pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.avatars import results, store, work
+from imgpipe_orchestration.avatars.model import TaskRequest
+from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.avatars.store import Task
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import StandInAccess
+
+
+@pytest.fixture
+def avatar_settings(settings: Settings, standins: StandInAccess) -> Settings:
+    return settings.model_copy(
+        update={
+            # Rate limits are learnt by key: what one test is told must not hold back the next.
+            "openai_api_key": f"test-key-{uuid4().hex}",
+            "openai_base_url": standins.openai_url,
+            "flowise_base_url": standins.flowise_url,
+            "avatar_base_size": "384x384",
+            "avatar_grid_size": "768x768",
+            "avatar_least_side": 200,
+            "avatar_thumbnail_side": 64,
+            "avatar_image_timeout_seconds": 10.0,
+            "partner_timeout_seconds": 10.0,
+            "lease_seconds": 2.0,
+        }
+    )
+
+
+@dataclass
+class Desk:
+    """Ask for people, run the two runs, look at what became of them."""
+
+    services: Services
+    standins: StandInAccess
+    runs: int = 0
+
+    def ask(self, count: int = 1, **options: Any) -> Task:
+        with transaction(self.services.engine) as connection:
+            return store.create(connection, self.services.claims, TaskRequest(count=count, **options))
+
+    def data(self) -> work.Report:
+        self.runs += 1
+        return work.run_data(self.services, f"data-{self.runs}")
+
+    def images(self, **options: Any) -> work.Report:
+        self.runs += 1
+        return work.run_images(self.services, f"images-{self.runs}", **options)
+
+    def task(self, task: Task) -> Task:
+        with transaction(self.services.engine) as connection:
+            return store.get(connection, task.id)
+
+    def people(self, task: Task) -> list[Persona]:
+        with transaction(self.services.engine) as connection:
+            return results.of_task(connection, task.id)
+
+    def images_now(self) -> work.Report:
+        """A run of images that waits for no pause."""
+        self.now()
+        return self.images()
+
+    def now(self) -> None:
+        """Let every pause be over: items that wait for their time are due, providers are not paused any more."""
+        with transaction(self.services.engine) as connection:
+            connection.execute(text("update work_items set due_at = now() where state = 'waiting'"))
+            connection.execute(text("delete from spending_pauses"))
+
+    def eventually(self, step: Callable[[], Any], done: Callable[[], bool], *, seconds: float = 30) -> None:
+        """Repeat `step` until `done`."""
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, "not done in time"
+            step()
+
+    def calls(self, provider: str, operation: str) -> int:
+        """Calls that the provider answered with a result, thus that cost money."""
+        return sum(call["status"] == 200 for call in self.standins.calls(provider, operation))
+
+
+@pytest.fixture
+def desk(avatar_settings: Settings, standins: StandInAccess) -> Iterator[Desk]:
+    services = Services(avatar_settings)
+    yield Desk(services, standins)
+    services.close()

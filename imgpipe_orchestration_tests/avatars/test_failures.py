@@ -1,0 +1,185 @@
+"""Partners that fail in every way they can: what is tried again, what is given up, what is paid."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.avatars.proxy import refusing_uploads
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("rate_limit", {"retry_after": 0.2}),
+        ("server_error", {}),
+        ("truncated_base64", {}),
+        ("truncated_json", {}),
+        ("not_json", {}),
+        ("wrong_shape", {}),
+        ("cut", {}),
+    ],
+)
+def test_a_failure_of_openai_that_passes_is_survived(desk: Desk, kind: str, options: dict[str, float]) -> None:
+    desk.standins.fault("openai", kind, operation="images", **options)
+    desk.standins.fault("openai", kind, operation="edits", **options)
+    task = desk.ask(1)
+    desk.data()
+    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    assert desk.runs <= 4, "at most one pause for each of the two failures"
+
+
+def test_a_provider_that_asks_for_longer_than_a_call_may_take_makes_the_person_wait_not_fail(desk: Desk) -> None:
+    desk.standins.fault("openai", "rate_limit", operation="images", retry_after=40)
+    task = desk.ask(1)
+    desk.data()
+    report = desk.images()
+    assert "asks us to slow down" in next(iter(report.outcome.retried.values()))
+    person = desk.people(task)[0]
+    assert (person.status, person.step) == (PersonaStatus.PENDING, 1)
+    assert "slow down" in (desk.task(task).waiting_for or "")
+
+
+def test_a_provider_that_is_too_slow_is_asked_again(desk: Desk) -> None:
+    desk.services.close()
+    desk.services.settings = desk.services.settings.model_copy(update={"avatar_image_timeout_seconds": 0.6})
+    desk.standins.fault("openai", "slow", operation="images", seconds=2)
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+
+
+def test_a_used_up_quota_stops_at_once_says_so_and_work_goes_on_after(desk: Desk) -> None:
+    desk.standins.fault("openai", "insufficient_quota", count=None)
+    task = desk.ask(4)
+    desk.data()
+    report = desk.images()
+    assert len(report.outcome.retried) == 4
+    # Whoever was asking at that moment learnt it from OpenAI; nobody asked a second time.
+    assert len(desk.standins.calls("openai")) <= 4
+    waiting = desk.task(task)
+    assert waiting.status is TaskStatus.DATA_GENERATED
+    assert "quota is used up" in (waiting.waiting_for or "")
+    assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
+    assert not desk.services.claims.due_partitions(store.IMAGES)
+
+    desk.standins.admin("DELETE", "faults")
+    desk.now()
+    desk.images()
+    done = desk.task(task)
+    assert (done.status, done.waiting_for, done.error_log) == (TaskStatus.COMPLETED, None, None)
+    assert desk.calls("openai", "images") == 4
+
+
+def test_a_refusal_fails_one_person_and_the_error_log_names_them(desk: Desk) -> None:
+    task = desk.ask(3)
+    desk.data()
+    unlucky = desk.people(task)[1]
+    desk.standins.fault("openai", "content_policy", operation="images", match=unlucky.name, count=None)
+    desk.images()
+    done = desk.task(task)
+    assert done.status is TaskStatus.COMPLETED
+    assert done.error_log == f"{unlucky.name} (result_id={unlucky.id}): OpenAI refused for its content policy"
+    assert [p.status for p in desk.people(task)].count(PersonaStatus.COMPLETED) == 2
+
+
+def test_when_everybody_fails_the_task_has_failed_with_all_errors(desk: Desk) -> None:
+    desk.standins.fault("openai", "content_policy", operation="images", count=None)
+    task = desk.ask(2)
+    desk.data()
+    desk.images()
+    done = desk.task(task)
+    assert done.status is TaskStatus.FAILED
+    assert len((done.error_log or "").splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["single_image", "half_grid", "blank_image"])
+def test_a_grid_that_is_none_is_bought_once_more(desk: Desk, kind: str) -> None:
+    desk.standins.fault("openai", kind, operation="edits")
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.calls("openai", "edits") == 2
+
+
+def test_a_second_grid_that_is_none_is_reported_and_can_be_retried(desk: Desk) -> None:
+    desk.standins.fault("openai", "single_image", operation="edits", count=2)
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    failed = desk.task(task)
+    assert failed.status is TaskStatus.FAILED
+    assert "No usable grid in 2 tries: it is no 2x2 grid" in (failed.error_log or "")
+
+    with transaction(desk.services.engine) as connection:
+        assert store.retry_failed(connection, desk.services.claims, failed) == 1
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.calls("openai", "images") == 1, "the selfie was good and is not bought again"
+    assert desk.calls("openai", "edits") == 3
+
+
+def test_a_blank_selfie_is_bought_once_more(desk: Desk) -> None:
+    desk.standins.fault("openai", "blank_image", operation="images")
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.calls("openai", "images") == 2
+
+
+def test_an_object_store_that_is_away_at_step_6_costs_nothing_but_time(desk: Desk) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps=set(Step) - {Step.UPLOAD, Step.URLS})
+    assert desk.people(task)[0].step == Step.SPLIT
+    endpoint = desk.services.settings.s3_endpoint
+    _move_s3(desk, "http://127.0.0.1:1")
+    report = desk.images()
+    assert "object store" in next(iter(report.outcome.retried.values()))
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    assert "object store" in (desk.task(task).waiting_for or "")
+
+    _move_s3(desk, endpoint)
+    desk.now()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
+
+
+def test_an_object_store_that_is_away_is_noticed_before_money_is_spent(desk: Desk) -> None:
+    task = desk.ask(1)
+    desk.data()
+    _move_s3(desk, "http://127.0.0.1:1")
+    desk.images()
+    assert desk.people(task)[0].step == 1
+    assert desk.calls("openai", "images") == 0
+
+
+def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(desk: Desk) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps={Step.PROMPT})
+    endpoint = desk.services.settings.s3_endpoint
+    with refusing_uploads() as proxy:
+        _move_s3(desk, proxy)
+        report = desk.images(steps={Step.BASE})
+        assert "object store" in next(iter(report.outcome.retried.values()))
+    assert desk.calls("openai", "images") == 1
+    _move_s3(desk, endpoint)
+    desk.now()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.calls("openai", "images") == 1
+    assert desk.people(task)[0].cost_usd > 0
+
+
+def _move_s3(desk: Desk, endpoint: str) -> None:
+    desk.services.__dict__.pop("objects", None)
+    desk.services.settings = desk.services.settings.model_copy(update={"s3_endpoint": endpoint})

@@ -1,0 +1,146 @@
+"""Workers that are killed, cancelled under, or not alone: nothing is lost, nothing is paid twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from imgpipe_orchestration.avatars import store, work
+from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+
+_WORKER = """
+import logging, sys
+from imgpipe_orchestration.avatars import work
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import load
+logging.basicConfig(level="INFO", stream=sys.stdout, format="%(message)s")
+work.run_images(Services(load()), sys.argv[1])
+"""
+
+
+class Worker:
+    """An image run in a process of its own, whose log lines can be waited for."""
+
+    def __init__(self, desk: Desk, owner: str) -> None:
+        environment = {**os.environ, **desk.services.settings.environment()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-c", _WORKER, owner],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.said: list[str] = []
+
+    def until(self, words: str) -> bool:
+        """Read on until a line has these words; False when the process ended first."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.rstrip())
+            if words in line:
+                return True
+        return False
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+def _bring_back(desk: Desk, task: store.Task) -> None:
+    """Wait until the killed worker's lease has run out."""
+    desk.eventually(
+        lambda: time.sleep(0.05), lambda: bool(desk.services.claims.due_partitions(store.IMAGES)), seconds=10
+    )
+
+
+@pytest.mark.slow
+def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_at(desk: Desk) -> None:
+    desk.standins.admin("POST", "delays", {"openai": 0.3, "flowise": 0.3})
+    task = desk.ask(1)
+    desk.data()
+    for step in Step:
+        worker = Worker(desk, f"killed-{step.value}")
+        assert worker.until(f"Step {step.value}/7")
+        worker.kill()
+        begun = [line for line in worker.said if "Step " in line]
+        first = begun[0].partition("Step ")[2][0]
+        # The step before was committed or not when the signal came; what was committed earlier is not done again.
+        assert int(first) in (step.value, step.value - 1)
+        _bring_back(desk, task)
+    worker = Worker(desk, "the last one")
+    assert worker.until("completed successfully")
+    worker.process.communicate()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    # A call that was in flight when its worker died is the only one that may be sent again.
+    for operation in ("images", "edits"):
+        assert len(desk.standins.calls("openai", operation)) <= 2
+    desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})
+
+
+def test_a_worker_killed_after_it_paid_leaves_nothing_to_be_bought_again(desk: Desk) -> None:
+    task = desk.ask(2)
+    desk.data()
+    worker = Worker(desk, "killed")
+    assert worker.until("Step 5/7")
+    worker.kill()
+    _bring_back(desk, task)
+    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    first = next(p for p in desk.people(task) if f"[{p.name}] Step 5/7" in "\n".join(worker.said))
+    prompts = [c for c in desk.standins.calls("openai", "images") if c["status"] == 200]
+    assert len({c["input_hash"] for c in prompts}) == 2
+    assert first.status is PersonaStatus.COMPLETED
+    assert desk.calls("openai", "edits") <= 3, "one for each, and one that was in flight for the other person"
+
+
+def test_two_workers_share_the_people_and_buy_each_picture_once(desk: Desk) -> None:
+    task = desk.ask(6)
+    desk.data()
+    settings = desk.services.settings.model_copy(update={"avatar_batch_size": 3})
+    two = [Services(settings), Services(settings)]
+    reports: list[work.Report] = []
+    threads = [
+        threading.Thread(target=lambda s=s, n=n: reports.append(work.run_images(s, f"worker-{n}")))
+        for n, s in enumerate(two)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for services in two:
+        services.close()
+    assert sorted(len(report.outcome.done) for report in reports) == [3, 3]
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (6, 6)
+
+
+def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(desk: Desk) -> None:
+    desk.standins.admin("POST", "delays", {"openai": 0.4})
+    task = desk.ask(8)
+    desk.data()
+    run = threading.Thread(target=desk.images)
+    run.start()
+    desk.eventually(lambda: time.sleep(0.02), lambda: len(desk.standins.calls("openai")) >= 5)
+    with transaction(desk.services.engine) as connection:
+        store.cancel(connection, desk.services.claims, task)
+    sent = len(desk.standins.calls("openai"))
+    run.join()
+    desk.standins.admin("POST", "delays", {"openai": 0})
+    # Five were being drawn; whoever had passed the fence at that moment may have sent one more.
+    assert len(desk.standins.calls("openai")) <= sent + 5
+    assert desk.task(task).status is TaskStatus.CANCELLED
+    assert {p.status for p in desk.people(task)} <= {PersonaStatus.CANCELLED, PersonaStatus.COMPLETED}
+    assert not desk.images_now().outcome.done
+    with suppress(Conflict), transaction(desk.services.engine) as connection:
+        store.cancel(connection, desk.services.claims, desk.task(task))
+        pytest.fail("a task is cancelled once")

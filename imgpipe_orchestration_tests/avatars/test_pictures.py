@@ -1,0 +1,99 @@
+"""The seven steps when nothing goes wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.imaging.portrait_files import TRAINED, source_of
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+
+
+def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_urls(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    task = desk.ask(3, brief="bakers of Porto")
+    assert task.status is TaskStatus.PENDING
+    desk.data()
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    people = desk.people(task)
+    assert len({p.name for p in people}) == 3
+    desk.images()
+
+    task = desk.task(task)
+    assert (task.status, task.error_log) == (TaskStatus.COMPLETED, None)
+    endpoint, bucket = desk.services.settings.s3_public_endpoint, desk.services.settings.s3_bucket_name
+    for person in desk.people(task):
+        prefix = f"avatars/task_{task.id}/persona_{person.id}"
+        names = ["base", "image_0", "image_1", "image_2", "image_3"]
+        assert person.urls == [f"{endpoint}/{bucket}/{prefix}/{name}.png" for name in names]
+        assert person.status is PersonaStatus.COMPLETED
+        for name in names:
+            data, head = desk.services.avatars_bucket.get_with_head(f"{prefix}/{name}.png")
+            with Image.open(BytesIO(data)) as image:
+                assert image.format == "PNG"
+                assert name == "base" or image.width == image.height
+            assert source_of(data) == TRAINED
+            assert head.content_type == "image/png"
+            assert "max-age=31536000" in head.cache_control
+        for kind in ("webp", "avif"):
+            thumbnail = desk.services.avatars_bucket.get(f"{prefix}/image_2_thumb.{kind}")
+            assert source_of(thumbnail) == TRAINED
+            with Image.open(BytesIO(thumbnail)) as image:
+                assert max(image.size) == 64
+
+    manifest = json.loads(desk.services.avatars_bucket.get(f"avatars/task_{task.id}/manifest.json"))
+    assert [p["status"] for p in manifest["personas"]] == ["completed"] * 3
+    assert task.manifest_url == f"{endpoint}/{bucket}/avatars/task_{task.id}/manifest.json"
+
+    said = {record.getMessage() for record in caplog.records}
+    person = people[0]
+    assert f"[Task {task.task_id}] Processing images for persona: {person.name} (result_id={person.id})" in said
+    for line in (
+        "Step 1/7: Generating image prompt via Flowise...",
+        "Step 2/7: Generating base selfie image...",
+        "Step 3/7: Uploading base image to S3...",
+        "Step 4/7: Generating 4-image grid...",
+        "Step 5/7: Splitting and trimming grid image...",
+        "Step 6/7: Uploading 4 split images to S3...",
+        "Step 7/7: Updating database with image URLs...",
+        "Image processing completed successfully!",
+    ):
+        assert f"[Task {task.task_id}] [{person.name}] {line}" in said
+
+
+def test_each_picture_is_bought_once_and_its_cost_stands_at_the_person(desk: Desk) -> None:
+    task = desk.ask(2)
+    desk.data()
+    desk.images()
+    assert desk.calls("openai", "images") == 2
+    assert desk.calls("openai", "edits") == 2
+    assert all(person.cost_usd > 0 for person in desk.people(task))
+
+
+def test_steps_can_be_done_one_at_a_time(desk: Desk) -> None:
+    task = desk.ask(1)
+    desk.data()
+    for step in Step:
+        desk.images(steps={step})
+        assert desk.people(task)[0].step == step
+    assert desk.task(task).status is TaskStatus.COMPLETED
+
+
+def test_people_on_their_way_keep_within_the_limits_of_each_provider(desk: Desk) -> None:
+    desk.standins.admin("POST", "delays", {"openai": 0.1, "flowise": 0.05})
+    try:
+        desk.ask(9)
+        desk.data()
+        desk.images()
+        busiest = desk.standins.admin("GET", "calls")["most_in_flight"]
+    finally:
+        desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})
+    assert busiest["openai"] == 5
+    assert 2 <= busiest["flowise"] <= 5
