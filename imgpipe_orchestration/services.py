@@ -155,8 +155,7 @@ class Services:
 
     def close(self) -> None:
         """End the connections and processes that were opened."""
-        for name in ("workshop", "openai", "documents"):
-        for name in ("workshop", "openai", "openai_images"):
+        for name in ("workshop", "openai", "openai_images", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

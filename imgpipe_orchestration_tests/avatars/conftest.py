@@ -76,7 +76,9 @@ class Desk:
     def now(self) -> None:
         """Let every pause be over: items that wait for their time are due, providers are not paused any more."""
         with transaction(self.services.engine) as connection:
-            connection.execute(text("update work_items set due_at = now() where state = 'waiting'"))
+            connection.execute(
+                text("update work_items set due_at = now() where state = 'waiting' and due_at is not null")
+            )
             connection.execute(text("delete from spending_pauses"))
 
     def eventually(self, step: Callable[[], Any], done: Callable[[], bool], *, seconds: float = 30) -> None:

@@ -88,6 +88,7 @@ def test_a_worker_killed_at_each_of_the_seven_steps_costs_only_the_step_it_was_a
     desk.standins.admin("POST", "delays", {"openai": 0, "flowise": 0})
 
 
+@pytest.mark.slow
 def test_a_worker_killed_after_it_paid_leaves_nothing_to_be_bought_again(desk: Desk) -> None:
     task = desk.ask(2)
     desk.data()
