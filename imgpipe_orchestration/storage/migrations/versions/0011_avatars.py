@@ -1,12 +1,12 @@
 """Avatar tasks, the batches in which their people are asked for, and the people with their images.
 
-Revision ID: 0010
+Revision ID: 0011
 """
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 
 def upgrade() -> None:
