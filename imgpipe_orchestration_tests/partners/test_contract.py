@@ -128,7 +128,7 @@ def test_a_rate_limit_beyond_our_time_is_passed_on_with_its_wait(
     standins.fault(call.provider, "rate_limit", retry_after=600, count=None)
     began = time.monotonic()
     error = use()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
     assert isinstance(error, RateLimited)
     assert error.retry_after == pytest.approx(600, abs=5)
     assert len(standins.calls(call.provider)) == 1
@@ -148,10 +148,10 @@ def test_a_server_error_is_repeated_and_then_passed_on(
 def test_a_slow_answer_is_given_up_in_time(
     kind: str, call: Call, use: Callable[..., Any], standins: StandInAccess
 ) -> None:
-    standins.fault(call.provider, kind, count=None, seconds=3)
+    standins.fault(call.provider, kind, count=None, seconds=8)
     began = time.monotonic()
     error = use(timeout=0.3, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=1))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 7
     assert isinstance(error, PartnerUnavailable)
 
 

@@ -60,7 +60,7 @@ def test_a_server_that_drips_is_cut_off_in_time() -> None:
     began = time.monotonic()
     with serving(drip) as server, pytest.raises(PartnerUnavailable, match="too long"):
         JsonApi("X", server.url, timeout=0.4, policy=ONCE).request("GET", "/")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4.5
 
 
 def test_one_threads_rate_limit_holds_the_others_back() -> None:

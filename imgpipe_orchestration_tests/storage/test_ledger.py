@@ -248,7 +248,7 @@ def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lo
     began = time.monotonic()
     answer = Ledger(engine, Limits(lease=1)).buy(a_call(), Shop(), buyer=BERT)
     assert answer.bought
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "one lease, not the patience of another buyer"
     assert [use.outcome for use in uses(engine)] == ["lost", "bought"]
 
 

@@ -222,7 +222,7 @@ def test_delays_are_kept_and_the_longer_name_wins(standins: StandInAccess) -> No
         standins.admin("POST", "delays", {"openai": 5, "openai.embeddings": 0.2})
         began = time.monotonic()
         ask(standins)
-        assert 0.2 <= time.monotonic() - began < 2
+        assert 0.2 <= time.monotonic() - began < 4.5
     finally:
         assert standins.admin("POST", "delays", {"openai": 0, "openai.embeddings": 0}) == {}
 
