@@ -1,0 +1,237 @@
+"""`pending_images` keeps its contract in PostgreSQL and in a MariaDB that holds the documents' own DDL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.media import intake, pending, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.conftest import open_folder
+from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+PATH = "/temp_images/profiles/456-profile-{n}.jpg"
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaDB]:
+    require_mariadb()
+    with open_folder() as folder, MariaDB(folder / "data", free_port()) as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", pytest.param("mariadb", marks=pytest.mark.slow)])
+def pending_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
+    """URL of a database that holds an empty `pending_images`."""
+    if request.param == "postgresql":
+        return postgres_url
+    server: MariaDB = request.getfixturevalue("mariadb_server")
+    name = f"pending_{uuid4().hex[:8]}"
+    server.execute(f"CREATE DATABASE {name}", f"USE {name}", PENDING_IMAGES)
+    return f"{server.url}/{name}"
+
+
+@pytest.fixture
+def backends(settings: Settings, pending_url: str) -> Iterator[Services]:
+    services = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": pending_url}))
+    yield services
+    services.close()
+
+
+@pytest.fixture
+def engine(backends: Services) -> Engine:
+    return backends.pending_engine
+
+
+def add(engine: Engine, n: int, *, name: str = "photo.jpg") -> int:
+    with transaction(engine) as connection:
+        return pending.add(
+            connection, user_id=456, image_path=PATH.format(n=n), original_name=name, mime_type="image/jpeg"
+        )
+
+
+def status(engine: Engine, image_id: int) -> str:
+    with transaction(engine) as connection:
+        return pending.get(connection, image_id).status
+
+
+def ids(images: list[pending.PendingImage]) -> list[int]:
+    return [image.id for image in images]
+
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_a_row_comes_back_as_it_was_put_in(engine: Engine) -> None:
+    image_id = add(engine, 1, name="Ferien in Göteborg 🏖.jpg")
+    with transaction(engine) as connection:
+        image = pending.get(connection, image_id)
+    assert (image.user_id, image.image_path) == (456, PATH.format(n=1))
+    assert (image.original_name, image.mime_type) == ("Ferien in Göteborg 🏖.jpg", "image/jpeg")
+    assert (image.status, image.permanent_url) == (PendingStatus.PENDING, None)
+
+
+def test_a_row_of_the_main_apis_own_sql_is_read_with_its_day_in_utc(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        insert = "insert into pending_images (user_id, image_path, created_at) values (7, :path, :at)"
+        connection.execute(text(insert), {"path": PATH.format(n=7), "at": "2026-01-20 23:59:30"})
+        (image,) = pending.waiting(connection)
+    assert image.day == "2026-01-20"
+    assert (image.created_at.hour, image.created_at.utcoffset()) == (23, image.created_at.utcoffset())
+    assert image.created_at.isoformat() == "2026-01-20T23:59:30+00:00"
+    assert (image.original_name, image.mime_type) == (None, None)
+
+
+def test_the_time_of_a_new_row_is_now_in_utc_whatever_zone_the_server_is_in(engine: Engine) -> None:
+    from datetime import UTC, datetime
+
+    image_id = add(engine, 1)
+    with transaction(engine) as connection:
+        created_at = pending.get(connection, image_id).created_at
+    assert abs((datetime.now(UTC) - created_at).total_seconds()) < 60
+
+
+def test_waiting_gives_pages_of_what_is_pending_by_id(engine: Engine) -> None:
+    rows = [add(engine, n) for n in range(5)]
+    with transaction(engine) as connection:
+        pending.mark(connection, [rows[1]], PendingStatus.FAILED)
+        assert ids(pending.waiting(connection)) == [rows[0], rows[2], rows[3], rows[4]]
+        assert ids(pending.waiting(connection, after=rows[0], limit=2)) == [rows[2], rows[3]]
+
+
+def test_rows_are_found_by_their_paths(engine: Engine) -> None:
+    rows = [add(engine, n) for n in range(3)]
+    with transaction(engine) as connection:
+        found = pending.by_paths(connection, [PATH.format(n=0), PATH.format(n=2), "/temp_images/none.jpg"])
+    assert {image.id for image in found.values()} == {rows[0], rows[2]}
+
+
+def test_a_processed_row_carries_its_media_id_in_both_columns(engine: Engine) -> None:
+    image_id = add(engine, 1)
+    with transaction(engine) as connection:
+        pending.mark_processed(connection, image_id, "789")
+        assert ids(pending.processed(connection)) == [image_id]
+        row = connection.execute(text("select permanent_url, thumbnail_url, status from pending_images")).one()
+    assert tuple(row) == ("789", "789", "processed")
+
+
+def test_a_state_is_not_overwritten_where_it_must_not_be(engine: Engine) -> None:
+    first, second = add(engine, 1), add(engine, 2)
+    with transaction(engine) as connection:
+        pending.mark(connection, [first], PendingStatus.COMPLETE)
+        pending.mark(connection, [first, second], PendingStatus.FAILED, unless=[PendingStatus.COMPLETE])
+    assert (status(engine, first), status(engine, second)) == ("complete", "failed")
+
+
+def test_a_row_that_is_not_there_is_said_to_be_missing(engine: Engine) -> None:
+    with transaction(engine) as connection, pytest.raises(NotFound):
+        pending.get(connection, 99)
+
+
+def test_a_locked_row_makes_others_wait(engine: Engine) -> None:
+    image_id = add(engine, 1)
+    order: list[str] = []
+
+    def other() -> None:
+        with transaction(engine) as connection:
+            pending.get(connection, image_id, lock=True)
+            order.append("second")
+
+    with transaction(engine) as connection:
+        pending.get(connection, image_id, lock=True)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+# --- taking in -----------------------------------------------------------------------------------------------------
+
+
+def test_every_new_row_is_registered_once(backends: Services, engine: Engine) -> None:
+    rows = [add(engine, n) for n in range(3)]
+    assert intake.take_in(backends) == 3
+    assert intake.first_new(backends) is None
+    assert intake.take_in(backends) == 0
+    last = add(engine, 9)
+    found = intake.first_new(backends)
+    assert found is not None and found.id == last
+    assert intake.take_in(backends) == 1
+    with transaction(backends.engine) as connection:
+        known = connection.scalars(text("select main_api_id from media_files order by 1"))
+        assert list(known) == [*rows, last]
+    assert backends.claims.counts()[store.MEDIA.name].waiting == 4
+
+
+def test_a_row_that_was_committed_late_is_taken_in_too(backends: Services, engine: Engine) -> None:
+    with engine.connect() as late:
+        late_id = pending.add(
+            late, user_id=1, image_path=PATH.format(n=0), original_name="late.jpg", mime_type="image/jpeg"
+        )
+        early = add(engine, 1)
+        assert late_id < early
+        assert intake.take_in(backends) == 1
+        late.commit()
+    assert intake.take_in(backends) == 1
+
+
+def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(backends: Services, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        bad = pending.add(connection, user_id=1, image_path="/etc/passwd", original_name="x", mime_type="image/jpeg")
+    good = add(engine, 1)
+    assert intake.take_in(backends) == 1
+    assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
+
+
+def test_a_batch_larger_than_a_page_is_taken_in_whole(
+    backends: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "PAGE", 3)
+    for n in range(8):
+        add(engine, n)
+    assert intake.take_in(backends) == 8
+
+
+def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> None:
+    url = f"mysql://root@127.0.0.1:{free_port()}/pending"
+    away = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": url}))
+    with pytest.raises(BackendUnavailable):
+        intake.take_in(away)
+    away.close()
+
+
+# --- through the pipeline ------------------------------------------------------------------------------------------
+
+
+def test_an_upload_becomes_a_smart_url(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    engine = gateway.services.pending_engine
+    path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
+    (image,) = gateway.get("/api/media/pending/all", **gateway.as_worker).json()["images"]
+    assert image["image_path"] == path
+    gateway.run_due()
+    with transaction(engine) as connection:
+        row = connection.execute(text("select status, permanent_url, thumbnail_url from pending_images")).one()
+    assert row.status == "complete"
+    assert row.permanent_url == row.thumbnail_url
+    assert gateway.me()["profile_image_path"].endswith(f"/api/images/{row.permanent_url}?size=detail")
+
+
+def test_an_outside_worker_fails_an_image(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    gateway.upload(456, profile_image=picture())
+    url = f"{gateway.url}/api/media/cleanup/1"
+    assert gateway.session.delete(url, headers=gateway.as_worker, timeout=30).status_code == 200
+    assert status(gateway.services.pending_engine, 1) == "failed"

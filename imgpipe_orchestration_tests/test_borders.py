@@ -1,0 +1,110 @@
+"""The borders that the folders draw: who may know of whom. Asked of fresh interpreters, for what is loaded counts."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import imgpipe_orchestration
+
+PACKAGE = Path(imgpipe_orchestration.__file__).parent
+NAME = PACKAGE.name
+FEATURES = [
+    name
+    for name in ("auto_marker", "avatars", "listings", "media", "vision_reports")
+    if (PACKAGE / name / "__init__.py").exists()
+]
+DAGSTER_FILES = {"definitions", "assets", "jobs", "sensors", "schedules", "checks", "resources"}
+# Runs are launched and run workers are started from here: Dagster is what they are about.
+DAGSTER_FOLDERS = {"runs"}
+HEAVY = {"PIL", "numpy", "cv2", "openai", "boto3", "botocore", "pymongo", "fastapi", "sqlalchemy", "alembic"}
+
+
+def loaded_by(*modules: str) -> set[str]:
+    """The modules a fresh interpreter holds after importing `modules`."""
+    code = f"import sys, json\nfor name in {modules!r}: __import__(name)\nprint(json.dumps(sorted(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return set(json.loads(answer.stdout.splitlines()[-1]))
+
+
+def modules(below: str = "") -> list[str]:
+    """Every module of the package, or of a folder of it, but for scripts and revisions."""
+    files = sorted((PACKAGE / below).rglob("*.py"))
+    names = [".".join((NAME, *file.relative_to(PACKAGE).with_suffix("").parts)) for file in files]
+    return [
+        name.removesuffix(".__init__") for name in names if "migrations" not in name and not name.endswith("__main__")
+    ]
+
+
+def imports_of(module: str) -> set[str]:
+    """Modules that `module` imports anywhere, also inside its functions."""
+    path = PACKAGE.parent / Path(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_the_gateway_never_loads_dagster() -> None:
+    loaded = loaded_by(*[name for name in modules("gateway") if not name.endswith("__main__")], f"{NAME}.gateway.app")
+    assert "dagster" not in loaded
+
+
+def test_the_command_line_starts_without_dagster_and_without_what_is_heavy() -> None:
+    loaded = loaded_by(f"{NAME}.cli")
+    assert not loaded & {"dagster", *HEAVY}
+
+
+def test_what_is_not_named_for_dagster_does_not_load_it() -> None:
+    plain = [
+        name
+        for name in modules()
+        if name.rsplit(".", 1)[-1] not in DAGSTER_FILES and not DAGSTER_FOLDERS & set(name.split("."))
+    ]
+    assert len(plain) > 50
+    assert "dagster" not in loaded_by(*plain)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_a_feature_knows_no_other(feature: str) -> None:
+    others = tuple(f"{NAME}.{other}" for other in FEATURES if other != feature)
+    for module in modules(feature):
+        strays = {name for name in imports_of(module) for other in others if (name + ".").startswith(other + ".")}
+        assert not strays, f"{module} imports {strays}"
+
+
+def test_what_features_stand_on_knows_no_feature() -> None:
+    ours = tuple(f"{NAME}.{feature}" for feature in FEATURES)
+    for folder in ("imaging", "storage", "partners"):
+        for module in modules(folder):
+            strays = {name for name in imports_of(module) if any((name + ".").startswith(f"{o}.") for o in ours)}
+            assert not strays, f"{module} imports {strays}"
+
+
+def test_imaging_knows_neither_database_nor_network() -> None:
+    barred = {"sqlalchemy", "psycopg", "boto3", "pymongo", "requests", "dagster", f"{NAME}.storage", f"{NAME}.partners"}
+    for module in modules("imaging"):
+        strays = {name for name in imports_of(module) for bar in barred if (name + ".").startswith(bar + ".")}
+        assert not strays, f"{module} imports {strays}"
+
+
+def test_the_definitions_load_nothing_heavy_that_dagster_has_not_loaded() -> None:
+    """The bar is 1.3 times `import dagster` (bench/bench_import.py); this names the culprit."""
+    heavy = {name for name in loaded_by(f"{NAME}.definitions") if name.split(".")[0] in HEAVY}
+    heavy -= loaded_by("dagster")
+    assert {name.split(".")[0] for name in heavy} == set()
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [file for file in PACKAGE.rglob("*.py") if not ast.get_docstring(ast.parse(file.read_text()))]
+    assert silent == []
