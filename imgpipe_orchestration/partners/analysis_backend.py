@@ -66,7 +66,7 @@ class AnalysisBackendApi:
         body, content_type = encode_multipart_formdata(
             {"files": (filename, image, media_type), "organization_id": organization_id}
         )
-        answer = self._api.request_json("POST", IMAGES, body=body, headers={"Content-Type": content_type})
+        answer = self._api.request("POST", IMAGES, body=body, headers={"Content-Type": content_type}).json(PARTNER)
         try:
             if refused := answer["rejected"]:
                 raise PartnerRefused(f"{PARTNER} refused the image: {str(refused[0]['reason'])[:200]}")

@@ -81,6 +81,7 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
     from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.sniff import sniff
 
+    data = b""
     try:
         with tempfile.TemporaryFile(prefix="imgpipe-vision-") as file:
             fetcher.fetch(document.url, file, limits)
@@ -88,7 +89,8 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
             data = file.read()
         found = sniff(data, Limits(max_bytes=limits.max_bytes))
     except (Permanent, Retryable) as error:
-        missing.append(Missing(document.name, error.public))
+        web_page = data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+        missing.append(Missing(document.name, "a web page came instead of an image" if web_page else error.public))
         return None
     return Picture(document.name, data, found.mime)
 

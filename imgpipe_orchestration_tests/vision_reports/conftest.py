@@ -19,6 +19,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.definitions import definitions
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.vision_reports.backend import Backend, backend_serving
 
 ORGANIZATION = "38162954-469A-40BC-B619-3E9F71DE6DB9"
 KEY = "customer-token-5f1c0a7be2"
@@ -33,10 +34,13 @@ def _definitions() -> dg.Definitions:
 class Desk:
     """What the tests do all the time."""
 
-    def __init__(self, settings: Settings, standins: StandInAccess, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self, settings: Settings, standins: StandInAccess, instance: dg.DagsterInstance, backend: Backend
+    ) -> None:
         self.settings = settings
         self.standins = standins
         self.instance = instance
+        self.backend = backend
         self.services = Services(settings)
         self.api = TestClient(create_app(settings))
 
@@ -58,14 +62,14 @@ class Desk:
     # --- ours --------------------------------------------------------------------------------------------------------
 
     def job(self, **values: Any) -> str:
-        """A cron job that is never due by itself."""
+        """A cron job that is never due by itself, over a foreign backend unless told otherwise."""
         body = {
             "name": "Test Vision Analysis Job",
             "schedule": "0 0 1 1 *",
             "external_api_get_url": self.standins.analyses_url,
             "external_api_post_url": f"{self.standins.analyses_url}/upload",
             "external_api_key": KEY,
-            "backend_api_url": self.settings.gateway_url,
+            "backend_api_url": self.backend.url,
             "organization_id": ORGANIZATION,
             "enabled": True,
             **values,
@@ -119,8 +123,8 @@ def desk(settings: Settings, standins: StandInAccess, monkeypatch: pytest.Monkey
     )
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    with dg.DagsterInstance.ephemeral() as instance:
-        desk = Desk(settings, standins, instance)
+    with dg.DagsterInstance.ephemeral() as instance, backend_serving() as backend:
+        desk = Desk(settings, standins, instance, backend)
         with desk.api:
             yield desk
         desk.services.close()

@@ -1,0 +1,48 @@
+"""Cron expressions in time zones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone, next_tick
+
+
+@pytest.mark.parametrize("schedule", ["0 * * * *", "0 2 * * *", "*/30 * * * *", "0 0,6,12,18 * * *", "0 9 * * 1"])
+def test_the_documents_examples_are_accepted(schedule: str) -> None:
+    assert check_schedule(f"  {schedule} ") == schedule
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    ["", "@hourly", "* * * *", "* * * * * *", "61 * * * *", "a b c d e", "0 0 30 2 *", "*/0 * * * *", "H * * * *"],
+)
+def test_what_is_no_five_field_schedule_is_refused_with_its_reason(schedule: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        check_schedule(schedule)
+    assert refused.value.field == "schedule"
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime"])
+def test_an_unknown_time_zone_is_refused(name: str) -> None:
+    with pytest.raises(BadInput):
+        check_timezone(name)
+
+
+def test_a_schedule_is_meant_in_its_time_zone() -> None:
+    after = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    assert next_tick("0 9 * * *", "America/New_York", after) == datetime(2026, 1, 5, 14, tzinfo=UTC)
+    assert next_tick("0 9 * * *", "UTC", after) == datetime(2026, 1, 6, 9, tzinfo=UTC)
+
+
+def test_a_daily_tick_happens_once_on_the_night_that_has_its_hour_twice() -> None:
+    first = next_tick("30 2 * * *", "Europe/Berlin", datetime(2026, 10, 24, 12, tzinfo=UTC))
+    assert first == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert next_tick("30 2 * * *", "Europe/Berlin", first) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+
+def test_a_daily_tick_is_not_lost_on_the_night_that_lacks_its_hour() -> None:
+    tick = next_tick("30 2 * * *", "Europe/Berlin", datetime(2026, 3, 28, 12, tzinfo=UTC))
+    assert datetime(2026, 3, 29, 0, 30, tzinfo=UTC) <= tick <= datetime(2026, 3, 29, 1, 30, tzinfo=UTC)

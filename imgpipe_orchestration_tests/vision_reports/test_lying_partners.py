@@ -1,0 +1,240 @@
+"""An external API, file servers and backends that do not do what they should."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
+
+
+def test_a_wrong_token_fails_the_execution_at_once_and_says_so(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "unauthorized", count=None)
+    execution = desk.execute()
+    assert execution["status"] == "failed"
+    assert "does not accept our credential (HTTP 401)" in execution["error"]
+    assert len(desk.standins.calls("vision_analysis")) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("rate_limit", {"retry_after": 0.3, "count": 1}),
+        ("server_error", {"count": 2}),
+        ("truncated_json", {"count": 1}),
+        ("wrong_shape", {"count": 1}),
+        ("cut", {"count": 1}),
+    ],
+)
+def test_a_list_that_cannot_be_had_for_a_while_is_asked_for_again(
+    desk: Desk, kind: str, options: dict[str, Any]
+) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", kind, operation="list", **options)
+    execution = desk.execute()
+    assert (execution["status"], execution["successful"]) == ("success", 1)
+    assert len(desk.reports) == 1
+
+
+def test_a_list_in_another_shape_fails_the_execution_in_the_end(desk: Desk) -> None:
+    desk.standins.fault("vision_analysis", "wrong_shape", count=None)
+    execution = desk.execute()
+    assert execution["status"] == "failed"
+    assert "in a shape we do not know" in execution["error"]
+
+
+def test_pages_without_end_are_read_once(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "endless_pages", operation="list", count=None)
+    execution = desk.execute()
+    assert (execution["status"], execution["total"]) == ("success", 1)
+    assert len(desk.standins.calls("vision_analysis", "list")) <= 3
+
+
+def test_analyses_of_another_organization_are_left_alone(desk: Desk) -> None:
+    desk.seed(images=1, organization_id="somebody-else")
+    desk.seed(images=1)
+    execution = desk.execute()
+    assert (execution["status"], execution["total"]) == ("success", 1)
+    assert [report["organization_id"] for report in desk.reports] == [ORGANIZATION]
+
+
+def test_what_is_no_image_is_listed_with_its_reason_and_the_others_are_analysed(desk: Desk) -> None:
+    hosts = desk.settings.allowed_private_hosts
+    desk.seed(
+        images=2,
+        descriptions=False,
+        document_urls=[f"http://{hosts}/health", "http://127.0.0.1:9/secret.jpg", "ftp://example.com/a.jpg"],
+    )
+    execution = desk.execute()
+    assert execution["status"] == "success"
+    assert (execution["analyses"][0]["images_total"], execution["analyses"][0]["images_usable"]) == (5, 2)
+    (order,) = desk.backend.orders.values()
+    reasons = " ".join(missing["reason"] for missing in order["missing"])
+    assert "127.0.0.1 is a private or reserved address" in reasons
+    assert "Only http and https links are fetched" in reasons
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("html_file", {}, "a web page came instead of an image"),
+        ("huge_file", {}, "more than the 1,000,000 allowed"),
+        ("redirect", {"location": "http://127.0.0.1:9/latest/meta-data"}, "private or reserved address"),
+        ("redirect", {"location": "file:///etc/passwd"}, "we do not fetch"),
+        ("not_found", {}, "HTTP 404"),
+    ],
+)
+def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str, options: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setenv("VISION_IMAGE_MAX_BYTES", "1000000")
+    desk.seed(images=1, descriptions=False)
+    desk.standins.fault("files", kind, count=None, **options)
+    execution = desk.execute()
+    assert (execution["status"], execution["failed"]) == ("failed", 1)
+    assert reason in execution["analyses"][0]["error"]
+    assert desk.reports == []
+
+
+def test_descriptions_that_are_not_json_are_noted_and_not_fatal(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("files", "html_file", match="descriptions", count=1)
+    execution = desk.execute()
+    assert execution["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert "could not be used: it is not JSON" in order["notes"][0]
+
+
+def test_one_that_fails_fails_alone_and_is_red_in_the_run(desk: Desk) -> None:
+    desk.seed(images=0, run_code="EMPTY", descriptions=False)
+    desk.seed(images=1, run_code="GOOD")
+    job = desk.job()
+    desk.ask(job)
+    run = desk.run()
+    ended = {e.step_key: e.event_type_value for e in run.all_events if e.event_type_value.startswith("STEP_")}
+    states = {key.split("[")[1][:4]: event for key, event in ended.items() if "[" in key}
+    assert states == {"EMPT": "STEP_FAILURE", "GOOD": "STEP_SUCCESS"}
+    (execution,) = desk.executions(job)
+    assert (execution["status"], execution["total"], execution["successful"], execution["failed"]) == (
+        "partial", 2, 1, 1,
+    )  # fmt: skip
+    assert execution["run_url"].endswith(f"/runs/{run.run_id}")
+    assert [entry["status"] for entry in execution["analyses"]] == ["failed", "success"]
+
+
+def test_an_upload_answered_500_twice_is_delivered_once(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=2)
+    assert desk.execute()["status"] == "success"
+    assert len(desk.reports) == 1
+
+
+def test_an_upload_that_keeps_failing_is_taken_up_later_without_another_batch(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=4)
+    assert desk.execute()["status"] == "success"
+    assert len(desk.reports) == 1
+    assert (len(desk.backend.orders), desk.backend.images) == (1, 1)
+
+
+def test_a_backend_that_never_finishes_times_out_and_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "running", "done": 0, "total": 1}
+    execution = desk.execute()
+    assert backend.asked("/report") == 0
+    assert execution["status"] == "failed"
+    assert "did not finish batch batch/0 within 1 s (0 of 1 images done)" in execution["analyses"][0]["error"]
+    assert desk.reports == []
+
+
+def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.5")
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "running"}
+    job = desk.job()
+    desk.ask(job)
+    began = time.monotonic()
+    assert desk.run().success
+    assert time.monotonic() - began < 5
+    assert desk.executions(job)[0]["status"] == "running"
+    backend.status = {"status": "completed"}
+    assert desk.run().success
+    assert desk.executions(job)[0]["status"] == "success"
+    assert (len(backend.orders), backend.images) == (1, 1)
+    assert [report["filename"] for report in desk.reports] == ["report_batch_0.html"]
+
+
+def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk: Desk) -> None:
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "failed", "error": "out of paper"}
+    job = desk.job()
+    assert "out of paper" in desk.execute(job)["analyses"][0]["error"]
+    backend.status = {"status": "completed"}
+    assert desk.execute(job)["status"] == "success"
+    assert len(backend.orders) == 2
+    assert len(desk.reports) == 1
+
+
+@pytest.mark.parametrize("report", [b'{"detail": "oops"}', b"", b"PNG"])
+def test_a_report_that_is_no_html_is_not_delivered(desk: Desk, report: bytes) -> None:
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.report = report
+    execution = desk.execute()
+    assert execution["status"] == "failed"
+    assert desk.reports == []
+
+
+def test_an_analysis_listed_twice_is_taken_up_once(desk: Desk) -> None:
+    desk.seed(images=1)
+    one, other = desk.job(), desk.job(name="the same API once more")
+    desk.ask(one)
+    desk.ask(other)
+    desk.ask(one)
+    desk.run()
+    totals = [e["total"] for job in (one, other) for e in desk.executions(job)]
+    assert sorted(totals) == [0, 0, 1]
+    assert len(desk.reports) == 1
+
+
+def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
+    """The run died after the external API had taken the report and before that could be written down."""
+    desk.seed(images=1)
+    job = desk.job()
+    assert desk.execute(job)["status"] == "success"
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update work_items set state = 'waiting', owner = null where queue = 'vision_analyses'"))
+        rows.execute(text("update vision_analyses set status = 'submitted', delivered_at = null"))
+    desk.run()
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select status from vision_analyses")) == "delivered"
+    assert len(desk.reports) == 1
+
+
+def test_what_a_deleted_job_had_in_flight_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    desk.seed(images=1)
+    backend = desk.backend
+    backend.status = {"status": "running"}
+    job = desk.job()
+    desk.ask(job)
+    desk.run()
+    assert desk.api.delete(f"/cron-jobs/{job}").status_code == 200
+    desk.run()
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select error from vision_analyses")) == (
+            "The cron job that found this analysis was deleted."
+        )
+    assert desk.reports == []

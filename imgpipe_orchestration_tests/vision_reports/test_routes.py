@@ -1,0 +1,135 @@
+"""Cron jobs over REST, with the documents' own requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import executions
+from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
+
+DOCUMENTED = {
+    "name": "Test Vision Analysis Job",
+    "schedule": "0 * * * *",
+    "external_api_get_url": "https://api.example.com/api/v1/documents/vision_analysis",
+    "external_api_post_url": "https://api.example.com/api/v1/documents/vision_analysis/upload",
+    "external_api_key": "your_jwt_token",
+    "backend_api_url": "http://localhost:8000",
+    "organization_id": "your_org_id",
+    "enabled": False,
+}
+
+
+def test_the_documents_requests_are_answered_as_the_documents_say(desk: Desk) -> None:
+    created = desk.api.post("/cron-jobs", json=DOCUMENTED).json()
+    named = {name: created[name] for name in ("status", "name", "schedule", "enabled")}
+    assert named == {
+        "status": "success",
+        "name": "Test Vision Analysis Job",
+        "schedule": "0 * * * *",
+        "enabled": False,
+    }
+    job = f"/cron-jobs/{created['job_id']}"
+    assert created["next_run_at"] is None
+    assert desk.api.get("/cron-jobs?enabled_only=true").json()["jobs"] == []
+    assert desk.api.post(f"{job}/activate").json() == {
+        "status": "success",
+        "job_id": created["job_id"],
+        "enabled": True,
+    }
+    assert [one["job_id"] for one in desk.api.get("/cron-jobs?enabled_only=true").json()["jobs"]] == [created["job_id"]]
+    assert desk.api.get(job).json()["next_run_at"] is not None
+    assert desk.api.post(f"{job}/deactivate").json()["enabled"] is False
+    assert desk.api.get(job).json()["next_run_at"] is None
+    assert desk.api.get(f"{job}/executions?limit=20").json()["executions"] == []
+    assert desk.api.delete(job).json()["status"] == "success"
+    assert desk.api.get(job).status_code == 404
+
+
+def test_a_change_keeps_what_it_does_not_name(desk: Desk) -> None:
+    job = desk.job()
+    changed = desk.api.patch(f"/cron-jobs/{job}", json={"schedule": "*/30 * * * *", "timezone": "Europe/Berlin"}).json()
+    assert (changed["schedule"], changed["timezone"], changed["name"]) == (
+        "*/30 * * * *", "Europe/Berlin", "Test Vision Analysis Job",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schedule", "every day"),
+        ("timezone", "Mars/Olympus"),
+        ("external_api_get_url", "file:///etc/passwd"),
+        ("external_api_post_url", "https://user:secret@api.example.com/"),
+        ("backend_api_url", "javascript:alert(1)"),
+        ("external_api_key", "two words"),
+        ("organization_id", ""),
+        ("name", ""),
+    ],
+)
+def test_a_request_that_makes_no_sense_names_its_field(desk: Desk, field: str, value: str) -> None:
+    answer = desk.api.post("/cron-jobs", json={**DOCUMENTED, field: value})
+    assert answer.status_code == 422
+    assert answer.json()["field"] == field
+
+
+def test_a_key_is_encrypted_at_rest_and_returned_by_nothing(desk: Desk) -> None:
+    job = desk.job()
+    answers = [
+        desk.api.post("/cron-jobs", json={**DOCUMENTED, "external_api_key": KEY}).text,
+        desk.api.get("/cron-jobs").text,
+        desk.api.get(f"/cron-jobs/{job}").text,
+        desk.api.patch(f"/cron-jobs/{job}", json={"external_api_key": KEY}).text,
+        desk.api.post("/cron-jobs", json={**DOCUMENTED, "external_api_key": KEY, "schedule": "no"}).text,
+        desk.api.post("/cron-jobs", json={**DOCUMENTED, "external_api_key": [KEY]}).text,
+    ]
+    assert not [answer for answer in answers if KEY in answer or 'external_api_key":"' in answer]
+    with transaction(desk.services.engine) as rows:
+        stored = rows.scalars(text("select external_api_key from cron_jobs order by id")).all()
+    assert KEY not in "".join(stored)
+    assert {desk.services.vault.unlock(token) for token in stored} == {KEY}
+
+
+def test_secrets_in_an_addresses_query_are_not_returned(desk: Desk) -> None:
+    job = desk.job(external_api_get_url="https://api.example.com/list?api_key=hush-hush&a=1")
+    assert "hush-hush" not in desk.api.get(f"/cron-jobs/{job}").text
+
+
+def test_production_asks_for_the_admin_key_and_for_https(desk: Desk) -> None:
+    keys = dict.fromkeys(("media_api_key", "main_api_key", "user_jwt_secret", "secret_key"), "a-real-secret")
+    settings = desk.settings.model_copy(update={"imgpipe_env": "production", "admin_api_key": "boss", **keys})
+    with TestClient(create_app(settings)) as api:
+        assert api.get("/cron-jobs").status_code == 401
+        assert api.get("/available_models").status_code == 401
+        boss: dict[str, Any] = {"headers": {"Authorization": "Bearer boss"}}
+        assert api.get("/cron-jobs", **boss).status_code == 200
+        insecure = {**DOCUMENTED, "external_api_get_url": "http://api.example.com/list"}
+        assert api.post("/cron-jobs", json=insecure, **boss).json()["field"] == "external_api_get_url"
+        assert api.post("/cron-jobs", json=DOCUMENTED, **boss).status_code == 200
+
+
+def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
+    job = desk.job(schedule="* * * * *")
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update cron_jobs set next_run_at = now() - interval '3 days'"))
+    assert executions.start_due(desk.services.engine, desk.services.claims) == 1
+    assert executions.start_due(desk.services.engine, desk.services.claims) == 0
+    (execution,) = desk.executions(job)
+    assert (execution["trigger"], execution["status"]) == ("scheduled", "running")
+    assert desk.api.get(f"/cron-jobs/{job}").json()["next_run_at"] > execution["started_at"]
+
+
+def test_executions_are_those_of_the_job_newest_first(desk: Desk) -> None:
+    one, other = desk.job(), desk.job(organization_id=ORGANIZATION[::-1])
+    desk.ask(one)
+    desk.ask(one)
+    desk.ask(other)
+    found = desk.executions(one)
+    assert len(found) == 2
+    assert found[0]["started_at"] >= found[1]["started_at"]
+    assert len(desk.api.get(f"/cron-jobs/{one}/executions?limit=1").json()["executions"]) == 1

@@ -1,0 +1,47 @@
+"""A customer's token and the signatures in links are seen by nobody."""
+
+from __future__ import annotations
+
+import logging
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration import logs
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk
+
+SIGNATURE = "c3RhbmQtaW4tc2lnbmF0dXJl"
+
+
+def test_neither_a_token_nor_a_signature_reaches_a_log_an_event_an_answer_or_the_database(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def echo(handler: BaseHTTPRequestHandler, _: int) -> None:
+        """A partner that shows what it was sent, in the header and in the body of its error."""
+        sent = handler.headers.get("Authorization", "")
+        reply(handler, f"you sent {sent}, that is {KEY}".encode(), 403, X_Echo=sent)
+
+    caplog.set_level(logging.DEBUG)
+    desk.seed(images=1, sas=True, expired_sas=True, dead_link=True)
+    with serving(echo) as liar:
+        echoed = desk.job(external_api_get_url=liar.url)
+        refused = desk.job(external_api_post_url=liar.url)
+        desk.ask(echoed)
+        desk.ask(refused)
+        run = desk.run()
+        seen = [desk.api.get(f"/cron-jobs/{job}/executions").text for job in (echoed, refused)]
+    assert "HTTP 403" in seen[0]
+    assert "HTTP 403" in seen[1]
+    seen += [str(event) for event in run.all_events]
+    seen += [entry.message for entry in desk.instance.all_logs(run.run_id)]
+    # Log lines as the product writes them, in both styles.
+    for formatter in (logs.TextFormatter(), logs.JsonFormatter()):
+        seen += [formatter.format(record) for record in caplog.records]
+    with transaction(desk.services.engine) as rows:
+        for table in rows.scalars(text("select tablename from pg_tables where schemaname = 'public'")).all():
+            seen += [str(row) for row in rows.execute(text(f'select * from "{table}"'))]
+    leaks = [line for line in seen if KEY in line or SIGNATURE in line]
+    assert leaks == []
