@@ -24,6 +24,7 @@ _COMMANDS = {
     "status": "queues, ages, failures, times",
     "doctor": "is every dependency reached and every setting valid?",
     "requeue": "give failed items fresh attempts",
+    "vision-reports": "one execution of vision reports, here and now",
     "migrate": "bring the database's schema up to date",
 }
 

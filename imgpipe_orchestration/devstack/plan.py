@@ -23,8 +23,10 @@ MARKER = "IMGPIPE_STACK"
 SECRETS = frozenset(
     {
         "ADMIN_API_KEY",
+        "BACKEND_API_KEY",
         "DAGSTER_PG_URL",
         "DATABASE_URL",
+        "EXTERNAL_API_KEY",
         "FLOWISE_API_KEY",
         "GOOGLE_VISION_API_KEY",
         "MAIN_API_KEY",
@@ -65,6 +67,15 @@ STAND_INS = (
         "Flowise",
         ("FLOWISE_BASE_URL",),
         {"FLOWISE_BASE_URL": "{url}/flowise", "FLOWISE_API_KEY": "stand-in-flowise-key"},
+    ),
+    StandIn(
+        "the Vision Analysis API",
+        ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY"),
+        {
+            "EXTERNAL_API_GET_URL": "{url}/vision-analysis/api/v1/documents/vision_analysis",
+            "EXTERNAL_API_POST_URL": "{url}/vision-analysis/api/v1/documents/vision_analysis/upload",
+            "EXTERNAL_API_KEY": "stand-in-external-key",
+        },
     ),
 )
 

@@ -24,6 +24,7 @@ PARTNERS_ELSEWHERE = {
     "OPENAI_API_KEY": "key",
     "GOOGLE_VISION_API_KEY": "key",
     "FLOWISE_BASE_URL": "http://127.0.0.1:9",
+    "EXTERNAL_API_GET_URL": "http://127.0.0.1:9",
 }
 """Names every partner, so that no stand-in is started: one process less where nobody needs it."""
 

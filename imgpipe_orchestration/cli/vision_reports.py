@@ -1,0 +1,103 @@
+"""`imgpipe vision-reports run`: what the cron batch processor's script did, with its flags, variables and file."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.errors import SettingsError
+
+_NAMES = ("external_api_get_url", "external_api_post_url", "external_api_key", "backend_api_url", "organization_id")
+"""The five values: as flags with dashes, as environment variables in capitals, as they stand in the file."""
+
+
+@click.group()
+def command() -> None:
+    """Unprocessed analyses in, HTML reports back. Cron jobs over REST do the same on a schedule."""
+
+
+@command.command()
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON file with the five values; a flag goes before the environment, the environment before the file.",
+)
+@click.option("--external-api-get-url", metavar="URL", help="Lists unprocessed analyses.")
+@click.option("--external-api-post-url", metavar="URL", help="Takes the reports.")
+@click.option("--external-api-key", metavar="TOKEN", help="Bearer token of both. Others see it in the process list.")
+@click.option("--backend-api-url", metavar="URL", help="Analysis backend; default our own.")
+@click.option("--organization-id", metavar="ID", help="Whose analyses.")
+@data_option
+@json_option
+def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -> None:
+    """One execution now: list, download, analyse, upload, summary. Ends with code 1 unless all of it succeeded."""
+    from imgpipe_orchestration import logs
+    from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.vision_reports.command import run_now
+    from imgpipe_orchestration.vision_reports.model import Connection
+
+    settings = settings_of(data_dir)
+    logs.configure(style=settings.log_format, level="WARNING")
+    values = _values(flags, file, settings.model_dump())
+    connection = Connection(
+        get_url=values["external_api_get_url"],
+        post_url=values["external_api_post_url"],
+        key=values["external_api_key"],
+        backend_url=values["backend_api_url"],
+        organization_id=values["organization_id"],
+    )
+    services = Services(settings)
+    try:
+        execution = run_now(services, connection, say=lambda line: click.echo(line, err=as_json))
+    finally:
+        services.close()
+    if as_json:
+        shown = {name: value for name, value in execution.items() if name not in {"id", "cron_job_id", "connection"}}
+        click.echo(json.dumps(shown, default=str, indent=2))
+    else:
+        reason = f": {execution['error']}" if execution["error"] else ""
+        click.echo(
+            f"{execution['status']}{reason}. "
+            f"Total {execution['total']}, successful {execution['successful']}, failed {execution['failed']}."
+        )
+    sys.exit(0 if execution["status"] == "success" else 1)
+
+
+def _values(flags: dict[str, str | None], file: Path | None, settings: dict[str, Any]) -> dict[str, str]:
+    """Each value from the first place that has it: flag, environment, file, the stack's settings.
+
+    Raises:
+        SettingsError: one is missing or makes no sense.
+    """
+    written = _read(file) if file else {}
+    values: dict[str, str] = {}
+    for name in _NAMES:
+        value = flags.get(name) or os.environ.get(name.upper()) or written.get(name) or settings[name]
+        if not isinstance(value, str) or not value.strip():
+            flag, variable = "--" + name.replace("_", "-"), name.upper()
+            raise SettingsError(f"{name} is missing: give {flag}, {variable} or a --config file", field=variable)
+        values[name] = value.strip()
+        if name.endswith("_url") and urlsplit(values[name]).scheme not in {"http", "https"}:
+            raise SettingsError(f"{name} must be an http or https address", field=name.upper())
+    return values
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        click.echo(f"imgpipe: warning: others can read {file}, which holds a key. Run: chmod 600 {file}", err=True)
+    try:
+        written = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"{file} cannot be used: {error}", field="config") from error
+    if not isinstance(written, dict):
+        raise SettingsError(f"{file} must hold a JSON object", field="config")
+    return written

@@ -1,0 +1,90 @@
+"""Two organizations ask for reports on real photographs; one has a dead link and an expired one among them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.errors import BadInput
+
+_ORGANIZATIONS = {
+    "LexCorp": "38162954-469A-40BC-B619-3E9F71DE6DB9",
+    "Oceanix": "7D0C4A11-52E5-4C07-9C4B-0A9D6E1F2B34",
+}
+_STANDIN = "/vision-analysis/"
+
+
+class VisionReportsScenario(Scenario):
+    """A cron job an organization over REST, each run at once; done when the external API has every report."""
+
+    pipeline = "vision_reports"
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self._jobs: dict[str, str] = {}
+        self._analyses = 0
+        self._batches: list[str] = []
+
+    def feed(self) -> int:
+        listing = self.stack.environment["EXTERNAL_API_GET_URL"]
+        base, found, _ = listing.partition(_STANDIN)
+        if not found:
+            return 0  # a real external API has its own analyses
+        for name in ("astronaut", "coffee", "chelsea", "retina", "hubble"):
+            self._expect(self.stack.request("PUT", f"{base}/_standin/files/{name}.jpg", data=photos.jpeg(name)))
+        organizations = list(_ORGANIZATIONS.values())
+        seeds: list[dict[str, Any]] = [
+            {"files": ["astronaut.jpg", "coffee.jpg"], "images": 1, "dead_link": True, "expired_sas": True},
+            {"files": ["chelsea.jpg"], "images": 2},
+            {"files": ["retina.jpg", "hubble.jpg"], "images": 0},
+        ]
+        for number, seed in enumerate(seeds):
+            organization = organizations[number % 2]
+            seed |= {"organization_id": organization, "organization_name": list(_ORGANIZATIONS)[number % 2]}
+            self._expect(self.stack.request("POST", f"{base}/_standin/vision-analyses", json=seed))
+        for name, organization in _ORGANIZATIONS.items():
+            job = {
+                "name": f"{name}: hourly vision analysis",
+                "schedule": "0 * * * *",
+                "external_api_get_url": listing,
+                "external_api_post_url": self.stack.environment["EXTERNAL_API_POST_URL"],
+                "external_api_key": self.stack.environment["EXTERNAL_API_KEY"],
+                "backend_api_url": self.stack.environment["BACKEND_API_URL"],
+                "organization_id": organization,
+            }
+            headers = self.stack.key_headers("ADMIN_API_KEY")
+            created = self._expect(self.stack.request("POST", "/cron-jobs", json=job, headers=headers))
+            self._jobs[name] = created.json()["job_id"]
+            self._expect(self.stack.request("POST", f"/cron-jobs/{self._jobs[name]}/run", headers=headers))
+        self._analyses = len(seeds)
+        return self._analyses
+
+    def look(self) -> Progress:
+        done, waiting, failures = 0, [], []
+        self._batches = []
+        for name, job in self._jobs.items():
+            path = f"/cron-jobs/{job}/executions?limit=1"
+            answer = self.stack.request("GET", path, headers=self.stack.key_headers("ADMIN_API_KEY")).json()
+            execution = answer["executions"][0]
+            done += execution["successful"]
+            self._batches += [a["batch_id"] for a in execution["analyses"] if a["status"] == "success"]
+            failures += [f"{a['run_code']}: {a['error']}" for a in execution["analyses"] if a["status"] == "failed"]
+            if execution["status"] == "running":
+                waiting.append(name)
+            elif execution["status"] == "failed" and not execution["total"]:
+                failures.append(f"{name}: {execution['error']}")
+        return Progress(done, f"reports of {', '.join(waiting)}" if waiting else "", failures)
+
+    def links(self) -> list[str]:
+        gateway = self.stack.environment["GATEWAY_URL"]
+        reports = [f"{gateway}/batch-analysis/batches/{batch}/report" for batch in self._batches[:1]]
+        return [*reports, self.stack.dagster("/locations/imgpipe/jobs/vision_reports/runs")]
+
+    def _expect(self, answer: Any) -> Any:
+        if not answer.ok:
+            raise BadInput(f"{answer.request.method} {answer.url} answered {answer.status_code}", detail=answer.text)
+        return answer
+
+
+SCENARIO = VisionReportsScenario

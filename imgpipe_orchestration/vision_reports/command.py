@@ -1,0 +1,135 @@
+"""One execution from the command line: listed, worked on and waited for in this process, without Dagster.
+
+What it cannot finish stays in the queue like anybody's, and the next Dagster run goes on with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.vision_reports import analyses, executions
+from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
+from imgpipe_orchestration.vision_reports.crew import Crew, Ending
+from imgpipe_orchestration.vision_reports.journey import Journey
+from imgpipe_orchestration.vision_reports.listing import fetch_list
+from imgpipe_orchestration.vision_reports.model import Connection, ExecutionStatus, Trigger
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
+_LOOK_AGAIN_SECONDS = 1.0
+
+
+def run_now(services: Services, connection: Connection, say: Callable[[str], None]) -> Mapping[str, Any]:
+    """One execution over `connection`, to its end. Returns it as `executions.summaries` gives it.
+
+    It may still be `running` in the end: when something failed that is worth another try later.
+
+    Args:
+        say: gets a line for each thing worth telling.
+    """
+    owner = f"command-{uuid4()}"
+    claims = services.claims
+    with transaction(services.engine) as rows:
+        execution = executions.start(
+            rows,
+            claims,
+            Trigger.COMMAND,
+            connection=connection,
+            tenant=connection.organization_id,
+            vault=services.vault,
+        )
+    try:
+        with claims.hold(owner):
+            _list(services, owner, execution.id)
+            _work(services, owner, execution.id, say)
+        return _others_finished(services, execution.id)
+    finally:
+        claims.release(owner)
+
+
+def _list(services: Services, owner: str, execution_id: int) -> None:
+    """A list that cannot be had now ends the execution: whoever typed the command is there to type it again."""
+    claims = services.claims
+    held = claims.claim_these(executions.QUEUE, owner, [execution_id])
+    outcome = work_through(claims, executions.QUEUE, held, lambda claim: fetch_list(services, claim), threads=1)
+    if reason := outcome.retried.get(execution_id):
+        with transaction(services.engine) as rows:
+            if claims.withdraw(rows, executions.QUEUE, [execution_id], reason):
+                rows.execute(
+                    text("""
+                        update vision_executions set status = 'failed', error = :reason, finished_at = now()
+                        where id = :id
+                    """),
+                    {"id": execution_id, "reason": reason},
+                )
+
+
+def _work(services: Services, owner: str, execution_id: int, say: Callable[[str], None]) -> None:
+    settings = services.settings
+    names = _names(services, execution_id)
+    held = services.claims.claim_these(analyses.QUEUE, owner, list(names))
+    say(f"{len(names)} unprocessed analyses")
+    with BatchWorker(services) as worker:
+        journey = Journey(services, worker)
+        with Crew(
+            services.claims,
+            analyses.QUEUE,
+            journey.turn,
+            owner,
+            hands=settings.vision_parallel_analyses,
+            patience=settings.vision_timeout_seconds,
+        ) as crew:
+            crew.start(held)
+            for claim in held:
+                say(_told(names[claim.item_id], crew.ending(claim.item_id)))
+        journey.close()
+
+
+def _told(name: str, ending: Ending) -> str:
+    words = {"done": "delivered", "retry": "will be tried again", "waiting": "not finished yet"}
+    return f"{name}: {words.get(ending.state, ending.state)}{f': {ending.error}' if ending.error else ''}"
+
+
+def _names(services: Services, execution_id: int) -> dict[int, str]:
+    with transaction(services.engine) as rows:
+        found = rows.execute(
+            text("select id, run_code, vision_analysis_id from vision_analyses where execution_id = :id order by id"),
+            {"id": execution_id},
+        )
+        return {row.id: row.run_code or row.vision_analysis_id for row in found}
+
+
+def _others_finished(services: Services, execution_id: int) -> Mapping[str, Any]:
+    """The execution, once a Dagster run that took some of it is through with that."""
+    until = time.monotonic() + services.settings.vision_timeout_seconds
+    while True:
+        (execution,) = executions.summaries(services.engine, [execution_id])
+        if execution["status"] != ExecutionStatus.RUNNING or not _claimed(services, execution_id):
+            return execution
+        if time.monotonic() > until:
+            return execution
+        time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _claimed(services: Services, execution_id: int) -> bool:
+    with transaction(services.engine) as rows:
+        return bool(
+            rows.scalar(
+                text("""
+                    select exists (
+                        select from work_items w left join vision_analyses a on a.id = w.item_id
+                        where w.state = 'claimed' and (
+                            (w.queue = 'vision_analyses' and a.execution_id = :id)
+                            or (w.queue = 'vision_executions' and w.item_id = :id)))
+                """),
+                {"id": execution_id},
+            )
+        )
