@@ -123,10 +123,12 @@ def settle(rows: Rows, ids: Sequence[int]) -> None:
     """Count the outcomes of executions, and end those that have none open.
 
     The lock comes first and as a statement of its own: of two transactions that settle the last two analyses, the
-    second must see what the first has written.
+    second must see what the first has written. `no key`, because both hold a key share already when they have written
+    their analysis's row twice (PostgreSQL then checks its foreign key again), and would wait for each other.
     """
     wanted = {"ids": sorted(ids)}
-    rows.execute(text("select 1 from vision_executions where id = any(:ids) order by id for update"), wanted)
+    locked = "select 1 from vision_executions where id = any(:ids) order by id for no key update"
+    rows.execute(text(locked), wanted)
     rows.execute(
         text("""
             update vision_executions e set total = c.total, successful = c.successful, failed = c.failed,

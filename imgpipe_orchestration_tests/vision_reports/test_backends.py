@@ -1,0 +1,134 @@
+"""One contract for analysis backends: our own in this process, and an imgpipe's over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from PIL import Image
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.errors import NotFound, Permanent
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.vision_reports import batch_work
+from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Picture, backend_at
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
+from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
+from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
+
+
+@pytest.fixture(params=["own", "over HTTP"])
+def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBackend]:
+    if request.param == "own":
+        found = backend_at(desk.services, desk.settings.gateway_url)
+        assert isinstance(found, OwnBackend)
+        yield found
+        return
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(desk.settings), port=port, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    found = backend_at(desk.services, f"http://127.0.0.1:{port}")
+    assert isinstance(found, RemoteBackend)
+    yield found
+    found.close()
+    server.should_exit = True
+    thread.join()
+
+
+def picture(name: str = "hull.jpg", colour: str = "navy") -> Picture:
+    file = io.BytesIO()
+    Image.new("RGB", (640, 400), colour).save(file, "JPEG")
+    return Picture(name, file.getvalue(), "image/jpeg")
+
+
+def order(*image_ids: str, reference: str = "order-1", organization: str = ORGANIZATION) -> BatchOrder:
+    return BatchOrder(
+        reference=reference,
+        organization_id=organization,
+        user_query="Is there rust?",
+        images=tuple(ImageOrder(image_id, "Port side <b>hull</b>") for image_id in image_ids),
+        missing=(Missing("gone.jpg", "there is nothing there"),),
+        notes=("one note",),
+    )
+
+
+def test_images_go_in_and_a_report_comes_out(backend: AnalysisBackend, desk: Desk) -> None:
+    assert backend.available_models() == [desk.settings.openai_vision_model]
+    images = [backend.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal")]
+    batch = backend.start(order(*images))
+    assert backend.start(order(*images)) == batch, "the same order twice is one batch"
+    assert backend.status(batch).state is BatchState.QUEUED
+    with pytest.raises(Permanent):
+        backend.report(batch)
+
+    assert batch_work.work_on_all(desk.services, "a run") == 1
+
+    status = backend.status(batch)
+    assert (status.state, status.done, status.total) == (BatchState.COMPLETED, 2, 2)
+    html = backend.report(batch).decode()
+    assert "Port side &lt;b&gt;hull&lt;/b&gt;" in html
+    found = re.search(r'id="report-data">(.*?)</script>', html, re.S)
+    assert found is not None
+    data = json.loads(found[1])
+    assert (len(data["images"]), data["missing"][0]["name"], data["notes"]) == (2, "gone.jpg", ["one note"])
+    assert len(desk.standins.calls("openai")) == 2
+
+
+def test_what_is_no_image_is_refused(backend: AnalysisBackend) -> None:
+    with pytest.raises(Permanent, match="not an image"):
+        backend.upload(Picture("a.jpg", b"<html>no</html>", "image/jpeg"), ORGANIZATION)
+
+
+def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_reference(backend: AnalysisBackend) -> None:
+    mine = backend.upload(picture(), ORGANIZATION)
+    theirs = backend.upload(picture(), "somebody-else")
+    with pytest.raises(Permanent):
+        backend.start(order(theirs))
+    assert backend.start(order(mine)) != backend.start(order(theirs, organization="somebody-else"))
+
+
+def test_an_unknown_batch_is_not_found(backend: AnalysisBackend) -> None:
+    for batch in ("1d2e7a52-6d8c-4c39-a6b5-6f8a4a8f0a51", "../../etc/passwd"):
+        with pytest.raises((NotFound, Permanent)):
+            backend.status(batch)
+
+
+def test_an_answer_is_bought_once_and_an_image_the_model_refuses_is_listed(desk: Desk) -> None:
+    own = OwnBackend(desk.services)
+    images = [own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal", "olive")]
+    desk.standins.fault("openai", "content_policy", operation="responses", count=1)
+    batch = own.start(order(*images))
+    batch_work.work_on_all(desk.services, "a run")
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
+    assert len(data["images"]) == 2
+    assert "refused" in data["missing"][1]["reason"]
+
+    again = own.start(order(*images, reference="order-2"))
+    batch_work.work_on_all(desk.services, "another run")
+    assert own.status(again).state is BatchState.COMPLETED
+    assert len(desk.standins.calls("openai")) == 4, "only the refused image is asked about again"
+
+
+def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
+    own = OwnBackend(desk.services)
+    images = [own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal", "olive")]
+    desk.standins.fault("openai", "invalid_answer", operation="responses", count=1)
+    batch = own.start(order(*images))
+    batch_work.work_on_all(desk.services, "a run")
+    assert own.status(batch).done == 2
+    desk.hurry()
+    batch_work.work_on_all(desk.services, "another run")
+    assert own.status(batch).state is BatchState.COMPLETED
+    assert len(desk.standins.calls("openai")) == 4

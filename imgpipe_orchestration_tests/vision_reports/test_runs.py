@@ -1,0 +1,152 @@
+"""Sensors, waiting, being killed, backfills and single steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import sensors
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk
+
+RUN = """
+import dagster as dg
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.vision_reports.definitions import definitions
+defs = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+defs.get_job_def("vision_reports").execute_in_process(instance=dg.DagsterInstance.ephemeral())
+"""
+
+
+def tick(desk: Desk) -> dg.SensorResult:
+    with dg.build_sensor_context(instance=desk.instance, resources=resources.build()) as context:
+        result = sensors.vision_reports_due(context)
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def test_a_tick_with_nothing_due_asks_for_nothing_and_calls_nobody(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.job()
+    assert not tick(desk).run_requests
+    assert desk.standins.calls("vision_analysis") == []
+    assert desk.backend.server.requests == []
+
+
+def test_a_tick_asks_for_a_run_when_a_jobs_time_has_come_or_somebody_asked(desk: Desk) -> None:
+    job = desk.job()
+    desk.ask(job)
+    assert len(tick(desk).run_requests or []) == 1
+    desk.run()
+    assert not tick(desk).run_requests
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
+    assert len(tick(desk).run_requests or []) == 1
+    assert desk.standins.calls("vision_analysis", "upload") == []
+
+
+def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "60")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    desk.ask(desk.job())
+    run = threading.Thread(target=desk.run)
+    run.start()
+    deadline = time.monotonic() + 20
+    while not desk.backend.orders:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(2)
+    used = time.process_time() - before
+    desk.backend.status = {"status": "completed"}
+    run.join(timeout=40)
+    assert not run.is_alive()
+    assert used < 0.3
+    assert len(desk.reports) == 1
+
+
+def test_a_run_killed_between_submit_and_upload_is_taken_over_with_its_batch(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEASE_SECONDS", "2")
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "60")
+    desk.seed(images=2)
+    desk.backend.status = {"status": "running"}
+    job = desk.job()
+    desk.ask(job)
+    process = subprocess.Popen([sys.executable, "-c", RUN], env=dict(os.environ), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not _submitted(desk):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    desk.backend.status = {"status": "completed"}
+    while desk.executions(job)[0]["status"] == "running":
+        assert time.monotonic() < deadline
+        desk.run()
+        time.sleep(0.3)
+    assert desk.executions(job)[0]["status"] == "success"
+    assert (len(desk.backend.orders), desk.backend.images, len(desk.reports)) == (1, 2, 1)
+
+
+def _submitted(desk: Desk) -> bool:
+    with transaction(desk.services.engine) as rows:
+        return bool(rows.scalar(text("select exists (select from vision_analyses where status = 'submitted')")))
+
+
+def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> None:
+    for _ in range(2):
+        desk.seed(images=1)
+    job = desk.job()
+    assert desk.execute(job)["successful"] == 2
+    today = datetime.now(UTC).date().isoformat()
+
+    assert desk.run("vision_reports_backfill", partition_key=today).success
+    newest = desk.executions(job)[0]
+    assert (newest["trigger"], newest["status"], newest["successful"]) == ("backfill", "success", 2)
+    assert len(desk.reports) == 4
+    assert len(desk.backend.orders) == 4
+
+    assert desk.run("vision_reports_backfill", partition_key="2025-06-01").success
+    assert len(desk.reports) == 4
+
+
+def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> None:
+    desk.seed(images=1, descriptions=False)
+    desk.standins.fault("files", "not_found", count=1)
+    job = desk.job()
+    assert desk.execute(job)["status"] == "failed"
+    assert desk.execute(job)["status"] == "success"
+    assert [execution["status"] for execution in desk.executions(job)] == ["success", "failed"]
+    assert len(desk.reports) == 1
+
+
+def test_many_analyses_are_worked_on_at_once_and_each_has_its_row(desk: Desk) -> None:
+    for _ in range(8):
+        desk.seed(images=1, descriptions=False)
+    desk.standins.admin("POST", "delays", {"files": 0.5})
+    job = desk.job()
+    desk.ask(job)
+    try:
+        run = desk.run()
+    finally:
+        desk.standins.admin("POST", "delays", {"files": 0})
+    steps = [e for e in run.all_events if e.event_type_value == "STEP_SUCCESS" and e.step_key.startswith("report[")]
+    assert len(steps) == 8
+    assert desk.standins.admin("GET", "calls")["most_in_flight"]["files"] == desk.settings.vision_parallel_analyses
+    summaries = [e for e in run.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
+    assert len(summaries) == 1
+    totals = summaries[0].step_materialization_data.materialization.metadata
+    assert (totals["total"].value, totals["successful"].value, totals["failed"].value) == (8, 8, 0)
