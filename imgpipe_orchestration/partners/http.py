@@ -141,7 +141,6 @@ class JsonApi:
                 adapter = _adapter(self._guard)
                 session.mount("http://", adapter)
                 session.mount("https://", adapter)
-                session.trust_env = self._guard is None  # a proxy would connect out of the guard's sight
                 session.auth = _leave_as_is
                 session.cookies.set_policy(_no_cookies())
                 self._session = session
@@ -159,6 +158,10 @@ def _adapter(guard: Guard | None) -> HTTPAdapter:
     class GuardedAdapter(HTTPAdapter):
         def init_poolmanager(self, *_: Any, **__: Any) -> None:
             self.poolmanager = pools
+
+        def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
+            # A proxy would connect out of the guard's sight.
+            return super().send(request, **{**options, "proxies": None})
 
     return GuardedAdapter()
 

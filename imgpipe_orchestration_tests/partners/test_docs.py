@@ -23,11 +23,8 @@ def test_every_kind_of_fault_is_documented() -> None:
 
 @pytest.mark.parametrize(("path", "body"), POSTS)
 def test_the_commands_work_as_written(path: str, body: str, standins: StandInAccess) -> None:
-    try:
-        reply = requests.post(standins.url + path, json=json.loads(body), timeout=10)
-        assert reply.status_code in (200, 201), reply.text
-    finally:
-        standins.admin("POST", "delays", {"flowise": 0, "openai.images": 0})
+    reply = requests.post(standins.url + path, json=json.loads(body), timeout=10)
+    assert reply.status_code in (200, 201), reply.text
 
 
 def test_there_are_commands_to_try() -> None:

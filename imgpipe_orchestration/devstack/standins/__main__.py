@@ -23,10 +23,8 @@ def main() -> None:
         help="fixed time an answer takes, e.g. flowise=0.2 or openai.images=0.5",
     )
     arguments = parser.parse_args()
-    control = Control()
-    for delay in arguments.delay:
-        name, _, seconds = delay.partition("=")
-        control.delays[name] = float(seconds)
+    delays = dict(delay.partition("=")[::2] for delay in arguments.delay)
+    control = Control({name: float(seconds) for name, seconds in delays.items()})
     uvicorn.run(create_app(control), host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
 
 

@@ -126,7 +126,7 @@ class Steering:
         return Response(status_code=201)
 
     async def forget(self, _: Request) -> Response:
-        """DELETE: as if newly started, but for delays from the command line."""
+        """DELETE: as newly started, with the delays of the command line."""
         self.control.reset()
         self.desk.clear()
         return Response(status_code=204)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -74,13 +75,13 @@ class Limit(BaseModel):
 class Call:
     """One line of the journal."""
 
-    number: int
     at: float
     provider: str
     operation: str
     path: str
     input_hash: str
     """SHA-256 of what was sent: equal for equal requests, so that a double purchase shows."""
+    number: int = 0
     model: str = ""
     status: int = 0
     fault: str | None = None
@@ -91,12 +92,13 @@ class Call:
 class Control:
     """State of one server. All access is from its event loop."""
 
-    def __init__(self) -> None:
-        self.delays: dict[str, float] = {}
+    def __init__(self, delays: Mapping[str, float] | None = None) -> None:
+        self._given = dict(delays or {})
         self.reset()
 
     def reset(self) -> None:
-        """Forget calls, faults and limits; delays given on the command line stay."""
+        """As newly started."""
+        self.delays = dict(self._given)
         self.calls: deque[Call] = deque(maxlen=20_000)
         self.faults: list[Fault] = []
         self.limits: dict[str, Limit] = {}
@@ -109,6 +111,7 @@ class Control:
     def enter(self, call: Call) -> None:
         """Write a call down as it arrives."""
         self.calls.append(call)
+        call.number = self.counts.total() + 1
         self.counts[f"{call.provider}.{call.operation}"] += 1
         self.in_flight[call.provider] += 1
         self.most_in_flight[call.provider] = max(self.most_in_flight[call.provider], self.in_flight[call.provider])

@@ -31,10 +31,8 @@ class Asked:
 
     request: Request
     body: bytes
-    control: Control
     call: Call
     fault: Fault | None = None
-    base_url: str = ""
 
     def spoils(self, *kinds: Kind) -> bool:
         """Whether one of these faults is asked for."""
@@ -61,7 +59,7 @@ def answering(
     async def endpoint(request: Request) -> Response:
         body = await request.body()
         digest = hashlib.sha256(body).hexdigest()
-        call = Call(len(control.calls) + 1, time.time(), provider.name, operation, request.url.path, digest)
+        call = Call(time.time(), provider.name, operation, request.url.path, digest)
         control.enter(call)
         status = 0
         try:
@@ -101,8 +99,7 @@ async def _answer(
     await asyncio.sleep(control.delay_for(provider.name, operation))
     if fault is not None and (early := await _instead(fault, provider, headers)) is not None:
         return early
-    base_url = f"{request.url.scheme}://{request.url.netloc}"
-    response = await handler(Asked(request, body, control, call, fault, base_url))
+    response = await handler(Asked(request, body, call, fault))
     for name, value in headers.items():
         response.headers.setdefault(name, value)
     return _spoilt(fault, response) if fault else response
