@@ -3,7 +3,7 @@
     sniff        what these bytes are, from their header alone, within limits: nothing is decoded
     opening      bytes -> first frame, decoded no larger than needed
     depth        16 bit, float, palette, 1 bit -> 8 bits a channel
-    colour       CMYK and any ICC profile -> sRGB
+    colour       CMYK, any ICC profile and colour numbers (cicp) -> sRGB
     orientation  the EXIF orientation turned into pixels
     alpha        an alpha channel that hides nothing is dropped
     resize       smaller, never larger

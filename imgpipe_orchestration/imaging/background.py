@@ -37,6 +37,9 @@ _SMALLEST_HOLE = 1e-4
 _SAME = 1.0
 """Lab distance beyond the background's own noise within which a hole shows the background, not a paint like it."""
 
+_FAINT = 0.02
+"""Opacity below which a pixel's own colour cannot be told from noise: it becomes fully transparent."""
+
 
 class NotUniform(BadInput):
     """The background is no single colour or gradient, so it is not removed; the message says what was seen."""
@@ -66,7 +69,8 @@ def remove_background(image: Image.Image) -> CutOut:
     rgb = np.asarray(image.convert("RGB"))
     lab = np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
     fitted = _fit_border(lab)
-    distance = np.sqrt(((lab - fitted) ** 2).sum(axis=2))
+    distance = _distance(lab, fitted)
+    del lab
     _check_border(distance)
     noise = _noise(distance)
     alike = distance < max(_UNIFORM, 3 * noise)
@@ -109,20 +113,28 @@ def _fit_border(lab: Field) -> Field:
     Fitted three times, each time without what does not belong, so that a logo touching the edge does not count.
     """
     rows, columns = lab.shape[:2]
-    y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
-    x, y = x / max(1, columns - 1), y / max(1, rows - 1)
-    edge = _border(rows, columns)
-    terms = np.stack([np.ones_like(x[edge]), x[edge], y[edge], x[edge] * y[edge]], axis=1)
-    values = lab[edge]
-    median = np.median(values, axis=0)
-    kept = np.linalg.norm(values - median, axis=1) < 30
+    x = np.linspace(0, 1, columns, dtype=np.float32)
+    y = np.linspace(0, 1, rows, dtype=np.float32)
+    down, right = np.nonzero(_border(rows, columns))
+    terms = np.stack([np.ones(len(down), np.float32), x[right], y[down], x[right] * y[down]], axis=1)
+    values = lab[down, right]
+    kept = np.linalg.norm(values - np.median(values, axis=0), axis=1) < 30
     for limit in (10.0, 5.0, 3.0):
         if kept.sum() < 16:
             kept = np.ones(len(values), dtype=np.bool_)
         factors, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
         kept = np.linalg.norm(terms @ factors - values, axis=1) < limit
-    everywhere = np.stack([np.ones_like(x), x, y, x * y], axis=-1)
-    return np.asarray(everywhere @ factors, dtype=np.float32)
+    fitted = np.empty_like(lab)
+    for channel, (constant, across, along, both) in enumerate(factors.T):
+        fitted[..., channel] = (constant + along * y)[:, None] + (across + both * y)[:, None] * x
+    return fitted
+
+
+def _distance(one: Field, other: Field) -> Field:
+    """Euclidean, over the channels."""
+    apart = one - other
+    apart *= apart
+    return np.asarray(np.sqrt(apart.sum(axis=2)), dtype=np.float32)
 
 
 def _border(rows: int, columns: int) -> Mask:
@@ -189,17 +201,15 @@ def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask) -> tuple[N
     plain = np.asarray(cv2.cvtColor(fitted, cv2.COLOR_LAB2RGB), dtype=np.float32).clip(0, 1) * 255
     alpha = (~background).astype(np.float32)
     rows, columns = np.nonzero(band)
-    logo = plain.copy()
-    logo[rows, columns] = _logo_near(colours, inside, plain, rows, columns)
-    span = logo - plain
-    length = (span**2).sum(axis=2)
-    usable = band & (length > _CLEAR**2)
-    share = ((colours - plain) * span).sum(axis=2) / np.maximum(length, 1e-3)
-    alpha[usable] = np.clip(share[usable], 0, 1)
-    mixed = usable & (alpha > 0.02)
-    opacity = alpha[mixed][:, None]
-    colours[mixed] = np.clip((colours[mixed] - (1 - opacity) * plain[mixed]) / opacity, 0, 255)
-    alpha[usable & (alpha <= 0.02)] = 0
+    here, behind = colours[rows, columns], plain[rows, columns]
+    span = _logo_near(colours, inside, plain, rows, columns) - behind
+    length = (span**2).sum(axis=1)
+    opacity = np.clip(((here - behind) * span).sum(axis=1) / np.maximum(length, 1e-3), 0, 1)
+    opacity[length <= _CLEAR**2] = 1
+    opacity[opacity <= _FAINT] = 0
+    alpha[rows, columns] = opacity
+    share = np.maximum(opacity, _FAINT)[:, None]
+    colours[rows, columns] = np.clip((here - (1 - share) * behind) / share, 0, 255)
     colours[alpha == 0] = 0
     return np.round(colours).astype(np.uint8), alpha
 

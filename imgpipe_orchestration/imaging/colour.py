@@ -7,13 +7,14 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
+from imgpipe_orchestration.imaging.cicp import ColourNumbers, numbers_to_srgb
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 
 _CUBE_STEPS = 6
 
 
-def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
-    """RGB or RGBA in sRGB, by the image's own profile where it has a usable one.
+def to_srgb(image: Image.Image, numbers: ColourNumbers | None = None) -> tuple[Image.Image, str | None]:
+    """RGB or RGBA in sRGB, by the image's own profile where it has a usable one, else by its colour numbers.
 
     Returns:
         The image, without a profile, and a note where its profile was ignored (it then counts as sRGB, as browsers
@@ -29,6 +30,9 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
             note = f"colour profile ignored: {error}"
     elif profile:
         note = f"colour profile ignored: {len(profile):,} bytes"
+    elif numbers:
+        note = "HDR: brightness compressed to the standard range" if numbers.is_hdr else None
+        return _bare(numbers_to_srgb(image if image.mode == target else image.convert(target), numbers)), note
     elif image.mode == "CMYK":
         note = "CMYK without a colour profile: colours are approximate"
     return _bare(image if image.mode == target else image.convert(target)), note

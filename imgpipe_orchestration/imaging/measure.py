@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha, flattened
+from imgpipe_orchestration.imaging.cicp import ColourNumbers
 from imgpipe_orchestration.imaging.colour import to_srgb
 from imgpipe_orchestration.imaging.depth import to_eight_bits
 from imgpipe_orchestration.imaging.exposure import Exposure, exposure
@@ -52,7 +53,7 @@ def measure(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Measurements:
     """
     original = open_original(data, limits)
     full = upright(to_eight_bits(decode(original)), original.orientation)
-    small, has_alpha = _small(full)
+    small, has_alpha = _small(full, original.colours)
     seen = flattened(small, _WHITE)
     width, height = original.upright_size
     return Measurements(
@@ -70,9 +71,9 @@ def measure(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Measurements:
     )
 
 
-def _small(full: Image.Image) -> tuple[Image.Image, bool]:
+def _small(full: Image.Image, numbers: ColourNumbers | None) -> tuple[Image.Image, bool]:
     """The picture at 512 px in sRGB, and whether any of its pixels is transparent."""
     small = shrink_within(full, _MEASURED_AT, _MEASURED_AT)
-    small, _ = to_srgb(small)
+    small, _ = to_srgb(small, numbers)
     small = drop_opaque_alpha(small)
     return small, small.mode == "RGBA"

@@ -8,6 +8,7 @@ from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import sniff
+from imgpipe_orchestration.imaging.cicp import ColourNumbers, colour_numbers
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.orientation import orientation_of, swaps_sides
 
@@ -23,6 +24,8 @@ class Original:
     sniffed: sniff.SniffedImage
     orientation: int
     """EXIF, 1 to 8."""
+    colours: ColourNumbers | None
+    """Colour space by number, where it is not sRGB; a profile counts more."""
     limits: Limits
 
     @property
@@ -42,7 +45,8 @@ def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
         BadImage, TooLarge: as `sniff.sniff`.
     """
     image, name = sniff.open_checked(data, limits)
-    return Original(data, image, sniff.describe(image, name), orientation_of(image), limits)
+    sniffed, orientation = sniff.describe(image, name), orientation_of(image)
+    return Original(data, image, sniffed, orientation, colour_numbers(data, name), limits)
 
 
 def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.Image:

@@ -95,7 +95,7 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     image = decode(original, enough)
     image = to_eight_bits(image)
     image = shrink_to(image, *original.stored(enough))
-    image, note = to_srgb(image)
+    image, note = to_srgb(image, original.colours)
     image = upright(image, original.orientation)
     image = drop_opaque_alpha(image)
     sniffed = original.sniffed
@@ -125,6 +125,8 @@ def _without_background(image: Image.Image) -> tuple[Image.Image | None, str]:
         cut = remove_background(image)
     except NotUniform as error:
         return None, f"background not removed: {error.public}"
+    except MemoryError:
+        return None, "background not removed: the picture is too large for it"
     return cut.image, f"background removed: {cut.removed:.0%} of the picture, {cut.holes} enclosed patches"
 
 

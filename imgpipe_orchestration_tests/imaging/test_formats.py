@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -154,6 +155,47 @@ def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
     result = _prepared(encoded(image, "PNG", icc_profile=display_p3()))[4, 4::8].astype(float)
     assert np.abs(result - expected).max() < 3
     assert np.abs(result - colours).max() > 15
+
+
+def _p3_as_srgb(colour: tuple[int, int, int]) -> np.ndarray:
+    """Display P3 to sRGB by way of XYZ, with the matrices of the CSS Color 4 specification."""
+    to_xyz = np.array(
+        [[0.4865709, 0.2656677, 0.1982173], [0.2289746, 0.6917385, 0.0792869], [0.0, 0.0451134, 1.0439444]]
+    )
+    from_xyz = np.array(
+        [[3.2409699, -1.5373832, -0.4986108], [-0.9692436, 1.8759675, 0.0415551], [0.0556301, -0.2039770, 1.0569715]]
+    )
+    value = np.array(colour) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    srgb = np.clip(from_xyz @ to_xyz @ linear, 0, 1)
+    return np.where(srgb <= 0.0031308, srgb * 12.92, 1.055 * srgb ** (1 / 2.4) - 0.055) * 255
+
+
+@pytest.mark.parametrize("colour", [(200, 100, 50), (90, 160, 90), (30, 60, 150), (128, 128, 128)])
+def test_a_wide_gamut_named_by_number_is_converted_as_well(colour: tuple[int, int, int]) -> None:
+    image = Image.new("RGB", (32, 32), colour)
+    png = encoded(image, "PNG")
+    chunk = b"cICP" + bytes([12, 13, 0, 1])
+    numbered = png[:33] + b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:]
+    avif = encoded(image, "AVIF", quality=100, subsampling="4:4:4")
+    at = avif.index(b"colrnclx") + 8
+    numbered_avif = avif[:at] + b"\0\x0c" + avif[at + 2 :]
+    for file in (numbered, numbered_avif):
+        assert np.abs(_prepared(file).mean(axis=(0, 1)) - _p3_as_srgb(colour)).max() < 3.5
+
+
+def test_an_hdr_picture_is_neither_grey_nor_burnt_out() -> None:
+    ramp = Image.fromarray(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 32, axis=0)).convert("RGB")
+    png = encoded(ramp, "PNG")
+    chunk = b"cICP" + bytes([9, 16, 0, 1])
+    prepared = prepare(png[:33] + b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:], MEDIA)
+    levels = np.asarray(prepared.image)[16, :, 1].astype(int)
+    assert (np.diff(levels) >= 0).all()
+    assert levels[0] == 0
+    assert levels[-1] == 255
+    # PQ 0.58 is paper white (203 cd/m2).
+    assert 150 < levels[round(0.58 * 63)] < 220
+    assert "HDR" in prepared.notes[0]
 
 
 def test_a_grey_profile_is_applied_to_grey() -> None:

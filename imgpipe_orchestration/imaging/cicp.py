@@ -1,0 +1,94 @@
+"""Colour spaces named by number instead of by profile: PNG's cICP chunk, AVIF's and HEIC's nclx box.
+
+Browsers honour them; Pillow's readers do not. Without this a Display P3 picture comes out flat and an HDR one grey.
+Numbers and curves are those of ITU-T H.273 (2021), tables 2 and 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Curve = NDArray[np.float64]
+
+_BT2020_TO_SRGB = ((1.660491, -0.587641, -0.072850), (-0.124551, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
+_P3_TO_SRGB = ((1.224940, -0.224940, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274))
+_TO_SRGB = {9: _BT2020_TO_SRGB, 12: _P3_TO_SRGB}
+"""Linear light to linear sRGB, by the number of the primaries; both have sRGB's white."""
+_PQ, _HLG, _LINEAR = 16, 18, 8
+_REFERENCE_WHITE = 203.0
+"""Candela per square metre that count as paper white (ITU-R BT.2408)."""
+_BRIGHTEST = 1000.0
+"""The brightness that becomes white: most HDR pictures are graded for it."""
+_STEPS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ColourNumbers:
+    """H.273's numbers for primaries and transfer curve."""
+
+    primaries: int
+    transfer: int
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.transfer in (_PQ, _HLG)
+
+    @property
+    def is_srgb(self) -> bool:
+        """Whether the picture can be shown as it is; unknown numbers count as sRGB, as in browsers."""
+        return self.primaries not in _TO_SRGB and not self.is_hdr and self.transfer != _LINEAR
+
+
+def colour_numbers(data: bytes, name: str) -> ColourNumbers | None:
+    """What a file says about its colours by number; None where it says nothing or nothing unusual."""
+    found = None
+    if name == "png":
+        at = data.find(b"cICP", 0, max(data.find(b"IDAT"), 0))
+        if at > 0 and len(data) >= at + 6:
+            found = ColourNumbers(data[at + 4], data[at + 5])
+    elif name in ("avif", "heic"):
+        at = data.find(b"colrnclx", 0, 16_384)
+        if at > 0 and len(data) >= at + 12:
+            found = ColourNumbers(*struct.unpack(">HH", data[at + 8 : at + 12]))
+    return None if found is None or found.is_srgb else found
+
+
+def numbers_to_srgb(image: Image.Image, numbers: ColourNumbers) -> Image.Image:
+    """An RGB or RGBA picture in sRGB. Colours outside are clipped, HDR brightness is compressed (Reinhard 2002)."""
+    linear = np.asarray(cv2.LUT(np.asarray(image.convert("RGB")), _to_light(numbers.transfer).astype(np.float32)))
+    if numbers.primaries in _TO_SRGB:
+        linear = np.asarray(cv2.transform(linear, np.array(_TO_SRGB[numbers.primaries], dtype=np.float32)))
+    np.clip(linear, 0, 1, out=linear)
+    steps = np.arange(_STEPS) / (_STEPS - 1)
+    back = np.round(255 * np.where(steps <= 0.0031308, steps * 12.92, 1.055 * steps ** (1 / 2.4) - 0.055))
+    result = Image.fromarray(back.astype(np.uint8)[np.round(linear * (_STEPS - 1)).astype(np.uint16)])
+    if image.mode == "RGBA":
+        result.putalpha(image.getchannel("A"))
+    return result
+
+
+def _to_light(transfer: int) -> Curve:
+    """Linear light, 1 for white, of each of 256 levels."""
+    value: Curve = np.arange(256) / 255
+    if transfer == _LINEAR:
+        return value
+    if transfer == _PQ:
+        root = value ** (1 / 78.84375)
+        nits = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        return _compressed(nits / _REFERENCE_WHITE)
+    if transfer == _HLG:
+        scene = np.where(value <= 0.5, value**2 / 3, (np.exp((value - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        return _compressed(_BRIGHTEST * scene**1.2 / _REFERENCE_WHITE)
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def _compressed(light: Curve) -> Curve:
+    """HDR brightness (1 for paper white) into 0 to 1: dark tones stay, the brightest become white."""
+    most = _BRIGHTEST / _REFERENCE_WHITE
+    return np.minimum(light * (1 + light / most**2) / (1 + light), 1)
