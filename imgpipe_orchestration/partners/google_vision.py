@@ -154,7 +154,7 @@ class GoogleVision:
             raise
         try:
             return _parse(answer, size, units=_billed(features))
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise UnreadableAnswer(
                 f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
             ) from error

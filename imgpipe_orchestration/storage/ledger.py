@@ -34,6 +34,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retry
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage import ledger_sql as sql
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -278,7 +279,7 @@ class Ledger:
         usage = bought.usage
         values = {
             "key": call.key,
-            "value": json.dumps(bought.value),
+            "value": jsonb.dumps(bought.value),
             "object_key": bought.object_key,
             "answered_by": usage.model or call.model,
             "input_tokens": usage.input_tokens,

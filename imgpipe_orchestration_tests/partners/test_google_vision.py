@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ from imgpipe_orchestration_tests.partners.wire import reply, serving
 JPEG = b"\xff\xd8\xff" + bytes(100)
 
 
-def annotated(answer: Mapping[str, Any], *, features: tuple[str, ...] = ("LABEL_DETECTION",)) -> Annotations:
+def annotated(answer: Any, *, features: tuple[str, ...] = ("LABEL_DETECTION",)) -> Annotations:
     """What the client makes of one image's answer; the image is 200 x 100."""
     body = json.dumps({"responses": [answer]}).encode()
     with serving(lambda h, _: reply(h, body)) as server:
@@ -118,9 +117,11 @@ def test_an_error_inside_a_200_is_an_error(code: int, error: type[Exception]) ->
         {"localizedObjectAnnotations": [{}]},
         {"imagePropertiesAnnotation": {"dominantColors": {"colors": [{}]}}},
         {"error": "text"},
+        {"imagePropertiesAnnotation": {"dominantColors": {"colors": [{"color": {"red": float("inf")}}]}}},
+        ["labelAnnotations"],
     ],
 )
-def test_an_answer_of_another_shape_is_unreadable(answer: dict[str, Any]) -> None:
+def test_an_answer_of_another_shape_is_unreadable(answer: Any) -> None:
     with pytest.raises(UnreadableAnswer):
         annotated(answer)
 

@@ -104,6 +104,12 @@ def test_a_binary_answer_is_kept_as_the_key_of_its_object(engine: Engine) -> Non
     assert found.cost_usd == Decimal("0.0305")
 
 
+def test_an_answer_with_characters_that_postgresql_refuses_is_not_lost(engine: Engine) -> None:
+    value = {"text": "OPEN\0 24 h \ud83c", "score": float("nan")}
+    answer = Ledger(engine).buy(a_call(), Shop(value=value), buyer=ANNA)
+    assert answer.value == {"text": "OPEN 24 h \ufffd", "score": None}
+
+
 def test_the_cost_of_an_unknown_model_is_unknown_and_not_zero(engine: Engine) -> None:
     answer = Ledger(engine).buy(a_call(), Shop(usage=Usage(model="new-model", input_tokens=5)), buyer=ANNA)
     assert answer.cost_usd is None

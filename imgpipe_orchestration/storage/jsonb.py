@@ -1,0 +1,36 @@
+"""JSON that PostgreSQL will take.
+
+`jsonb` refuses what models and OCR do write now and then: the character NUL, half of a surrogate pair, and numbers
+that are none (https://www.postgresql.org/docs/16/datatype-json.html). An answer that was paid for must not be lost
+over one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def storable(value: Any) -> Any:
+    """The value without NULs, with half pairs replaced by U+FFFD, and with null for NaN and the infinities."""
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_text(str(key)): storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
+
+
+def dumps(value: Any) -> str:
+    """`value` as JSON text for a jsonb column."""
+    return json.dumps(storable(value), allow_nan=False)
+
+
+def _text(text: str) -> str:
+    if text.isascii():
+        return text.replace("\0", "")
+    return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
