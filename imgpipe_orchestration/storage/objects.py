@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, NotFound, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, NotFound, SettingsError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+MAX_KEY_BYTES = 1024
+"""Longest key of S3 (Amazon S3 user guide, "Naming Amazon S3 objects")."""
+
+_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarge", "XMinioInvalidObjectName"}
+"""Refusals that another try will meet again. Others, wrong keys among them, are for an operator to mend: work waits."""
+
+_making_client = threading.Lock()
+"""boto3 makes clients from a session that threads must not share meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,9 @@ class ObjectStore:
         import boto3
         from botocore.config import Config
 
-        return boto3.client(
+        with _making_client:
+            session = boto3.session.Session()
+        return session.client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=self._access_key,
@@ -67,7 +80,11 @@ class ObjectStore:
 
 
 class Bucket:
-    """One bucket. Keys never hold `..` or `//`: some servers refuse them and none needs them."""
+    """One bucket.
+
+    Keys are folders and a name, as `library/user_7/product/img/12.avif`: without empty parts, `.` and `..`, which some
+    servers refuse and others resolve. Nothing is ever stored under another key, so reading one finds nothing.
+    """
 
     def __init__(self, store: ObjectStore, name: str) -> None:
         self.store = store
@@ -98,8 +115,11 @@ class Bucket:
         """Write `data` under `key`, replacing what was there.
 
         Raises:
+            BadInput: the key or the metadata cannot be stored.
             BackendUnavailable: the store cannot be reached or is out of space.
         """
+        if not _usable(key):
+            raise BadInput(f"{key!r} cannot be the key of an object.", field="key")
         extra: dict[str, Any] = {"CacheControl": cache_control} if cache_control else {}
         self._call("put_object", Key=key, Body=data, ContentType=content_type, Metadata=dict(metadata or {}), **extra)
 
@@ -151,8 +171,16 @@ class Bucket:
         )
 
     def _call(self, operation: str, **arguments: Any) -> Any:
+        if "Key" in arguments and not _usable(arguments["Key"]):
+            raise NotFound(f"No object {arguments['Key']!r}")
         with _translated(arguments.get("Key", self.name)):
             return getattr(self.store.client, operation)(Bucket=self.name, **arguments)
+
+
+def _usable(key: str) -> bool:
+    parts = key.split("/")
+    fits = len(key.encode(errors="replace")) <= MAX_KEY_BYTES
+    return fits and key.isprintable() and not any(part in {"", ".", ".."} for part in parts)
 
 
 def _head(key: str, answer: Mapping[str, Any]) -> StoredObject:
@@ -168,7 +196,7 @@ def _head(key: str, answer: Mapping[str, Any]) -> StoredObject:
 
 
 class _translated:
-    """Turns the SDK's exceptions into ours: absent is NotFound, everything else the store's absence."""
+    """Turns the SDK's exceptions into ours: what is not there, what never will be taken, and the store's absence."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -179,13 +207,17 @@ class _translated:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None or isinstance(error, ImgpipeError):
             return
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
         from urllib3.exceptions import HTTPError
 
         if isinstance(error, ClientError):
             code = error.response.get("Error", {}).get("Code", "")
-            if code in {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}:
+            if code in _ABSENT:
                 raise NotFound(f"No object {self.what!r}") from error
+            if code in _HOPELESS:
+                raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
             raise BackendUnavailable(f"The object store refused ({code or 'unknown'}).", detail=str(error)) from error
+        if isinstance(error, ParamValidationError):
+            raise BadInput(f"{self.what!r} cannot be stored as asked.", detail=str(error)) from error
         if isinstance(error, (BotoCoreError, HTTPError, OSError)):
             raise BackendUnavailable("The object store cannot be reached.", detail=str(error)) from error

@@ -1,0 +1,186 @@
+"""The object store's vocabulary, over a real S3 protocol, and its faults in our own terms."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, SettingsError
+from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
+from imgpipe_orchestration_tests.conftest import S3Access
+
+
+def store_at(endpoint: str) -> ObjectStore:
+    return ObjectStore(endpoint=endpoint, access_key="test-access", secret_key="test-secret")
+
+
+@pytest.fixture
+def bucket(s3: S3Access) -> Bucket:
+    store = ObjectStore(endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key)
+    return store.bucket(s3.bucket())
+
+
+def test_an_object_comes_back_with_its_type_and_caching(bucket: Bucket) -> None:
+    bucket.put("a/ä b.webp", b"bytes", content_type="image/webp", cache_control="max-age=5", metadata={"item": "7"})
+    data, head = bucket.get_with_head("a/ä b.webp")
+    assert (data, head.size, head.content_type, head.cache_control) == (b"bytes", 5, "image/webp", "max-age=5")
+    assert bucket.head("a/ä b.webp") == head
+    assert bucket.get("a/ä b.webp") == b"bytes"
+
+
+def test_a_put_replaces_what_was_there(bucket: Bucket) -> None:
+    bucket.put("k", b"long before", content_type="text/plain")
+    bucket.put("k", b"new", content_type="image/png")
+    assert bucket.get("k") == b"new"
+
+
+def test_what_is_not_there_is_not_found(bucket: Bucket) -> None:
+    with pytest.raises(NotFound):
+        bucket.get("none")
+    assert bucket.head("none") is None
+    bucket.delete("none")
+
+
+def test_a_deleted_object_is_gone(bucket: Bucket) -> None:
+    bucket.put("k", b"x", content_type="text/plain")
+    bucket.delete("k")
+    assert bucket.head("k") is None
+
+
+def test_a_listing_goes_through_all_pages_below_a_prefix(bucket: Bucket, s3_server: S3) -> None:
+    keys = [f"a/{n:04}" for n in range(1005)]
+    for key in [*keys, "b/1"]:
+        file = s3_server.folder / bucket.name / key
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+    assert sorted(entry.key for entry in bucket.list("a/")) == keys
+    assert [entry.key for entry in bucket.list("b/")] == ["b/1"]
+    assert list(bucket.list("c/")) == []
+
+
+def test_a_presigned_url_reads_the_object_without_a_key(bucket: Bucket) -> None:
+    bucket.put("k", b"bytes", content_type="image/png")
+    assert requests.get(bucket.presign("k"), timeout=10).content == b"bytes"
+
+
+def test_making_a_bucket_twice_is_no_error(s3: S3Access) -> None:
+    fresh = store_at(s3.endpoint).bucket("made-twice")
+    fresh.ensure()
+    fresh.ensure()
+    fresh.put("k", b"x", content_type="text/plain")
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a//b", "../a", "a/../b", "a/.", "a/", "a\nb", "a\0b", "ä" * 600])
+def test_a_key_that_could_mean_another_object_is_refused_and_never_found(bucket: Bucket, key: str) -> None:
+    with pytest.raises(BadInput):
+        bucket.put(key, b"x", content_type="text/plain")
+    with pytest.raises(NotFound):
+        bucket.get(key)
+    assert bucket.head(key) is None
+    bucket.delete(key)
+
+
+def test_metadata_that_s3_cannot_carry_is_not_tried_for_ever(bucket: Bucket) -> None:
+    with pytest.raises(BadInput):
+        bucket.put("k", b"x", content_type="text/plain", metadata={"name": "Göteborg"})
+
+
+def test_threads_share_one_store_from_its_first_use(s3: S3Access) -> None:
+    bucket = store_at(s3.endpoint).bucket(s3.bucket())
+    errors: list[BaseException] = []
+
+    def put(n: int) -> None:
+        try:
+            bucket.put(f"k{n}", b"x", content_type="text/plain")
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=put, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(list(bucket.list())) == 16
+
+
+def test_without_an_endpoint_the_setting_is_named() -> None:
+    with pytest.raises(SettingsError, match="S3_ENDPOINT"):
+        store_at("").bucket("b").get("k")
+
+
+def test_a_store_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    with S3(tmp_path / "buckets", free_port(), access_key="test-access", secret_key="test-secret") as server:
+        bucket = store_at(server.url).bucket("bucket")
+        bucket.ensure()
+        bucket.put("k", b"x", content_type="text/plain")
+        server.kill()
+        with pytest.raises(BackendUnavailable):
+            bucket.get("k")
+        server.start()
+        server.wait_until_ready()
+        assert bucket.get("k") == b"x"
+
+
+def test_a_wrong_key_waits_for_an_operator(s3: S3Access) -> None:
+    store = ObjectStore(endpoint=s3.endpoint, access_key="test-access", secret_key="wrong-secret")
+    with pytest.raises(BackendUnavailable):
+        store.bucket(s3.bucket()).put("k", b"x", content_type="text/plain")
+
+
+# --- a store that misbehaves ---------------------------------------------------------------------------------------
+
+
+class _Broken(BaseHTTPRequestHandler):
+    """Answers by the last word of the path."""
+
+    def do_GET(self) -> None:
+        word = self.path.rsplit("/", 1)[-1]
+        if word == "short":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"only this")
+            self.close_connection = True
+        else:
+            body = f"<Error><Code>{word}</Code><Message>no</Message></Error>".encode()
+            self.send_response(400 if word in {"KeyTooLongError", "EntityTooLarge"} else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def broken() -> Iterator[Bucket]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Broken)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield store_at(f"http://127.0.0.1:{server.server_address[1]}").bucket("b")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_an_answer_that_breaks_off_is_no_object(broken: Bucket) -> None:
+    with pytest.raises(BackendUnavailable):
+        broken.get("short")
+
+
+def test_what_the_store_will_never_take_is_not_tried_for_ever(broken: Bucket) -> None:
+    with pytest.raises(BadInput):
+        broken.get("EntityTooLarge")
+
+
+def test_a_store_that_asks_to_slow_down_is_waited_for(broken: Bucket) -> None:
+    with pytest.raises(BackendUnavailable, match="SlowDown"):
+        broken.get("SlowDown")

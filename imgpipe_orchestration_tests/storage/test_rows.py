@@ -1,0 +1,121 @@
+"""Connections: which URLs are taken, and what a database's absence looks like."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+from imgpipe_orchestration.storage.rows import connect, transaction
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        ("postgres://u@h/d", "postgresql+psycopg"),
+        ("postgresql://u@h/d", "postgresql+psycopg"),
+        ("postgresql+psycopg2://u@h/d", "postgresql+psycopg"),
+        ("mysql://u@h/d", "mysql+pymysql"),
+        ("mariadb://u@h/d", "mariadb+pymysql"),
+    ],
+)
+def test_every_usual_spelling_of_a_url_finds_its_driver(url: str, driver: str) -> None:
+    assert connect(url).url.drivername == driver
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///x", "oracle://h/d"])
+def test_a_url_that_cannot_be_used_names_its_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="PENDING_IMAGES_DATABASE_URL") as raised:
+        connect(url, setting="PENDING_IMAGES_DATABASE_URL")
+    assert raised.value.field == "PENDING_IMAGES_DATABASE_URL"
+
+
+def test_a_transaction_commits_at_its_end_and_rolls_back_on_an_error(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("create table t (n int)"))
+    with pytest.raises(ZeroDivisionError), transaction(engine) as connection:
+        connection.execute(text("insert into t values (1)"))
+        _ = 1 / 0
+    with transaction(engine) as connection:
+        assert connection.scalar(text("select count(*) from t")) == 0
+
+
+def test_a_session_speaks_utc_and_plans_for_what_is_there(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        assert connection.scalar(text("show timezone")) == "UTC"
+        assert connection.scalar(text("show plan_cache_mode")) == "force_custom_plan"
+
+
+def test_a_mistake_of_ours_is_not_taken_for_an_absence(engine: Engine) -> None:
+    with pytest.raises(sa.exc.ProgrammingError), transaction(engine) as connection:
+        connection.execute(text("select * from no_such_table"))
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_server_that_is_not_there(scheme: str) -> None:
+    engine = connect(f"{scheme}://u:hunter2@127.0.0.1:{free_port()}/d")
+    with pytest.raises(BackendUnavailable) as raised, transaction(engine):
+        pytest.fail("connected to nothing")
+    assert "hunter2" not in raised.value.public
+
+
+def test_a_session_that_was_ended_under_us(engine: Engine, postgres_server: Postgres) -> None:
+    import psycopg
+
+    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+        pid = connection.scalar(text("select pg_backend_pid()"))
+        with psycopg.connect(postgres_server.url, autocommit=True) as other:
+            other.execute("select pg_terminate_backend(%s)", [pid])
+        connection.execute(text("select 1"))
+    with transaction(engine) as connection:
+        assert connection.scalar(text("select 1")) == 1
+
+
+def test_a_statement_that_takes_too_long(engine: Engine) -> None:
+    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+        connection.execute(text("set local statement_timeout = 50"))
+        connection.execute(text("select pg_sleep(5)"))
+
+
+def test_a_deadlock_that_the_database_broke(engine: Engine) -> None:
+    import threading
+
+    with transaction(engine) as connection:
+        connection.execute(text("create table d (n int primary key); insert into d values (1), (2)"))
+    both = threading.Barrier(2)
+    outcomes: list[type[BaseException] | None] = []
+
+    def cross(first: int, second: int) -> None:
+        try:
+            with transaction(engine) as connection:
+                connection.execute(text("select * from d where n = :n for update"), {"n": first})
+                both.wait(10)
+                connection.execute(text("select * from d where n = :n for update"), {"n": second})
+            outcomes.append(None)
+        except BackendUnavailable as error:
+            outcomes.append(type(error))
+
+    threads = [threading.Thread(target=cross, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes, key=str) == sorted([BackendUnavailable, None], key=str)
+
+
+def test_a_pool_that_is_used_up(postgres_url: str) -> None:
+    engine = sa.create_engine(connect(postgres_url).url, pool_size=1, max_overflow=0, pool_timeout=0.05)
+    with engine.connect(), pytest.raises(BackendUnavailable), transaction(engine):
+        pytest.fail("got a connection out of an empty pool")
+    engine.dispose()
+
+
+def test_a_database_that_takes_no_writes_at_this_moment(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("create table w (n int)"))
+    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+        connection.execute(text("set local transaction_read_only = on"))
+        connection.execute(text("insert into w values (1)"))

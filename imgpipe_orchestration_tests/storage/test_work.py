@@ -1,0 +1,173 @@
+"""A batch through one step: in parallel, within its time, each item failing alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import Outcome, work_through
+
+QUEUE = Queue("listings", max_attempts=2)
+
+
+def taken(claims: Claims, number: int, queue: Queue = QUEUE) -> list[Claim]:
+    with transaction(claims.engine) as connection:
+        claims.enqueue(connection, queue, [Item(n) for n in range(1, number + 1)])
+    return claims.claim(queue, "run", number)
+
+
+def finishing(claims: Claims, queue: Queue = QUEUE) -> Callable[[Claim], None]:
+    def step(claim: Claim) -> None:
+        with claims.fenced(claim) as connection:
+            claims.finish(connection, queue, claim)
+
+    return step
+
+
+def test_every_item_is_done_and_accounted_for(claims: Claims) -> None:
+    batch = taken(claims, 20)
+    outcome = work_through(claims, QUEUE, batch, finishing(claims), threads=4)
+    assert sorted(c.item_id for c in outcome.done) == list(range(1, 21))
+    assert (outcome.retried, outcome.failed, outcome.lost, outcome.left) == ({}, {}, [], [])
+    assert claims.counts()["listings"].done == 20
+
+
+def test_an_empty_batch_is_no_work(claims: Claims) -> None:
+    assert work_through(claims, QUEUE, [], finishing(claims), threads=4).done == []
+
+
+def test_items_are_begun_in_turn_and_as_many_at_once_as_there_are_threads(claims: Claims) -> None:
+    batch = taken(claims, 12)
+    begun: list[int] = []
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def step(claim: Claim) -> None:
+        nonlocal running, most
+        with lock:
+            begun.append(claim.item_id)
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+
+    work_through(claims, QUEUE, batch, step, threads=3)
+    assert most == 3
+    assert all(abs(place - item) <= 3 for place, item in enumerate(begun, start=1))
+
+
+def test_each_item_fails_alone_and_in_its_own_way(claims: Claims) -> None:
+    errors: dict[int, Exception] = {
+        1: BadImage("cut off"),
+        2: PartnerUnavailable("away"),
+        3: SpendingPaused("no budget"),
+        4: ValueError("a fault of ours, with sig=https://h/?sig=hunter2hunter2"),
+        5: LeaseLost("gone"),
+    }
+    finish = finishing(claims)
+
+    def step(claim: Claim) -> None:
+        if claim.item_id in errors:
+            raise errors[claim.item_id]
+        finish(claim)
+
+    outcome = work_through(claims, QUEUE, taken(claims, 7), step, threads=3)
+    assert sorted(c.item_id for c in outcome.done) == [6, 7]
+    assert outcome.failed == {1: "cut off"}
+    assert set(outcome.retried) == {2, 3, 4}
+    assert outcome.lost == [5]
+    assert "ValueError" in outcome.retried[4]
+    assert "hunter2" not in outcome.retried[4]
+
+
+def test_no_item_is_begun_after_the_deadline_and_the_rest_stays_claimed(claims: Claims) -> None:
+    batch = taken(claims, 10)
+    finish = finishing(claims)
+
+    def step(claim: Claim) -> None:
+        time.sleep(0.1)
+        finish(claim)
+
+    outcome = work_through(claims, QUEUE, batch, step, threads=2, deadline=time.monotonic() + 0.15)
+    assert 2 <= len(outcome.done) <= 6
+    assert [c.item_id for c in outcome.left] == [c.item_id for c in batch[len(outcome.done) :]]
+    assert len(claims.owned(QUEUE, "run")) == len(outcome.left)
+
+
+def test_a_feature_writes_its_failure_with_the_claims_and_only_then(claims: Claims, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("create table failures (item bigint, state text, error text)"))
+
+    def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
+        values = {"item": claim.item_id, "state": state.value, "error": error.public}
+        connection.execute(text("insert into failures values (:item, :state, :error)"), values)
+
+    def step(claim: Claim) -> None:
+        if claim.item_id == 2:
+            claims.release("run")  # another worker has it by now
+        raise BadImage("cut off")
+
+    outcome = work_through(claims, QUEUE, taken(claims, 2), step, threads=1, on_failure=note)
+    with transaction(engine) as connection:
+        rows = [tuple(row) for row in connection.execute(text("select * from failures"))]
+    assert rows == [(1, "failed", "cut off")]
+    assert outcome.lost == [2]
+
+
+def test_a_failure_that_cannot_be_recorded_does_not_stop_the_others(claims: Claims) -> None:
+    def mirror(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+        if error is not None:
+            raise RuntimeError("no room for errors")
+
+    queue = Queue("fragile", mirror=mirror)
+    finish = finishing(claims, queue)
+
+    def step(claim: Claim) -> None:
+        if claim.item_id == 1:
+            raise BadImage("cut off")
+        finish(claim)
+
+    outcome = work_through(claims, queue, taken(claims, 5, queue), step, threads=1)
+    assert len(outcome.done) == 4
+    assert outcome.retried == {1: "cut off"}
+    assert [c.item_id for c in claims.owned(queue, "run")] == [1]
+
+
+def test_an_interrupted_run_waits_for_what_it_has_begun(claims: Claims) -> None:
+    """What is raised in the main thread when a run is cancelled must not leave steps behind that still write."""
+    ended = threading.Event()
+
+    def step(claim: Claim) -> None:
+        time.sleep(0.1)  # the main thread waits by now
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        work_through(claims, QUEUE, taken(claims, 3), step, threads=1)
+    assert ended.is_set()
+
+
+def test_batches_add_up() -> None:
+    claim = Claim("q", 1, "o", 1, 0, 0, "", "")
+    total = Outcome()
+    total.add(Outcome(done=[claim], retried={2: "x"}, seconds=1.0))
+    total.add(Outcome(failed={3: "y"}, lost=[4], left=[claim], seconds=0.5))
+    assert (len(total.done), total.retried, total.failed, total.lost, len(total.left), total.seconds) == (
+        1,
+        {2: "x"},
+        {3: "y"},
+        [4],
+        1,
+        1.5,
+    )

@@ -1,0 +1,106 @@
+"""Settings: defaults, then the running stack, then the environment; a bad value names its variable."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load
+
+PRODUCTION = {
+    "IMGPIPE_ENV": "production",
+    "DATABASE_URL": "postgresql://u@h/d",
+    **dict.fromkeys(
+        ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY"),
+        "a-real-secret-of-enough-length-0123456789",
+    ),
+}
+
+
+def stack(folder: Path, **environment: str) -> Path:
+    (folder / STACK_FILE).write_text(json.dumps({"environment": environment}))
+    return folder
+
+
+def test_the_environment_wins_over_the_running_stack_and_that_over_the_default(tmp_path: Path) -> None:
+    assert load({}, data_dir=tmp_path).gateway_port == 8000
+    stack(tmp_path, GATEWAY_PORT="8100", FLASK_PORT="8101")
+    assert load({}, data_dir=tmp_path).gateway_port == 8100
+    settings = load({"GATEWAY_PORT": "8200"}, data_dir=tmp_path)
+    assert (settings.gateway_port, settings.flask_port) == (8200, 8101)
+
+
+def test_the_data_folder_may_come_from_the_environment(tmp_path: Path) -> None:
+    stack(tmp_path, GATEWAY_PORT="8100")
+    settings = load({"IMGPIPE_DATA_DIR": str(tmp_path)})
+    assert (settings.gateway_port, settings.imgpipe_data_dir) == (8100, tmp_path)
+
+
+def test_an_empty_variable_is_as_good_as_none(tmp_path: Path) -> None:
+    assert load({"GATEWAY_PORT": "", "LOG_LEVEL": ""}, data_dir=tmp_path).gateway_port == 8000
+
+
+def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path: Path) -> None:
+    stack(tmp_path, NO_LONGER_A_SETTING="1")
+    assert load({}, data_dir=tmp_path).gateway_port == 8000
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("GATEWAY_PORT", "eighty"),
+        ("GATEWAY_PORT", "70000"),
+        ("LEASE_SECONDS", "0"),
+        ("IMGPIPE_ENV", "staging"),
+        ("LOG_FORMAT", "xml"),
+        ("RETENTION_DAYS", "-1"),
+    ],
+)
+def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=variable) as raised:
+        load({variable: value}, data_dir=tmp_path)
+    assert raised.value.field == variable
+    assert value in raised.value.public
+
+
+def test_production_starts_with_every_secret_set(tmp_path: Path) -> None:
+    assert load(PRODUCTION, data_dir=tmp_path).production
+
+
+@pytest.mark.parametrize("variable", [name for name in PRODUCTION if name != "IMGPIPE_ENV"])
+@pytest.mark.parametrize("value", ["", DEVELOPMENT_SECRET])
+def test_production_refuses_a_missing_or_a_default_secret(variable: str, value: str, tmp_path: Path) -> None:
+    if variable == "DATABASE_URL":
+        value = ""
+    with pytest.raises(SettingsError, match=variable) as raised:
+        load({**PRODUCTION, variable: value}, data_dir=tmp_path)
+    assert raised.value.field == variable
+
+
+def test_what_follows_another_setting_follows_it_until_it_is_set(tmp_path: Path) -> None:
+    settings = load({"DATABASE_URL": "postgresql://u@h/d", "GATEWAY_URL": "http://g:1"}, data_dir=tmp_path)
+    assert settings.pending_images_database_url == "postgresql://u@h/d"
+    assert settings.dagster_pg_url.startswith("postgresql+psycopg2://u@h/d")
+    assert (settings.main_api_url, settings.public_base_url) == ("http://g:1", "http://g:1")
+    assert settings.smart_media_base_url == "http://g:1/api/images"
+    own = load({"DATABASE_URL": "postgresql://h/d", "PENDING_IMAGES_DATABASE_URL": "mysql://h/p"}, data_dir=tmp_path)
+    assert own.pending_images_database_url == "mysql://h/p"
+
+
+def test_settings_survive_the_way_through_an_environment(tmp_path: Path) -> None:
+    settings = load({"GATEWAY_PORT": "8123", "LEASE_SECONDS": "7.5"}, data_dir=tmp_path)
+    assert load(settings.environment(), data_dir=tmp_path) == settings
+
+
+def test_a_setting_is_described_and_loading_reads_the_processs_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+    for name in [name for name in os.environ if name.lower() in Settings.model_fields]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GATEWAY_PORT", "8300")
+    assert load(data_dir=tmp_path).gateway_port == 8300
