@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _SEVERITIES = list(Severity)
 _PICTURE_SIDES = ((12, 1024), (40, 800), (100, 560))
-"""(up to so many images, longest side of each picture in pixels); beyond the last, 400."""
+"""(up to so many images, longest side of each picture in pixels); beyond the last, or when room grows short, less."""
+_SMALL_SIDE = 400
 _CROP_SIDE = 320
 _CROP_MARGIN = 0.35
 """Share of a finding's box that is shown around it: a scratch without its surroundings tells nothing."""
@@ -58,7 +59,7 @@ def write(
     # Words first: what they leave of the limit is for pictures.
     words = len(_render(context))
     left = limit - words - 2_000
-    side = next((side for most, side in _PICTURE_SIDES if len(batch.images) <= most), 400)
+    side = next((side for most, side in _PICTURE_SIDES if len(batch.images) <= most), _SMALL_SIDE)
     by_position = {image.position: image for image in batch.images}
     for shown in context["images"]:
         left -= _illustrate(shown, by_position[shown["position"]], picture, side, left)
@@ -145,13 +146,17 @@ def _illustrate(
     with Image.open(BytesIO(jpeg), formats=["JPEG"]) as full:
         full.load()
         main = _shown(full, side)
+        if len(main.uri) > left / 2:
+            main = _shown(full, _SMALL_SIDE)
         crops = [_shown(full.crop(_around(f["evidence"], full.size)), _CROP_SIDE) for f in shown["findings"]]
-    size = sum(len(one.uri) for one in (main, *crops))
+    size = len(main.uri)
     if size > left:
         return 0
     shown["picture"] = main
     for finding, crop in zip(shown["findings"], crops, strict=True):
-        finding["crop"] = crop
+        if size + len(crop.uri) <= left:
+            finding["crop"] = crop
+            size += len(crop.uri)
     return size
 
 

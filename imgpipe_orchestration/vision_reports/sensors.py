@@ -11,7 +11,7 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
     job=vision_reports,
     name="vision_reports_due",
     description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
-    minimum_interval_seconds=15,
+    minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:

@@ -1,0 +1,84 @@
+"""`imgpipe vision-reports run`, as the script it replaces was used."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from imgpipe_orchestration.cli.vision_reports import command
+from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
+
+
+@pytest.fixture
+def config(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY", "BACKEND_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("ORGANIZATION_ID", raising=False)
+    file = tmp_path / "config.json"
+    file.write_text(
+        json.dumps(
+            {
+                "external_api_get_url": desk.standins.analyses_url,
+                "external_api_post_url": f"{desk.standins.analyses_url}/upload",
+                "external_api_key": KEY,
+                "backend_api_url": desk.backend.url,
+                "organization_id": ORGANIZATION,
+            }
+        )
+    )
+    file.chmod(0o600)
+    return file
+
+
+def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:
+    desk.seed(images=2)
+    desk.seed(images=0, descriptions=False, run_code="EMPTY")
+    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    assert ran.exit_code == 1, ran.output
+    assert "VISION_RUN_001: delivered" in ran.output
+    assert "EMPTY: failed: The analysis names no image." in ran.output
+    assert "partial. Total 2, successful 1, failed 1." in ran.output
+    assert "can read" not in ran.stderr
+    assert KEY not in ran.output
+    assert len(desk.reports) == 1
+
+
+def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
+    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.seed(images=1, organization_id="from-the-environment")
+    desk.seed(images=1, organization_id="from-the-flag")
+    monkeypatch.setenv("ORGANIZATION_ID", "from-the-environment")
+    ran = CliRunner().invoke(command, ["run", "--config", str(config), "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["successful"] == 1
+    ran = CliRunner().invoke(command, ["run", "--config", str(config), "--organization-id", "from-the-flag"])
+    assert ran.exit_code == 0, ran.output
+    assert [r["organization_id"] for r in desk.reports] == ["from-the-environment", "from-the-flag"]
+
+
+def test_a_config_file_that_others_can_read_is_warned_about(desk: Desk, config: Path) -> None:
+    config.chmod(0o644)
+    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    assert ran.exit_code == 0, ran.output
+    assert f"chmod 600 {config}" in ran.stderr
+
+
+def test_what_is_missing_is_named_with_its_flag_and_variable(
+    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("{}")
+    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    assert "--external-api-get-url, EXTERNAL_API_GET_URL" in str(ran.exception)
+
+
+def test_a_list_that_cannot_be_had_ends_the_command_with_the_reason(desk: Desk, config: Path) -> None:
+    desk.standins.fault("vision_analysis", "unauthorized", count=None)
+    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    assert ran.exit_code == 1
+    assert "failed: The Vision Analysis API does not accept our credential (HTTP 401)" in ran.output
+    assert os.environ["DATABASE_URL"] not in ran.output
