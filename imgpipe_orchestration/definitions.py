@@ -3,6 +3,8 @@
 import dagster as dg
 
 from imgpipe_orchestration import jobs, resources, schedules, sensors
+from imgpipe_orchestration import resources, sensors
+from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
@@ -10,6 +12,7 @@ from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster takes the one Definitions it finds at the top of this module: the features' own stay in theirs.
 defs = dg.Definitions.merge(
+    auto_marker.definitions,
     avatars.definitions,
     listings.definitions,
     media.definitions,

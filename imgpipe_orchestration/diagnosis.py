@@ -91,7 +91,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         _Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", lambda: _pending_images(services)),
         _Check("Dagster's database", "Check DAGSTER_PG_URL.", lambda: _dagster_database(settings)),
         *(_Check(f"bucket {n}", f"Check S3_ENDPOINT and its keys; {ours}", _bucket(services, n)) for n in buckets),
-        _Check("MongoDB", f"Check MONGODB_URL; {ours}", lambda: _mongo(settings)),
+        _Check("MongoDB", f"Check MONGODB_URL; {ours}", lambda: _mongo(services)),
         _Check(
             "gateway",
             "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.",
@@ -174,16 +174,19 @@ def _bucket(services: Services, name: str) -> Callable[[], str]:
     return look
 
 
-def _mongo(settings: Settings) -> str:
-    if not settings.mongodb_url:
+def _mongo(services: Services) -> str:
+    if not services.settings.mongodb_url:
         raise _Note("not configured: the auto-marker has nothing to read")
-    from pymongo import MongoClient
+    from imgpipe_orchestration.auto_marker.store import missing_indexes
 
-    with MongoClient[dict[str, object]](
-        settings.mongodb_url, serverSelectionTimeoutMS=_TIMEOUT_SECONDS * 1000
-    ) as client:
-        client.admin.command("ping")
-    return "answers"
+    services.documents.ping()
+    missing = missing_indexes(services.documents)
+    if missing:
+        raise _Note(
+            f"answers, and lacks {'; '.join(missing)}. The auto-marker's next run creates them, unless it is not "
+            "allowed to, or two image_config documents name the same customer"
+        )
+    return "answers, with every index the auto-marker needs"
 
 
 def _answer(url: str) -> str:

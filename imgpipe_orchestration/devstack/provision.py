@@ -1,4 +1,4 @@
-"""`python -m imgpipe_orchestration.devstack.provision`: databases, schema and buckets, before the services start.
+"""`python -m imgpipe_orchestration.devstack.provision`: databases, schema, buckets, indexes, before the services start.
 
 Its own process, so that the supervisor, which lives for weeks, never loads what only this needs. Safe to run again.
 """
@@ -8,18 +8,23 @@ from __future__ import annotations
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 
+from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration.storage.objects import ObjectStore
 from imgpipe_orchestration.storage.rows import connect
+
+log = logger(__name__)
 
 
 def provision(settings: Settings) -> None:
     """Make what the services expect to find.
 
     Raises:
-        BackendUnavailable: the database or the object store cannot be reached.
+        BackendUnavailable: the database, the object store or MongoDB cannot be reached.
     """
     for url in dict.fromkeys((settings.database_url, settings.dagster_pg_url)):
         _ensure_database(url)
@@ -40,6 +45,11 @@ def provision(settings: Settings) -> None:
     )
     for name in names:
         store.bucket(name).ensure()
+    if settings.mongodb_url:
+        documents = Documents(settings.mongodb_url, database=settings.mongodb_database)
+        for problem in create_indexes(documents):
+            log.warning("index not created", extra={"index": problem})
+        documents.close()
 
 
 def _ensure_database(url: str) -> None:
