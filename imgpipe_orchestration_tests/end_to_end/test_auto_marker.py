@@ -132,6 +132,7 @@ def test_the_command_line_backfills_several_customers_in_one_run(stack: Stack, i
     wait_for(lambda: marked(ichat, "e2e-cli-1") == marked(ichat, "e2e-cli-2") == 120, "the backfill", 60)
 
 
+@pytest.mark.slow
 def test_the_command_line_backfills_partitions(stack: Stack, ichat: Any) -> None:
     seed(ichat, "e2e-part", 1)
     trigger(stack, "e2e-part")
