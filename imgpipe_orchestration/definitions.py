@@ -3,7 +3,6 @@
 import dagster as dg
 
 from imgpipe_orchestration import jobs, resources, schedules, sensors
-from imgpipe_orchestration import resources, sensors
 from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.listings import definitions as listings
