@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.devstack.running import imgpipe
 
@@ -28,12 +30,24 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert result.exit_code == 1
     found = {finding["what"]: finding for finding in json.loads(result.stdout)}
     assert found["database"]["verdict"] == "ok"
-    assert found["MongoDB"]["verdict"] == "ok"
     assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok"]
     assert found["OpenAI"]["verdict"] == "note"
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
     assert found["Dagster daemon"]["verdict"] == "bad"
+
+
+def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
+    def mongo() -> dict[str, str]:
+        found: dict[str, str] = next(f for f in json.loads(run("doctor", "--json").stdout) if f["what"] == "MongoDB")
+        return found
+
+    assert mongo()["verdict"] == "note"
+    assert "unique index over customer_id" in mongo()["seen"]
+    documents = Documents(mongo_url, database="ichat")
+    create_indexes(documents)
+    documents.close()
+    assert mongo()["verdict"] == "ok"
 
 
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
