@@ -129,7 +129,8 @@ class OpenAIClient:
         answer = response.output_parsed
         if answer is None:
             raise _no_answer(response)
-        return Seen(answer, _usage(response.usage, str(response.model or model)), response.to_dict(mode="json"))
+        raw = response.to_dict(mode="json", warnings=False)
+        return Seen(answer, _usage(response, model), raw)
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
         """The embedding of one text.
@@ -144,11 +145,10 @@ class OpenAIClient:
 
         response = self._call(model, send)
         data = _expect(response, "data", list)
-        vector = getattr(data[0], "embedding", None) if data else None
-        if not vector or not all(isinstance(value, float | int) for value in vector):
+        vector = _get(data[0], "embedding") if data else None
+        if not isinstance(vector, list) or not vector or not all(isinstance(value, float | int) for value in vector):
             raise UnreadableAnswer(f"{_NAME} answered without an embedding")
-        tokens = getattr(response.usage, "prompt_tokens", 0) or 0
-        return Embedded([float(v) for v in vector], Usage(str(response.model or model), input_tokens=tokens))
+        return Embedded([float(v) for v in vector], _usage(response, model))
 
     def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
         """Draw an image from text.
@@ -189,7 +189,10 @@ class OpenAIClient:
     def models(self) -> dict[str, str | None]:
         """Model names of this account, each with its shutdown date (ISO) or None."""
         page = self._call("", lambda sdk: sdk.models.list())
-        return {model.id: getattr(model, "shutdown_date", None) for model in _expect(page, "data", list)}
+        return {
+            str(_get(model, "id")): date if isinstance(date := _get(model, "shutdown_date"), str) else None
+            for model in _expect(page, "data", list)
+        }
 
     def close(self) -> None:
         """Close the connections."""
@@ -199,8 +202,8 @@ class OpenAIClient:
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
         response = self._call(model, send)
         data = _expect(response, "data", list)
-        encoded = getattr(data[0], "b64_json", None) if data else None
-        if not encoded:
+        encoded = _get(data[0], "b64_json") if data else None
+        if not isinstance(encoded, str) or not encoded:
             raise UnreadableAnswer(f"{_NAME} answered without an image")
         try:
             image = base64.b64decode(encoded, validate=True)
@@ -208,8 +211,7 @@ class OpenAIClient:
             raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
         if not _whole(image):
             raise UnreadableAnswer(f"{_NAME} sent an image that is cut off")
-        answered = getattr(response, "model", None) or model
-        return Drawn(image, _usage(response.usage, str(answered)))
+        return Drawn(image, _usage(response, model))
 
     def _call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
         rate = gate(_NAME, self._base_url, self._api_key, model)
@@ -252,7 +254,7 @@ def _whole(image: bytes) -> bool:
 
 def _expect(response: Any, name: str, kind: type[Result]) -> Result:
     """The attribute, checked: the SDK builds its objects from whatever JSON came, without validating."""
-    value = getattr(response, name, None)
+    value = _get(response, name)
     if not isinstance(value, kind):
         raise UnreadableAnswer(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
     return value
@@ -260,25 +262,35 @@ def _expect(response: Any, name: str, kind: type[Result]) -> Result:
 
 def _no_answer(response: Any) -> ImgpipeError:
     """Why a response has no structured answer in it."""
-    if (error := getattr(response, "error", None)) is not None:
+    if (error := _get(response, "error")) is not None:
         return from_answer(error)
     for item in response.output:
-        for part in getattr(item, "content", None) or []:
-            if getattr(part, "type", "") == "refusal":
-                return PartnerRefused(f"{_NAME}'s model refused to answer", detail=str(part.refusal)[:500])
-    reason = getattr(getattr(response, "incomplete_details", None), "reason", None)
+        for part in _get(item, "content") or []:
+            if _get(part, "type") == "refusal":
+                return PartnerRefused(f"{_NAME}'s model refused to answer", detail=str(_get(part, "refusal"))[:500])
+    reason = _get(_get(response, "incomplete_details"), "reason")
     if reason == "content_filter":
         return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
     return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
 
 
-def _usage(usage: Any, model: str) -> Usage:
-    """Token counts; whatever the API left out counts as zero."""
-    details = getattr(usage, "input_tokens_details", None)
+def _get(thing: Any, name: str) -> Any:
+    """An attribute of an SDK object, or None: what the JSON lacked, the object lacks."""
+    return getattr(thing, name, None)
+
+
+def _usage(response: Any, model: str) -> Usage:
+    """Token counts of any of the APIs; whatever was left out, or is no count, is zero."""
+    usage = _get(response, "usage")
+    details = _get(usage, "input_tokens_details")
     return Usage(
-        model=model,
-        input_tokens=getattr(usage, "input_tokens", 0) or 0,
-        output_tokens=getattr(usage, "output_tokens", 0) or 0,
-        input_image_tokens=getattr(details, "image_tokens", 0) or 0,
-        cached_tokens=getattr(details, "cached_tokens", 0) or 0,
+        model=str(_get(response, "model") or model),
+        input_tokens=_count(_get(usage, "input_tokens") or _get(usage, "prompt_tokens")),
+        output_tokens=_count(_get(usage, "output_tokens")),
+        input_image_tokens=_count(_get(details, "image_tokens")),
+        cached_tokens=_count(_get(details, "cached_tokens")),
     )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**40 else 0

@@ -52,8 +52,9 @@ def translating(send: Callable[[], Answer]) -> Answer:
         raise PartnerUnavailable(f"{_NAME} could not be reached") from error
     except openai.ContentFilterFinishReasonError as error:
         raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
-    except (openai.OpenAIError, ValueError) as error:
-        # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema.
+    except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
+        # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others: the SDK
+        # builds its objects from any JSON without looking, and trips over another shape only when it goes on.
         raise UnreadableAnswer(
             f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
         ) from error
