@@ -158,6 +158,8 @@ class Claims:
             retries: most items among them that failed before; keeps a wave of failures from filling every batch.
                 None: half of the batch, or more where new items do not fill the rest.
         """
+        if limit <= 0:
+            return []
         key = {"queue": queue.name, "partition": partition}
         taking = {**key, "owner": owner, "lease": self.lease_seconds}
         with transaction(self.engine) as connection:

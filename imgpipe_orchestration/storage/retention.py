@@ -38,9 +38,9 @@ def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
     values = {"days": days}
     items = _in_batches(engine, _ITEMS, values, limit)
     attempts = _in_batches(engine, _ATTEMPTS, values, limit)
+    _in_batches(engine, _TURNS, {}, limit)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
-        connection.execute(_TURNS)
         connection.execute(_SERVED)
     return Purged(items, attempts, more=limit in {items, attempts})
 
@@ -102,7 +102,7 @@ _TURNS = text("""
         select t.queue, t.partition, t.tenant, t.flow from work_turns t
         join work_served s on s.queue = t.queue and s.partition = t.partition
             and s.lane = case when t.flow = 'again' then 1 else 0 end
-        where t.last_turn <= s.turn for update of t skip locked)
+        where t.last_turn <= s.turn limit :batch for update of t skip locked)
 """)
 
 _SERVED = text("""

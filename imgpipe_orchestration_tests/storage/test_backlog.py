@@ -190,3 +190,21 @@ def test_a_purge_stops_at_its_bound_and_says_that_more_is_left(claims: Claims, e
     assert claims.counts()["listings"].done == 6
     assert not claims.purge(30).more
     assert claims.counts() == {}
+
+
+def test_turns_that_have_passed_are_forgotten_and_those_still_waited_for_are_not(claims: Claims) -> None:
+    put(claims, 1, 2, tenant="gone")
+    for claim in claims.claim(QUEUE, "run", 2):
+        finish(claims, claim)
+    put(claims, 3, 4, tenant="waits")
+    claims.purge(30)
+    with claims.engine.begin() as connection:
+        assert list(connection.scalars(text("select tenant from work_turns"))) == ["waits"]
+    for claim in claims.claim(QUEUE, "run", 2):
+        finish(claims, claim)
+    claims.purge(30)
+    with claims.engine.begin() as connection:
+        assert connection.scalar(text("select count(*) from work_turns")) == 0
+        assert connection.scalar(text("select count(*) from work_served")) == 0
+    put(claims, 5, tenant="waits")
+    assert [claim.item_id for claim in claims.claim(QUEUE, "run", 1)] == [5]

@@ -487,6 +487,14 @@ def test_a_feature_that_cannot_write_a_failure_down_does_not_close_the_queue(cla
     assert row(claims, 1).state == "claimed"
 
 
+def test_whoever_has_no_room_gets_no_suspect_either(claims: Claims) -> None:
+    put(claims, 1)
+    claims.claim(QUEUE, "dies", 1)
+    time_passes(claims)
+    assert claims.claim(QUEUE, "full", 0) == []
+    assert ids(claims.claim(QUEUE, "free", 1)) == [1]
+
+
 def test_a_success_forgets_the_losses(claims: Claims) -> None:
     put(claims, 1)
     claims.claim(QUEUE, "dies", 1)
