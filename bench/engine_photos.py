@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 from PIL import Image
 
-NAMES = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "motorcycle_left.png",
-    "motorcycle_right.png",
-    "retina.jpg",
-    "rocket.jpg",
-)
-"""Every colour photograph in the package."""
+from imgpipe_orchestration.devstack.photos import PHOTOS, open_photo
+
+NAMES = tuple(one.name for one in PHOTOS)
 
 
 def photo(name: str) -> Image.Image:
-    import skimage
-
-    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
-        plain = image.convert("RGB")
+    plain = open_photo(name)
     plain.info = {}
     return plain
 
@@ -58,7 +45,7 @@ def originals() -> dict[str, bytes]:
         "6 MP JPEG": encoded(large(0), "JPEG", quality=92),
         "6 MP JPEG, another": encoded(large(4), "JPEG", quality=85, progressive=True),
         "6 MP PNG": encoded(large(7), "PNG", compress_level=3),
-        "2 MP JPEG": encoded(photo("retina.jpg"), "JPEG", quality=95),
+        "2 MP JPEG": encoded(photo("retina"), "JPEG", quality=95),
     }
 
 

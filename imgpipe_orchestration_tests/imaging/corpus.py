@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from imgpipe_orchestration.devstack.photos import open_photo
 
 
 @lru_cache(maxsize=16)
@@ -47,10 +48,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 
 @lru_cache(maxsize=4)
 def photo(name: str) -> Image.Image:
-    """A photograph that scikit-image carries (public domain or CC0), without its metadata."""
-    import skimage
-
-    with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
-        plain = image.convert("RGB")
+    """One of the photographs of `devstack.photos`, without its metadata."""
+    plain = open_photo(name)
     plain.info = {}
     return plain

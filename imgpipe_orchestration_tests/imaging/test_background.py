@@ -67,7 +67,7 @@ def test_paint_that_only_resembles_the_background_is_no_hole() -> None:
     assert cut.holes == 1
 
 
-@pytest.mark.parametrize("name", ["coffee.png", "astronaut.png", "rocket.jpg"])
+@pytest.mark.parametrize("name", ["coffee", "astronaut", "grass"])
 def test_a_photograph_is_refused(name: str) -> None:
     with pytest.raises(NotUniform, match="not uniform"):
         remove_background(photo(name))
@@ -92,7 +92,7 @@ def test_a_rendered_logo_comes_with_and_without_its_background_in_every_size() -
 
 
 def test_a_refusal_is_a_note_and_no_variant() -> None:
-    rendition = render(encoded(photo("coffee.png"), "PNG"), MEDIA, remove_background=True)
+    rendition = render(encoded(photo("coffee"), "PNG"), MEDIA, remove_background=True)
     assert {v.background for v in rendition.variants} == {"original"}
     assert any("background not removed: the background is not uniform" in note for note in rendition.notes)
 
@@ -100,4 +100,4 @@ def test_a_refusal_is_a_note_and_no_variant() -> None:
 def test_the_model_says_that_it_is_not_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(NotUniform, match=r"not enabled.*pip install"):
-        remove_background_with_model(photo("coffee.png"))
+        remove_background_with_model(photo("coffee"))

@@ -17,7 +17,7 @@ FACE = Box(0.33, 0.1, 0.55, 0.35)
 
 
 def test_a_face_is_found_without_any_analysis() -> None:
-    focal = find_focus(photo("astronaut.png"))
+    focal = find_focus(photo("astronaut"))
     assert focal.reason == "local faces"
     x, y = focal.core.centre
     assert FACE.left < x < FACE.right
@@ -25,7 +25,7 @@ def test_a_face_is_found_without_any_analysis() -> None:
 
 
 def test_a_wide_crop_keeps_the_face() -> None:
-    image = photo("astronaut.png")
+    image = photo("astronaut")
     focal = find_focus(image)
     left, top, right, bottom = crop_box(*image.size, 1600, 534, focal.box, core=focal.core)
     assert top <= focal.core.top * image.height
@@ -48,7 +48,7 @@ def test_a_plain_picture_is_cropped_at_its_centre() -> None:
 
 
 def test_the_surest_evidence_wins() -> None:
-    image = photo("astronaut.png")
+    image = photo("astronaut")
     box = Box(0.7, 0.7, 0.9, 0.9)
     hints = {
         "manual": FocusHints(manual=box, faces=(FACE,), text=(FACE,)),
@@ -64,7 +64,7 @@ def test_the_surest_evidence_wins() -> None:
 
 def test_a_face_in_the_background_does_not_move_the_crop() -> None:
     large, small = Box(0.1, 0.1, 0.3, 0.4), Box(0.9, 0.1, 0.93, 0.15)
-    assert find_focus(photo("coffee.png"), FocusHints(faces=(small, large))).box == large
+    assert find_focus(photo("coffee"), FocusHints(faces=(small, large))).box == large
 
 
 def test_a_focal_box_set_by_hand_moves_the_pixels_of_the_crop() -> None:

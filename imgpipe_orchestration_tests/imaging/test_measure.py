@@ -23,16 +23,16 @@ def test_identical_pixels_have_one_digest_in_different_files() -> None:
 
 
 def test_pictures_that_look_alike_have_near_hashes_and_others_far_ones() -> None:
-    original = photo("astronaut.png")
+    original = photo("astronaut")
     base = measure(encoded(original, "PNG")).perceptual_hash
     smaller = measure(encoded(original.resize((200, 200)), "JPEG", quality=50)).perceptual_hash
-    other = measure(encoded(photo("coffee.png"), "PNG")).perceptual_hash
+    other = measure(encoded(photo("coffee"), "PNG")).perceptual_hash
     assert hash_distance(base, smaller) <= 6
     assert hash_distance(base, other) >= 16
 
 
 def test_a_blurred_picture_is_less_sharp() -> None:
-    original = photo("astronaut.png")
+    original = photo("astronaut")
     blurred = original.filter(ImageFilter.GaussianBlur(4))
     sharp, soft = (measure(encoded(image, "PNG")).sharpness for image in (original, blurred))
     assert sharp > 0.5
@@ -87,5 +87,5 @@ def test_measurements_are_of_the_upright_picture() -> None:
 
 
 def test_measuring_twice_gives_the_same() -> None:
-    data = encoded(photo("coffee.png"), "JPEG")
+    data = encoded(photo("coffee"), "JPEG")
     assert measure(data) == measure(io.BytesIO(data).getvalue())
