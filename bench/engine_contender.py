@@ -74,7 +74,7 @@ def naive(data: bytes, plan: dict[str, Any], *, matched: bool) -> dict[str, byte
                 large = image.width * image.height > 1_500_000
                 options |= {
                     "avif": {"speed": 9 if large else 8, "subsampling": "4:4:4"},
-                    "webp": {"method": 2 if large else 4},
+                    "webp": {"method": 2},
                     "jpeg": {"progressive": True, "optimize": True},
                 }[kind]
             file = io.BytesIO()

@@ -26,15 +26,21 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (or wider) to 8. Integers are 0 to 65535; floats 0 to 1, or stretched when they go beyond."""
-    values = np.asarray(image, dtype=np.float32)
+    """Grey of 16 bits (or wider) to 8. Integers are 0 to 65535; floats 0 to 1, or stretched when they go beyond.
+
+    In place where it can be: at 50 megapixels each further copy would take 200 MB.
+    """
     if image.mode == "F":
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        values = np.array(image, dtype=np.float32)
+        np.nan_to_num(values, copy=False)
+        low, high = float(values.min()), float(values.max())
         if low < 0 or high > 1:
-            values = (values - low) / max(high - low, 1e-12)
-        values = np.nan_to_num(values) * np.float32(255)
+            values -= low
+            values /= max(high - low, 1e-12)
+        values *= 255
+        grey = Image.fromarray(np.rint(values, out=values).astype(np.uint8))
     else:
-        values = values / np.float32(257)
-    grey = Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8))
+        whole = np.asarray(image) if image.mode != "I" else np.asarray(image).clip(0, 65535)
+        grey = Image.fromarray((whole >> 8).astype(np.uint8))
     grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     return grey

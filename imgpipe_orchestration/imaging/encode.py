@@ -26,8 +26,8 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
     """
     image = image.copy()
     image.info = {}
-    large = image.width * image.height > recipe.large_pixels
     if kind == "avif":
+        large = image.width * image.height > recipe.large_pixels
         return _into_memory(
             image,
             "AVIF",
@@ -38,8 +38,7 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
             exif=exif,
         )
     if kind == "webp":
-        method = recipe.webp_method_large if large else recipe.webp_method
-        return _into_memory(image, "WEBP", quality=quality, method=method, exif=exif)
+        return _into_memory(image, "WEBP", quality=quality, method=recipe.webp_method, exif=exif)
     if kind == "png":
         # Level 6 costs four times the time of level 2 for 9 % fewer bytes.
         return _into_file(image, "PNG", compress_level=2, exif=exif)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
+from threading import local
 
 import cv2
 import numpy as np
@@ -43,7 +43,13 @@ _SURE = 3.0
 """Weight of the cascade's last stage below which a find is as often a texture as a face."""
 
 
-@lru_cache(maxsize=1)
+_OF_THREAD = local()
+
+
 def _cascade() -> cv2.CascadeClassifier:
-    folder = Path(cv2.__file__).parent / "data"
-    return cv2.CascadeClassifier(str(folder / "haarcascade_frontalface_default.xml"))
+    """The trained cascade, one for each thread: a detection keeps its work on it."""
+    cascade: cv2.CascadeClassifier | None = getattr(_OF_THREAD, "cascade", None)
+    if cascade is None:
+        folder = Path(cv2.__file__).parent / "data"
+        cascade = _OF_THREAD.cascade = cv2.CascadeClassifier(str(folder / "haarcascade_frontalface_default.xml"))
+    return cascade

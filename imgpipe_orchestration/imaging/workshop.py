@@ -15,16 +15,19 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
-from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, TooLarge
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -66,6 +69,7 @@ class Workshop:
         self.wall_seconds = wall_seconds
         self._max_tasks = max_tasks
         self._pool: ProcessPool | None = None
+        self._starting = Lock()
 
     def start(self) -> None:
         """Begin to start the workers, without waiting: they import half a second of codecs, which can pass while the
@@ -77,10 +81,14 @@ class Workshop:
 
         Returns:
             A future that raises what the function raised; `BadImage` when the worker died or ran out of time over
-            it, and `TooLarge` when it ran out of memory. Cancelling it ends the work.
+            it, `TooLarge` when it ran out of memory, and `BackendUnavailable` when no worker could be started.
+            Cancelling it ends the work.
         """
+        # Packed here and unpacked by `_bounded`: what cannot be unpacked is then this call's error. Left to the pool it
+        # would end the worker, and the next one, and then the pool.
+        packed = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
         inner = self._started().schedule(
-            _bounded, args=(self.cpu_seconds, self.wall_seconds, function, args, kwargs), timeout=self.wall_seconds
+            _bounded, args=(self.cpu_seconds, self.wall_seconds, packed), timeout=self.wall_seconds
         )
         outer: Future[T] = Future()
         outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
@@ -93,10 +101,11 @@ class Workshop:
 
     def close(self) -> None:
         """End the workers. Work in progress is cancelled."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        with self._starting:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            pool.join()
 
     def __enter__(self) -> Self:
         return self
@@ -107,19 +116,23 @@ class Workshop:
         self.close()
 
     def _started(self) -> ProcessPool:
-        if self._pool is None:
-            from pebble import ProcessPool  # the pool starts threads: with the first work, not before
+        with self._starting:
+            if self._pool is None or not self._pool.active:
+                self._pool = self._new_pool()
+            return self._pool
 
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(list(_PRELOADED))
-            self._pool = ProcessPool(
-                max_workers=self.workers,
-                max_tasks=self._max_tasks,
-                initializer=_bound_memory,
-                initargs=(self.memory_bytes,),
-                context=context,
-            )
-        return self._pool
+    def _new_pool(self) -> ProcessPool:
+        from pebble import ProcessPool
+
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(_PRELOADED))
+        return ProcessPool(
+            max_workers=self.workers,
+            max_tasks=self._max_tasks,
+            initializer=_bound_memory,
+            initargs=(self.memory_bytes,),
+            context=context,
+        )
 
     def _hand_over(self, outer: Future[T], inner: Future[object]) -> None:
         """Pass a result on, with a death in words an uploader can be shown."""
@@ -135,19 +148,24 @@ class Workshop:
             outer.set_exception(self._explained(error))
 
     def _explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, ImgpipeError):
-            return error
-        if isinstance(error, TimeoutError):
-            return BadImage(f"the image took longer than {self.wall_seconds:g} s and was given up")
-        if isinstance(error, MemoryError):
-            return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
+        match error:
+            case ImgpipeError():
+                return error
+            case TimeoutError():
+                return BadImage(f"the image took longer than {self.wall_seconds:g} s and was given up")
+            case MemoryError():
+                return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
+            case BrokenProcessPool():
+                return BackendUnavailable(f"the image workers could not be started: {error}")
         code = getattr(error, "exitcode", None)
+        return error if code is None else self._of_death(code, str(error))
+
+    def _of_death(self, code: int, detail: str) -> BadImage:
+        """What a worker's exit code (a signal's number, negated) says about its image."""
         if code == -signal.SIGPROF:
             return BadImage(f"the image took more than {self.cpu_seconds:g} s of CPU time and was given up")
-        if code is not None:
-            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            return BadImage(f"the image crashed its decoder or encoder ({name})", detail=str(error))
-        return error
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return BadImage(f"the image crashed its decoder or encoder ({name})", detail=detail)
 
 
 def _nothing() -> None:
@@ -165,17 +183,12 @@ def _bound_memory(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _bounded(
-    cpu_seconds: float,
-    wall_seconds: float,
-    function: Callable[..., T],
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
-) -> T:
+def _bounded(cpu_seconds: float, wall_seconds: float, packed: bytes) -> object:
     """Runs in a worker: the function, within its time. Past it a signal ends the worker, in C code as well.
 
     The wall clock is the pool's business; the timer here is for a worker whose pool was killed.
     """
+    function, args, kwargs = pickle.loads(packed)  # noqa: S301 - packed by `submit`, in the parent process
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
