@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import retention, spending
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import retention as vision_reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Tidied:
     attempts: int
     job_instances: int
     paid_call_uses: int
+    vision_reports: int
+    """Executions, batches and uploads, with their objects."""
 
     def figures(self) -> dict[str, int]:
         return asdict(self)
@@ -44,4 +47,5 @@ def tidy(backends: Services) -> Tidied:
         uses += removed
         if removed < retention.BATCH:
             break
-    return Tidied(work.items, work.attempts, instances, uses)
+    reports = vision_reports.tidy(backends, settings.retention_days, most)
+    return Tidied(work.items, work.attempts, instances, uses, reports)

@@ -24,7 +24,17 @@ def _listings(settings: Settings) -> list[Queue]:
     return [queue_of(settings)]
 
 
-PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {"media": _media, "listings": _listings}
+def _vision_reports(_: Settings) -> list[Queue]:
+    from imgpipe_orchestration.vision_reports import analyses, batches, executions
+
+    return [analyses.QUEUE, executions.QUEUE, batches.QUEUE]
+
+
+PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
+    "media": _media,
+    "listings": _listings,
+    "vision_reports": _vision_reports,
+}
 """Name of the pipeline: its queues, the one with its items first."""
 
 

@@ -175,14 +175,6 @@ def work_on_all(services: Services, owner: str) -> int:
         return sum(pool.map(keep_going, range(hands)))
 
 
-def forget_outdated(services: Services) -> int:
-    """Delete the objects of uploads nobody needs any more. Returns how many."""
-    keys = batches.take_outdated(services.engine)
-    for key in keys:
-        services.vision_bucket.delete(key)
-    return len(keys)
-
-
 def _view_key(batch: Batch, image: BatchImage) -> str:
     return f"views/{batch.batch_id}/{image.position}.jpg"
 

@@ -32,8 +32,6 @@ def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> 
 
 
 QUEUE = Queue("vision_batches", max_attempts=3, mirror=_follow)
-KEPT_HOURS = 48
-"""Uploaded images go this long after their upload, once no unfinished batch needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,16 +224,6 @@ def reported(rows: Rows, number: int, report_key: str) -> None:
     rows.execute(text("update vision_batches set report_key = :key where id = :id"), {"key": report_key, "id": number})
 
 
-def take_outdated(engine: Engine, limit: int = 500) -> list[str]:
-    """Forget uploads nobody needs any more; returns the keys of their objects, for the caller to delete.
-
-    Rows that a batch's history still names stay; only their objects go.
-    """
-    with transaction(engine) as rows:
-        outdated = rows.execute(text(_OUTDATED), {"hours": KEPT_HOURS, "limit": limit})
-        return [row.old_key for row in outdated]
-
-
 def _image_ids(order: BatchOrder) -> list[UUID]:
     if not order.images:
         raise BadInput("A batch needs at least one image", field="images")
@@ -256,16 +244,4 @@ _START = """
     insert into vision_batches (reference, organization_id, user_query, model, unavailable, notes)
     values (:reference, :organization, :query, :model, :missing, :notes)
     on conflict (reference) do nothing returning *
-"""
-
-_OUTDATED = """
-    with old as (
-        select u.id, u.object_key from vision_uploads u
-        where u.created_at < now() - make_interval(hours => :hours) and u.object_key <> ''
-        and not exists (
-            select from vision_batch_images i join vision_batches b on b.id = i.batch_id
-            where i.image_id = u.image_id and b.status in ('queued', 'running'))
-        order by u.created_at limit :limit for update of u skip locked
-    )
-    update vision_uploads u set object_key = '' from old where u.id = old.id returning old.object_key as old_key
 """

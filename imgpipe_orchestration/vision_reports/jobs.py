@@ -119,11 +119,11 @@ def vision_reports_backfill() -> None:
 
 @dg.op(description="Shows the images of every due batch to the vision model and writes the reports.")
 def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.vision_reports import batch_work
+    from imgpipe_orchestration.vision_reports import batch_work, retention
 
     services = backends.services
     count = batch_work.work_on_all(services, owner_of(context.run))
-    forgotten = batch_work.forget_outdated(services)
+    forgotten = retention.forget_uploads(services)
     context.add_output_metadata({"batches": count, "outdated_uploads_deleted": forgotten})
     context.log.info(f"{count} batches worked on, {forgotten} outdated uploads deleted")
 

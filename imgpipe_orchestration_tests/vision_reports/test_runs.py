@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import sensors
+from imgpipe_orchestration.vision_reports import retention, sensors
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 RUN = """
@@ -150,3 +150,35 @@ def test_many_analyses_are_worked_on_at_once_and_each_has_its_row(desk: Desk) ->
     assert len(summaries) == 1
     totals = summaries[0].step_materialization_data.materialization.metadata
     assert (totals["total"].value, totals["successful"].value, totals["failed"].value) == (8, 8, 0)
+
+
+def test_organizations_work_side_by_side_and_do_not_see_each_other(desk: Desk) -> None:
+    for organization in ("one", "two"):
+        for _ in range(2):
+            desk.seed(images=1, organization_id=organization, api_key=f"key-of-{organization}")
+    jobs = {name: desk.job(organization_id=name, external_api_key=f"key-of-{name}") for name in ("one", "two")}
+    for job in jobs.values():
+        desk.ask(job)
+    assert desk.run().success
+    for name, job in jobs.items():
+        (execution,) = desk.executions(job)
+        assert (execution["status"], execution["total"]) == ("success", 2)
+        assert [r["organization_id"] for r in desk.reports].count(name) == 2
+    assert {order["organization_id"] for order in desk.backend.orders.values()} == {"one", "two"}
+
+
+def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job(backend_api_url=desk.settings.gateway_url)
+    assert desk.execute(job)["status"] == "success"
+    assert desk.execute(job)["total"] == 0
+    with transaction(desk.services.engine) as rows:
+        for table, column in (
+            ("vision_executions", "finished_at"),
+            ("vision_batches", "finished_at"),
+            ("vision_uploads", "created_at"),
+        ):
+            rows.execute(text(f"update {table} set {column} = now() - interval '40 days'"))
+    assert retention.tidy(desk.services, 30, 1000) == 4  # an upload's object, an execution, a batch, an upload's row
+    assert list(desk.services.vision_bucket.list()) == []
+    assert [execution["total"] for execution in desk.executions(job)] == [1]
