@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 import psutil
+import psycopg
 import pytest
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 
@@ -27,7 +28,8 @@ def instance(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory
     home = tmp_path_factory.mktemp("dagster")
     url = postgres_server.ensure_database("dagster_runs").replace("postgresql://", "postgresql+psycopg2://")
     (home / "dagster.yaml").write_text(
-        f"storage: {{postgres: {{postgres_url: '{url}'}}}}\n"
+        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
+        f" config: {{postgres_url: '{url}'}}}}}}\n"
         "run_launcher: {module: imgpipe_orchestration.runs.launcher, class: ForkedRunLauncher}\n"
         "telemetry: {enabled: false}\n"
     )
@@ -86,6 +88,14 @@ def test_the_process_that_forks_has_one_thread(instance: dg.DagsterInstance) -> 
     assert parent is not None
     assert parent.num_threads() == 1
     instance.run_launcher.terminate(run_id)
+
+
+def test_dagster_survives_the_loss_of_its_connections(instance: dg.DagsterInstance, postgres_server: Postgres) -> None:
+    before = instance.get_runs_count()
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'dagster_runs'"
+        assert connection.execute(query).fetchall()
+    assert instance.get_runs_count() == before
 
 
 def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launcher: ForkedRunLauncher) -> None:
