@@ -10,7 +10,8 @@
     focus        where the subject is: hints of the analysis, else faces, else saliency
     crop         the box of a given shape that keeps the subject
     background   a logo without its background
-    quality      the encoder quality that reaches a target score
+    plan         which size is cut from which, decided before a pixel is touched
+    quality      the encoder quality that reaches a target score; chain: in which order, for all sizes of a format
     encode       AVIF, WebP, JPEG, PNG; the same pixels give the same bytes
     render       all of the above in the order that is fastest and best, with the reasons
     measure      colours, sharpness, exposure, hashes, placeholder

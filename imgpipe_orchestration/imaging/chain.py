@@ -4,41 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import log2
 
-from PIL import Image
-
 from imgpipe_orchestration.imaging.encode import encode
-from imgpipe_orchestration.imaging.quality import Encoded, Judge, Lossy, carried, close, exact, reach
+from imgpipe_orchestration.imaging.picture import Picture
+from imgpipe_orchestration.imaging.quality import Encoded, Lossy, carried, close, exact, reach
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _SEARCHED = 60_000
 """Pixels that the size to be searched has at least: fewer say little about the others."""
-_SCORED, _SCORED_CROP = 1_450_000, 250_000
-"""Pixels up to which a whole picture and a crop are scored. A larger one would cost more than it gains: its quality is
-well known from the ones before."""
 _SAME_SIZE = 0.2
 """Octaves of pixels under which two sizes show no trend."""
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A distinct picture: sizes of a small original are often one and the same."""
-
-    image: Image.Image
-    whole: bool
-    """Not a crop."""
-    target: float
-    judge: Judge
-
-    @property
-    def pixels(self) -> int:
-        return self.image.width * self.image.height
-
-    @property
-    def is_scored(self) -> bool:
-        return self.judge.usable and self.pixels <= (_SCORED if self.whole else _SCORED_CROP)
 
 
 Work = Callable[[], Encoded]
@@ -129,7 +105,7 @@ class SearchingChain(Chain):
             self._kind,
             start,
             lambda quality: self._encode(one, quality),
-            one.judge,
+            one.score,
             tries=tries,
             before=before,
         )

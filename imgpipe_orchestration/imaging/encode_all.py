@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging.chain import Chain, FixedChain, Picture, SearchingChain, searched_of
+from imgpipe_orchestration.imaging.chain import Chain, FixedChain, SearchingChain, searched_of
 from imgpipe_orchestration.imaging.focus import FocalBox
+from imgpipe_orchestration.imaging.picture import Later, Picture
 from imgpipe_orchestration.imaging.plan import Cut, plan
-from imgpipe_orchestration.imaging.quality import Judge
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
 
@@ -55,17 +56,23 @@ def encode_all(
 
 
 def _pictures(picture: Image.Image, cuts: tuple[Cut, ...]) -> dict[str, Picture]:
-    """The picture of each size, by its name."""
-    made: dict[str | None, Image.Image] = {None: picture}
+    """The picture of each size, by its name; nothing is cut yet."""
+    images: dict[str | None, Later] = {None: Later(picture.size, lambda: picture)}
     distinct: dict[tuple[int, float], Picture] = {}
     named = {}
     for cut in cuts:
-        image = shrink_to(made[cut.source], cut.width, cut.height, cut.box)
-        made[cut.size.name] = image
+        source, size = images[cut.source], (cut.width, cut.height)
+        same = source.size == size and cut.box == (0, 0, *size)
+        image = source if same else Later(size, partial(_cut, source, cut))
+        images[cut.size.name] = image
         named[cut.size.name] = distinct.setdefault(
-            (id(image), cut.size.target), Picture(image, cut.size.fit == "within", cut.size.target, Judge(image))
+            (id(image), cut.size.target), Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
         )
     return named
+
+
+def _cut(source: Later, cut: Cut) -> Image.Image:
+    return shrink_to(source.get(), cut.width, cut.height, cut.box)
 
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:

@@ -8,29 +8,17 @@ Scores are SSIMULACRA2, sampled (see `ssimulacra2.Reference`), so that they cost
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Literal
-
-from PIL import Image
-
-from imgpipe_orchestration.imaging.alpha import flattened
-from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 
 Lossy = Literal["avif", "webp", "jpeg"]
 
 _CLOSE = 1.5
 """Points from the target that need no better encoding."""
-_SAMPLED = 65_536
-"""Pixels looked at in each scale: the score strays by 0.15 (standard deviation), at most 0.7 over ten photos."""
-_SMALLEST_SIDE = 32
-"""Pixels below which the score's coarse scales are missing and its figure means little."""
 _LOWEST: dict[Lossy, int] = {"avif": 20, "webp": 15, "jpeg": 20}
 _HIGHEST: dict[Lossy, int] = {"avif": 92, "webp": 97, "jpeg": 96}
 """Beyond these a file grows fast and its score hardly (noise that no encoder can keep)."""
-_GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +30,12 @@ class Encoded:
     score: float | None
 
 
-class Judge:
-    """Scores encodings of one picture. The original's side of the score is prepared once, on first use."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
-        self._lock = Lock()
-        self._prepared: Reference | None = None
-
-    @property
-    def usable(self) -> bool:
-        """Whether the picture is large enough for a score."""
-        return min(self._image.size) >= _SMALLEST_SIDE
-
-    def score(self, data: bytes) -> float:
-        """The score of a file that holds the same picture; transparency is judged over grey."""
-        with Image.open(io.BytesIO(data)) as decoded:
-            return self._reference().score(flattened(decoded, _GREY) if decoded.mode == "RGBA" else decoded)
-
-    def _reference(self) -> Reference:
-        with self._lock:  # the formats' searches run at once, and one preparation serves them all
-            if self._prepared is None:
-                self._prepared = Reference(flattened(self._image, _GREY), most=_SAMPLED)
-            return self._prepared
-
-
 def reach(
     target: float,
     kind: Lossy,
     start: float,
     encode: Callable[[int], bytes],
-    judge: Judge,
+    score: Callable[[bytes], float],
     *,
     tries: int,
     before: Encoded | None = None,
@@ -82,6 +45,7 @@ def reach(
     Args:
         start: quality of the first try.
         encode: quality -> file.
+        score: file -> score.
         before: an earlier try to go on from, instead of `start`.
     """
     seen = {before.quality: before} if before else {}
@@ -90,7 +54,7 @@ def reach(
         if quality in seen or any(close(one, target) for one in seen.values()):
             break
         data = encode(quality)
-        seen[quality] = Encoded(data, quality, judge.score(data))
+        seen[quality] = Encoded(data, quality, score(data))
         quality = _bounded(kind, _next(kind, list(seen.values()), target))
     return min(seen.values(), key=lambda one: abs(_miss(one, target)))
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging import metadata
 from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha
-from imgpipe_orchestration.imaging.background import NotUniform, remove_background
+from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
 from imgpipe_orchestration.imaging.colour import to_srgb
 from imgpipe_orchestration.imaging.depth import to_eight_bits
 from imgpipe_orchestration.imaging.encode_all import SUPPORT, SizeFile, encode_all
@@ -61,7 +61,7 @@ def render(
     notes = [*prepared.notes, *_shortfalls(recipe, prepared.source)]
     pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
     if remove_background:
-        cut_out, note = _without_background(prepared.image)
+        cut_out, note = _without_background(prepared.image, recipe)
         notes.append(note)
         if cut_out:
             pictures.append(("removed", cut_out))
@@ -117,12 +117,17 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     return Prepared(image, source, tuple(notes))
 
 
-def _without_background(image: Image.Image) -> tuple[Image.Image | None, str]:
+def _without_background(image: Image.Image, recipe: Recipe) -> tuple[Image.Image | None, str]:
     """The picture without its background and what was done, or None and why not."""
     if image.mode == "RGBA":
         return image, "background removed: the original has none"
     try:
-        cut = remove_background(image)
+        try:
+            cut = remove_background(image)
+        except NotUniform:
+            if not recipe.background_model:
+                raise
+            cut = remove_background_with_model(image)
     except NotUniform as error:
         return None, f"background not removed: {error.public}"
     except MemoryError:

@@ -1,0 +1,78 @@
+"""A picture to be encoded, that is cut when it is first needed and scored against its own original."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from threading import Lock
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.alpha import flattened
+from imgpipe_orchestration.imaging.ssimulacra2 import Reference
+
+_SCORED, _SCORED_CROP = 1_450_000, 250_000
+"""Pixels up to which a whole picture and a crop are scored. A larger one would cost more than it gains: its quality is
+well known from the ones before."""
+_SMALLEST_SIDE = 32
+"""Pixels below which the score's coarse scales are missing and its figure means little."""
+_SAMPLED = 65_536
+"""Pixels looked at in each scale: the score strays by 0.15 (standard deviation), at most 0.7 over ten photos."""
+_GREY = (128, 128, 128)
+
+
+class Later:
+    """An image of known size that is made by whichever thread asks for it first; the others wait for it.
+
+    So cutting is spread over the encoders' threads, and an encoder starts as soon as its own picture is there.
+    """
+
+    def __init__(self, size: tuple[int, int], make: Callable[[], Image.Image]) -> None:
+        self.size = size
+        self._make = make
+        self._lock = Lock()
+        self._image: Image.Image | None = None
+
+    def get(self) -> Image.Image:
+        with self._lock:
+            if self._image is None:
+                self._image = self._make()
+            return self._image
+
+
+class Picture:
+    """A distinct picture: several sizes of a small original are often one and the same.
+
+    Args:
+        whole: it shows all of the original, it is no crop.
+        target: the score to reach.
+    """
+
+    def __init__(self, image: Later, *, whole: bool, target: float) -> None:
+        self.whole = whole
+        self.target = target
+        self.pixels = image.size[0] * image.size[1]
+        self._image = image
+        self._lock = Lock()
+        self._reference: Reference | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        return self._image.get()
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it is large enough for a score that means something, and small enough for one that pays."""
+        return min(self._image.size) >= _SMALLEST_SIDE and self.pixels <= (_SCORED if self.whole else _SCORED_CROP)
+
+    def score(self, data: bytes) -> float:
+        """SSIMULACRA2 of a file that holds this picture; transparency is judged over grey."""
+        with Image.open(io.BytesIO(data)) as decoded:
+            distorted = flattened(decoded, _GREY) if decoded.mode == "RGBA" else decoded
+            return self._prepared().score(distorted)
+
+    def _prepared(self) -> Reference:
+        with self._lock:  # the formats' searches run at once, and one preparation serves them all
+            if self._reference is None:
+                self._reference = Reference(flattened(self.image, _GREY), most=_SAMPLED)
+            return self._reference
