@@ -1,0 +1,91 @@
+"""The schema's history: from nothing to head by several processes at once, and from what an older release wrote."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue
+from imgpipe_orchestration.storage.migrations import pending, upgrade
+from imgpipe_orchestration.storage.rows import connect, transaction
+
+QUEUE = Queue("media")
+
+
+@pytest.fixture
+def empty(postgres_server: Postgres) -> Iterator[Engine]:
+    """A database that no migration has seen."""
+    name = f"empty_{uuid4().hex[:8]}"
+    engine = connect(postgres_server.ensure_database(name))
+    yield engine
+    engine.dispose()
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def test_the_history_is_one_line_and_ends_with_nothing_pending(empty: Engine) -> None:
+    missing = pending(empty)
+    assert missing == sorted(missing)
+    assert missing[0] == "0001"
+    upgrade(empty, "0003")
+    assert pending(empty) == missing[3:]
+    upgrade(empty)
+    assert pending(empty) == []
+    upgrade(empty)
+
+
+def test_two_processes_that_start_at_once_migrate_once(empty: Engine) -> None:
+    errors: list[BaseException] = []
+
+    def migrate() -> None:
+        try:
+            upgrade(empty)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert pending(empty) == []
+
+
+def test_a_queue_that_an_older_release_wrote_is_worked_off(empty: Engine) -> None:
+    """As of revision 0003: every waiting item had its moment, and turns were counted per queue."""
+    upgrade(empty, "0003")
+    with transaction(empty) as connection:
+        connection.execute(
+            text("""
+                insert into work_items
+                    (queue, item_id, tenant, partition, state, due_at, turn, owner, attempt, failures)
+                values ('media', 1, 'a', 'day', 'waiting', now() - interval '1 hour', 1, null, 0, 0),
+                    ('media', 2, 'a', 'day', 'waiting', now() - interval '1 hour', 2, null, 1, 1),
+                    ('media', 3, 'a', 'day', 'waiting', now() + interval '1 hour', 3, null, 1, 1),
+                    ('media', 4, 'b', 'day', 'claimed', now() - interval '1 minute', 1, 'dead', 1, 0),
+                    ('media', 5, 'b', 'day', 'claimed', now() + interval '1 hour', 2, 'alive', 1, 0),
+                    ('media', 6, 'b', 'day', 'done', null, 2, null, 1, 0),
+                    ('media', 7, 'b', 'day', 'failed', null, 2, null, 3, 3);
+                insert into work_queues values ('media', 2);
+                insert into work_tenants values ('media', 'a', 3), ('media', 'b', 2);
+            """)
+        )
+    upgrade(empty)
+    claims = Claims(empty)
+    counts = claims.counts()["media"]
+    assert (counts.waiting, counts.claimed, counts.done, counts.failed) == (3, 2, 1, 1)
+    assert claims.due_partitions(QUEUE) == ["day"]
+    with transaction(empty) as connection:
+        claims.enqueue(connection, QUEUE, [Item(8, "c", "day")])
+    taken = [claim.item_id for _ in range(2) for claim in claims.claim(QUEUE, "run", 10, partition="day")]
+    assert sorted(taken) == [1, 2, 4, 8]
+    assert [claim.item_id for claim in claims.owned(QUEUE, "alive")] == [5]
+    assert claims.requeue(QUEUE) == [7]
