@@ -28,7 +28,6 @@ log = logger(__name__)
 
 _LANES = 2
 _NICENESS = 10
-"""The worker processes yield to whoever answers a client on the same machine."""
 
 
 @dataclass
@@ -108,9 +107,14 @@ class Line:
 
 def _make(original: bytes, options: steps.Options) -> steps.File:
     """In the worker process."""
+    be_polite()
+    return steps.make(original, options)
+
+
+def be_polite() -> None:
+    """Let whoever answers a client on the same machine go first, from here on."""
     if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-    return steps.make(original, options)
 
 
 def drain(
@@ -123,7 +127,7 @@ def drain(
     """Work on what is due, within LISTINGS_RUN_SECONDS.
 
     Args:
-        owner: whose claims these are; what it held before (an earlier try of the same run) is begun again.
+        owner: whose claims these are; what it still held (an earlier try of the same run, which died) is begun again.
         only_day: a single day of upload, whether the job is stopped or not; None: every day, while it is not.
         enough: asked before each batch, from several threads, whether to end early.
 
@@ -135,7 +139,7 @@ def drain(
     started = time.monotonic()
     deadline = started + backends.settings.listings_run_seconds
     total, guard = Drained(), threading.Lock()
-    backends.claims.release(owner)
+    backends.claims.release(owner, died=True)
     with backends.claims.hold(owner):
         line = Line(backends, options)
 

@@ -1,0 +1,89 @@
+"""The queue in Dagster: the sensor's decision, the job's run, the asset of a day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.listings import assets, jobs, sensors
+from imgpipe_orchestration.listings.definitions import definitions
+from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
+
+pytestmark = [
+    # Dagster warns of its own calls: how it makes a sensor, how it tears a resource down.
+    pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer"),
+    pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated"),
+]
+
+
+@pytest.fixture
+def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    backends = resources.build()["backends"]
+    assert isinstance(backends, BackendsResource)
+    return backends
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> dg.RunRequest | dg.SkipReason:
+    with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
+        answer = sensors.process_image_queue_sensor(context)
+    assert isinstance(answer, dg.RunRequest | dg.SkipReason)
+    return answer
+
+
+def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
+    repository = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_repository_def()
+    assert repository.has_job("process_image_queue")
+    sensor = repository.get_sensor_def("process_image_queue")
+    assert (sensor.minimum_interval_seconds, sensor.default_status) == (10, dg.DefaultSensorStatus.RUNNING)
+
+
+def test_a_run_is_asked_for_only_when_something_is_due(
+    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
+) -> None:
+    assert tick(instance, resource) == dg.SkipReason("nothing is due")
+    queued(client, photo())
+    assert isinstance(tick(instance, resource), dg.RunRequest)
+    client.delete(JOB)
+    assert isinstance(tick(instance, resource), dg.SkipReason)
+    client.post("/api/jobs", json={"id": "process-image-queue", "type": "process_images"})
+    assert isinstance(tick(instance, resource), dg.RunRequest)
+    unfinished = instance.create_run_for_job(jobs.process_image_queue, status=dg.DagsterRunStatus.STARTED)
+    assert tick(instance, resource) == dg.SkipReason(f"run {unfinished.run_id} is under way")
+
+
+def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
+    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
+) -> None:
+    queued(client, photo(), photo(), b"\xff\xd8\xff\xe0 nothing")
+    today = datetime.now(UTC).date().isoformat()
+    run = jobs.process_image_queue.execute_in_process(instance=instance, resources={"backends": resource})
+    assert run.success
+    made = instance.fetch_materializations(jobs.IMAGES, limit=10).records
+    assert [record.partition_key for record in made] == [today]
+    shown = client.get(JOB).json()["data"]
+    assert (shown["last_run_id"], shown["last_result"]["processed"]) == (run.run_id, 2)
+
+    again = dg.materialize(
+        [assets.listing_images], partition_key=today, instance=instance, resources={"backends": resource}
+    )
+    metadata = again.asset_materializations_for_node("listing_images")[0].metadata
+    assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
+
+
+def test_the_sweep_runs_as_a_job(instance: dg.DagsterInstance, resource: BackendsResource) -> None:
+    assert jobs.sweep_listings.execute_in_process(instance=instance, resources={"backends": resource}).success

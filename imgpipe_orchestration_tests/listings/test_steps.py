@@ -1,0 +1,180 @@
+"""The steps, judged by the pixels of the file they make."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from imgpipe_orchestration.errors import BadImage, SettingsError
+from imgpipe_orchestration.listings import steps
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
+
+OPTIONS = steps.options_of(Settings())
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1280, 960), (853, 640)),
+        ((480, 1920), (160, 640)),
+        ((853, 640), (853, 640)),
+        ((64, 48), (64, 48)),
+        ((1, 3000), (1, 640)),
+        ((17000, 32), (16383, 31)),
+    ],
+)
+def test_at_most_640_high_of_its_own_shape_and_never_enlarged(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    file = steps.make(encoded(picture(*size), "PNG", compress_level=1), OPTIONS)
+    with opened(file.data) as image:
+        assert (image.format, image.size, file.frames) == ("WEBP", expected, 1)
+    assert (file.width, file.height) == expected
+
+
+def test_the_picture_is_the_one_that_was_sent() -> None:
+    original = picture(1280, 960)
+    file = steps.make(encoded(original, "JPEG", quality=95), OPTIONS)
+    assert difference(pixels(file.data), np.asarray(original.resize((853, 640), Image.Resampling.LANCZOS))) < 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
+    upright = picture(400, 300)
+    turns = {1: [], 2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}[orientation]
+    stored = upright
+    for turn in turns:
+        stored = stored.transpose(Image.Transpose(turn))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = steps.make(encoded(stored, "JPEG", quality=95, exif=exif.tobytes()), OPTIONS)
+    assert difference(pixels(file.data), np.asarray(upright)) < 4
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "I;16"])
+def test_any_mode_becomes_a_webp_in_its_own_colours(mode: str) -> None:
+    source = picture(200, 150)
+    if mode == "I;16":
+        grey = np.asarray(source.convert("L")).astype(np.uint16) * 257
+        stored, expected = Image.fromarray(grey), source.convert("L").convert("RGB")
+    else:
+        stored = source.convert(mode)
+        expected = stored.convert("RGB")
+    file = steps.make(encoded(stored, "TIFF"), OPTIONS)
+    assert difference(pixels(file.data), np.asarray(expected)) < 14
+
+
+def test_transparency_stays_and_an_alpha_that_hides_nothing_goes() -> None:
+    clear = picture(200, 150).convert("RGBA")
+    opaque = steps.make(encoded(clear, "PNG"), OPTIONS)
+    clear.putalpha(Image.linear_gradient("L").resize((200, 150)))
+    file = steps.make(encoded(clear, "PNG"), OPTIONS)
+    with opened(opaque.data) as image:
+        assert image.mode == "RGB"
+    assert difference(pixels(file.data)[..., 3], np.asarray(clear)[..., 3]) < 1
+
+
+def test_only_whose_picture_it_is_survives_of_the_metadata() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Copyright] = "Ada"
+    exif[ExifTags.Base.Make] = "Camera"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    file = steps.make(encoded(picture(), "JPEG", exif=exif.tobytes()), OPTIONS)
+    with opened(file.data) as image:
+        kept = image.getexif()
+        assert dict(kept) == {ExifTags.Base.Copyright: "Ada"}
+        assert not kept.get_ifd(ExifTags.IFD.GPSInfo)
+        assert "icc_profile" not in image.info
+
+
+def moving(count: int, kind: str, *, size: tuple[int, int] = (1000, 800), **options: object) -> bytes:
+    """`count` frames of growing brightness."""
+    frames = [Image.new("RGB", size, (40 + 8 * n % 200, 90, 60)) for n in range(count)]
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_an_animation_stays_one(kind: str) -> None:
+    file = steps.make(moving(6, kind, duration=[100, 200, 300, 100, 100, 400], loop=0), OPTIONS)
+    assert (file.width, file.height, file.frames) == (800, 640, 6)
+    with opened(file.data) as image:
+        assert (image.format, image.n_frames, image.info["loop"]) == ("WEBP", 6, 0)
+        durations = []
+        for number in range(6):
+            image.seek(number)
+            image.load()
+            durations.append(image.info["duration"])
+            level = np.asarray(image.convert("RGB"))[..., 0].mean()
+            assert level == pytest.approx(40 + 8 * number, abs=4)
+    assert durations == [100, 200, 300, 100, 100, 400]
+
+
+def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
+    file = steps.make(moving(25, "GIF", size=(60, 40), duration=80, loop=2), replace(OPTIONS, max_frames=10))
+    assert file.frames <= 10
+    with opened(file.data) as image:
+        assert image.info["loop"] == 3, "a GIF counts the repeats, a WebP the times it plays"
+        total = 0
+        for number in range(image.n_frames):
+            image.seek(number)
+            image.load()
+            total += image.info["duration"]
+    assert total == 25 * 80
+
+
+def test_a_broken_frame_is_a_bad_image() -> None:
+    whole = moving(6, "GIF", duration=100)
+    with pytest.raises(BadImage):
+        steps.make(whole[: len(whole) * 2 // 3], OPTIONS)
+
+
+def test_the_same_original_always_makes_the_same_bytes() -> None:
+    original = encoded(picture(), "JPEG")
+    assert steps.make(original, OPTIONS).data == steps.make(original, OPTIONS).data
+
+
+def test_the_watermark_is_off_by_default_and_marks_the_lower_right_corner() -> None:
+    original = encoded(picture(1280, 960), "JPEG")
+    plain = pixels(steps.make(original, OPTIONS).data)
+    options = steps.options_of(Settings(listings_steps="decode,orient,resize,watermark,encode,upload"))
+    marked = pixels(steps.make(original, options).data)
+    assert plain.shape == marked.shape
+    assert difference(plain[560:, 700:], marked[560:, 700:]) > 10
+    assert difference(plain[:500], marked[:500]) < 1
+
+
+def test_a_step_is_one_function_and_one_line_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "STEPS", dict(steps.STEPS))
+
+    @steps.step
+    def grey(images: steps.Picture, options: steps.Options) -> steps.Picture:
+        return images.each(lambda image: image.convert("L"))
+
+    options = steps.options_of(Settings(listings_steps="decode,orient,resize,grey,encode,upload"))
+    made = pixels(steps.make(encoded(picture(), "JPEG"), options).data)
+    assert np.abs(made[..., 0] - made[..., 2]).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "decode,sharpen,encode,upload",
+        "orient,decode,encode,upload",
+        "decode,decode,encode,upload",
+        "decode,upload,encode",
+        "decode,encode,orient,upload",
+        "decode,encode",
+        "",
+    ],
+)
+def test_a_list_that_makes_no_file_is_a_settings_error(listed: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        steps.options_of(Settings().model_copy(update={"listings_steps": listed}))
+    assert error.value.field == "LISTINGS_STEPS"

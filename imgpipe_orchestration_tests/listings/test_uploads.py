@@ -1,0 +1,46 @@
+"""What an upload leaves behind when names meet, and when it was cut off."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from imgpipe_orchestration.listings import sweep, uploads
+from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration_tests.listings.conftest import photo, rows
+
+
+def sent(name: str = "a.jpg") -> uploads.Sent:
+    data = photo()
+    return uploads.Sent(name, data, len(data))
+
+
+def test_two_ids_that_begin_alike_get_different_urls(backends: Services) -> None:
+    starts = ("550e8400", "550e8400", "550e8400", "6ba7b810", "6ba7b810", "6ba7b811")
+    given = (UUID(f"{start}-e29b-41d4-a716-44665544000{n}") for n, start in enumerate(starts))
+    first = uploads.upload(backends, "Bike", [sent()], new_id=lambda: next(given))
+    second = uploads.upload(backends, "Bike", [sent(), sent()], new_id=lambda: next(given))
+    names = [image["file_name"] for answer in (first, second) for image in answer["data"]["images"]]
+    assert names[0] == "bike-550e8400.webp"
+    assert len(set(names)) == 3
+    for answer in (first, second):
+        for image in answer["data"]["images"]:
+            assert image["file_name"] == f"bike-{UUID(image['id']).hex[:8]}.webp"
+    assert drain(backends, "run-1").processed == 3
+
+
+def test_names_that_databases_refuse_are_cleaned(backends: Services) -> None:
+    uploads.upload(backends, "Bi\0ke \ud800", [sent("a\0\ud800.jpg")])
+    assert rows(backends, "select listing_title, original_name from image_queue") == [("Bike ?", "a?.jpg")]
+
+
+def test_the_sweep_takes_originals_without_a_row_and_old_answers_and_nothing_else(backends: Services) -> None:
+    uploads.upload(backends, "Kept", [sent()], idempotency_key="key")
+    bucket = backends.listings_bucket
+    bucket.put("originals/lost", b"bytes of an upload that was cut off", content_type="image/jpeg")
+    assert sweep.sweep(backends) == sweep.Swept(originals=0, answers=0), "both are young"
+    tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=1)
+    assert sweep.sweep(backends, now=tomorrow) == sweep.Swept(originals=1, answers=1)
+    assert bucket.head("originals/lost") is None
+    assert drain(backends, "run-1").processed == 1
