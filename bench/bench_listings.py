@@ -306,14 +306,16 @@ def fresh(postgres: Postgres, s3: S3, folder: str) -> Settings:
 class Server(Part):
     """A Python module that serves HTTP."""
 
+    name = "server"
+
     def __init__(self, module: str, settings: Settings, folder: str, *, environ: dict[str, str] | None = None) -> None:
         port = free_port() if environ else settings.gateway_port
         extra = {"PORT": str(port)} if environ else {}
         root = str(Path(__file__).resolve().parent.parent)
         whole = {**os.environ, **settings.environment(), **extra, "PYTHONPATH": root}
-        super().__init__(Path(folder) / module, port, environ=whole)
-        self.name = module  # type: ignore[misc]
+        self.name = module  # of its log file
         self._module = module
+        super().__init__(Path(folder) / module, port, environ=whole)
 
     @property
     def url(self) -> str:
