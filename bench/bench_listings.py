@@ -31,6 +31,7 @@ from uuid import uuid4
 from PIL import Image
 from sqlalchemy import text
 
+from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part
@@ -327,10 +328,8 @@ class Server(Part):
 
 def photo(seed: int = 0) -> bytes:
     """A real photograph as a JPEG of about 60 KB."""
-    from skimage import data
-
-    name = ("astronaut", "coffee", "chelsea", "rocket")[seed % 4]
-    image = Image.fromarray(getattr(data, name)()).convert("RGB").resize((1280, 960), Image.Resampling.LANCZOS)
+    name = ("astronaut", "coffee", "chelsea", "retina")[seed % 4]
+    image = open_photo(name).resize((1280, 960), Image.Resampling.LANCZOS)
     if seed // 4 % 2:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     best = b""

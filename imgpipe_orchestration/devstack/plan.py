@@ -174,7 +174,8 @@ def _backends(
         parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared, databases=databases))
     if "S3_ENDPOINT" not in given:
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
-        public = (settings.s3_bucket_name, settings.listings_bucket_name)
+        # The listings are served by the gateway alone: their bucket also holds the originals.
+        public = (settings.s3_bucket_name,)
         parts.append(S3(data_dir / "s3", ports["s3"], **keys, environ=shared))
         parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], buckets=public, environ=shared))
     if "MONGODB_URL" not in given:

@@ -1,0 +1,61 @@
+"""A listing with four photographs; each arrives once its URL, which worked from the first second, serves a WebP."""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.errors import BadInput
+
+
+class ListingsScenario(Scenario):
+    """`POST /api/upload/listing_image` with several files, then the URLs of the answer."""
+
+    pipeline = "listings"
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self._waiting: list[str] = []
+        self._arrived: list[str] = []
+        self._failures: list[str] = []
+
+    def feed(self) -> int:
+        images = {
+            "cat.jpg": photos.jpeg("chelsea"),
+            "coffee.jpg": photos.jpeg("coffee", width=2000),
+            "astronaut.jpg": photos.jpeg("astronaut"),
+            "wall.jpg": photos.large(2),
+        }
+        answer = self.stack.request(
+            "POST",
+            "/api/upload/listing_image",
+            headers=self.stack.user_headers(1),
+            data={"listing_title": "Cosy flat in the old town"},
+            files=[("images", (name, data)) for name, data in images.items()],
+        )
+        if not answer.ok:
+            raise BadInput(f"The upload was answered with {answer.status_code}", detail=answer.text)
+        self._waiting = [image["url"] for image in answer.json()["data"]["images"]]
+        for url in self._waiting:
+            self._look_at(url)
+        return len(images)
+
+    def look(self) -> Progress:
+        for url in list(self._waiting):
+            if self._look_at(url) == "image/webp":
+                self._waiting.remove(url)
+                self._arrived.append(url)
+        return Progress(len(self._arrived), f"{len(self._waiting)} WebP", self._failures)
+
+    def _look_at(self, url: str) -> str:
+        """The type of what the URL serves; anything but an image is a failure of the promise."""
+        answer = self.stack.request("GET", url)
+        if answer.status_code != 200 and url in self._waiting:
+            self._waiting.remove(url)
+            self._failures.append(f"{url} answered {answer.status_code}")
+        return answer.headers.get("Content-Type", "")
+
+    def links(self) -> list[str]:
+        return [*self._arrived[:1], self.stack.dagster("/locations/imgpipe/jobs/process_image_queue/runs")]
+
+
+SCENARIO = ListingsScenario
