@@ -69,6 +69,8 @@ class ObjectStore:
                 connect_timeout=3,
                 read_timeout=30,
                 retries={"mode": "standard", "total_max_attempts": 3},
+                # The default one is composed anew for every request, at a tenth of its cost.
+                user_agent="imgpipe",
                 # Not every S3 knows the newer checksum headers; the content hash is in our manifest.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
