@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -408,10 +409,10 @@ def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
     assert ledger.find(a_call()) is None
 
 
-def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    with Postgres(tmp_path_factory.mktemp("postgres") / "data", free_port()) as server:
+def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back() -> None:
+    # Not below pytest's own folder: each pytest that starts closes that one to PostgreSQL's user, and this server
+    # starts twice.
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port()) as server:
         engine = connect(server.ensure_database("imgpipe"))
         migrations.upgrade(engine)
         asked, away = threading.Event(), threading.Event()
