@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
@@ -56,7 +55,7 @@ def broken() -> None:
     breaks()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dagster_url(postgres_server: Postgres) -> Iterator[str]:
     """A database of Dagster's own."""
     name = f"dagster_{uuid4().hex[:8]}"
@@ -65,15 +64,24 @@ def dagster_url(postgres_server: Postgres) -> Iterator[str]:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-@pytest.fixture
-def instance(dagster_url: str, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+@pytest.fixture(scope="module")
+def dagster_instance(dagster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
     """Dagster over PostgreSQL, as in production."""
-    (tmp_path / "dagster.yaml").write_text(
+    home = tmp_path_factory.mktemp("dagster")
+    (home / "dagster.yaml").write_text(
         "telemetry: {enabled: false}\n"
         "storage:\n  postgres:\n    postgres_url: " + dagster_url.replace("postgresql://", "postgresql+psycopg2://")
     )
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
+
+
+@pytest.fixture
+def instance(dagster_instance: dg.DagsterInstance) -> dg.DagsterInstance:
+    """The same with no runs."""
+    for record in dagster_instance.get_run_records():
+        dagster_instance.delete_run(record.dagster_run.run_id)
+    return dagster_instance
 
 
 def run(instance: dg.DagsterInstance, job: dg.JobDefinition = working, **tags: str) -> str:
@@ -154,11 +162,15 @@ def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Set
             values ('k', :at, 'bought', 'p', 'i', 'openai', 'o', 'm'),
             ('k', now(), 'reused', 'p', 'i', 'openai', 'o', 'm')"""
         connection.execute(text(uses), {"at": long_ago})
-    tidied = tidy(backends)
-    assert tidied.figures() == {"items": 1, "attempts": 0, "job_instances": 1, "paid_call_uses": 1}
+    removed = tidy(backends).figures()
+    assert {name: number for name, number in removed.items() if number} == {
+        "items": 1,
+        "job_instances": 1,
+        "paid_call_uses": 1,
+    }
     counts = backends.claims.counts()["listings"]
     assert (counts.done, counts.waiting) == (0, 1)
-    assert tidy(backends).figures() == {"items": 0, "attempts": 0, "job_instances": 0, "paid_call_uses": 0}
+    assert not any(tidy(backends).figures().values())
     backends.close()
 
 
