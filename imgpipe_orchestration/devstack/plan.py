@@ -5,6 +5,7 @@ A part is needed while no setting names the real thing. Decisions only: nothing 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,27 +21,13 @@ from imgpipe_orchestration.settings import Settings, load
 MARKER = "IMGPIPE_STACK"
 """In the environment of every process of a stack, and in no other: the data folder it belongs to."""
 
-SECRETS = frozenset(
-    {
-        "ADMIN_API_KEY",
-        "BACKEND_API_KEY",
-        "DAGSTER_PG_URL",
-        "DATABASE_URL",
-        "EXTERNAL_API_KEY",
-        "FLOWISE_API_KEY",
-        "GOOGLE_VISION_API_KEY",
-        "MAIN_API_KEY",
-        "MEDIA_API_KEY",
-        "MONGODB_URL",
-        "OPENAI_API_KEY",
-        "PENDING_IMAGES_DATABASE_URL",
-        "S3_ACCESS_KEY",
-        "S3_SECRET_KEY",
-        "SECRET_KEY",
-        "USER_JWT_SECRET",
-    }
-)
-"""Settings that are, or hold, a credential: never printed or written down in production."""
+_SECRET_NAME = re.compile(r"_(KEY|SECRET|TOKEN|PASSWORD)$|^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE)_URL$")
+_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a setting is, or holds, a credential: never printed or written down in production."""
+    return bool(_SECRET_NAME.search(name) or _URL_WITH_PASSWORD.search(value))
 
 
 @dataclass(frozen=True)
@@ -106,7 +93,7 @@ class Plan:
         """What may be shown and written down: in development everything, in production no secret."""
         if not self.settings.production:
             return self.environment
-        return {name: value for name, value in self.environment.items() if name not in SECRETS}
+        return {name: value for name, value in self.environment.items() if not is_secret(name, value)}
 
 
 def make_plan(

@@ -35,8 +35,8 @@ class Part(ABC):
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: ClassVar[float] = 8
     """How long it may take to stop before it is killed."""
-    start_seconds: ClassVar[float] = 30
-    """How long it may take until it answers."""
+    start_seconds: ClassVar[float] = 60
+    """How long it may take until it answers; generous, for a machine that is busy with something else."""
 
     def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
         """

@@ -63,7 +63,7 @@ class CodeServer(Part):
     """Serves the definitions to the webserver and the daemon, and starts the runs."""
 
     name = "code-server"
-    start_seconds = 90
+    start_seconds = 180
     stop_signal = signal.SIGINT  # Dagster's run workers report an interrupted run on either; the server only on this
 
     @property
@@ -82,7 +82,7 @@ class Webserver(_HttpPart):
 
     name = "dagster-webserver"
     health_path = "/server_info"
-    start_seconds = 90
+    start_seconds = 180
 
     def __init__(self, folder: Path, port: int, *, code_port: int, environ: Mapping[str, str]) -> None:
         super().__init__(folder, port, environ=environ)
@@ -97,7 +97,7 @@ class Daemon(Part):
     """Sensors, schedules, the run queue and run monitoring. It has no port: it is up while its process is."""
 
     name = "dagster-daemon"
-    start_seconds = 90
+    start_seconds = 180
 
     def __init__(self, folder: Path, *, code_port: int, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ={**environ, "IMGPIPE_PRELOAD_RUNS": "1"})

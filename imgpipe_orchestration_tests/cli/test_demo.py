@@ -1,0 +1,56 @@
+"""`imgpipe demo` with the whole stack: HTTP, sensors, daemon and run workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+
+from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
+
+
+def demo(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*IMGPIPE, "demo", "--json", "--data", str(data_dir), *words]
+    environ = clean_environment(GATEWAY_PORT="0", FLASK_PORT="0", DAGSTER_WEBSERVER_PORT="0")
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=500, check=False)
+
+
+def part(data_dir: Path, name: str) -> dict[str, object]:
+    stack = stackfile.read(data_dir)
+    assert stack is not None
+    return next(part for part in stack.parts if part["name"] == name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_everything_arrives_and_the_kept_stack_mends_itself(open_folder: Path) -> None:
+    data_dir = open_folder / "data"
+    first = demo(data_dir, "--only", "media", "--keep")
+    assert first.returncode == 0, first.stdout + first.stderr
+    results = json.loads(first.stdout)
+    assert [(result["pipeline"], result["ok"], result["arrived"]) for result in results] == [("media", True, 7)]
+    try:
+        assert requests.get(results[0]["links"][0], timeout=10).headers["Content-Type"].startswith("image/")
+        for name in ("code-server", "dagster-daemon", "dagster-webserver"):
+            os.kill(int(str(part(data_dir, name)["pid"])), signal.SIGKILL)
+        for name in ("code-server", "dagster-daemon", "dagster-webserver"):
+            wait_for(lambda name=name: part(data_dir, name)["restarts"] == 1, f"{name} to be started again")
+        again = demo(data_dir, "--only", "media")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert "using the stack that runs" in again.stderr
+        assert stackfile.is_running(data_dir), "a stack that ran before the demo runs after it"
+    finally:
+        assert imgpipe("down", "--data", str(data_dir)).returncode == 0
+
+
+def test_an_unknown_pipeline_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    refused = imgpipe("demo", "--data", str(tmp_path / "data"), "--only", "medai")
+    assert refused.returncode == 2
+    assert "media" in refused.stderr
+    assert not (tmp_path / "data").exists()
