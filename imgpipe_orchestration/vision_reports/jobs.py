@@ -99,8 +99,7 @@ def _summarise(context: dg.OpExecutionContext, services: "Services", told: list[
     name="vision_reports",
     description="Everything that is due: cron jobs whose time has come, and analyses that wait for their next step.",
     tags={"pipeline": "vision_reports"},
-    executor_def=dg.multi_or_in_process_executor,
-    config={"execution": {"config": {"in_process": {}}}},
+    executor_def=dg.in_process_executor,
 )
 def vision_reports() -> None:
     unprocessed_analyses().map(report)

@@ -1,8 +1,8 @@
-"""The crew as a Dagster resource: one for all steps of a run, as long as they share a process.
+"""The crew as a Dagster resource: one for all steps of a run.
 
 Dagster's in-process executor runs mapped steps one after another. So the analyses are not worked on by the steps: the
 step that finds them hands them to the crew, which works on all at once, and each analysis's own step waits for its
-ending. A step in a process of its own (multiprocess executor, or re-executed alone) finds no crew and works by itself.
+ending. A step that is re-executed alone finds no crew and works by itself.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -21,24 +21,21 @@ def test_a_wrong_token_fails_the_execution_at_once_and_says_so(desk: Desk) -> No
     assert len(desk.standins.calls("vision_analysis")) == 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("rate_limit", {"retry_after": 0.3, "count": 1}),
-        ("server_error", {"count": 2}),
-        ("truncated_json", {"count": 1}),
-        ("wrong_shape", {"count": 1}),
-        ("cut", {"count": 1}),
-    ],
-)
-def test_a_list_that_cannot_be_had_for_a_while_is_asked_for_again(
-    desk: Desk, kind: str, options: dict[str, Any]
-) -> None:
-    desk.seed(images=1)
-    desk.standins.fault("vision_analysis", kind, operation="list", **options)
-    execution = desk.execute()
-    assert (execution["status"], execution["successful"]) == ("success", 1)
-    assert len(desk.reports) == 1
+def test_a_list_that_cannot_be_had_for_a_while_is_asked_for_again(desk: Desk) -> None:
+    faults: dict[str, dict[str, Any]] = {
+        "rate_limit": {"retry_after": 0.3, "count": 1},
+        "server_error": {"count": 2},
+        "truncated_json": {"count": 1},
+        "wrong_shape": {"count": 1},
+        "cut": {"count": 1},
+    }
+    job = desk.job()
+    for number, (kind, options) in enumerate(faults.items(), 1):
+        desk.seed(images=1, descriptions=False)
+        desk.standins.fault("vision_analysis", kind, operation="list", **options)
+        execution = desk.execute(job)
+        assert (execution["status"], execution["successful"]) == ("success", 1), kind
+        assert len(desk.reports) == number
 
 
 def test_a_list_in_another_shape_fails_the_execution_in_the_end(desk: Desk) -> None:
@@ -80,25 +77,25 @@ def test_what_is_no_image_is_listed_with_its_reason_and_the_others_are_analysed(
     assert "Only http and https links are fetched" in reasons
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "reason"),
-    [
+def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_IMAGE_MAX_BYTES", "1000000")
+    lies: list[tuple[str, dict[str, Any], str]] = [
         ("html_file", {}, "a web page came instead of an image"),
-        ("huge_file", {}, "more than the 1,000,000 allowed"),
+        ("huge_file", {"size": 200 * 1024 * 1024}, "more than the 1,000,000 allowed"),
         ("redirect", {"location": "http://127.0.0.1:9/latest/meta-data"}, "private or reserved address"),
         ("redirect", {"location": "file:///etc/passwd"}, "we do not fetch"),
         ("not_found", {}, "HTTP 404"),
-    ],
-)
-def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_nothing(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str, options: dict[str, Any], reason: str
-) -> None:
-    monkeypatch.setenv("VISION_IMAGE_MAX_BYTES", "1000000")
+    ]
     desk.seed(images=1, descriptions=False)
-    desk.standins.fault("files", kind, count=None, **options)
-    execution = desk.execute()
-    assert (execution["status"], execution["failed"]) == ("failed", 1)
-    assert reason in execution["analyses"][0]["error"]
+    job = desk.job()
+    for kind, options, reason in lies:
+        desk.standins.admin("DELETE", "faults")
+        desk.standins.fault("files", kind, count=None, **options)
+        execution = desk.execute(job)
+        assert (execution["status"], execution["failed"]) == ("failed", 1), kind
+        assert reason in execution["analyses"][0]["error"]
     assert desk.reports == []
 
 
@@ -187,13 +184,12 @@ def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk:
     assert len(desk.reports) == 1
 
 
-@pytest.mark.parametrize("report", [b'{"detail": "oops"}', b"", b"PNG"])
-def test_a_report_that_is_no_html_is_not_delivered(desk: Desk, report: bytes) -> None:
+def test_a_report_that_is_no_html_is_not_delivered(desk: Desk) -> None:
     desk.seed(images=1)
-    backend = desk.backend
-    backend.report = report
-    execution = desk.execute()
-    assert execution["status"] == "failed"
+    job = desk.job()
+    for report in (b'{"detail": "oops"}', b"", b"PNG"):
+        desk.backend.report = report
+        assert desk.execute(job)["status"] == "failed"
     assert desk.reports == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
@@ -59,23 +58,21 @@ def test_a_change_keeps_what_it_does_not_name(desk: Desk) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("schedule", "every day"),
-        ("timezone", "Mars/Olympus"),
-        ("external_api_get_url", "file:///etc/passwd"),
-        ("external_api_post_url", "https://user:secret@api.example.com/"),
-        ("backend_api_url", "javascript:alert(1)"),
-        ("external_api_key", "two words"),
-        ("organization_id", ""),
-        ("name", ""),
-    ],
-)
-def test_a_request_that_makes_no_sense_names_its_field(desk: Desk, field: str, value: str) -> None:
-    answer = desk.api.post("/cron-jobs", json={**DOCUMENTED, field: value})
-    assert answer.status_code == 422
-    assert answer.json()["field"] == field
+def test_a_request_that_makes_no_sense_names_its_field(desk: Desk) -> None:
+    nonsense = {
+        "schedule": "every day",
+        "timezone": "Mars/Olympus",
+        "external_api_get_url": "file:///etc/passwd",
+        "external_api_post_url": "https://user:secret@api.example.com/",
+        "backend_api_url": "javascript:alert(1)",
+        "external_api_key": "two words",
+        "organization_id": "",
+        "name": "",
+    }
+    for field, value in nonsense.items():
+        answer = desk.api.post("/cron-jobs", json={**DOCUMENTED, field: value})
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert desk.api.get("/cron-jobs").json()["total"] == 0
 
 
 def test_a_key_is_encrypted_at_rest_and_returned_by_nothing(desk: Desk) -> None:

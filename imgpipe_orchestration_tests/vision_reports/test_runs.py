@@ -17,6 +17,7 @@ from sqlalchemy import text
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import retention, sensors
+from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 RUN = """
@@ -182,3 +183,20 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     assert retention.tidy(desk.services, 30, 1000) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
+
+
+def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(desk: Desk) -> None:
+    desk.seed(images=1, descriptions=False)
+    desk.standins.fault("files", "not_found", count=1)
+    job = desk.job()
+    desk.ask(job)
+    first = desk.run()
+    assert not first.success
+    crew = VisionCrewResource()
+    try:
+        ending = crew.ending(desk.services, first.run_id, 1)
+    finally:
+        crew.teardown_after_execution(dg.build_init_resource_context())
+    assert ending.state == "done"
+    assert desk.executions(job)[0]["status"] == "success"
+    assert len(desk.reports) == 1
