@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import threading
 import time
 from datetime import datetime
@@ -39,6 +40,7 @@ def main() -> None:
         parallel = int(stack.environment["VISION_PARALLEL_CALLS"])
 
     bound = arguments.delay * arguments.analyses * arguments.images / parallel
+    print(f"load average of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     few, many = small["rss"] / 1e6, large["rss"] / 1e6
     print(f"{arguments.analyses} analyses of {arguments.images} images, {arguments.delay:g} s a call, {parallel} calls")
     print(f"bound {bound:.1f} s; asking to last upload {large['wall']:.1f} s, {large['run']:.1f} s of it in the run")

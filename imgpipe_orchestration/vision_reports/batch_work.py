@@ -6,6 +6,8 @@ ledger sees to it that no answer is bought twice.
 
 from __future__ import annotations
 
+import importlib
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -36,6 +38,7 @@ class BatchWorker:
         self._settings = services.settings
         self._bucket = services.vision_bucket
         self._looks = ThreadPoolExecutor(self._settings.vision_parallel_calls, thread_name_prefix="vision-look")
+        self._warm = False
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +49,13 @@ class BatchWorker:
     def close(self) -> None:
         """End the threads. What is under way stays as far as it was written down."""
         self._looks.shutdown(wait=True, cancel_futures=True)
+
+    def warm_up(self) -> None:
+        """Load what the first image would wait for (two seconds of imports here and in the worker processes)."""
+        if not self._warm:
+            self._warm = True
+            self._looks.submit(importlib.import_module, "openai")
+            self._services.workshop.submit(os.getpid)
 
     def work_next(self, owner: str) -> bool:
         """Take the next due batch of any tenant and work on it. False when none is due.

@@ -22,6 +22,8 @@ class OwnBackend:
     def __init__(self, services: Services, worker: BatchWorker | None = None) -> None:
         self._services = services
         self._worker = worker
+        if worker is not None:
+            worker.warm_up()
 
     def available_models(self) -> list[str]:
         return [self._services.settings.openai_vision_model]

@@ -164,7 +164,7 @@ def _shown(image: Image.Image, side: int) -> _Shown:
     small = image.copy()
     small.thumbnail((side, side))
     file = BytesIO()
-    small.save(file, "WEBP", quality=72, method=4)
+    small.save(file, "WEBP", quality=72, method=2)
     uri = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
     return _Shown(uri, small.width, small.height)
 
