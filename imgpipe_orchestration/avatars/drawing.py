@@ -37,22 +37,22 @@ def buyer_of(persona: Persona) -> Buyer:
     return Buyer("avatars", f"task_{persona.task_id}/persona_{persona.id}", f"task_{persona.task_id}")
 
 
-def draw_base(services: Services, persona: Persona, prompt: str) -> Answer:
-    """Buy the selfie; the answer's `object_key` is where it lies.
+def draw_base(services: Services, persona: Persona, hand: dict[str, bytes]) -> Answer:
+    """Buy the selfie; the answer's `object_key` is where it lies, and `hand` gets it if it was bought just now.
 
     Raises:
         PartnerRefused: content policy, or a 4xx.
         PartnerUnavailable, RateLimited, SpendingPaused, BackendUnavailable.
     """
-    client, settings = _client(services), services.settings
+    client, settings, prompt = _client(services), services.settings, persona.image_prompt or ""
     model, options = settings.openai_image_model, _options(services, settings.avatar_base_size)
     call = PaidCall.of(
         "openai", "images", model, inputs=[prompt], parameters={**options, **_identity(persona, persona.base_tries)}
     )
-    return _buy(services, persona, call, "base", lambda: client.generate_image(prompt, model=model, **options))
+    return _buy(services, persona, call, "base", hand, lambda: client.generate_image(prompt, model=model, **options))
 
 
-def draw_grid(services: Services, persona: Persona, base: bytes) -> Answer:
+def draw_grid(services: Services, persona: Persona, base: bytes, hand: dict[str, bytes]) -> Answer:
     """Buy the grid of the person on the selfie; raises as `draw_base`."""
     client, settings = _client(services), services.settings
     model = settings.openai_image_edit_model or settings.openai_image_model
@@ -65,7 +65,7 @@ def draw_grid(services: Services, persona: Persona, base: bytes) -> Answer:
         inputs=[prompt, base],
         parameters={**options, **_identity(persona, persona.grid_tries)},
     )
-    return _buy(services, persona, call, "grid", lambda: client.edit_image(base, prompt, model=model, **options))
+    return _buy(services, persona, call, "grid", hand, lambda: client.edit_image(base, prompt, model=model, **options))
 
 
 def _client(services: Services) -> OpenAIClient:
@@ -83,7 +83,9 @@ def _identity(persona: Persona, attempt: int) -> dict[str, int]:
     return {"persona": persona.id, "edition": persona.edition, "try": attempt}
 
 
-def _buy(services: Services, persona: Persona, call: PaidCall, kind: str, ask: Callable[[], Drawn]) -> Answer:
+def _buy(
+    services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
+) -> Answer:
     from imgpipe_orchestration.imaging.portrait_files import labelled, statement
 
     bucket = services.avatars_bucket
@@ -109,6 +111,7 @@ def _buy(services: Services, persona: Persona, call: PaidCall, kind: str, ask: C
             key, data, content_type="image/png", cache_control="no-store", metadata={"usage": json.dumps(asdict(usage))}
         )
         safe.unlink(missing_ok=True)
+        hand[key] = data
         return Purchase(usage, object_key=key)
 
     return services.ledger.buy(call, purchase, buyer=buyer_of(persona))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.avatars import results, store
@@ -31,6 +32,39 @@ CACHE_CONTROL = "public, max-age=31536000"
 """A year: a key's picture changes only when somebody has a failed persona made again."""
 
 
+@dataclass
+class _Place:
+    """Where one persona is worked on, and what this worker still has in hand from the step before."""
+
+    services: Services
+    claim: Claim
+    lanes: Lanes
+    bought: dict[str, bytes] = field(default_factory=dict)
+    decoded: dict[str, Image.Image] = field(default_factory=dict)
+
+    def data(self, key: str | None) -> bytes:
+        """A bought picture, from the hand or from the bucket."""
+        key = key or ""
+        if key not in self.bought:
+            self.bought[key] = bought(self.services, key)
+        return self.bought[key]
+
+    def image(self, key: str | None) -> Image.Image:
+        """The same, decoded; raises BadImage and TooLarge. Call it in the lane of the cores."""
+        from imgpipe_orchestration.imaging.portrait_files import decoded
+
+        key = key or ""
+        if key not in self.decoded:
+            self.decoded = {key: decoded(self.data(key))}
+        return self.decoded[key]
+
+    def commit(self, step: Step, **values: Any) -> None:
+        """Keep what a step made, under the claim's fence; the next step starts with all its tries."""
+        with self.services.claims.fenced(self.claim) as connection:
+            results.commit(connection, self.claim.item_id, step=int(step), **values)
+            self.services.claims.progress(connection, self.claim)
+
+
 class _Again(Exception):
     """The picture is no good and is bought once more: go on with the step that buys it."""
 
@@ -49,7 +83,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.IMAGES, claim)
         return
-    task = persona.public_task_id
+    task, place = persona.public_task_id, _Place(services, claim, lanes)
     log.info(f"[Task {task}] Processing images for persona: {persona.name} (result_id={persona.id})")
     while persona.step < Step.URLS:
         step = Step(persona.step + 1)
@@ -57,7 +91,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection
             return
         log.info(f"[Task {task}] [{persona.name}] Step {step.value}/7: {step.words}")
         try:
-            _DO[step](services, claim, persona, lanes)
+            _DO[step](place, persona)
         except _Again as reason:
             log.warning(f"[Task {task}] [{persona.name}] asking once more: {reason}")
         persona = _load(services, claim)
@@ -69,13 +103,8 @@ def _load(services: Services, claim: Claim) -> Persona:
         return results.get(connection, claim.item_id)
 
 
-def _commit(services: Services, claim: Claim, step: Step | int, **values: Any) -> None:
-    with services.claims.fenced(claim) as connection:
-        results.commit(connection, claim.item_id, step=int(step), **values)
-        services.claims.progress(connection, claim)
-
-
-def _prompt(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+def _prompt(place: _Place, persona: Persona) -> None:
+    services = place.services
     flowise, flow = services.flowise, services.settings.flowise_prompt_flow_id
     if flowise is None:
         raise SettingsError("FLOWISE_BASE_URL is not set, and nobody else writes prompts", field="FLOWISE_BASE_URL")
@@ -93,17 +122,15 @@ def _prompt(services: Services, claim: Claim, persona: Persona, lanes: Lanes) ->
         prediction = flowise.predict_text(flow, asked)
         return Purchase(prediction.usage, value=prediction.answer)
 
-    with lanes.flowise:
-        answer = services.ledger.buy(call, purchase, buyer=buyer_of(persona))
-    _commit(services, claim, Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
+    with place.lanes.flowise:
+        answer = place.services.ledger.buy(call, purchase, buyer=buyer_of(persona))
+    place.commit(Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
 
 
-def _base(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
-    with lanes.images:
-        answer = draw_base(services, persona, persona.image_prompt or "")
-    _commit(
-        services,
-        claim,
+def _base(place: _Place, persona: Persona) -> None:
+    with place.lanes.images:
+        answer = draw_base(place.services, persona, place.bought)
+    place.commit(
         Step.BASE,
         cost=answer.cost_usd,
         base_object=answer.object_key,
@@ -112,24 +139,22 @@ def _base(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> N
     )
 
 
-def _base_upload(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+def _base_upload(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging.portrait import judge
-    from imgpipe_orchestration.imaging.portrait_files import decoded
 
-    data = bought(services, persona.base_object or "")
-    with lanes.cores:
+    data = place.data(persona.base_object)
+    with place.lanes.cores:
         try:
-            image = decoded(data)
-            judgement = judge([image], least_side=services.settings.avatar_least_side)
+            image = place.image(persona.base_object)
+            judgement = judge([image], least_side=place.services.settings.avatar_least_side)
             reasons = judgement.reasons
         except Permanent as error:
             reasons = (error.public,)
         if not reasons:
-            files = _files(services, persona, "base", signed(services, data, "selfie"), image)
+            files = _files(place.services, persona, "base", signed(place.services, data, "selfie"), image)
     if reasons:
         _buy_again(
-            services,
-            claim,
+            place,
             "selfie",
             reasons,
             persona.base_tries,
@@ -137,31 +162,30 @@ def _base_upload(services: Services, claim: Claim, persona: Persona, lanes: Lane
             base_object=None,
             base_tries=persona.base_tries + 1,
         )
-    described = _put(services, files)
-    _commit(services, claim, Step.BASE_UPLOAD, images={"base": described}, quality={"base": judgement.measured})
+    described = _put(place.services, files)
+    place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": judgement.measured})
 
 
-def _grid(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
-    base = bought(services, persona.base_object or "")
-    with lanes.images:
-        answer = draw_grid(services, persona, base)
-    _commit(services, claim, Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
+def _grid(place: _Place, persona: Persona) -> None:
+    base = place.data(persona.base_object)
+    with place.lanes.images:
+        answer = draw_grid(place.services, persona, base, place.bought)
+    place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
 
 
-def _split(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
+def _split(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging.grid import Shape, cut, find_layout
     from imgpipe_orchestration.imaging.portrait import judge
-    from imgpipe_orchestration.imaging.portrait_files import decoded
 
-    data = bought(services, persona.grid_object or "")
+    place.data(persona.grid_object)  # one that is gone from the bucket is an error, not a bad grid to be bought again
     measured: Mapping[str, Any] = {}
     cells: list[list[int]] = []
-    with lanes.cores:
+    with place.lanes.cores:
         try:
-            grid = decoded(data)
+            grid = place.image(persona.grid_object)
             layout = find_layout(grid)
             if layout.shape is Shape.GRID:
-                judgement = judge(cut(grid, layout), least_side=services.settings.avatar_least_side)
+                judgement = judge(cut(grid, layout), least_side=place.services.settings.avatar_least_side)
                 reasons, measured, cells = judgement.reasons, judgement.measured, [list(cell) for cell in layout.cells]
             else:
                 reasons = (f"it is no 2x2 grid but {layout.shape.value}",)
@@ -169,8 +193,7 @@ def _split(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> 
             reasons = (error.public,)
     if reasons:
         _buy_again(
-            services,
-            claim,
+            place,
             "grid",
             reasons,
             persona.grid_tries,
@@ -178,39 +201,39 @@ def _split(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> 
             grid_object=None,
             grid_tries=persona.grid_tries + 1,
         )
-    _commit(services, claim, Step.SPLIT, split=cells, quality={"pictures": dict(measured)})
+    place.commit(Step.SPLIT, split=cells, quality={"pictures": dict(measured)})
 
 
-def _upload(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
-    from imgpipe_orchestration.imaging.portrait_files import as_png, decoded, statement
+def _upload(place: _Place, persona: Persona) -> None:
+    from imgpipe_orchestration.imaging.portrait_files import as_png, statement
 
-    data = bought(services, persona.grid_object or "")
+    data = place.data(persona.grid_object)
     xmp = statement(persona.model or "", standin=persona.standin)
-    with lanes.cores:
-        grid = decoded(data)
+    with place.lanes.cores:
+        grid = place.image(persona.grid_object)
     described: dict[str, Any] = {}
     for number, cell in enumerate(persona.split or []):
-        with lanes.cores:
+        with place.lanes.cores:
             image = grid.crop((cell[0], cell[1], cell[2], cell[3]))
-            png = signed(services, as_png(image, xmp), "cut from a grid", parent=data)
-            files = _files(services, persona, f"image_{number}", png, image)
-        described[f"image_{number}"] = _put(services, files)
-    _commit(services, claim, Step.UPLOAD, images=described)
+            png = signed(place.services, as_png(image, xmp), "cut from a grid", parent=data)
+            files = _files(place.services, persona, f"image_{number}", png, image)
+        described[f"image_{number}"] = _put(place.services, files)
+    place.commit(Step.UPLOAD, images=described)
 
 
-def _urls(services: Services, claim: Claim, persona: Persona, lanes: Lanes) -> None:
-    settings = services.settings
+def _urls(place: _Place, persona: Persona) -> None:
+    settings = place.services.settings
     names = ["base", *(f"image_{number}" for number in range(PICTURES))]
     urls = [
         public_url(settings.s3_public_endpoint, settings.s3_bucket_name, persona.images[name]["key"]) for name in names
     ]
-    with services.claims.fenced(claim) as connection:
+    with place.services.claims.fenced(place.claim) as connection:
         results.complete(connection, persona.id, urls)
-        services.claims.finish(connection, store.IMAGES, claim)
+        place.services.claims.finish(connection, store.IMAGES, place.claim)
         store.settle(connection, persona.task_id)
 
 
-_DO: dict[Step, Callable[[Services, Claim, Persona, Lanes], None]] = {
+_DO: dict[Step, Callable[[_Place, Persona], None]] = {
     Step.PROMPT: _prompt,
     Step.BASE: _base,
     Step.BASE_UPLOAD: _base_upload,
@@ -221,9 +244,7 @@ _DO: dict[Step, Callable[[Services, Claim, Persona, Lanes], None]] = {
 }
 
 
-def _buy_again(
-    services: Services, claim: Claim, what: str, reasons: tuple[str, ...], tries: int, back_to: Step, **values: Any
-) -> None:
+def _buy_again(place: _Place, what: str, reasons: tuple[str, ...], tries: int, back_to: Step, **values: Any) -> None:
     """Go back to where the picture is bought, or give the persona up.
 
     Raises:
@@ -232,7 +253,7 @@ def _buy_again(
     reason = "; ".join(reasons)
     if tries >= TRIES:
         raise BadImage(f"No usable {what} in {tries} tries: {reason}")
-    _commit(services, claim, back_to, **values)
+    place.commit(back_to, **values)
     raise _Again(f"the {what} cannot be used: {reason}")
 
 

@@ -93,11 +93,13 @@ def labelled(data: bytes, xmp: str) -> bytes:
 
 def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     """WebP and AVIF of at most `side` pixels, by format name."""
-    small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    # Half by averaging first: at a thumbnail's size it looks the same and costs a third.
+    halves = max(1, int(min(image.size) / side / 1.9))
+    small = image.reduce(halves) if halves > 1 else image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     packet = xmp.encode()
     webp, avif = io.BytesIO(), io.BytesIO()
-    small.save(webp, "WEBP", quality=80, method=4, xmp=packet)
+    small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
     small.save(avif, "AVIF", quality=63, speed=9, max_threads=1, xmp=packet)
     return {"webp": webp.getvalue(), "avif": avif.getvalue()}
 

@@ -68,6 +68,12 @@ class Desk:
         with transaction(self.services.engine) as connection:
             return results.of_task(connection, task.id)
 
+    def use_flowise(self, url: str) -> None:
+        """Ask another Flowise from now on."""
+        self.services.__dict__.pop("flowise", None)
+        update = {"flowise_base_url": url, "flowise_api_key": "a-key", "multithread_flowise": 1}
+        self.services.settings = self.services.settings.model_copy(update=update)
+
     def images_now(self) -> work.Report:
         """A run of images that waits for no pause."""
         self.now()

@@ -96,10 +96,13 @@ async def _answer(
             return JSONResponse(refused, 429, headers={**headers, "Retry-After": f"{reset:.2f}"})
     fault = control.fault_for(provider.name, operation, body + request.url.path.encode())
     call.fault = fault.kind.value if fault else None
-    await asyncio.sleep(control.delay_for(provider.name, operation))
+    due = time.monotonic() + control.delay_for(provider.name, operation)
     if fault is not None and (early := await _instead(fault, provider, headers)) is not None:
+        await asyncio.sleep(due - time.monotonic())
         return early
     response = await handler(Asked(request, body, call, fault))
+    # A delay is the time an answer takes: drawing it is part of that.
+    await asyncio.sleep(due - time.monotonic())
     for name, value in headers.items():
         response.headers.setdefault(name, value)
     return _spoilt(fault, response) if fault else response

@@ -1,0 +1,140 @@
+"""The data stage: answers of every quality, duplicates, and a Flowise that is away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus, name_key
+from imgpipe_orchestration.avatars.personas import sort_out
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.avatars.flowise import AnyFlowise
+
+PERSON = {
+    "firstname": "Zoë",
+    "lastname": "Müller",
+    "gender": "female",
+    "age": 34,
+    "nationality": "Austria",
+    "occupation": "baker",
+    "bio": "Bakes.",
+    "appearance": "red hair",
+}
+
+
+def person(first: str, **changes: Any) -> dict[str, Any]:
+    return {**PERSON, "firstname": first, "bio": f"{first} bakes.", **changes}
+
+
+def test_names_that_differ_in_accents_and_case_only_are_one_name() -> None:
+    assert name_key("Zoë", "Müller") == name_key(" ZOE", "muller ")
+
+
+def test_an_answer_is_sorted_into_usable_people_and_reasons() -> None:
+    answer = [person("Ada"), person("ADA", bio="Another."), {"firstname": "Only"}, person("Ben"), person("Cleo")]
+    found = sort_out(answer, [4, 5, 6], [("Ben Müller", "x")])
+    assert {position: p.firstname for position, p in found.people.items()} == {4: "Ada", 5: "Cleo"}
+    assert found.problems == ["ADA Müller is a duplicate", "lastname: Field required", "Ben Müller is a duplicate"]
+
+
+def test_too_few_people_are_noticed() -> None:
+    assert sort_out([person("Ada")], [0, 1], []).problems == ["2 personas were asked for, 1 came"]
+
+
+def test_questions_are_asked_in_parallel_batches_and_everybody_is_different(desk: Desk) -> None:
+    task = desk.ask(23, brief="sailors", language="Danish", style="film", seed=7)
+    desk.data()
+    people = desk.people(task)
+    assert len(people) == 23
+    assert len({name_key(p.firstname or "", p.lastname or "") for p in people}) == 23
+    assert desk.calls("flowise", "prediction") >= 5
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+
+
+def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_read(desk: Desk) -> None:
+    answers = [
+        {"text": "Sure!\n```json\n" + json.dumps([person("Ada")]) + "\n```"},
+        {"json": [person("Ben")]},
+        {"text": json.dumps([person("Cleo")])},
+    ]
+    with AnyFlowise(answers) as flowise:
+        desk.use_flowise(flowise.url)
+        task = desk.ask(3, brief="bakers", language="German", style="plain", seed=5)
+        desk.data()
+    assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben", "Cleo"}
+    questions = [json.loads(asked) for asked in flowise.questions]
+    assert all({"count", "brief", "language", "style", "exclude"} <= set(q) for q in questions)
+    assert questions[0] | {"seed": 0} == {
+        "count": 3, "brief": "bakers", "language": "German", "style": "plain", "exclude": [], "seed": 0,
+    }  # fmt: skip
+    assert flowise.authorizations == {"Bearer a-key"}
+
+
+def test_duplicates_are_replaced_and_the_second_question_names_who_is_there(desk: Desk) -> None:
+    with AnyFlowise([{"json": [person("Ada")]}, {"json": [person("ada")]}, {"json": [person("Ben")]}]) as flowise:
+        desk.use_flowise(flowise.url)
+        task = desk.ask(2)
+        desk.data()
+    assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben"}
+    last = json.loads(flowise.questions[-1])
+    assert last["exclude"] == ["Ada Müller"] or last["exclude"] == ["ada Müller"]
+
+
+def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) -> None:
+    wrong = {"json": [person("Eve", age="unknown")]}
+    with AnyFlowise([{"json": [person("Ada")]}, wrong, wrong, wrong, wrong, wrong]) as flowise:
+        desk.use_flowise(flowise.url)
+        task = desk.ask(2)
+        desk.data()
+    by_status = {p.status: p for p in desk.people(task)}
+    assert by_status[PersonaStatus.PENDING].firstname == "Ada"
+    assert "age: Input should be a valid integer" in (by_status[PersonaStatus.FAILED].error or "")
+    assert "previous_problem" in json.loads(flowise.questions[-1])
+
+    desk.images()
+    done = desk.task(task)
+    assert done.status is TaskStatus.COMPLETED
+    assert (done.error_log or "").startswith("persona ")
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason(desk: Desk) -> None:
+    desk.standins.fault("flowise", "invalid_answer")
+    task = desk.ask(1)
+    desk.data()
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    assert len(desk.standins.calls("flowise")) == 2
+
+
+def test_a_flowise_that_is_away_makes_the_task_wait_and_then_fail_with_the_reason(desk: Desk) -> None:
+    desk.standins.fault("flowise", "server_error", count=None)
+    task = desk.ask(2)
+    desk.data()
+    waiting = desk.task(task)
+    assert waiting.status is TaskStatus.PENDING
+    assert "Flowise failed (HTTP 500)" in (waiting.waiting_for or "")
+    for _ in range(2):
+        desk.now()
+        desk.data()
+    failed = desk.task(task)
+    assert failed.status is TaskStatus.FAILED
+    assert (failed.error_log or "").count("Flowise failed (HTTP 500)") == 2
+
+    desk.standins.admin("DELETE", "faults")
+    with transaction(desk.services.engine) as connection:
+        assert store.retry_failed(connection, desk.services.claims, failed) == 2
+    desk.data()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+
+
+def test_requeueing_the_dead_letter_is_as_good_as_retrying(desk: Desk) -> None:
+    desk.standins.fault("flowise", "not_found", count=1)
+    task = desk.ask(1)
+    desk.data()
+    assert desk.task(task).status is TaskStatus.FAILED
+    desk.services.claims.requeue(store.DATA)
+    assert desk.task(task).status is TaskStatus.PENDING
+    desk.data()
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED

@@ -1,0 +1,167 @@
+"""The HTTP surface: asking, watching, cancelling, retrying, taking home, cleaning up."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from sqlalchemy import text
+
+from imgpipe_orchestration.avatars.model import PersonaStatus
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+
+
+@pytest.fixture
+def client(desk: Desk) -> Iterator[TestClient]:
+    with TestClient(create_app(desk.services.settings)) as client:
+        yield client
+
+
+def made(desk: Desk, client: TestClient, count: int = 2, **options: object) -> str:
+    answer = client.post("/api/avatars/tasks", json={"count": count, **options})
+    assert answer.status_code == 202
+    desk.data()
+    desk.images()
+    task_id: str = answer.json()["task_id"]
+    return task_id
+
+
+def test_a_task_is_followed_from_request_to_urls(desk: Desk, client: TestClient) -> None:
+    asked = client.post("/api/avatars/tasks", json={"count": 2, "brief": "nurses", "language": "Italian", "seed": 3})
+    assert asked.json()["status"] == "pending"
+    url = f"/api/avatars/tasks/{asked.json()['task_id']}"
+    assert client.get(url).json()["progress"]["percent"] == 0
+    desk.data()
+    assert client.get(url).json()["status"] == "data-generated"
+    desk.images()
+    done = client.get(url).json()
+    assert (done["status"], done["progress"]["completed"], done["progress"]["percent"]) == ("completed", 2, 100)
+    assert done["personas"][0]["image_4_url"].endswith("/image_3.png")
+    assert float(done["cost_usd"]) > 0
+    assert [task["task_id"] for task in client.get("/api/avatars/tasks").json()["tasks"]] == [done["task_id"]]
+
+
+@pytest.mark.parametrize(("body", "field"), [({}, "count"), ({"count": 501}, "count"), ({"count": 1, "x": 1}, "x")])
+def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: TestClient, body: object, field: str) -> None:
+    answer = client.post("/api/avatars/tasks", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+def test_an_unknown_task_is_not_found(client: TestClient) -> None:
+    assert client.get("/api/avatars/tasks/nobody").status_code == 404
+
+
+def test_pages_of_tasks_follow_each_other(client: TestClient) -> None:
+    ids = [client.post("/api/avatars/tasks", json={"count": 1}).json()["task_id"] for _ in range(3)]
+    first = client.get("/api/avatars/tasks", params={"limit": 2}).json()
+    second = client.get("/api/avatars/tasks", params={"limit": 2, "before": first["next"]}).json()
+    assert [task["task_id"] for task in first["tasks"] + second["tasks"]] == ids[::-1]
+    assert second["next"] is None
+
+
+def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: TestClient) -> None:
+    task_id = made(desk, client)
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("update generation_results set bio = '=HYPERLINK(1)' where position = 0"))
+    url = f"/api/avatars/tasks/{task_id}/export"
+    table = list(csv.DictReader(io.StringIO(client.get(url).text.removeprefix("\ufeff"))))
+    assert [row["status"] for row in table] == ["completed", "completed"]
+    assert table[0]["bio"] == "'=HYPERLINK(1)"
+    lines = [json.loads(line) for line in client.get(url, params={"format": "jsonl"}).text.splitlines()]
+    assert [line["firstname"] for line in lines] == [row["firstname"] for row in table]
+    with zipfile.ZipFile(io.BytesIO(client.get(url, params={"format": "zip"}).content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert len([name for name in names if name.endswith(".png")]) == 10
+        with Image.open(io.BytesIO(archive.read(f"persona_{lines[0]['result_id']}/image_2.png"))) as image:
+            image.load()
+
+
+def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: TestClient) -> None:
+    task_id = made(desk, client, 1)
+    bucket = desk.services.avatars_bucket
+    gone = next(found.key for found in bucket.list("avatars/") if found.key.endswith("/image_1.png"))
+    bucket.delete(gone)
+    content = client.get(f"/api/avatars/tasks/{task_id}/export", params={"format": "zip"}).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert gone in archive.read("missing.txt").decode()
+
+
+def test_cancelling_and_retrying_over_http(desk: Desk, client: TestClient) -> None:
+    task_id = client.post("/api/avatars/tasks", json={"count": 1}).json()["task_id"]
+    assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 409
+    assert client.post(f"/api/avatars/tasks/{task_id}/cancel").json()["status"] == "cancelled"
+    assert client.post(f"/api/avatars/tasks/{task_id}/cancel").status_code == 409
+
+    desk.standins.fault("openai", "content_policy", operation="images")
+    failed = made(desk, client, 1)
+    answer = client.post(f"/api/avatars/tasks/{failed}/retry-failed").json()
+    assert (answer["retried"], answer["task"]["status"]) == (1, "data-generated")
+    desk.images()
+    assert client.get(f"/api/avatars/tasks/{failed}").json()["status"] == "completed"
+
+
+def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_while(
+    desk: Desk, client: TestClient
+) -> None:
+    kept = made(desk, client, 1)
+    cancelled = desk.ask(2)
+    desk.data()
+    from imgpipe_orchestration.avatars.model import Step
+
+    desk.images(steps=set(Step) - {Step.URLS})
+    client.post(f"/api/avatars/tasks/{cancelled.task_id}/cancel")
+    assert client.get("/api/avatars/cleanup").json() == []
+    with transaction(desk.services.engine) as connection:
+        connection.execute(
+            text("update generation_tasks set finished_at = now() - interval '8 days' where status = 'cancelled'")
+        )
+    bucket, prefix = desk.services.avatars_bucket, f"avatars/task_{cancelled.id}/"
+    count = len(list(bucket.list(prefix)))
+    planned = client.get("/api/avatars/cleanup").json()
+    assert [(p["task_id"], p["objects"]) for p in planned] == [(cancelled.task_id, count)]
+    assert len(list(bucket.list(prefix))) == count > 0
+
+    assert client.post("/api/avatars/cleanup").json() == planned
+    assert list(bucket.list(prefix)) == []
+    assert client.get("/api/avatars/cleanup").json() == []
+    assert client.get(f"/api/avatars/tasks/{kept}").json()["personas"][0]["base_image_url"]
+    assert len([found for found in bucket.list("avatars/") if found.key.endswith(".png")]) == 7
+
+
+def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: TestClient) -> None:
+    desk.standins.fault("openai", "content_policy", operation="edits")
+    task_id = made(desk, client, 1)
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
+    assert len(client.post("/api/avatars/cleanup").json()) == 1
+    client.post(f"/api/avatars/tasks/{task_id}/retry-failed")
+    desk.images()
+    person = client.get(f"/api/avatars/tasks/{task_id}").json()["personas"][0]
+    assert person["status"] == PersonaStatus.COMPLETED
+
+
+def test_figures_count_people_and_costs_by_day(desk: Desk, client: TestClient) -> None:
+    made(desk, client, 2)
+    (today,) = client.get("/api/avatars/figures").json()
+    assert (today["completed"], today["failed"], today["standin"]) == (2, 0, True)
+    assert float(today["cost_usd"]) > 0
+
+
+def test_production_asks_for_the_operators_key(desk: Desk) -> None:
+    secrets = dict.fromkeys(("media_api_key", "main_api_key", "user_jwt_secret", "secret_key"), "s" * 40)
+    settings = desk.services.settings.model_copy(
+        update={"imgpipe_env": "production", "admin_api_key": "an operator's key", **secrets}
+    )
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/api/avatars/tasks").status_code == 401
+        headers = {"Authorization": "Bearer an operator's key"}
+        assert client.get("/api/avatars/tasks", headers=headers).status_code == 200
