@@ -1,0 +1,58 @@
+"""Four invented people; the first picture that the stand-in is asked for is refused, so that a failure can be seen."""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
+from imgpipe_orchestration.errors import BadInput
+
+PEOPLE = 4
+_STANDIN = "/openai/v1"
+
+
+class AvatarsScenario(Scenario):
+    """`POST /api/avatars/tasks`, then the task until everybody is pictured but the one who fails on purpose."""
+
+    pipeline = "avatars"
+    seconds = 240
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
+        self._url = ""
+        self._pictured: list[str] = []
+        self._refused = ""
+
+    def feed(self) -> int:
+        openai = self.stack.environment["OPENAI_BASE_URL"]
+        # A real OpenAI refuses nobody on request: then all four are expected to arrive.
+        if openai.startswith("http://127.0.0.1") and openai.endswith(_STANDIN):
+            fault = {"provider": "openai", "operation": "images", "kind": "content_policy", "count": 1}
+            answer = self.stack.request("POST", openai.removesuffix(_STANDIN) + "/_standin/faults", json=fault)
+            answer.raise_for_status()
+        wanted = {"count": PEOPLE, "brief": "People who work in a small bakery in Porto", "seed": 1}
+        headers = self.stack.key_headers("ADMIN_API_KEY")
+        answer = self.stack.request("POST", "/api/avatars/tasks", json=wanted, headers=headers)
+        if not answer.ok:
+            raise BadInput(f"POST /api/avatars/tasks answered {answer.status_code}", detail=answer.text)
+        self._url = f"/api/avatars/tasks/{answer.json()['task_id']}"
+        return PEOPLE
+
+    def look(self) -> Progress:
+        task = self.stack.request("GET", self._url, headers=self.stack.key_headers("ADMIN_API_KEY")).json()
+        done = [person for person in task["personas"] if person["status"] == "completed"]
+        failed = [person for person in task["personas"] if person["status"] == "failed"]
+        self._pictured = [person["image_1_url"] for person in done]
+        on_purpose = [p for p in failed if "content policy" in p["error"]][:1]
+        self._refused = "".join(f"refused on purpose: {p['firstname']}: {p['error']}" for p in on_purpose)
+        others = [f"{p['firstname'] or 'nobody'}: {p['error']}" for p in failed if p not in on_purpose]
+        waiting = f"{task['status']}, {task['progress']['percent']} %" + (
+            f", {task['waiting_for']}" if task["waiting_for"] else ""
+        )
+        return Progress(len(done) + len(on_purpose), waiting, others)
+
+    def links(self) -> list[str]:
+        refused = [self._refused] if self._refused else []
+        page = self.stack.dagster("/locations/imgpipe/jobs/avatar_images/runs")
+        return [*self._pictured[:1], *refused, self.stack.environment["GATEWAY_URL"] + self._url, page]
+
+
+SCENARIO = AvatarsScenario

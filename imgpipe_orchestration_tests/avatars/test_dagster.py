@@ -1,0 +1,98 @@
+"""The Dagster side: sensors that look at the right time, the seven steps as assets, figures and clean-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.avatars.assets import STAGES
+from imgpipe_orchestration.avatars.definitions import definitions
+from imgpipe_orchestration.avatars.model import Step, TaskStatus
+from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor, too_early
+from imgpipe_orchestration_tests.avatars.conftest import Desk
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in desk.services.settings.environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def repository(environment: None) -> dg.Definitions:
+    return dg.Definitions.merge(
+        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
+    )
+
+
+def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
+    backends = resources.build()["backends"]
+    with dg.build_sensor_context(instance, cursor=cursor, resources={"backends": backends}) as context:
+        result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+    backends.teardown_after_execution(dg.build_init_resource_context())
+    return result
+
+
+def test_a_look_is_taken_once_an_interval() -> None:
+    assert not too_early(None, 1000, 30)
+    assert too_early("990", 1000, 30)
+    assert not too_early("970", 1000, 30)
+
+
+def test_nothing_is_launched_when_nothing_is_due(environment: None, instance: dg.DagsterInstance) -> None:
+    for sensor in (avatar_data_sensor, avatar_images_sensor):
+        result = look(sensor, instance)
+        assert not result.run_requests
+        assert result.skip_reason is not None
+        assert result.cursor
+        assert "not due yet" in str(look(sensor, instance, result.cursor).skip_reason)
+
+
+def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
+    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    task = desk.ask(2)
+    assert look(avatar_data_sensor, instance).run_requests
+    assert not look(avatar_images_sensor, instance).run_requests
+    assert repository.resolve_job_def("avatar_data").execute_in_process(instance=instance).success
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    assert look(avatar_images_sensor, instance).run_requests
+    assert repository.resolve_job_def("avatar_images").execute_in_process(instance=instance).success
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    for name, _, _ in STAGES.values():
+        (record,) = instance.fetch_materializations(dg.AssetKey(name), limit=1).records
+        assert record.asset_materialization is not None
+        assert record.asset_materialization.metadata["people_past_this_step"].value == 2
+    assert not look(avatar_images_sensor, instance).run_requests
+
+
+def test_a_step_can_be_materialised_alone(desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    task = desk.ask(1)
+    desk.data()
+    job = repository.resolve_job_def("avatar_images")
+    for step in (Step.PROMPT, Step.BASE):
+        key = dg.AssetKey(STAGES[step][0])
+        assert job.execute_in_process(instance=instance, asset_selection=[key]).success
+        assert desk.people(task)[0].step == step
+
+
+def test_the_daily_job_reports_figures_and_what_is_cleaned_up(
+    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    desk.ask(1)
+    desk.data()
+    desk.images()
+    assert repository.resolve_job_def("avatar_daily").execute_in_process(instance=instance).success
+    (record,) = instance.fetch_materializations(dg.AssetKey("avatar_daily_figures"), limit=1).records
+    assert record.asset_materialization is not None
+    assert record.asset_materialization.metadata["latest_pictured"].value == 1
