@@ -30,6 +30,10 @@ MIME = {
 EXTENSION = {"jpeg": "jpg", "tiff": "tif"} | {name: name for name in MIME if name not in ("jpeg", "tiff")}
 """The usual file extension, without the dot."""
 
+_MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl", "tiff"})
+"""Formats whose further frames are frames (or pages). A phone's JPEG or HEIC may hold a depth or gain map beside the
+picture, which Pillow counts as well."""
+
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
@@ -72,7 +76,7 @@ def describe(image: Image.Image, name: str) -> SniffedImage:
         width=image.width,
         height=image.height,
         mode=image.mode,
-        animated=bool(getattr(image, "is_animated", False)),
+        animated=name in _MAY_MOVE and bool(getattr(image, "is_animated", False)),
         has_alpha=image.mode in ALPHA_MODES or "transparency" in image.info,
     )
 

@@ -233,6 +233,13 @@ def test_an_animation_gives_its_first_frame_and_says_so() -> None:
         assert difference(np.asarray(prepared.image.convert("RGB")), np.asarray(_picture())) < 12, kind
 
 
+def test_a_phone_s_jpeg_with_a_second_picture_in_it_is_no_animation() -> None:
+    data = encoded(_picture(), "MPO", save_all=True, append_images=[_picture().resize((80, 60))], quality=95)
+    sniffed = sniff(data)
+    assert (sniffed.format, sniffed.animated, sniffed.width) == ("jpeg", False, WIDTH)
+    assert difference(_prepared(data), np.asarray(_picture())) < 4
+
+
 def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
     exif = Image.Exif()
     exif[0x8298] = "(c) 2026 Ada"

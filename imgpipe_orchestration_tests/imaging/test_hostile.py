@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_thousands_of_flipped_bits_cost_no_worker_more_than_itself(name: str) ->
             files = [_flipped(whole, dice) for _ in range(500)]
             for future in [shop.submit(measure, file) for file in files]:
                 assert future.exception() is None or isinstance(future.exception(), ImgpipeError)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says what it thinks of such EXIF
+def test_exif_full_of_nonsense_costs_little_and_not_the_picture() -> None:
+    dice = random.Random(3)
+    blocks = [b"MM\0*\0\0\0\x08" + (5400).to_bytes(2, "big") + dice.randbytes(64_000)]
+    # A directory that points at itself, and one that claims four gigabytes.
+    blocks.append(b"II*\0\x08\0\0\0\x01\0" + b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0" + b"\x08\0\0\0")
+    blocks.append(b"II*\0\x08\0\0\0\x01\0" + b"\x98\x82\x02\0\xff\xff\xff\xff\x08\0\0\0" + bytes(4))
+    for block in blocks:
+        data = encoded(picture(64, 64), "JPEG", quality=95, exif=b"Exif\0\0" + block)
+        started = time.process_time()
+        assert prepare(data, MEDIA).image.size == (64, 64)
+        assert time.process_time() - started < 0.5
 
 
 def test_polyglots_are_what_their_pixels_say() -> None:
