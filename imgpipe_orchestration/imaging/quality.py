@@ -14,7 +14,7 @@ from typing import Literal
 
 Lossy = Literal["avif", "webp", "jpeg"]
 
-_CLOSE = 1.5
+CLOSE = 1.5
 """Points from the target that need no better encoding."""
 _LOWEST: dict[Lossy, int] = {"avif": 20, "webp": 15, "jpeg": 20}
 _HIGHEST: dict[Lossy, int] = {"avif": 92, "webp": 97, "jpeg": 96}
@@ -59,14 +59,16 @@ def reach(
     return min(seen.values(), key=lambda one: abs(_miss(one, target)))
 
 
-def close(one: Encoded, target: float) -> bool:
+def close(one: Encoded, target: float, points: float = CLOSE) -> bool:
     """Whether a scored file needs no better one."""
-    return abs(_miss(one, target)) <= _CLOSE
+    return abs(_miss(one, target)) <= points
 
 
 def exact(kind: Lossy, one: Encoded, target: float) -> float:
-    """The quality that would have hit the target, as far as the usual slope tells."""
-    return one.quality - _miss(one, target) / slope(kind, one.quality)
+    """The quality that would have hit the target, as far as the usual slope tells, which itself changes on the way."""
+    miss = _miss(one, target)
+    half_way = one.quality - miss / slope(kind, one.quality) / 2
+    return one.quality - miss / slope(kind, half_way)
 
 
 def carried(kind: Lossy, smaller: Encoded, larger: Encoded, position: float, target: float) -> int:
