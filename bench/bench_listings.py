@@ -293,7 +293,6 @@ def fresh(postgres: Postgres, s3: S3, folder: str) -> Settings:
         gateway_port=free_port(),
         flask_port=free_port(),
         listings_run_seconds=600,
-        log_level="ERROR",
     )
     engine = connect(settings.database_url)
     migrations.upgrade(engine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import uvicorn
@@ -21,7 +20,8 @@ def main() -> None:
     config = uvicorn.Config(
         create_app(settings), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets))
+    # Not `asyncio.run(server.serve())`: that would take Python's own event loop where uvloop is installed.
+    uvicorn.Server(config).run(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

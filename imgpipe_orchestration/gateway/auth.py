@@ -17,8 +17,8 @@ _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def services(request: Request) -> Services:
-    """The app's services."""
+async def services(request: Request) -> Services:
+    """The app's services. `async`, because a plain function would cost every request a trip through the thread pool."""
     found: Services = request.app.state.services
     return found
 

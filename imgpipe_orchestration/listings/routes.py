@@ -16,7 +16,7 @@ router = APIRouter(tags=["listings"])
 Files = Annotated[list[UploadFile] | None, File()]
 
 
-def uploader(credentials: Credentials, backends: Backends) -> int | None:
+async def uploader(credentials: Credentials, backends: Backends) -> int | None:
     """The user of the token. Development takes an upload without one; a wrong one is refused everywhere."""
     if credentials is None and not backends.settings.production:
         return None

@@ -106,7 +106,7 @@ def upload(
         given = _given_before(backends, uploader, idempotency_key or "", request)
         assert given is not None  # noqa: S101 - the insert above waited until that answer was committed
         return given
-    log.info("images queued", extra={"count": len(images), "rejected": len(rejected)})
+    log.debug("images queued", extra={"count": len(images), "rejected": len(rejected)})
     return answer
 
 
@@ -176,7 +176,7 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes
     """
 
     def put(one: tuple[store.NewImage, bytes]) -> None:
-        bucket.put(one[0].original_key, one[1], content_type=one[0].content_type, cache_control="no-store")
+        bucket.put(one[0].original_key, one[1], content_type=one[0].content_type)
 
     try:
         if len(usable) == 1:
