@@ -16,8 +16,8 @@ log = logger(__name__)
 NEWS = "news_document"
 CONFIG = "image_config"
 
-READING_SECONDS = 60
-"""Limit of a query over all customers."""
+READING_SECONDS = 25
+"""Limit of a query over all customers; below the client's limit of an answer, so that the server is the one to stop."""
 
 
 @dataclass(frozen=True)
