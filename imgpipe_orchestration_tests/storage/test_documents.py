@@ -1,0 +1,115 @@
+"""MongoDB access on every server: which database, whose time-outs, types, and what a server that is away is called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from bson import Int64, ObjectId
+
+from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+from imgpipe_orchestration.resources import MongoResource
+from imgpipe_orchestration.storage.documents import Documents, reachable
+from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
+
+__all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
+
+
+@pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
+    """One that the test may stop."""
+    with Mongo(tmp_path / "mongo", free_port()) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("url", "name"), [("mongodb://127.0.0.1:1", "ichat"), ("mongodb://127.0.0.1:1/news?retryWrites=false", "news")]
+)
+def test_the_urls_database_wins_over_the_settings(url: str, name: str) -> None:
+    documents = Documents(url, database="ichat")
+    assert documents.database.name == name
+    documents.close()
+
+
+def test_writes_are_retried_and_waits_are_bounded_unless_the_url_says_otherwise() -> None:
+    usual = Documents("mongodb://127.0.0.1:1", database="ichat")
+    options = usual.client.options
+    assert (options.retry_writes, options.retry_reads) == (True, True)
+    assert options.server_selection_timeout == 5
+    assert (options.pool_options.socket_timeout, options.pool_options.max_pool_size) == (30, 32)
+    usual.close()
+    told = Documents("mongodb://127.0.0.1:1/?maxPoolSize=3&serversELECTIONtimeoutMS=700", database="ichat")
+    assert told.client.options.server_selection_timeout == 0.7
+    assert told.client.options.pool_options.max_pool_size == 3
+    told.close()
+
+
+@pytest.mark.parametrize("url", ["", "postgresql://x", "mongodb://", "mongodb://h:port"])
+def test_a_url_that_cannot_be_used_names_its_setting(url: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Documents(url, database="ichat").ping()
+    assert raised.value.field == "MONGODB_URL"
+
+
+def test_types_come_back_as_they_went_in(documents: Documents) -> None:
+    document = {
+        "_id": ObjectId(),
+        "long": Int64(2**60),
+        "float": 0.1,
+        "text": "ä😀$x.y",
+        "true": True,
+        "none": None,
+        "when": datetime(2026, 1, 20, 10, 0, 0, 123000, tzinfo=UTC),
+        "bytes": b"\x00\xff",
+        "nested": {"list": [1, "2", {"deep": [None, False]}]},
+    }
+    documents.collection("kept").insert_one(document)
+    assert documents.collection("kept").find_one({}) == document
+
+
+def test_a_flag_and_a_moment_that_are_set_stay_what_they_are(documents: Documents) -> None:
+    collection = documents.collection("kept")
+    collection.insert_one({"name": "one"})
+    moment = datetime(2026, 1, 20, 10, tzinfo=UTC)
+    collection.update_one({"name": "one"}, {"$set": {"flag": False, "moment": moment, "nested.flag": True}})
+    after = collection.find_one({"name": "one"}, {"_id": 0})
+    assert after == {"name": "one", "flag": False, "moment": moment, "nested": {"flag": True}}
+    assert after["flag"] is False
+
+
+def test_a_server_that_stops_is_unavailable_and_is_found_again(own_mongo: Mongo) -> None:
+    documents = Documents(f"{own_mongo.url}/?serverSelectionTimeoutMS=300", database="ichat")
+    documents.ping()
+    own_mongo.kill()
+    with pytest.raises(BackendUnavailable, match="work waits"), reachable():
+        documents.collection("kept").insert_one({"n": 1})
+    with pytest.raises(BackendUnavailable):
+        documents.ping()
+    own_mongo.start()
+    own_mongo.wait_until_ready()
+    documents.ping()
+    documents.close()
+
+
+def test_the_resource_is_the_environments_mongodb_with_one_pool_until_its_end(
+    mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGODB_URL", mongo_url)
+    resource = MongoResource()
+    resource.documents.collection("kept").insert_one({"n": 1})
+    assert resource.documents is resource.documents
+    assert resource.documents.database.name in mongo_url
+    elsewhere = MongoResource(url="mongodb://127.0.0.1:1", database="other")
+    assert elsewhere.documents.database.name == "other"
+    for each in (resource, elsewhere):
+        each.documents.close()
+
+
+def test_a_fault_that_is_not_the_servers_absence_passes_as_it_is() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError), reachable():
+        raise dataclasses.FrozenInstanceError
