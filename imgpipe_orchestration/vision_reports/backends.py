@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchStatus
 
@@ -63,7 +64,15 @@ def backend_at(services: Services, url: str, worker: BatchWorker | None = None) 
     from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
     from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 
-    ours = {address.rstrip("/") for address in (services.settings.gateway_url, services.settings.public_base_url)}
-    if url.rstrip("/") in ours:
+    settings = services.settings
+    if _place(url) in {_place(settings.gateway_url), _place(settings.public_base_url)}:
         return OwnBackend(services, worker)
-    return RemoteBackend(url, services.settings.backend_api_key, timeout=services.settings.partner_timeout_seconds)
+    return RemoteBackend(url, settings.backend_api_key, timeout=settings.partner_timeout_seconds)
+
+
+def _place(url: str) -> tuple[str, str, int | None, str]:
+    """What an address names: `http://localhost:8000/` is `http://127.0.0.1:8000`."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname in {"localhost", "::1"} else parts.hostname or ""
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, host, port, parts.path.rstrip("/")

@@ -54,6 +54,8 @@ def fetch_list(services: Services, claim: Claim) -> None:
     note = f"{len(unusable)} entries of the list cannot be used. {'; '.join(unusable[:5])}" if unusable else None
     source, new = analyses.source_of(connection.get_url), 0
     with services.claims.fenced(claim) as rows:
+        # Two jobs that list the same API at once would else wait for each other's rows.
+        rows.execute(text("select pg_advisory_xact_lock(hashtextextended(:source, 0))"), {"source": source})
         for analysis in listed:
             new += analyses.register(
                 rows, services.claims, claim.item_id, source, connection.organization_id, analysis, services.vault

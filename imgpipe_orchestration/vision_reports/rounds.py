@@ -33,7 +33,6 @@ class Taken:
     claim: Claim
     name: str
     organization_id: str
-    day: str
 
 
 def reports_due(services: Services) -> str:
@@ -87,7 +86,6 @@ def described(services: Services, claims: Sequence[Claim], run_id: str) -> list[
             claim,
             found[claim.item_id].run_code or found[claim.item_id].vision_analysis_id,
             found[claim.item_id].organization_id,
-            str(found[claim.item_id].created_day),
         )
         for claim in claims
     ]

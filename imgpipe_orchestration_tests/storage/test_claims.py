@@ -851,3 +851,15 @@ def _most_rows(plan: dict[str, Any]) -> float:
     thrown = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
     mine = (plan["Actual Rows"] + thrown) * plan["Actual Loops"]
     return max([mine, *(_most_rows(part) for part in plan.get("Plans", []))])
+
+
+def test_named_items_are_taken_whatever_their_turn_or_pause_but_not_from_who_holds_them(
+    engine: Engine, claims: Claims
+) -> None:
+    queue = Queue("named")
+    with transaction(engine) as connection:
+        claims.enqueue(connection, queue, [Item(1), Item(2), Item(3)])
+        claims.enqueue(connection, queue, [Item(4)], delay=3600)
+    assert [claim.item_id for claim in claims.claim(queue, "somebody", 1)] == [1]
+    assert [claim.item_id for claim in claims.claim_these(queue, "me", [1, 3, 4])] == [3, 4]
+    assert [claim.item_id for claim in claims.owned(queue, "me")] == [4, 3]

@@ -24,6 +24,15 @@ from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
 
+def test_our_gateways_own_address_means_our_tables(desk: Desk) -> None:
+    for url in ("http://127.0.0.1:8000", "http://localhost:8000/"):
+        assert isinstance(backend_at(desk.services, url), OwnBackend)
+    for url in ("http://127.0.0.1:8001", "https://localhost:8000", "http://localhost:8000/other"):
+        other = backend_at(desk.services, url)
+        assert isinstance(other, RemoteBackend)
+        other.close()
+
+
 @pytest.fixture(params=["own", "over HTTP"])
 def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBackend]:
     if request.param == "own":
