@@ -172,7 +172,7 @@ class Settings(BaseModel):
     auto_mark_batch_size: int = Field(50, ge=1, description="Most documents the auto-marker marks a customer and run.")
 
     # --- avatars -----------------------------------------------------------------------------------------------
-    worker_interval: float = Field(30, gt=0, description="Seconds between looks for avatar tasks that are due.")
+    worker_interval: float = Field(30, gt=0, description="Least seconds between two avatar runs of a kind.")
     multithread_flowise: int = Field(5, ge=1, description="Questions to Flowise at once.")
     avatar_parallel_images: int = Field(5, ge=1, description="Images asked of OpenAI at once.")
     avatar_image_timeout_seconds: float = Field(180, gt=0, description="Time limit of one image; they take a minute.")

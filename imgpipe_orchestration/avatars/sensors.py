@@ -1,4 +1,4 @@
-"""What starts the avatars by itself: a look every WORKER_INTERVAL seconds for tasks and people that are due."""
+"""What starts the avatars by itself: what is due, at most one run of each kind every WORKER_INTERVAL seconds."""
 
 import time
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.storage.claims import Queue
 
 TICK_SECONDS = 5
-"""Dagster's shortest tick. WORKER_INTERVAL is known when a tick runs and not when the module is loaded, so ticks in
-between look at their cursor only."""
+"""A look costs one index probe, so Dagster's shortest tick is fine: what comes after a quiet time begins at once,
+and only what comes in a busy one waits for the interval."""
 
 
 def too_early(cursor: str | None, now: float, interval: float) -> bool:
-    """Whether the last look, whose time the cursor holds, is less than an interval ago (less a little for jitter)."""
-    return cursor is not None and now - float(cursor) < interval - TICK_SECONDS / 2
+    """Whether the last run, whose time the cursor holds, was asked for less than an interval ago (but for jitter)."""
+    return bool(cursor) and now - float(cursor or 0) < interval - TICK_SECONDS / 2
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:
@@ -27,11 +27,11 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
 
     now = time.time()
     if too_early(context.cursor, now, backends.services.settings.worker_interval):
-        return dg.SensorResult(skip_reason="the next look is not due yet")
+        return dg.SensorResult(skip_reason="the last run was asked for less than WORKER_INTERVAL ago")
+    if not due(backends.services, queue):
+        return dg.SensorResult(skip_reason="nothing is due")
     if run_id := unfinished_run(context.instance, job):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    if not due(backends.services, queue):
-        return dg.SensorResult(skip_reason="nothing is due", cursor=str(now))
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=str(now))
 
 

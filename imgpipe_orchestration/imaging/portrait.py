@@ -48,7 +48,7 @@ def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
         images: RGB; one, or several of the same person in the same framing.
         least_side: pixels, of the shorter side.
     """
-    small = [image.resize((_SMALL, _SMALL), Image.Resampling.BILINEAR, reducing_gap=1.0) for image in images]
+    small = [image.resize((_SMALL, _SMALL), Image.Resampling.BOX) for image in images]
     contrasts = [round(float(np.asarray(image.convert("L").reduce(4)).std()), 2) for image in small]
     sharp = [sharpness(image) for image in small]
     reasons: list[str] = []

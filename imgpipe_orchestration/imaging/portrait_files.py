@@ -62,7 +62,8 @@ def decoded(data: bytes) -> Image.Image:
     """
     image, name = open_checked(data, DEFAULT_LIMITS)
     try:
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise BadImage(f"the {name} is broken or cut off: {error}") from error
 
@@ -94,7 +95,7 @@ def labelled(data: bytes, xmp: str) -> bytes:
 def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     """WebP and AVIF of at most `side` pixels, by format name."""
     # Half by averaging first: at a thumbnail's size it looks the same and costs a third.
-    halves = max(1, int(min(image.size) / side / 1.9))
+    halves = max(1, int(min(image.size) / side / 1.5))
     small = image.reduce(halves) if halves > 1 else image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     packet = xmp.encode()

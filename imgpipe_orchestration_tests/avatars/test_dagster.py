@@ -43,7 +43,7 @@ def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str 
     return result
 
 
-def test_a_look_is_taken_once_an_interval() -> None:
+def test_runs_are_asked_for_once_an_interval() -> None:
     assert not too_early(None, 1000, 30)
     assert too_early("990", 1000, 30)
     assert not too_early("970", 1000, 30)
@@ -53,9 +53,16 @@ def test_nothing_is_launched_when_nothing_is_due(environment: None, instance: dg
     for sensor in (avatar_data_sensor, avatar_images_sensor):
         result = look(sensor, instance)
         assert not result.run_requests
-        assert result.skip_reason is not None
-        assert result.cursor
-        assert "not due yet" in str(look(sensor, instance, result.cursor).skip_reason)
+        assert "nothing is due" in str(result.skip_reason)
+
+
+def test_what_is_due_is_launched_at_once_and_then_not_before_the_interval_is_over(
+    desk: Desk, environment: None, instance: dg.DagsterInstance
+) -> None:
+    desk.ask(1)
+    first = look(avatar_data_sensor, instance)
+    assert first.run_requests
+    assert "WORKER_INTERVAL" in str(look(avatar_data_sensor, instance, first.cursor).skip_reason)
 
 
 def test_the_two_jobs_take_a_task_from_request_to_completion_and_show_each_step(
