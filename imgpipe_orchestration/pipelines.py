@@ -18,6 +18,12 @@ def _media(_: Settings) -> list[Queue]:
     return [MEDIA, URLS, HEALING, REMAKE_VARIANTS, REMAKE_ANALYSIS]
 
 
+def _avatars(_: Settings) -> list[Queue]:
+    from imgpipe_orchestration.avatars.store import DATA, IMAGES
+
+    return [IMAGES, DATA]
+
+
 def _listings(settings: Settings) -> list[Queue]:
     from imgpipe_orchestration.listings.store import queue_of
 
@@ -31,6 +37,7 @@ def _vision_reports(_: Settings) -> list[Queue]:
 
 
 PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
+    "avatars": _avatars,
     "media": _media,
     "listings": _listings,
     "vision_reports": _vision_reports,

@@ -17,7 +17,7 @@ import pydantic
 
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.lanes import Lanes
-from imgpipe_orchestration.avatars.model import PersonaData, name_key
+from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.results import Batch
 from imgpipe_orchestration.avatars.store import Task
 from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, RateLimited, SettingsError
@@ -54,6 +54,11 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
     """
     with transaction(services.engine) as connection:
         task = store.get(connection, claim.item_id)
+    if task.status is TaskStatus.CANCELLED:
+        # Requeued by name: there is nothing to do.
+        with services.claims.fenced(claim) as connection:
+            services.claims.finish(connection, store.DATA, claim)
+        return
     log.info(f"[Task {task.task_id}] Generating data for {task.persona_count} personas")
     idle = 0
     while idle < IDLE_ROUNDS:

@@ -145,3 +145,19 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
     with suppress(Conflict), transaction(desk.services.engine) as connection:
         store.cancel(connection, desk.services.claims, desk.task(task))
         pytest.fail("a task is cancelled once")
+
+
+def test_a_cancelled_task_that_an_operator_requeues_by_name_stays_cancelled(desk: Desk) -> None:
+    early, late = desk.ask(1), desk.ask(1)
+    with transaction(desk.services.engine) as connection:
+        store.cancel(connection, desk.services.claims, early)
+    desk.data()
+    with transaction(desk.services.engine) as connection:
+        store.cancel(connection, desk.services.claims, late)
+    for queue in (store.DATA, store.IMAGES):
+        desk.services.claims.requeue(queue)
+    desk.data()
+    desk.images()
+    assert {desk.task(task).status for task in (early, late)} == {TaskStatus.CANCELLED}
+    assert desk.people(early) == []
+    assert desk.standins.calls("openai") == []
