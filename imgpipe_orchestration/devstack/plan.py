@@ -116,7 +116,7 @@ def make_plan(
     backends = _backends(data_dir, given, settings, ports, shared)
     if played:
         backends.append(StandIns(data_dir / "stand-ins", ports["stand-ins"], environ=shared))
-    services = _services(data_dir, settings, ports, shared, dagster=dagster)
+    services = _services(data_dir, settings, shared, dagster=dagster)
     ports.save()
     return Plan(data_dir, settings, environment, shared, backends, services, ports.notes, [s.partner for s in played])
 
@@ -170,16 +170,14 @@ def _backends(
     return parts
 
 
-def _services(
-    data_dir: Path, settings: Settings, ports: Ports, shared: Mapping[str, str], *, dagster: bool
-) -> list[Part]:
+def _services(data_dir: Path, settings: Settings, shared: Mapping[str, str], *, dagster: bool) -> list[Part]:
     gateway = Gateway(data_dir / "gateway", settings.gateway_port, environ=shared)
     if not dagster:
         return [gateway]
-    code_port, home = ports.choose("code-server"), data_dir / "dagster"
+    home = data_dir / "dagster"
     return [
         gateway,
-        CodeServer(home, code_port, environ=shared),
-        Webserver(home, settings.dagster_webserver_port, code_port=code_port, environ=shared),
-        Daemon(home, code_port=code_port, environ=shared),
+        CodeServer(home, environ=shared),
+        Webserver(home, settings.dagster_webserver_port, environ=shared),
+        Daemon(home, environ=shared),
     ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import socket
+import tempfile
 from pathlib import Path
 
 from imgpipe_orchestration.errors import SettingsError
@@ -47,7 +50,6 @@ PREFERRED = {
     "gateway": 8000,
     "flask": 8098,
     "dagster-webserver": 3000,
-    "code-server": 14000,
     "postgres": 15432,
     "s3": 19000,
     "s3-public": 19001,
@@ -70,6 +72,7 @@ class Ports:
         self._file = file
         self._before: dict[str, int] = json.loads(file.read_text()) if file.is_file() else {}
         self._chosen: dict[str, int] = {}
+        self._held: list[int] = []
         self.notes: list[str] = []
         """One line for each port that was taken."""
 
@@ -90,14 +93,37 @@ class Ports:
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
             raise SettingsError(f"{asked!r} is no port for {part}: give a number from 0 to 65535", field=part)
         wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED[part])
-        if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted):
+        if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
             port = wanted
         else:
             port = free_port()
+            while not self._reserve(port):
+                port = free_port()
             if wanted != 0:
                 self.notes.append(f"port {wanted} is taken; {part} uses {port}")
         self._chosen[part] = port
         return port
+
+    def _reserve(self, port: int) -> bool:
+        """Keep other stacks off a port until our part listens on it, which may be seconds from now.
+
+        A lock on a file, held until this process ends; other programs do not know of it and are found by `is_free`.
+        """
+        folder = Path(tempfile.gettempdir()) / f"imgpipe-ports-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._held.append(descriptor)
+        return True
+
+    def release(self) -> None:
+        """Give the reservations up, when the stack has stopped."""
+        while self._held:
+            os.close(self._held.pop())
 
     def save(self) -> None:
         self._file.write_text(json.dumps(self._before | self._chosen, indent=2))

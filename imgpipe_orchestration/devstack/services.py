@@ -6,10 +6,15 @@ loads them twice.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import json
+import os
 import shutil
 import signal
+import socket
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -60,21 +65,37 @@ class Gateway(_HttpPart):
 
 
 class CodeServer(Part):
-    """Serves the definitions to the webserver and the daemon, and starts the runs."""
+    """Serves the definitions to the webserver and the daemon, on a socket that is a file.
+
+    Not on a port: gRPC servers share a port without a word when two take the same one, and then each stack's sensors
+    would be asked of either.
+    """
 
     name = "code-server"
     start_seconds = 180
     stop_signal = signal.SIGINT  # Dagster's run workers report an interrupted run on either; the server only on this
 
+    def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
+        super().__init__(folder, 0, environ=environ)
+        self.socket = code_socket(self.folder)
+
     @property
     def url(self) -> str:
-        return f"grpc://{LOOPBACK}:{self.port}"
+        return f"unix:{self.socket}"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.socket.unlink(missing_ok=True)
 
     def command(self) -> list[str]:
         module = ["-m", "imgpipe_orchestration.definitions", "--location-name", LOCATION]
-        address = ["-h", LOOPBACK, "-p", str(self.port)]
         flags = ["--use-python-environment-entry-point", "--log-level", "warning"]
-        return [sys.executable, "-m", "dagster", "api", "grpc", *module, *address, *flags]
+        return [sys.executable, "-m", "dagster", "api", "grpc", *module, "-s", str(self.socket), *flags]
+
+    def answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(str(self.socket)) == 0
 
 
 class Webserver(_HttpPart):
@@ -84,12 +105,8 @@ class Webserver(_HttpPart):
     health_path = "/server_info"
     start_seconds = 180
 
-    def __init__(self, folder: Path, port: int, *, code_port: int, environ: Mapping[str, str]) -> None:
-        super().__init__(folder, port, environ=environ)
-        self.code_port = code_port
-
     def command(self) -> list[str]:
-        workspace = _workspace(self.folder, self.code_port)
+        workspace = _workspace(self.folder)
         return [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, "-p", str(self.port), "-w", str(workspace)]
 
 
@@ -99,16 +116,15 @@ class Daemon(Part):
     name = "dagster-daemon"
     start_seconds = 180
 
-    def __init__(self, folder: Path, *, code_port: int, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ={**environ, "IMGPIPE_PRELOAD_RUNS": "1"})
-        self.code_port = code_port
 
     @property
     def url(self) -> str:
         return ""
 
     def command(self) -> list[str]:
-        workspace = _workspace(self.folder, self.code_port)
+        workspace = _workspace(self.folder)
         # At `info` it writes two lines for every sensor tick that found nothing.
         return [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace), "--log-level", "warning"]
 
@@ -122,9 +138,17 @@ def prepare_dagster_home(folder: Path, configuration: Path) -> None:
     shutil.copyfile(configuration, folder / "dagster.yaml")
 
 
-def _workspace(home: Path, code_port: int) -> Path:
+def code_socket(home: Path) -> Path:
+    """The code server's socket: in DAGSTER_HOME, or where the path is short enough for a socket (107 bytes)."""
+    near = home / "code.sock"
+    if len(os.fsencode(near)) <= 100:
+        return near
+    return Path(tempfile.gettempdir()) / f"imgpipe-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}.sock"
+
+
+def _workspace(home: Path) -> Path:
     """A workspace file that points at our one code server."""
     file = home / "workspace.yaml"
-    server = f"{{host: {LOOPBACK}, port: {code_port}, location_name: {LOCATION}}}"
-    file.write_text(f"load_from:\n  - grpc_server: {server}\n")
+    server = {"socket": str(code_socket(home)), "location_name": LOCATION}
+    file.write_text(json.dumps({"load_from": [{"grpc_server": server}]}))  # JSON is YAML
     return file

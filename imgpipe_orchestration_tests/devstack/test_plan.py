@@ -9,6 +9,7 @@ import pytest
 
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import Ports, free_port
+from imgpipe_orchestration.devstack.services import code_socket
 from imgpipe_orchestration.errors import SettingsError
 
 PRODUCTION = {
@@ -112,7 +113,11 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
     first, asked = Ports(tmp_path / "ports.json"), free_port()
     assert first.choose("gateway", str(asked)) == asked
     first.save()
-    assert Ports(tmp_path / "ports.json").choose("gateway") == asked
+    assert Ports(tmp_path / "elsewhere.json").choose("gateway", str(asked)) != asked, "it is reserved"
+    first.release()
+    again = Ports(tmp_path / "ports.json")
+    assert again.choose("gateway") == asked
+    again.release()
     with socket.socket() as somebody:
         somebody.bind(("127.0.0.1", asked))
         somebody.listen()
@@ -124,3 +129,10 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
 def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no port for gateway"):
         make_plan(tmp_path, {"GATEWAY_PORT": "http"})
+
+
+def test_the_code_servers_socket_fits_whatever_the_data_folder(tmp_path: Path) -> None:
+    short, deep = Path("/srv/imgpipe"), tmp_path / ("deep" * 40)
+    assert code_socket(short) == short / "code.sock"
+    assert len(str(code_socket(deep))) <= 107
+    assert code_socket(deep) != code_socket(deep / "other"), "two stacks never share one"
