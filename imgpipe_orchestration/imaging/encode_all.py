@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ from imgpipe_orchestration.imaging.chain import Chain, FixedChain, SearchingChai
 from imgpipe_orchestration.imaging.focus import FocalBox
 from imgpipe_orchestration.imaging.picture import Later, Picture
 from imgpipe_orchestration.imaging.plan import Cut, plan
+from imgpipe_orchestration.imaging.quality import Encoded
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
 
@@ -43,7 +44,7 @@ def encode_all(
     cuts = plan(*picture.size, recipe, focal)
     pictures = _pictures(picture, cuts)
     distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
-    chains = {kind: _chain(kind, distinct, recipe, exif) for kind in formats}
+    chains = _chains(formats, distinct, recipe, exif)
     _run(list(chains.values()), pool)
     by_name = {cut.size.name: cut for cut in cuts}
     result = []
@@ -77,16 +78,25 @@ def _cut(source: Later, cut: Cut) -> Image.Image:
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
     """Keep the encoders busy: whatever a finished encoding makes possible is handed out at once."""
-    running = {pool.submit(work): (chain, one) for chain in chains for one, work in chain.first()}
-    while running:
+    tasks = [task for chain in chains for task in chain.first()]
+    running: dict[Future[Encoded], tuple[Chain, Picture]] = {}
+    while tasks or running:
+        running |= {pool.submit(work): (chain, one) for chain, one, work in tasks}
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            chain, one = running.pop(future)
-            running |= {pool.submit(work): (chain, other) for other, work in chain.after(one, future.result())}
+        done = [(*running.pop(future), future.result()) for future in finished]
+        tasks = [task for chain, one, file in done for task in chain.after(one, file)]
 
 
-def _chain(kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> Chain:
+def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:
+    """A chain for each format; JPEG's leads AVIF's where both are searched."""
     searched = searched_of(pictures)
-    if kind == "png" or not recipe.adaptive or searched is None:
-        return FixedChain(kind, pictures, recipe, exif)
-    return SearchingChain(kind, pictures, searched, recipe, exif)
+    chains: dict[Format, Chain] = {}
+    leader = None
+    for kind in sorted(formats, key=SUPPORT.index):
+        if kind == "png" or not recipe.adaptive or searched is None:
+            chains[kind] = FixedChain(kind, pictures, recipe, exif)
+            continue
+        chain = SearchingChain(kind, pictures, searched, recipe, exif, leader=leader if kind == "avif" else None)
+        leader = chain if kind == "jpeg" else leader
+        chains[kind] = chain
+    return chains

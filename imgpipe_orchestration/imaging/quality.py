@@ -56,19 +56,19 @@ def reach(
         data = encode(quality)
         seen[quality] = Encoded(data, quality, score(data))
         quality = _bounded(kind, _next(kind, list(seen.values()), target))
-    return min(seen.values(), key=lambda one: abs(_miss(one, target)))
+    return min(seen.values(), key=lambda one: abs(miss(one, target)))
 
 
 def close(one: Encoded, target: float, points: float = CLOSE) -> bool:
     """Whether a scored file needs no better one."""
-    return abs(_miss(one, target)) <= points
+    return abs(miss(one, target)) <= points
 
 
 def exact(kind: Lossy, one: Encoded, target: float) -> float:
     """The quality that would have hit the target, as far as the usual slope tells, which itself changes on the way."""
-    miss = _miss(one, target)
-    half_way = one.quality - miss / slope(kind, one.quality) / 2
-    return one.quality - miss / slope(kind, half_way)
+    points = miss(one, target)
+    half_way = one.quality - points / slope(kind, one.quality) / 2
+    return one.quality - points / slope(kind, half_way)
 
 
 def carried(kind: Lossy, smaller: Encoded, larger: Encoded, position: float, target: float) -> int:
@@ -92,22 +92,23 @@ def slope(kind: Lossy, quality: float) -> float:
 
 def _next(kind: Lossy, seen: list[Encoded], target: float) -> float:
     """Where to try next: along the usual slope at first, along the seen one once there are two."""
-    nearest = min(seen, key=lambda one: abs(_miss(one, target)))
+    nearest = min(seen, key=lambda one: abs(miss(one, target)))
     rise = slope(kind, nearest.quality)
     others = [one for one in seen if one is not nearest]
     if others:
-        other = min(others, key=lambda one: abs(_miss(one, target)))
-        measured = (_miss(nearest, target) - _miss(other, target)) / (nearest.quality - other.quality)
+        other = min(others, key=lambda one: abs(miss(one, target)))
+        measured = (miss(nearest, target) - miss(other, target)) / (nearest.quality - other.quality)
         rise = min(max(measured, rise / 3), rise * 3)
     else:
         # The slope itself changes on the way: take it half way there.
-        half = nearest.quality - _miss(nearest, target) / rise / 2
+        half = nearest.quality - miss(nearest, target) / rise / 2
         rise = slope(kind, half)
-    step = -_miss(nearest, target) / rise
+    step = -miss(nearest, target) / rise
     return nearest.quality + (step if abs(step) >= 1 else (1 if step > 0 else -1))
 
 
-def _miss(one: Encoded, target: float) -> float:
+def miss(one: Encoded, target: float) -> float:
+    """Points above the target, negative below."""
     return (one.score if one.score is not None else target) - target
 
 
