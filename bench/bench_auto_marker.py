@@ -117,6 +117,7 @@ def speed(services: Services, rounds: int, customers: int) -> tuple[float, float
 
 def rate_of(kind: Any, services: Services, prefix: str, customers: int) -> float:
     """Documents a second of one way of marking."""
+    services.documents.collection(NEWS).delete_many({})  # every round finds the same
     made = seed(services, [f"{prefix}-{n}" for n in range(customers)], BATCH)
     configs = ImageConfigs(services.documents)
     for customer in made:

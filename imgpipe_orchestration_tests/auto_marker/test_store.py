@@ -218,7 +218,7 @@ def test_switching_keeps_everything_else_of_the_document(documents: Documents) -
 
 
 def test_indexes_are_created_once_and_found_missing_before(documents: Documents) -> None:
-    assert len(missing_indexes(documents)) == 4
+    assert len(missing_indexes(documents)) == 5
     assert create_indexes(documents) == []
     assert missing_indexes(documents) == []
     assert create_indexes(documents) == []
