@@ -188,17 +188,20 @@ def begin(engine: Engine, job: str, customer_id: str, run_id: str, *, lease_seco
     What the customer had asked for and still waits is started instead of a second one; what this very run (or the
     run it re-executes) had begun is taken up again.
     """
+    whose = {"job": job, "customer": kept(customer_id)}
+    lease = {"run": run_id, "lease": lease_seconds}
     with transaction(engine) as connection:
         _alone(connection, job, customer_id)
-        _expire(connection, job)
-        row = connection.execute(_OPEN, {"job": job, "customer": kept(customer_id)}).first()
+        row = connection.execute(_OPEN, whose).first()
         if row is not None and row.status == JobStatus.RUNNING and row.run_id != run_id:
-            return None
-        found = _read(row) if row else _create(connection, job, Trigger.SCHEDULED, customer_id, "", None)
+            _expire(connection, job)  # unless its run is dead
+            row = connection.execute(_OPEN, whose).first()
+        if row is None:
+            return _read(connection.execute(_CREATE_RUNNING, {**whose, **lease}).one())
+        found = _read(row)
         if found.status is JobStatus.RUNNING:
-            return found
-        values = {"ids": [found.id], "run": run_id, "lease": lease_seconds}
-        return _read(connection.execute(_START, values).one())
+            return found if found.run_id == run_id else None
+        return _read(connection.execute(_START, {"ids": [found.id], **lease}).one())
 
 
 def finish(
@@ -336,6 +339,11 @@ def _read(row: Row[Any]) -> JobInstance:
 _CREATE = text("""
     insert into job_instances (job, trigger, customer_id, user_id, payload)
     values (:job, :trigger, :customer, :user, cast(:payload as jsonb)) returning *
+""")
+
+_CREATE_RUNNING = text("""
+    insert into job_instances (job, trigger, customer_id, status, run_id, attempts, started_at, lease_until)
+    values (:job, 'scheduled', :customer, 'running', :run, 1, now(), now() + make_interval(secs => :lease)) returning *
 """)
 
 _GET = text("select * from job_instances where id = :id")
