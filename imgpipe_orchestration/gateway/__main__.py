@@ -17,11 +17,12 @@ def main() -> None:
     # Development accepts the documents' curl lines without a key, so it is reachable from this machine only.
     host = "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
     sockets = [_listen(host, port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
-    config = uvicorn.Config(
-        create_app(settings), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
-    )
+    app = create_app(settings)
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    app.state.stopping = lambda: server.should_exit  # open event streams end by themselves, and nobody waits for them
     # Not `asyncio.run(server.serve())`: that would take Python's own event loop where uvloop is installed.
-    uvicorn.Server(config).run(sockets)
+    server.run(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:

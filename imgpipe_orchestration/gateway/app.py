@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, jobs, problems
+from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import routes as media
@@ -48,4 +49,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(serving.router)
     app.include_router(vision_backend.router)
     app.include_router(vision_reports.router)
+    pages.install(app)
     return app

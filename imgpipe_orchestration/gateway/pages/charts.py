@@ -1,0 +1,50 @@
+"""Small charts as plain SVG: a bar an hour, drawn by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+HEIGHT = 40.0
+"""Units of the drawing that the tallest bar takes."""
+LEAST = 1.5
+"""Units that anything above zero takes: one item must not vanish beside a thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One hour: heights in units, and the words that say what they stand for."""
+
+    hour: str
+    done: float
+    failed: float
+    words: str
+
+
+def bars(hours: Sequence[tuple[datetime, int, int]]) -> list[Bar]:
+    """Bars of (hour, done, failed), scaled to the busiest hour."""
+    most = max((done + failed for _, done, failed in hours), default=0)
+    scale = HEIGHT / most if most else 0.0
+    return [
+        Bar(
+            hour.strftime("%H:00"),
+            _height(done, scale),
+            _height(failed, scale),
+            f"{hour:%H:00}: {done} done" + (f", {failed} failed" if failed else ""),
+        )
+        for hour, done, failed in hours
+    ]
+
+
+def summary(hours: Sequence[tuple[datetime, int, int]]) -> str:
+    """The chart in one sentence, for whoever does not see it."""
+    done, failed = sum(h[1] for h in hours), sum(h[2] for h in hours)
+    if not done and not failed:
+        return "Nothing ended in the last 24 hours."
+    hour, most, _ = max(hours, key=lambda h: h[1])
+    return f"Last 24 hours: {done} done, {failed} failed; busiest from {hour:%H:00} UTC with {most}."
+
+
+def _height(count: int, scale: float) -> float:
+    return round(max(LEAST, count * scale), 2) if count else 0.0

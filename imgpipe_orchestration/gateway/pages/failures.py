@@ -1,0 +1,114 @@
+"""Everything that was given up, in all queues: why, how often it was tried; once more, or leave it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.pipelines import PIPELINES, queues
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.backlog import DeadLetter
+from imgpipe_orchestration.storage.claims import Queue
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+PAGE = 50
+
+
+@router.get("/failures", response_class=Response)
+def failures(
+    request: Request, backends: Backends, session: Operator, queue: str = "", after: Annotated[str, Query()] = ""
+) -> Response:
+    """Failed items, the latest first, of one queue or of all."""
+    one = _queue(backends, queue).name if queue else None
+    found = backends.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
+    counts = {name: c.failed for name, c in backends.claims.counts().items() if c.failed}
+    more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
+    return page(
+        request,
+        "failures.html",
+        session,
+        letters=found[:PAGE],
+        counts=counts,
+        chosen=queue,
+        more=more,
+        first=not after,
+        subjects=subject_pages(found[:PAGE]),
+    )
+
+
+@router.get("/failures/{queue}/{item_id}", response_class=Response)
+def failure(request: Request, backends: Backends, session: Operator, queue: str, item_id: int) -> Response:
+    """Every attempt at one item."""
+    known = _queue(backends, queue)
+    attempts = backends.claims.history(known, item_id)
+    return page(request, "attempts.html", session, queue=known.name, item_id=item_id, attempts=attempts)
+
+
+@router.post("/failures/requeue", response_class=Response)
+def requeue(
+    backends: Backends, _: Acting, queue: Annotated[str, Form()] = "", item: Annotated[str, Form()] = ""
+) -> Response:
+    """One item, every failed one of a queue, or with neither named every failed one of all."""
+    if item:
+        done = len(backends.claims.requeue(_queue(backends, queue), [_number(item)]))
+    else:
+        wanted = [_queue(backends, queue)] if queue else _every(backends)
+        done = sum(len(backends.claims.requeue(one)) for one in wanted)
+    return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", queue if not item else "")
+
+
+@router.post("/failures/ignore", response_class=Response)
+def ignore(backends: Backends, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]) -> Response:
+    """The item stays as it is and no longer counts as a failure."""
+    done = len(backends.claims.ignore(_queue(backends, queue), [_number(item)]))
+    return _said(done, "is left as it is", "are left as they are", "")
+
+
+def _said(done: int, one: str, many: str, queue: str) -> Response:
+    if not done:
+        return back_to("/failures", trouble="Nothing was changed: it is no longer among the failed.", queue=queue)
+    return back_to("/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.", queue=queue)
+
+
+def subject_pages(letters: list[DeadLetter]) -> dict[tuple[str, int], str]:
+    """Where a failed item can be looked at, for those that have a page."""
+    media = {"media", "media_healing", "media_remake_variants", "media_remake_analysis"}
+    return {(one.queue, one.item_id): f"/media/{one.item_id}" for one in letters if one.queue in media}
+
+
+def _every(backends: Services) -> list[Queue]:
+    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(backends.settings)]
+
+
+def _queue(backends: Services, name: str) -> Queue:
+    """The queue of exactly this name; a pipeline's name means its queue with the items, which comes first."""
+    found = queues(name, backends.settings)
+    return next((queue for queue in found if queue.name == name), found[0])
+
+
+def _number(item: str) -> int:
+    if not item.isdecimal() or len(item) > 18:
+        raise BadInput(f"{item!r} is no item's number.", field="item")
+    return int(item)
+
+
+def _written(letter: DeadLetter) -> str:
+    return f"{letter.failed_at.isoformat()}|{letter.queue}|{letter.item_id}"
+
+
+def _cursor(after: str) -> DeadLetter | None:
+    """The last letter of the page before, as its link carries it."""
+    if not after:
+        return None
+    try:
+        at, queue, item = after.split("|")
+        return DeadLetter(queue, int(item), "", "", None, None, 0, datetime.fromisoformat(at))
+    except ValueError as error:
+        raise BadInput("This link to a further page is broken; start from the first one.", field="after") from error

@@ -1,0 +1,197 @@
+"""What the overview shows: each pipeline at a glance, today's spending, what is paused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.gateway.pages.throughput import Counts, Throughput
+from imgpipe_orchestration.pipelines import PIPELINES
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import spending
+from imgpipe_orchestration.storage.backlog import QueueCounts
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.spending import Pause, Spent
+
+FRESH = 1.0
+"""Seconds for which one look at the database serves everybody who watches."""
+UNSEEN = 1000
+"""Uploads that no worker has taken in yet are counted up to this number."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a pipeline is called, where its page is, and its assets in Dagster."""
+
+    name: str
+    title: str
+    page: str
+    assets: tuple[str, ...]
+    unit: str = "images"
+
+
+ABOUT = (
+    About("media", "Media", "/media", ("retrieve_file", "ai_visual_analysis", "resize_optimize", "update_callback")),
+    About("listings", "Listings", "/listings", ("listing_images",)),
+    About(MARKER, "Image processing", "/processing", ("clean_images",)),
+    About("vision_reports", "Vision reports", "/vision-reports", ("vision_reports",), "analyses"),
+    About("avatars", "Avatars", "/avatars", ("avatar_personas", "avatar_pictures"), "people"),
+)
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """One pipeline now. `hours` holds (hour, done, failed) of the last 24 hours, the oldest first."""
+
+    about: About
+    waiting: int = 0
+    claimed: int = 0
+    done_today: int = 0
+    failed: int = 0
+    stuck: int = 0
+    oldest_seconds: float | None = None
+    average_seconds: float | None = None
+    hours: list[tuple[datetime, int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Everything the overview shows, at one moment."""
+
+    at: datetime
+    pipelines: list[Pipeline]
+    spent: list[Spent]
+    pauses: list[Pause]
+
+    @property
+    def cost(self) -> Decimal:
+        return sum((line.cost_usd for line in self.spent), Decimal(0))
+
+    @property
+    def standin(self) -> int:
+        return sum(line.standin for line in self.spent)
+
+    @property
+    def failed(self) -> int:
+        return sum(one.failed for one in self.pipelines)
+
+
+class Watch:
+    """One look at the figures a second, however many people watch."""
+
+    def __init__(self, backends: Services) -> None:
+        self._backends = backends
+        self._lock = threading.Lock()
+        self._throughput = Throughput()
+        self._last: tuple[float, Glance] | None = None
+
+    def glance(self) -> Glance:
+        """The figures, at most FRESH seconds old.
+
+        Raises:
+            BackendUnavailable: the database is away.
+        """
+        with self._lock:
+            if self._last is None or time.monotonic() - self._last[0] > FRESH:
+                self._last = time.monotonic(), self._look()
+            return self._last[1]
+
+    def _look(self) -> Glance:
+        backends = self._backends
+        counts = backends.claims.counts()
+        now = datetime.now(UTC)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        with transaction(backends.engine) as connection:
+            hours = self._throughput.hours(connection, now)
+            spent = spending.summary(connection, since=midnight, by=("provider",))
+            pauses = spending.pauses(connection)
+            marker = connection.execute(_MARKER, {"job": MARKER}).one()
+            mark = connection.scalar(_MARK) or 0
+        pipelines = []
+        for about in ABOUT:
+            if about.name == MARKER:
+                one = Pipeline(about, marker.queued, marker.running, 0, marker.failed, 0, marker.oldest)
+                names = [MARKER]
+            else:
+                names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
+                one = _summed(about, [counts[name] for name in names if name in counts], names[0])
+            if about.name == "media":
+                one.waiting += self._unseen(mark)
+            _add_hours(one, names, hours, midnight)
+            pipelines.append(one)
+        return Glance(now, pipelines, spent, pauses)
+
+    def _unseen(self, mark: int) -> int:
+        """Uploads past the intake's mark; another database may hold them, and may be away."""
+        try:
+            with transaction(self._backends.pending_engine) as connection:
+                return int(connection.scalar(_UNSEEN, {"mark": mark, "most": UNSEEN}) or 0)
+        except ImgpipeError:
+            return 0  # the overview shows what there is; /health says what is away
+
+
+def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
+    one = Pipeline(about)
+    for queue in counts:
+        one.waiting += queue.waiting
+        one.claimed += queue.claimed
+        one.failed += queue.failed
+        one.stuck += queue.stuck
+        if queue.oldest_waiting_seconds is not None:
+            one.oldest_seconds = max(one.oldest_seconds or 0.0, queue.oldest_waiting_seconds)
+        if queue.queue == main:
+            one.average_seconds = queue.average_seconds
+    return one
+
+
+def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Counts]], midnight: datetime) -> None:
+    main = names[0] if one.about.name != "avatars" else names[-1]  # what people count is pictured people, not requests
+    for hour, counts in hours:
+        done = counts[main, "done"]
+        one.hours.append((hour, done, sum(counts[name, "failed"] for name in names)))
+        if hour >= midnight:
+            one.done_today += done
+
+
+def values(glance: Glance) -> dict[str, Any]:
+    """The figures as the page's script takes them: words by the name of their place, bars by pipeline."""
+    from imgpipe_orchestration.gateway.pages.charts import bars
+    from imgpipe_orchestration.gateway.pages.formats import duration, money, number
+
+    words = {"cost": money(glance.cost), "failed": number(glance.failed), "at": glance.at.strftime("%H:%M:%S UTC")}
+    for one in glance.pipelines:
+        name = one.about.name
+        words |= {
+            f"{name}.waiting": number(one.waiting),
+            f"{name}.claimed": number(one.claimed),
+            f"{name}.done": number(one.done_today),
+            f"{name}.failed": number(one.failed),
+            f"{name}.oldest": duration(one.oldest_seconds),
+        }
+    charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}
+    return {"words": words, "charts": charts, "chart_hour": glance.at.strftime("%H")}
+
+
+_MARKER = text("""
+    select count(*) filter (where status = 'queued') as queued, count(*) filter (where status = 'running') as running,
+        cast(extract(epoch from now() - min(created_at) filter (where status = 'queued')) as float8) as oldest,
+        (select count(*) from job_instances where job = :job and status = 'failed'
+            and finished_at >= now() - interval '1 day') as failed
+    from job_instances where job = :job and status in ('queued', 'running')
+""")
+
+_MARK = text("select max(last_id) from pending_intake")
+
+_UNSEEN = text("""
+    select count(*) from
+        (select 1 as one from pending_images where status = 'pending' and id > :mark limit :most) as unseen
+""")

@@ -1,0 +1,75 @@
+"""Figures as people read them: durations, bytes, money, moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `7 min`, `3.5 h`, `4 days`; a dash for None."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.0f} days"
+
+
+def size(count: int | None) -> str:
+    """Bytes: `812 B`, `42 KB`, `3.1 MB`; a dash for None."""
+    if count is None:
+        return "–"
+    if count < 1024:
+        return f"{count} B"
+    return f"{count / 1024:.0f} KB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MB"
+
+
+def number(count: int | None) -> str:
+    """With thin groups of thousands: `12 345`."""
+    return "–" if count is None else f"{count:,}".replace(",", "\u202f")
+
+
+def money(amount: Decimal | float) -> str:
+    """US dollars, to the cent or, below a dollar, as far as there is something to see."""
+    return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}".rstrip("0").ljust(5, "0")
+
+
+def moment(at: datetime | str | None) -> str:
+    """`20 Nov 2026, 09:41:07 UTC`; a dash for None."""
+    if at is None:
+        return "–"
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return at.astimezone(UTC).strftime("%d %b %Y, %H:%M:%S UTC")
+
+
+def ago(at: datetime | str | None) -> str:
+    """`7 min ago`, or `in 3.0 h` for what is to come; a dash for None."""
+    if at is None:
+        return "–"
+    at = datetime.fromisoformat(at) if isinstance(at, str) else at
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    if abs(seconds) < 2:
+        return "now"
+    return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
+
+
+def words(name: str) -> str:
+    """`vision_reports` as `vision reports`."""
+    return name.replace("_", " ").replace("-", " ")
+
+
+FILTERS: dict[str, Callable[[Any], str]] = {
+    "duration": duration,
+    "size": size,
+    "number": number,
+    "money": money,
+    "moment": moment,
+    "ago": ago,
+    "words": words,
+}

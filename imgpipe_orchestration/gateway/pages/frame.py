@@ -1,0 +1,125 @@
+"""How every page is rendered: the layout, the security headers, and errors as pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, Retryable
+from imgpipe_orchestration.gateway.pages import formats, static
+from imgpipe_orchestration.gateway.problems import of_error
+from imgpipe_orchestration.gateway.session import LoginNeeded, Session, wants_html
+from imgpipe_orchestration.logs import logger
+
+log = logger(__name__)
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+"""Everything from this origin, nothing inline: what a stranger wrote into a title or an error cannot run."""
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+NAVIGATION = (
+    ("/", "Overview"),
+    ("/media", "Media"),
+    ("/upload", "Upload"),
+    ("/listings", "Listings"),
+    ("/processing", "Image processing"),
+    ("/vision-reports", "Vision reports"),
+    ("/avatars", "Avatars"),
+    ("/failures", "Failures"),
+)
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("imgpipe_orchestration.gateway.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(formats.FILTERS)
+    environment.globals.update(static=static.url, navigation=NAVIGATION)
+    return environment
+
+
+def page(request: Request, template: str, session: Session | None, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """One page. `notice` and `trouble` in the query are shown at its top: what the form before it came to."""
+    settings = request.app.state.services.settings
+    shown = {
+        "path": request.url.path,
+        "session": session,
+        "dagster": settings.dagster_url.rstrip("/"),
+        "production": settings.production,
+        "notice": request.query_params.get("notice", "")[:500],
+        "trouble": request.query_params.get("trouble", "")[:500],
+        **values,
+    }
+    return HTMLResponse(_templates().get_template(template).render(shown), status, HEADERS)
+
+
+def back_to(path: str, *, notice: str = "", trouble: str = "", **query: str) -> RedirectResponse:
+    """After a form: the page to show next, so that loading it again repeats nothing."""
+    said = {name: value for name, value in (("notice", notice), ("trouble", trouble), *query.items()) if value}
+    return RedirectResponse(path + ("?" + urlencode(said) if said else ""), 303)
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages for browsers and problem documents for scripts."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except LoginNeeded as error:
+                if not wants_html(request):
+                    return of_error(error)
+                asked = request.url.path if request.method == "GET" else "/"
+                return RedirectResponse(f"/login?next={quote(asked, safe='/')}", 303, {"Cache-Control": "no-store"})
+            except RequestValidationError as error:
+                first = error.errors()[0]
+                field = str(first["loc"][-1])
+                return _failed(request, BadInput(f"{field}: {first['msg']}", field=field))
+            except ImgpipeError as error:
+                return _failed(request, error)
+
+        return handled
+
+
+def _failed(request: Request, error: ImgpipeError) -> Response:
+    if error.report:
+        log.error(error.public, extra={"path": request.url.path, "code": error.code, "detail": error.detail})
+    if not wants_html(request):
+        return of_error(error)
+    answer = page(request, "error.html", None, status=error.status, title=error.title, words=error.public)
+    if isinstance(error, Retryable):
+        answer.headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
+    return answer

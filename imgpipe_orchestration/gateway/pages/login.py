@@ -1,0 +1,51 @@
+"""The door: the page that asks for the key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from imgpipe_orchestration.errors import Unauthenticated
+from imgpipe_orchestration.gateway import session as sessions
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.session import Acting, LoginNeeded, TooManyAttempts, operator, safe_target
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/login", response_class=Response)
+def login(request: Request, backends: Backends, next: str = "/") -> Response:
+    """Asks for the key; whoever is in already goes on."""
+    target = safe_target(next)
+    try:
+        operator(request, backends)
+    except LoginNeeded:
+        return page(request, "login.html", None, target=target, wrong="")
+    return RedirectResponse(target, 303)
+
+
+@router.post("/login", response_class=Response)
+def enter(
+    request: Request, backends: Backends, key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
+) -> Response:
+    """Checks the key. No form token: there is no session yet, and the cookie is of no use to another site's form."""
+    target = safe_target(next)
+    answer: Response = RedirectResponse(target, 303, {"Cache-Control": "no-store"})
+    try:
+        sessions.log_in(backends, answer, request, key)
+    except (Unauthenticated, TooManyAttempts) as error:
+        answer = page(request, "login.html", None, status=error.status, target=target, wrong=error.public)
+        if isinstance(error, TooManyAttempts):
+            answer.headers["Retry-After"] = str(round(error.retry_after or 60))
+    return answer
+
+
+@router.post("/logout", response_class=Response)
+def leave(_: Acting) -> Response:
+    """Ends the session in this browser."""
+    answer = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
+    sessions.log_out(answer)
+    return answer

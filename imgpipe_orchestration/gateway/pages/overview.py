@@ -1,0 +1,25 @@
+"""The first page: five pipelines at a glance."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages import charts
+from imgpipe_orchestration.gateway.pages.figures import Watch
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.session import Operator
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+LATEST = 5
+"""Failures named on the overview."""
+
+
+@router.get("/", response_class=Response)
+def overview(request: Request, backends: Backends, session: Operator) -> Response:
+    watch: Watch = request.app.state.watch
+    glance = watch.glance()
+    drawn = {one.about.name: (charts.bars(one.hours), charts.summary(one.hours)) for one in glance.pipelines}
+    latest = backends.claims.failures(limit=LATEST)
+    return page(request, "overview.html", session, glance=glance, charts=drawn, latest=latest, height=charts.HEIGHT)

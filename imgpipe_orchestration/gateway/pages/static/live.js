@@ -1,0 +1,40 @@
+// The overview follows the figures: words by their place, bars by their pipeline.
+const state = document.querySelector("[data-live-state]");
+const frame = document.getElementById("live");
+const shown = new Map([...document.querySelectorAll("[data-live]")].map((place) => [place.dataset.live, place]));
+const openedAt = new Date().getUTCHours();
+
+function show({ words, charts }) {
+  for (const [name, value] of Object.entries(words)) {
+    const place = shown.get(name);
+    if (!place || place.textContent === value) continue;
+    place.textContent = value;
+    if ("alarm" in place.dataset) place.classList.toggle("alarm", value !== "0");
+  }
+  for (const chart of document.querySelectorAll("[data-chart]")) {
+    const height = chart.viewBox.baseVal.height - 2;
+    charts[chart.dataset.chart].forEach(([done, failed], hour) => {
+      const [good, bad] = chart.querySelectorAll("g")[hour].querySelectorAll("rect:not(.hit)");
+      good.setAttribute("height", done);
+      good.setAttribute("y", height - done + 1);
+      bad.setAttribute("height", failed);
+      bad.setAttribute("y", height - done - failed + 1);
+    });
+  }
+}
+
+function told(words, alive) {
+  state.textContent = words;
+  frame.classList.toggle("on", alive);
+}
+
+const events = new EventSource("/events");
+events.addEventListener("figures", (event) => {
+  // A new hour moves every bar and its words: the page is loaded anew rather than told piece by piece.
+  if (new Date().getUTCHours() !== openedAt) return window.location.reload();
+  show(JSON.parse(event.data));
+  told("Live, as of", true);
+});
+events.addEventListener("away", (event) => told(`${JSON.parse(event.data)} Last figures of`, false));
+events.addEventListener("error", () => told("Not connected; figures of", false));
+window.addEventListener("pagehide", () => events.close());

@@ -1,0 +1,67 @@
+"""How much was done when: items by queue, outcome and hour, over the last day.
+
+What has ended stays ended. So counts of past minutes are kept in memory and only what is younger is counted again: the
+overview costs the same after a quiet day and after one of a million items.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+BIN = timedelta(minutes=10)
+SPAN = timedelta(hours=24)
+GRACE = timedelta(minutes=2)
+"""A bin is final this long after its end: a transaction may commit a little later than the moment it noted."""
+
+_COUNT = text("""
+    select date_bin('10 minutes', ended_at, timestamptz '2020-01-01 00:00:00+00') as bin, queue, outcome, count(*) as n
+    from work_attempts where ended_at >= :since and outcome in ('done', 'failed') group by 1, 2, 3
+    union all
+    select date_bin('10 minutes', finished_at, timestamptz '2020-01-01 00:00:00+00'), job, kind.outcome,
+        cast(sum(cast(coalesce(result ->> kind.figure, '0') as bigint)) as bigint)
+    from job_instances cross join (values ('done', 'images_marked'), ('failed', 'images_failed'))
+        as kind (outcome, figure)
+    where finished_at >= :since and status in ('completed', 'failed') and job = 'auto_marker' group by 1, 2, 3
+""")
+
+
+Counts = Counter[tuple[str, str]]
+"""Items by (queue, outcome). The auto-marker's, which are images, stand under its job's name."""
+
+
+class Throughput:
+    """Counts of the last SPAN, kept between calls. Shared by all requests."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._final: dict[datetime, Counts] = {}
+        self._final_until: datetime | None = None
+
+    def hours(self, connection: Connection, now: datetime | None = None) -> list[tuple[datetime, Counts]]:
+        """24 (hour, counts) pairs, the oldest first, the hour at hand last."""
+        now = now or datetime.now(UTC)
+        last = now.replace(minute=0, second=0, microsecond=0)
+        first = last - SPAN + timedelta(hours=1)
+        with self._lock:
+            bins = self._bins(connection, first, now)
+        hours = [(first + timedelta(hours=i), Counts()) for i in range(24)]
+        for start, counts in bins.items():
+            place = int((start - first) / timedelta(hours=1))
+            if 0 <= place < 24:
+                hours[place][1].update(counts)
+        return hours
+
+    def _bins(self, connection: Connection, first: datetime, now: datetime) -> dict[datetime, Counts]:
+        since = max(first, self._final_until or first)
+        fresh: dict[datetime, Counts] = {}
+        for row in connection.execute(_COUNT, {"since": since}):
+            fresh.setdefault(row.bin, Counter())[row.queue, row.outcome] += row.n
+        final_until = since + max(0, (now - GRACE - since) // BIN) * BIN
+        kept = {start: counts for start, counts in self._final.items() if start >= first}
+        self._final = {**kept, **{start: counts for start, counts in fresh.items() if start < final_until}}
+        self._final_until = final_until
+        return {**kept, **fresh}

@@ -1,0 +1,205 @@
+"""Who may use the pages: the operator's login, its signed cookie, and the token that every form carries.
+
+Development on loopback is open. Everywhere else the operator shows ADMIN_API_KEY once and gets a cookie signed with
+SECRET_KEY; a new ADMIN_API_KEY ends every session. Forms are taken from our own pages only: browsers say where a
+request comes from, and each form carries a token that no other site can read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import jwt
+from fastapi import Depends, Request, Response
+
+from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
+from imgpipe_orchestration.gateway.auth import Backends, same_key
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+
+COOKIE = "imgpipe_session"
+LIFETIME = 12 * 3600
+"""Seconds from login to the end of a session: a working day."""
+ATTEMPTS = 5
+"""Wrong keys taken from one address within WINDOW seconds."""
+ATTEMPTS_OF_ALL = 50
+"""Wrong keys taken from all addresses together: a guesser may have many."""
+WINDOW = 300.0
+
+_OPEN = "open"
+"""The session id where there is no login."""
+_PROCESS_KEY = secrets.token_bytes(32)
+"""Signs form tokens where SECRET_KEY may be the one that everybody knows."""
+
+
+class LoginNeeded(Unauthenticated):
+    """A page was asked for without a session."""
+
+
+class TooManyAttempts(Retryable):
+    """Too many wrong keys; wait."""
+
+    status = 429
+    title = "Too many attempts"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The operator's session. `form_token` goes into every form; `login` says whether there is one to end."""
+
+    id: str
+    form_token: str
+    login: bool
+
+
+def operator(request: Request, backends: Backends) -> Session:
+    """The session of this request.
+
+    Raises:
+        LoginNeeded: no session, or one that has ended.
+    """
+    settings = backends.settings
+    if cookie := request.cookies.get(COOKIE):
+        try:
+            claims = jwt.decode(cookie, _key(settings, "session"), algorithms=["HS256"], options={"require": ["exp"]})
+            return Session(str(claims["sid"]), _form_token(settings, str(claims["sid"])), login=True)
+        except (jwt.PyJWTError, KeyError):
+            pass  # as good as no cookie
+    if not settings.production and _local(request):
+        return Session(_OPEN, _form_token(settings, _OPEN), login=False)
+    raise LoginNeeded("Sign in with the ADMIN_API_KEY first.")
+
+
+Operator = Annotated[Session, Depends(operator)]
+
+
+async def acting(request: Request, session: Operator) -> Session:
+    """The session of a request that changes something: sent by one of our own pages.
+
+    Raises:
+        Forbidden: it comes from another site, or its form is not ours or is out of date.
+    """
+    origin = request.headers.get("origin")
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"} or (
+        origin is not None and urlsplit(origin).netloc != request.url.netloc
+    ):
+        raise Forbidden("The request comes from another site.")
+    given = request.headers.get("x-form-token")
+    if given is None:
+        given = str((await request.form()).get("form_token", ""))
+    if not same_key(given, session.form_token):
+        raise Forbidden("This form is out of date; load the page again and repeat what you did.")
+    return session
+
+
+Acting = Annotated[Session, Depends(acting)]
+
+
+def log_in(backends: Services, response: Response, request: Request, key: str) -> None:
+    """Check the key and set the cookie.
+
+    Raises:
+        Unauthenticated: the key is wrong.
+        TooManyAttempts: so were too many before it.
+    """
+    settings = backends.settings
+    address = request.client.host if request.client else ""
+    limiter: Attempts = request.app.state.login_attempts
+    limiter.check(address)
+    if not same_key(key.strip(), settings.admin_api_key):
+        limiter.count(address)
+        raise Unauthenticated("That is not the ADMIN_API_KEY.")
+    now = int(time.time())
+    claims = {"sid": secrets.token_urlsafe(18), "iat": now, "exp": now + LIFETIME}
+    secure = request.url.scheme == "https" or settings.public_base_url.startswith("https://")
+    response.set_cookie(
+        COOKIE,
+        jwt.encode(claims, _key(settings, "session"), algorithm="HS256"),
+        max_age=LIFETIME,
+        httponly=True,
+        secure=secure,
+        samesite="lax",
+    )
+
+
+def log_out(response: Response) -> None:
+    """Forget the session."""
+    response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+
+
+class Attempts:
+    """Wrong keys of late, by address and in all. Kept in memory: a restart forgets at most WINDOW seconds of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wrong: deque[tuple[float, str]] = deque()
+
+    def check(self, address: str) -> None:
+        """
+        Raises:
+            TooManyAttempts: this address, or all together, had their share.
+        """
+        with self._lock:
+            self._forget()
+            own = [at for at, who in self._wrong if who == address]
+            if len(own) < ATTEMPTS and len(self._wrong) < ATTEMPTS_OF_ALL:
+                return
+            oldest = own[0] if len(own) >= ATTEMPTS else self._wrong[0][0]
+        wait = max(1.0, oldest + WINDOW - time.monotonic())
+        raise TooManyAttempts(f"Too many wrong keys; try again in {wait / 60:.0f} minutes.", retry_after=wait)
+
+    def count(self, address: str) -> None:
+        with self._lock:
+            self._forget()
+            self._wrong.append((time.monotonic(), address))
+
+    def _forget(self) -> None:
+        while self._wrong and self._wrong[0][0] < time.monotonic() - WINDOW:
+            self._wrong.popleft()
+
+
+def safe_target(target: str) -> str:
+    """Where to go after the login: a path of ours, never another site's address."""
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
+        return "/"
+    return target
+
+
+def _key(settings: Settings, purpose: str) -> bytes:
+    """A key for one purpose; it changes with SECRET_KEY and with ADMIN_API_KEY."""
+    words = f"{purpose}:{settings.admin_api_key}".encode()
+    return hmac.new(settings.secret_key.encode(), words, hashlib.sha256).digest()
+
+
+def _form_token(settings: Settings, session_id: str) -> str:
+    key = _key(settings, "form") if settings.production else _PROCESS_KEY
+    return hmac.new(key, session_id.encode(), hashlib.sha256).hexdigest()
+
+
+def _local(request: Request) -> bool:
+    """Whether the request comes from this machine and was meant for it: a rebound name of another site is neither."""
+    return _loopback(request.client.host if request.client else "") and _loopback(request.url.hostname or "")
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def wants_html(request: Request) -> bool:
+    """Whether a person's browser asks for a page, and not a script for data."""
+    return "text/html" in request.headers.get("accept", "")

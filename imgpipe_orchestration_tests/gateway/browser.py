@@ -1,0 +1,116 @@
+"""A headless Chromium, visitors who notice what is wrong with a page, and the packages from npm that they use.
+
+Where there is no Chromium (or no npm packages) the tests that need it are skipped and say what to do; on CI (CI=true)
+that is a failure, for there it must be.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NPM = Path.home() / ".cache" / "imgpipe" / "npm" / "node_modules"
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+"""A folder for pictures of the pages; `make screenshots` names docs/images."""
+
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--force-color-profile=srgb",
+]
+
+
+def missing(what: str, remedy: str) -> NoReturn:
+    """Skip the test, or on CI fail it."""
+    message = f"{what} is not installed: {remedy}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def npm(path: str) -> Path:
+    """A file of a package from npm."""
+    file = NPM / path
+    if not file.is_file():
+        missing(path.partition("/")[0], "make npm-test-tools (needs npm)")
+    return file
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser of a test session."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        missing("Chromium", "apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Somebody with a browser who looks at one origin and notes what should not be."""
+
+    def __init__(self, page: Page, base: str) -> None:
+        self.page = page
+        self.base = base
+        self.trouble: list[str] = []
+        self.allowed: list[str] = []
+        """Parts of console messages that a test expects."""
+        page.on("console", lambda message: message.type in {"error", "warning"} and self._note(message.text))
+        page.on("pageerror", lambda error: self._note(f"uncaught: {error}"))
+        page.on("request", lambda request: self._look_at(request.url))
+        page.set_default_timeout(15_000)
+
+    def _note(self, message: str) -> None:
+        self.trouble.append(message)
+
+    def _look_at(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https", "ws"} and parts.netloc != urlsplit(self.base).netloc:
+            self.trouble.append(f"request to another host: {url}")
+
+    def go(self, path: str) -> Page:
+        self.page.goto(self.base + path)
+        return self.page
+
+    def axe(self) -> list[str]:
+        """What axe finds against WCAG 2.2 A and AA, one line a finding."""
+        self.page.evaluate(npm("axe-core/axe.min.js").read_text())
+        rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        found: Any = self.page.evaluate("tags => axe.run({runOnly: tags})", rules)
+        return [f"{v['id']}: {node['html'][:200]}" for v in found["violations"] for node in v["nodes"]]
+
+    def picture(self, name: str) -> None:
+        """A screenshot into SCREENSHOTS, where that is set."""
+        if SCREENSHOTS:
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True, animations="disabled")
+
+    def content(self) -> None:
+        """Holds the page to what every page must hold to."""
+        unexpected = [t for t in self.trouble if not any(allowed in t for allowed in self.allowed)]
+        assert unexpected == []
+
+
+@contextmanager
+def visitor(browser: Browser, base: str, **context: Any) -> Iterator[Visitor]:
+    """A visitor with a profile of their own; at the end nothing may have gone wrong unnoticed."""
+    options: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce", **context}
+    with browser.new_context(**options) as profile:
+        somebody = Visitor(profile.new_page(), base)
+        yield somebody
+        somebody.content()

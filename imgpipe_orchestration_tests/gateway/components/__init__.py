@@ -1,0 +1,1 @@
+"""The components, plain and under React, in a page of another origin."""

@@ -1,0 +1,40 @@
+"""A live gateway, as the media tests have it, and a browser before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from imgpipe_orchestration_tests.gateway.browser import Visitor, chromium, visitor
+from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway, seeing_gateway
+
+__all__ = ["gateway", "make_gateway", "seeing_gateway"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def guest(gateway: Gateway, browser: Browser) -> Iterator[Visitor]:
+    """Somebody at the development gateway, on a wide and light screen."""
+    with visitor(browser, gateway.url) as somebody:
+        yield somebody
+
+
+Visit = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Visit:
+    """Visitors of any gateway, with a screen of any kind: `with visit(gateway.url, color_scheme="dark") as guest`."""
+
+    def at(base: str, **context: Any) -> Any:
+        return visitor(browser, base, **context)
+
+    return at

@@ -1,0 +1,92 @@
+"""Failures: everything that was given up, requeued or left, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import requests
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.rows import fail, failed_media
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+
+def failed(gateway: Gateway) -> dict[str, int]:
+    return {name: counts.failed for name, counts in gateway.services.claims.counts().items() if counts.failed}
+
+
+def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(guest: Visitor, gateway: Gateway) -> None:
+    failed_media(gateway.services, 3)
+    fail(gateway.services, queue_of(gateway.settings), [11], "The image is truncated.")
+    page = guest.go("/failures")
+    expect(page.get_by_text("The image is truncated.")).to_be_visible()
+    guest.picture("failures")
+    assert guest.axe() == []
+    page.get_by_role("button", name="Requeue media 2").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+    page.get_by_role("button", name="Ignore media 1").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")
+    assert failed(gateway) == {"media": 1, "listings": 1}
+    page.get_by_role("link", name="media 1").first.click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Requeue this queue").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+    assert failed(gateway) == {"listings": 1}
+
+
+def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gateway: Gateway) -> None:
+    failed_media(gateway.services, 1)
+    page = guest.go("/failures")
+    page.get_by_role("link", name="1 attempt at media 1").click()
+    expect(page.get_by_role("cell", name="The file is no image.")).to_be_visible()
+    link = page.get_by_role("link", name="0f5a7c52").get_attribute("href")
+    assert link == f"{gateway.settings.dagster_url}/runs/0f5a7c52-run"
+    assert guest.axe() == []
+
+
+def test_long_lists_come_in_pages(guest: Visitor, gateway: Gateway) -> None:
+    failed_media(gateway.services, 60)
+    page = guest.go("/failures")
+    expect(page.locator(".letter")).to_have_count(50)
+    page.get_by_role("link", name="Older failures").click()
+    expect(page.locator(".letter")).to_have_count(10)
+
+
+def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gateway, visit: Visit) -> None:
+    reason = "<img src=x onerror=alert(1)> " + "x" * 400
+    fail(gateway.services, queue_of(gateway.settings), [11], reason)
+    narrow = {"width": 360, "height": 740}
+    with visit(gateway.url, viewport=narrow, color_scheme="dark") as guest:
+        page = guest.go("/failures")
+        expect(page.get_by_text("onerror=alert(1)")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert guest.axe() == []
+        guest.picture("failures-narrow-dark")
+
+
+def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
+    failed_media(gateway.services, 1)
+    for headers, data in (
+        ({}, {}),
+        ({}, {"form_token": "guessed"}),
+        ({"Origin": "https://evil.example"}, {"form_token": "guessed"}),
+        ({"Sec-Fetch-Site": "cross-site"}, {}),
+    ):
+        answer = requests.post(f"{gateway.url}/failures/requeue", data=data, headers=headers, timeout=10)
+        assert answer.status_code == 403
+    assert failed(gateway) == {"media": 1}
+
+
+def test_nothing_failed_says_so(guest: Visitor) -> None:
+    page = guest.go("/failures")
+    expect(page.get_by_role("heading", name="Nothing here has failed")).to_be_visible()
+    assert guest.axe() == []
+
+
+def test_an_unknown_queue_is_a_page_that_says_what_there_is(guest: Visitor) -> None:
+    guest.allowed = ["404"]
+    page = guest.go("/failures?queue=nonsense")
+    expect(page.get_by_text("There is no pipeline or queue")).to_be_visible()
+    assert guest.axe() == []

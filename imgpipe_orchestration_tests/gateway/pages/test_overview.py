@@ -1,0 +1,40 @@
+"""The overview: five pipelines, figures that follow, links to Dagster."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+
+def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor, gateway: Gateway) -> None:
+    queue = queue_of(gateway.settings)
+    finish(gateway.services, queue, list(range(1, 25)))
+    fail(gateway.services, queue, [100, 101], "The image is truncated: it ends after 1200 of 48213 bytes.")
+    page = guest.go("/")
+    for name in ("Media", "Listings", "Image processing", "Vision reports", "Avatars"):
+        expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    done = page.locator("[data-live='listings.done']")
+    expect(done).to_have_text("24")
+    expect(page.locator("[data-live='listings.failed']")).to_have_text("2")
+    expect(page.get_by_text("Live, as of")).to_be_visible()
+    assert guest.axe() == []
+    guest.picture("overview")
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue, [Item(500 + i) for i in range(7)])
+    expect(page.locator("[data-live='listings.waiting']")).to_have_text("7")
+    finish(gateway.services, queue, [])
+    link = page.get_by_role("link", name="runs of Listings in Dagster").get_attribute("href") or ""
+    assert link.startswith(gateway.settings.dagster_url)
+
+
+def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
+    page = guest.go("/")
+    expect(page.get_by_text("Nothing has failed")).to_be_visible()
+    expect(page.get_by_role("link", name="upload a photograph")).to_have_attribute("href", "/upload")
+    assert guest.axe() == []
