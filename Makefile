@@ -7,7 +7,7 @@ EXTRAS := embedded,dev
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all check fix mongo-test-server bench lock clean
+.PHONY: help install demo up test test-all check fix mongo-test-server npm-test-tools screenshots bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,13 @@ fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write do
 
 mongo-test-server:  ## build the second MongoDB server of the tests (needs go; into ~/.cache/imgpipe)
 	@cd imgpipe_orchestration_tests/mongo_test_server && mkdir -p $(HOME)/.cache/imgpipe && go build -o $(HOME)/.cache/imgpipe/mongo-test-server .
+
+npm-test-tools:  ## axe and React for the browser tests (needs npm; into ~/.cache/imgpipe/npm)
+	@mkdir -p $(HOME)/.cache/imgpipe/npm && cp imgpipe_orchestration_tests/gateway/npm/package*.json $(HOME)/.cache/imgpipe/npm/
+	@cd $(HOME)/.cache/imgpipe/npm && npm ci --silent --no-audit --no-fund --ignore-scripts
+
+screenshots: $(STAMP)  ## take the pictures of the pages in docs/images anew
+	@SCREENSHOTS=docs/images $(BIN)/pytest -q -m "slow or not slow" imgpipe_orchestration_tests/gateway
 
 bench: $(STAMP)  ## every bench under bench/, each ending in its bars
 	@for bench in bench/bench_*.py; do $(BIN)/python $$bench $(ARGS) || exit 1; done

@@ -36,18 +36,11 @@ def _vision_reports(_: Settings) -> list[Queue]:
     return [analyses.QUEUE, executions.QUEUE, batches.QUEUE]
 
 
-def _avatars(_: Settings) -> list[Queue]:
-    from imgpipe_orchestration.avatars.store import DATA, IMAGES
-
-    return [DATA, IMAGES]
-
-
 PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
     "avatars": _avatars,
     "media": _media,
     "listings": _listings,
     "vision_reports": _vision_reports,
-    "avatars": _avatars,
 }
 """Name of the pipeline: its queues, the one with its items first."""
 

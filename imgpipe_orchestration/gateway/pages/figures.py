@@ -154,9 +154,8 @@ def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
 
 
 def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Counts]], midnight: datetime) -> None:
-    main = names[0] if one.about.name != "avatars" else names[-1]  # what people count is pictured people, not requests
     for hour, counts in hours:
-        done = counts[main, "done"]
+        done = counts[names[0], "done"]  # the queue with the items people count
         one.hours.append((hour, done, sum(counts[name, "failed"] for name in names)))
         if hour >= midnight:
             one.done_today += done
