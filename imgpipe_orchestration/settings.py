@@ -119,6 +119,10 @@ class Settings(BaseModel):
     public_base_url: str = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
     smart_media_base_url: str = Field("", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images.")
     upload_max_bytes: int = Field(5 * 1024 * 1024, gt=0, description="Largest accepted upload, bytes.")
+    serve_cache_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Bytes of images that one gateway process keeps in memory."
+    )
+    serve_cache_images: int = Field(20_000, ge=0, description="Manifests that one gateway process keeps in memory.")
     media_batch_size: int = Field(200, ge=1, description="Most images one media run takes.")
     media_run_seconds: float = Field(300, gt=0, description="Time budget of one media run.")
     media_item_seconds: float = Field(120, gt=0, description="Time limit for one image in one stage.")

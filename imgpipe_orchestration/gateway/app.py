@@ -15,7 +15,7 @@ from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import routes as media
-from imgpipe_orchestration.media import serving
+from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
@@ -27,7 +27,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with serving.serving(app, app.state.services):
+            yield
         app.state.services.close()
 
     app = FastAPI(

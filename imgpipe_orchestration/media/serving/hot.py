@@ -1,0 +1,163 @@
+"""Images that are asked for often, in memory: a hot image costs neither a query nor a request to the object store.
+
+Manifests are kept by media id until `changes` says that they are no longer true. Bytes are kept by object key; a key
+means the same bytes for ever, so they are only ever pushed out by others. Requests for the same thing that is not
+there yet wait for one load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.store import MediaFile, StoredVariant
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image as it stands: its row and its variants (none before it is ready)."""
+
+    media: MediaFile
+    variants: tuple[StoredVariant, ...]
+
+
+class Bounded(Generic[Key, Value]):
+    """A cache that forgets what was not used for longest; loads a missing value once, however many ask. Not
+    thread-safe: it belongs to one event loop."""
+
+    def __init__(self, limit: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:
+        self._limit = limit
+        self._size_of = size_of
+        self._kept: OrderedDict[Key, Value] = OrderedDict()
+        self._loading: dict[Key, asyncio.Task[Value]] = {}
+        self._size = 0
+        self.hits = 0
+        self.misses = 0
+
+    def peek(self, key: Key) -> Value | None:
+        """What is kept, counted as a use."""
+        value = self._kept.get(key)
+        if value is not None:
+            self.hits += 1
+            self._kept.move_to_end(key)
+        return value
+
+    async def get(
+        self, key: Key, load: Callable[[], Awaitable[Value]], *, keep: Callable[[Value], bool] = lambda _: True
+    ) -> Value:
+        """What is kept, or what `load` gives; kept from then on when `keep` says so and nobody forgot the key
+        meanwhile."""
+        value = self.peek(key)
+        if value is not None:
+            return value
+        task = self._loading.get(key)
+        if task is None:
+            self.misses += 1
+            task = asyncio.ensure_future(self._load(key, load, keep))
+            self._loading[key] = task
+        # Shielded: a client that goes away must not take the load from those who wait with it.
+        return await asyncio.shield(task)
+
+    async def _load(self, key: Key, load: Callable[[], Awaitable[Value]], keep: Callable[[Value], bool]) -> Value:
+        task = asyncio.current_task()
+        try:
+            value = await load()
+            if self._loading.get(key) is task and keep(value):
+                self._keep(key, value)
+            return value
+        finally:
+            if self._loading.get(key) is task:
+                del self._loading[key]
+
+    def _keep(self, key: Key, value: Value) -> None:
+        size = self._size_of(value)
+        if size > self._limit:
+            return
+        self.forget(key)
+        self._kept[key] = value
+        self._size += size
+        while self._size > self._limit:
+            _, old = self._kept.popitem(last=False)
+            self._size -= self._size_of(old)
+
+    def forget(self, key: Key) -> None:
+        """Drop a value; a load under way is still given to those who wait for it, and not kept."""
+        self._loading.pop(key, None)
+        old = self._kept.pop(key, None)
+        if old is not None:
+            self._size -= self._size_of(old)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._loading.clear()
+        self._kept.clear()
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """The sum of the sizes of what is kept."""
+        return self._size
+
+
+class HotImages:
+    """The manifests and bytes of one gateway process.
+
+    `trusted` is False while nobody tells us of changes: then every manifest is read anew.
+    """
+
+    def __init__(self, backends: Services) -> None:
+        self._backends = backends
+        self.trusted = False
+        self.manifests: Bounded[int, Manifest] = Bounded(backends.settings.serve_cache_images)
+        self.bytes: Bounded[str, bytes] = Bounded(backends.settings.serve_cache_bytes, len)
+
+    async def manifest(self, media_id: int) -> Manifest:
+        """An image's manifest; only one that has variants is kept, since all others are about to change.
+
+        Raises:
+            NotFound: no such media.
+            BackendUnavailable: not kept, and the database is away.
+        """
+        return await self.manifests.get(
+            media_id,
+            lambda: asyncio.to_thread(self._load, media_id),
+            keep=lambda found: self.trusted and bool(found.variants),
+        )
+
+    async def content(self, variant: StoredVariant) -> bytes:
+        """A variant's bytes.
+
+        Raises:
+            NotFound: the object is gone.
+            BackendUnavailable: not kept, and the object store is away.
+        """
+        key = variant.object_key
+        return await self.bytes.get(key, lambda: asyncio.to_thread(self._backends.media_bucket.get, key))
+
+    def forget(self, media_id: int) -> None:
+        """Called for every change of an image, in this process or another."""
+        self.manifests.forget(media_id)
+
+    def distrust(self) -> None:
+        """Nobody tells us of changes any more: what is kept may be wrong."""
+        self.trusted = False
+        self.manifests.clear()
+
+    def trust(self) -> None:
+        """From now on we are told of changes; what was read before may have missed some."""
+        self.manifests.clear()
+        self.trusted = True
+
+    def _load(self, media_id: int) -> Manifest:
+        with transaction(self._backends.engine) as connection:
+            media = store.media_file(connection, media_id)
+            return Manifest(media, tuple(store.variants(connection, media_id)))

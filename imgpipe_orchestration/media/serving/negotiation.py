@@ -1,0 +1,79 @@
+"""Which of the formats at hand suits an `Accept` header (RFC 9110, section 12.5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+MIME_OF = {"avif": "image/avif", "webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
+MODERN = frozenset({"avif", "webp"})
+"""Formats that are sent only to clients that name them: `image/*` and `*/*` are sent by clients that show neither."""
+ORDER = ("avif", "webp", "jpeg", "png")
+"""Ours, among formats that the client likes equally."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The format a client gets, and why."""
+
+    format: str
+    reason: str
+
+
+def choose(accept: str | None, available: Sequence[str]) -> Choice:
+    """The best of `available` for this client. Never none: who accepts no image of ours gets JPEG or PNG, not a 406."""
+    return _choose(accept or "", tuple(sorted(available)))
+
+
+# Browsers send a handful of different headers, images come in a handful of sets of formats.
+@lru_cache(maxsize=4096)
+def _choose(accept: str, available: tuple[str, ...]) -> Choice:
+    ranges = parse(accept)
+    ranked = [name for name in ORDER if name in available]
+    best = max(ranked, key=lambda name: (quality(name, ranges), -ranked.index(name)))
+    liked = quality(best, ranges)
+    if liked > 0:
+        return Choice(best, f"the client accepts {MIME_OF[best]} with q={liked:g}; among equals AVIF, WebP, JPEG, PNG")
+    plain = next((name for name in ranked if name not in MODERN), ranked[0])
+    return Choice(plain, "the client names no format that there is; every browser shows this one")
+
+
+def parse(accept: str) -> dict[str, float]:
+    """Media ranges, lower case and without parameters, with their qualities.
+
+    A part that cannot be read is left out, as RFC 9110 lets a server do; of a range given twice the higher quality
+    counts. Media type parameters other than q are ignored: ours have none.
+    """
+    ranges: dict[str, float] = {}
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        kind, slash, subtype = name.partition("/")
+        if not slash or not kind or not subtype or (kind == "*" and subtype != "*"):
+            continue
+        weight = _weight(parameters)
+        if weight is not None:
+            ranges[name] = max(weight, ranges.get(name, 0.0))
+    return ranges
+
+
+def _weight(parameters: Sequence[str]) -> float | None:
+    """The q of a range, 1 when there is none, None when it cannot be read."""
+    for parameter in parameters:
+        name, equals, value = (piece.strip() for piece in parameter.partition("="))
+        if name == "q":
+            plain = value.replace(".", "", 1)
+            if not equals or not plain.isdecimal() or not plain.isascii() or not 0.0 <= float(value) <= 1.0:
+                return None
+            return float(value)
+    return 1.0
+
+
+def quality(name: str, ranges: dict[str, float]) -> float:
+    """How much a client wants a format, 0 for not at all; the most specific range decides."""
+    exact = ranges.get(MIME_OF[name])
+    if exact is not None:
+        return exact
+    if name in MODERN:
+        return 0.0
+    return ranges.get("image/*", ranges.get("*/*", 0.0))

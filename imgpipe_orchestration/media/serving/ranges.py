@@ -1,0 +1,36 @@
+"""One byte range of a `Range` header (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import re
+
+_ONE_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.ASCII)
+
+
+class Unsatisfiable(ValueError):
+    """The range lies outside of the representation: 416."""
+
+
+def wanted(header: str | None, size: int) -> tuple[int, int] | None:
+    """First and last byte of the part asked for, or None for the whole.
+
+    Several ranges, other units and what cannot be read are ignored, as the RFC allows: the answer is then a 200.
+
+    Raises:
+        Unsatisfiable: no byte of the range exists.
+    """
+    match = _ONE_RANGE.fullmatch(header.strip()) if header else None
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:  # the last N bytes
+        if int(last) == 0:
+            raise Unsatisfiable
+        return max(0, size - int(last)), size - 1
+    start = int(first)
+    end = int(last) if last else size - 1
+    if end < start and last:
+        return None  # not a range at all
+    if start >= size:
+        raise Unsatisfiable
+    return start, min(end, size - 1)

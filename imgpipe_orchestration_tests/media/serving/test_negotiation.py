@@ -1,0 +1,61 @@
+"""A conformance table for Accept (RFC 9110, sections 5.3.1, 12.4.2 and 12.5.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgpipe_orchestration.media.serving.negotiation import choose, parse
+
+ALL = ("avif", "webp", "jpeg")
+ALPHA = ("avif", "webp", "png")
+
+TABLE = [
+    # accept, available, expected
+    (None, ALL, "jpeg"),
+    ("", ALL, "jpeg"),
+    ("*/*", ALL, "jpeg"),
+    ("image/*", ALL, "jpeg"),
+    ("*/*", ALPHA, "png"),
+    ("text/html", ALL, "jpeg"),
+    ("text/html", ALPHA, "png"),
+    ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", ALL, "avif"),
+    ("image/webp,*/*", ALL, "webp"),
+    ("image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5", ALL, "jpeg"),
+    ("image/avif;q=0,image/webp,*/*", ALL, "webp"),
+    ("image/avif;q=0.5,image/webp", ALL, "webp"),
+    ("image/avif;q=0.5,image/webp;q=0.9,image/jpeg", ALL, "jpeg"),
+    ("image/webp;q=0.9,image/avif;q=0.9", ALL, "avif"),
+    ("image/avif;q=0,image/webp;q=0,image/jpeg;q=0", ALL, "jpeg"),
+    ("image/*;q=0,image/webp", ALL, "webp"),
+    ("*/*;q=0", ALL, "jpeg"),
+    ("image/jpeg;q=0,*/*", ALL, "jpeg"),
+    ("IMAGE/AVIF", ALL, "avif"),
+    (" image/avif ; q=1.0 , */* ; q=0.1 ", ALL, "avif"),
+    ("image/avif;Q=0.2,image/webp;q=0.3", ALL, "webp"),
+    ("image/avif;q=1.000", ALL, "avif"),
+    ("image/avif;v=b3;q=0.9", ALL, "avif"),
+    ("image/avif;q=banana,image/webp;q=0.1", ALL, "webp"),
+    ("image/avif;q=2,image/webp;q=0.1", ALL, "webp"),
+    ("image/avif;q=-1,image/webp;q=0.1", ALL, "webp"),
+    ("image/avif;q=,image/webp;q=0.1", ALL, "webp"),
+    ("image/avif;q=NaN,image/webp;q=0.1", ALL, "webp"),
+    (",,;;,image/,/webp,image,*/webp,image/webp", ALL, "webp"),
+    ("image/avif", ("jpeg",), "jpeg"),
+    ("image/avif;q=0.1,image/avif;q=0.9,image/webp;q=0.5", ALL, "avif"),
+    ("image/webp", ALPHA, "webp"),
+    ("image/jpeg", ALPHA, "png"),
+    ("\x00\xff garbage", ALL, "jpeg"),
+]
+
+
+@pytest.mark.parametrize(("accept", "available", "expected"), TABLE, ids=[repr(row[0])[:60] + row[2] for row in TABLE])
+def test_the_table(accept: str | None, available: tuple[str, ...], expected: str) -> None:
+    assert choose(accept, available).format == expected
+
+
+def test_the_reason_names_the_quality() -> None:
+    assert "q=0.7" in choose("image/webp;q=0.7", ALL).reason
+
+
+def test_an_endless_header_is_read_in_time() -> None:
+    assert parse("image/avif," * 20_000) == {"image/avif": 1.0}

@@ -1,0 +1,176 @@
+"""Images over HTTP: caching, conditions, ranges, sizes, and a cache that is never wrong for long."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+@pytest.fixture
+def shown(gateway: Gateway) -> Gateway:
+    """A gateway with a finished photo (media 1) and a finished logo (media 2)."""
+    gateway.upload(1, profile_image=picture(1300, 900, seed=5), logo_image=drawn_logo())
+    gateway.run_due()
+    return gateway
+
+
+def drawn_logo() -> bytes:
+    from imgpipe_orchestration.devstack.photos import drawn_logo as draw
+
+    return draw()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_two_urls_differ_in_their_caching_only(shown: Gateway) -> None:
+    serve, image = shown.get("/serve/1?size=grid"), shown.get("/api/images/1?size=grid")
+    assert serve.content == image.content
+    assert serve.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert image.headers["cache-control"] == "public, max-age=3600"
+
+
+@pytest.mark.parametrize("path", ["/serve/1", "/serve/1?size=nope", "/serve/99", "/api/images/2?size=small"])
+def test_every_negotiated_answer_varies_and_no_explicit_one_does(shown: Gateway, path: str) -> None:
+    assert shown.get(path).headers["vary"] == "Accept"
+    joint = "&" if "?" in path else "?"
+    assert "vary" not in shown.get(f"{path}{joint}format=webp").headers
+
+
+def test_a_client_that_has_it_gets_304_with_the_same_headers(shown: Gateway) -> None:
+    first = shown.get("/serve/1", Accept="image/webp")
+    etag = first.headers["etag"]
+    assert etag.startswith('"')
+    for given in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        again = shown.get("/serve/1", **{"Accept": "image/webp", "If-None-Match": given})
+        assert (again.status_code, again.content) == (304, b"")
+        for name in ("etag", "vary", "cache-control"):
+            assert again.headers[name] == first.headers[name]
+    assert shown.get("/serve/1", **{"Accept": "image/avif", "If-None-Match": etag}).status_code == 200
+
+
+def test_head_says_what_get_would(shown: Gateway) -> None:
+    for accept in ("image/avif", "image/webp", "*/*"):
+        get = shown.get("/serve/1", Accept=accept)
+        head = shown.session.head(f"{shown.url}/serve/1", headers={"Accept": accept}, timeout=10)
+        assert head.content == b""
+        for name in ("content-length", "content-type", "etag", "vary", "cache-control"):
+            assert head.headers[name] == get.headers[name]
+
+
+def test_ranges(shown: Gateway) -> None:
+    whole = shown.get("/serve/1").content
+    part = shown.get("/serve/1", Range="bytes=10-19")
+    assert (part.status_code, part.content) == (206, whole[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(whole)}"
+    assert shown.get("/serve/1", Range="bytes=-5").content == whole[-5:]
+    assert shown.get("/serve/1", Range="bytes=100-").content == whole[100:]
+    beyond = shown.get("/serve/1", Range=f"bytes={len(whole)}-")
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole)}")
+    for ignored in ("bytes=5-2", "lines=1-2", "bytes=1-2,5-6", "bytes=x"):
+        assert shown.get("/serve/1", Range=ignored).status_code == 200
+    assert shown.get("/serve/1", **{"Range": "bytes=0-1", "If-Range": '"other"'}).status_code == 200
+
+
+def test_the_last_size_wins_also_as_the_documents_front_end_appends_it(shown: Gateway) -> None:
+    for path in ("?size=detail&size=thumbnail", "?size=detail?size=thumbnail"):
+        answer = shown.get(f"/api/images/1{path}")
+        assert Image.open(io.BytesIO(answer.content)).size == (300, 300)
+
+
+@pytest.mark.parametrize("query", ["size=huge", "size=", "format=tiff", "bg=blue", "size=detail&size=huge"])
+def test_an_unknown_option_is_400_with_its_name(shown: Gateway, query: str) -> None:
+    answer = shown.get(f"/serve/1?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["field"] == query.split("=", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("format", ["avif", "webp", "jpeg", "jpg", "png"])
+def test_an_explicit_format_is_given_or_the_next_best(shown: Gateway, format: str) -> None:
+    answer = shown.get(f"/serve/1?format={format}", Accept="text/html")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] in {"image/avif", "image/webp", "image/jpeg"}
+    assert Image.open(io.BytesIO(answer.content)).format in {"AVIF", "WEBP", "JPEG"}
+
+
+def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(shown: Gateway) -> None:
+    answer = shown.get("/serve/2?size=small&bg=removed", Accept="*/*")
+    assert answer.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert image.convert("RGBA").getpixel((0, 0))[3] == 0
+    with Image.open(io.BytesIO(shown.get("/serve/2?size=small&bg=original").content)) as image:
+        assert image.mode == "RGB"
+    assert shown.get("/serve/1?bg=removed").status_code == 404
+
+
+def test_a_size_that_is_missing_is_stood_in_for(shown: Gateway) -> None:
+    with shown.services.engine.begin() as connection:
+        connection.exec_driver_sql("delete from media_variants where media_id = 1 and size in ('thumbnail', 'small')")
+    until(lambda: shown.get("/serve/1?size=thumbnail&explain=1").json()["given"]["size"] == "grid")
+    why = shown.get("/serve/1?size=thumbnail&explain=1").json()["because"]["size"]
+    assert why == "there is no thumbnail; grid stands in"
+
+
+def test_explain_tells_what_and_why(shown: Gateway) -> None:
+    told = shown.get("/serve/1?size=grid&explain=1", Accept="image/webp;q=0.7").json()
+    served = shown.get("/serve/1?size=grid", Accept="image/webp;q=0.7")
+    assert told["given"]["bytes"] == len(served.content)
+    assert told["given"]["format"] == "webp"
+    assert "q=0.7" in told["because"]["format"]
+
+
+@pytest.mark.parametrize("path", ["/serve/0", "/serve/abc", "/serve/99999999999999999999", "/api/images/-1"])
+def test_an_impossible_id_is_refused_and_never_a_fault(shown: Gateway, path: str) -> None:
+    assert shown.get(path).status_code in {404, 422}
+
+
+def test_a_hot_image_needs_neither_database_nor_object_store(shown: Gateway, s3: S3Access) -> None:
+    hot = shown.get("/serve/1?size=grid").content
+    s3.server.stop()
+    try:
+        assert shown.get("/serve/1?size=grid").content == hot
+        assert shown.get("/serve/1?size=zoom").status_code == 503
+    finally:
+        s3.server.start()
+        s3.server.wait_until_ready()
+    assert shown.get("/serve/1?size=zoom").status_code == 200
+
+
+def test_a_change_made_by_another_process_is_seen_at_once(shown: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+    other = make_gateway()
+    first = other.get("/serve/1?size=detail").headers["etag"]
+    assert shown.get("/serve/1?size=detail").headers["etag"] == first
+    from imgpipe_orchestration.media.remake import resize_again
+
+    with shown.services.engine.begin() as connection:
+        connection.exec_driver_sql("""
+            update media_files set recipe = 'old', focus = '{"box": [0, 0, 0.2, 0.2], "reason": "manual"}'
+        """)
+    day = shown.rows("select upload_day::text from media_files limit 1")[0][0]
+    thumbnail = shown.get("/serve/1?size=thumbnail").headers["etag"]
+    resize_again(shown.services, "run-2", day)
+    for gateway in (shown, other):
+        until(lambda gateway=gateway: gateway.get("/serve/1?size=thumbnail").headers["etag"] != thumbnail)
+
+
+def test_when_the_news_stop_nothing_old_is_served(shown: Gateway) -> None:
+    etag = shown.get("/serve/1?size=detail&format=jpeg").headers["etag"]
+    with shown.services.engine.begin() as connection:
+        connection.exec_driver_sql("""
+            select pg_terminate_backend(pid) from pg_stat_activity
+            where query ilike 'listen%%' and pid <> pg_backend_pid() and datname = current_database()
+        """)
+        connection.exec_driver_sql("alter table media_variants disable trigger all")
+        connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
+    until(lambda: shown.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag)
