@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -16,15 +16,18 @@ from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 @pytest.fixture
 def shown(gateway: Gateway) -> Gateway:
     """A gateway with a finished photo (media 1) and a finished logo (media 2)."""
-    gateway.upload(1, profile_image=picture(1300, 900, seed=5), logo_image=drawn_logo())
+    gateway.upload(1, profile_image=picture(480, 360, seed=5), logo_image=drawn_logo())
     gateway.run_due()
     return gateway
 
 
 def drawn_logo() -> bytes:
-    from imgpipe_orchestration.devstack.photos import drawn_logo as draw
-
-    return draw()
+    """A small logo on a plain ground."""
+    image = Image.new("RGB", (120, 80), "#f4f1ea")
+    ImageDraw.Draw(image).ellipse((30, 10, 90, 70), fill="#c8402f")
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
