@@ -1,12 +1,12 @@
 """Every change of a media file or its manifest is told on the channel `media_changed`, for caches of served images.
 
-Revision ID: 0012
+Revision ID: 0013
 """
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:
