@@ -378,14 +378,15 @@ def fill(services: Services, count: int) -> None:
         for number, image in enumerate(names):
             bucket.put(image.original_key, originals[number % len(originals)], content_type="image/jpeg")
     with transaction(services.engine) as connection:
-        store.add(connection, services.claims, queue, names, title="Bench", user_id=None)
+        items = store.add(connection, names, title="Bench", user_id=None, max_retries=3)
+        services.claims.enqueue(connection, queue, list(items.values()))
 
 
 def forget(services: Services) -> None:
     """Empty the queue."""
     with transaction(services.engine) as connection:
-        connection.execute(text("delete from work_items"))
-        connection.execute(text("delete from image_queue"))
+        for table in ("work_items", "image_queue"):
+            connection.execute(text(f"delete from {table}"))
 
 
 def processed(services: Services) -> int:

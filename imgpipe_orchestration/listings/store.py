@@ -68,22 +68,22 @@ class Served:
 
 
 def add(
-    connection: Connection, claims: Claims, queue: Queue, images: Sequence[NewImage], *, title: str, user_id: int | None
-) -> set[UUID]:
-    """Rows for `images` and their places in the queue.
+    connection: Connection, images: Sequence[NewImage], *, title: str, user_id: int | None, max_retries: int
+) -> dict[UUID, Item]:
+    """Rows for `images`, which the caller enqueues in the same transaction.
 
     Returns:
-        the ids that were added: an image whose file name is taken is left out, and its caller tries another id.
+        the queue's item of each image that was added: one whose file name is taken is left out, and its caller tries
+        another id.
     """
-    shared = {"title": title, "user_id": user_id, "max_retries": queue.max_attempts}
+    shared = {"title": title, "user_id": user_id, "max_retries": max_retries}
     added: dict[UUID, Item] = {}
     for image in images:
         values = {name: getattr(image, name) for name in NewImage.__slots__}
         row = connection.execute(_ADD, {**shared, **values}).one_or_none()
         if row is not None:
             added[image.public_id] = Item(row.id, tenant="" if user_id is None else str(user_id), partition=row.day)
-    claims.enqueue(connection, queue, list(added.values()))
-    return set(added)
+    return added
 
 
 def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int:

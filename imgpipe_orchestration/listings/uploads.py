@@ -17,6 +17,7 @@ from imgpipe_orchestration.imaging.opening import open_original
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -95,12 +96,14 @@ def upload(
     # stay, and the daily sweep takes those that no row names.
     try:
         with transaction(backends.engine) as connection:
-            images = _add(backends, connection, title, [image for image, _ in usable], user_id, new_id)
+            images, items = _add(backends, connection, title, [image for image, _ in usable], user_id, new_id)
             answer = _answer(backends.settings.listings_public_url, images, rejected)
             if idempotency_key:
                 kept = store.Answer(request, answer)
                 if not store.keep_answer(connection, uploader, idempotency_key, kept):
                     raise _AnsweredMeanwhile
+            # Last: from here to the commit others who upload for the same user wait.
+            backends.claims.enqueue(connection, store.queue_of(backends.settings), items)
     except _AnsweredMeanwhile:
         _forget(backends.listings_bucket, [image.original_key for image, _ in usable])
         given = _given_before(backends, uploader, idempotency_key or "", request)
@@ -206,21 +209,28 @@ def _add(
     images: Sequence[store.NewImage],
     user_id: int | None,
     new_id: Callable[[], UUID],
-) -> list[store.NewImage]:
-    """Commit the rows. An image whose file name is taken (the first 8 digits of two ids met, under one title) gets
+) -> tuple[list[store.NewImage], list[Item]]:
+    """Write the rows. An image whose file name is taken (the first 8 digits of two ids met, under one title) gets
     another id; its original stays where it is."""
-    queue = store.queue_of(backends.settings)
     images = list(images)
-    missing = set(range(len(images)))
+    items: list[Item] = []
+    missing = list(range(len(images)))
     while missing:
-        batch = [images[index] for index in sorted(missing)]
-        added = store.add(connection, backends.claims, queue, batch, title=title, user_id=user_id)
-        missing = {index for index in missing if images[index].public_id not in added}
-        for index in missing:
+        added = store.add(
+            connection,
+            [images[index] for index in missing],
+            title=title,
+            user_id=user_id,
+            max_retries=backends.settings.listings_max_retries,
+        )
+        items += added.values()
+        taken = [index for index in missing if images[index].public_id not in added]
+        for index in taken:
             public_id = new_id()
             name = model.file_name(title, public_id)
             images[index] = replace(images[index], public_id=public_id, file_name=name)
-    return images
+        missing = taken
+    return images, items
 
 
 def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Rejected]) -> dict[str, Any]:
