@@ -21,7 +21,7 @@ Ink = npt.NDArray[np.float32]
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Rec. 601, as JPEG has it."""
-_BANDS = 64
+_BANDS = 32
 _SAME = 8.0
 """Grey levels up to which two colours count as one: above JPEG noise, below what separates a frame from a picture."""
 _REACH = 3
