@@ -101,14 +101,13 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     description="Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
 )
 def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.media.remake import resize_again
+    from imgpipe_orchestration.media.remake import made_on_request, resize_again
     from imgpipe_orchestration.media.stages import resize_stage
 
     services, owner = backends.services, owner_of(context.run)
     stage = resize_stage(services, owner)
-    again = resize_again(services, owner, context.partition_key) if _remake(context) else None
-    if again is None:
-        return _result(stage)
+    remake = resize_again if _remake(context) else made_on_request
+    again = remake(services, owner, context.partition_key)
     remade = {f"remade_{name}": value for name, value in again.figures.items()}
     stage.sheet += again.sheet
     return _result(stage, remade_images=len(again.outcome.done), **remade)

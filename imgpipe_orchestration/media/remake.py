@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.media import seeing, store
-from imgpipe_orchestration.media.stages import Result, Stage, drive, resized
+from imgpipe_orchestration.media.stages import Result, Stage, drain, resized
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.resize import remake
 from imgpipe_orchestration.services import Services
@@ -19,7 +19,12 @@ from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
 
-BATCH = 100
+
+def made_on_request(backends: Services, owner: str, day: str) -> Stage:
+    """Make the variants anew that somebody asked for: a focus set by hand, a requeued failure."""
+    with backends.claims.hold(owner):
+        work = lambda claim: remake(backends, claim)  # noqa: E731 - the one step of a drain
+        return resized(*drain(backends, owner, store.REMAKE_VARIANTS, work, partition=day))
 
 
 def resize_again(backends: Services, owner: str, day: str) -> Stage:
@@ -30,9 +35,9 @@ def resize_again(backends: Services, owner: str, day: str) -> Stage:
         backends,
         owner,
         store.REMAKE_VARIANTS,
+        day,
         lambda connection: store.made_by_other_recipe(connection, day, MEDIA.version),
         lambda claim: remake(backends, claim),
-        threads=backends.workshop.workers + 2,
     )
     stage = resized(outcome, made)
     stage.figures["unchanged"] = _finished(backends, day) - len(made)
@@ -56,9 +61,9 @@ def analyse_again(backends: Services, owner: str, day: str) -> dict[str, float]:
         backends,
         owner,
         store.REMAKE_ANALYSIS,
+        day,
         lambda connection: store.analysed_otherwise(connection, day, seeing.VERSION, wanted),
         work,
-        threads=8,
     )
     return {"analysed_again": len(found), "analysed_again_failed": len(outcome.failed) + len(outcome.retried)}
 
@@ -71,26 +76,16 @@ def _again(
     backends: Services,
     owner: str,
     queue: Queue,
+    day: str,
     find: Callable[[Connection], list[Item]],
     work: Callable[[Claim], Result],
-    *,
-    threads: int,
 ) -> tuple[Outcome, list[Result]]:
     """Enqueue what is found and work through it until none is left."""
-    claims = backends.claims
     with transaction(backends.engine) as connection:
         items = find(connection)
-        claims.enqueue(connection, queue, items, again=True)
-    total, results = Outcome(), list[Result]()
-    partition = items[0].partition if items else ""
-    with claims.hold(owner):
-        while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
-            outcome, part = drive(backends, queue, None, batch, work, threads=threads, budget=None)
-            total.add(outcome)
-            results += part
-            if not outcome.done:
-                break
-    return total, results
+        backends.claims.enqueue(connection, queue, items, again=True)
+    with backends.claims.hold(owner):
+        return drain(backends, owner, queue, work, partition=day)
 
 
 def _finished(backends: Services, day: str) -> int:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from imgpipe_orchestration.errors import BadInput, NotFound, TooLarge
+from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, TooLarge
 from imgpipe_orchestration.gateway.auth import Backends, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.media.steps.callback import public_analysis
 from imgpipe_orchestration.partners.signature import HEADER, verify
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(tags=["media"])
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 _FORM = {
     "type": "object",
@@ -168,6 +171,27 @@ def analysis_of(media_id: int, backends: Backends) -> dict[str, Any]:
         raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
     return {"success": True, "media_id": str(media_id), "analysis": analysis}
+
+
+class Focus(BaseModel):
+    """What a crop must keep, in shares of width and height from the top left; null leaves it to the analysis."""
+
+    box: tuple[Share, Share, Share, Share] | None
+
+
+@workers.put("/focus/{media_id}", status_code=202)
+def set_focus(media_id: int, focus: Focus, backends: Backends) -> dict[str, Any]:
+    """Set by hand what crops keep; the variants are made again and the old ones are served until then."""
+    if focus.box is not None and not (focus.box[0] < focus.box[2] and focus.box[1] < focus.box[3]):
+        raise BadInput("box is left, top, right, bottom, with left < right and top < bottom.", field="box")
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        if media.recipe is None:
+            raise Conflict(f"Media {media_id} has no variants yet; it is {media.status}.")
+        store.set_focus(connection, media_id, focus.box)
+        item = Item(media_id, str(media.user_id), media.upload_day.isoformat())
+        backends.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)
+    return {"success": True, "media_id": str(media_id), "box": focus.box}
 
 
 router.include_router(workers)

@@ -21,9 +21,9 @@ from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import callback, report
 from imgpipe_orchestration.media.steps.resize import Resized, resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
-from imgpipe_orchestration.media.steps.urls import replace_urls
+from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim, Queue, State
+from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
@@ -31,7 +31,8 @@ Result = TypeVar("Result")
 
 WAITING_THREADS = 16
 """Threads of stages that mostly wait for a partner or the object store."""
-URL_BATCH = 200
+BATCH = 200
+"""Items taken at once from a queue that is drained."""
 
 
 @dataclass
@@ -133,23 +134,16 @@ def callback_stage(backends: Services, owner: str) -> Stage:
 
 
 def urls_stage(backends: Services, owner: str) -> Stage:
-    """Replace the temp URLs of whatever was reported, by our workers or others; then give back what was not begun."""
+    """Replace the temp URLs of whatever was reported, by our workers or others; tell a foreign main API of what
+    failed; then give back what was not begun."""
     claims = backends.claims
-    total = Outcome()
-    places = 0
     try:
         with claims.hold(owner):
-            while batch := claims.owned(store.URLS, owner) + claims.claim(store.URLS, owner, URL_BATCH):
-                outcome, changed = drive(
-                    backends, store.URLS, None, batch, lambda c: replace_urls(backends, c), threads=WAITING_THREADS
-                )
-                total.add(outcome)
-                places += sum(changed)
-                if not outcome.done:
-                    break  # the backend is away: the rest would fail alike
+            outcome, changed = drain(backends, owner, store.URLS, lambda c: replace_urls(backends, c))
+            told, _ = drain(backends, owner, store.CLEANUPS, lambda c: tell_of_failure(backends, c))
     finally:
         claims.release(owner)
-    return Stage(total, {"places_changed": places})
+    return Stage(outcome, {"places_changed": sum(changed), "failures_told": len(told.done)})
 
 
 # --- one item --------------------------------------------------------------------------------------------------------
@@ -219,10 +213,28 @@ def drive(
             with pending.joined(backends, connection) as where:
                 unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
                 pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
+            if backends.foreign_main_api:
+                item = Item(media.main_api_id, tenant=str(media.user_id))
+                backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
 
     deadline = None if budget is None else time.monotonic() + budget * backends.settings.media_run_seconds
     outcome = work_through(backends.claims, queue, batch, one, threads=threads, deadline=deadline, on_failure=note)
     return outcome, results
+
+
+def drain(
+    backends: Services, owner: str, queue: Queue, work: Callable[[Claim], Result], *, partition: str = ""
+) -> tuple[Outcome, list[Result]]:
+    """Work through all of a queue that is due, batch by batch."""
+    claims = backends.claims
+    total, results = Outcome(), list[Result]()
+    while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
+        outcome, part = drive(backends, queue, None, batch, work, threads=WAITING_THREADS)
+        total.add(outcome)
+        results += part
+        if not outcome.done:
+            break  # a backend is away, or the time is up: the rest would fare alike
+    return total, results
 
 
 def _ready(backends: Services, batch: Sequence[Claim], step: Step) -> list[Claim]:

@@ -109,6 +109,9 @@ REMAKE_VARIANTS = Queue("media_remake_variants", max_attempts=3)
 REMAKE_ANALYSIS = Queue("media_remake_analysis", max_attempts=3)
 """Finished images that a backfill makes again; item ids are media ids."""
 
+CLEANUPS = Queue("media_cleanups", max_attempts=10)
+"""Failed uploads that a main API of somebody else's is to be told of; item ids are pending image ids."""
+
 URLS = Queue("media_urls", max_attempts=10)
 """Processed images whose temp URLs are to be replaced; item ids are pending image ids."""
 
@@ -347,6 +350,13 @@ def save_variants(
     values = {n: json.dumps(v) if n in casts else v for n, v in assignments.items()}
     connection.execute(text(f"update media_files set {sets} where id = :id"), {**values, "id": media_id})
     return sorted(old - {key for _, key in made})
+
+
+def set_focus(connection: Connection, media_id: int, box: Sequence[float] | None) -> None:
+    """Keep a box set by hand (shares of width and height: left, top, right, bottom), or forget it."""
+    focus = None if box is None else json.dumps({"box": list(box), "reason": "manual"})
+    query = text("update media_files set focus = cast(:focus as jsonb) where id = :id")
+    connection.execute(query, {"id": media_id, "focus": focus})
 
 
 def completed(connection: Connection, media_id: int) -> None:

@@ -248,3 +248,40 @@ def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
     assert {row[0] for row in gateway.rows("select status from pending_images")} == {"complete"}
     assert len(standins.calls("google")) == 6
     assert_nothing_orphaned(gateway)
+
+
+def test_a_focus_set_by_hand_wins_and_the_variants_follow(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture(600, 300, seed=4))
+    gateway.run_due()
+    before = gateway.get("/serve/1?size=thumbnail&format=jpeg").content
+    url = f"{gateway.url}/api/media/focus/1"
+    wrong = gateway.session.put(url, json={"box": [0.5, 0, 0.2, 1]}, headers=gateway.as_worker, timeout=30)
+    assert wrong.status_code == 422
+    corners = []
+    for box in ([0.0, 0.0, 0.1, 0.1], [0.9, 0.9, 1.0, 1.0]):
+        answer = gateway.session.put(url, json={"box": box}, headers=gateway.as_worker, timeout=30)
+        assert answer.status_code == 202
+        (day,) = due_days(gateway.services, limit=5)
+        from imgpipe_orchestration.media.remake import made_on_request
+
+        assert len(made_on_request(gateway.services, "run-2", day).outcome.done) == 1
+        corners.append(gateway.services.media_bucket.get(thumbnail_key(gateway)))
+    assert len({before, *corners}) >= 2
+    assert corners[0] != corners[1]
+    assert gateway.rows("select focus ->> 'reason' from media_files")[0][0] == "manual"
+
+
+def thumbnail_key(gateway: Gateway) -> str:
+    query = "select object_key from media_variants where size = 'thumbnail' and format = 'jpeg'"
+    return str(gateway.rows(query)[0][0])
+
+
+def test_a_main_api_of_somebody_elses_is_told_of_what_failed(make_gateway: Callable[..., Gateway]) -> None:
+    main_api = make_gateway()
+    gateway = make_gateway(main_api_url=main_api.url)
+    broken = picture(900, 600)
+    path = gateway.upload(1, profile_image=broken[: len(broken) // 2]).json()["profile_image_path"]
+    stages = gateway.run_due()
+    assert stages["urls"].figures["failures_told"] == 1
+    assert gateway.get(path).status_code == 404, "the main API removed its temp file"
+    assert gateway.rows("select count(*) from media_files where bulk_path is not null")[0][0] == 1

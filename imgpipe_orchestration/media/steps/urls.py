@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.errors import PartnerRefused
 from imgpipe_orchestration.media import model, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
@@ -54,3 +55,19 @@ def replace(connection: Connection, old: str, new: str) -> int:
         query = text(f"update {table} set {column} = :new, updated_at = now() where {column} = :old")
         changed += connection.execute(query, {"old": old, "new": new}).rowcount
     return changed
+
+
+def tell_of_failure(backends: Services, claim: Claim) -> None:
+    """Tell a main API of somebody else's that an upload failed for good, as the documents ask of a worker.
+
+    Raises:
+        PartnerUnavailable, RateLimited: worth another try.
+    """
+    try:
+        backends.main_api.cleanup(claim.item_id)
+    except PartnerRefused as refused:
+        # It does not know the image, or has settled it by itself: either way it has nothing to learn from us.
+        if refused.partner_status not in {404, 409, 410}:
+            raise
+    with backends.claims.fenced(claim) as connection:
+        backends.claims.finish(connection, store.CLEANUPS, claim)
