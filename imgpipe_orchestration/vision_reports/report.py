@@ -62,7 +62,10 @@ def write(
     side = next((side for most, side in _PICTURE_SIDES if len(batch.images) <= most), _SMALL_SIDE)
     by_position = {image.position: image for image in batch.images}
     for shown in context["images"]:
-        left -= _illustrate(shown, by_position[shown["position"]], picture, side, left)
+        taken = _illustrate(shown, by_position[shown["position"]], picture, side, left)
+        if taken is None:
+            break
+        left -= taken
     return _render(context)
 
 
@@ -133,12 +136,12 @@ def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _illustrate(
     shown: dict[str, Any], image: BatchImage, picture: Callable[[BatchImage], bytes], side: int, left: int
-) -> int:
-    """Add the picture and the findings' crops; returns the bytes they take, 0 when there is no room for them."""
+) -> int | None:
+    """Add the picture and the findings' crops; returns the bytes they take, or None when there is no room for them."""
     from PIL import Image
 
     if left < 20_000:
-        return 0
+        return None
     try:
         jpeg = picture(image)
     except NotFound:
@@ -151,7 +154,7 @@ def _illustrate(
         crops = [_shown(full.crop(_around(f["evidence"], full.size)), _CROP_SIDE) for f in shown["findings"]]
     size = len(main.uri)
     if size > left:
-        return 0
+        return None
     shown["picture"] = main
     for finding, crop in zip(shown["findings"], crops, strict=True):
         if size + len(crop.uri) <= left:
