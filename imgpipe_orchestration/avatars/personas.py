@@ -61,8 +61,8 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         return
     log.info(f"[Task {task.task_id}] Generating data for {task.persona_count} personas")
     idle = 0
-    while idle < IDLE_ROUNDS:
-        batches = _planned(services, claim, task)
+    for _ in range(MOST_ROUNDS):
+        batches = _planned(services, claim, task) if idle < IDLE_ROUNDS else []
         if not batches:
             break
         idle = 0 if _ask_all(services, claim, task, batches, lanes) else idle + 1
@@ -85,20 +85,17 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
         if left := results.open_batches(connection, task.id):
             return left
         missing, round_ = results.missing_positions(connection, task.id), results.planned_rounds(connection, task.id)
-        # Retries after an end begin a new series of rounds, so the limit is per series.
-        if not missing or (round_ and round_ % MOST_ROUNDS == 0 and claim.attempt == 1):
+        if not missing:
             return []
         known = results.known_people(connection, task.id)
         problem = results.last_problem(connection, task.id) if round_ else ""
         first = results.next_number(connection, task.id)
         threads = services.settings.multithread_flowise
-        # After a failure each person is asked for alone: one that comes out wrong then spoils no other.
-        size = 1 if problem and round_ > 1 else min(LARGEST_BATCH, -(-len(missing) // threads))
+        # Whoever is missing after two rounds is asked for alone: one who comes out wrong then spoils no other.
+        size = 1 if round_ > 1 else min(LARGEST_BATCH, -(-len(missing) // threads))
         groups = [missing[i : i + size] for i in range(0, len(missing), size)]
         batches = [
-            Batch(
-                first + n, round_, tuple(group), question(task, first + n, len(group), known, problem if round_ else "")
-            )
+            Batch(first + n, round_, tuple(group), question(task, first + n, len(group), known, problem))
             for n, group in enumerate(groups)
         ]
         results.plan(connection, task.id, batches)
