@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.settings import Settings
     from imgpipe_orchestration.storage.documents import Documents
 
 
@@ -91,30 +92,41 @@ class BackendsResource(dg.ConfigurableResource[Any]):
     s3: S3Resource
     mongo: MongoResource
     openai: OpenAIResource
-    _services: "Services | None" = PrivateAttr(default=None)
 
     @property
     def services(self) -> "Services":
-        """Connections and clients of this process, opened on first use.
+        """Connections and clients, opened on first use and kept for the process: a sensor that ticks every few seconds
+        should not sign in to PostgreSQL each time.
 
         Raises:
             SettingsError: naming the variable that is missing or wrong.
         """
-        if self._services is None:
-            from imgpipe_orchestration.services import Services
-            from imgpipe_orchestration.settings import Settings, load
+        from imgpipe_orchestration.settings import Settings, load
 
-            overrides: dict[str, str] = {}
-            for part in (self.database, self.s3, self.mongo, self.openai):
-                overrides |= {name: value for name, value in part.overrides().items() if value}
-            self._services = Services(Settings(**{**load().model_dump(), **overrides}))
-        return self._services
+        overrides: dict[str, str] = {}
+        for part in (self.database, self.s3, self.mongo, self.openai):
+            overrides |= {name: value for name, value in part.overrides().items() if value}
+        return _services_of(Settings(**{**load().model_dump(), **overrides}))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Close what was opened."""
-        if self._services is not None:
-            self._services.close()
-            self._services = None
+        """End the worker processes of a run; connections stay for the next tick."""
+        self.services.close_workers()
+
+
+_KEPT: "dict[Settings, Services]" = {}
+_MOST_KEPT = 2
+
+
+def _services_of(settings: "Settings") -> "Services":
+    """The `Services` of these settings; a process knows one set of settings, tests know many."""
+    from imgpipe_orchestration.services import Services
+
+    found = _KEPT.get(settings)
+    if found is None:
+        while len(_KEPT) >= _MOST_KEPT:
+            _KEPT.pop(next(iter(_KEPT))).close()
+        found = _KEPT[settings] = Services(settings)
+    return found
 
 
 def build() -> dict[str, Any]:

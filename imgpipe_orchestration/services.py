@@ -153,9 +153,16 @@ class Services:
         """Whether the main API is somebody else's and not this project's gateway."""
         return self.settings.main_api_url.rstrip("/") != self.settings.gateway_url.rstrip("/")
 
+    def close_workers(self) -> None:
+        """End the worker processes, if any were started."""
+        workshop = self.__dict__.pop("workshop", None)
+        if workshop is not None:
+            workshop.close()
+
     def close(self) -> None:
         """End the connections and processes that were opened."""
-        for name in ("workshop", "openai", "openai_images", "documents"):
+        self.close_workers()
+        for name in ("openai", "openai_images", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()
