@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from imgpipe_orchestration.redaction import cleaned, redact
 
-__all__ = ["JsonFormatter", "TextFormatter", "configure", "logger", "redact"]
+__all__ = ["JsonFormatter", "TextFormatter", "bound", "configure", "logger", "redact"]
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 FIELD_LENGTH = 16_000
 """Characters kept of a message, a traceback or an extra; an exception may quote a whole image."""
+
+_bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))  # fields of every line here
 
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != 9} | {10: "\\n", 13: "\\r"}
 
@@ -34,8 +40,22 @@ def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO") -
     root.setLevel(level.upper())
 
 
+@contextmanager
+def bound(**fields: Any) -> Iterator[None]:
+    """Put `fields` on every line that is logged within, by this thread or task: whose run, item and tenant it is about.
+
+    Empty values are left out; what a line says itself wins.
+    """
+    token = _bound.set({**_bound.get(), **{key: value for key, value in fields.items() if value not in (None, "")}})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: cleaned(value, key) for key, value in record.__dict__.items() if key not in _STANDARD}
+    said = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    return {key: cleaned(value, key) for key, value in {**_bound.get(), **said}.items()}
 
 
 def _bounded(text: str, limit: int = FIELD_LENGTH) -> str:

@@ -81,6 +81,30 @@ class Settings(BaseModel):
     retention_most_rows: int = Field(100_000, ge=1, description="Most rows of one kind that a nightly run removes.")
     retention_most_runs: int = Field(5000, ge=1, description="Most of Dagster's runs that a nightly run removes.")
 
+    # --- limits ------------------------------------------------------------------------------------------------
+    request_max_bytes: int = Field(
+        4 * 1024 * 1024, ge=1024, description="Largest body of a request that carries no files, bytes."
+    )
+    request_seconds: float = Field(300, gt=0, description="Time limit for a request's body to arrive.")
+    request_idle_seconds: float = Field(30, gt=0, description="Longest pause within a request's body.")
+    auth_failures_per_minute: int = Field(
+        300, ge=0, description="Wrong keys taken a minute from one address; in production only. 0: no limit."
+    )
+    uploads_per_minute: int = Field(
+        600, ge=0, description="Upload requests taken a minute from one caller; in production only. 0: no limit."
+    )
+
+    # --- watching ----------------------------------------------------------------------------------------------
+    metrics_api_key: str = Field(
+        "", description="Key of GET /metrics in production, for Prometheus. Empty: ADMIN_API_KEY alone opens it."
+    )
+    alert_webhook_url: str = Field(
+        "", description="Where failed runs are reported, in Slack's incoming-webhook format. Empty: nowhere."
+    )
+    gc_grace_hours: float = Field(
+        24, gt=0, description="Age from which an object that no row names is garbage; longer than any upload takes."
+    )
+
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key of /api/media/*.")
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key of our calls to the main API.")

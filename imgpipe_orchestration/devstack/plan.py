@@ -21,7 +21,9 @@ from imgpipe_orchestration.settings import Settings, load
 MARKER = "IMGPIPE_STACK"
 """In the environment of every process of a stack, and in no other: the data folder it belongs to."""
 
-_SECRET_NAME = re.compile(r"_(KEY|SECRET|TOKEN|PASSWORD)$|^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE)_URL$")
+_SECRET_NAME = re.compile(
+    r"_(KEY|SECRET|TOKEN|PASSWORD)$|^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$"
+)
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 

@@ -8,21 +8,32 @@ import uvicorn
 
 from imgpipe_orchestration import logs
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.settings import load
+from imgpipe_orchestration.gateway.connections import ImpatientProtocol
+from imgpipe_orchestration.settings import Settings, load
 
 
 def main() -> None:
     settings = load()
     logs.configure(style=settings.log_format, level=settings.log_level)
-    # Development accepts the documents' curl lines without a key, so it is reachable from this machine only.
-    host = "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
-    sockets = [_listen(host, port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
+    sockets = [_listen(host_of(settings), port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
     app = create_app(settings)
-    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
     server = uvicorn.Server(config)
     app.state.stopping = lambda: server.should_exit  # open event streams end by themselves, and nobody waits for them
     # Not `asyncio.run(server.serve())`: that would take Python's own event loop where uvloop is installed.
     server.run(sockets)
+
+
+def host_of(settings: Settings) -> str:
+    """Where to listen. Development accepts the documents' curl lines without a key, so only this machine reaches it."""
+    return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
 
 
 def _listen(host: str, port: int) -> socket.socket:

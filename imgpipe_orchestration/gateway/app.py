@@ -10,7 +10,9 @@ from fastapi import FastAPI
 
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, jobs, problems
+from imgpipe_orchestration.gateway import health, jobs, metrics, problems
+from imgpipe_orchestration.gateway.headers import SecureHeaders
+from imgpipe_orchestration.gateway.limits import Limits
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
@@ -36,9 +38,15 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("imgpipe-orchestration"),
         summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
         lifespan=lifespan,
+        docs_url=None if settings.production else "/docs",
+        redoc_url=None,
     )
     app.state.services = Services(settings)
     problems.install(app)
+    # The last one added is the first to see a request: refusals get their headers, and are counted.
+    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(SecureHeaders, docs_path=app.docs_url)
+    metrics.install(app, app.state.services)
     app.include_router(auto_marker.router)
     app.include_router(avatars.router)
     app.include_router(health.router)

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, Retryable
+from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.logs import logger
 
 log = logger(__name__)
@@ -29,8 +30,9 @@ def problem(
 ) -> JSONResponse:
     """One problem document; `extensions` are further members, such as `field` or `errors`."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extensions}
-    # An error is about this moment; a cache that kept it would keep the image broken.
-    return JSONResponse(body, status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
+    # An error is about this moment; a cache that kept it would keep the image broken. HEADERS here as well: the answer
+    # to an unhandled error is sent from outside every middleware.
+    return JSONResponse(body, status, {"Cache-Control": "no-store", **HEADERS, **(headers or {})}, MEDIA_TYPE)
 
 
 def of_error(error: ImgpipeError) -> JSONResponse:

@@ -218,7 +218,10 @@ def drive(
                 backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
 
     deadline = None if budget is None else time.monotonic() + budget * backends.settings.media_run_seconds
-    outcome = work_through(backends.claims, queue, batch, one, threads=threads, deadline=deadline, on_failure=note)
+    stage = step.value if step is not None else queue.name
+    outcome = work_through(
+        backends.claims, queue, batch, one, threads=threads, deadline=deadline, on_failure=note, stage=stage
+    )
     return outcome, results
 
 

@@ -69,6 +69,25 @@ class Attempt:
     error_code: str | None
 
 
+RECENT_SECONDS = 300.0
+"""How far back `recent_attempts` looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentAttempts:
+    """How many attempts of a queue ended in one way lately."""
+
+    queue: str
+    outcome: str
+    count: int
+
+
+def recent_attempts(connection: Connection) -> list[RecentAttempts]:
+    """Attempts that ended within RECENT_SECONDS, by queue and outcome."""
+    connection.execute(INDEXES_ONLY)
+    return [RecentAttempts(*row) for row in connection.execute(_RECENT, {"seconds": RECENT_SECONDS})]
+
+
 def counts(connection: Connection) -> dict[str, QueueCounts]:
     """Every queue that holds anything, by name."""
     connection.execute(INDEXES_ONLY)
@@ -116,6 +135,11 @@ _COUNTS = text("""
             where w.queue = q.queue and w.state in ('done', 'ignored') and w.state = 'done'
             order by w.updated_at desc limit :average_over) as last)
     from queues q order by q.queue
+""")
+
+_RECENT = text("""
+    select queue, outcome, count(*) from work_attempts
+    where ended_at >= now() - make_interval(secs => :seconds) group by queue, outcome order by queue, outcome
 """)
 
 _HISTORY = text("""

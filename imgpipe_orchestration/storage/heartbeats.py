@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -34,6 +34,13 @@ def last(engine: Engine, name: str) -> Heartbeat | None:
         row = connection.execute(_LAST, {"name": name}).one_or_none()
     return Heartbeat(row.beat_at, float(row.age), row.detail) if row else None
 
+
+def ages(connection: Connection) -> dict[str, float]:
+    """Seconds since each thing last happened."""
+    return {row.name: float(row.age) for row in connection.execute(_AGES)}
+
+
+_AGES = text("select name, extract(epoch from now() - beat_at) as age from heartbeats order by name")
 
 _BEAT = text("""
     insert into heartbeats (name, detail) values (:name, cast(:detail as jsonb))

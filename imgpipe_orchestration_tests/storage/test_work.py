@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import threading
@@ -12,6 +14,8 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.logs import JsonFormatter, logger
+from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
@@ -171,3 +175,46 @@ def test_batches_add_up() -> None:
         1,
         1.5,
     )
+
+
+def test_what_a_step_logs_says_whose_it_is(claims: Claims) -> None:
+    lines: list[dict[str, object]] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(JsonFormatter().format(record)))
+
+    with transaction(claims.engine) as connection:
+        claims.enqueue(connection, QUEUE, [Item(1, tenant="acme")])
+    kept, ours = Kept(), logger("step")
+    ours.addHandler(kept)
+
+    def step(claim: Claim) -> None:
+        ours.warning("looking", extra={"size": 3})
+        finishing(claims)(claim)
+
+    try:
+        work_through(claims, QUEUE, claims.claim(QUEUE, "run-7", 1), step, threads=1)
+        ours.warning("after")
+    finally:
+        ours.removeHandler(kept)
+    about = {"run": "run-7", "queue": "listings", "item": 1, "tenant": "acme", "size": 3}
+    assert {name: lines[0].get(name) for name in about} == about
+    assert "run" not in lines[1]
+
+
+def test_the_times_of_a_stage_add_up_over_batches(claims: Claims) -> None:
+    def step(claim: Claim) -> None:
+        time.sleep(0.01)
+        if claim.item_id == 1:
+            raise BadImage("no image")
+        finishing(claims)(claim)
+
+    batch = taken(claims, 4)
+    for part in (batch[:2], batch[2:]):
+        work_through(claims, QUEUE, part, step, threads=2, stage="looking")
+    with transaction(claims.engine) as connection:
+        totals = {(one.stage, one.outcome): one for one in stage_times.totals(connection)}
+    assert totals["looking", "done"].items == 3
+    assert totals["looking", "failed"].items == 1
+    assert 0.03 <= totals["looking", "done"].seconds < 10

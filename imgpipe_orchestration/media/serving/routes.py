@@ -60,7 +60,8 @@ async def serving(app: FastAPI, backends: Services) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-@router.api_route("/serve/{media_id}", methods=["GET", "HEAD"], response_class=Response, responses=_IMAGES)
+@router.head("/serve/{media_id}", response_class=Response, include_in_schema=False)
+@router.get("/serve/{media_id}", response_class=Response, responses=_IMAGES)
 async def serve(
     media_id: Id,
     request: Request,
@@ -73,7 +74,8 @@ async def serve(
     return await _answer(request, media_id, (size, format, bg), ONE_YEAR, explain=explain)
 
 
-@router.api_route("/api/images/{media_id}", methods=["GET", "HEAD"], response_class=Response, responses=_IMAGES)
+@router.head("/api/images/{media_id}", response_class=Response, include_in_schema=False)
+@router.get("/api/images/{media_id}", response_class=Response, responses=_IMAGES)
 async def image(
     media_id: Id,
     request: Request,

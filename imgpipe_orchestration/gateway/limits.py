@@ -1,0 +1,211 @@
+"""What one caller may cost: bytes and seconds of a request's body, wrong keys, uploads a minute.
+
+Bodies are measured as they arrive, so that a chunked one without a length is held to the same limit, and no route has
+to ask. Rates are held by each gateway for itself, in memory: with three gateways behind a balancer a caller may have
+three times as much.
+
+A caller's address is the one uvicorn names: behind a proxy set FORWARDED_ALLOW_IPS to the proxy's address, or all
+callers look like one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+
+from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
+from imgpipe_orchestration.gateway import problems
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from imgpipe_orchestration.settings import Settings
+
+LINGER_SECONDS = 5.0
+"""How long a refused body is still read, and thrown away: a client that sends first and reads then would otherwise see
+a broken connection and not the reason (RFC 9112, section 9.6)."""
+MOST_CALLERS = 50_000
+"""Callers whose rates are remembered; the one not seen for longest is forgotten."""
+
+
+class TooSlow(Permanent):
+    """The body did not arrive in time."""
+
+    status = 408
+    title = "Too slow"
+
+
+class TooManyRequests(Retryable):
+    """This caller asks more often than it may."""
+
+    status = 429
+    title = "Too many requests"
+    report = False
+
+
+class Rate:
+    """So many events a minute for each caller, all of them at once if need be: a bucket of tokens that refills."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._most = float(per_minute)
+        self._callers: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, caller: str) -> float:
+        """Seconds until the caller may; 0: now."""
+        if not self._most:
+            return 0.0
+        return max(0.0, (1.0 - self._tokens(caller)) * 60 / self._most)
+
+    def count(self, caller: str) -> None:
+        """It happened."""
+        if self._most:
+            self._callers[caller] = (self._tokens(caller) - 1, time.monotonic())
+            self._callers.move_to_end(caller)
+            if len(self._callers) > MOST_CALLERS:
+                self._callers.popitem(last=False)
+
+    def _tokens(self, caller: str) -> float:
+        tokens, at = self._callers.get(caller, (self._most, 0.0))
+        return min(self._most, tokens + (time.monotonic() - at) * self._most / 60)
+
+
+def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
+    """Routes that take files, and the most bytes of a request to each."""
+    form = 1024 * 1024  # texts and boundaries
+    return {
+        ("PATCH", "/users/me"): 7 * settings.upload_max_bytes + form,
+        ("POST", "/api/upload/listing_image"): settings.listings_max_images * settings.upload_max_bytes + form,
+        ("POST", "/batch-analysis/images"): 20 * settings.vision_image_max_bytes + form,
+    }
+
+
+class Limits:
+    """Refuses what costs too much, as a problem document, before a route sees it."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self._settings = settings
+        self._uploads: Mapping[tuple[str, str], int] = upload_limits(settings)
+        held = settings.production
+        self._wrong_keys = Rate(settings.auth_failures_per_minute if held else 0)
+        self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        credential = headers.get("authorization")
+        address = scope["client"][0] if scope.get("client") else ""
+        upload = (scope["method"], scope["path"]) in self._uploads
+        most = self._uploads.get((scope["method"], scope["path"]), self._settings.request_max_bytes)
+        body = Body(receive, send, headers, most, self._settings)
+        try:
+            self._admit(address, credential, upload=upload)
+            body.announced()
+        except ImgpipeError as error:
+            await body.refuse(error)
+            return
+        await self.app(scope, body.receive, self._watched(body, address) if credential else body.send)
+        await body.end()
+
+    def _admit(self, address: str, credential: str | None, *, upload: bool) -> None:
+        if credential and (seconds := self._wrong_keys.wait(address)):
+            raise TooManyRequests("Too many wrong keys came from your address; wait.", retry_after=seconds)
+        if not upload:
+            return
+        if credential is None and self._settings.production:
+            # A form is read before a route asks who sent it: a stranger's hundred megabytes are not.
+            raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
+        caller = hashlib.sha256(credential.encode()).hexdigest() if credential else address
+        if seconds := self._upload_rate.wait(caller):
+            most = self._settings.uploads_per_minute
+            raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
+        self._upload_rate.count(caller)
+
+    def _watched(self, body: Body, address: str) -> Send:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == Unauthenticated.status:
+                self._wrong_keys.count(address)
+            await body.send(message)
+
+        return send
+
+
+class Body:
+    """One request's body on its way in, and the answer on its way out, which a refusal replaces."""
+
+    def __init__(self, receive: Receive, send: Send, headers: Headers, most: int, settings: Settings) -> None:
+        self._receive = receive
+        self._send = send
+        self._most = most
+        self._length = headers.get("content-length", "")
+        self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
+        self._idle = settings.request_idle_seconds
+        self._deadline = time.monotonic() + settings.request_seconds
+        self._bytes = 0
+        self._started = False
+        self._refused: ImgpipeError | None = None
+
+    def announced(self) -> None:
+        """Raises TooLarge where the announced length is past the limit already."""
+        if self._length.isdigit() and int(self._length) > self._most:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next piece, while limits hold."""
+        if not self._expected:
+            return await self._receive()
+        if self._refused is not None:
+            return {"type": "http.disconnect"}
+        try:
+            async with asyncio.timeout(max(0.0, min(self._idle, self._deadline - time.monotonic()))):
+                message = await self._receive()
+        except TimeoutError:
+            self._refused = TooSlow("The request's body did not arrive in time.")
+            raise self._refused from None
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._most:
+            self._refused = self._too_large()
+            raise self._refused
+        self._expected = message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the answer on; once the body was refused, drop what the application makes of that."""
+        if self._refused is None or self._started:
+            self._started = True
+            await self._send(message)
+
+    async def end(self) -> None:
+        """Say what was refused, if something was."""
+        if self._refused is not None and not self._started:
+            await self.refuse(self._refused)
+
+    async def refuse(self, error: ImgpipeError) -> None:
+        """Answer with `error`, then close the connection: what is left of the body is not worth reading."""
+        answer = problems.of_error(error)
+        if self._expected:
+            answer.headers["Connection"] = "close"
+        await self._send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await self._send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        if self._expected:
+            await self._discard()
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _discard(self) -> None:
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while (await self._receive()).get("more_body"):
+                    pass
+        except TimeoutError:
+            return
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The request is larger than {self._most / (1 << 20):.0f} MB.")

@@ -1,0 +1,233 @@
+"""`GET /metrics`: the figures of this gateway and of the whole back office, for Prometheus.
+
+Requests are counted as they happen. What stands in the database (queues, stages, paid calls) is read when somebody
+asks, at most once every few seconds, by queries that cost the same whatever the backlog. Every gateway tells the same
+of the database: take `max`, not `sum`, over gateways there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Connection
+
+from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, same_key
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
+from imgpipe_orchestration.storage.rows import transaction
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+router = APIRouter(tags=["metrics"])
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Seconds. From an image out of memory to an upload over a slow line."""
+KEPT_SECONDS = 5.0
+"""How long one reading of the database serves everybody who asks."""
+STATES = ("waiting", "claimed", "done", "failed", "ignored")
+
+
+def metrics_key(credentials: Credentials, backends: Backends) -> None:
+    """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
+    settings = backends.settings
+    given = credentials.credentials if credentials else ""
+    keys = (settings.metrics_api_key, settings.admin_api_key)
+    if settings.production and not any([same_key(given, key) for key in keys]):  # noqa: C419 - compares with each
+        raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")
+
+
+@router.get("/metrics", dependencies=[Depends(metrics_key)], response_class=Response)
+def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    text = generate_latest(request.app.state.metrics)
+    return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
+
+
+def install(app: FastAPI, services: Services) -> None:
+    """Count the requests of `app` and answer `GET /metrics`."""
+    registry = CollectorRegistry()
+    app.state.metrics = registry
+    app.add_middleware(CountRequests, registry=registry)
+    registry.register(FromDatabase(services))
+    registry.register(FromCache(app))
+    app.include_router(router)
+
+
+class CountRequests:
+    """Counts and times every request, by route (never by path: ids would make a series each)."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+        self.app = app
+        self._count = Counter(
+            "imgpipe_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "imgpipe_http_request_seconds",
+            "From the request's head to the end of the answer.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500  # what an error becomes that nobody handled
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        began = time.perf_counter()
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._count.labels(method, route, str(status)).inc()
+            self._seconds.labels(route).observe(time.perf_counter() - began)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class FromCache(Collector):
+    """The images this gateway keeps in memory."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[Metric]:
+        hits = CounterMetricFamily("imgpipe_serve_cache_hits", "Found in memory.", labels=["cache"])
+        misses = CounterMetricFamily("imgpipe_serve_cache_misses", "Loaded from outside.", labels=["cache"])
+        size = GaugeMetricFamily("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", labels=["cache"])
+        hot = getattr(self._app.state, "hot", None)  # there once the app has started
+        for name in ("bytes", "manifests") if hot is not None else ():
+            cache = getattr(hot, name)
+            hits.add_metric([name], cache.hits)
+            misses.add_metric([name], cache.misses)
+            size.add_metric([name], cache.size)
+        yield from (hits, misses, size)
+
+
+class FromDatabase(Collector):
+    """Queues, stages and paid calls."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._reading = threading.Lock()
+        self._read_at = float("-inf")
+        self._read: list[Metric] = []
+
+    def describe(self) -> list[Metric]:
+        return []  # else registering would ask the database
+
+    def collect(self) -> list[Metric]:
+        with self._reading:
+            if time.monotonic() - self._read_at >= KEPT_SECONDS:
+                self._read = self._all()
+                self._read_at = time.monotonic()
+            return self._read
+
+    def _all(self) -> list[Metric]:
+        up = GaugeMetricFamily("imgpipe_database_up", "1 while the database answers.")
+        figures: list[Metric] = []
+        try:
+            with transaction(self._services.engine) as connection:
+                for read in _READERS:
+                    figures += read(connection)
+        except BackendUnavailable:
+            up.add_metric([], 0)
+            return [up]
+        up.add_metric([], 1)
+        return [up, *figures]
+
+
+def _queues(connection: Connection) -> list[Metric]:
+    items = GaugeMetricFamily("imgpipe_queue_items", "Items by state.", labels=["queue", "state"])
+    oldest = GaugeMetricFamily("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", labels=["queue"])
+    stuck = GaugeMetricFamily("imgpipe_queue_stuck_items", "Unfinished for over an hour.", labels=["queue"])
+    average = GaugeMetricFamily(
+        "imgpipe_queue_average_seconds", "From being put in to being done, over the last items.", labels=["queue"]
+    )
+    for name, counts in backlog.counts(connection).items():
+        for state in STATES:
+            items.add_metric([name, state], getattr(counts, state))
+        oldest.add_metric([name], counts.oldest_waiting_seconds or 0)
+        stuck.add_metric([name], counts.stuck)
+        if counts.average_seconds is not None:
+            average.add_metric([name], counts.average_seconds)
+    return [items, oldest, stuck, average]
+
+
+def _attempts(connection: Connection) -> list[Metric]:
+    attempts = GaugeMetricFamily(
+        "imgpipe_attempts_recent", "Attempts that ended in the last five minutes.", labels=["queue", "outcome"]
+    )
+    for one in backlog.recent_attempts(connection):
+        attempts.add_metric([one.queue, one.outcome], one.count)
+    return [attempts]
+
+
+def _stages(connection: Connection) -> list[Metric]:
+    labels = ["queue", "stage", "outcome"]
+    items = CounterMetricFamily("imgpipe_stage_items", "Items that went through a stage.", labels=labels)
+    seconds = CounterMetricFamily("imgpipe_stage_seconds", "Seconds a stage spent on items.", labels=labels)
+    for one in stage_times.totals(connection):
+        items.add_metric([one.queue, one.stage, one.outcome], one.items)
+        seconds.add_metric([one.queue, one.stage, one.outcome], one.seconds)
+    return [items, seconds]
+
+
+def _paid_calls(connection: Connection) -> list[Metric]:
+    """Counters that begin anew at midnight UTC. Prometheus takes that for a restart, so `increase` stays right."""
+    labels = ["provider", "model"]
+    calls = CounterMetricFamily("imgpipe_provider_calls", "Paid calls since midnight UTC.", labels=[*labels, "outcome"])
+    tokens = CounterMetricFamily("imgpipe_provider_tokens", "Tokens since midnight UTC.", labels=[*labels, "direction"])
+    cost = CounterMetricFamily("imgpipe_provider_cost_usd", "US dollars since midnight UTC.", labels=labels)
+    unknown = CounterMetricFamily(
+        "imgpipe_provider_calls_of_unknown_cost", "Calls whose price is not known, since midnight UTC.", labels=labels
+    )
+    seconds = CounterMetricFamily(
+        "imgpipe_provider_seconds", "Seconds waited for answers since midnight UTC.", labels=labels
+    )
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for one in spending.summary(connection, since=midnight, by=("provider", "model")):
+        key = [one.provider, one.model]
+        for outcome in ("bought", "reused", "failed", "lost"):
+            calls.add_metric([*key, outcome], getattr(one, outcome))
+        tokens.add_metric([*key, "input"], one.input_tokens)
+        tokens.add_metric([*key, "output"], one.output_tokens)
+        cost.add_metric(key, float(one.cost_usd))
+        unknown.add_metric(key, one.unknown_cost)
+        seconds.add_metric(key, one.seconds)
+    paused = GaugeMetricFamily(
+        "imgpipe_provider_paused", "1 while a provider is left alone: its quota is used up.", labels=["provider"]
+    )
+    for pause in spending.pauses(connection):
+        paused.add_metric([pause.provider], 1)
+    return [calls, tokens, cost, unknown, seconds, paused]
+
+
+def _ticks(connection: Connection) -> list[Metric]:
+    ages = GaugeMetricFamily("imgpipe_tick_age_seconds", "Since a sensor last looked for work.", labels=["job"])
+    for job, age in heartbeats.ages(connection).items():
+        ages.add_metric([job], age)
+    return [ages]
+
+
+_READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_queues, _attempts, _stages, _paid_calls, _ticks)

@@ -1,0 +1,47 @@
+"""How long items take in each stage, summed up in the database: the figures outlive the run that measured them.
+
+A run adds its sums once a batch. Metrics read them as counters that only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """All that a stage has done: `outcome` is done, retried, failed or lost; `seconds` are summed over the items."""
+
+    queue: str
+    stage: str
+    outcome: str
+    items: int
+    seconds: float
+
+
+def add(connection: Connection, queue: str, stage: str, times: Mapping[str, tuple[int, float]]) -> None:
+    """Add a batch's items and seconds, by outcome."""
+    rows = [
+        {"queue": queue, "stage": stage, "outcome": outcome, "items": items, "seconds": seconds}
+        for outcome, (items, seconds) in sorted(times.items())  # in one order, so that two batches cannot deadlock
+        if items
+    ]
+    if rows:
+        connection.execute(_ADD, rows)
+
+
+def totals(connection: Connection) -> list[StageTime]:
+    """Every stage that ever worked."""
+    return [StageTime(*row) for row in connection.execute(_TOTALS)]
+
+
+_ADD = text("""
+    insert into stage_times (queue, stage, outcome, items, seconds) values (:queue, :stage, :outcome, :items, :seconds)
+    on conflict (queue, stage, outcome) do update
+    set items = stage_times.items + excluded.items, seconds = stage_times.seconds + excluded.seconds
+""")
+
+_TOTALS = text("select queue, stage, outcome, items, seconds from stage_times order by queue, stage, outcome")

@@ -1,0 +1,170 @@
+"""Who may do what: SECURITY.md's table names every route, and every route does what the table says."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.gateway.headers import HEADERS
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
+
+PAGE = Path(__file__).parents[2] / "SECURITY.md"
+ROW = re.compile(r"^\| `(?P<methods>[A-Z, ]+) (?P<path>/\S*)` \| (?P<who>[a-z ]+) \|", re.MULTILINE)
+BACKEND, METRICS = "a-good-key-of-the-analysis-backend", "a-good-key-of-prometheus-for-figures"
+
+
+def token(**claims: object) -> str:
+    return jwt.encode({"sub": "7", "exp": time.time() + 60, **claims}, KEYS["user_jwt_secret"], "HS256")
+
+
+def credentials(who: str) -> set[str]:
+    """The credentials that open a route of this kind."""
+    return {
+        "user": {token()},
+        "media worker": {KEYS["media_api_key"], KEYS["main_api_key"]},
+        "operator": {KEYS["admin_api_key"]},
+        "analysis client": {BACKEND, KEYS["admin_api_key"]},
+        "prometheus": {METRICS, KEYS["admin_api_key"]},
+    }[who]
+
+
+WRONG = {
+    "none": None,
+    "wrong": "Bearer wrong",
+    "empty": "Bearer ",
+    "of another scheme": f"Basic {KEYS['admin_api_key']}",
+    "the known one": "Bearer development-only-secret-do-not-use-in-production",
+    "expired": f"Bearer {token(exp=time.time() - 1)}",
+    "unsigned": f"Bearer {jwt.encode({'sub': '7'}, '', 'none')}",
+    "of nobody": f"Bearer {token(sub='0')}",
+    "signed by another": f"Bearer {jwt.encode({'sub': '7'}, 'another-secret-of-at-least-32-bytes', 'HS256')}",
+}
+
+
+def table() -> dict[tuple[str, str], str]:
+    rows = ROW.finditer(PAGE.read_text())
+    return {(method, row["path"]): row["who"] for row in rows for method in row["methods"].split(", ")}
+
+
+@pytest.fixture(scope="module")
+def client(module_settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(module_settings), raise_server_exceptions=False, follow_redirects=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def module_settings() -> Settings:
+    """Production on databases that are away: whoever is refused is refused before they are asked."""
+    return produced(
+        Settings(),
+        database_url="postgresql://nobody@127.0.0.1:1/none",
+        s3_endpoint="http://127.0.0.1:1",
+        mongodb_url="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100",
+        backend_api_key=BACKEND,
+        metrics_api_key=METRICS,
+        auth_failures_per_minute=0,
+        uploads_per_minute=0,
+    )
+
+
+def routes(app: Any) -> set[tuple[str, str]]:
+    """Every route, whether OpenAPI tells of it or not."""
+    return {(method, route.path) for route in _walked(app.routes) for method in route.methods - {"HEAD"}}
+
+
+def _walked(found: list[Any]) -> Iterator[Any]:
+    for route in found:
+        if hasattr(route, "original_router"):  # FastAPI keeps included routers as they are
+            yield from _walked(route.original_router.routes)
+        else:
+            yield route
+
+
+def asked(client: TestClient, method: str, path: str, authorization: str | None) -> int:
+    headers = {"Authorization": authorization} if authorization is not None else {}
+    filled = re.sub(r"\{[^}]+\}", "1", path)
+    return client.request(method, filled, headers=headers).status_code
+
+
+def test_the_table_names_every_route_and_no_other(client: TestClient) -> None:
+    assert set(table()) == routes(client.app)
+
+
+def test_openapi_hides_no_route_that_takes_a_key(client: TestClient) -> None:
+    told = {
+        (method.upper(), path)
+        for path, methods in client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if method != "head"
+    }
+    listed = {(method, path.replace(":path}", "}")): who for (method, path), who in table().items()}
+    assert told <= set(listed)
+    assert {listed[one] for one in set(listed) - told} <= {"anybody", "session"}
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_no_route_opens_without_its_key(client: TestClient, how: str) -> None:
+    for (method, path), who in table().items():
+        if who in {"anybody", "session"}:
+            continue
+        assert asked(client, method, path, WRONG[how]) == 401, f"{method} {path} {how}"
+
+
+def test_no_key_opens_a_route_of_somebody_else(client: TestClient) -> None:
+    kinds = ("user", "media worker", "operator", "analysis client", "prometheus")
+    everything = {key for kind in kinds for key in credentials(kind)}
+    for (method, path), who in table().items():
+        if who in {"anybody", "session"}:
+            continue
+        for key in everything - credentials(who):
+            if who == "user" and "." in key:
+                continue  # every token of a user is one
+            assert asked(client, method, path, f"Bearer {key}") == 401, f"{method} {path}"
+
+
+def test_the_right_key_is_not_refused(client: TestClient) -> None:
+    seen = set()
+    for (method, path), who in table().items():
+        if who in {"anybody", "session"} or who in seen:
+            continue
+        seen.add(who)
+        for key in credentials(who):
+            assert asked(client, method, path, f"Bearer {key}") not in {401, 403}, f"{method} {path}"
+    assert len(seen) == 5
+
+
+def test_a_route_with_a_session_shows_nothing_without_one(client: TestClient) -> None:
+    for (method, path), who in table().items():
+        if who == "session":
+            assert asked(client, method, path, None) in {303, 401, 403}, f"{method} {path}"
+
+
+def test_every_answer_carries_the_headers(client: TestClient) -> None:
+    for path in ("/openapi.json", "/users/me", "/no/such/path", "/metrics", "/temp_images/a/b"):
+        answer = client.get(path)
+        for name in HEADERS:
+            assert answer.headers.get(name), f"{path} {name}"
+    assert "Strict-Transport-Security" not in client.get("/openapi.json").headers
+
+
+def test_https_is_asked_for_where_it_is_spoken(module_settings: Settings) -> None:
+    client = TestClient(create_app(module_settings), base_url="https://imgpipe.example")
+    assert client.get("/openapi.json").headers["Strict-Transport-Security"].startswith("max-age=")
+
+
+def test_debug_routes_and_docs_exist_in_development_only(client: TestClient, settings: Settings) -> None:
+    development = routes(create_app(settings))
+    extra = development - routes(client.app)
+    assert {path.split("/")[1] for _, path in extra} == {"debug", "docs"}
+    with TestClient(create_app(settings)) as open_client:
+        assert open_client.get("/docs").status_code == 200
+        assert "cdn.jsdelivr.net" in open_client.get("/docs").headers["Content-Security-Policy"]

@@ -1,0 +1,159 @@
+"""What one caller may cost, asked of a gateway that really listens."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jwt
+import pytest
+import requests
+import uvicorn
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.gateway.__main__ import host_of
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.gateway.connections import ImpatientProtocol
+from imgpipe_orchestration.gateway.limits import Rate
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+
+KEYS = {
+    name: f"a-good-key-of-at-least-32-bytes-for-{name}"
+    for name in ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
+}
+
+
+def produced(settings: Settings, **more: object) -> Settings:
+    return settings.model_copy(update={"imgpipe_env": "production", **KEYS, **more})
+
+
+class Hasty(ImpatientProtocol):
+    head_seconds = 0.3
+
+
+@contextmanager
+def listening(settings: Settings) -> Iterator[tuple[str, int]]:
+    """A gateway on a free port of loopback."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(settings), http=Hasty, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield listener.getsockname()
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+def spoken(address: tuple[str, int], *pieces: bytes, pause: float = 0.0) -> bytes:
+    """All that the gateway says to these bytes, until it closes."""
+    with socket.create_connection(address, timeout=10) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(pause)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+        return answer
+
+
+def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Settings) -> None:
+    tight = settings.model_copy(update={"request_max_bytes": 2048, "request_idle_seconds": 0.3})
+    with listening(tight) as address:
+        url = f"http://{address[0]}:{address[1]}"
+        announced = requests.post(f"{url}/api/jobs", data=b"x" * 3_000_000, timeout=10)
+        assert (announced.status_code, announced.json()["code"]) == (413, "too-large")
+        assert announced.headers["Connection"] == "close"
+        assert announced.headers["X-Content-Type-Options"] == "nosniff"
+
+        chunked = requests.post(f"{url}/api/jobs", data=iter([b"x" * 1000] * 3000), timeout=10)
+        assert (chunked.status_code, chunked.json()["code"]) == (413, "too-large")
+
+        field = b"--b\r\nContent-Disposition: form-data; name=files; filename=a\r\n\r\n"
+        upload = requests.post(
+            f"{url}/batch-analysis/images",
+            data=iter([field, *[b"x" * (1 << 20)] * 3, b"\r\n--b--\r\n"]),
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+            timeout=10,
+        )
+        assert upload.status_code == 422  # three megabytes are read here
+        assert upload.json()["field"] == "organization_id"
+
+        head = b"POST /api/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        assert spoken(address, head, b'{"id":').startswith(b"HTTP/1.1 408 ")
+
+        started = time.monotonic()
+        assert spoken(address, b"GET / HT") == b""
+        assert spoken(address) == b""
+        assert time.monotonic() - started < 5
+
+        small = requests.post(f"{url}/api/jobs", json={"id": "nothing"}, timeout=10)
+        assert small.status_code == 422
+
+
+def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings: Settings) -> None:
+    with TestClient(create_app(produced(settings))) as client:
+        answer = client.post("/api/upload/listing_image", files={"images": ("a.jpg", b"x" * 3_000_000)})
+    assert answer.status_code == 401
+
+
+def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> None:
+    limited = produced(settings, auth_failures_per_minute=3)
+    with TestClient(create_app(limited)) as client:
+        wrong = [client.get("/api/avatars/tasks", headers={"Authorization": "Bearer no"}).status_code for _ in range(5)]
+        right = client.get("/api/avatars/tasks", headers={"Authorization": f"Bearer {KEYS['admin_api_key']}"})
+        none = client.get("/api/avatars/tasks")
+    assert wrong == [401, 401, 401, 429, 429]
+    assert right.status_code == 429
+    assert 1 <= int(right.headers["Retry-After"]) <= 20
+    assert none.status_code == 401
+
+
+def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings) -> None:
+    def token(user: int) -> dict[str, str]:
+        signed = jwt.encode({"sub": str(user), "exp": time.time() + 60}, KEYS["user_jwt_secret"], "HS256")
+        return {"Authorization": f"Bearer {signed}"}
+
+    first, second = token(1), token(2)
+    with TestClient(create_app(produced(settings, uploads_per_minute=2))) as client:
+        mine = [client.patch("/users/me", data={"bio": "x"}, headers=first) for _ in range(3)]
+        theirs = client.patch("/users/me", data={"bio": "x"}, headers=second)
+    assert [answer.status_code for answer in mine][2:] == [429]
+    assert theirs.status_code != 429
+
+
+def test_development_counts_nothing(settings: Settings) -> None:
+    with TestClient(create_app(settings.model_copy(update={"auth_failures_per_minute": 1}))) as client:
+        answers = [client.get("/users/me", headers={"Authorization": "Bearer no"}).status_code for _ in range(3)]
+    assert answers == [401, 401, 401]
+
+
+def test_a_rate_refills_and_forgets_nobody_too_soon() -> None:
+    rate = Rate(600)
+    for _ in range(600):
+        assert rate.wait("a") == 0
+        rate.count("a")
+    assert 0 < rate.wait("a") <= 0.1
+    assert rate.wait("b") == 0
+    deadline = time.monotonic() + 2
+    while rate.wait("a") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert rate.wait("a") == 0
+
+
+def test_development_listens_on_loopback_only(settings: Settings) -> None:
+    assert host_of(settings) == "127.0.0.1"
+    assert host_of(produced(settings)) == "0.0.0.0"
+
+
+@pytest.mark.parametrize("name", sorted(KEYS))
+def test_production_refuses_the_key_that_everybody_knows(name: str) -> None:
+    keys = {**KEYS, name: DEVELOPMENT_SECRET}
+    with pytest.raises(SettingsError, match=name.upper()):
+        Settings(imgpipe_env="production", database_url="postgresql://x/y", **keys)  # type: ignore[arg-type]

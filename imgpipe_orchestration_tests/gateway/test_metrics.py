@@ -1,0 +1,153 @@
+"""`GET /metrics`, and that everything which names a metric names one that exists."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import heartbeats
+from imgpipe_orchestration.storage.claims import Claim, Item, Queue
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.work import work_through
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+QUEUE = Queue("things", max_attempts=3)
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scraped(client: TestClient) -> Samples:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def worked(settings: Settings) -> Iterator[Settings]:
+    """A queue in which one item is done, one has failed and one waits; and a paid call."""
+    services = Services(settings)
+    with transaction(services.engine) as connection:
+        services.claims.enqueue(connection, QUEUE, [Item(1, tenant="a"), Item(2, tenant="a")])
+    batch = services.claims.claim(QUEUE, "run-1", 2)
+
+    def step(claim: Claim) -> None:
+        if claim.item_id == 2:
+            raise BadImage("not an image")
+        with services.claims.fenced(claim) as connection:
+            services.claims.finish(connection, QUEUE, claim)
+
+    work_through(services.claims, QUEUE, batch, step, threads=1, stage="looking")
+    with transaction(services.engine) as connection:
+        services.claims.enqueue(connection, QUEUE, [Item(3)])
+        connection.execute(
+            text("""
+                insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, input_tokens,
+                    output_tokens, cost_usd, seconds)
+                values ('k', 'bought', 'media', '1', 'openai', 'vision', 'gpt-6-luna', 100, 20, 0.25, 1.5)
+            """)
+        )
+        connection.execute(text("insert into spending_pauses values ('openai', now() + interval '1 hour', 'quota')"))
+    heartbeats.beat(services.engine, "auto_marker")
+    yield settings
+    services.close()
+
+
+def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
+    with TestClient(create_app(worked)) as client:
+        client.get("/health")
+        seen = scraped(client)
+
+    def value(name: str, **labels: str) -> float:
+        return seen[name, tuple(sorted(labels.items()))]
+
+    assert value("imgpipe_database_up") == 1
+    states = {
+        state: value("imgpipe_queue_items", queue="things", state=state) for state in ("waiting", "done", "failed")
+    }
+    assert states == {"waiting": 1, "done": 1, "failed": 1}
+    assert 0 <= value("imgpipe_queue_oldest_seconds", queue="things") < 60
+    assert value("imgpipe_attempts_recent", queue="things", outcome="failed") == 1
+    assert value("imgpipe_stage_items_total", queue="things", stage="looking", outcome="done") == 1
+    assert value("imgpipe_stage_items_total", queue="things", stage="looking", outcome="failed") == 1
+    assert 0 < value("imgpipe_stage_seconds_total", queue="things", stage="looking", outcome="done") < 10
+    call = {"provider": "openai", "model": "gpt-6-luna"}
+    assert value("imgpipe_provider_calls_total", **call, outcome="bought") == 1
+    assert value("imgpipe_provider_tokens_total", **call, direction="input") == 100
+    assert value("imgpipe_provider_cost_usd_total", **call) == 0.25
+    assert value("imgpipe_provider_paused", provider="openai") == 1
+    assert value("imgpipe_tick_age_seconds", job="auto_marker") < 60
+    assert value("imgpipe_http_requests_total", method="GET", route="/health", status="200") == 1
+    assert value("imgpipe_http_request_seconds_count", route="/health") == 1
+
+
+def test_requests_are_counted_by_route_and_not_by_path(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        for number in range(3):
+            client.get(f"/serve/{number + 1000}")
+            client.get(f"/no/such/path/{number}")
+        seen = scraped(client)
+    counted = {
+        dict(labels)["route"]: value for (name, labels), value in seen.items() if name.endswith("requests_total")
+    }
+    assert counted == {"/serve/{media_id}": 3, "other": 3}
+
+
+def test_a_database_that_is_away_is_a_figure_and_not_an_error(settings: Settings) -> None:
+    broken = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"})
+    client = TestClient(create_app(broken))  # not entered: nothing else is to be started
+    assert scraped(client)["imgpipe_database_up", ()] == 0
+
+
+def named_in(expression: str) -> set[str]:
+    return set(re.findall(r"\bimgpipe_[a-z_]+", expression))
+
+
+def expressions(node: object) -> Iterator[str]:
+    """Every PromQL expression in a dashboard or in alert rules."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "expr" and isinstance(value, str):
+                yield value
+            else:
+                yield from expressions(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from expressions(value)
+
+
+def test_every_metric_of_dashboard_and_alerts_exists(worked: Settings) -> None:
+    with TestClient(create_app(worked)) as client:
+        client.get("/health")
+        kinds = re.findall(r"^# TYPE (\S+) (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    exist = {name for name, _ in kinds}
+    exist |= {f"{name}_{part}" for name, kind in kinds if kind == "histogram" for part in ("bucket", "count", "sum")}
+    dashboard = list(expressions(json.loads((DEPLOY / "grafana" / "imgpipe.json").read_text())))
+    alerts = list(expressions(yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())))
+    assert len(dashboard) > 10
+    assert len(alerts) > 8
+    for expression in dashboard + alerts:
+        assert named_in(expression), expression
+        assert named_in(expression) <= exist, expression
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())
+    for rule in [rule for group in rules["groups"] for rule in group["rules"]]:
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["do"]
