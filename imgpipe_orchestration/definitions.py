@@ -20,7 +20,7 @@ defs = dg.Definitions.merge(
         resources=resources.build(),
         jobs=[jobs.retention],
         schedules=[schedules.retention_nightly],
-        sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs],
+        sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, sensors.alert_on_failed_runs],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,
     ),

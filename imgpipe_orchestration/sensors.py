@@ -57,3 +57,32 @@ def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: Backend
 )
 def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
     return _give_back(context, backends, cancelled=True)
+
+
+@dg.run_failure_sensor(
+    name="alert_on_failed_runs",
+    description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=15,
+)
+def alert_on_failed_runs(context: dg.RunFailureSensorContext, backends: BackendsResource) -> dg.SkipReason:
+    from imgpipe_orchestration import alerts
+
+    settings, run = backends.services.settings, context.dagster_run
+    if not settings.alert_webhook_url:
+        return dg.SkipReason("ALERT_WEBHOOK_URL is not set")
+    reasons = []
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:  # the outermost only says which step it was
+            error = error.cause
+        reasons += [error.message] if error is not None else []
+    message = alerts.run_failed(
+        job=run.job_name,
+        run_id=run.run_id,
+        link=f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}",
+        reason=(reasons[0] if reasons else context.failure_event.message or "The run died without a word.").strip(),
+        partition=run.tags.get("dagster/partition", ""),
+    )
+    alerts.send(settings.alert_webhook_url, message)
+    return dg.SkipReason(f"told of run {run.run_id}")

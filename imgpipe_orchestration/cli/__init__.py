@@ -25,6 +25,7 @@ _COMMANDS = {
     "doctor": "is every dependency reached and every setting valid?",
     "requeue": "give failed items fresh attempts",
     "vision-reports": "one execution of vision reports, here and now",
+    "gc": "objects that no row names, rows that name no object",
     "migrate": "bring the database's schema up to date",
 }
 

@@ -1,0 +1,58 @@
+"""How the avatars' bucket hangs together with rows: everything of a task lies below its number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.garbage import Holding, Promise
+from imgpipe_orchestration.storage.rows import transaction
+
+
+def holding(backends: Services) -> Holding:
+    """An object is named while its person (or, for what is the whole task's, its task) is known: pictures that were
+    bought are kept with them. Nothing missing is made again: it would be bought again."""
+    return Holding(
+        name="avatars",
+        bucket=backends.avatars_bucket,
+        prefixes=("avatars/",),
+        named=lambda keys: _named(backends, keys),
+        promised=lambda after, limit: _promised(backends, after, limit),
+    )
+
+
+def _named(backends: Services, keys: Sequence[str]) -> set[str]:
+    with transaction(backends.engine) as connection:
+        return set(connection.scalars(_NAMED, {"keys": list(keys)}))
+
+
+def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
+    with transaction(backends.engine) as connection:
+        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit // 2})]
+
+
+_NAMED = text(r"""
+    with asked as (
+        select key, cast(substring(key from '^avatars/task_([0-9]{1,18})/') as bigint) as task,
+            cast(substring(key from '^avatars/task_[0-9]{1,18}/persona_([0-9]{1,18})/') as bigint) as person
+        from unnest(cast(:keys as text[])) as key
+    )
+    select key from asked where task is null
+    or (person is null and exists (select from generation_tasks t where t.id = asked.task))
+    or exists (select from generation_results r where r.id = asked.person and r.task_id = asked.task)
+""")
+
+_PROMISED = text("""
+    with page as (
+        select r.id, r.base_object, r.grid_object from generation_results r
+        join generation_tasks t on t.id = r.task_id
+        where r.id > :after and r.status = 'completed' and t.images_removed_at is null
+        and (r.base_object is not null or r.grid_object is not null) order by r.id limit :limit
+    )
+    select id, base_object from page where base_object is not null
+    union all
+    select id, grid_object from page where grid_object is not null
+    order by 1
+""")

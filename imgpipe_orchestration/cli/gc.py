@@ -1,0 +1,52 @@
+"""`imgpipe gc`: objects that no row names, rows that name no object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+
+
+@click.command()
+@click.argument("pipelines", nargs=-1, metavar="[PIPELINE ...]")
+@data_option
+@json_option
+@click.option("--delete", "act", is_flag=True, help="Delete garbage and have what is missing made again.")
+@click.option("--grace-hours", type=click.FloatRange(min=0), help="Younger objects stay. Default: GC_GRACE_HOURS.")
+@click.pass_context
+def command(
+    ctx: click.Context, pipelines: tuple[str, ...], data_dir: Path, as_json: bool, act: bool, grace_hours: float | None
+) -> None:
+    """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
+
+    Ends with code 1 when rows name objects that are not there, and nothing was or could be done about all of them.
+    """
+    from imgpipe_orchestration.garbage import collect_garbage
+    from imgpipe_orchestration.services import Services
+
+    settings = settings_of(data_dir)
+    services = Services(settings)
+    hours = settings.gc_grace_hours if grace_hours is None else grace_hours
+    try:
+        found = collect_garbage(services, pipelines, act=act, grace_hours=hours)
+    finally:
+        services.close()
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        for one in found:
+            done = f"{one.deleted} deleted" if act else "nothing deleted (--delete does)"
+            click.echo(
+                f"{one.name}: {one.objects} objects, {one.garbage} of them garbage "
+                f"({one.garbage_bytes / 1e6:.1f} MB), {one.young} too young to tell; {done}"
+            )
+            for key in one.garbage_keys:
+                click.echo(f"  garbage {key}")
+            click.echo(f"  {one.rows} objects promised by rows, {one.missing} missing, {one.repaired} to be made again")
+            for key in one.missing_keys:
+                click.echo(f"  missing {key}")
+    ctx.exit(1 if any(one.missing and not one.repaired for one in found) else 0)

@@ -1,0 +1,38 @@
+"""Collecting garbage in the object store: every bucket of the project, both directions. `imgpipe gc` asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration.avatars import garbage as avatars
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.listings import garbage as listings
+from imgpipe_orchestration.media import garbage as media
+from imgpipe_orchestration.storage.garbage import Found, Holding, collect
+from imgpipe_orchestration.vision_reports import garbage as vision_reports
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
+HOLDINGS: dict[str, Callable[[Services], Holding]] = {
+    "avatars": avatars.holding,
+    "listings": listings.holding,
+    "media": media.holding,
+    "vision_reports": vision_reports.holding,
+}
+
+
+def collect_garbage(backends: Services, names: Collection[str] = (), *, act: bool, grace_hours: float) -> list[Found]:
+    """Look through the buckets of the pipelines `names` (all when empty), one after the other.
+
+    Raises:
+        NotFound: no such pipeline.
+        BackendUnavailable: object store or database went away.
+    """
+    if unknown := set(names) - set(HOLDINGS):
+        raise NotFound(f"No pipeline {', '.join(sorted(unknown))}; there are {', '.join(HOLDINGS)}.")
+    before = datetime.now(UTC) - timedelta(hours=grace_hours)
+    wanted = [name for name in HOLDINGS if not names or name in names]
+    return [collect(HOLDINGS[name](backends), before=before, act=act) for name in wanted]

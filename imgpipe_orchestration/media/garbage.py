@@ -1,0 +1,88 @@
+"""How the media bucket hangs together with rows: uploads, originals, variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.garbage import Holding, Promise
+from imgpipe_orchestration.storage.rows import transaction
+
+_TEMP = "temp_images/"
+
+
+def holding(backends: Services) -> Holding:
+    """Uploads are named until their URLs are replaced, originals and variants by their manifests.
+
+    A missing variant is made again from its original; a missing original cannot be.
+    """
+    return Holding(
+        name="media",
+        bucket=backends.media_bucket,
+        prefixes=(_TEMP, "bulk/", "library/"),
+        named=lambda keys: _named(backends, keys),
+        promised=lambda after, limit: _promised(backends, after, limit),
+        repair=lambda missing: _make_again(backends, missing),
+    )
+
+
+def _named(backends: Services, keys: Sequence[str]) -> set[str]:
+    temp = [key for key in keys if key.startswith(_TEMP)]
+    named: set[str] = set()
+    if temp:
+        with transaction(backends.pending_engine) as connection:
+            rows = pending.by_paths(connection, [f"/{key}" for key in temp])
+        named = {path[1:] for path, image in rows.items() if image.status is not PendingStatus.COMPLETE}
+    with transaction(backends.engine) as connection:
+        return named | set(connection.scalars(_NAMED, {"keys": [key for key in keys if not key.startswith(_TEMP)]}))
+
+
+def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
+    """Whole images, so that a page never ends within one."""
+    with transaction(backends.engine) as connection:
+        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit})]
+
+
+def _make_again(backends: Services, missing: Sequence[Promise]) -> int:
+    ids = sorted({promise.row for promise in missing if promise.key.startswith("library/")})
+    with transaction(backends.engine) as connection:
+        rows = connection.execute(_ITEMS, {"ids": ids})
+        items = [Item(row.id, tenant=str(row.user_id), partition=row.day) for row in rows]
+        backends.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
+    return len(items)  # with those that wait for it already
+
+
+# An image's id stands in the name: `library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`.
+# So a batch costs as many look-ups by primary key, however many images there are. Other names are not ours to judge.
+_NAMED = text(r"""
+    with asked as (
+        select key, cast(coalesce(substring(key from '^library/.*/([0-9]{1,18})-[^/]*$'),
+            substring(key from '^bulk/[0-9-]+/([0-9]{1,18})[.][^/]*$')) as bigint) as id
+        from unnest(cast(:keys as text[])) as key
+    )
+    select key from asked where id is null
+    or exists (select from media_variants v where v.media_id = asked.id and v.object_key = asked.key)
+    or exists (select from media_files f where f.id = asked.id and f.bulk_path = asked.key)
+""")
+
+_PROMISED = text("""
+    with page as (
+        select id, bulk_path from media_files f where id > :after and status = 'completed'
+        and (bulk_path is not null or exists (select from media_variants v where v.media_id = f.id))
+        order by id limit :limit / 20 + 1
+    )
+    select id, bulk_path from page where bulk_path is not null
+    union all
+    select page.id, v.object_key from page join media_variants v on v.media_id = page.id
+    order by 1
+""")
+
+_ITEMS = text("""
+    select id, user_id, cast(upload_day as text) as day from media_files
+    where id = any(cast(:ids as bigint[])) and status = 'completed'
+""")

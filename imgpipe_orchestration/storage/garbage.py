@@ -1,0 +1,120 @@
+"""Objects that no row names, and rows that name no object: found in both directions, in batches, one bucket at a time.
+
+An object is garbage only when it is older than a grace period that no upload outlasts, for its bytes are written before
+its row. What is not recognised is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+
+from imgpipe_orchestration.storage.objects import Bucket, StoredObject
+
+BATCH = 500
+"""Keys one query is asked about."""
+SHOWN = 20
+"""Keys of each kind that a report names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A row that says an object is there; `row` is the row's place in the order in which promises are read."""
+
+    row: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How the objects of one bucket hang together with rows."""
+
+    name: str
+    bucket: Bucket
+    prefixes: tuple[str, ...]
+    """What is looked at; everything else in the bucket stays."""
+    named: Callable[[Sequence[str]], Collection[str]]
+    """Those of some keys that a row names, or that are not recognised."""
+    promised: Callable[[int, int], list[Promise]]
+    """The next promises after a row, in the order of their rows, at most so many."""
+    repair: Callable[[Sequence[Promise]], int] | None = None
+    """Has what is missing made again; returns for how many rows. None: nothing can make it."""
+
+
+@dataclass
+class Found:
+    """What was looked at in one bucket, what was found and what was done."""
+
+    name: str
+    objects: int = 0
+    garbage: int = 0
+    garbage_bytes: int = 0
+    young: int = 0
+    """Named by no row, but within the grace period."""
+    deleted: int = 0
+    rows: int = 0
+    missing: int = 0
+    repaired: int = 0
+    garbage_keys: list[str] = field(default_factory=list)
+    missing_keys: list[str] = field(default_factory=list)
+
+
+def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
+    """Look through one bucket.
+
+    Args:
+        before: garbage is what was last written before this moment.
+        act: delete garbage and have missing objects made again; else only tell.
+
+    Raises:
+        BackendUnavailable: object store or database went away; what was deleted until then was garbage.
+    """
+    found = Found(holding.name)
+    for prefix in holding.prefixes:
+        listed = holding.bucket.list(prefix)
+        while batch := list(islice(listed, BATCH)):
+            found.objects += len(batch)
+            _sort_out(holding, batch, found, before=before, act=act)
+    with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
+        for promises in _pages(holding):
+            found.rows += len(promises)
+            heads = pool.map(lambda promise: holding.bucket.head(promise.key), promises)
+            missing = [promise for promise, head in zip(promises, heads, strict=True) if head is None]
+            found.missing += len(missing)
+            found.missing_keys += [promise.key for promise in missing][: SHOWN - len(found.missing_keys)]
+            if missing and act and holding.repair is not None:
+                found.repaired += holding.repair(missing)
+    return found
+
+
+def _sort_out(holding: Holding, batch: list[StoredObject], found: Found, *, before: datetime, act: bool) -> None:
+    named = set(holding.named([one.key for one in batch]))
+    for one in batch:
+        if one.key in named:
+            continue
+        if one.modified is None or one.modified >= before:
+            found.young += 1
+            continue
+        found.garbage += 1
+        found.garbage_bytes += one.size
+        if len(found.garbage_keys) < SHOWN:
+            found.garbage_keys.append(one.key)
+        if act and _still_garbage(holding, one.key, before):
+            holding.bucket.delete(one.key)
+            found.deleted += 1
+
+
+def _still_garbage(holding: Holding, key: str, before: datetime) -> bool:
+    """Asked again right before the deletion: names that tell the content may come back while a bucket is listed."""
+    head = holding.bucket.head(key)
+    return head is not None and head.modified is not None and head.modified < before and not holding.named([key])
+
+
+def _pages(holding: Holding) -> Iterator[list[Promise]]:
+    after = 0
+    while page := holding.promised(after, BATCH):
+        yield page
+        after = page[-1].row

@@ -1,0 +1,55 @@
+"""How the vision reports' bucket hangs together with rows: submitted images, views of a running batch, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.garbage import Holding, Promise
+from imgpipe_orchestration.storage.rows import transaction
+
+
+def holding(backends: Services) -> Holding:
+    """Images and reports are named by their rows, views by a batch that has not ended. Nothing can make them again."""
+    return Holding(
+        name="vision_reports",
+        bucket=backends.vision_bucket,
+        prefixes=("images/", "views/", "reports/"),
+        named=lambda keys: _named(backends, keys),
+        promised=lambda after, limit: _promised(backends, after, limit),
+    )
+
+
+def _named(backends: Services, keys: Sequence[str]) -> set[str]:
+    with transaction(backends.engine) as connection:
+        return set(connection.scalars(_NAMED, {"keys": list(keys)}))
+
+
+def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
+    with transaction(backends.engine) as connection:
+        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit})]
+
+
+# The id stands in the name: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.
+_NAMED = text(r"""
+    with asked as (
+        select key, split_part(key, '/', 1) as folder, cast(substring(key from
+            '^[a-z]+/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})[/.]') as uuid) as id
+        from unnest(cast(:keys as text[])) as key
+    )
+    select key from asked where id is null
+    or (folder = 'images' and exists (
+        select from vision_uploads u where u.image_id = asked.id and u.object_key = asked.key))
+    or (folder = 'views' and exists (
+        select from vision_batches b where b.batch_id = asked.id and b.status in ('queued', 'running')))
+    or (folder = 'reports' and exists (
+        select from vision_batches b where b.batch_id = asked.id
+        and (b.report_key = asked.key or b.status in ('queued', 'running'))))
+""")
+
+_PROMISED = text("""
+    select id, report_key from vision_batches
+    where id > :after and status = 'completed' and report_key is not null order by id limit :limit
+""")

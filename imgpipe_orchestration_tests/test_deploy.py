@@ -1,0 +1,151 @@
+"""The files in deploy/, as far as they can be checked without a container runtime and without a cluster."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from sqlalchemy import text
+
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import connect
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.[st]*"))
+KNOWN = {name.upper() for name in Settings.model_fields}
+OF_CONTAINERS = {"POSTGRES_PASSWORD", "MINIO_PASSWORD", "FORWARDED_ALLOW_IPS", "DAGSTER_HOME"}
+
+
+def loaded(*path: str) -> Any:
+    return yaml.safe_load(DEPLOY.joinpath(*path).read_text())
+
+
+@pytest.mark.parametrize("file", sorted(DEPLOY.rglob("*.y*ml")), ids=lambda file: file.relative_to(DEPLOY).as_posix())
+def test_every_yaml_file_parses(file: Path) -> None:
+    assert list(yaml.safe_load_all(file.read_text()))
+
+
+def test_dagster_itself_takes_the_production_configuration(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = connect(settings.database_url)
+    with engine.begin() as connection:
+        connection.execute(text("create schema dagster"))
+    engine.dispose()
+    monkeypatch.setenv("DAGSTER_PG_URL", settings.dagster_pg_url)
+    shutil.copy(DEPLOY / "dagster.yaml", tmp_path / "dagster.yaml")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_runs_count() == 0
+
+
+def test_production_differs_from_one_machine_in_the_number_of_runs_only() -> None:
+    ours, theirs = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text()), loaded("dagster.yaml")
+    assert theirs["concurrency"]["runs"].pop("max_concurrent_runs") == 8
+    assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
+    assert theirs == ours
+
+
+def test_compose_names_nothing_that_it_does_not_have() -> None:
+    compose = loaded("compose.yaml")
+    services, volumes = compose["services"], set(compose["volumes"])
+    for name, service in services.items():
+        for other, wanted in (service.get("depends_on") or {}).items():
+            assert other in services, f"{name} waits for {other}"
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in services[other] or other == "gateway", f"{other} never tells {name} its health"
+        for mount in service.get("volumes", ()):
+            source = mount.split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).exists() or source == "./metrics.key", f"{name} mounts {source}"
+            else:
+                assert source in volumes, f"{name} mounts {source}"
+    assert services["daemon"].get("deploy") is None
+
+
+def test_compose_gives_strangers_nothing_but_the_proxy() -> None:
+    for name, service in loaded("compose.yaml")["services"].items():
+        ports = [port for port in service.get("ports", ()) if not port.startswith("127.0.0.1:")]
+        assert ports == (["8000:8000"] if name == "proxy" else []), name
+
+
+def test_every_variable_that_is_set_is_a_setting() -> None:
+    written = set(re.findall(r"^([A-Z0-9_]+)=", (DEPLOY / "example.env").read_text(), re.MULTILINE))
+    written |= set(loaded("compose.yaml")["services"]["gateway"]["environment"])
+    for unit in UNITS:
+        for line in re.findall(r"^Environment=(.*)$", unit.read_text(), re.MULTILINE):
+            written |= set(re.findall(r"([A-Z0-9_]+)=", line))
+    assert written - OF_CONTAINERS <= KNOWN
+
+
+def test_the_keys_that_production_asks_for_are_in_the_example() -> None:
+    written = (DEPLOY / "example.env").read_text()
+    for name in ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY"):
+        assert f"{name}=\n" in written
+
+
+def test_the_image_runs_as_nobody_special_and_copies_only_what_is_there() -> None:
+    written = (DEPLOY / "Containerfile").read_text()
+    assert "USER 10001" in written
+    assert "HEALTHCHECK" in written
+    for line in re.findall(r"^COPY (?!--from)(.*)$", written, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (DEPLOY.parent / source).exists(), source
+
+
+def test_helm_values_have_the_limits_that_one_machine_has() -> None:
+    values, ours = loaded("helm", "values.yaml"), yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())
+    daemon = values["dagsterDaemon"]
+    limits = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["tagConcurrencyLimits"]
+    assert limits == ours["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert daemon["runMonitoring"]["maxResumeRunAttempts"] == ours["run_monitoring"]["max_resume_run_attempts"]
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    assert deployment["dagsterApiGrpcArgs"] == ["-m", "imgpipe_orchestration.definitions"]
+    secrets = {
+        deployment["envSecrets"][0]["name"],
+        values["runLauncher"]["config"]["k8sRunLauncher"]["envSecrets"][0]["name"],
+    }
+    assert secrets == {"imgpipe"}
+
+
+def test_kubernetes_manifests_fit_together() -> None:
+    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "gateway.yaml").read_text()))
+    kinds = {document["kind"]: document for document in documents}
+    pods = kinds["Deployment"]["spec"]["template"]
+    assert kinds["Service"]["spec"]["selector"] == pods["metadata"]["labels"]
+    assert kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == pods["metadata"]["labels"]
+    assert kinds["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == kinds["Deployment"]["metadata"]["name"]
+    (container,) = pods["spec"]["containers"]
+    assert {probe["name"] for probe in container["ports"]} == {"http"}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    volumes = {volume["name"] for volume in pods["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here")
+def test_kustomize_builds_them() -> None:
+    built = subprocess.run(["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert len(list(yaml.safe_load_all(built.stdout))) == 4
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    for unit in UNITS:
+        # The programs are not installed on this machine, and there is no user of that name.
+        written = re.sub(r"^(ExecStart\w*=)/\S+", r"\1/bin/true", unit.read_text(), flags=re.MULTILINE)
+        (tmp_path / unit.name).write_text(re.sub(r"^User=.*$", "User=root", written, flags=re.MULTILINE))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.glob("imgpipe*"))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    complaints = [line for line in checked.stderr.splitlines() if "imgpipe" in line]
+    assert complaints == []
+    assert checked.returncode == 0, checked.stderr

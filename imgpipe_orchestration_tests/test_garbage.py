@@ -1,0 +1,216 @@
+"""Objects without rows and rows without objects, found and mended in every bucket; nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.garbage import collect_garbage
+from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.media.store import REMAKE_VARIANTS
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.garbage import Found, Holding, collect
+from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.storage.rows import transaction
+
+VIEWED, REPORTED, UPLOADED = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2, 3))
+VARIANT = "library/user_7/product/img/{id}-detail-0123456789ab.avif"
+LOST = "library/user_7/product/img/{id}-small-0123456789ab.avif"
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    services = Services(settings)
+    yield services
+    services.close()
+
+
+def put(bucket: Bucket, *keys: str) -> None:
+    for key in keys:
+        bucket.put(key, b"x" * 100, content_type="application/octet-stream")
+
+
+def keys(bucket: Bucket) -> set[str]:
+    return {one.key for one in bucket.list()}
+
+
+def by_name(found: list[Found]) -> dict[str, Found]:
+    return {one.name: one for one in found}
+
+
+@pytest.fixture
+def medium(services: Services) -> int:
+    """A finished image with its original and two variants, one of which is named and not stored."""
+    with transaction(services.engine) as connection:
+        found: int = connection.execute(
+            text("""
+                insert into media_files (main_api_id, user_id, data_type, kind, image_path, status, upload_day)
+                values (1, 7, 'product', 'product', '/temp_images/products/a.jpg', 'completed', '2026-01-31')
+                returning id
+            """)
+        ).scalar_one()
+        connection.execute(
+            text("update media_files set bulk_path = 'bulk/2026-01-31/' || id || '.jpg' where id = :id"), {"id": found}
+        )
+        for size, key in (
+            ("detail", VARIANT.format(id=found)),
+            ("small", LOST.format(id=found)),
+        ):
+            connection.execute(
+                text("""
+                    insert into media_variants (media_id, size, format, background, width, height, bytes, sha256,
+                        object_key, recipe) values (:id, :size, 'avif', 'original', 1, 1, 100, 'ab', :key, 'r')
+                """),
+                {"id": found, "size": size, "key": key},
+            )
+        for path, status in (("kept", "pending"), ("failed", "failed"), ("done", "complete")):
+            connection.execute(
+                text("insert into pending_images (user_id, image_path, status) values (7, :path, :status)"),
+                {"path": f"/temp_images/products/{path}.jpg", "status": status},
+            )
+    return found
+
+
+def test_media_loses_what_no_row_names_and_has_what_is_missing_made_again(services: Services, medium: int) -> None:
+    bucket = services.media_bucket
+    named = {
+        VARIANT.format(id=medium),
+        f"bulk/2026-01-31/{medium}.jpg",
+        "temp_images/products/kept.jpg",
+        "temp_images/products/failed.jpg",
+        "library/not/ours",
+        "elsewhere/thing",
+    }
+    garbage = {
+        VARIANT.format(id=999),
+        f"library/user_7/product/img/{medium}-detail-ffffffffffff.avif",
+        "bulk/2026-01-31/999.jpg",
+        "temp_images/products/done.jpg",
+        "temp_images/products/nobodys.jpg",
+    }
+    put(bucket, *named, *garbage)
+
+    (young,) = collect_garbage(services, ["media"], act=True, grace_hours=24)
+    assert (young.garbage, young.young, young.deleted) == (0, 5, 0)
+
+    (told,) = collect_garbage(services, ["media"], act=False, grace_hours=0)
+    assert set(told.garbage_keys) == garbage
+    assert (told.garbage_bytes, told.deleted, told.repaired) == (500, 0, 0)
+    assert told.missing_keys == [LOST.format(id=medium)]
+    assert keys(bucket) == named | garbage
+
+    (done,) = collect_garbage(services, ["media"], act=True, grace_hours=0)
+    assert (done.garbage, done.deleted, done.missing, done.repaired) == (5, 5, 1, 1)
+    assert keys(bucket) == named
+    assert services.claims.due_partitions(REMAKE_VARIANTS) == ["2026-01-31"]
+
+
+def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> None:
+    with transaction(services.engine) as connection:
+        connection.execute(
+            text("""
+                insert into image_queue (public_id, listing_title, file_name, status, max_retries, original_name,
+                    original_key, content_type, bytes, width, height)
+                values (gen_random_uuid(), 'a', 'a-1.webp', 'processed', 3, 'a', 'originals/1', 'image/jpeg', 1, 1, 1),
+                    (gen_random_uuid(), 'b', 'b-2.webp', 'pending', 3, 'b', 'originals/2', 'image/jpeg', 1, 1, 1)
+            """)
+        )
+        task = connection.execute(
+            text("""
+                insert into generation_tasks (persona_count, brief, language, style, seed, status)
+                values (1, 'b', 'en', 's', 1, 'completed') returning id
+            """)
+        ).scalar_one()
+        person = connection.execute(
+            text("""
+                insert into generation_results (task_id, position, status, base_object)
+                values (:task, 0, 'completed', 'avatars/lost.png') returning id
+            """),
+            {"task": task},
+        ).scalar_one()
+        connection.execute(
+            text("""
+                insert into vision_batches (batch_id, organization_id, user_query, model, status, report_key)
+                values (cast(:id as uuid), 'o', 'q', 'm', :status, :key)
+            """),
+            [
+                {"id": VIEWED, "status": "running", "key": None},
+                {"id": REPORTED, "status": "completed", "key": f"reports/{REPORTED}.html"},
+            ],
+        )
+        connection.execute(
+            text("""
+                insert into vision_uploads (image_id, organization_id, name, object_key, bytes, width, height, format)
+                values (cast(:id as uuid), 'o', 'n', :key, 1, 1, 1, 'jpeg')
+            """),
+            {"id": UPLOADED, "key": f"images/{UPLOADED}.jpg"},
+        )
+    kept = {
+        "listings": (services.listings_bucket, {"originals/1", "originals/2", "other/thing"}),
+        "avatars": (
+            services.avatars_bucket,
+            {f"avatars/task_{task}/manifest.json", f"avatars/task_{task}/persona_{person}/base.webp", "index.html"},
+        ),
+        "vision_reports": (
+            services.vision_bucket,
+            {f"views/{VIEWED}/1.jpg", f"reports/{REPORTED}.html", f"images/{UPLOADED}.jpg", "images/strange"},
+        ),
+    }
+    lost = {
+        "listings": {"originals/9", "gone-9.webp"},
+        "avatars": {"avatars/task_99/manifest.json", f"avatars/task_{task}/persona_99/base.webp"},
+        "vision_reports": {f"views/{REPORTED}/1.jpg", f"images/{VIEWED}.jpg", f"reports/{UPLOADED}.html"},
+    }
+    for name, (bucket, of_rows) in kept.items():
+        put(bucket, *of_rows, *lost[name])
+
+    found = by_name(collect_garbage(services, act=True, grace_hours=0))
+
+    for name, (bucket, of_rows) in kept.items():
+        assert keys(bucket) == of_rows, name
+        assert found[name].deleted == len(lost[name]), name
+    assert (found["listings"].missing_keys, found["listings"].repaired) == (["a-1.webp"], 1)
+    assert services.claims.counts()[queue_of(services.settings).name].waiting == 1
+    assert (found["avatars"].missing_keys, found["avatars"].repaired) == (["avatars/lost.png"], 0)
+    assert found["vision_reports"].missing == 0
+
+
+def test_an_object_that_is_named_while_the_bucket_is_read_stays(services: Services) -> None:
+    bucket = services.media_bucket
+    put(bucket, "bulk/again", "bulk/garbage")
+    answers = iter([[], ["bulk/again"], []])  # for the batch; then for each one, right before its deletion
+    holding = Holding("x", bucket, ("bulk/",), named=lambda _: next(answers), promised=lambda *_: [])
+    found = collect(holding, before=datetime.now(UTC) + timedelta(seconds=1), act=True)
+    assert keys(bucket) == {"bulk/again"}
+    assert (found.garbage, found.deleted) == (2, 1)
+
+
+def test_a_pipeline_nobody_knows_is_refused_before_anything_is_done(services: Services) -> None:
+    with pytest.raises(NotFound, match="there are avatars"):
+        collect_garbage(services, ["medai"], act=True, grace_hours=0)
+
+
+def test_the_command_tells_and_only_deletes_when_told_to(
+    services: Services, settings: Settings, medium: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    put(services.media_bucket, "bulk/2026-01-31/999.jpg")
+    ask = ["gc", "media", "--data", str(tmp_path), "--grace-hours", "0"]
+    told = CliRunner().invoke(imgpipe, ask)
+    assert told.exit_code == 1  # something is missing
+    assert "garbage bulk/2026-01-31/999.jpg" in told.output
+    assert keys(services.media_bucket) == {"bulk/2026-01-31/999.jpg"}
+    done = CliRunner().invoke(imgpipe, [*ask, "--delete", "--json"])
+    (found,) = json.loads(done.output)
+    assert (found["deleted"], found["rows"], found["missing"], found["repaired"]) == (1, 3, 3, 1)
+    assert keys(services.media_bucket) == set()
