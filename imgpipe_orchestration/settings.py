@@ -153,6 +153,12 @@ class Settings(BaseModel):
     media_healing_batch: int = Field(10, ge=1, description="Most failed images one run tries again.")
     media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
 
+    analysis_public_fields: str = Field(
+        "style,medium,quality_score,mood_keywords,dominant_colors,brand_colors,alt_text",
+        description="Parts of an image's analysis that browsers read without a token. Empty: none.",
+    )
+    analysis_token_seconds: float = Field(900, gt=0, description="How long a token for one image's analysis is valid.")
+
     # --- listings ----------------------------------------------------------------------------------------------
     listings_public_url: str = Field(
         "",

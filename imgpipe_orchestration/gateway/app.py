@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, jobs, metrics, problems
+from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.headers import SecureHeaders
 from imgpipe_orchestration.gateway.limits import Limits
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import routes as media
+from imgpipe_orchestration.media import search_routes
 from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -49,12 +51,14 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.install(app, app.state.services)
     app.include_router(auto_marker.router)
     app.include_router(avatars.router)
+    app.include_router(components.router)
     app.include_router(health.router)
     app.include_router(jobs.router)
     app.include_router(listings.router)
     if not settings.production:
         app.include_router(listings_debug.router)
     app.include_router(media.router)
+    app.include_router(search_routes.router)
     app.include_router(serving.router)
     app.include_router(vision_backend.router)
     app.include_router(vision_reports.router)

@@ -81,6 +81,8 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     return {
         ("PATCH", "/users/me"): 7 * settings.upload_max_bytes + form,
         ("POST", "/api/upload/listing_image"): settings.listings_max_images * settings.upload_max_bytes + form,
+        ("POST", "/upload"): settings.upload_max_bytes + form,
+        ("POST", "/listings"): settings.listings_max_images * settings.upload_max_bytes + form,
         ("POST", "/batch-analysis/images"): 20 * settings.vision_image_max_bytes + form,
     }
 

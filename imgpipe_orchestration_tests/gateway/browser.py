@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,6 +68,7 @@ class Visitor:
     def __init__(self, page: Page, base: str) -> None:
         self.page = page
         self.base = base
+        self.hosts = {urlsplit(base).netloc}
         self.trouble: list[str] = []
         self.allowed: list[str] = []
         """Parts of console messages that a test expects."""
@@ -81,7 +82,7 @@ class Visitor:
 
     def _look_at(self, url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme in {"http", "https", "ws"} and parts.netloc != urlsplit(self.base).netloc:
+        if parts.scheme in {"http", "https", "ws"} and parts.netloc not in self.hosts:
             self.trouble.append(f"request to another host: {url}")
 
     def go(self, path: str) -> Page:
@@ -103,14 +104,19 @@ class Visitor:
     def content(self) -> None:
         """Holds the page to what every page must hold to."""
         unexpected = [t for t in self.trouble if not any(allowed in t for allowed in self.allowed)]
-        assert unexpected == []
+        assert not unexpected, unexpected
 
 
 @contextmanager
-def visitor(browser: Browser, base: str, **context: Any) -> Iterator[Visitor]:
-    """A visitor with a profile of their own; at the end nothing may have gone wrong unnoticed."""
+def visitor(browser: Browser, base: str, hosts: Sequence[str] = (), **context: Any) -> Iterator[Visitor]:
+    """A visitor with a profile of their own; at the end nothing may have gone wrong unnoticed.
+
+    Args:
+        hosts: addresses beside `base` that its pages may ask.
+    """
     options: dict[str, Any] = {"viewport": {"width": 1280, "height": 860}, "reduced_motion": "reduce", **context}
     with browser.new_context(**options) as profile:
         somebody = Visitor(profile.new_page(), base)
+        somebody.hosts |= {urlsplit(host).netloc for host in hosts}
         yield somebody
         somebody.content()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from imgpipe_orchestration.gateway import events
-from imgpipe_orchestration.gateway.pages import failures, login, overview, static
+from imgpipe_orchestration.gateway.pages import failures, login, media, overview, static, upload
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.session import Attempts
 
-_PAGES = (overview, failures, login, static, events)
+_PAGES = (overview, media, upload, failures, login, static, events)
 
 router = APIRouter()
 for _page in _PAGES:

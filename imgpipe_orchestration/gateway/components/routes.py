@@ -1,0 +1,195 @@
+"""The components' files, and what they ask for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
+
+from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, media_key, same_key
+from imgpipe_orchestration.gateway.components import tokens
+from imgpipe_orchestration.gateway.problems import of_error
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.model import MediaStatus
+from imgpipe_orchestration.media.serving.decision import SIZES
+from imgpipe_orchestration.media.steps.callback import public_analysis
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+ANYWHERE = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+"""Components live in pages of other origins. Nothing here looks at cookies."""
+
+
+class OpenRoute(APIRoute):
+    """A route for every origin: its errors, too, may be read by the page that asked."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                answer = await handle(request)
+            except ImgpipeError as error:
+                answer = of_error(error)
+            answer.headers.update(ANYWHERE)
+            return answer
+
+        return handled
+
+
+router = APIRouter(tags=["components"], route_class=OpenRoute)
+
+
+class SizeInfo(BaseModel):
+    """Pixels of a size, and the formats it is there in."""
+
+    width: int
+    height: int
+    formats: list[str]
+
+
+class ImageInfo(BaseModel):
+    """What a page needs to show an image, and nothing else about it."""
+
+    media_id: str
+    status: MediaStatus
+    alt: str | None
+    width: int | None = Field(description="Of the original, upright.")
+    height: int | None
+    thumbhash: str | None = Field(description="A blurred picture in about 25 bytes, base64.")
+    sizes: dict[str, SizeInfo]
+    background_removed: bool = Field(description="Whether `bg=removed` is there.")
+
+
+class TokenAnswer(BaseModel):
+    success: bool = True
+    token: str
+    expires_at: datetime
+
+
+class AnalysisAnswer(BaseModel):
+    success: bool = True
+    media_id: str
+    status: MediaStatus
+    complete: bool = Field(description="False while a provider's part is missing.")
+    analysis: dict[str, Any]
+
+
+def info_of(backends: Services, media_id: int) -> ImageInfo:
+    """
+    Raises:
+        NotFound: there is no such image.
+    """
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        manifest = store.variants(connection, media_id)
+        analysis = store.analysis(connection, media_id) or {}
+    sizes: dict[str, SizeInfo] = {}
+    for variant in manifest:
+        if variant.background == "original":
+            made = sizes.setdefault(variant.size, SizeInfo(width=variant.width, height=variant.height, formats=[]))
+            made.formats.append(variant.format)
+    thumbhash = analysis.get("thumbhash")
+    # The manifest is what can be served; an image whose callback is still to come can be shown already.
+    status = MediaStatus.COMPLETED if manifest else media.status
+    return ImageInfo(
+        media_id=str(media_id),
+        status=status,
+        alt=analysis.get("alt_text"),
+        width=media.width,
+        height=media.height,
+        thumbhash=base64.b64encode(thumbhash).decode() if thumbhash else None,
+        sizes={name: sizes[name] for name in SIZES if name in sizes},
+        background_removed=any(variant.background == "removed" for variant in manifest),
+    )
+
+
+@router.get("/api/images/{media_id}/info", responses={404: {"description": "There is no such image"}})
+def image_info(media_id: int, backends: Backends, response: Response) -> ImageInfo:
+    """What `<smart-image>` asks for. Open to every origin, as the images are."""
+    found = info_of(backends, media_id)
+    done = found.status is MediaStatus.COMPLETED
+    response.headers["Cache-Control"] = "public, max-age=60" if done else "no-store"
+    return found
+
+
+@router.get(
+    "/api/images/{media_id}/analysis",
+    responses={401: {"description": "Nothing is public, or the token is wrong"}, 404: {"description": "Not there"}},
+)
+def image_analysis(media_id: int, backends: Backends, credentials: Credentials, response: Response) -> AnalysisAnswer:
+    """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
+    settings = backends.settings
+    public = [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
+    if credentials is not None:
+        if not same_key(credentials.credentials, settings.media_api_key):
+            tokens.check(settings, media_id, credentials.credentials)
+    elif not public:
+        raise Unauthenticated("Analyses are not public here; ask your server for a token for this image.")
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        found = store.analysis(connection, media_id)
+    if found is None:
+        raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
+    analysis = public_analysis(found, background_removed=bool(media.background_removed))
+    providers = analysis.get("providers") or {}
+    if credentials is None:
+        analysis = {name: analysis[name] for name in public if name in analysis}
+    response.headers["Cache-Control"] = "no-store"
+    complete = all(state == "ok" for state in providers.values())
+    return AnalysisAnswer(media_id=str(media_id), status=media.status, complete=complete, analysis=analysis)
+
+
+@router.options("/api/images/{media_id}/analysis", include_in_schema=False)
+def preflight() -> Response:
+    """Lets a page of another origin send its token."""
+    allowed = {"Access-Control-Allow-Headers": "Authorization", "Access-Control-Max-Age": "86400"}
+    return Response(status_code=204, headers=allowed)
+
+
+@router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(media_key)])
+def analysis_token(media_id: int, backends: Backends) -> TokenAnswer:
+    """A token with which a browser reads this image's whole analysis for ANALYSIS_TOKEN_SECONDS."""
+    with transaction(backends.engine) as connection:
+        store.media_file(connection, media_id)
+    token, ends = tokens.issue(backends.settings, media_id)
+    return TokenAnswer(token=token, expires_at=ends)
+
+
+Name = Annotated[str, "a file of this folder"]
+
+
+_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
+
+
+@cache
+def _file(name: str) -> tuple[bytes, str]:
+    known = {file.name: file for file in files(__package__).iterdir() if file.name.endswith((".js", ".css"))}
+    if name not in known:
+        raise NotFound(f"There is no component {name}; there are {', '.join(sorted(known))}.")
+    data = known[name].read_bytes()
+    return data, f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+
+
+@router.get(
+    "/components/{name}",
+    response_class=Response,
+    responses={200: {"content": {"text/javascript": {}, "text/css": {}}}, 404: {"description": "No such file"}},
+)
+def component(name: Name, request: Request) -> Response:
+    """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`, `thumbhash.js`), or
+    `components.css`, which keeps their places free until they are there."""
+    data, etag = _file(name)
+    headers = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400", "ETag": etag}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=_TYPES[name.rpartition(".")[2]], headers=headers)

@@ -1,0 +1,246 @@
+// <smart-image media-id="789" size="thumbnail" alt="Profile" background-option="removed"
+//              preferred-formats="avif,webp,jpeg,png" show-ai-data></smart-image>
+//
+// A picture in the best format and resolution for the screen, lazily loaded into a box that keeps its place from the
+// first moment: the blurred picture of the thumbhash comes first, and an image that is still being processed appears
+// by itself as soon as it is there.
+//
+// Further attributes: width, height (the box, in pixels), sizes (as of <img>), fit (contain, cover), loading (lazy,
+// eager), base (the gateway, if the script does not come from it), token (for the analysis), info (what
+// /api/images/{id}/info answers, to save asking). Events: ready, failed.
+//
+// Link components.css in the page's head, and nothing moves while this script is on its way.
+
+import { paint } from "./thumbhash.js";
+import "./ai-analysis-display.js";
+
+const TYPES = { avif: "image/avif", webp: "image/webp", jpeg: "image/jpeg", png: "image/png" };
+const BEST_FIRST = ["avif", "webp", "jpeg", "png"];
+const FALLBACKS = { thumbnail: "small", small: "grid", grid: "detail" };
+// The shape that is kept free until the picture's own is known, and the sizes that share one shape.
+const SHAPES = { thumbnail: [300, 300], grid: [500, 500], header: [1600, 534] };
+const ANY_SHAPE = [4, 3];
+const FREE = ["small", "detail", "zoom"];
+const ORIGIN = new URL(import.meta.url).origin;
+const PATIENCE = [1, 2, 3, 5, 8, 13, 20]; // seconds between two looks at an image that is being processed
+
+const STYLE = `
+  :host { display: block; max-width: 100%; font: inherit; }
+  :host([hidden]) { display: none; }
+  .box { position: relative; overflow: hidden; width: 100%; background: rgb(128 128 128 / 12%); box-sizing: border-box; }
+  .box.there { background: none; }
+  canvas, img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
+  :host([fit="cover"]) :is(canvas, img) { object-fit: cover; }
+  img { opacity: 0; }
+  .there img { opacity: 1; }
+  .there canvas { visibility: hidden; }
+  .words { position: absolute; inset: auto 0 0; margin: 0; padding: 0.4em 0.7em; font-size: 0.85em; line-height: 1.35;
+    color: #fff; background: rgb(0 0 0 / 72%); text-align: center; }
+  .words:empty { display: none; }
+  .failed .words { inset: 0; display: grid; place-content: center; background: none; color: inherit; }
+  @media (prefers-reduced-motion: no-preference) { img { transition: opacity 0.2s; } }
+`;
+
+const Base = globalThis.HTMLElement ?? class {}; // a server that renders pages may import this file
+
+export class SmartImage extends Base {
+  static observedAttributes = ["media-id", "size", "alt", "background-option", "preferred-formats", "sizes", "width",
+    "height", "base", "info", "show-ai-data", "token", "loading"];
+
+  #box;
+  #canvas;
+  #words;
+  #sheet;
+  #looks = 0;
+  #timer;
+  #asked;
+  #drawn = false;
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open" });
+    const sheet = new CSSStyleSheet(); // not a <style>: a page's content security policy may forbid those
+    sheet.replaceSync(STYLE);
+    this.#sheet = new CSSStyleSheet();
+    root.adoptedStyleSheets = [sheet, this.#sheet];
+    this.#box = document.createElement("div");
+    this.#box.className = "box";
+    this.#canvas = document.createElement("canvas");
+    this.#canvas.width = this.#canvas.height = 1;
+    this.#canvas.setAttribute("aria-hidden", "true");
+    this.#words = document.createElement("p");
+    this.#words.className = "words";
+    this.#words.setAttribute("role", "status");
+    this.#box.append(this.#canvas, this.#words);
+    root.append(this.#box);
+  }
+
+  connectedCallback() {
+    this.#shape();
+    this.#start();
+  }
+
+  disconnectedCallback() {
+    clearTimeout(this.#timer);
+    this.#asked?.abort();
+  }
+
+  attributeChangedCallback(name, before, after) {
+    if (!this.isConnected || before === after) return;
+    this.#shape();
+    if (["alt", "token", "show-ai-data", "loading", "sizes"].includes(name) && this.#drawn) this.#draw(this.#drawn);
+    else if (!["width", "height"].includes(name)) this.#start();
+  }
+
+  get #id() {
+    return this.getAttribute("media-id") ?? "";
+  }
+
+  get #size() {
+    return this.getAttribute("size") ?? "detail";
+  }
+
+  get #base() {
+    return (this.getAttribute("base") ?? ORIGIN).replace(/\/$/, "");
+  }
+
+  get #formats() {
+    const given = this.getAttribute("preferred-formats") ?? "";
+    const named = given.match(/[a-z]+/g)?.filter((name) => name in TYPES);
+    return named?.length ? named : BEST_FIRST;
+  }
+
+  // The box stands before anything is known, and it does not change when more is.
+  #shape() {
+    const given = [Number(this.getAttribute("width")), Number(this.getAttribute("height"))];
+    const [width, height] = given.every((side) => side > 0) ? given : (SHAPES[this.#size] ?? this.#known() ?? ANY_SHAPE);
+    const wide = given[0] > 0 ? given[0] : (SHAPES[this.#size]?.[0] ?? null);
+    this.#sheet.replaceSync(`.box { aspect-ratio: ${width} / ${height}; ${wide ? `max-width: ${wide}px;` : ""} }`);
+  }
+
+  #known() {
+    const info = this.#given();
+    const size = info && this.#of(info);
+    return size ? [size.width, size.height] : null;
+  }
+
+  #given() {
+    try {
+      return JSON.parse(this.getAttribute("info") ?? "null");
+    } catch {
+      return null;
+    }
+  }
+
+  #of(info) {
+    for (let name = this.#size; name; name = FALLBACKS[name]) if (info.sizes[name]) return info.sizes[name];
+    return null;
+  }
+
+  #start() {
+    clearTimeout(this.#timer);
+    this.#asked?.abort();
+    this.#looks = 0;
+    this.#drawn = false;
+    this.#box.classList.remove("there", "failed");
+    this.#box.querySelector("picture")?.remove();
+    this.shadowRoot.querySelector("ai-analysis-display")?.remove();
+    this.#words.textContent = "";
+    if (!this.#id) return;
+    const info = this.#given();
+    if (info) this.#take(info);
+    else this.#ask();
+  }
+
+  async #ask() {
+    this.#asked = new AbortController();
+    try {
+      const address = `${this.#base}/api/images/${encodeURIComponent(this.#id)}/info`;
+      const answer = await fetch(address, { signal: this.#asked.signal });
+      if (answer.ok) this.#take(await answer.json());
+      else if (answer.status >= 500 || answer.status === 429) this.#later("This image cannot be reached at the moment.");
+      else this.#failed("This image is not there.");
+    } catch (error) {
+      if (error.name !== "AbortError") this.#later("This image cannot be reached at the moment.");
+    }
+  }
+
+  #later(words) {
+    this.#words.textContent = words;
+    const seconds = PATIENCE[Math.min(this.#looks++, PATIENCE.length - 1)];
+    this.#timer = setTimeout(() => this.#ask(), seconds * 1000);
+  }
+
+  #failed(words) {
+    this.#box.classList.add("failed");
+    const alt = this.getAttribute("alt");
+    this.#words.textContent = alt ? `${alt}: ${words}` : words;
+    this.dispatchEvent(new CustomEvent("failed", { detail: words }));
+  }
+
+  #take(info) {
+    if (info.thumbhash) paint(this.#canvas, info.thumbhash);
+    if (info.status === "failed") return this.#failed("this image could not be processed.");
+    if (!this.#of(info)) return this.#later("This image is being processed.");
+    this.#draw(info);
+  }
+
+  #draw(info) {
+    this.#drawn = info;
+    const removed = this.getAttribute("background-option") === "removed" && info.background_removed;
+    const address = (size, format) =>
+      `${this.#base}/serve/${encodeURIComponent(this.#id)}?size=${size}` +
+      `${format ? `&format=${format}` : ""}${removed ? "&bg=removed" : ""}`;
+    const own = this.#of(info);
+    // Sizes of one shape may stand in for each other; a square thumbnail is another picture than its original.
+    const choices = FREE.includes(this.#size)
+      ? FREE.filter((name) => info.sizes[name] && info.sizes[name].width <= own.width).map((name) => [name, info.sizes[name]])
+      : [[this.#size, own]];
+    const set = (format) => choices.map(([name, size]) => `${address(name, format)} ${size.width}w`).join(", ");
+    const sizes = this.getAttribute("sizes") ?? `(max-width: ${own.width}px) 100vw, ${own.width}px`;
+
+    const picture = document.createElement("picture");
+    // A picture without its background has formats of its own, which only the server knows.
+    for (const format of removed ? [] : this.#formats.filter((name) => own.formats.includes(name))) {
+      const source = document.createElement("source");
+      Object.assign(source, { type: TYPES[format], srcset: set(format), sizes });
+      picture.append(source);
+    }
+    const image = document.createElement("img");
+    image.alt = this.getAttribute("alt") ?? info.alt ?? "";
+    image.loading = this.getAttribute("loading") ?? "lazy";
+    image.decoding = "async";
+    image.width = own.width;
+    image.height = own.height;
+    image.addEventListener("load", () => {
+      this.#box.classList.add("there");
+      this.dispatchEvent(new CustomEvent("ready", { detail: info }));
+    });
+    image.addEventListener("error", () => {
+      picture.remove();
+      this.#later("This image cannot be reached at the moment.");
+    });
+    image.sizes = sizes;
+    image.srcset = set("");
+    image.src = address(this.#size, "");
+    picture.append(image);
+    this.#box.querySelector("picture")?.remove();
+    this.#box.classList.remove("there", "failed");
+    this.#box.insertBefore(picture, this.#words);
+    this.#words.textContent = "";
+    this.#analysis();
+  }
+
+  #analysis() {
+    this.shadowRoot.querySelector("ai-analysis-display")?.remove();
+    const wanted = this.getAttribute("show-ai-data");
+    if (wanted === null || wanted === "false") return;
+    const display = document.createElement("ai-analysis-display");
+    display.setAttribute("media-id", this.#id);
+    display.setAttribute("base", this.#base);
+    if (this.hasAttribute("token")) display.setAttribute("token", this.getAttribute("token"));
+    this.shadowRoot.append(display);
+  }
+}
+
+globalThis.customElements?.get("smart-image") ?? globalThis.customElements?.define("smart-image", SmartImage);

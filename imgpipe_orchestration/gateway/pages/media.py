@@ -1,0 +1,153 @@
+"""The media: a gallery to search and filter, and one page for each image."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.components.routes import info_of
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.media import asking, search, store
+from imgpipe_orchestration.media.model import DataType, MediaStatus
+from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.media.steps.callback import public_analysis
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import spending
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+PAGE = 60
+Number = Annotated[str, Query(pattern=r"^\d{0,18}$")]
+
+
+@router.get("/media", response_class=Response)
+def gallery(
+    request: Request,
+    backends: Backends,
+    session: Operator,
+    q: Annotated[str, Query(max_length=500)] = "",
+    color: Annotated[str, Query(pattern=r"^(#?[0-9a-fA-F]{6})?$")] = "",
+    like: Number = "",
+    status: str = "",
+    type: str = "",
+    user: Number = "",
+    before: Number = "",
+) -> Response:
+    """The newest images, or those that a search finds, best first."""
+    filters = Filters(_one_of(MediaStatus, status), _one_of(DataType, type), int(user) if user else None)
+    words, note, vector = q.replace("\0", "").strip(), "", None
+    if words:
+        vector, note = asking.vector_of(backends, words)
+    with transaction(backends.engine) as connection:
+        if words:
+            found = search.by_text(connection, words, vector, filters, limit=PAGE)
+        elif color:
+            found = search.by_colour(connection, "#" + color.lstrip("#"), filters, limit=PAGE)
+        elif like:
+            found = search.like(connection, int(like), filters, limit=PAGE)
+        else:
+            found = search.latest(connection, filters, before=int(before) if before else None, limit=PAGE + 1)
+    searched = bool(words or color or like)
+    more = str(found[PAGE - 1].id) if not searched and len(found) > PAGE else ""
+    asked = {"q": words, "color": color, "like": like, "status": status, "type": type, "user": user}
+    return page(
+        request,
+        "media.html",
+        session,
+        images=[(one, _distance(one)) for one in found[:PAGE]],
+        asked=asked,
+        note=note,
+        searched=searched,
+        filtered=any((status, type, user)),
+        more=urlencode({**{k: v for k, v in asked.items() if v}, "before": more}) if more else "",
+        statuses=list(MediaStatus),
+        types=list(DataType),
+    )
+
+
+@router.get("/media/{media_id}", response_class=Response)
+def image(request: Request, backends: Backends, session: Operator, media_id: int) -> Response:
+    """One image: what came, what was made of it, what was seen in it, how it went."""
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        variants = store.variants(connection, media_id)
+        steps = store.checklists(connection, [media_id]).get(media_id, {})
+        analysis = store.analysis(connection, media_id)
+        copies = search.duplicates(connection, media_id, limit=24)
+        costs = spending.of_items(connection, "media", [f"media/{media_id}"])
+    history = backends.claims.history(store.MEDIA, media_id)
+    return page(
+        request,
+        "image.html",
+        session,
+        media=media,
+        variants=variants,
+        largest=max((variant.bytes for variant in variants), default=1),
+        steps=steps,
+        analysis=public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None,
+        copies=copies,
+        history=history,
+        cost=sum((cost for cost, _ in costs.values()), start=0),
+        info=json.dumps(info_of(backends, media_id).model_dump(mode="json")),
+        smart=f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}",
+        failed=media.status is MediaStatus.FAILED,
+    )
+
+
+@router.post("/media/{media_id}/requeue", response_class=Response)
+def requeue(backends: Backends, _: Acting, media_id: int) -> Response:
+    """A failed image is tried again."""
+    if backends.claims.requeue(store.MEDIA, [media_id]):
+        return back_to(f"/media/{media_id}", notice="The image waits again, with fresh attempts.")
+    return back_to(f"/media/{media_id}", trouble="Nothing was changed: the image is not among the failed.")
+
+
+@router.get("/media/{media_id}/state", response_class=Response)
+def state(backends: Backends, _: Operator, media_id: int) -> Response:
+    """How far an image is, for the script of its page."""
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        steps = store.checklists(connection, [media_id]).get(media_id, {})
+    body = {"status": media.status, "steps": {step.value: value.value for step, value in steps.items()}}
+    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def uploaded(backends: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:
+    """How far uploads are: status, media id and error, by the ids they were answered with."""
+    found: dict[int, dict[str, Any]] = {}
+    with transaction(backends.engine) as connection:
+        for pending_id in pending_ids:
+            media = store.media_of_pending(connection, pending_id)
+            if media is None:
+                found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
+            else:
+                found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": media.error}
+    return found
+
+
+def _distance(found: Found) -> str:
+    """How near it is, in words; each measure has its own."""
+    if found.distance is None:
+        return found.why
+    if found.why == "looks":
+        return "looks the same" if found.distance == 0 else f"looks alike, {found.distance:.0f} of 64 bits differ"
+    if found.why == "meaning":
+        return f"meaning, {max(0.0, 1 - found.distance):.0%}"
+    return "its colour" if found.why == "colour" else found.why
+
+
+def _one_of(kind: Any, value: str) -> Any:
+    if not value:
+        return None
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise BadInput(f"{value!r} is none of {', '.join(kind)}.") from error

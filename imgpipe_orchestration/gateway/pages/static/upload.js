@@ -1,0 +1,127 @@
+// Several files, two at a time; each is followed until it is ready.
+const form = document.getElementById("upload");
+const drop = document.getElementById("drop");
+const picker = document.getElementById("files");
+const list = document.getElementById("sent");
+const told = document.getElementById("told");
+const limit = Number(form.dataset.limit);
+const waiting = [];
+const followed = new Map(); // upload id -> its row
+let sending = 0;
+
+function row(file) {
+  const item = document.getElementById("row").content.firstElementChild.cloneNode(true);
+  item.querySelector(".name").textContent = file.name;
+  item.querySelector(".size").textContent = file.size < 1048576 ? `${Math.ceil(file.size / 1024)} KB` : `${(file.size / 1048576).toFixed(1)} MB`;
+  item.querySelector("progress").setAttribute("aria-label", `Progress of ${file.name}`);
+  list.prepend(item);
+  return item;
+}
+
+function say(item, words, kind = "") {
+  const state = item.querySelector(".state");
+  state.textContent = words;
+  state.className = `state ${kind}`;
+  if (kind) {
+    item.querySelector("progress").remove();
+    told.textContent = `${item.querySelector(".name").textContent}: ${words}`;
+  }
+}
+
+function take(files) {
+  for (const file of files) {
+    const item = row(file);
+    if (file.size > limit) say(item, `Larger than ${limit / 1048576} MB: not sent.`, "bad");
+    else {
+      say(item, "Waits to be sent");
+      waiting.push([file, item]);
+    }
+  }
+  next();
+}
+
+function next() {
+  while (sending < 2 && waiting.length) send(...waiting.shift());
+}
+
+function send(file, item) {
+  sending++;
+  const bar = item.querySelector("progress");
+  const query = new URLSearchParams({ field: form.querySelector("#field").value, user: form.querySelector("#user").value });
+  const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
+  request.open("POST", `/upload?${query}`);
+  request.setRequestHeader("X-Form-Token", form.dataset.token);
+  request.setRequestHeader("Accept", "application/json");
+  request.responseType = "json";
+  request.upload.onprogress = (event) => {
+    bar.value = event.loaded / event.total / 2;
+    say(item, `Sending, ${Math.round((100 * event.loaded) / event.total)} %`);
+  };
+  request.onload = () => {
+    if (request.status === 202) {
+      say(item, "Accepted; waits to be processed");
+      followed.set(String(request.response.id), item);
+      follow();
+    } else say(item, request.response?.detail ?? "It was not taken.", "bad");
+  };
+  request.onerror = () => say(item, "The connection broke; nothing was kept. Choose the file again.", "bad");
+  request.onloadend = () => {
+    sending--;
+    next();
+  };
+  const body = new FormData();
+  body.append("file", file);
+  request.send(body);
+}
+
+let timer;
+function follow() {
+  clearTimeout(timer);
+  if (followed.size) timer = setTimeout(look, 700);
+}
+
+async function look() {
+  try {
+    const answer = await fetch(`/upload/state?ids=${[...followed.keys()].slice(0, 200).join(",")}`);
+    if (answer.ok) for (const [id, upload] of Object.entries(await answer.json())) show(id, upload);
+  } catch {
+    told.textContent = "The connection is gone; trying again.";
+  }
+  follow();
+}
+
+function show(id, { status, media_id: media, error }) {
+  const item = followed.get(id);
+  if (status === "waiting") return;
+  if (!item.querySelector("smart-image")) {
+    const image = document.createElement("smart-image");
+    for (const [name, value] of Object.entries({ "media-id": media, size: "thumbnail", width: 96, height: 96, fit: "cover" })) {
+      image.setAttribute(name, value);
+    }
+    item.querySelector(".thumb").append(image);
+    const link = document.createElement("a");
+    link.href = `/media/${media}`;
+    link.textContent = item.querySelector(".name").textContent;
+    item.querySelector(".name").replaceChildren(link);
+  }
+  if (status === "completed") say(item, "Ready", "good");
+  else if (status === "failed") say(item, error ?? "It could not be processed.", "bad");
+  else {
+    item.querySelector("progress").value = 0.75;
+    return say(item, "Being processed");
+  }
+  followed.delete(id);
+}
+
+picker.addEventListener("change", () => {
+  take(picker.files);
+  picker.value = "";
+});
+for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
+  drop.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("over", over);
+    if (name === "drop") take(event.dataTransfer.files);
+  });
+}
+form.addEventListener("submit", (event) => event.preventDefault());

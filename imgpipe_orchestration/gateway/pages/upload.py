@@ -1,0 +1,58 @@
+"""Uploads from a page: several photographs at once, each followed until it is ready."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.pages.media import uploaded
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.media import uploads
+from imgpipe_orchestration.media.model import FIELDS
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+NO_STORE = {"Cache-Control": "no-store"}
+MOST_FOLLOWED = 200
+
+
+@router.get("/upload", response_class=Response)
+def form(request: Request, backends: Backends, session: Operator) -> Response:
+    limit = backends.settings.upload_max_bytes
+    return page(request, "upload.html", session, fields=list(FIELDS.values()), limit=limit)
+
+
+@router.post("/upload", response_class=Response)
+async def take(
+    request: Request,
+    backends: Backends,
+    _: Acting,
+    field: str = "profile_image",
+    user: Annotated[int, Query(ge=1, lt=2**63)] = 1,
+) -> Response:
+    """One file for one user, as that user's `PATCH /users/me` would take it."""
+    from fastapi.concurrency import run_in_threadpool
+
+    limit = backends.settings.upload_max_bytes
+    if int(request.headers.get("content-length") or 0) > limit + 64 * 1024:
+        raise BadInput(f"The file is larger than {limit / 1024 / 1024:g} MB.", field="file")
+    async with request.form(max_files=1, max_fields=5) as sent:
+        file = sent.get("file")
+        if file is None or isinstance(file, str):
+            raise BadInput("Send one file in the field `file`.", field="file")
+        data, name = await file.read(limit + 1), file.filename or "unnamed"
+    one = uploads.Upload(uploads.field_named(field), name, data)
+    (accepted,) = await run_in_threadpool(uploads.accept, backends, user, [one], {})
+    return JSONResponse({"id": accepted.pending_id, "image_path": accepted.image_path}, 202, NO_STORE)
+
+
+@router.get("/upload/state", response_class=Response)
+def states(backends: Backends, _: Operator, ids: Annotated[str, Query(pattern=r"^\d{1,18}(,\d{1,18})*$")]) -> Response:
+    """How far some uploads are, by their ids."""
+    wanted = [int(one) for one in ids.split(",")][:MOST_FOLLOWED]
+    return JSONResponse({str(key): value for key, value in uploaded(backends, wanted).items()}, headers=NO_STORE)

@@ -1,0 +1,255 @@
+"""Finding images: by state and owner, by words and meaning, by colour, by likeness; and images that are there twice.
+
+What is found is said with why: a rank is no measure of likeness, so words, meaning, colour and looks are told apart.
+Nearest neighbours come from HNSW indexes, which are quick and approximate; equality of bytes and pixels is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.media.model import DataType, MediaStatus
+
+ALIKE_BITS = 10
+"""Bits of 64 in which the perceptual hashes of pictures that look alike differ at most (Zauner 2010)."""
+MEANING_FAR = 0.8
+"""Cosine distance past which two texts have nothing to do with each other."""
+COLOUR_FAR = 0.12
+"""Distance in Oklab past which two colours are two."""
+CANDIDATES = 400
+"""Neighbours looked at before filters and ranks."""
+_FUSION = 60
+"""The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An image as a gallery shows it. `why` says how it was found, `distance` how far it is by that measure."""
+
+    id: int
+    user_id: int
+    data_type: DataType
+    original_name: str | None
+    status: MediaStatus
+    error: str | None
+    width: int | None
+    height: int | None
+    created_at: datetime
+    alt_text: str | None
+    thumbhash: bytes | None
+    why: str = ""
+    distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What everything found must be; None means any."""
+
+    status: MediaStatus | None = None
+    data_type: DataType | None = None
+    user_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Three kinds of sameness, each image in the strictest that fits: the very bytes, the very pixels in other bytes,
+    pictures that look alike (`distance` in bits of the perceptual hash)."""
+
+    identical_bytes: list[Found]
+    identical_pixels: list[Found]
+    similar: list[Found]
+
+
+_COLUMNS = """
+    f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at,
+    a.alt_text, a.thumbhash
+"""
+_TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
+
+
+def latest(connection: Connection, filters: Filters, *, before: int | None = None, limit: int = 60) -> list[Found]:
+    """The newest first; `before` is the last id of the page before."""
+    conditions, values = _conditions(filters)
+    if before is not None:
+        conditions.append("f.id < :before")
+    where = " and ".join(conditions) or "true"
+    query = text(f"select {_COLUMNS} from {_TABLES} where {where} order by f.id desc limit :limit")
+    return [_found(row) for row in connection.execute(query, {**values, "before": before, "limit": limit})]
+
+
+def by_text(
+    connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int = 60
+) -> list[Found]:
+    """By words in alt text, subject, style, labels and text in the picture, by number or file name, and, with the
+    vector of the question, by meaning. Best first, both rankings fused."""
+    rankings = [_by_words(connection, words, filters, limit)]
+    if vector is not None:
+        rankings.append(_by_meaning(connection, vector, filters, limit))
+    scores: dict[int, float] = {}
+    found: dict[int, Found] = {}
+    for ranking in rankings:
+        for place, one in enumerate(ranking):
+            scores[one.id] = scores.get(one.id, 0.0) + 1 / (_FUSION + place)
+            known = found.get(one.id)
+            found[one.id] = one if known is None else replace(one, why=f"{known.why}, {one.why}")
+    return sorted(found.values(), key=lambda one: -scores[one.id])[:limit]
+
+
+def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: int = 60) -> list[Found]:
+    """Images with much of a colour, or of one that people would call the same. `distance` is in Oklab.
+
+    Raises:
+        BadInput: `colour` is not of the form #rrggbb.
+    """
+    if connection.scalar(text("select oklab_of(:colour) is null"), {"colour": colour}) is not False:
+        raise BadInput("A colour is written #rrggbb.", field="color")
+    conditions, values = _conditions(filters)
+    query = text(f"""
+        with near as (
+            select media_id, share, lab <-> oklab_of(:colour) as distance from media_colours
+            order by lab <-> oklab_of(:colour) limit {CANDIDATES}
+        ),
+        images as (
+            select media_id, sum(share) as share, min(distance) as distance from near
+            where distance <= {COLOUR_FAR} group by media_id
+        )
+        select {_COLUMNS}, images.distance from images join {_TABLES} on f.id = images.media_id
+        where {" and ".join(conditions) or "true"}
+        order by images.share * (1 - images.distance / {COLOUR_FAR}) desc, f.id desc limit :limit
+    """)
+    _look_far(connection)
+    rows = connection.execute(query, {**values, "colour": colour, "limit": limit})
+    return [_found(row, "colour", row.distance) for row in rows]
+
+
+def like(connection: Connection, media_id: int, filters: Filters, *, limit: int = 60) -> list[Found]:
+    """Images like one of ours: first those that look alike (bits), then those that show similar things (cosine).
+
+    Raises:
+        NotFound: there is no such image, or it has not been analysed.
+    """
+    looks, meaning = _fingerprints(connection, media_id)
+    found = {one.id: one for one in _by_looks(connection, media_id, looks, filters, limit)}
+    if meaning is not None:
+        for one in _by_meaning(connection, meaning, filters, limit + 1):
+            found.setdefault(one.id, one)
+    found.pop(media_id, None)
+    return list(found.values())[:limit]
+
+
+def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Duplicates:
+    """The other images that are the same as one of ours, in three kinds that are not mixed.
+
+    Raises:
+        NotFound: there is no such image.
+    """
+    own = connection.execute(
+        text("""
+            select f.sha256, a.pixel_sha256, a.phash from media_files f
+            left join media_ai_analysis a on a.media_id = f.id where f.id = :id
+        """),
+        {"id": media_id},
+    ).one_or_none()
+    if own is None:
+        raise NotFound(f"There is no media {media_id}.")
+    seen = {media_id}
+
+    def same(column: str, value: str | None, why: str) -> list[Found]:
+        if value is None:
+            return []
+        query = text(f"select {_COLUMNS} from {_TABLES} where {column} = :value order by f.id limit :limit")
+        rows = connection.execute(query, {"value": value, "limit": limit + len(seen)})
+        new = [_found(row, why, 0.0) for row in rows if row.id not in seen][:limit]
+        seen.update(one.id for one in new)
+        return new
+
+    the_bytes = same("f.sha256", own.sha256, "identical bytes")
+    the_pixels = same("a.pixel_sha256", own.pixel_sha256, "identical pixels")
+    alike = []
+    if own.phash is not None:
+        alike = _by_looks(connection, media_id, own.phash, Filters(), limit + len(seen))
+    return Duplicates(the_bytes, the_pixels, [one for one in alike if one.id not in seen][:limit])
+
+
+# --- one measure each ------------------------------------------------------------------------------------------------
+
+
+def _by_words(connection: Connection, words: str, filters: Filters, limit: int) -> list[Found]:
+    conditions, values = _conditions(filters)
+    query = text(f"""
+        select {_COLUMNS} from {_TABLES}, websearch_to_tsquery('english', :words) as question
+        where {" and ".join(["a.words @@ question", *conditions])}
+        order by ts_rank_cd(a.words, question) desc, f.id desc limit :limit
+    """)
+    found = [_found(row, "words") for row in connection.execute(query, {**values, "words": words, "limit": limit})]
+    number = words.strip().lstrip("#")
+    if number.isdecimal() and len(number) <= 18:
+        named = text(f"select {_COLUMNS} from {_TABLES} where {' and '.join(['f.id = :id', *conditions])}")
+        row = connection.execute(named, {**values, "id": int(number)}).one_or_none()
+        if row is not None:
+            found = [_found(row, "number"), *(one for one in found if one.id != row.id)]
+    return found
+
+
+def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filters, limit: int) -> list[Found]:
+    conditions, values = _conditions(filters)
+    query = text(f"""
+        with near as (
+            select media_id, embedding <=> cast(:vector as vector) as distance from media_ai_analysis
+            where embedding is not null order by embedding <=> cast(:vector as vector) limit {CANDIDATES}
+        )
+        select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
+        where {" and ".join([f"near.distance <= {MEANING_FAR}", *conditions])} order by near.distance limit :limit
+    """)
+    _look_far(connection)
+    rows = connection.execute(query, {**values, "vector": str(list(vector)), "limit": limit})
+    return [_found(row, "meaning", row.distance) for row in rows]
+
+
+def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filters, limit: int) -> list[Found]:
+    conditions, values = _conditions(filters)
+    query = text(f"""
+        with near as (
+            select media_id, cast(phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
+            from media_ai_analysis where phash is not null
+            order by cast(phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit {CANDIDATES}
+        )
+        select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
+        where {" and ".join([f"near.distance <= {ALIKE_BITS}", "f.id <> :own", *conditions])}
+        order by near.distance, f.id limit :limit
+    """)
+    _look_far(connection)
+    rows = connection.execute(query, {**values, "looks": looks, "own": media_id, "limit": limit})
+    return [_found(row, "looks", row.distance) for row in rows]
+
+
+def _fingerprints(connection: Connection, media_id: int) -> tuple[int, list[float] | None]:
+    row = connection.execute(
+        text("select phash, cast(embedding as real[]) as embedding from media_ai_analysis where media_id = :id"),
+        {"id": media_id},
+    ).one_or_none()
+    if row is None or row.phash is None:
+        raise NotFound(f"Media {media_id} has not been analysed, so nothing can be compared with it.")
+    return row.phash, row.embedding
+
+
+def _look_far(connection: Connection) -> None:
+    """Let the index return as many neighbours as are asked for; its default ends at 40."""
+    connection.execute(text(f"select set_config('hnsw.ef_search', '{CANDIDATES}', true)"))
+
+
+def _conditions(filters: Filters) -> tuple[list[str], dict[str, Any]]:
+    values = {name: getattr(filters, name) for name in Filters.__slots__ if getattr(filters, name) is not None}
+    return [f"f.{name} = :{name}" for name in values], {n: getattr(v, "value", v) for n, v in values.items()}
+
+
+def _found(row: Row[Any], why: str = "", distance: float | None = None) -> Found:
+    values = {name: getattr(row, name) for name in Found.__slots__ if name not in {"why", "distance"}}
+    values |= {"data_type": DataType(row.data_type), "status": MediaStatus(row.status)}
+    return Found(**values, why=why, distance=distance)

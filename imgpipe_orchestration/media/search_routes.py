@@ -1,0 +1,111 @@
+"""The search over HTTP, for the same services that read the analyses."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, Field
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends, media_key
+from imgpipe_orchestration.media import asking, model, search
+from imgpipe_orchestration.media.model import DataType, MediaStatus
+from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
+
+MediaId = Annotated[int, Query(ge=1, lt=2**63)]
+
+
+class Hit(BaseModel):
+    """An image that was found."""
+
+    media_id: str
+    user_id: int
+    data_type: DataType
+    original_name: str | None
+    status: MediaStatus
+    width: int | None
+    height: int | None
+    alt_text: str | None
+    thumbhash: str | None = Field(description="ThumbHash of the picture, base64.")
+    url: str
+    created_at: datetime
+    why: str = Field(description="words, number, meaning, colour, looks; empty in a plain list.")
+    distance: float | None = Field(
+        description="By meaning: cosine, 0 to 2. By colour: Oklab. By looks: bits of 64. None where there is none."
+    )
+
+
+class SearchAnswer(BaseModel):
+    success: bool = True
+    images: list[Hit]
+    total: int
+    note: str = Field("", description="What the search had to do without.")
+    next: int | None = Field(None, description="Pass it as `before` for the page that follows a plain list.")
+
+
+class DuplicatesAnswer(BaseModel):
+    """Three kinds that are not mixed: an image is listed in the strictest that fits."""
+
+    success: bool = True
+    media_id: str
+    identical_bytes: list[Hit]
+    identical_pixels: list[Hit]
+    similar: list[Hit]
+
+
+@router.get("/search")
+def search_media(
+    backends: Backends,
+    text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",
+    color: Annotated[str, Query(pattern=r"^(#?[0-9a-fA-F]{6})?$", description="rrggbb, with or without #.")] = "",
+    similar_to: Annotated[MediaId | None, Query(description="A media id.")] = None,
+    status: MediaStatus | None = None,
+    data_type: DataType | None = None,
+    user_id: MediaId | None = None,
+    before: MediaId | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 60,
+) -> SearchAnswer:
+    """Images by text, by colour or by likeness, best first; with none of these the newest. One of them at a time."""
+    if sum((bool(text.strip()), bool(color), similar_to is not None)) > 1:
+        raise BadInput("Search by text, color or similar_to, one at a time.", field="text")
+    if "\0" in text:
+        raise BadInput("text contains NUL.", field="text")
+    filters, note = Filters(status, data_type, user_id), ""
+    vector = None
+    if text.strip():
+        vector, note = asking.vector_of(backends, text.strip())
+    with transaction(backends.engine) as connection:
+        if text.strip():
+            found = search.by_text(connection, text.strip(), vector, filters, limit=limit)
+        elif color:
+            found = search.by_colour(connection, "#" + color.lstrip("#"), filters, limit=limit)
+        elif similar_to is not None:
+            found = search.like(connection, similar_to, filters, limit=limit)
+        else:
+            found = search.latest(connection, filters, before=before, limit=limit)
+    plain = not (text.strip() or color or similar_to)
+    further = found[-1].id if plain and len(found) == limit else None
+    hits = [_hit(one, backends.settings.smart_media_base_url) for one in found]
+    return SearchAnswer(images=hits, total=len(hits), note=note, next=further)
+
+
+@router.get("/duplicates/{media_id}")
+def duplicates_of(media_id: int, backends: Backends) -> DuplicatesAnswer:
+    """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
+    with transaction(backends.engine) as connection:
+        found = search.duplicates(connection, media_id)
+    base = backends.settings.smart_media_base_url
+    kinds = {name: [_hit(one, base) for one in getattr(found, name)] for name in search.Duplicates.__slots__}
+    return DuplicatesAnswer(media_id=str(media_id), **kinds)
+
+
+def _hit(found: Found, base: str) -> Hit:
+    values = {name: getattr(found, name) for name in Hit.model_fields if hasattr(found, name) and name != "thumbhash"}
+    thumbhash = base64.b64encode(found.thumbhash).decode() if found.thumbhash else None
+    return Hit(media_id=str(found.id), url=model.smart_url(base, found.id), thumbhash=thumbhash, **values)

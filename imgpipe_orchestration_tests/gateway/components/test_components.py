@@ -1,0 +1,130 @@
+"""`<smart-image>` and `<ai-analysis-display>` in a page of another origin, plain and under React."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from imgpipe_orchestration_tests.gateway.components.site import react, site
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+_SHIFTS = """
+window.shift = 0;
+new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shift += e.value; })
+  .observe({ type: "layout-shift", buffered: true });
+"""
+
+_PAGE = """<!doctype html><html lang="en"><title>Shop</title><script src="/shifts.js"></script>
+<link rel="stylesheet" href="{gateway}/components/components.css">
+<script type="module" src="{gateway}/components/smart-image.js"></script>
+<body><main><h1>Shop</h1>{body}<p id="after">What comes after</p></main></body></html>"""
+
+
+def pages(gateway: Gateway, body: str) -> dict[str, str]:
+    return {"/": _PAGE.format(gateway=gateway.url, body=body), "/shifts.js": _SHIFTS}
+
+
+def shown(page: Page) -> str:
+    """The address of the variant that the browser chose, once it is painted."""
+    expect(page.locator("smart-image .box.there").first).to_be_visible()
+    source: str = page.evaluate("document.querySelector('smart-image').shadowRoot.querySelector('img').currentSrc")
+    return source
+
+
+# Another site may be strict: nothing inline, and only the gateway beside itself.
+def strict(gateway: Gateway) -> str:
+    own = f"'self' {gateway.url}"
+    return f"default-src 'none'; script-src {own}; style-src {own}; img-src {own}; connect-src {own}"
+
+
+def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture(1500, 1000))
+    gateway.run_due()
+    body = """<smart-image media-id="1" size="detail" alt="A bowl"></smart-image>
+        <smart-image media-id="1" size="thumbnail" alt="A small bowl" preferred-formats='["jpeg"]'></smart-image>"""
+    with site(pages(gateway, body), policy=strict(gateway)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        page = guest.go("/")
+        assert "size=detail" in shown(page)
+        assert "format=avif" in shown(page)
+        expect(page.locator("smart-image .box.there")).to_have_count(2)
+        expect(page.get_by_role("img", name="A bowl")).to_be_visible()
+        second = "document.querySelectorAll('smart-image')[1].shadowRoot.querySelector('img').currentSrc"
+        assert "format=jpeg" in page.evaluate(second)
+        painted = "[...document.querySelectorAll('smart-image')].map(i => i.shadowRoot.querySelector('canvas').width)"
+        assert min(page.evaluate(painted)) > 20, "the thumbhash is painted"
+        assert page.evaluate("window.shift") == 0
+        guest.content()
+        assert guest.axe() == []
+        guest.trouble.clear()  # axe itself is at odds with so strict a policy
+
+
+def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, visit: Visit) -> None:
+    from imgpipe_orchestration.media import intake
+
+    gateway.upload(1, profile_image=picture(800, 600))
+    intake.take_in(gateway.services)
+    with (
+        site(pages(gateway, '<smart-image media-id="1" alt="Me"></smart-image>')) as shop,
+        visit(shop, hosts=[gateway.url]) as guest,
+    ):
+        page = guest.go("/")
+        expect(page.get_by_text("This image is being processed.")).to_be_visible()
+        gateway.run_due()
+        assert "size=detail" in shown(page)
+        expect(page.get_by_text("This image is being processed.")).not_to_be_attached()
+        assert page.evaluate("window.shift") == 0
+
+
+def test_an_image_that_failed_or_never_was_says_so(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture()[:3000])
+    gateway.run_due()
+    body = '<smart-image media-id="1" alt="Me"></smart-image><smart-image media-id="999" alt="You"></smart-image>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["404"]
+        page = guest.go("/")
+        expect(page.get_by_text("Me: this image could not be processed.")).to_be_visible()
+        expect(page.get_by_text("You: This image is not there.")).to_be_visible()
+
+
+def test_under_react_with_the_documents_props_and_the_analysis_on_demand(seeing_gateway: Gateway, visit: Visit) -> None:
+    gateway = seeing_gateway
+    gateway.upload(1, logo_image=picture(600, 400, seed=3))
+    gateway.run_due()
+    app = f"""
+        import {{ createElement, createRoot, useState }} from "react";
+        import {{ SmartImage, AIAnalysisDisplay }} from "{gateway.url}/components/react.js";
+        function App() {{
+          const [id, setId] = useState(1);
+          const [ready, setReady] = useState(0);
+          return createElement("main", null,
+            createElement(SmartImage, {{ mediaId: id, size: "thumbnail", alt: "Profile", backgroundOption: "removed",
+              preferredFormats: ["avif", "webp", "jpeg", "png"], showAIData: true, className: "mine",
+              onReady: () => setReady((n) => n + 1) }}),
+            createElement("output", null, `ready ${{ready}}`),
+            createElement(AIAnalysisDisplay, {{ mediaId: id, showStyle: true, showColors: false, showQuality: true,
+              showMood: true }}),
+            createElement("button", {{ onClick: () => setId(999) }}, "another"));
+        }}
+        createRoot(document.getElementById("root")).render(createElement(App));
+    """
+    html = """<!doctype html><html lang="en"><title>React</title>
+        <script type="importmap">{"imports": {"react": "/react.js"}}</script>
+        <body><div id="root"></div><script type="module" src="/app.js"></script></body></html>"""
+    with (
+        site({"/": html, "/app.js": app, "/react.js": react()}) as shop,
+        visit(shop, hosts=[gateway.url]) as guest,
+    ):
+        guest.allowed = ["404"]
+        page = guest.go("/")
+        expect(page.get_by_text("ready 1")).to_be_visible()
+        assert "size=thumbnail" in shown(page)
+        assert page.locator("smart-image.mine").count() == 1
+        display = page.locator("main > ai-analysis-display")
+        display.get_by_text("What the analysis found").click()
+        expect(display.get_by_text("Quality")).to_be_visible()
+        expect(display.get_by_text("Style")).to_be_visible()
+        expect(display.get_by_text("olours")).not_to_be_attached()
+        page.locator("smart-image").get_by_text("What the analysis found").click()
+        expect(page.locator("smart-image").get_by_text("olours")).to_be_visible()
+        page.get_by_role("button", name="another").click()
+        expect(page.get_by_text("Profile: This image is not there.")).to_be_visible()

@@ -1,0 +1,44 @@
+"""What browsers may read of an image, with a token and without."""
+
+from __future__ import annotations
+
+import base64
+
+from imgpipe_orchestration.gateway.components import tokens
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) -> None:
+    gateway = seeing_gateway
+    gateway.upload(1, profile_image=picture(seed=5), logo_image=picture(seed=6))
+    gateway.run_due()
+    info = gateway.get("/api/images/1/info", Origin="https://shop.example")
+    assert info.headers["Access-Control-Allow-Origin"] == "*"
+    known = info.json()
+    assert known["status"] == "completed"
+    assert known["alt"]
+    assert known["sizes"]["thumbnail"] == {"width": 300, "height": 300, "formats": ["avif", "jpeg", "webp"]}
+    assert 20 <= len(base64.b64decode(known["thumbhash"])) <= 30
+    assert "user_id" not in info.text
+
+    public = gateway.get("/api/images/1/analysis").json()
+    assert public["complete"] is True
+    assert set(public["analysis"]) <= set(gateway.settings.analysis_public_fields.split(","))
+    assert "detected_objects" not in public["analysis"]
+
+    address = f"{gateway.url}/api/media/analysis/1/token"
+    assert gateway.session.post(address, timeout=10).status_code == 401
+    token = gateway.session.post(address, headers=gateway.as_worker, timeout=10).json()["token"]
+    whole = gateway.get("/api/images/1/analysis", Authorization=f"Bearer {token}").json()
+    assert set(whole["analysis"]) > set(public["analysis"])
+    assert gateway.get("/api/images/2/analysis", Authorization=f"Bearer {token}").status_code == 401
+    old, _ = tokens.issue(gateway.settings.model_copy(update={"analysis_token_seconds": -5}), 1)
+    assert gateway.get("/api/images/1/analysis", Authorization=f"Bearer {old}").status_code == 401
+
+
+def test_components_are_modules_for_every_origin_and_name_what_there_is(gateway: Gateway) -> None:
+    answer = gateway.get("/components/smart-image.js")
+    assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert gateway.get("/components/smart-image.js", **{"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    assert gateway.get("/components/routes.py").status_code == 404

@@ -1,0 +1,94 @@
+"""Upload, gallery, one image, search: what people do with their photographs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+def test_photographs_are_uploaded_followed_found_and_looked_at(
+    seeing_gateway: Gateway, visit: Visit, tmp_path: Path
+) -> None:
+    gateway = seeing_gateway
+    files = {
+        "coffee.jpg": photos.jpeg("coffee"),
+        "cat.jpg": photos.jpeg("chelsea"),
+        "astronaut.jpg": photos.jpeg("astronaut"),
+        "notes.jpg": b"this is no image",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with visit(gateway.url) as guest:
+        guest.allowed = ["415"]
+        page = guest.go("/media")
+        expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
+        assert guest.axe() == []
+        page.get_by_role("link", name="from this browser").click()
+        assert guest.axe() == []
+        page.get_by_label("What they are").select_option("product_image")
+        page.locator("#files").set_input_files([tmp_path / name for name in files])
+        expect(page.get_by_text("Accepted; waits to be processed")).to_have_count(3)
+        expect(page.locator(".state.bad")).to_contain_text("image")
+        gateway.run_due()
+        expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
+        expect(page.locator("smart-image .box.there")).to_have_count(3)
+        assert guest.axe() == []
+        guest.picture("upload")
+
+        page = guest.go("/media?type=product")
+        expect(page.locator("smart-image .box.there")).to_have_count(3)
+        assert guest.axe() == []
+        guest.picture("media")
+        page.locator(".tile").first.click()
+        expect(page.get_by_role("heading", name="Variants")).to_be_visible()
+        expect(page.locator("smart-image .box.there").first).to_be_visible()
+        expect(page.get_by_role("link", name="avif of thumbnail")).to_be_visible()
+        expect(page.get_by_role("cell", name="done")).to_be_visible()
+        assert guest.axe() == []
+        guest.picture("image")
+
+        colour = page.locator(".colours a").first
+        colour.click()
+        expect(page.locator(".tile").first).to_contain_text("its colour")
+        expect(page.get_by_role("link", name="Clear the search")).to_be_visible()
+        page.get_by_label("Words or a number").fill("3")
+        page.keyboard.press("Enter")
+        expect(page.locator(".tile")).not_to_have_count(0)
+        expect(page.locator(".tile").first).to_contain_text("number")
+
+
+def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture()[:3000])
+    gateway.run_due()
+    page = guest.go("/media/1")
+    expect(page.locator(".notice.bad")).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_role("button", name="Requeue").click()
+    expect(page.get_by_role("status").first).to_contain_text("waits again")
+    gateway.run_due("run-2")
+    expect(page.get_by_role("button", name="Requeue")).to_be_visible()
+    guest.allowed = ["404"]
+    expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
+
+
+def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
+    same = picture(900, 600, seed=9)
+    gateway.upload(1, product_image=same)
+    gateway.upload(2, product_image=same)
+    gateway.run_due()
+    with visit(gateway.url, viewport={"width": 360, "height": 760}, color_scheme="dark") as guest:
+        page = guest.go("/media/1")
+        expect(page.get_by_role("heading", name="The very same file")).to_be_visible()
+        expect(page.get_by_role("heading", name="Looks alike")).not_to_be_attached()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert guest.axe() == []
+        guest.picture("image-narrow-dark")
+    sha = gateway.rows("select sha256 from media_files where id = 1")[0][0]
+    assert sha == hashlib.sha256(same).hexdigest()

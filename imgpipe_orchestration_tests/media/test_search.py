@@ -1,0 +1,86 @@
+"""Search: by words and meaning, colour, likeness; duplicates in three kinds that are not mixed."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+def found(gateway: Gateway, **query: Any) -> list[dict[str, Any]]:
+    answer = gateway.session.get(f"{gateway.url}/api/media/search", params=query, headers=gateway.as_worker, timeout=30)
+    assert answer.status_code == 200, answer.text
+    images: list[dict[str, Any]] = answer.json()["images"]
+    return images
+
+
+def scene(colour: str, *, format: str = "PNG", size: tuple[int, int] = (600, 400), **options: Any) -> bytes:
+    """A disc of one colour on white."""
+    image = Image.new("RGB", size, "white")
+    ImageDraw.Draw(image).ellipse((40, 20, size[0] - 100, size[1] - 20), fill=colour)
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def test_words_meaning_colour_and_looks_each_find_what_they_should(seeing_gateway: Gateway) -> None:
+    gateway = seeing_gateway
+    red = scene("#d02020")
+    for data in (red, scene("#2040d0"), picture(seed=4), scene("#d02020", format="JPEG", quality=60)):
+        gateway.upload(1, product_image=data)
+    gateway.upload(2, profile_image=picture(seed=5))
+    gateway.run_due()
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("""
+            update media_ai_analysis set alt_text = 'A lighthouse above the harbour', detected_text = 'PIER 7'
+            where media_id = 3
+        """)
+
+    assert found(gateway, text="lighthouses")[0]["media_id"] == "3"
+    assert found(gateway, text='"pier 7"')[0]["media_id"] == "3"
+    assert found(gateway, text="lighthouses")[0]["why"].startswith("words")
+    own = gateway.rows("select alt_text from media_ai_analysis where media_id = 2")[0][0]
+    assert "meaning" in {one["media_id"]: one["why"] for one in found(gateway, text=own)}["2"]
+
+    by_red = found(gateway, color="c82424")
+    assert {one["media_id"] for one in by_red[:2]} == {"1", "4"}
+    assert "2" not in {one["media_id"] for one in by_red}
+    assert found(gateway, color="2040d0")[0]["media_id"] == "2"
+
+    alike = found(gateway, similar_to=1)
+    assert alike[0]["why"] == "looks"
+    assert alike[0]["distance"] <= 10
+    assert "1" not in {one["media_id"] for one in alike}
+
+    assert [one["media_id"] for one in found(gateway, user_id=2)] == ["5"]
+    assert [one["media_id"] for one in found(gateway, limit=2)] == ["5", "4"]
+    assert [one["media_id"] for one in found(gateway, limit=2, before=4)] == ["3", "2"]
+    bought = gateway.rows("select count(*) from paid_call_uses where item = 'search' and outcome = 'bought'")[0][0]
+    assert bought == 3, "the same question is bought once"
+
+
+def test_duplicates_come_in_three_kinds(gateway: Gateway) -> None:
+    first = scene("#208040", compress_level=9)
+    same_pixels = scene("#208040", compress_level=1)
+    assert first != same_pixels
+    for data in (first, first, same_pixels, scene("#208040", size=(590, 394)), picture(seed=8)):
+        gateway.upload(1, product_image=data)
+    gateway.run_due()
+    answer = gateway.get("/api/media/duplicates/1", **gateway.as_worker).json()
+    kinds = ("identical_bytes", "identical_pixels", "similar")
+    ids = {kind: [one["media_id"] for one in answer[kind]] for kind in kinds}
+    assert ids == {"identical_bytes": ["2"], "identical_pixels": ["3"], "similar": ["4"]}
+    assert 0 <= answer["similar"][0]["distance"] <= 10
+
+
+def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> None:
+    answer = gateway.get("/api/media/search?text=bowl", **gateway.as_worker).json()
+    assert answer["images"] == []
+    assert "words only" in answer["note"]
+    for query in ("text=a&color=ff0000", "color=red", "limit=0", "similar_to=0", "text=%00"):
+        assert gateway.get(f"/api/media/search?{query}", **gateway.as_worker).status_code == 422
+    assert gateway.get("/api/media/search?similar_to=12", **gateway.as_worker).status_code == 404
+    assert gateway.get("/api/media/search").status_code == 401
