@@ -7,6 +7,7 @@
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        quota or budget used up: waits, is not counted a try    503
     │   └── BackendUnavailable    our own database, object or document store is away      503
+    │       └── OutOfSpace        its disk is full                                        507
     ├── Permanent                 the same input will fail again
     │   ├── BadInput              a request or a setting that makes no sense              422
     │   │   └── SettingsError     an environment variable that cannot be used
@@ -99,6 +100,13 @@ class BackendUnavailable(Retryable):
 
     title = "Backend unavailable"
     spends_attempt = False
+
+
+class OutOfSpace(BackendUnavailable):
+    """PostgreSQL or the object store has no room left. Nothing was written; work goes on when there is some."""
+
+    status = 507
+    title = "Out of space"
 
 
 class Permanent(ImgpipeError):

@@ -62,6 +62,7 @@ def _run(words: list[str]) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _log_as_settings_say()
         cli.main(args=words, prog_name="dagster", standalone_mode=False)
         code = 0
     except SystemExit as end:
@@ -72,6 +73,21 @@ def _run(words: list[str]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _log_as_settings_say() -> None:
+    """Lines of a run look like those of the gateway; they say whose run, item and tenant they are about."""
+    from imgpipe_orchestration import logs
+    from imgpipe_orchestration.errors import SettingsError
+    from imgpipe_orchestration.settings import load
+
+    try:
+        settings = load()
+    except SettingsError as error:
+        logs.configure()
+        logs.logger(__name__).error(error.public)  # the run's first step will fail of it, and say so in the UI
+    else:
+        logs.configure(style=settings.log_format, level=settings.log_level)
 
 
 def _collect(_: int, __: FrameType | None) -> None:

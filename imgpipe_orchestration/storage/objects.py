@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, NotFound, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, NotFound, OutOfSpace, SettingsError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -20,6 +20,9 @@ MAX_KEY_BYTES = 1024
 _ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
 _HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarge", "XMinioInvalidObjectName"}
 """Refusals that another try will meet again. Others, wrong keys among them, are for an operator to mend: work waits."""
+
+_FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
+"""What MinIO and Ceph say when there is no room; the embedded rclone says InternalError, as of any fault of a disk."""
 
 _making_client = threading.Lock()
 """boto3 makes clients from a session that threads must not share meanwhile."""
@@ -218,6 +221,8 @@ class _translated:
                 raise NotFound(f"No object {self.what!r}") from error
             if code in _HOPELESS:
                 raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
+            if code in _FULL:
+                raise OutOfSpace("The object store has no room left; nothing was stored.", detail=str(error)) from error
             raise BackendUnavailable(f"The object store refused ({code or 'unknown'}).", detail=str(error)) from error
         if isinstance(error, ParamValidationError):
             raise BadInput(f"{self.what!r} cannot be stored as asked.", detail=str(error)) from error

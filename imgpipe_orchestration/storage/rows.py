@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, OutOfSpace, SettingsError
 
 metadata = MetaData()
 """Every table of the project; features add theirs in their own modules."""
@@ -61,6 +61,8 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
 
 _READ_ONLY = "25006"
 """SQLSTATE of a write in a read-only transaction."""
+_DISK_FULL = "53100"
+"""SQLSTATE of a write for which the disk has no room."""
 
 
 @contextmanager
@@ -91,4 +93,6 @@ def translated() -> Iterator[None]:
 
 def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     """The database's absence as our error; the driver's words stay in the log."""
+    if getattr(getattr(error, "orig", None), "sqlstate", None) == _DISK_FULL:
+        return OutOfSpace("The database's disk is full; work waits until there is room.", detail=str(error))
     return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(error))

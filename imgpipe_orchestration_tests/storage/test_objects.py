@@ -12,7 +12,7 @@ import requests
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.s3 import S3
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, OutOfSpace, SettingsError
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration_tests.conftest import S3Access
 
@@ -184,3 +184,9 @@ def test_what_the_store_will_never_take_is_not_tried_for_ever(broken: Bucket) ->
 def test_a_store_that_asks_to_slow_down_is_waited_for(broken: Bucket) -> None:
     with pytest.raises(BackendUnavailable, match="SlowDown"):
         broken.get("SlowDown")
+
+
+def test_a_store_that_is_full_is_named_as_such(broken: Bucket) -> None:
+    with pytest.raises(OutOfSpace) as full:
+        broken.get("XMinioStorageFull")
+    assert full.value.status == 507

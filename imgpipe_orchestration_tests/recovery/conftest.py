@@ -1,0 +1,109 @@
+"""Servers of this test alone, which it may fill, stop and restore; and how listings are fed through the gateway."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.storage.rows import connect, transaction
+
+BUCKETS = {
+    "media_bucket_name": "media",
+    "listings_bucket_name": "listings",
+    "s3_bucket_name": "avatars",
+    "vision_bucket_name": "vision",
+}
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A disk of its own at `folder`; needs root."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path, *, leave: int = 0) -> Path:
+    """Take all the space there is, but for `leave` bytes; returns the file to remove again."""
+    filler = folder / "filler"
+    with filler.open("wb") as file:
+        room = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize - leave
+        os.posix_fallocate(file.fileno(), 0, max(1, room))
+    return filler
+
+
+@contextmanager
+def servers(
+    folder: Path, *, postgres: Path | None = None, objects: Path | None = None
+) -> Iterator[tuple[Postgres, S3, Settings]]:
+    """PostgreSQL and an object store with the project's schema and buckets, and the settings that name them."""
+    with (
+        Postgres((postgres or folder) / "data", free_port(), databases=["imgpipe"]) as rows,
+        S3((objects or folder) / "s3", free_port(), access_key="drill-access", secret_key="drill-secret") as store,
+    ):
+        engine = connect(rows.database_url("imgpipe"))
+        upgrade(engine)
+        engine.dispose()
+        settings = Settings(
+            imgpipe_data_dir=folder,
+            database_url=rows.database_url("imgpipe"),
+            s3_endpoint=store.url,
+            s3_access_key=store.access_key,
+            s3_secret_key=store.secret_key,
+            lease_seconds=3,
+            **BUCKETS,
+        )
+        with_services = Services(settings)
+        for name in BUCKETS.values():
+            with_services.objects.bucket(name).ensure()
+        with_services.close()
+        yield rows, store, settings
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An upload the gateway answered with 200."""
+
+    url: str
+    data: bytes
+
+
+def upload(client: TestClient, data: bytes) -> tuple[int, Accepted | None]:
+    """The status, and what was accepted. Whatever happens it must be an answer of ours."""
+    answer = client.post("/api/upload/listing_image", files={"images": ("a.jpg", data)}, data={"listing_title": "Bike"})
+    if answer.status_code != 200:
+        assert answer.headers["content-type"] == "application/problem+json"
+        return answer.status_code, None
+    return 200, Accepted(answer.json()["data"]["images"][0]["url"], data)
+
+
+def path_of(one: Accepted) -> str:
+    return "/" + one.url.split("/", 3)[3]
+
+
+def count(services: Services, query: str) -> int:
+    with transaction(services.engine) as connection:
+        return int(connection.scalar(text(query)) or 0)
+
+
+def attempts_by_outcome(services: Services) -> dict[str, int]:
+    with transaction(services.engine) as connection:
+        rows: Any = connection.execute(text("select outcome, count(*) from work_attempts group by outcome"))
+        return {row[0]: row[1] for row in rows}

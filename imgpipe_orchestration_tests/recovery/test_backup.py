@@ -1,0 +1,103 @@
+"""A backup taken while uploads go on, by the commands in docs/operations.md, restored to a consistent point."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.devstack.postgres import _binaries
+from imgpipe_orchestration.devstack.s3 import _rclone
+from imgpipe_orchestration.garbage import collect_garbage
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.listings.conftest import photo
+from imgpipe_orchestration_tests.recovery.conftest import BUCKETS, Accepted, count, path_of, servers, upload
+
+pytestmark = pytest.mark.slow
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def commands(title: str) -> list[str]:
+    """The commands under a heading of the page."""
+    section = re.search(rf"^### {title}\n(.*?)(?=^##)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert section, title
+    return [line.strip() for line in section[1].splitlines() if line.startswith("    ")]
+
+
+def run(title: str, settings: Settings, folder: Path) -> None:
+    """The page's commands, with its buckets being ours."""
+    environ = {
+        **os.environ,
+        "PATH": f"{_binaries()}:{Path(_rclone()[0]).parent}:{os.environ['PATH']}",
+        "BACKUP": str(folder),
+        "DATABASE_URL": settings.database_url,
+        "RCLONE_CONFIG": "",
+        "RCLONE_CONFIG_STORE_TYPE": "s3",
+        "RCLONE_CONFIG_STORE_PROVIDER": "Other",
+        "RCLONE_CONFIG_STORE_ENDPOINT": settings.s3_endpoint,
+        "RCLONE_CONFIG_STORE_ACCESS_KEY_ID": settings.s3_access_key,
+        "RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY": settings.s3_secret_key,
+        "BUCKETS": " ".join(BUCKETS.values()),
+    }
+    for command in commands(title):
+        done = subprocess.run(["bash", "-euc", command], env=environ, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{shlex.quote(command)}\n{done.stderr}"
+
+
+def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folder: Path) -> None:
+    backup = open_folder / "backup"
+    backup.mkdir()
+    accepted: list[Accepted] = []
+    stop = threading.Event()
+    with servers(open_folder / "old") as (_, _, settings), TestClient(create_app(settings)) as client:
+
+        def uploads() -> None:
+            seed = 0
+            while not stop.is_set():
+                seed += 1
+                _, one = upload(client, photo(seed=seed))
+                assert one is not None
+                accepted.append(one)
+
+        services = Services(settings)
+        for seed in range(1000, 1005):
+            _, one = upload(client, photo(seed=seed))
+            assert one is not None
+            accepted.append(one)
+        assert control.run(services, "run", "run").processed == 5
+        services.close()
+        thread = threading.Thread(target=uploads)
+        thread.start()
+        try:
+            run("Backup", settings, backup)
+        finally:
+            stop.set()
+            thread.join()
+
+    with servers(open_folder / "new") as (_, _, settings):
+        run("Restore", settings, backup)
+        services = Services(settings)
+        held = count(services, "select count(*) from image_queue")
+        assert 5 <= held <= len(accepted)
+        (found,) = collect_garbage(services, ["listings"], act=False, grace_hours=0)
+        assert found.missing == 0
+        assert found.garbage <= 2 * (len(accepted) - held)
+        control.run(services, "run", "run")
+        assert count(services, "select count(*) from image_queue where status = 'processed'") == held
+        with TestClient(create_app(settings)) as client:
+            served = [client.get(path_of(one)) for one in accepted]
+        assert sum(answer.status_code == 200 for answer in served) == held
+        assert all(answer.headers["content-type"] == "image/webp" for answer in served if answer.status_code == 200)
+        (clean,) = collect_garbage(services, ["listings"], act=True, grace_hours=0)
+        assert clean.deleted == clean.garbage == found.garbage
+        services.close()

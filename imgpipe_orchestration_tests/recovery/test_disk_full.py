@@ -1,0 +1,93 @@
+"""A full disk: uploads are refused in words, what was accepted stays whole, and all goes on when there is room."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.listings import control
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration_tests.listings.conftest import photo
+from imgpipe_orchestration_tests.recovery.conftest import Accepted, count, fill, path_of, servers, small_disk, upload
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a small disk"),
+]
+
+
+def uploaded(client: TestClient, number: int) -> tuple[list[Accepted], list[int]]:
+    answers = [upload(client, photo(640, 480, seed=seed)) for seed in range(1, number + 1)]
+    return [one for _, one in answers if one], [status for status, _ in answers]
+
+
+def test_a_full_object_store_refuses_uploads_and_loses_none(open_folder: Path) -> None:
+    with (
+        small_disk(open_folder / "disk", 8) as disk,
+        servers(open_folder, objects=disk) as (_, _, settings),
+        TestClient(create_app(settings)) as client,
+    ):
+        kept, statuses = uploaded(client, 3)
+        assert statuses == [200] * 3
+        filler = fill(disk, leave=100_000)
+        more, statuses = uploaded(client, 8)
+        kept += more
+        assert set(statuses) <= {200, 503}  # the embedded store does not say why it refuses; MinIO does: 507
+        assert 503 in statuses
+        for one in kept:
+            assert client.get(path_of(one)).content == one.data
+        filler.unlink()
+        late, statuses = uploaded(client, 3)
+        kept += late
+        assert statuses == [200] * 3
+        services = Services(settings)
+        assert count(services, "select count(*) from image_queue") == len(kept)
+        assert control.run(services, "run", "run").processed == len(kept)
+        services.close()
+        for one in kept:
+            answer = client.get(path_of(one))
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+
+
+def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> None:
+    with (
+        small_disk(open_folder / "disk", 220) as disk,
+        servers(open_folder, postgres=disk) as (rows, _, settings),
+        TestClient(create_app(settings)) as client,
+    ):
+        kept, statuses = uploaded(client, 3)
+        assert statuses == [200] * 3
+        filler = fill(disk)
+        statuses = []
+        for seed in range(4000):
+            status, one = upload(client, photo(16, 16, seed=seed))
+            statuses.append(status)
+            kept += [one] if one else []
+            if status != 200:
+                break
+        assert statuses[-1] in {503, 507}
+        filler.unlink()
+        revive(rows)
+        late, statuses = uploaded(client, 3)
+        kept += late
+        assert statuses == [200] * 3
+        services = Services(settings)
+        assert count(services, "select count(*) from image_queue") == len(kept)
+        done = control.run(services, "run", "run")
+        assert done.processed == len(kept)
+        services.close()
+        for one in kept:
+            assert client.get(path_of(one)).headers["content-type"] == "image/webp"
+
+
+def revive(rows: Postgres) -> None:
+    """PostgreSQL ends itself when its log cannot grow; a supervisor starts it again."""
+    if rows.exit_code() is not None or not rows.answers():
+        rows.stop()
+        rows.start()
+        rows.wait_until_ready()
