@@ -75,6 +75,10 @@ class Rate:
         return min(self._most, tokens + (time.monotonic() - at) * self._most / 60)
 
 
+_PAGE = "/upload"
+"""The operator's own page: its credential is a session."""
+
+
 def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     """Routes that take files, and the most bytes of a request to each."""
     form = 1024 * 1024  # texts and boundaries
@@ -84,6 +88,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
         ("POST", "/upload"): settings.upload_max_bytes + form,
         ("POST", "/listings"): settings.listings_max_images * settings.upload_max_bytes + form,
         ("POST", "/batch-analysis/images"): 20 * settings.vision_image_max_bytes + form,
+        ("POST", _PAGE): settings.upload_max_bytes + form,
     }
 
 
@@ -105,7 +110,7 @@ class Limits:
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
         address = scope["client"][0] if scope.get("client") else ""
-        upload = (scope["method"], scope["path"]) in self._uploads
+        upload = (scope["method"], scope["path"]) in self._uploads and scope["path"] != _PAGE
         most = self._uploads.get((scope["method"], scope["path"]), self._settings.request_max_bytes)
         body = Body(receive, send, headers, most, self._settings)
         try:

@@ -103,6 +103,22 @@ def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings:
     assert answer.status_code == 401
 
 
+def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> None:
+    """The limits of the routes themselves decide there, and name the file."""
+    file = b"x" * (settings.upload_max_bytes - 1000)
+    token = jwt.encode({"sub": "1"}, settings.user_jwt_secret, "HS256")
+    with TestClient(create_app(settings)) as client:
+        answers = [
+            client.post("/upload", files={"file": ("a.jpg", file)}),
+            client.post("/api/upload/listing_image", files=[("images", ("a.jpg", file))] * 3),
+            client.post("/batch-analysis/images", data={"organization_id": "o"}, files={"files": ("a.jpg", file)}),
+            client.patch(
+                "/users/me", files={"profile_image": ("a.jpg", file)}, headers={"Authorization": f"Bearer {token}"}
+            ),
+        ]
+    assert 413 not in [answer.status_code for answer in answers]
+
+
 def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> None:
     limited = produced(settings, auth_failures_per_minute=3)
     with TestClient(create_app(limited)) as client:
