@@ -25,4 +25,6 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, backends: Backend
     days = due_days(backends.services, limit=MOST_DAYS)
     if not days:
         return dg.SensorResult(skip_reason="nothing is due")
-    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true"}) for day in days])
+    # Ahead of a backfill's runs: people wait for uploads, nobody waits for a backfill.
+    tags = {DUE_ONLY: "true", "dagster/priority": "1"}
+    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=day, tags=tags) for day in days])
