@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := embedded,dev
+# Two at a time, for most tests wait for a process or a server; what shares a stack stays together.
+PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
@@ -31,10 +33,10 @@ up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
 	@$(BIN)/imgpipe up $(ARGS)
 
 test: $(STAMP)  ## the test suite (under ten minutes on two cores)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 test-all: $(STAMP)  ## the suite with the slow and heavy tests
-	@$(BIN)/pytest -m "slow or not slow" $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff check .

@@ -14,8 +14,10 @@ from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_ga
 __all__ = ["gateway", "make_gateway", "seeing_gateway"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser a module: Playwright keeps an event loop running in the thread that started it, and whoever else wants
+    to run one there (Dagster does) finds it taken."""
     with chromium() as running:
         yield running
 
