@@ -5,11 +5,22 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from imgpipe_orchestration.gateway import events
-from imgpipe_orchestration.gateway.pages import failures, login, media, overview, static, upload
+from imgpipe_orchestration.gateway.pages import (
+    avatars,
+    failures,
+    listings,
+    login,
+    media,
+    overview,
+    processing,
+    static,
+    upload,
+    vision_reports,
+)
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.session import Attempts
 
-_PAGES = (overview, media, upload, failures, login, static, events)
+_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, login, static, events)
 
 router = APIRouter()
 for _page in _PAGES:

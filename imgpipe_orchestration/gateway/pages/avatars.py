@@ -1,0 +1,112 @@
+"""Avatars: ask for people, watch them come, look at them, take them home."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
+
+from imgpipe_orchestration.avatars import results, routes, store
+from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, TaskRequest
+from imgpipe_orchestration.avatars.results import Persona
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(prefix="/avatars", include_in_schema=False, route_class=PageRoute)
+
+PAGE = 20
+
+
+@router.get("", response_class=Response)
+def tasks(
+    request: Request, backends: Backends, session: Operator, before: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
+) -> Response:
+    """The form, and what was asked for, newest first."""
+    found = routes.tasks(backends, before=int(before) if before else None, limit=PAGE)
+    return page(request, "avatars.html", session, tasks=found.tasks, more=found.next, most=MOST_PERSONAS, ended=ENDED)
+
+
+@router.post("", response_class=Response)
+def ask(
+    backends: Backends,
+    _: Acting,
+    count: Annotated[int, Form()],
+    brief: Annotated[str, Form()] = "",
+    language: Annotated[str, Form()] = "English",
+    style: Annotated[str, Form()] = "natural smartphone selfie",
+    seed: Annotated[int, Form()] = 0,
+) -> Response:
+    """Ask for people."""
+    try:
+        wanted = TaskRequest(count=count, brief=brief, language=language, style=style, seed=seed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return back_to("/avatars", trouble=f"{first['loc'][0]}: {first['msg']}")
+    made = routes.create(wanted, backends)
+    return back_to(f"/avatars/{made.task_id}", notice="Asked for; people appear here as they are invented.")
+
+
+@router.get("/{task_id}", response_class=Response)
+def task(request: Request, backends: Backends, session: Operator, task_id: str) -> Response:
+    """One request: progress, people, their pictures."""
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+        people = results.of_task(connection, found.id)
+    answer = routes.task(task_id, backends)
+    return page(
+        request,
+        "avatar_task.html",
+        session,
+        task=answer,
+        people=[(person, _pictures(person)) for person in people],
+        running=found.status not in ENDED,
+    )
+
+
+@router.post("/{task_id}/cancel", response_class=Response)
+def cancel(backends: Backends, _: Acting, task_id: str) -> Response:
+    routes.cancel(task_id, backends)
+    return back_to(f"/avatars/{task_id}", notice="Stopped.")
+
+
+@router.post("/{task_id}/retry", response_class=Response)
+def retry(backends: Backends, _: Acting, task_id: str) -> Response:
+    again = routes.retry_failed(task_id, backends).retried
+    return back_to(f"/avatars/{task_id}", notice=f"{again} wait again." if again else "Nobody had failed.")
+
+
+@router.get("/{task_id}/export", response_class=Response)
+def export(
+    backends: Backends, _: Operator, task_id: str, format: Literal["csv", "jsonl", "zip"] = "csv"
+) -> StreamingResponse:
+    """The people as a file."""
+    return routes.export_task(task_id, backends, format=format)
+
+
+@router.get("/{task_id}/{person_id}/{name}", response_class=Response)
+def picture(backends: Backends, _: Operator, task_id: str, person_id: int, name: str, small: bool = True) -> Response:
+    """A picture through the gateway, so that the page asks no other host; a thumbnail unless told otherwise."""
+    with transaction(backends.engine) as connection:
+        found = store.by_public_id(connection, task_id)
+        person = results.get(connection, person_id)
+    described = person.images.get(name)
+    if person.task_id != found.id or not described:
+        raise NotFound("There is no such picture.")
+    key: str = ((described.get("thumbnails") or {}).get("webp") if small else None) or described["key"]
+    data, head = backends.avatars_bucket.get_with_head(key)
+    headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+    return Response(data, media_type=head.content_type, headers=headers)
+
+
+def _pictures(person: Persona) -> list[str]:
+    """The names of the pictures that are there, the selfie first."""
+    return sorted((name for name, described in person.images.items() if described.get("key")), key=_order)
+
+
+def _order(name: str) -> tuple[bool, str]:
+    return name != "base", name

@@ -1,0 +1,93 @@
+"""The listings: upload, what waits, what came out, what failed and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.listings import browse, uploads
+from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.storage import job_definitions
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+PAGE = 48
+JOB = "process-image-queue"
+
+
+@router.get("/listings", response_class=Response)
+def listings(
+    request: Request, backends: Backends, session: Operator, before: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
+) -> Response:
+    """The newest images of listings, and the queue."""
+    with transaction(backends.engine) as connection:
+        images = browse.latest(connection, before=int(before) if before else None, limit=PAGE + 1)
+        job = job_definitions.find(connection, JOB)
+    return page(
+        request,
+        "listings.html",
+        session,
+        images=images[:PAGE],
+        more=images[PAGE - 1].id if len(images) > PAGE else None,
+        counts=backends.claims.counts().get("listings"),
+        job=job,
+        base=backends.settings.listings_public_url,
+        most=backends.settings.listings_max_images,
+        limit=backends.settings.upload_max_bytes,
+    )
+
+
+@router.post("/listings", response_class=Response)
+def upload(
+    backends: Backends,
+    _: Acting,
+    listing_title: Annotated[str, Form(max_length=1000)] = "",
+    images: Annotated[list[UploadFile] | None, File()] = None,
+) -> Response:
+    """Queue the images of one listing."""
+    most = backends.settings.upload_max_bytes
+    sent = [
+        uploads.Sent(file.filename or "unnamed", b"" if (file.size or 0) > most else file.file.read(), file.size or 0)
+        for file in images or []
+        if file.filename
+    ]
+    try:
+        data = uploads.upload(backends, listing_title, sent)["data"]
+    except ImgpipeError as error:
+        return back_to("/listings", trouble=error.public)
+    refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))
+    return back_to("/listings", notice=data["message"], trouble=refused)
+
+
+@router.post("/listings/{image_id}/requeue", response_class=Response)
+def requeue(backends: Backends, _: Acting, image_id: int) -> Response:
+    """A failed image is tried again."""
+    if backends.claims.requeue(queue_of(backends.settings), [image_id]):
+        return back_to("/listings", notice="The image waits again, with fresh attempts.")
+    return back_to("/listings", trouble="Nothing was changed: the image is not among the failed.")
+
+
+@router.post("/listings/job", response_class=Response)
+def switch(backends: Backends, _: Acting, on: Annotated[bool, Form()]) -> Response:
+    """Start or stop the work on the queue."""
+    with transaction(backends.engine) as connection:
+        if not on:
+            job_definitions.disable(connection, JOB)
+            return back_to("/listings", notice="Stopped. What is accepted waits until it is started again.")
+        job = job_definitions.get(connection, JOB)
+        job_definitions.put(
+            connection,
+            job.id,
+            name=job.name,
+            description=job.description,
+            kind=job.type,
+            interval=job.interval,
+            payload=job.payload,
+        )
+    return back_to("/listings", notice="Started: what waits is worked on.")

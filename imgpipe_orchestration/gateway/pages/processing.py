@@ -1,0 +1,111 @@
+"""Image processing: the auto-marker's toggle for each customer, what waits, what was marked, run now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from sqlalchemy import text
+
+from imgpipe_orchestration.auto_marker import toggle
+from imgpipe_orchestration.auto_marker.model import JOB, partition_key
+from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.job_instances import given
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+SHOWN = 200
+"""Customers in the table; further ones are found by their id."""
+RECENT = 15
+Id = Annotated[str, Form(min_length=1, max_length=500)]
+
+
+@router.get("/processing", response_class=Response)
+def processing(
+    request: Request, backends: Backends, session: Operator, customer: Annotated[str, Query(max_length=500)] = ""
+) -> Response:
+    """Every customer with something to mark, marked of late, or switched off; one of them in full."""
+    away, one = "", None
+    customers: list[dict[str, Any]] = []
+    if not backends.settings.mongodb_url:
+        away = "No MongoDB is configured: set MONGODB_URL to have news documents marked."
+    else:
+        try:
+            customers = _customers(backends)
+            if customer:
+                partition_key(customer)
+                one = toggle.read(backends, customer)
+        except BackendUnavailable as error:
+            away = error.public
+    recent = job_instances.recent(backends.engine, job=JOB, customer_id=customer or None, limit=RECENT)
+    return page(
+        request,
+        "processing.html",
+        session,
+        customers=customers[:SHOWN],
+        hidden=max(0, len(customers) - SHOWN),
+        one=one,
+        chosen=customer,
+        recent=recent,
+        away=away,
+        minutes=backends.settings.job_interval_minutes,
+    )
+
+
+@router.post("/processing/toggle", response_class=Response)
+def switch(backends: Backends, _: Acting, customer: Id, on: Annotated[bool, Form()]) -> Response:
+    """Turn automatic marking on or off for one customer."""
+    partition_key(customer)
+    toggle.write(backends, customer, on, by="operator")
+    said = "Automatic marking is on." if on else "Automatic marking is off: pending images wait for a person."
+    return back_to("/processing", customer=customer, notice=said)
+
+
+@router.post("/processing/run", response_class=Response)
+def run_now(backends: Backends, _: Acting, customer: Id) -> Response:
+    """Mark the customer's pending images now."""
+    try:
+        partition_key(customer)
+    except ImgpipeError as error:
+        return back_to("/processing", trouble=error.public)
+    _job, joined = job_instances.create_or_join(backends.engine, JOB, customer_id=customer, user_id="operator")
+    said = "A run for this customer is under way already." if joined else "Asked for; it starts within seconds."
+    return back_to("/processing", customer=customer, notice=said)
+
+
+def _customers(backends: Services) -> list[dict[str, Any]]:
+    """Customers with what is known of them, those with most to do first."""
+    off = set(ImageConfigs(backends.documents).opted_out())
+    pending = News(backends.documents).pending_by_customer(opted_out=())
+    with transaction(backends.engine) as connection:
+        marked = {given(row.customer_id): row for row in connection.execute(_MARKED, {"job": JOB}) if row.customer_id}
+    names = {name for name in (*pending, *off, *marked) if isinstance(name, str) and name}
+    rows = [
+        {
+            "id": name,
+            "pending": pending.get(name, 0),
+            "marked": marked[name].marked if name in marked else 0,
+            "failed": marked[name].failed if name in marked else 0,
+            "last": marked[name].last if name in marked else None,
+            "on": name not in off,
+        }
+        for name in names
+    ]
+    return sorted(rows, key=lambda row: (-row["pending"], row["id"]))
+
+
+_MARKED = text("""
+    select customer_id, max(finished_at) as last,
+        cast(sum(cast(coalesce(result ->> 'images_marked', '0') as bigint)) as bigint) as marked,
+        cast(sum(cast(coalesce(result ->> 'images_failed', '0') as bigint)) as bigint) as failed
+    from job_instances
+    where job = :job and status in ('completed', 'failed') and finished_at >= now() - interval '7 days'
+    group by customer_id
+""")

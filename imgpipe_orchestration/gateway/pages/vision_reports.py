@@ -1,0 +1,130 @@
+"""Vision reports: cron jobs to create, edit, switch and run; their executions; the reports themselves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Request, Response
+from pydantic import SecretStr, ValidationError
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.vision_reports import backend_routes, routes
+from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
+
+router = APIRouter(prefix="/vision-reports", include_in_schema=False, route_class=PageRoute)
+
+SHOWN = 20
+Text = Annotated[str, Form(max_length=2000)]
+_EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
+    ("external_api_get_url", "external_api_post_url", "backend_api_url"), ""
+)
+
+
+@router.get("", response_class=Response)
+def jobs(request: Request, backends: Backends, session: Operator) -> Response:
+    """All cron jobs."""
+    found = routes.list_cron_jobs(backends).jobs
+    return page(request, "vision_reports.html", session, jobs=found)
+
+
+@router.get("/new", response_class=Response)
+def new(request: Request, session: Operator) -> Response:
+    return page(request, "cron_job.html", session, job=_EMPTY, job_id="", wrong="", field="")
+
+
+@router.get("/{job_id}", response_class=Response)
+def job(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
+    """One job and what its executions came to."""
+    return page(
+        request,
+        "executions.html",
+        session,
+        job=routes.get_cron_job(job_id, backends),
+        executions=routes.list_executions(job_id, backends, limit=SHOWN).executions,
+    )
+
+
+@router.get("/{job_id}/edit", response_class=Response)
+def edit(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
+    found = routes.get_cron_job(job_id, backends)
+    return page(request, "cron_job.html", session, job=found.model_dump(), job_id=str(job_id), wrong="", field="")
+
+
+@router.post("", response_class=Response)
+@router.post("/{job_id}", response_class=Response)
+def save(
+    request: Request,
+    backends: Backends,
+    session: Acting,
+    name: Text = "",
+    schedule: Text = "",
+    timezone: Text = "UTC",
+    external_api_get_url: Text = "",
+    external_api_post_url: Text = "",
+    external_api_key: Annotated[str, Form(max_length=8000)] = "",
+    backend_api_url: Text = "",
+    organization_id: Text = "",
+    job_id: UUID | None = None,
+) -> Response:
+    """Create a job or change one; what is wrong is said in the form, which keeps what was typed."""
+    given: dict[str, Any] = {
+        "name": name,
+        "schedule": schedule,
+        "timezone": timezone,
+        "external_api_get_url": external_api_get_url,
+        "external_api_post_url": external_api_post_url,
+        "organization_id": organization_id,
+    }
+    given |= {"backend_api_url": backend_api_url} if backend_api_url else {}
+    given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
+    try:
+        if job_id is None:
+            saved = routes.create_cron_job(NewCronJob(**given), backends)
+        else:
+            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(backends, job_id, given)), backends)
+    except ValidationError as error:
+        first = error.errors()[0]
+        wrong, field = first["msg"], str(first["loc"][0])
+    except BadInput as error:
+        wrong, field = error.public, error.field or ""
+    else:
+        return back_to(f"/vision-reports/{saved.job_id}", notice="Saved." if job_id else "The cron job is created.")
+    typed = {**_EMPTY, **{key: value for key, value in given.items() if key != "external_api_key"}}
+    shown = {"job": typed, "job_id": str(job_id or ""), "wrong": wrong, "field": field}
+    return page(request, "cron_job.html", session, status=422, **shown)
+
+
+def _changed(backends: Any, job_id: UUID, given: dict[str, Any]) -> dict[str, Any]:
+    """What differs from what the form was filled with: addresses are shown without their secrets, and a form that is
+    sent back untouched must not store them so."""
+    shown = routes.get_cron_job(job_id, backends)
+    return {name: value for name, value in given.items() if getattr(shown, name, None) != value}
+
+
+@router.post("/{job_id}/switch", response_class=Response)
+def switch(backends: Backends, _: Acting, job_id: UUID, on: Annotated[bool, Form()]) -> Response:
+    (routes.activate_cron_job if on else routes.deactivate_cron_job)(job_id, backends)
+    said = "Switched on." if on else "Switched off; what is in flight goes on."
+    return back_to(f"/vision-reports/{job_id}", notice=said)
+
+
+@router.post("/{job_id}/run", response_class=Response)
+def run_now(backends: Backends, _: Acting, job_id: UUID) -> Response:
+    routes.run_cron_job(job_id, backends)
+    return back_to(f"/vision-reports/{job_id}", notice="Started; its analyses appear below as they are taken up.")
+
+
+@router.post("/{job_id}/delete", response_class=Response)
+def delete(backends: Backends, _: Acting, job_id: UUID) -> Response:
+    routes.delete_cron_job(job_id, backends)
+    return back_to("/vision-reports", notice="The cron job is removed, with its key and its history.")
+
+
+@router.get("/report/{batch_id}", response_class=Response)
+def report(backends: Backends, _: Operator, batch_id: UUID) -> Response:
+    """A report that our own analysis backend wrote."""
+    return backend_routes.batch_report(batch_id, backends)

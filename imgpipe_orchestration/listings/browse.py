@@ -1,0 +1,40 @@
+"""The listings' images as a page lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.listings.model import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One row of `image_queue`. Bytes and pixels of the original, and of the WebP once it is there."""
+
+    id: int
+    listing_title: str
+    file_name: str
+    status: Status
+    error: str | None
+    retries: int
+    original_name: str
+    bytes: int
+    width: int
+    height: int
+    webp_bytes: int | None
+    webp_width: int | None
+    webp_height: int | None
+    created_at: datetime
+    processed_at: datetime | None
+
+
+def latest(connection: Connection, *, before: int | None = None, limit: int = 48) -> list[Listed]:
+    """The newest first; `before` is the last id of the page before."""
+    columns = ", ".join(Listed.__slots__)
+    older = "where id < :before" if before is not None else ""
+    query = text(f"select {columns} from image_queue {older} order by id desc limit :limit")
+    rows = connection.execute(query, {"before": before, "limit": limit})
+    return [Listed(**{**row._mapping, "status": Status(row.status)}) for row in rows]

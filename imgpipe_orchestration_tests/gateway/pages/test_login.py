@@ -1,0 +1,75 @@
+"""The door in production: nothing without the key, few guesses, sessions that end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import jwt
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.gateway import session
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+ADMIN = "admin-key-of-production"
+
+
+@pytest.fixture
+def production(make_gateway: Callable[..., Gateway]) -> Gateway:
+    keys = ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")
+    values = {name: f"{name}-of-production-which-is-long-enough" for name in keys}
+    return make_gateway(imgpipe_env="production", admin_api_key=ADMIN, **values)
+
+
+def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: Visit) -> None:
+    failed_media(production.services, 1)
+    with visit(production.url) as guest:
+        guest.allowed = ["401"]
+        page = guest.go("/failures")
+        expect(page).to_have_url(f"{production.url}/login?next=/failures")
+        assert guest.axe() == []
+        guest.picture("login")
+        page.get_by_label("Key").fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_API_KEY")
+        page.get_by_label("Key").fill(ADMIN)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Requeue media 1").click()
+        expect(page.get_by_role("status")).to_contain_text("waits again")
+        cookie = page.context.cookies()[0]
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
+        assert ADMIN not in page.content()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Key")).to_be_visible()
+        assert page.context.cookies() == []
+
+
+def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Gateway) -> None:
+    url = production.url
+    for _ in range(session.ATTEMPTS):
+        assert requests.post(f"{url}/login", data={"key": "guess"}, timeout=10).status_code == 401
+    refused = requests.post(f"{url}/login", data={"key": ADMIN}, timeout=10)
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 60
+    for forged in (
+        "nonsense",
+        jwt.encode({"sid": "x", "exp": time.time() + 60}, "another key which is long enough to be one", "HS256"),
+        jwt.encode({"sid": "x", "exp": time.time() + 60}, None, "none"),
+    ):
+        answer = requests.get(f"{url}/events", cookies={session.COOKIE: forged}, timeout=10)
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)"])
+def test_the_login_leads_to_no_other_site(target: str) -> None:
+    assert session.safe_target(target) == "/"
+
+
+def test_development_is_open_to_this_machine_only(gateway: Gateway) -> None:
+    assert requests.get(f"{gateway.url}/failures", timeout=10).status_code == 200
+    rebound = requests.get(f"{gateway.url}/failures", headers={"Host": "evil.example"}, timeout=10)
+    assert rebound.status_code == 401

@@ -1,0 +1,171 @@
+"""The pages of listings, image processing, vision reports and avatars: each does its job end to end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from playwright.sync_api import expect
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration.auto_marker.steps import carry_out, plan
+from imgpipe_orchestration.avatars import work
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration_tests.auto_marker.conftest import seed
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+MakeGateway = Callable[..., Gateway]
+
+
+def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
+    guest: Visitor, gateway: Gateway, tmp_path: Path
+) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
+    (tmp_path / "broken.jpg").write_bytes(photos.jpeg("chelsea")[:9000])
+    page = guest.go("/listings")
+    expect(page.get_by_role("heading", name="No listing has images yet")).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_label("Title of the listing").fill("Blue bowl")
+    page.get_by_label("Images", exact=True).set_input_files([tmp_path / "coffee.jpg", tmp_path / "broken.jpg"])
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("status")).to_contain_text("queued for processing")
+    drain(gateway.services, "run-1")
+    guest.go("/listings")
+    expect(page.get_by_text("processed", exact=True)).to_be_visible()
+    guest.picture("listings")
+    assert guest.axe() == []
+    if page.get_by_text("failed", exact=True).count() > 1:
+        page.get_by_role("button", name="Requeue").click()
+        expect(page.get_by_role("status")).to_contain_text("waits again")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("working every 10s")).to_be_visible()
+
+
+def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: Gateway) -> None:
+    expect(guest.go("/processing").get_by_role("heading", name="No news documents wait")).to_be_visible()
+    seed(gateway.services, "acme & söhne/7", 3)
+    seed(gateway.services, "globex", 2)
+    page = guest.go("/processing")
+    switch = page.get_by_role("switch", name="Automatic marking for acme & söhne/7").first
+    expect(switch).to_have_attribute("aria-checked", "true")
+    switch.focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("status")).to_contain_text("marking is off")
+    expect(page.get_by_text("operator turned it off")).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_role("switch", name="Automatic marking for acme & söhne/7").first.click()
+    expect(page.get_by_role("status")).to_contain_text("marking is on")
+    page.get_by_role("button", name="Run now for acme & söhne/7").first.click()
+    expect(page.get_by_role("status")).to_contain_text("starts within seconds")
+    list(carry_out(gateway.services, plan(gateway.services, scheduled=False), "run-1", batch_size=50))
+    guest.go("/processing")
+    row = page.get_by_role("row").filter(has_text="acme & söhne/7")
+    expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
+    expect(page.get_by_text("completed").first).to_be_visible()
+    assert guest.axe() == []
+    guest.picture("processing")
+
+
+def test_a_cron_job_is_created_mended_run_and_its_report_opened(
+    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from imgpipe_orchestration.vision_reports.definitions import definitions
+
+    gateway = make_gateway(
+        openai_api_key=f"key-{uuid.uuid4()}",
+        openai_base_url=standins.openai_url,
+        allowed_private_hosts=standins.url.removeprefix("http://"),
+        backend_api_url="",  # follows the gateway
+    )
+    for name, value in gateway.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    standins.admin("POST", "vision-analyses", {"organization_id": "acme"})
+    with visit(gateway.url) as guest:
+        guest.allowed = ["422"]
+        page = guest.go("/vision-reports")
+        assert guest.axe() == []
+        page.get_by_role("link", name="Create the first one").click()
+        page.get_by_label("Name").fill("Morning reports")
+        page.get_by_label("Organization").fill("acme")
+        page.get_by_label("Schedule").fill("every morning")
+        page.get_by_label("Address that lists analyses").fill(standins.analyses_url)
+        page.get_by_label("Address that takes reports").fill(f"{standins.analyses_url}/upload")
+        page.get_by_label("Bearer token of both").fill("customer-token-5f1c0a7be2")
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.get_by_label("Schedule")).to_have_attribute("aria-invalid", "true")
+        expect(page.get_by_label("Name")).to_have_value("Morning reports")
+        assert guest.axe() == []
+        page.get_by_label("Schedule").fill("0 6 * * *")
+        page.get_by_label("Bearer token of both").fill("customer-token-5f1c0a7be2")
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("heading", name="It has not run yet")).to_be_visible()
+        page.get_by_role("link", name="Edit").click()
+        page.get_by_label("Name").fill("Evening reports")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("heading", name="Evening reports")).to_be_visible()
+        page.get_by_role("button", name="Switch off").click()
+        expect(page.get_by_role("status")).to_contain_text("Switched off")
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_text("running", exact=True)).to_be_visible()
+        here = page.url.partition("?")[0]
+        merged = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+        with dg.DagsterInstance.ephemeral() as instance:
+            for _ in range(4):
+                gateway.rows("update work_items set due_at = now() where due_at > now() and owner is null returning 1")
+                for job in ("vision_reports", "vision_batches"):
+                    merged.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+                page.goto(here)
+                if page.get_by_role("link", name="open the report").count():
+                    break
+        assert guest.axe() == []
+        guest.picture("vision-reports")
+        page.get_by_role("link", name="open the report").click()
+        expect(page.get_by_text("Vision report", exact=False).first).to_be_visible()
+        page.goto(here)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Delete").click()
+        expect(page.get_by_role("heading", name="No cron jobs yet")).to_be_visible()
+
+
+def test_people_are_asked_for_watched_looked_at_and_taken_home(
+    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
+) -> None:
+    gateway = make_gateway(
+        openai_api_key=f"key-{uuid.uuid4()}",
+        openai_base_url=standins.openai_url,
+        flowise_base_url=standins.flowise_url,
+        avatar_base_size="384x384",
+        avatar_grid_size="768x768",
+        avatar_least_side=200,
+        avatar_thumbnail_side=128,
+    )
+    with visit(gateway.url) as guest:
+        page = guest.go("/avatars")
+        assert guest.axe() == []
+        page.get_by_label("Who they are").fill("Gardeners in Lisbon")
+        page.get_by_label("How many").fill("2")
+        page.get_by_role("button", name="Ask").click()
+        expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
+        assert guest.axe() == []
+        work.run_data(gateway.services, "run-1")
+        work.run_images(gateway.services, "run-2")
+        expect(page.locator(".faces img")).to_have_count(10)
+        expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 128)
+        expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 128)
+        assert guest.axe() == []
+        guest.picture("avatars")
+        with page.expect_download() as csv:
+            page.get_by_role("link", name="CSV").click()
+        assert Path(csv.value.path()).read_text().count("\n") >= 3
+        guest.go("/avatars")
+        expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
