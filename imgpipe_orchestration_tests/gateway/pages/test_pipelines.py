@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -75,11 +76,20 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     guest.picture("processing")
 
 
+def run_both() -> None:
+    """What the daemon would do: a round of the reports' job and one of our own backend's."""
+    from imgpipe_orchestration.vision_reports.definitions import definitions
+
+    merged = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for job in ("vision_reports", "vision_batches"):
+            merged.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+
+
+@pytest.mark.slow
 def test_a_cron_job_is_created_mended_run_and_its_report_opened(
     make_gateway: MakeGateway, visit: Visit, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from imgpipe_orchestration.vision_reports.definitions import definitions
-
     gateway = make_gateway(
         openai_api_key=f"key-{uuid.uuid4()}",
         openai_base_url=standins.openai_url,
@@ -118,12 +128,11 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         page.get_by_role("button", name="Run now").click()
         expect(page.get_by_text("running", exact=True)).to_be_visible()
         here = page.url.partition("?")[0]
-        merged = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
-        with dg.DagsterInstance.ephemeral() as instance:
+        # In a thread: the browser's library has an event loop running in this one, and Dagster starts its own.
+        with ThreadPoolExecutor(1) as workshop:
             for _ in range(4):
                 gateway.rows("update work_items set due_at = now() where due_at > now() and owner is null returning 1")
-                for job in ("vision_reports", "vision_batches"):
-                    merged.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+                workshop.submit(run_both).result()
                 page.goto(here)
                 if page.get_by_role("link", name="open the report").count():
                     break
