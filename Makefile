@@ -9,7 +9,7 @@ PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all check fix mongo-test-server npm-test-tools screenshots bench lock clean
+.PHONY: help install demo up test test-all test-scale check fix mongo-test-server npm-test-tools screenshots bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ test: $(STAMP)  ## the test suite (under ten minutes on two cores)
 
 test-all: $(STAMP)  ## the suite with the slow and heavy tests
 	@$(BIN)/pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
+
+test-scale: $(STAMP)  ## two gateways and two workers over one database; one is killed; throughput of two over one
+	@$(BIN)/pytest -m slow -s imgpipe_orchestration_tests/scale $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff check .

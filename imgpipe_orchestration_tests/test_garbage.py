@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -187,8 +187,12 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
 def test_an_object_that_is_named_while_the_bucket_is_read_stays(services: Services) -> None:
     bucket = services.media_bucket
     put(bucket, "bulk/again", "bulk/garbage")
-    answers = iter([[], ["bulk/again"], []])  # for the batch; then for each one, right before its deletion
-    holding = Holding("x", bucket, ("bulk/",), named=lambda _: next(answers), promised=lambda *_: [])
+
+    def named(asked: Sequence[str]) -> list[str]:
+        """Nothing, while all are asked about; one of them, right before it would be deleted."""
+        return ["bulk/again"] if asked == ["bulk/again"] else []
+
+    holding = Holding("x", bucket, ("bulk/",), named=named, promised=lambda *_: [])
     found = collect(holding, before=datetime.now(UTC) + timedelta(seconds=1), act=True)
     assert keys(bucket) == {"bulk/again"}
     assert (found.garbage, found.deleted) == (2, 1)

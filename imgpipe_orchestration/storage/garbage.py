@@ -73,12 +73,14 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
     found = Found(holding.name)
-    for prefix in holding.prefixes:
-        listed = holding.bucket.list(prefix)
-        while batch := list(islice(listed, BATCH)):
-            found.objects += len(batch)
-            _sort_out(holding, batch, found, before=before, act=act)
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
+        for prefix in holding.prefixes:
+            listed = holding.bucket.list(prefix)
+            while batch := list(islice(listed, BATCH)):
+                found.objects += len(batch)
+                garbage = _garbage(holding, batch, found, before)
+                if act:
+                    found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), garbage))
         for promises in _pages(holding):
             found.rows += len(promises)
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), promises)
@@ -90,27 +92,30 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
     return found
 
 
-def _sort_out(holding: Holding, batch: list[StoredObject], found: Found, *, before: datetime, act: bool) -> None:
+def _garbage(holding: Holding, batch: list[StoredObject], found: Found, before: datetime) -> list[str]:
+    """The keys of a batch that are garbage."""
     named = set(holding.named([one.key for one in batch]))
+    garbage = []
     for one in batch:
         if one.key in named:
             continue
         if one.modified is None or one.modified >= before:
             found.young += 1
             continue
+        garbage.append(one.key)
         found.garbage += 1
         found.garbage_bytes += one.size
-        if len(found.garbage_keys) < SHOWN:
-            found.garbage_keys.append(one.key)
-        if act and _still_garbage(holding, one.key, before):
-            holding.bucket.delete(one.key)
-            found.deleted += 1
+    found.garbage_keys += garbage[: SHOWN - len(found.garbage_keys)]
+    return garbage
 
 
-def _still_garbage(holding: Holding, key: str, before: datetime) -> bool:
+def _delete(holding: Holding, key: str, before: datetime) -> bool:
     """Asked again right before the deletion: names that tell the content may come back while a bucket is listed."""
     head = holding.bucket.head(key)
-    return head is not None and head.modified is not None and head.modified < before and not holding.named([key])
+    if head is None or head.modified is None or head.modified >= before or holding.named([key]):
+        return False
+    holding.bucket.delete(key)
+    return True
 
 
 def _pages(holding: Holding) -> Iterator[list[Promise]]:
