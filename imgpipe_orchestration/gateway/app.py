@@ -40,14 +40,14 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("imgpipe-orchestration"),
         summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
         lifespan=lifespan,
-        docs_url=None if settings.production else "/docs",
+        docs_url=None,  # FastAPI's own asks another host for its script; the pages have one that does not
         redoc_url=None,
     )
     app.state.services = Services(settings)
     problems.install(app)
     # The last one added is the first to see a request: refusals get their headers, and are counted.
     app.add_middleware(Limits, settings=settings)
-    app.add_middleware(SecureHeaders, docs_path=app.docs_url)
+    app.add_middleware(SecureHeaders)
     metrics.install(app, app.state.services)
     app.include_router(auto_marker.router)
     app.include_router(avatars.router)

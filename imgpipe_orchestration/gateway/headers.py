@@ -21,12 +21,6 @@ HEADERS = {
 
 STRICT_TRANSPORT = "max-age=31536000; includeSubDomains"
 
-DOCS_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' "
-    "https://cdn.jsdelivr.net; img-src data: https://fastapi.tiangolo.com; connect-src 'self'; frame-ancestors 'none'"
-)
-"""FastAPI's own /docs page, which exists in development only, loads its script from there."""
-
 
 class SecureHeaders:
     """Adds HEADERS where they are missing; over HTTPS also asks browsers to stay with it.
@@ -34,9 +28,8 @@ class SecureHeaders:
     The scheme is the client's: uvicorn takes it from `X-Forwarded-Proto` of the proxies in FORWARDED_ALLOW_IPS.
     """
 
-    def __init__(self, app: ASGIApp, docs_path: str | None = None) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._docs_path = docs_path
         self._plain = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
         self._secure = [*self._plain, (b"strict-transport-security", STRICT_TRANSPORT.encode())]
 
@@ -45,8 +38,6 @@ class SecureHeaders:
             await self.app(scope, receive, send)
             return
         wanted = self._secure if scope.get("scheme") == "https" else self._plain
-        if self._docs_path is not None and scope["path"] == self._docs_path:
-            wanted = [*wanted[1:], (b"content-security-policy", DOCS_POLICY.encode())]
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":

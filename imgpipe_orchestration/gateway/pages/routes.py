@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from imgpipe_orchestration.gateway import events
 from imgpipe_orchestration.gateway.pages import (
     avatars,
+    docs,
     failures,
     listings,
     login,
@@ -20,7 +21,7 @@ from imgpipe_orchestration.gateway.pages import (
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.session import Attempts
 
-_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, login, static, events)
+_PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, docs, login, static, events)
 
 router = APIRouter()
 for _page in _PAGES:

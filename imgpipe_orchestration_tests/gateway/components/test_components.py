@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration_tests.gateway.components.site import react, site
@@ -75,6 +76,7 @@ def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, vi
         assert page.evaluate("window.shift") == 0
 
 
+@pytest.mark.slow
 def test_an_image_that_failed_or_never_was_says_so(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(1, profile_image=picture()[:3000])
     gateway.run_due()

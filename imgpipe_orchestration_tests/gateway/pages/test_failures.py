@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import requests
 from playwright.sync_api import expect
 
@@ -46,6 +47,7 @@ def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gatewa
     assert guest.axe() == []
 
 
+@pytest.mark.slow
 def test_long_lists_come_in_pages(guest: Visitor, gateway: Gateway) -> None:
     failed_media(gateway.services, 60)
     page = guest.go("/failures")
@@ -63,7 +65,7 @@ def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gat
         expect(page.get_by_text("onerror=alert(1)")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert guest.axe() == []
-        guest.picture("failures-narrow-dark")
+        guest.picture("failures-narrow")
 
 
 def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:

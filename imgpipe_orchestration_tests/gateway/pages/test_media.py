@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
@@ -78,6 +79,7 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
     same = picture(900, 600, seed=9)
     gateway.upload(1, product_image=same)

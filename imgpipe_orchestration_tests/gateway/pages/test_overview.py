@@ -38,3 +38,10 @@ def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
     expect(page.get_by_text("Nothing has failed")).to_be_visible()
     expect(page.get_by_role("link", name="upload a photograph")).to_have_attribute("href", "/upload")
     assert guest.axe() == []
+
+
+def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:
+    page = guest.go("/docs")
+    expect(page.get_by_role("heading", name="imgpipe")).to_be_visible()
+    page.locator(".opblock-summary").filter(has_text="/api/media/search").click()
+    expect(page.get_by_text("Images by text, by colour or by likeness", exact=False)).to_be_visible()
