@@ -40,6 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("imgpipe-orchestration"),
         summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
         lifespan=lifespan,
+        responses=problems.RESPONSES,
         docs_url=None,  # FastAPI's own asks another host for its script; the pages have one that does not
         redoc_url=None,
     )
