@@ -68,12 +68,8 @@ def operator(request: Request, backends: Backends) -> Session:
         LoginNeeded: no session, or one that has ended.
     """
     settings = backends.settings
-    if cookie := request.cookies.get(COOKIE):
-        try:
-            claims = jwt.decode(cookie, _key(settings, "session"), algorithms=["HS256"], options={"require": ["exp"]})
-            return Session(str(claims["sid"]), _form_token(settings, str(claims["sid"])), login=True)
-        except (jwt.PyJWTError, KeyError):
-            pass  # as good as no cookie
+    if session_id := _session_id(settings, request.cookies.get(COOKIE, "")):
+        return Session(session_id, _form_token(settings, session_id), login=True)
     if not settings.production and _local(request):
         return Session(_OPEN, _form_token(settings, _OPEN), login=False)
     raise LoginNeeded("Sign in with the ADMIN_API_KEY first.")
@@ -173,6 +169,15 @@ def safe_target(target: str) -> str:
     if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
         return "/"
     return target
+
+
+def _session_id(settings: Settings, cookie: str) -> str | None:
+    """The session of a cookie that is ours and has not ended."""
+    try:
+        claims = jwt.decode(cookie, _key(settings, "session"), algorithms=["HS256"], options={"require": ["exp"]})
+        return str(claims["sid"])
+    except (jwt.PyJWTError, KeyError):
+        return None
 
 
 def _key(settings: Settings, purpose: str) -> bytes:
