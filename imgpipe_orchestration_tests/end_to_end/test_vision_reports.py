@@ -75,8 +75,13 @@ def test_an_analysis_is_reported_by_itself_and_again_by_a_backfill_of_its_day(st
     steps = """
         query Steps($id: ID!) { runOrError(runId: $id) { ... on Run { stepStats { stepKey status } } } }
     """
-    found = {s["stepKey"]: s["status"] for s in stack.graphql(steps, id=run_id)["runOrError"]["stepStats"]}
-    assert [status for key, status in found.items() if key.startswith("report[")] == ["SUCCESS"]
+
+    def reported() -> bool:
+        """The execution's row is written from within the step, so Dagster hears of its success a moment later."""
+        found = stack.graphql(steps, id=run_id)["runOrError"]["stepStats"]
+        return [s["status"] for s in found if s["stepKey"].startswith("report[")] == ["SUCCESS"]
+
+    wait_for(reported, "the step of the analysis to succeed", 30)
 
     today = datetime.now(UTC).date().isoformat()
     words = ("-w", "workspace.yaml", "-j", "vision_reports_backfill", "--partitions", today, "--noprompt")
