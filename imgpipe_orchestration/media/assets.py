@@ -57,8 +57,15 @@ def _sheet(pictures: list[tuple[int, bytes]]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![what this run made](data:image/webp;base64,{data})\n\nmedia {ids}")
 
 
-def _remake(context: dg.AssetExecutionContext) -> bool:
+def _brings_up_to_date(context: dg.AssetExecutionContext) -> bool:
+    """Whether a person or a backfill asked for the run, and not the sensor."""
     return context.run.tags.get(DUE_ONLY) != "true"
+
+
+def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
+    """A second stage's figures, beside those of the first."""
+    figures = {**stage.figures, "done": len(stage.outcome.done)}
+    return {f"{word}_{name}": value for name, value in figures.items()}
 
 
 @dg.asset(
@@ -83,13 +90,14 @@ def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource)
     description="What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search.",
 )
 def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.media.remake import analyse_again
+    from imgpipe_orchestration.media.remake import make_analyses, order_analyses
     from imgpipe_orchestration.media.stages import analyse_stage
 
     services, owner = backends.services, owner_of(context.run)
     stage = analyse_stage(services, owner)
-    again = analyse_again(services, owner, context.partition_key) if _remake(context) else {}
-    return _result(stage, **again)
+    ordered = order_analyses(services, context.partition_key) if _brings_up_to_date(context) else 0
+    again = make_analyses(services, owner, context.partition_key)
+    return _result(stage, ordered_again=ordered, **_prefixed("again", again))
 
 
 @dg.asset(
@@ -101,16 +109,15 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     description="Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
 )
 def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.media.remake import made_on_request, resize_again
+    from imgpipe_orchestration.media.remake import make_variants, order_variants
     from imgpipe_orchestration.media.stages import resize_stage
 
     services, owner = backends.services, owner_of(context.run)
     stage = resize_stage(services, owner)
-    remake = resize_again if _remake(context) else made_on_request
-    again = remake(services, owner, context.partition_key)
-    remade = {f"remade_{name}": value for name, value in again.figures.items()}
+    ordered = order_variants(services, context.partition_key) if _brings_up_to_date(context) else 0
+    again = make_variants(services, owner, context.partition_key)
     stage.sheet += again.sheet
-    return _result(stage, remade_images=len(again.outcome.done), **remade)
+    return _result(stage, ordered_again=ordered, **_prefixed("again", again))
 
 
 @dg.asset(

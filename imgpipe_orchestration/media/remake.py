@@ -1,93 +1,60 @@
-"""Making again what an older recipe or an older question made: the work of a backfill over a day of uploads.
+"""Making again: variants that an older recipe made, analyses that were asked older questions.
 
-Unchanged images are skipped: a variant's manifest names the recipe that made it, an analysis the version of the
-questions and the providers that answered.
+Ordering and making are apart. A backfill orders what is outdated on a day, a focus set by hand orders one image; every
+run of that day makes what was ordered, and tries again what failed. Unchanged images are never ordered: a manifest
+names the recipe that made it, an analysis the version of the questions and the providers that answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from sqlalchemy import Connection
+from collections.abc import Sequence
 
 from imgpipe_orchestration.media import seeing, store
-from imgpipe_orchestration.media.stages import Result, Stage, drain, resized
-from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
+from imgpipe_orchestration.media.stages import Stage, analyse_anew, drain, resized
+from imgpipe_orchestration.media.steps.analyse import Analysis
 from imgpipe_orchestration.media.steps.resize import remake
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim, Item, Queue
+from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome
 
 
-def made_on_request(backends: Services, owner: str, day: str) -> Stage:
-    """Make the variants anew that somebody asked for: a focus set by hand, a requeued failure."""
-    with backends.claims.hold(owner):
-        work = lambda claim: remake(backends, claim)  # noqa: E731 - the one step of a drain
-        return resized(*drain(backends, owner, store.REMAKE_VARIANTS, work, partition=day))
-
-
-def resize_again(backends: Services, owner: str, day: str) -> Stage:
-    """Make the variants of a day's images anew where another recipe made them."""
+def order_variants(backends: Services, day: str) -> int:
+    """Order the variants of a day's finished images that another recipe made; returns how many are ordered anew."""
     from imgpipe_orchestration.imaging.recipe import MEDIA
 
-    outcome, made = _again(
-        backends,
-        owner,
-        store.REMAKE_VARIANTS,
-        day,
-        lambda connection: store.made_by_other_recipe(connection, day, MEDIA.version),
-        lambda claim: remake(backends, claim),
-    )
-    stage = resized(outcome, made)
-    stage.figures["unchanged"] = _finished(backends, day) - len(made)
-    return stage
+    with transaction(backends.engine) as connection:
+        items = store.made_by_other_recipe(connection, day, MEDIA.version)
+        return backends.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
 
 
-def analyse_again(backends: Services, owner: str, day: str) -> dict[str, float]:
-    """Ask again for a day's images where the questions changed or a provider had not answered."""
+def order_analyses(backends: Services, day: str) -> int:
+    """Order the analyses of a day's finished images that were asked other questions, or that a configured provider has
+    not answered; returns how many are ordered anew."""
+    clients = {"google_vision": backends.google_vision, "openai_vision": backends.openai}
+    configured: Sequence[str] = [name for name, client in clients.items() if client]
+    with transaction(backends.engine) as connection:
+        items = store.analysed_otherwise(connection, day, seeing.VERSION, configured)
+        return backends.claims.enqueue(connection, store.REMAKE_ANALYSIS, items, again=True)
+
+
+def make_variants(backends: Services, owner: str, day: str) -> Stage:
+    """Make the variants that are ordered for a day."""
+    with backends.claims.hold(owner):
+        outcome, made = drain(
+            backends, owner, store.REMAKE_VARIANTS, lambda claim: remake(backends, claim), partition=day
+        )
+    return resized(outcome, made)
+
+
+def make_analyses(backends: Services, owner: str, day: str) -> Stage:
+    """Make the analyses that are ordered for a day."""
 
     def work(claim: Claim) -> Analysis:
-        with transaction(backends.engine) as connection:
-            media = store.media_file(connection, claim.item_id)
-        found = analyse(backends, media)
+        found = analyse_anew(backends, claim)
         with backends.claims.fenced(claim) as connection:
-            store.save_analysis(connection, media.id, found.values)
             backends.claims.finish(connection, store.REMAKE_ANALYSIS, claim)
         return found
 
-    wanted = [name for name, client in _providers(backends).items() if client]
-    outcome, found = _again(
-        backends,
-        owner,
-        store.REMAKE_ANALYSIS,
-        day,
-        lambda connection: store.analysed_otherwise(connection, day, seeing.VERSION, wanted),
-        work,
-    )
-    return {"analysed_again": len(found), "analysed_again_failed": len(outcome.failed) + len(outcome.retried)}
-
-
-def _providers(backends: Services) -> dict[str, object | None]:
-    return {"google_vision": backends.google_vision, "openai_vision": backends.openai}
-
-
-def _again(
-    backends: Services,
-    owner: str,
-    queue: Queue,
-    day: str,
-    find: Callable[[Connection], list[Item]],
-    work: Callable[[Claim], Result],
-) -> tuple[Outcome, list[Result]]:
-    """Enqueue what is found and work through it until none is left."""
-    with transaction(backends.engine) as connection:
-        items = find(connection)
-        backends.claims.enqueue(connection, queue, items, again=True)
     with backends.claims.hold(owner):
-        return drain(backends, owner, queue, work, partition=day)
-
-
-def _finished(backends: Services, day: str) -> int:
-    with transaction(backends.engine) as connection:
-        return store.finished_of(connection, day)
+        outcome, found = drain(backends, owner, store.REMAKE_ANALYSIS, work, partition=day)
+    return Stage(outcome, {"images": len(found), "failed": len(outcome.failed) + len(outcome.retried)})

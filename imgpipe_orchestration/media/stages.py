@@ -165,8 +165,12 @@ def _analyse(backends: Services, claim: Claim) -> Analysis:
     return found
 
 
-def _heal(backends: Services, claim: Claim) -> Analysis:
-    """Analyse a finished image again and, when nothing fails any more, report it again with its analysis."""
+def analyse_anew(backends: Services, claim: Claim) -> Analysis:
+    """Analyse a finished image again and keep what was found.
+
+    Raises:
+        Retryable, Permanent: a provider still fails; what the others answered is kept.
+    """
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, claim.item_id)
     found = analyse(backends, media)
@@ -175,7 +179,13 @@ def _heal(backends: Services, claim: Claim) -> Analysis:
     error = found.error()
     if error is not None:
         raise error
-    report(backends, media.id)
+    return found
+
+
+def _heal(backends: Services, claim: Claim) -> Analysis:
+    """Analyse a finished image again and, when nothing fails any more, report it again with its analysis."""
+    found = analyse_anew(backends, claim)
+    report(backends, claim.item_id)
     with backends.claims.fenced(claim) as connection:
         store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
         backends.claims.finish(connection, store.HEALING, claim)

@@ -252,12 +252,6 @@ def analysed_otherwise(connection: Connection, day: str, version: str, providers
     return [Item(row.id, str(row.user_id), day) for row in rows]
 
 
-def finished_of(connection: Connection, day: str) -> int:
-    """How many images of a day are finished."""
-    query = text("select count(*) from media_files where upload_day = :day and status = 'completed'")
-    return int(connection.scalar(query, {"day": day}) or 0)
-
-
 # --- writing, inside a fence -----------------------------------------------------------------------------------------
 
 

@@ -179,18 +179,20 @@ def test_an_image_is_shown_before_it_is_ready(gateway: Gateway) -> None:
 
 
 def test_a_backfill_makes_again_what_an_older_recipe_made_and_nothing_else(gateway: Gateway) -> None:
-    from imgpipe_orchestration.media.remake import resize_again
+    from imgpipe_orchestration.media.remake import make_variants, order_variants
 
     gateway.upload(1, profile_image=picture(seed=1), header_image=picture(seed=2))
     gateway.run_due()
     day = gateway.rows("select upload_day from media_files")[0][0].isoformat()
-    assert resize_again(gateway.services, "run-2", day).figures["unchanged"] == 2
+    assert order_variants(gateway.services, day) == 0
     with gateway.services.engine.begin() as connection:
         connection.exec_driver_sql("update media_files set recipe = 'old' where id = 1")
         connection.exec_driver_sql("update media_variants set recipe = 'old' where media_id = 1")
-    stage = resize_again(gateway.services, "run-3", day)
+    assert order_variants(gateway.services, day) == 1
+    assert due_days(gateway.services, limit=5) == [day]
+    stage = make_variants(gateway.services, "run-3", day)
     assert [claim.item_id for claim in stage.outcome.done] == [1]
-    assert stage.figures["unchanged"] == 1
+    assert due_days(gateway.services, limit=5) == []
     assert gateway.rows("select count(*) from media_variants where recipe = 'old'")[0][0] == 0
     assert_nothing_orphaned(gateway)
 
@@ -262,9 +264,9 @@ def test_a_focus_set_by_hand_wins_and_the_variants_follow(gateway: Gateway) -> N
         answer = gateway.session.put(url, json={"box": box}, headers=gateway.as_worker, timeout=30)
         assert answer.status_code == 202
         (day,) = due_days(gateway.services, limit=5)
-        from imgpipe_orchestration.media.remake import made_on_request
+        from imgpipe_orchestration.media.remake import make_variants
 
-        assert len(made_on_request(gateway.services, "run-2", day).outcome.done) == 1
+        assert len(make_variants(gateway.services, "run-2", day).outcome.done) == 1
         corners.append(gateway.services.media_bucket.get(thumbnail_key(gateway)))
     assert len({before, *corners}) >= 2
     assert corners[0] != corners[1]
@@ -285,3 +287,30 @@ def test_a_main_api_of_somebody_elses_is_told_of_what_failed(make_gateway: Calla
     assert stages["urls"].figures["failures_told"] == 1
     assert gateway.get(path).status_code == 404, "the main API removed its temp file"
     assert gateway.rows("select count(*) from media_files where bulk_path is not null")[0][0] == 1
+
+
+def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_is_due(
+    seeing_gateway: Gateway, standins: StandInAccess
+) -> None:
+    from imgpipe_orchestration.media.remake import make_analyses, order_analyses
+
+    gateway = seeing_gateway
+    gateway.upload(1, profile_image=picture(300, 200))
+    gateway.run_due()
+    day = gateway.rows("select upload_day::text from media_files")[0][0]
+    assert order_analyses(gateway.services, day) == 0
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update media_ai_analysis set version = 'old'")
+        connection.exec_driver_sql("delete from paid_call_uses")
+        connection.exec_driver_sql("delete from paid_calls")
+    standins.fault("openai", "unauthorized", count=None)
+    assert order_analyses(gateway.services, day) == 1
+    assert make_analyses(gateway.services, "run-2", day).figures["failed"] == 1
+    assert due_days(gateway.services, limit=5) == [], "what failed for good is a dead letter and asks for no run"
+    standins.admin("DELETE", "faults")
+    from imgpipe_orchestration.media import store
+
+    assert gateway.services.claims.requeue(store.REMAKE_ANALYSIS) == [1]
+    assert due_days(gateway.services, limit=5) == [day]
+    assert make_analyses(gateway.services, "run-3", day).figures["images"] == 1
+    assert due_days(gateway.services, limit=5) == []
