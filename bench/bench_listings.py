@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import io
 import os
 import statistics
 import subprocess
@@ -20,72 +19,64 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from PIL import Image
-from sqlalchemy import text
+from listings_parts import BOUNDARY, Server, fill, forget, fresh, multipart, photo, photos
+from running import bar, wait_for
 
-from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.listings import control, steps, store
 from imgpipe_orchestration.listings.drain import be_polite, drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings, load
-from imgpipe_orchestration.storage import migrations
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 
-BYTES = 60_000
-BOUNDARY = "bench"
 CLIENTS = 8
+BARS = {"uploads": 0.6, "answers": 3.0, "drain": 0.8, "tick": 1.3}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["uploads", "answers", "drain", "tick"], action="append")
+    parser.add_argument("--only", choices=list(BARS), action="append")
     parser.add_argument("--images", type=int, default=500, help="images that are drained")
-    parser.add_argument("--profile", action="store_true", help="profile the drain instead of measuring")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         control.run(Services(load()), arguments.worker, arguments.worker)
         return
-    only = arguments.only or ["uploads", "answers", "drain", "tick"]
-    bars: list[str] = []
+    only = arguments.only or list(BARS)
+    measured: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         postgres = stack.enter_context(Postgres(Path(folder) / "postgres", free_port()))
         s3 = S3(Path(folder) / "s3", free_port(), access_key="bench-key", secret_key="bench-secret")
         stack.enter_context(s3)
         settings = fresh(postgres, s3, folder)
-        if arguments.profile:
-            profile_drain(settings, arguments.images)
-            return
         if "uploads" in only or "answers" in only:
             gateway = stack.enter_context(Server("imgpipe_orchestration.gateway", settings, folder))
             if "uploads" in only:
                 bare = stack.enter_context(Server("bench.bare_upload", settings, folder, environ={"PORT": "0"}))
-                bars.append(uploads(gateway.port, bare.port))
+                measured["uploads"] = uploads(gateway.port, bare.port)
             if "answers" in only:
-                bars.append(answers(gateway.port, settings))
+                measured["answers"] = answers(gateway.port, settings)
         if "drain" in only:
-            bars.append(drained(fresh(postgres, s3, folder), arguments.images))
+            measured["drain"] = drained(fresh(postgres, s3, folder), arguments.images)
         if "tick" in only:
-            bars.append(ticks(fresh(postgres, s3, folder), fresh(postgres, s3, folder)))
-    print("\n".join(bars))
+            measured["tick"] = ticks(fresh(postgres, s3, folder), fresh(postgres, s3, folder))
+    for name, value in measured.items():
+        bar(f"listings-{name}", value, BARS[name], at_least=name in {"uploads", "drain"})
 
 
 # --- accepted uploads ------------------------------------------------------------------------------------------------
 
 
-def uploads(gateway: int, bare: int, *, rounds: int = 7, seconds: float = 3.0) -> str:
+def uploads(gateway: int, bare: int, *, rounds: int = 7, seconds: float = 3.0) -> float:
     body = multipart(photo())
     ports = {"gateway": gateway, "bare": bare}
     for port in ports.values():
@@ -97,7 +88,7 @@ def uploads(gateway: int, bare: int, *, rounds: int = 7, seconds: float = 3.0) -
     ratios = [ours / theirs for ours, theirs in zip(rates["gateway"], rates["bare"], strict=True)]
     for name, values in rates.items():
         print(f"uploads/s {name}: {statistics.median(values):.0f} ({', '.join(f'{v:.0f}' for v in values)})")
-    return bar("uploads", statistics.median(ratios), ">=", 0.6)
+    return statistics.median(ratios)
 
 
 def rate(port: int, body: bytes, seconds: float) -> float:
@@ -136,29 +127,27 @@ def sent(port: int, body: bytes, until: float, *, pause: float = 0.0) -> Iterato
 # --- answer times ----------------------------------------------------------------------------------------------------
 
 
-def answers(port: int, settings: Settings, *, rounds: int = 3, seconds: float = 6.0) -> str:
+def answers(port: int, settings: Settings, *, rounds: int = 3, seconds: float = 6.0) -> float:
     body = multipart(photo())
     times: dict[str, list[float]] = {"idle": [], "busy": []}
     ratios = []
     services = Services(settings)
     for _ in range(rounds):
-        # The idle measurement waits until nothing is left to do, and the busy one until much is.
-        drain(services, f"clear-{uuid4()}")
+        forget(services)
         idle = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
         fill(services, 1500)
         with worker(settings):
             before = processed(services)
-            wait(lambda since=before: processed(services) > since + 20, "the worker to begin")
+            wait_for(lambda since=before: processed(services) > since + 20, "the worker to begin", 60)
             busy = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
             assert waiting(services) > 50, "the worker ran dry while it was measured"
-        forget(services)
         times["idle"].append(idle)
         times["busy"].append(busy)
         ratios.append(busy / idle)
     services.close()
     for name, values in times.items():
         print(f"p95 answer {name}: {', '.join(f'{1000 * v:.1f} ms' for v in values)}")
-    return bar("answers", statistics.median(ratios), "<=", 3.0)
+    return statistics.median(ratios)
 
 
 def p95(times: Iterator[float]) -> float:
@@ -181,7 +170,7 @@ def worker(settings: Settings) -> Iterator[None]:
 # --- the drain -------------------------------------------------------------------------------------------------------
 
 
-def drained(settings: Settings, images: int, *, rounds: int = 3) -> str:
+def drained(settings: Settings, images: int, *, rounds: int = 3) -> float:
     services = Services(settings)
     warm(services)
     originals = photos()
@@ -211,7 +200,7 @@ def drained(settings: Settings, images: int, *, rounds: int = 3) -> str:
     services.close()
     for name, values in rates.items():
         print(f"images/s {name}: {statistics.median(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})")
-    return bar("drain", statistics.median(ratios), ">=", 0.8)
+    return statistics.median(ratios)
 
 
 def bare(work: tuple[bytes, steps.Options]) -> int:
@@ -227,37 +216,10 @@ def warm(services: Services) -> None:
         future.result()
 
 
-def profile_drain(settings: Settings, images: int) -> None:
-    """Where the run's own process spends its time, by function."""
-    import cProfile
-    import pstats
-
-    services = Services(settings)
-    warm(services)
-    fill(services, images)
-    profiles: list[cProfile.Profile] = []
-    plain = threading.Thread.run
-
-    def profiled(thread: threading.Thread) -> None:
-        profile = cProfile.Profile(time.thread_time)
-        profiles.append(profile)
-        profile.runcall(plain, thread)
-
-    threading.Thread.run = profiled  # type: ignore[method-assign]
-    started = time.monotonic(), time.process_time()
-    done = drain(services, "profile")
-    wall, cpu = time.monotonic() - started[0], time.process_time() - started[1]
-    print(f"{done.processed} images in {wall:.2f} s, of which {cpu:.2f} s CPU in this process")
-    stats = pstats.Stats(*profiles)
-    stats.sort_stats("cumulative").print_stats("imgpipe|sqlalchemy/engine/base|botocore/client|pebble", 40)
-    stats.sort_stats("tottime").print_stats(25)
-    services.close()
-
-
 # --- the sensor ------------------------------------------------------------------------------------------------------
 
 
-def ticks(few: Settings, many: Settings, *, rounds: int = 60) -> str:
+def ticks(few: Settings, many: Settings, *, rounds: int = 60) -> float:
     sides = {"10": Services(few), "10,000": Services(many)}
     for name, services in sides.items():
         fill(services, int(name.replace(",", "")))
@@ -273,120 +235,10 @@ def ticks(few: Settings, many: Settings, *, rounds: int = 60) -> str:
         print(f"tick with {name} waiting: {1000 * value:.2f} ms")
     for services in sides.values():
         services.close()
-    return bar("tick", medians["10,000"] / medians["10"], "<=", 1.3)
+    return medians["10,000"] / medians["10"]
 
 
-# --- what all need ---------------------------------------------------------------------------------------------------
-
-
-def fresh(postgres: Postgres, s3: S3, folder: str) -> Settings:
-    """Settings of a database and a bucket of their own."""
-    name = f"bench_{uuid4().hex[:8]}"
-    settings = Settings(
-        imgpipe_data_dir=Path(folder),
-        database_url=postgres.ensure_database(name),
-        s3_endpoint=s3.url,
-        s3_access_key=s3.access_key,
-        s3_secret_key=s3.secret_key,
-        media_bucket_name="media",
-        listings_bucket_name=name.replace("_", "-"),
-        gateway_port=free_port(),
-        flask_port=free_port(),
-        listings_run_seconds=600,
-    )
-    engine = connect(settings.database_url)
-    migrations.upgrade(engine)
-    engine.dispose()
-    services = Services(settings)
-    services.listings_bucket.ensure()
-    services.close()
-    return settings
-
-
-class Server(Part):
-    """A Python module that serves HTTP."""
-
-    name = "server"
-
-    def __init__(self, module: str, settings: Settings, folder: str, *, environ: dict[str, str] | None = None) -> None:
-        port = free_port() if environ else settings.gateway_port
-        extra = {"PORT": str(port)} if environ else {}
-        root = str(Path(__file__).resolve().parent.parent)
-        whole = {**os.environ, **settings.environment(), **extra, "PYTHONPATH": root}
-        self.name = module  # of its log file
-        self._module = module
-        super().__init__(Path(folder) / module, port, environ=whole)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", self._module]
-
-
-def photo(seed: int = 0) -> bytes:
-    """A real photograph as a JPEG of about 60 KB."""
-    name = ("astronaut", "coffee", "chelsea", "retina")[seed % 4]
-    image = open_photo(name).resize((1280, 960), Image.Resampling.LANCZOS)
-    if seed // 4 % 2:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    best = b""
-    for quality in range(20, 96, 3):
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        if len(file.getvalue()) > BYTES * 1.05:
-            break
-        best = file.getvalue()
-    return best
-
-
-def photos() -> list[bytes]:
-    return [photo(seed) for seed in range(8)]
-
-
-def multipart(data: bytes) -> bytes:
-    head = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="listing_title"\r\n\r\nA bike\r\n'
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n'
-        "Content-Type: image/jpeg\r\n\r\n"
-    )
-    return head.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
-
-
-def fill(services: Services, count: int) -> None:
-    """Put `count` images into the queue; past 2000, which nobody works on, without their originals."""
-    originals = photos()
-    bucket = services.listings_bucket
-    queue = store.queue_of(services.settings)
-    names = []
-    for _ in range(count):
-        public_id = uuid4()
-        names.append(
-            store.NewImage(
-                public_id,
-                f"bench-{public_id.hex}.webp",
-                "a.jpg",
-                f"originals/{public_id}",
-                "image/jpeg",
-                BYTES,
-                1280,
-                960,
-            )
-        )
-    if count <= 2000:
-        for number, image in enumerate(names):
-            bucket.put(image.original_key, originals[number % len(originals)], content_type="image/jpeg")
-    with transaction(services.engine) as connection:
-        items = store.add(connection, names, title="Bench", user_id=None, max_retries=3)
-        services.claims.enqueue(connection, queue, list(items.values()))
-
-
-def forget(services: Services) -> None:
-    """Empty the queue."""
-    with transaction(services.engine) as connection:
-        for table in ("work_items", "image_queue"):
-            connection.execute(text(f"delete from {table}"))
+# --- what all measurements need --------------------------------------------------------------------------------------
 
 
 def processed(services: Services) -> int:
@@ -397,18 +249,6 @@ def processed(services: Services) -> int:
 def waiting(services: Services) -> int:
     with transaction(services.engine) as connection:
         return store.waiting(connection)
-
-
-def wait(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-
-
-def bar(name: str, value: float, sign: str, limit: float) -> str:
-    ok = value >= limit if sign == ">=" else value <= limit
-    return f"bar listings-{name} {value:.2f} {sign} {limit} {'ok' if ok else 'short'}"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
+from imgpipe_orchestration.storage.gathered import Gathered
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
@@ -49,6 +50,11 @@ class Services:
     @cached_property
     def claims(self) -> Claims:
         return Claims(self.engine, lease_seconds=self.settings.lease_seconds)
+
+    @cached_property
+    def gathered(self) -> Gathered:
+        """Small writes of many requests, committed together."""
+        return Gathered(self.engine)
 
     @cached_property
     def objects(self) -> ObjectStore:

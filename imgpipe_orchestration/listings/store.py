@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import Status
@@ -36,6 +36,8 @@ class NewImage:
     """An accepted original: what its header says, upright width and height in pixels, and where its bytes are."""
 
     public_id: UUID
+    user_id: int | None
+    listing_title: str
     file_name: str
     original_name: str
     original_key: str
@@ -67,23 +69,20 @@ class Served:
     webp_sha256: str | None
 
 
-def add(
-    connection: Connection, images: Sequence[NewImage], *, title: str, user_id: int | None, max_retries: int
-) -> dict[UUID, Item]:
+def add(connection: Connection, images: Sequence[NewImage], *, max_retries: int) -> dict[UUID, Item]:
     """Rows for `images`, which the caller enqueues in the same transaction.
 
     Returns:
         the queue's item of each image that was added: one whose file name is taken is left out, and its caller tries
         another id.
     """
-    shared = {"title": title, "user_id": user_id, "max_retries": max_retries}
-    added: dict[UUID, Item] = {}
-    for image in images:
-        values = {name: getattr(image, name) for name in NewImage.__slots__}
-        row = connection.execute(_ADD, {**shared, **values}).one_or_none()
-        if row is not None:
-            added[image.public_id] = Item(row.id, tenant="" if user_id is None else str(user_id), partition=row.day)
-    return added
+    columns = {name: [getattr(image, name) for image in images] for name in NewImage.__slots__}
+    rows = connection.execute(_ADD, {**columns, "max_retries": max_retries})
+    return {row.public_id: _item(row, row.day) for row in rows}
+
+
+def _item(row: Row[Any], day: str) -> Item:
+    return Item(row.id, tenant="" if row.user_id is None else str(row.user_id), partition=day)
 
 
 def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int:
@@ -92,7 +91,7 @@ def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int
     Their rows stay `processed`, and their WebP is served, until the new one is there.
     """
     rows = connection.execute(_FINISHED, {"day": day})
-    items = [Item(row.id, "" if row.user_id is None else str(row.user_id), day) for row in rows]
+    items = [_item(row, day) for row in rows]
     return claims.enqueue(connection, queue, items, again=True)
 
 
@@ -179,12 +178,14 @@ _MIRROR = text("""
 """)
 
 _ADD = text("""
-    insert into image_queue (public_id, listing_title, file_name, max_retries, user_id, original_name, original_key,
+    insert into image_queue (max_retries, public_id, user_id, listing_title, file_name, original_name, original_key,
         content_type, bytes, width, height)
-    values (:public_id, :title, :file_name, :max_retries, :user_id, :original_name, :original_key,
-        :content_type, :bytes, :width, :height)
+    select cast(:max_retries as integer), n.* from unnest(cast(:public_id as uuid[]), cast(:user_id as bigint[]),
+        cast(:listing_title as text[]), cast(:file_name as text[]), cast(:original_name as text[]),
+        cast(:original_key as text[]), cast(:content_type as text[]), cast(:bytes as integer[]),
+        cast(:width as integer[]), cast(:height as integer[])) as n
     on conflict (file_name) do nothing
-    returning id, to_char(created_at, 'YYYY-MM-DD') as day
+    returning public_id, id, user_id, to_char(created_at, 'YYYY-MM-DD') as day
 """)
 
 _RENDERED = text("""

@@ -17,7 +17,7 @@ from imgpipe_orchestration.imaging.opening import open_original
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -88,29 +88,31 @@ def upload(
         if given is not None:
             return given
 
-    usable, rejected = _inspected(files, title, backends.settings.upload_max_bytes, new_id)
+    usable, rejected = _inspected(files, title, user_id, backends.settings.upload_max_bytes, new_id)
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(backends.listings_bucket, usable)
+    accepted = _Accepted(backends.claims, store.queue_of(backends.settings), [image for image, _ in usable], new_id)
+
+    def answer(images: Sequence[store.NewImage]) -> dict[str, Any]:
+        return _answer(backends.settings.listings_public_url, images, rejected)
+
     # When the database goes away in the middle of a commit nobody knows whether the rows are there. So the originals
     # stay, and the daily sweep takes those that no row names.
+    if not idempotency_key:
+        return answer(backends.gathered.commit(_write, accepted))
     try:
         with transaction(backends.engine) as connection:
-            images, items = _add(backends, connection, title, [image for image, _ in usable], user_id, new_id)
-            answer = _answer(backends.settings.listings_public_url, images, rejected)
-            if idempotency_key:
-                kept = store.Answer(request, answer)
-                if not store.keep_answer(connection, uploader, idempotency_key, kept):
-                    raise _AnsweredMeanwhile
-            # Last: from here to the commit others who upload for the same user wait.
-            backends.claims.enqueue(connection, store.queue_of(backends.settings), items)
+            (images,) = _write(connection, [accepted])
+            given = answer(images)
+            if not store.keep_answer(connection, uploader, idempotency_key, store.Answer(request, given)):
+                raise _AnsweredMeanwhile
+        return given
     except _AnsweredMeanwhile:
         _forget(backends.listings_bucket, [image.original_key for image, _ in usable])
-        given = _given_before(backends, uploader, idempotency_key or "", request)
-        assert given is not None  # noqa: S101 - the insert above waited until that answer was committed
-        return given
-    log.debug("images queued", extra={"count": len(images), "rejected": len(rejected)})
-    return answer
+        given_before = _given_before(backends, uploader, idempotency_key, request)
+        assert given_before is not None  # noqa: S101 - keeping ours waited until that one was committed
+        return given_before
 
 
 def _request_sha256(title: str, files: Sequence[Sent]) -> str:
@@ -132,18 +134,18 @@ def _given_before(backends: Services, uploader: str, key: str, request: str) -> 
 
 
 def _inspected(
-    files: Sequence[Sent], title: str, max_bytes: int, new_id: Callable[[], UUID]
+    files: Sequence[Sent], title: str, user_id: int | None, max_bytes: int, new_id: Callable[[], UUID]
 ) -> tuple[list[tuple[store.NewImage, bytes]], list[Rejected]]:
     usable, rejected = [], []
     for file in files:
         try:
-            usable.append((_described(file, title, max_bytes, new_id()), file.data))
+            usable.append((_described(file, title, user_id, max_bytes, new_id()), file.data))
         except (BadImage, TooLarge) as error:
             rejected.append(Rejected(file.name, error))
     return usable, rejected
 
 
-def _described(file: Sent, title: str, max_bytes: int, public_id: UUID) -> store.NewImage:
+def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, public_id: UUID) -> store.NewImage:
     """What the header says; costs about a millisecond.
 
     Raises:
@@ -156,6 +158,8 @@ def _described(file: Sent, title: str, max_bytes: int, public_id: UUID) -> store
         width, height = original.upright_size
     return store.NewImage(
         public_id=public_id,
+        user_id=user_id,
+        listing_title=title,
         file_name=model.file_name(title, public_id),
         original_name=_storable(file.name),
         original_key=model.original_key(public_id),
@@ -202,35 +206,38 @@ def _forget(bucket: Bucket, keys: Sequence[str]) -> None:
         log.warning("originals left for the sweep", extra={"keys": len(keys), "error": error.detail})
 
 
-def _add(
-    backends: Services,
-    connection: Connection,
-    title: str,
-    images: Sequence[store.NewImage],
-    user_id: int | None,
-    new_id: Callable[[], UUID],
-) -> tuple[list[store.NewImage], list[Item]]:
-    """Write the rows. An image whose file name is taken (the first 8 digits of two ids met, under one title) gets
-    another id; its original stays where it is."""
-    images = list(images)
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """An upload whose originals are kept, and what writing its rows takes."""
+
+    claims: Claims
+    queue: Queue
+    images: Sequence[store.NewImage]
+    new_id: Callable[[], UUID]
+
+
+def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[list[store.NewImage]]:
+    """Write the rows of some uploads and their places in the queue; returns the images as they were written.
+
+    An image whose file name is taken (the first 8 digits of two ids met, under one title) gets another id; its original
+    stays where it is.
+    """
+    written = [list(upload.images) for upload in uploads]
+    missing = [(number, index) for number, images in enumerate(written) for index in range(len(images))]
+    claims, queue = uploads[0].claims, uploads[0].queue
     items: list[Item] = []
-    missing = list(range(len(images)))
     while missing:
-        added = store.add(
-            connection,
-            [images[index] for index in missing],
-            title=title,
-            user_id=user_id,
-            max_retries=backends.settings.listings_max_retries,
-        )
+        images = [written[number][index] for number, index in missing]
+        added = store.add(connection, images, max_retries=queue.max_attempts)
         items += added.values()
-        taken = [index for index in missing if images[index].public_id not in added]
-        for index in taken:
-            public_id = new_id()
-            name = model.file_name(title, public_id)
-            images[index] = replace(images[index], public_id=public_id, file_name=name)
-        missing = taken
-    return images, items
+        missing = [(number, index) for number, index in missing if written[number][index].public_id not in added]
+        for number, index in missing:
+            public_id = uploads[number].new_id()
+            name = model.file_name(written[number][index].listing_title, public_id)
+            written[number][index] = replace(written[number][index], public_id=public_id, file_name=name)
+    # Last: from here to the commit others who upload for the same users wait.
+    claims.enqueue(connection, queue, items)
+    return written
 
 
 def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Rejected]) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Small writes of many threads, committed together.
+
+What a transaction costs depends little on how much it writes: round trips, planning, locks, the flush of the disk. So
+threads that want to write while another one is at it wait for that, and then one of them writes for all. Nobody waits
+on purpose: who comes alone writes at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.storage.rows import transaction
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+MOST = 64
+"""Entries written by one transaction: bounds how long its locks are held."""
+
+
+@dataclass(eq=False)
+class _Entry:
+    value: Any
+    over: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass
+class _Line:
+    """Those who wait for one kind of write."""
+
+    writing: threading.Lock = field(default_factory=threading.Lock)
+    waiting: deque[_Entry] = field(default_factory=deque)
+
+
+class Gathered:
+    """The gathered writes of one process on one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lines: dict[Any, _Line] = {}
+
+    def commit(self, write: Callable[[Connection, Sequence[In]], Sequence[Out]], value: In) -> Out:
+        """Have `write` called with `value`, perhaps among others' values; returns its result once that is committed.
+
+        Args:
+            write: gets a transaction and some values and returns as many results. Always the same function for what
+                may be written together.
+
+        Raises:
+            BackendUnavailable: as `rows.transaction`. Whatever else `write` raises for this value.
+        """
+        entry = _Entry(value)
+        line = self._lines.setdefault(write, _Line())
+        line.waiting.append(entry)
+        while not entry.over:
+            with line.writing:
+                if not entry.over:
+                    self._write(write, [line.waiting.popleft() for _ in range(min(MOST, len(line.waiting)))])
+        if entry.error is not None:
+            raise entry.error
+        return entry.result  # type: ignore[no-any-return]
+
+    def _write(self, write: Callable[[Connection, Sequence[Any]], Sequence[Any]], batch: Sequence[_Entry]) -> None:
+        try:
+            with transaction(self._engine) as connection:
+                results = list(zip(batch, write(connection, [entry.value for entry in batch]), strict=True))
+        except BaseException as error:
+            if len(batch) > 1 and isinstance(error, Exception) and not isinstance(error, BackendUnavailable):
+                # One value that cannot be written must not take the others with it.
+                for entry in batch:
+                    self._write(write, [entry])
+                return
+            for entry in batch:
+                entry.error, entry.over = error, True
+        else:
+            for entry, result in results:
+                entry.result, entry.over = result, True
