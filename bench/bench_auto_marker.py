@@ -22,7 +22,7 @@ from typing import Any
 from pymongo import UpdateOne, monitoring
 
 from imgpipe_orchestration.auto_marker import steps
-from imgpipe_orchestration.auto_marker.model import pending
+from imgpipe_orchestration.auto_marker.model import pending, unchanged
 from imgpipe_orchestration.auto_marker.store import NEWS, ImageConfigs, create_indexes
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
@@ -136,7 +136,7 @@ def bare(services: Services, made: dict[str, list[dict[str, Any]]]) -> int:
     for customer, documents in made.items():
         writes = [
             UpdateOne(
-                {**pending(customer), "_id": document["_id"], "image": document["image"]},
+                unchanged(customer, document),
                 {
                     "$set": {"clean_image": document["image"], "auto_marked_cleaned": True},
                     "$currentDate": {"clean_image_updated_at": True},
@@ -197,8 +197,8 @@ def tick(services: Services, documents: int) -> int:
 def explain(services: Services) -> None:
     """How the server finds the pending documents, in its own words."""
     news = services.documents.collection(NEWS)
-    for name, query in (("all customers", pending({"$nin": ["x"]})), ("one customer", pending("customer-0000"))):
-        plan = news.find(query).explain().get("queryPlanner", {}).get("winningPlan")
+    for name, whose in (("all customers", {"$nin": ["x"]}), ("one customer", "customer-0000")):
+        plan = news.find(pending(whose, {"$eq": None})).explain().get("queryPlanner", {}).get("winningPlan")
         print(f"plan, {name}: {str(plan)[:300]}")
 
 

@@ -149,11 +149,12 @@ def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
     elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):
         figures.note = "auto_mark_cleaned is off"
         return
+    clean_image = news.how_images_lack(customer)
     left = batch_size
     passed_over = 0
     while left is None or left > 0:
         size = PAGE if left is None else min(PAGE, left)
-        page = news.mark_page(customer, skip=passed_over, limit=size, oldest_first=left is not None)
+        page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
         figures.found += len(page.documents)
         figures.marked += page.marked
         for document_id, reason in page.problems:

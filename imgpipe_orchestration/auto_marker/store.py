@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending, unmarkable
+from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending, unchanged, unmarkable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.documents import Document, Documents, reachable
 
@@ -106,19 +107,34 @@ class News:
     def anything_markable(self, *, opted_out: Iterable[str]) -> bool:
         """Whether a run would find something to mark. Ends at the first document, whatever the backlog."""
         with reachable():
-            query = self._news.find(markable(opted_out=opted_out), {"_id": 1}).limit(1)
-            return next(iter(query.max_time_ms(READING_SECONDS * 1000)), None) is not None
+            for nothing in NOTHING:
+                query = self._news.find(markable({"$eq": nothing}, opted_out=opted_out), {"_id": 1}).limit(1)
+                if next(iter(query.max_time_ms(READING_SECONDS * 1000)), None) is not None:
+                    return True
+        return False
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, int]:
-        """Pending documents per customer, in one query. Keys are as stored: a customer_id may be no text at all."""
+        """Pending documents per customer. Keys are as stored: a customer_id may be no text at all."""
+        found: Counter[Any] = Counter()
         # Of the customer only what the index can tell apart is excluded here.
-        match = {**pending({"$nin": list(opted_out)})}
-        stages: list[Document] = [{"$match": match}, {"$group": {"_id": "$customer_id", "pending": {"$sum": 1}}}]
+        others = {"$nin": list(opted_out)}
         with reachable():
-            rows = list(self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000))
-        return {_hashable(row["_id"]): int(row["pending"]) for row in rows}
+            for nothing in NOTHING:
+                match = {"$match": pending(others, {"$eq": nothing})}
+                stages: list[Document] = [match, {"$group": {"_id": "$customer_id", "pending": {"$sum": 1}}}]
+                for row in self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000):
+                    found[_hashable(row["_id"])] += int(row["pending"])
+        return dict(found)
 
-    def mark_page(self, customer_id: str, *, skip: int, limit: int, oldest_first: bool = True) -> Page:
+    def how_images_lack(self, customer_id: str) -> dict[str, Any]:
+        """The condition on `clean_image` that finds all of a customer's pending documents; see `pending`."""
+        with reachable():
+            empty = self._news.find(pending(customer_id, {"$eq": ""}), {"_id": 1}).limit(1)
+            return {"$eq": None} if next(iter(empty), None) is None else {"$in": NOTHING}
+
+    def mark_page(
+        self, customer_id: str, clean_image: Document, *, skip: int, limit: int, oldest_first: bool = True
+    ) -> Page:
         """Mark up to `limit` of a customer's pending documents, passing over the first `skip`.
 
         Oldest first means by _id. Who marks everything anyway spares the server the sorting, page after page.
@@ -127,12 +143,15 @@ class News:
         a document that somebody cleaned, or gave another image, in between is left alone. `marked` counts writes
         that changed a document.
 
+        Args:
+            clean_image: what `how_images_lack` said.
+
         Raises:
             BackendUnavailable: MongoDB is away; what was acknowledged before is marked, the rest is pending still.
             bson.errors.InvalidBSON: a document cannot be read.
         """
         with reachable():
-            found = self._news.find(pending(customer_id), {"image": 1})
+            found = self._news.find(pending(customer_id, clean_image), {"image": 1, "clean_image": 1})
             page = Page(list((found.sort("_id", 1) if oldest_first else found).skip(skip).limit(limit)))
         good: list[Document] = []
         for document in page.documents:
@@ -151,7 +170,7 @@ class News:
 
         writes = [
             UpdateOne(
-                {**pending(customer_id), "_id": document["_id"], "image": document["image"]},
+                unchanged(customer_id, document),
                 {
                     "$set": {"clean_image": document["image"], "auto_marked_cleaned": True},
                     # The server's clock; and the one way to write a date that every server keeps as a date.
