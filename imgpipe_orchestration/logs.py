@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.redaction import cleaned, redact
 
 __all__ = ["JsonFormatter", "TextFormatter", "bound", "configure", "logger", "redact"]
@@ -55,7 +56,9 @@ def bound(**fields: Any) -> Iterator[None]:
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
     said = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
-    return {key: cleaned(value, key) for key, value in {**_bound.get(), **said}.items()}
+    trace = tracing.current_id()
+    every = {**({"trace": trace} if trace else {}), **_bound.get(), **said}
+    return {key: cleaned(value, key) for key, value in every.items()}
 
 
 def _bounded(text: str, limit: int = FIELD_LENGTH) -> str:

@@ -39,6 +39,7 @@ def tidy(backends: Services) -> Tidied:
     most = settings.retention_most_rows
     work = backends.claims.purge(settings.retention_days, limit=most)
     instances = retention.purge_job_instances(backends.engine, settings.retention_days, limit=most)
+    retention.purge_upload_traces(backends.engine, settings.retention_days, limit=most)
     before = datetime.now(UTC) - timedelta(days=settings.retention_accounts_days)
     uses = 0
     while uses < most:

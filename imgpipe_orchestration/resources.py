@@ -119,12 +119,14 @@ _MOST_KEPT = 2
 
 def _services_of(settings: "Settings") -> "Services":
     """The `Services` of these settings; a process knows one set of settings, tests know many."""
+    from imgpipe_orchestration import tracing
     from imgpipe_orchestration.services import Services
 
     found = _KEPT.get(settings)
     if found is None:
         while len(_KEPT) >= _MOST_KEPT:
             _KEPT.pop(next(iter(_KEPT))).close()
+        tracing.configure(settings.otel_exporter_otlp_endpoint)
         found = _KEPT[settings] = Services(settings)
     return found
 

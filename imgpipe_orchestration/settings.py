@@ -101,6 +101,9 @@ class Settings(BaseModel):
     alert_webhook_url: str = Field(
         "", description="Where failed runs are reported, in Slack's incoming-webhook format. Empty: nowhere."
     )
+    otel_exporter_otlp_endpoint: str = Field(
+        "", description="OpenTelemetry collector that spans are sent to (OTLP over HTTP). Empty: none are made."
+    )
     gc_grace_hours: float = Field(
         24, gt=0, description="Age from which an object that no row names is garbage; longer than any upload takes."
     )

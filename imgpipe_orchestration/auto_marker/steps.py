@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, Figures, partition_key, switched_on, tick_due
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, LeaseLost
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.job_instances import JobInstance
@@ -123,6 +124,15 @@ def _one_customer(
         instance = job_instances.begin(services.engine, JOB, customer, run_id, lease_seconds=seconds)
         if instance is None:
             return Figures(customer, note="another run is at work for this customer")
+    with (
+        bound(run=run_id, queue=JOB, item=str(instance.id), tenant=customer),
+        tracing.resumed(tracing.parse(instance.trace)),
+        tracing.span(JOB, item=str(instance.id)),
+    ):
+        return _one_instance(services, customer, instance, batch_size)
+
+
+def _one_instance(services: Services, customer: str, instance: JobInstance, batch_size: int | None) -> Figures:
     log.info("starting image auto-marker job", extra={"customer": customer})
     figures = Figures(customer, job_id=instance.id)
     started = time.perf_counter()

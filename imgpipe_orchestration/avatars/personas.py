@@ -15,6 +15,7 @@ from typing import Any
 
 import pydantic
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
@@ -131,7 +132,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
             return error
 
     with ThreadPoolExecutor(services.settings.multithread_flowise, thread_name_prefix="personas") as pool:
-        outcomes = list(pool.map(ask, batches))
+        outcomes = list(pool.map(tracing.carried(ask), batches))
     errors = [(b, o) for b, o in zip(batches, outcomes, strict=True) if isinstance(o, ImgpipeError)]
     if len(errors) == len(batches):
         raise errors[0][1]

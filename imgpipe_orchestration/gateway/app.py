@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, jobs, metrics, problems
@@ -15,6 +16,7 @@ from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.headers import SecureHeaders
 from imgpipe_orchestration.gateway.limits import Limits
 from imgpipe_orchestration.gateway.pages import routes as pages
+from imgpipe_orchestration.gateway.traces import Traces
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import routes as media
@@ -31,8 +33,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        tracing.configure(settings.otel_exporter_otlp_endpoint)
         async with serving.serving(app, app.state.services):
             yield
+        tracing.flush()
         app.state.services.close()
 
     app = FastAPI(
@@ -50,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(SecureHeaders)
     metrics.install(app, app.state.services)
+    app.add_middleware(Traces)
     app.include_router(auto_marker.router)
     app.include_router(avatars.router)
     app.include_router(components.router)

@@ -8,6 +8,7 @@ an hour ago; what is registered already is skipped.
 
 from __future__ import annotations
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import pending, store
@@ -54,16 +55,19 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
     hopeless: list[int] = []
     added = 0
     with transaction(backends.engine) as connection:
+        traces = store.take_upload_traces(connection, [image.id for image in page])
         for image in page:
+            trace = tracing.parse(traces.get(image.id)) or tracing.begin()
             try:
-                media_id = store.register(connection, image)
+                media_id = store.register(connection, image, str(trace))
             except BadInput as error:
                 log.warning("pending image refused", extra={"pending_id": image.id, "error": error.public})
                 hopeless.append(image.id)
                 continue
             if media_id is not None:
                 item = Item(media_id, tenant=str(image.user_id), partition=image.day)
-                added += backends.claims.enqueue(connection, store.MEDIA, [item])
+                with tracing.resumed(trace):
+                    added += backends.claims.enqueue(connection, store.MEDIA, [item])
         store.move_intake_mark(connection, page[-1].id)
     if hopeless:
         with transaction(backends.pending_engine) as connection:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, TooLarge
 from imgpipe_orchestration.gateway.auth import Backends, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
@@ -170,7 +171,8 @@ def analysis_of(media_id: int, backends: Backends) -> dict[str, Any]:
     if found is None:
         raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
-    return {"success": True, "media_id": str(media_id), "analysis": analysis}
+    answer = {"success": True, "media_id": str(media_id), "analysis": analysis}
+    return answer | ({"trace_id": trace.trace_id} if (trace := tracing.parse(media.trace)) else {})
 
 
 class Focus(BaseModel):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, text
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState, field_of
 from imgpipe_orchestration.media.pending import PendingImage
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """One row of `media_files`. Sizes in pixels and bytes; `upload_day` is the Dagster partition."""
+    """One row of `media_files`. Sizes in pixels and bytes; `upload_day` is the Dagster partition, `trace` the upload's
+    `traceparent`."""
 
     id: int
     main_api_id: int
@@ -47,6 +49,7 @@ class MediaFile:
     created_at: datetime
     updated_at: datetime
     upload_day: date
+    trace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,20 @@ URLS = Queue("media_urls", max_attempts=10)
 # --- registering -----------------------------------------------------------------------------------------------------
 
 
-def register(connection: Connection, image: PendingImage) -> int | None:
+def note_upload_trace(connection: Connection, pending_id: int) -> None:
+    """Keep the trace that an upload came with until it is registered."""
+    if trace := tracing.current():
+        query = text("insert into upload_traces (pending_id, trace) values (:id, :trace) on conflict do nothing")
+        connection.execute(query, {"id": pending_id, "trace": str(trace)})
+
+
+def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> dict[int, str]:
+    """The traces that some uploads came with; whoever takes them keeps them."""
+    query = text("delete from upload_traces where pending_id = any(:ids) returning pending_id, trace")
+    return {row.pending_id: row.trace for row in connection.execute(query, {"ids": list(pending_ids)})}
+
+
+def register(connection: Connection, image: PendingImage, trace: str) -> int | None:
     """The media file of a pending image with its checklist; None when it is registered already."""
     field = field_of(image.image_path)
     values = {
@@ -131,6 +147,7 @@ def register(connection: Connection, image: PendingImage) -> int | None:
         "original_name": image.original_name,
         "mime_type": image.mime_type,
         "upload_day": image.day,
+        "trace": trace,
     }
     media_id: int | None = connection.scalar(_REGISTER, values)
     if media_id is not None:
@@ -139,8 +156,9 @@ def register(connection: Connection, image: PendingImage) -> int | None:
 
 
 _REGISTER = text("""
-    insert into media_files (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day)
-    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day)
+    insert into media_files
+        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day, trace)
+    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day, :trace)
     on conflict (main_api_id) do nothing returning id
 """)
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, TooLarge
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.media import model, pending
+from imgpipe_orchestration.media import model, pending, store
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -95,6 +95,7 @@ def _commit(backends: Services, user_id: int, checked: Sequence[_Checked], texts
             point_to(connection, user_id, one.upload.field, one.path)
             name = one.upload.original_name[:255]
             image_id = pending.add(where, user_id=user_id, image_path=one.path, original_name=name, mime_type=one.mime)
+            store.note_upload_trace(connection, image_id)
             accepted.append(Accepted(one.upload.field.name, image_id, one.path))
     return accepted
 

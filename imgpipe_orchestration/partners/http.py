@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited, TooLarge, UnreadableAnswer
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
@@ -82,7 +83,10 @@ class JsonApi:
         def attempt(deadline: Deadline) -> Reply:
             rate.enter(deadline, partner=self.partner)
             seconds = max(0.001, min(self.timeout, deadline.remaining))
-            reply = self._send(method, path, body, {**self._headers, **(headers or {})}, limit, seconds)
+            with tracing.span(f"{method} {self.partner}", "client") as span:
+                sent = {**self._headers, **(headers or {}), **tracing.headers()}
+                reply = self._send(method, path, body, sent, limit, seconds)
+                span.note(status=reply.status)
             rate.learn(reply.status, reply.headers)
             refuse_bad_status(self.partner, reply)
             return reply

@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT
 from imgpipe_orchestration.partners.rate_limit import RateGate
@@ -44,6 +45,7 @@ class WatchedTransport(httpx2.BaseTransport):
             self._calls.current = None
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.headers.update(tracing.headers())
         response = self._inner.handle_request(request)
         if self._calls.current is None:
             return response

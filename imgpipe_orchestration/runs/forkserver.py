@@ -70,9 +70,20 @@ def _run(words: list[str]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
+        _tell_the_collector()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _tell_the_collector() -> None:
+    """Spans go out in the background; a process that ends without unwinding takes what is left with it."""
+    from imgpipe_orchestration import tracing
+
+    try:
+        tracing.flush()
+    except Exception:
+        traceback.print_exc()
 
 
 def _log_as_settings_say() -> None:

@@ -33,6 +33,7 @@ from typing import Any, overload
 
 from sqlalchemy import Connection, Engine, Row
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog, retention
@@ -84,7 +85,8 @@ class Claims:
     ) -> int:
         """Add items in the caller's transaction; an item already known to the queue is left as it is.
 
-        Enqueue last in a transaction: until it ends, others who enqueue for the same tenant wait.
+        Enqueue last in a transaction: until it ends, others who enqueue for the same tenant wait. The items keep the
+        trace that one is in (or begin one), and whoever works on them goes on with it.
 
         Args:
             delay: seconds before the items are due.
@@ -98,6 +100,7 @@ class Claims:
             "ids": [item.id for item in items],
             "tenants": [item.tenant for item in items],
             "partitions": [item.partition for item in items],
+            "trace": str(tracing.current() or tracing.begin()),
         }
         restarted = connection.execute(sql.RESTART, {**values, "delay": delay}).rowcount if again else 0
         if delay > 0:
@@ -134,6 +137,11 @@ class Claims:
         """How an item's attempts ended, the first one first; as far back as retention keeps them."""
         with transaction(self.engine) as connection:
             return backlog.history(connection, _name(queue), item_id)
+
+    def trace(self, queue: Queue | str, item_id: int) -> str:
+        """`traceparent` of what put the item in; empty when the item is not known or older than traces."""
+        with transaction(self.engine) as connection:
+            return connection.scalar(sql.TRACE, {"queue": _name(queue), "item_id": item_id}) or ""
 
     def purge(self, days: float, *, limit: int = 100_000) -> retention.Purged:
         """Remove what has been done or ignored for `days`, with its attempts, in short transactions."""
@@ -172,19 +180,14 @@ class Claims:
                 rows += _take(connection, taking, FRESH, limit - len(rows))
                 if retries is None and len(rows) < limit:
                     rows += _take(connection, taking, AGAIN, limit - len(rows))
-        return [
-            Claim(queue.name, row.item_id, owner, row.attempt, row.failures, row.losses, row.tenant, partition)
-            for row in rows
-        ]
+        return [_claim(queue, owner, row, partition) for row in rows]
 
     def claim_these(self, queue: Queue, owner: str, ids: Sequence[int]) -> list[Claim]:
         """Take named items for `owner`, those of them that wait, whatever their turn or pause: a person asked."""
         values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids)}
         with transaction(self.engine) as connection:
-            return [
-                Claim(queue.name, row.item_id, owner, row.attempt, row.failures, row.losses, row.tenant, row.partition)
-                for row in connection.execute(sql.TAKE_THESE, values)
-            ]
+            taken = connection.execute(sql.TAKE_THESE, values)
+            return [_claim(queue, owner, row, row.partition) for row in taken]
 
     def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Row[Any]]:
         """A batch of items whose workers died; those that lost too many are given up on the way."""
@@ -336,6 +339,12 @@ class Claims:
             if changed:
                 queue.mirror(connection, changed, new, None)
         return changed
+
+
+def _claim(queue: Queue, owner: str, row: Row[Any], partition: str) -> Claim:
+    """A row that was just taken."""
+    r = row
+    return Claim(queue.name, r.item_id, owner, r.attempt, r.failures, r.losses, r.tenant, partition, r.trace)
 
 
 def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int) -> list[Row[Any]]:

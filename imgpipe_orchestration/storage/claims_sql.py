@@ -35,8 +35,8 @@ ENQUEUE = text("""
             last_turn = greatest(t.last_turn, excluded.last_turn - excluded.added) + excluded.added
         returning partition, tenant, last_turn, added
     )
-    insert into work_items (queue, item_id, tenant, partition, state, turn)
-    select :queue, new.id, new.tenant, new.partition, 'waiting', turns.last_turn - turns.added
+    insert into work_items (queue, item_id, tenant, partition, trace, state, turn)
+    select :queue, new.id, new.tenant, new.partition, :trace, 'waiting', turns.last_turn - turns.added
         + row_number() over (partition by new.partition, new.tenant order by new.place)
     from new join turns on turns.partition = new.partition and turns.tenant = new.tenant
     on conflict (queue, item_id) do nothing
@@ -44,8 +44,8 @@ ENQUEUE = text("""
 
 # It gets its turn when its moment comes.
 ENQUEUE_LATER = text("""
-    insert into work_items (queue, item_id, tenant, partition, state, due_at, turn)
-    select :queue, n.id, n.tenant, n.partition, 'waiting', now() + make_interval(secs => :delay), 0
+    insert into work_items (queue, item_id, tenant, partition, trace, state, due_at, turn)
+    select :queue, n.id, n.tenant, n.partition, :trace, 'waiting', now() + make_interval(secs => :delay), 0
     from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[])) as n
         (id, tenant, partition)
     on conflict (queue, item_id) do nothing
@@ -60,7 +60,8 @@ RESTART = text("""
         where w.queue = :queue and w.state in ('done', 'failed', 'ignored') order by w.item_id for update of w
     )
     update work_items w set state = 'waiting', due_at = now() + make_interval(secs => :delay), tenant = known.tenant,
-        partition = known.partition, failures = 0, losses = 0, error = null, error_code = null, updated_at = now()
+        partition = known.partition, trace = :trace, failures = 0, losses = 0, error = null, error_code = null,
+        updated_at = now()
     from known where w.queue = :queue and w.item_id = known.item_id
 """)
 
@@ -91,9 +92,11 @@ DUE_PARTITIONS = text(f"""
 """)
 
 OWNED = text("""
-    select queue, item_id, owner, attempt, failures, losses, tenant, partition from work_items
+    select queue, item_id, owner, attempt, failures, losses, tenant, partition, trace from work_items
     where owner = :owner and queue = :queue and state = 'claimed' order by turn, item_id
 """)
+
+TRACE = text("select trace from work_items where queue = :queue and item_id = :item_id")
 
 # --- taking ---------------------------------------------------------------------------------------------------------
 
@@ -134,7 +137,7 @@ _TAKEN = """
     update work_items w set state = 'claimed', owner = :owner, attempt = w.attempt + 1, claimed_at = now(),
         updated_at = now(), due_at = now() + make_interval(secs => :lease)
     from due where w.queue = :queue and w.item_id = due.item_id
-    returning w.item_id, w.attempt, w.failures, w.losses, w.tenant, w.turn
+    returning w.item_id, w.attempt, w.failures, w.losses, w.tenant, w.turn, w.trace
 """
 
 TAKE = text(f"""

@@ -26,6 +26,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, text
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, LeaseLost, NotFound
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.rows import transaction
@@ -70,6 +71,8 @@ class JobInstance:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    trace: str
+    """`traceparent` of what asked for it."""
 
     def shown(self) -> dict[str, Any]:
         """What the API answers: the row, with the figures of `result` beside it."""
@@ -301,6 +304,7 @@ def _create(
         "customer": kept(customer_id),
         "user": kept(user_id),
         "payload": json.dumps(payload or {}),
+        "trace": str(tracing.current() or ""),
     }
     return _read(connection.execute(_CREATE, values).one())
 
@@ -331,14 +335,15 @@ def _read(row: Row[Any]) -> JobInstance:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        trace=row.trace,
     )
 
 
 # --- the statements --------------------------------------------------------------------------------------------------
 
 _CREATE = text("""
-    insert into job_instances (job, trigger, customer_id, user_id, payload)
-    values (:job, :trigger, :customer, :user, cast(:payload as jsonb)) returning *
+    insert into job_instances (job, trigger, customer_id, user_id, payload, trace)
+    values (:job, :trigger, :customer, :user, cast(:payload as jsonb), :trace) returning *
 """)
 
 _CREATE_RUNNING = text("""

@@ -30,6 +30,7 @@ from uuid import uuid4
 import tenacity
 from sqlalchemy import Connection, Engine, Row, text
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
@@ -244,8 +245,10 @@ class Ledger:
     ) -> Answer:
         began = time.monotonic()
         try:
-            with self._lease_kept(call, token):
+            with self._lease_kept(call, token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
+                span.note(model=call.model, item=buyer.item, pipeline=buyer.pipeline)
                 bought = (recover() if recover else None) or purchase()
+                span.note(input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
         except BaseException as error:
             self._reopen(call, token, buyer, error, time.monotonic() - began)
             raise

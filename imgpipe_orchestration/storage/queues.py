@@ -31,6 +31,8 @@ class Claim:
     losses: int
     tenant: str
     partition: str
+    trace: str = ""
+    """`traceparent` of what put the item in; empty for items older than traces."""
 
 
 Mirror = Callable[[Connection, Sequence[int], State, str | None], None]

@@ -50,6 +50,11 @@ def purge_job_instances(engine: Engine, days: float, *, limit: int = 100_000) ->
     return _in_batches(engine, _JOB_INSTANCES, {"days": days}, limit)
 
 
+def purge_upload_traces(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+    """Remove the traces of uploads that other workers than ours took up `days` ago; returns how many."""
+    return _in_batches(engine, _UPLOAD_TRACES, {"days": days}, limit)
+
+
 def _in_batches(engine: Engine, statement: sa.TextClause, values: dict[str, Any], limit: int) -> int:
     removed = 0
     while removed < limit:
@@ -92,6 +97,12 @@ _JOB_INSTANCES = text("""
         select id from job_instances
         where status in ('completed', 'failed') and finished_at < now() - make_interval(secs => :days * 86400)
         order by finished_at limit :batch for update skip locked)
+""")
+
+_UPLOAD_TRACES = text("""
+    delete from upload_traces where pending_id in (
+        select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
+        limit :batch for update skip locked)
 """)
 
 _COMPACT = text("select work_counts_add_up()")

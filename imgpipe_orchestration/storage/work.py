@@ -7,12 +7,14 @@ once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.logs import bound, logger, redact
 from imgpipe_orchestration.storage import stage_times
@@ -82,7 +84,8 @@ def work_through(
     def timed(claim: Claim) -> None:
         begun = time.monotonic()
         try:
-            with bound(run=claim.owner, queue=queue.name, item=claim.item_id, tenant=claim.tenant):
+            name = stage or queue.name
+            with working_on(claim, queue), tracing.span(name, item=claim.item_id, attempt=claim.attempt):
                 step(claim)
         finally:
             spent[claim.item_id] = time.monotonic() - begun
@@ -98,11 +101,22 @@ def work_through(
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 claim = running.pop(future)
-                _account(claims, queue, claim, future.exception(), outcome, on_failure)
+                with working_on(claim, queue):
+                    _account(claims, queue, claim, future.exception(), outcome, on_failure)
     outcome.left = list(reversed(waiting))
     outcome.seconds = time.monotonic() - started
     _note_times(claims, queue.name, stage or queue.name, outcome, spent)
     return outcome
+
+
+@contextmanager
+def working_on(claim: Claim, queue: Queue) -> Iterator[None]:
+    """What is logged within says whose item it is about, and what is called within belongs to the item's trace."""
+    with (
+        bound(run=claim.owner, queue=queue.name, item=claim.item_id, tenant=claim.tenant),
+        tracing.resumed(tracing.parse(claim.trace)),
+    ):
+        yield
 
 
 def _note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent: Mapping[int, float]) -> None:
@@ -137,11 +151,11 @@ def _account(
         outcome.done.append(claim)
         return
     if isinstance(error, LeaseLost):
-        log.info("lease lost", extra={"queue": queue.name, "item": claim.item_id})
+        log.info("lease lost")
         outcome.lost.append(claim.item_id)
         return
     if not isinstance(error, ImgpipeError):
-        log.error("unexpected error", extra={"queue": queue.name, "item": claim.item_id}, exc_info=error)
+        log.error("unexpected error", exc_info=error)
         error = UnexpectedError(redact(f"{type(error).__name__}: {error}"))
     try:
         with claims.fenced(claim) as connection:
@@ -154,11 +168,8 @@ def _account(
     except Exception as fault:
         # Nothing can be written now, or the feature cannot say what happened. The other items go on; this one stays
         # claimed until the run gives it back or its lease runs out, and is taken up again.
-        log.error("failure not recorded", extra={"queue": queue.name, "item": claim.item_id}, exc_info=fault)
+        log.error("failure not recorded", exc_info=fault)
         outcome.retried[claim.item_id] = error.public
         return
-    log.warning(
-        "item failed",
-        extra={"queue": queue.name, "item": claim.item_id, "state": state.value, "error": error.public},
-    )
+    log.warning("item failed", extra={"state": state.value, "error": error.public})
     (outcome.failed if state is State.FAILED else outcome.retried)[claim.item_id] = error.public

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadImage, LeaseLost, Permanent, Retryable, SettingsError
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.usage import Usage
@@ -90,8 +91,9 @@ class BatchWorker:
             Retryable: some image may have one later; the others have theirs.
         """
         waiting = [image for image in batch.images if image.status == "waiting"]
+        look = tracing.carried(self._look)
         futures: list[tuple[BatchImage, Future[None]]] = [
-            (image, self._looks.submit(self._look, claim, batch, image)) for image in waiting
+            (image, self._looks.submit(look, claim, batch, image)) for image in waiting
         ]
         later: list[tuple[BatchImage, Retryable]] = []
         for image, future in futures:

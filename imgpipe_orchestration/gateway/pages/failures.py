@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
@@ -48,7 +49,8 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
     """Every attempt at one item."""
     known = _queue(backends, queue)
     attempts = backends.claims.history(known, item_id)
-    return page(request, "attempts.html", session, queue=known.name, item_id=item_id, attempts=attempts)
+    trace = tracing.parse(backends.claims.trace(known, item_id))
+    return page(request, "attempts.html", session, queue=known.name, item_id=item_id, attempts=attempts, trace=trace)
 
 
 @router.post("/failures/requeue", response_class=Response)

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
@@ -89,6 +90,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         "image.html",
         session,
         media=media,
+        trace=tracing.parse(media.trace),
         variants=variants,
         largest=max((variant.bytes for variant in variants), default=1),
         steps=steps,

@@ -1,0 +1,49 @@
+"""The gateway's end of a trace: `traceparent` is taken from a request, or begun, and answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imgpipe_orchestration import tracing
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_NAME = tracing.HEADER.encode()
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Traces:
+    """Every request has a trace; it is told as `traceparent` in the answer.
+
+    A span of its own is made of what changes something and of what a caller traces itself: a picture that is served
+    a thousand times a second is no news to a collector.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == _NAME), b"").decode("latin-1")
+        parent = tracing.parse(given)
+        if parent is None and scope["method"] in _READS:
+            parent = tracing.begin(sampled=False)
+        with tracing.resumed(parent), tracing.span(scope["method"], "server") as span:
+            await self._answer(scope, receive, send, span)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, span: tracing.Span) -> None:
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (_NAME, str(span.trace).encode())]
+                span.note(status=message["status"])
+                if message["status"] >= 500:
+                    span.failed(f"HTTP {message['status']}")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, telling)
+        finally:
+            span.name_it(f"{scope['method']} {getattr(scope.get('route'), 'path', 'other')}")

@@ -1,0 +1,188 @@
+"""One trace id that follows an image from its upload to the callback (W3C Trace Context, `traceparent`).
+
+A request brings a trace or begins one. What it enqueues keeps it (`work_items.trace`), the run that takes an item up
+goes on with it, and partners are sent it. Log lines carry its id. Where OTEL_EXPORTER_OTLP_ENDPOINT is set, spans are
+exported as well (`tracing_export`); without it a span costs a random number and nothing is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import Literal, ParamSpec, Protocol, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+Kind = Literal["server", "internal", "client"]
+Attribute = str | int | float | bool
+
+HEADER = "traceparent"
+_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A place in a trace: the whole way's id and the id of the span one is in. `str` gives the header's value."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+    """False where whoever began the trace said that it records nothing: then nor do we."""
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+def begin(*, sampled: bool = True) -> Trace:
+    """A new trace."""
+    return Trace(os.urandom(16).hex(), os.urandom(8).hex(), sampled)
+
+
+class Span(Protocol):
+    """A piece of work in a trace."""
+
+    @property
+    def trace(self) -> Trace: ...
+
+    def name_it(self, name: str) -> None:
+        """Rename it: what it was is known at its end only."""
+
+    def note(self, **attributes: Attribute) -> None:
+        """Add what is worth knowing of it; no secrets."""
+
+    def failed(self, reason: str) -> None:
+        """It ended badly, without raising."""
+
+
+class Exporter(Protocol):
+    """Where spans go to."""
+
+    def span(
+        self, name: str, kind: Kind, parent: Trace | None, attributes: dict[str, Attribute]
+    ) -> AbstractContextManager[Span]: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+
+
+class _Export:
+    """Where this process's spans go to, once `configure` said so."""
+
+    endpoint = ""
+    exporter: Exporter | None = None
+
+
+def configure(endpoint: str) -> None:
+    """Export this process's spans to an OTLP collector from now on; to none when `endpoint` is empty.
+
+    Raises:
+        SettingsError: the extra `otel` is not installed.
+    """
+    if endpoint == _Export.endpoint:
+        return
+    if _Export.exporter is not None:
+        _Export.exporter.close()
+    _Export.endpoint, _Export.exporter = "", None
+    if endpoint:
+        from imgpipe_orchestration.tracing_export import OtlpExporter
+
+        _Export.endpoint, _Export.exporter = endpoint, OtlpExporter(endpoint)
+
+
+def flush() -> None:
+    """Send what was gathered: a process is about to end."""
+    if _Export.exporter is not None:
+        _Export.exporter.flush()
+
+
+def parse(header: str | None) -> Trace | None:
+    """The trace a `traceparent` names, or None where there is none to go by (w3.org/TR/trace-context, 3.2)."""
+    found = _FORM.fullmatch(header.strip()) if header else None
+    if found is None:
+        return None
+    version, trace_id, span_id, flags, more = found.groups()
+    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
+        return None
+    return Trace(trace_id, span_id, sampled=bool(int(flags, 16) & 1))
+
+
+def current() -> Trace | None:
+    return _current.get()
+
+
+def current_id() -> str:
+    """The trace's id, or an empty string outside of any."""
+    trace = _current.get()
+    return trace.trace_id if trace is not None else ""
+
+
+def headers() -> dict[str, str]:
+    """What a call to a partner carries."""
+    trace = _current.get()
+    return {} if trace is None else {HEADER: str(trace)}
+
+
+@contextmanager
+def resumed(trace: Trace | None) -> Iterator[None]:
+    """Go on with a trace; where it is None, a span within begins one."""
+    token = _current.set(trace)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def span(name: str, kind: Kind = "internal", /, **attributes: Attribute) -> Iterator[Span]:
+    """A piece of work: a child of the current span, or the beginning of a trace. What is called within is its child.
+
+    An exception passes through and marks the span as failed, by its kind alone: texts may hold what nobody may read.
+    """
+    parent = _current.get()
+    if _Export.exporter is None:
+        trace = begin() if parent is None else Trace(parent.trace_id, os.urandom(8).hex(), parent.sampled)
+        token = _current.set(trace)
+        try:
+            yield _Unexported(trace)
+        finally:
+            _current.reset(token)
+        return
+    with _Export.exporter.span(name, kind, parent, attributes) as exported:
+        token = _current.set(exported.trace)
+        try:
+            yield exported
+        finally:
+            _current.reset(token)
+
+
+def carried(work: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """`work` as another thread may run it, several at once: with this thread's trace and what its log lines carry."""
+    context = copy_context()
+
+    def carrying(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        return context.copy().run(work, *args, **kwargs)
+
+    return carrying
+
+
+@dataclass(frozen=True, slots=True)
+class _Unexported:
+    trace: Trace
+
+    def name_it(self, name: str) -> None:
+        """Nobody is told."""
+
+    def note(self, **attributes: Attribute) -> None:
+        """Nobody is told."""
+
+    def failed(self, reason: str) -> None:
+        """Nobody is told."""

@@ -1,0 +1,176 @@
+"""A trace that follows an image from its upload to the callback, with and without a collector."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from imgpipe_orchestration import tracing
+from imgpipe_orchestration.logs import JsonFormatter
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+OURS = "4bf92f3577b34da6a3ce929d0e0e4736"
+BROKEN = OURS[::-1]
+GIVEN = f"00-{OURS}-00f067aa0ba902b7-01"
+
+
+@dataclass
+class Recorder:
+    """A server that answers everything with `{}` and remembers what it was sent."""
+
+    url: str = ""
+    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def sent_to(self, path: str) -> list[dict[str, str]]:
+        return [headers for _, asked, headers, _ in self.requests if asked.startswith(path)]
+
+    def spans(self, trace: str) -> dict[str, Span]:
+        """What came as OTLP of one trace, by name."""
+        came = [body for _, path, _, body in self.requests if path == "/v1/traces"]
+        bodies = [ExportTraceServiceRequest.FromString(body) for body in came]
+        scopes = [scope for body in bodies for one in body.resource_spans for scope in one.scope_spans]
+        return {span.name: span for scope in scopes for span in scope.spans if span.trace_id.hex() == trace}
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    found = Recorder()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _take(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            found.requests.append((self.command, self.path, headers, body))
+            answer = b"" if self.path == "/v1/traces" else b"{}"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_DELETE = do_GET = _take
+
+        def log_message(self, *_: object) -> None:
+            """Silence."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def log_lines() -> Iterator[io.StringIO]:
+    """What this process logs meanwhile, as JSON lines."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(handler)
+    yield written
+    logging.getLogger().removeHandler(handler)
+
+
+def test_a_request_without_a_trace_begins_one(gateway: Gateway) -> None:
+    first, second = (tracing.parse(gateway.get("/health").headers["traceparent"]) for _ in range(2))
+    assert first and second and first.trace_id != second.trace_id
+    refused = gateway.get("/users/me", traceparent=GIVEN)
+    assert refused.status_code == 401
+    assert refused.headers["traceparent"].split("-")[1] == OURS
+    assert refused.headers["traceparent"] != GIVEN
+
+
+def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
+    make_gateway: Callable[..., Gateway],
+    recorder: Recorder,
+    log_lines: io.StringIO,
+) -> None:
+    gateway = make_gateway(
+        main_api_url=recorder.url, google_vision_api_key="k", google_vision_endpoint=f"{recorder.url}/google-vision"
+    )
+    gateway.session.headers["traceparent"] = GIVEN
+    assert gateway.upload(1, profile_image=picture()).status_code == 200
+    gateway.run_due()
+    (callback,) = recorder.sent_to("/api/media/complete/1")
+    assert callback["traceparent"].split("-")[1] == OURS
+    assert callback["traceparent"] != GIVEN
+    assert {asked["traceparent"].split("-")[1] for asked in recorder.sent_to("/google-vision")} == {OURS}
+    lines = map(json.loads, log_lines.getvalue().splitlines())
+    (failed,) = [line for line in lines if line["message"] == "provider failed"]
+    assert (failed["trace"], failed["run"], failed["tenant"], failed["item"]) == (OURS, "run-1", "1", 1)
+    assert gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["trace_id"] == OURS
+    assert OURS in gateway.get("/media/1").text
+    assert gateway.rows("select * from upload_traces") == []
+
+
+def test_a_listing_goes_on_with_its_trace(gateway: Gateway) -> None:
+    from imgpipe_orchestration.listings.store import queue_of
+
+    sent = {"files": {"images": ("a.jpg", picture())}, "data": {"listing_title": "Bike"}}
+    answer = gateway.session.post(
+        f"{gateway.url}/api/upload/listing_image", **sent, headers={"traceparent": GIVEN}, timeout=30
+    )
+    assert answer.status_code == 200
+    ((item, trace),) = gateway.rows("select item_id, trace from work_items")
+    assert trace.split("-")[1] == OURS
+    (claim,) = gateway.services.claims.claim(queue_of(gateway.settings), "run-1", 5, partition=today())
+    assert (claim.item_id, claim.trace) == (item, trace)
+
+
+def today() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).date().isoformat()
+
+
+def test_spans_of_the_whole_way_reach_a_collector(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, recorder: Recorder
+) -> None:
+    gateway = make_gateway(
+        openai_api_key="test-key", openai_base_url=standins.openai_url, otel_exporter_otlp_endpoint=recorder.url
+    )
+    try:
+        gateway.session.headers["traceparent"] = GIVEN
+        gateway.upload(1, profile_image=picture())
+        gateway.run_due()
+        gateway.session.headers["traceparent"] = GIVEN.replace(OURS, BROKEN)
+        gateway.upload(1, profile_image=picture()[:2000])
+        gateway.run_due("run-2")
+        tracing.flush()
+    finally:
+        tracing.configure("")
+    spans = recorder.spans(OURS)
+    wanted = {
+        "PATCH /users/me",
+        "retrieve_file",
+        "ai_visual_analysis",
+        "openai vision",
+        "resize_optimize",
+        "update_callback",
+        "POST The main API",
+        "POST /api/media/complete/{image_id}",
+        "media_urls",
+    }
+    assert wanted <= set(spans)
+    upload, stage = spans["PATCH /users/me"], spans["update_callback"]
+    assert upload.parent_span_id.hex() == "00f067aa0ba902b7"
+    call, taken = spans["POST The main API"], spans["POST /api/media/complete/{image_id}"]
+    assert (call.parent_span_id, taken.parent_span_id) == (stage.span_id, call.span_id)
+    assert spans["openai vision"].parent_span_id == spans["ai_visual_analysis"].span_id
+    assert (upload.kind, call.kind) == (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT)
+    attributes = {one.key: one.value for one in spans["openai vision"].attributes}
+    assert attributes["imgpipe.input_tokens"].int_value > 0
+    assert spans["resize_optimize"].end_time_unix_nano > spans["resize_optimize"].start_time_unix_nano
+    failed = [span for span in recorder.spans(BROKEN).values() if span.status.code == Status.STATUS_CODE_ERROR]
+    assert [(span.name, span.status.message) for span in failed] == [("ai_visual_analysis", "BadImage")]
