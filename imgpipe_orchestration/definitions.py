@@ -18,8 +18,8 @@ defs = dg.Definitions.merge(
     vision_reports.definitions,
     dg.Definitions(
         resources=resources.build(),
-        jobs=[jobs.retention],
-        schedules=[schedules.retention_nightly],
+        jobs=[jobs.garbage_collection, jobs.retention],
+        schedules=[schedules.garbage_nightly, schedules.retention_nightly],
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, sensors.alert_on_failed_runs],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,

@@ -1,16 +1,20 @@
-"""Collecting garbage in the object store: every bucket of the project, both directions. `imgpipe gc` asks for it."""
+"""Collecting garbage in the object store: every bucket of the project, both directions. `imgpipe gc` and a
+nightly job ask for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import garbage as avatars
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings import garbage as listings
 from imgpipe_orchestration.media import garbage as media
 from imgpipe_orchestration.storage.garbage import Found, Holding, collect
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import garbage as vision_reports
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ def collect_garbage(backends: Services, names: Collection[str] = (), *, act: boo
     """
     if unknown := set(names) - set(HOLDINGS):
         raise NotFound(f"No pipeline {', '.join(sorted(unknown))}; there are {', '.join(HOLDINGS)}.")
-    before = datetime.now(UTC) - timedelta(hours=grace_hours)
+    with transaction(backends.engine) as connection:  # a machine whose clock is wrong must not think all things old
+        now: datetime = connection.execute(text("select now()")).scalar_one()
+    before = now - timedelta(hours=grace_hours)
     wanted = [name for name in HOLDINGS if not names or name in names]
     return [collect(HOLDINGS[name](backends), before=before, act=act) for name in wanted]

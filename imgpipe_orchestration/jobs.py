@@ -1,9 +1,10 @@
-"""The job of no feature: keeping history, Dagster's and ours, from growing for ever."""
+"""The jobs of no feature: keeping history, Dagster's and ours, and the object store from growing for ever."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from pydantic import Field
 
 from imgpipe_orchestration.resources import BackendsResource
 
@@ -77,3 +78,40 @@ def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> Non
 def retention() -> None:
     tidy_tables()
     tidy_runs()
+
+
+class Collection(dg.Config):
+    """What a garbage collection does."""
+
+    delete: bool = Field(False, description="Delete what is garbage and have what is missing made again; else tell.")
+    pipelines: list[str] = Field([], description="Pipelines whose buckets are looked through; all when empty.")
+
+
+@dg.op(description="Finds objects that no row names, and rows whose objects are missing, in every bucket.")
+def collect(context: dg.OpExecutionContext, config: Collection, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.garbage import collect_garbage
+
+    hours = backends.services.settings.gc_grace_hours
+    found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
+    figures = [{name: value for name, value in asdict(one).items() if not isinstance(value, list)} for one in found]
+    keys = [f"{one.name}: garbage `{key}`" for one in found for key in one.garbage_keys]
+    keys += [f"{one.name}: missing `{key}`" for one in found for key in one.missing_keys]
+    context.add_output_metadata(
+        {
+            "buckets": dg.MetadataValue.table([dg.TableRecord(row) for row in figures]),
+            "keys": dg.MetadataValue.md("\n".join(f"- {key}" for key in keys) or "none"),
+            **{name: sum(row[name] for row in figures) for name in COUNTED},
+        }
+    )
+
+
+COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "repaired")
+"""Figures of a garbage collection that are worth a graph, over all buckets."""
+
+
+@dg.job(
+    tags={"pipeline": "garbage"},
+    description="Collects garbage in the object store, older than GC_GRACE_HOURS. Launched by hand it only tells.",
+)
+def garbage_collection() -> None:
+    collect()

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.jobs import retention
+from imgpipe_orchestration.jobs import garbage_collection, retention
 
 retention_nightly = dg.ScheduleDefinition(
     name="retention_nightly",
@@ -11,4 +11,14 @@ retention_nightly = dg.ScheduleDefinition(
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="In the quiet of the night.",
+)
+
+garbage_nightly = dg.ScheduleDefinition(
+    name="garbage_nightly",
+    job=garbage_collection,
+    cron_schedule="47 2 * * *",
+    execution_timezone="UTC",
+    run_config={"ops": {"collect": {"config": {"delete": True}}}},
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="After the retention, which leaves objects without rows.",
 )

@@ -15,7 +15,7 @@ from psycopg import sql
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.jobs import prune_runs, retention
+from imgpipe_orchestration.jobs import COUNTED, garbage_collection, prune_runs, retention
 from imgpipe_orchestration.maintenance import tidy
 from imgpipe_orchestration.resources import (
     BackendsResource,
@@ -23,7 +23,9 @@ from imgpipe_orchestration.resources import (
     MongoResource,
     OpenAIResource,
     S3Resource,
+    build,
 )
+from imgpipe_orchestration.schedules import garbage_nightly
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item, Queue
@@ -194,3 +196,47 @@ def test_the_job_runs_both_and_shows_what_it_removed(
     assert shown["runs_deleted"] == 1
     assert shown["items"] == 0
     assert run_ids(instance) == {result.run_id}
+
+
+def test_garbage_is_told_by_hand_and_deleted_by_night(
+    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    services = Services(settings)
+    resources = {"backends": build()["backends"]}
+
+    def collected(config: object) -> dict[str, object]:
+        result = garbage_collection.execute_in_process(instance=instance, resources=resources, run_config=config)
+        (output,) = [event.step_output_data for event in result.all_events if event.is_successful_output]
+        return {name: value.value for name, value in output.metadata.items() if name in COUNTED}
+
+    with transaction(services.engine) as connection:
+        connection.execute(
+            text("""
+                insert into image_queue (public_id, listing_title, file_name, status, max_retries, original_name,
+                    original_key, content_type, bytes, width, height)
+                values (gen_random_uuid(), 'a', 'a-1.webp', 'processed', 3, 'a', 'originals/1', 'image/jpeg', 1, 1, 1)
+            """)
+        )
+    for bucket, key in (
+        (services.listings_bucket, "originals/1"),
+        (services.listings_bucket, "originals/orphan"),
+        (services.media_bucket, "bulk/2026-01-31/7.jpg"),
+    ):
+        bucket.put(key, b"x" * 100, content_type="image/jpeg")
+    asked = garbage_nightly.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
+    assert asked
+    delete = asked[0].run_config
+
+    told = collected({})
+    young = {"objects": 3, "garbage": 0, "young": 2, "garbage_bytes": 0, "deleted": 0, "missing": 1, "repaired": 0}
+    assert told == young
+    assert collected(delete) == {**young, "repaired": 1}  # what is being uploaded at this moment looks like this
+    monkeypatch.setenv("GC_GRACE_HOURS", "0.0000001")
+    old = {**young, "garbage": 2, "young": 0, "garbage_bytes": 200}
+    assert collected({}) == old
+    assert collected(delete) == {**old, "deleted": 2, "repaired": 1}
+    assert {one.key for one in services.listings_bucket.list()} == {"originals/1"}
+    assert [one.key for one in services.media_bucket.list()] == []
+    services.close()

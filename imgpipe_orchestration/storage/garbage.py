@@ -84,7 +84,7 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
         for promises in _pages(holding):
             found.rows += len(promises)
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), promises)
-            missing = [promise for promise, head in zip(promises, heads, strict=True) if head is None]
+            missing = _missing(holding, [p for p, head in zip(promises, heads, strict=True) if head is None])
             found.missing += len(missing)
             found.missing_keys += [promise.key for promise in missing][: SHOWN - len(found.missing_keys)]
             if missing and act and holding.repair is not None:
@@ -107,6 +107,12 @@ def _garbage(holding: Holding, batch: list[StoredObject], found: Found, before: 
         found.garbage_bytes += one.size
     found.garbage_keys += garbage[: SHOWN - len(found.garbage_keys)]
     return garbage
+
+
+def _missing(holding: Holding, absent: list[Promise]) -> list[Promise]:
+    """Asked again as well: a run may have replaced an object, and its row, after the page was read."""
+    still = set(holding.named([promise.key for promise in absent])) if absent else set()
+    return [promise for promise in absent if promise.key in still]
 
 
 def _delete(holding: Holding, key: str, before: datetime) -> bool:
