@@ -9,7 +9,7 @@ PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all test-scale check fix mongo-test-server npm-test-tools screenshots bench lock clean
+.PHONY: help install demo up test test-all test-scale check fix mongo-test-server npm-test-tools screenshots bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,9 @@ bench: $(STAMP)  ## every bench under bench/, each ending in its bars
 
 bench-%: $(STAMP)
 	@$(BIN)/python bench/bench_$(subst -,_,$*).py $(ARGS)
+
+soak: $(STAMP)  ## 5,000 uploads mixed over all pipelines, with faults: memory, growth, orphans (hours; ARGS="--uploads 400")
+	@$(BIN)/python bench/soak.py $(ARGS)
 
 lock:  ## pin the newest versions that fit pyproject.toml (needs uv)
 	@$(UV) pip compile --quiet --universal --upgrade --all-extras --python-version 3.11 --no-header --no-annotate pyproject.toml -o constraints.txt

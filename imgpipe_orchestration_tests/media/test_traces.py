@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,57 +16,34 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.logs import JsonFormatter
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 OURS = "4bf92f3577b34da6a3ce929d0e0e4736"
 BROKEN = OURS[::-1]
 GIVEN = f"00-{OURS}-00f067aa0ba902b7-01"
 
 
-@dataclass
-class Recorder:
-    """A server that answers everything with `{}` and remembers what it was sent."""
-
-    url: str = ""
-    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
-
-    def sent_to(self, path: str) -> list[dict[str, str]]:
-        return [headers for _, asked, headers, _ in self.requests if asked.startswith(path)]
-
-    def spans(self, trace: str) -> dict[str, Span]:
-        """What came as OTLP of one trace, by name."""
-        came = [body for _, path, _, body in self.requests if path == "/v1/traces"]
-        bodies = [ExportTraceServiceRequest.FromString(body) for body in came]
-        scopes = [scope for body in bodies for one in body.resource_spans for scope in one.scope_spans]
-        return {span.name: span for scope in scopes for span in scope.spans if span.trace_id.hex() == trace}
-
-
 @pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    found = Recorder()
+def recorder() -> Iterator[Server]:
+    """A partner, a main API and a collector in one: it answers everything with nothing, and remembers it."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def _take(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            found.requests.append((self.command, self.path, headers, body))
-            answer = b"" if self.path == "/v1/traces" else b"{}"
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, b"" if handler.path == "/v1/traces" else b"{}")
 
-        do_POST = do_DELETE = do_GET = _take
+    with serving(answer) as server:
+        yield server
 
-        def log_message(self, *_: object) -> None:
-            """Silence."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield found
-        server.shutdown()
-        thread.join()
+def sent_to(recorder: Server, path: str) -> list[str]:
+    """The traces that calls to a path carried."""
+    return [headers["traceparent"] for asked, headers, _ in recorder.requests if asked.startswith(path)]
+
+
+def spans(recorder: Server, trace: str) -> dict[str, Span]:
+    """What came as OTLP of one trace, by name."""
+    came = [ExportTraceServiceRequest.FromString(body) for path, _, body in recorder.requests if path == "/v1/traces"]
+    scopes = [scope for request in came for one in request.resource_spans for scope in one.scope_spans]
+    return {span.name: span for scope in scopes for span in scope.spans if span.trace_id.hex() == trace}
 
 
 @pytest.fixture
@@ -93,7 +68,7 @@ def test_a_request_without_a_trace_begins_one(gateway: Gateway) -> None:
 
 def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
     make_gateway: Callable[..., Gateway],
-    recorder: Recorder,
+    recorder: Server,
     log_lines: io.StringIO,
 ) -> None:
     gateway = make_gateway(
@@ -102,10 +77,10 @@ def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
     gateway.session.headers["traceparent"] = GIVEN
     assert gateway.upload(1, profile_image=picture()).status_code == 200
     gateway.run_due()
-    (callback,) = recorder.sent_to("/api/media/complete/1")
-    assert callback["traceparent"].split("-")[1] == OURS
-    assert callback["traceparent"] != GIVEN
-    assert {asked["traceparent"].split("-")[1] for asked in recorder.sent_to("/google-vision")} == {OURS}
+    (callback,) = sent_to(recorder, "/api/media/complete/1")
+    assert callback.split("-")[1] == OURS
+    assert callback != GIVEN
+    assert {trace.split("-")[1] for trace in sent_to(recorder, "/google-vision")} == {OURS}
     lines = map(json.loads, log_lines.getvalue().splitlines())
     (failed,) = [line for line in lines if line["message"] == "provider failed"]
     assert (failed["trace"], failed["run"], failed["tenant"], failed["item"]) == (OURS, "run-1", "1", 1)
@@ -135,7 +110,7 @@ def today() -> str:
 
 
 def test_spans_of_the_whole_way_reach_a_collector(
-    make_gateway: Callable[..., Gateway], standins: StandInAccess, recorder: Recorder
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, recorder: Server
 ) -> None:
     gateway = make_gateway(
         openai_api_key="test-key", openai_base_url=standins.openai_url, otel_exporter_otlp_endpoint=recorder.url
@@ -150,7 +125,7 @@ def test_spans_of_the_whole_way_reach_a_collector(
         tracing.flush()
     finally:
         tracing.configure("")
-    spans = recorder.spans(OURS)
+    told = spans(recorder, OURS)
     wanted = {
         "PATCH /users/me",
         "retrieve_file",
@@ -162,15 +137,15 @@ def test_spans_of_the_whole_way_reach_a_collector(
         "POST /api/media/complete/{image_id}",
         "media_urls",
     }
-    assert wanted <= set(spans)
-    upload, stage = spans["PATCH /users/me"], spans["update_callback"]
+    assert wanted <= set(told)
+    upload, stage = told["PATCH /users/me"], told["update_callback"]
     assert upload.parent_span_id.hex() == "00f067aa0ba902b7"
-    call, taken = spans["POST The main API"], spans["POST /api/media/complete/{image_id}"]
+    call, taken = told["POST The main API"], told["POST /api/media/complete/{image_id}"]
     assert (call.parent_span_id, taken.parent_span_id) == (stage.span_id, call.span_id)
-    assert spans["openai vision"].parent_span_id == spans["ai_visual_analysis"].span_id
+    assert told["openai vision"].parent_span_id == told["ai_visual_analysis"].span_id
     assert (upload.kind, call.kind) == (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CLIENT)
-    attributes = {one.key: one.value for one in spans["openai vision"].attributes}
+    attributes = {one.key: one.value for one in told["openai vision"].attributes}
     assert attributes["imgpipe.input_tokens"].int_value > 0
-    assert spans["resize_optimize"].end_time_unix_nano > spans["resize_optimize"].start_time_unix_nano
-    failed = [span for span in recorder.spans(BROKEN).values() if span.status.code == Status.STATUS_CODE_ERROR]
+    assert told["resize_optimize"].end_time_unix_nano > told["resize_optimize"].start_time_unix_nano
+    failed = [span for span in spans(recorder, BROKEN).values() if span.status.code == Status.STATUS_CODE_ERROR]
     assert [(span.name, span.status.message) for span in failed] == [("ai_visual_analysis", "BadImage")]

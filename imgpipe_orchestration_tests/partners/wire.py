@@ -43,7 +43,7 @@ def serving(behave: Behaviour, *, tls: ssl.SSLContext | None = None) -> Iterator
             except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
                 self.close_connection = True
 
-        do_GET = do_POST = do_DELETE = handle_any
+        do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
         def log_message(self, *_: object) -> None:
             pass
