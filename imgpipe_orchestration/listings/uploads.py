@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.opening import open_original
@@ -92,7 +93,9 @@ def upload(
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(backends.listings_bucket, usable)
-    accepted = _Accepted(backends.claims, store.queue_of(backends.settings), [image for image, _ in usable], new_id)
+    images = [image for image, _ in usable]
+    trace = str(tracing.current() or "")  # others' thread may write the rows
+    accepted = _Accepted(backends.claims, store.queue_of(backends.settings), images, new_id, trace)
 
     def answer(images: Sequence[store.NewImage]) -> dict[str, Any]:
         return _answer(backends.settings.listings_public_url, images, rejected)
@@ -214,6 +217,7 @@ class _Accepted:
     queue: Queue
     images: Sequence[store.NewImage]
     new_id: Callable[[], UUID]
+    trace: str
 
 
 def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[list[store.NewImage]]:
@@ -229,7 +233,11 @@ def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[list[st
     while missing:
         images = [written[number][index] for number, index in missing]
         added = store.add(connection, images, max_retries=queue.max_attempts)
-        items += added.values()
+        items += [
+            replace(added[image.public_id], trace=uploads[number].trace)
+            for (number, _), image in zip(missing, images, strict=True)
+            if image.public_id in added
+        ]
         missing = [(number, index) for number, index in missing if written[number][index].public_id not in added]
         for number, index in missing:
             public_id = uploads[number].new_id()

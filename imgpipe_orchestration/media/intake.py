@@ -65,9 +65,8 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
                 hopeless.append(image.id)
                 continue
             if media_id is not None:
-                item = Item(media_id, tenant=str(image.user_id), partition=image.day)
-                with tracing.resumed(trace):
-                    added += backends.claims.enqueue(connection, store.MEDIA, [item])
+                item = Item(media_id, tenant=str(image.user_id), partition=image.day, trace=str(trace))
+                added += backends.claims.enqueue(connection, store.MEDIA, [item])
         store.move_intake_mark(connection, page[-1].id)
     if hopeless:
         with transaction(backends.pending_engine) as connection:

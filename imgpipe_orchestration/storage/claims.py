@@ -85,8 +85,8 @@ class Claims:
     ) -> int:
         """Add items in the caller's transaction; an item already known to the queue is left as it is.
 
-        Enqueue last in a transaction: until it ends, others who enqueue for the same tenant wait. The items keep the
-        trace that one is in (or begin one), and whoever works on them goes on with it.
+        Enqueue last in a transaction: until it ends, others who enqueue for the same tenant wait. Whoever works
+        on the items goes on with their traces.
 
         Args:
             delay: seconds before the items are due.
@@ -95,12 +95,13 @@ class Claims:
         Returns:
             how many were new.
         """
+        trace = str(tracing.current() or tracing.begin())
         values: dict[str, Any] = {
             "queue": queue.name,
             "ids": [item.id for item in items],
             "tenants": [item.tenant for item in items],
             "partitions": [item.partition for item in items],
-            "trace": str(tracing.current() or tracing.begin()),
+            "traces": [item.trace or trace for item in items],
         }
         restarted = connection.execute(sql.RESTART, {**values, "delay": delay}).rowcount if again else 0
         if delay > 0:

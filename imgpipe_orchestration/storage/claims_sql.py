@@ -21,9 +21,9 @@ INDEXES_ONLY = text("""
 # enqueue for the same tenants must not deadlock.
 ENQUEUE = text("""
     with new as (
-        select n.id, n.tenant, n.partition, n.place
-        from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[]))
-            with ordinality as n (id, tenant, partition, place)
+        select n.id, n.tenant, n.partition, n.trace, n.place
+        from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[]),
+            cast(:traces as text[])) with ordinality as n (id, tenant, partition, trace, place)
         where not exists (select from work_items w where w.queue = :queue and w.item_id = n.id)
     ),
     turns as (
@@ -36,7 +36,7 @@ ENQUEUE = text("""
         returning partition, tenant, last_turn, added
     )
     insert into work_items (queue, item_id, tenant, partition, trace, state, turn)
-    select :queue, new.id, new.tenant, new.partition, :trace, 'waiting', turns.last_turn - turns.added
+    select :queue, new.id, new.tenant, new.partition, new.trace, 'waiting', turns.last_turn - turns.added
         + row_number() over (partition by new.partition, new.tenant order by new.place)
     from new join turns on turns.partition = new.partition and turns.tenant = new.tenant
     on conflict (queue, item_id) do nothing
@@ -45,22 +45,22 @@ ENQUEUE = text("""
 # It gets its turn when its moment comes.
 ENQUEUE_LATER = text("""
     insert into work_items (queue, item_id, tenant, partition, trace, state, due_at, turn)
-    select :queue, n.id, n.tenant, n.partition, :trace, 'waiting', now() + make_interval(secs => :delay), 0
-    from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[])) as n
-        (id, tenant, partition)
+    select :queue, n.id, n.tenant, n.partition, n.trace, 'waiting', now() + make_interval(secs => :delay), 0
+    from unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[]), cast(:traces as text[]))
+        as n (id, tenant, partition, trace)
     on conflict (queue, item_id) do nothing
 """)
 
 # Through the schedule: its turn is counted when the next claim makes it ready.
 RESTART = text("""
     with known as (
-        select w.item_id, n.tenant, n.partition from work_items w
-        join unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[])) as n
-            (id, tenant, partition) on n.id = w.item_id
+        select w.item_id, n.tenant, n.partition, n.trace from work_items w
+        join unnest(cast(:ids as bigint[]), cast(:tenants as text[]), cast(:partitions as text[]),
+            cast(:traces as text[])) as n (id, tenant, partition, trace) on n.id = w.item_id
         where w.queue = :queue and w.state in ('done', 'failed', 'ignored') order by w.item_id for update of w
     )
     update work_items w set state = 'waiting', due_at = now() + make_interval(secs => :delay), tenant = known.tenant,
-        partition = known.partition, trace = :trace, failures = 0, losses = 0, error = null, error_code = null,
+        partition = known.partition, trace = known.trace, failures = 0, losses = 0, error = null, error_code = null,
         updated_at = now()
     from known where w.queue = :queue and w.item_id = known.item_id
 """)

@@ -63,3 +63,5 @@ class Item:
     id: int
     tenant: str = ""
     partition: str = ""
+    trace: str = ""
+    """`traceparent` it belongs to; empty: the one that whoever enqueues is in, or a new one."""

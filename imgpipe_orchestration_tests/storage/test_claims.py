@@ -830,7 +830,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4}),
         (
             claims_sql.ENQUEUE,
-            {"queue": QUEUE.name, "ids": [1, 99_999], "tenants": ["", ""], "partitions": ["", ""], "trace": ""},
+            {"queue": QUEUE.name, "ids": [1, 99_999], "tenants": ["", ""], "partitions": ["", ""], "traces": ["", ""]},
         ),
         (claims_sql.CHECK, held),
         (claims_sql.PROGRESS, {**held, "lease": 30}),
