@@ -48,11 +48,12 @@ NAIVE = ("naive", "naive, matched")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parts = {"speed": None, "files": sizes_of_files, "spread": spread, "isolation": isolation}
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all of them where none is named")
     arguments = parser.parse_args()
-    speed(arguments.rounds)
-    sizes_of_files()
-    spread()
-    isolation()
+    parts["speed"] = lambda: speed(arguments.rounds)
+    for name in arguments.parts or parts:
+        parts[name]()
 
 
 def speed(rounds: int) -> None:

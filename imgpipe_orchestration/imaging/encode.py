@@ -13,6 +13,9 @@ _PROGRESSIVE_PAYS_FROM = 100_000
 """Bytes from which progressive was smaller on every photo tried; below, down to thumbnails, it was not in half of all
 cases, so both are made there and the smaller one is kept."""
 
+_AOM = {"use-intra-dct-only": "1"}
+"""Speed 8 tries no other transforms than the DCT: 0.87 of its time for 0.8 % more bytes. Speed 9 never does."""
+
 
 def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif: bytes = b"") -> bytes:
     """The image as a file.
@@ -36,6 +39,7 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
             speed=recipe.avif_speed_large if large else recipe.avif_speed,
             subsampling=recipe.avif_subsampling,
             max_threads=1,  # more would change the bytes, and take cores from other images
+            advanced=_AOM,
             exif=exif,
         )
     if kind == "webp":

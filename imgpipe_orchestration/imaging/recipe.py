@@ -11,7 +11,7 @@ from typing import Literal
 Format = Literal["avif", "webp", "jpeg", "png"]
 Fit = Literal["crop", "within"]
 
-ENGINE = 1
+ENGINE = 2
 """Raised when the code makes other pixels from the same recipe, so that a backfill makes them again."""
 
 
@@ -71,6 +71,6 @@ MEDIA_SIZES = (
     Size("zoom", 2400, 2400, "within"),
 )
 """The six sizes of spec/media.md. The document gives thumbnail, grid and detail; `small` is one phone's width, `header`
-a 3:1 banner on a 1600 pixel wide page, `zoom` twice the detail, so that detail is an exact half of it."""
+a 3:1 banner on a 1600 pixel wide page, `zoom` twice the detail."""
 
 MEDIA = Recipe(sizes=MEDIA_SIZES)
