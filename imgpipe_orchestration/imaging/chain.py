@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log2
+from statistics import mean
 
 from imgpipe_orchestration.imaging.encode import encode
 from imgpipe_orchestration.imaging.picture import Picture
-from imgpipe_orchestration.imaging.quality import CLOSE, Encoded, Lossy, carried, close, exact, miss, reach, slope
+from imgpipe_orchestration.imaging.quality import (
+    CLOSE,
+    Encoded,
+    Lossy,
+    bounded,
+    carried,
+    close,
+    exact,
+    reach,
+    slope,
+)
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _SEARCHED = 60_000
 """Pixels that the size to be searched has at least: fewer say little about the others."""
-_FOLLOWS = 0.6
-"""How much of JPEG's miss, in points, AVIF shares: measured over 12 photos at three sizes, correlation 0.8."""
+_FOLLOWS: dict[Lossy, float] = {"jpeg": 0.0, "webp": 0.3, "avif": 0.5}
+"""How much of what surprised its leaders about a picture, in points, surprises a format as well: measured over 8 photos
+at five sizes."""
+_TRIES: dict[Lossy, int] = {"jpeg": 5, "webp": 3, "avif": 2}
+"""Encodings that the search for a quality may take. AVIF's has a quick one before them."""
 _FAST_COSTS = 0.9
 """Steps of AVIF quality that speed 9 needs more than speed 8 for the same score."""
 _COSTLY, _CLOSE_LARGE = 500_000, 1.8
@@ -68,10 +82,12 @@ class FixedChain(Chain):
 class SearchingChain(Chain):
     """One picture is searched, the others start from what was found there.
 
-    1. the searched picture, up to three tries
-    2. every other one that is scored, one try from the quality found; AVIF waits for JPEG's try of the same picture,
-       because what surprises one of them about a picture surprises the other, and JPEG's tries cost next to nothing
-    3. a second try of those that missed; and those that are not scored, as soon as the trend over size is known
+    1. the searched picture, a few tries
+    2. the largest one that is scored: with the first it shows how the quality goes with the size
+    3. all others, at the quality that this trend gives; those that are scored and missed once more
+
+    Each format follows its leaders, whose tries cost less: WebP follows JPEG, and AVIF both, because what surprises one
+    of them about a picture surprises the others. AVIF's crops follow without a score of their own.
     """
 
     def __init__(
@@ -82,24 +98,25 @@ class SearchingChain(Chain):
         recipe: Recipe,
         exif: bytes,
         *,
-        leader: SearchingChain | None = None,
+        leaders: Sequence[SearchingChain] = (),
     ) -> None:
         super().__init__(kind, pictures, recipe, exif)
-        self._leader = leader
-        self._follower: SearchingChain | None = None
-        if leader:
-            leader._follower = self
-        self._waiting: list[Picture] = []
         self._kind: Lossy = kind
+        self._leaders = leaders
+        self._followers: list[SearchingChain] = []
+        for leader in leaders:
+            leader._followers.append(self)
         self._searched = searched
-        self._scored = [one for one in pictures if one.is_scored]
-        self._largest = self._scored[0]
+        crops = kind != "avif"
+        self._scored = [one for one in pictures if one.is_scored and (crops or one.whole or one is searched)]
+        self._largest = next((one for one in self._scored if one.whole), searched)
+        self._waiting = [one for one in pictures if one is not searched]
         self._first_tries: dict[int, Encoded] = {}
 
     def first(self) -> list[Task]:
         if self._kind == "avif":
             return [(self, self._searched, self._scout_and_search)]
-        return [self._reach(self._searched, self._start, tries=3)]
+        return [self._reach(self._searched, self._start, tries=_TRIES[self._kind])]
 
     def _scout_and_search(self) -> Encoded:
         """AVIF's search, begun by a try at the fast speed, which takes a third of the time and is thrown away."""
@@ -107,45 +124,60 @@ class SearchingChain(Chain):
         fast = replace(self._recipe, avif_speed=self._recipe.avif_speed_large)
         data = encode(one.image, self._format, self._start, fast, self._exif)
         start = exact(self._kind, Encoded(data, self._start, one.score(data)), one.target) - _FAST_COSTS
-        _, _, search = self._reach(one, start, tries=2)
+        _, _, search = self._reach(one, start, tries=_TRIES[self._kind])
         return search()
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file
-        if id(one) in self._first_tries or not one.is_scored:
+        if one in self or one not in self._scored:
             return []
         self._first_tries[id(one)] = file
-        more: list[Task] = []
-        if one is self._searched:
-            self._waiting = [other for other in self._scored if other is not one]
-            more += self._released()
-        elif not close(file, one.target, _CLOSE_LARGE if one.pixels > _COSTLY else CLOSE):
+        more = self._released()
+        if one is not self._searched and not close(file, one.target, _CLOSE_LARGE if one.pixels > _COSTLY else CLOSE):
             more.append(self._reach(one, file.quality, tries=1, before=file))
-        if one is self._largest:
-            more += [self._plain(other, self._carried(other)) for other in self._pictures if not other.is_scored]
-        if self._follower:
-            more += self._follower._released()
+        for follower in self._followers:
+            more += follower._released()
         return more
 
     def _released(self) -> list[Task]:
-        """First tries that need not wait any longer."""
-        ready = [one for one in self._waiting if not self._leader or id(one) in self._leader._first_tries]
+        """The first tries of all that need not wait any longer."""
+        ready = [one for one in self._waiting if self._is_ready(one)]
         self._waiting = [one for one in self._waiting if one not in ready]
-        return [self._reach(one, self._expected(one), tries=1) for one in ready]
+        return [self._first_try(one) for one in ready]
 
-    def _expected(self, one: Picture) -> float:
-        """The quality that should suit a picture, from the searched one and from the leader's miss."""
-        start = exact(self._kind, self._first_tries[id(self._searched)], one.target)
-        if self._leader is None:
-            return start
-        return start - _FOLLOWS * miss(self._leader._first_tries[id(one)], one.target) / slope(self._kind, start)
+    def _is_ready(self, one: Picture) -> bool:
+        before = self._searched if one is self._largest else self._largest
+        return before in self and all(one in leader or one not in leader._scored for leader in self._leaders)
 
-    def _carried(self, one: Picture) -> int:
-        """The quality of a picture that is not scored, from the searched one and the largest scored one."""
+    def _first_try(self, one: Picture) -> Task:
+        surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
+        quality = self._trend(one)
+        if surprises:
+            quality -= _FOLLOWS[self._kind] * mean(surprises) / slope(self._kind, quality)
+        if one in self._scored:
+            return self._reach(one, quality, tries=1)
+        return self._plain(one, bounded(self._kind, quality))
+
+    def _surprise(self, one: Picture) -> float:
+        """The points by which a picture scores better than its size alone lets expect."""
+        expected = self._trend(one)
+        return (expected - self._exact(one, one.target)) * slope(self._kind, expected)
+
+    def _trend(self, one: Picture) -> float:
+        """The quality to expect of a picture of its size, from the searched one and the largest scored one."""
+        if one is self._largest or one is self._searched or self._largest is self._searched:
+            return self._exact(self._searched, one.target)
         span = log2(self._largest.pixels / self._searched.pixels)
         position = log2(one.pixels / self._searched.pixels) / span if span > _SAME_SIZE else 1.0
-        first, last = self._first_tries[id(self._searched)], self._first_tries[id(self._largest)]
-        return carried(self._kind, first, last, position, one.target)
+        return carried(self._exact(self._searched, one.target), self._exact(self._largest, one.target), position)
+
+    def _exact(self, one: Picture, target: float) -> float:
+        """The quality at which a picture would have hit a target, by its first try."""
+        return exact(self._kind, self._first_tries[id(one)], target)
+
+    def __contains__(self, one: Picture) -> bool:
+        """Whether the first try of a picture that is scored is there."""
+        return id(one) in self._first_tries
 
     def _reach(self, one: Picture, start: float, *, tries: int, before: Encoded | None = None) -> Task:
         return (

@@ -88,15 +88,15 @@ def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
 
 
 def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:
-    """A chain for each format; JPEG's leads AVIF's where both are searched."""
+    """A chain for each format; each leads those of less supported ones."""
     searched = searched_of(pictures)
     chains: dict[Format, Chain] = {}
-    leader = None
+    leaders: list[SearchingChain] = []
     for kind in sorted(formats, key=SUPPORT.index):
         if kind == "png" or not recipe.adaptive or searched is None:
             chains[kind] = FixedChain(kind, pictures, recipe, exif)
-            continue
-        chain = SearchingChain(kind, pictures, searched, recipe, exif, leader=leader if kind == "avif" else None)
-        leader = chain if kind == "jpeg" else leader
-        chains[kind] = chain
+        else:
+            chain = SearchingChain(kind, pictures, searched, recipe, exif, leaders=tuple(leaders))
+            leaders.append(chain)
+            chains[kind] = chain
     return chains

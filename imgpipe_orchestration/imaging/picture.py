@@ -11,9 +11,9 @@ from PIL import Image
 from imgpipe_orchestration.imaging.alpha import flattened
 from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 
-_SCORED, _SCORED_CROP = 1_450_000, 250_000
-"""Pixels up to which a whole picture and a crop are scored. A larger one would cost more than it gains: its quality is
-well known from the ones before."""
+_SCORED = 1_450_000
+"""Pixels up to which a picture is scored. A larger one would cost more than it gains: its quality is well known from
+the ones before."""
 _SMALLEST_SIDE = 32
 """Pixels below which the score's coarse scales are missing and its figure means little."""
 _SAMPLED = 65_536
@@ -63,13 +63,12 @@ class Picture:
     @property
     def is_scored(self) -> bool:
         """Whether it is large enough for a score that means something, and small enough for one that pays."""
-        return min(self._image.size) >= _SMALLEST_SIDE and self.pixels <= (_SCORED if self.whole else _SCORED_CROP)
+        return min(self._image.size) >= _SMALLEST_SIDE and self.pixels <= _SCORED
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of a file that holds this picture; transparency is judged over grey."""
         with Image.open(io.BytesIO(data)) as decoded:
-            distorted = flattened(decoded, _GREY) if decoded.mode == "RGBA" else decoded
-            return self._prepared().score(distorted)
+            return self._prepared().score(flattened(decoded, _GREY))
 
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all

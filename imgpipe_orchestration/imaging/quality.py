@@ -49,13 +49,13 @@ def reach(
         before: an earlier try to go on from, instead of `start`.
     """
     seen = {before.quality: before} if before else {}
-    quality = _bounded(kind, _next(kind, [before], target) if before else start)
+    quality = bounded(kind, _next(kind, [before], target) if before else start)
     for _ in range(tries):
         if quality in seen or any(close(one, target) for one in seen.values()):
             break
         data = encode(quality)
         seen[quality] = Encoded(data, quality, score(data))
-        quality = _bounded(kind, _next(kind, list(seen.values()), target))
+        quality = bounded(kind, _next(kind, list(seen.values()), target))
     return min(seen.values(), key=lambda one: abs(miss(one, target)))
 
 
@@ -71,16 +71,14 @@ def exact(kind: Lossy, one: Encoded, target: float) -> float:
     return one.quality - points / slope(kind, half_way)
 
 
-def carried(kind: Lossy, smaller: Encoded, larger: Encoded, position: float, target: float) -> int:
-    """The quality for a picture that is not scored, from two that were.
+def carried(smaller: float, larger: float, position: float) -> float:
+    """The quality for a picture, from those of two others.
 
     Args:
         position: its size as a logarithm, 0 at the smaller of the two and 1 at the larger. In between it is theirs in
             proportion; beyond, the trend is followed for at most as far again.
     """
-    first, last = exact(kind, smaller, target), exact(kind, larger, target)
-    position = min(max(position, 0.0), 2.0)
-    return _bounded(kind, first + position * (last - first))
+    return smaller + min(max(position, 0.0), 2.0) * (larger - smaller)
 
 
 def slope(kind: Lossy, quality: float) -> float:
@@ -112,5 +110,6 @@ def miss(one: Encoded, target: float) -> float:
     return (one.score if one.score is not None else target) - target
 
 
-def _bounded(kind: Lossy, quality: float) -> int:
+def bounded(kind: Lossy, quality: float) -> int:
+    """A quality that the encoder knows and that is worth its bytes."""
     return min(max(round(quality), _LOWEST[kind]), _HIGHEST[kind])
