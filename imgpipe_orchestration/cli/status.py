@@ -68,6 +68,7 @@ def _written(value: object) -> str:
 
 def _show(report: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -85,7 +86,8 @@ def _show(report: dict[str, Any]) -> None:
     console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
     for letter in report["failures"]:
         what = f"{letter['queue']} {letter['item_id']}"
-        console.print(f"[red]failed[/red] {what}: {letter['error']} ({letter['attempts']} attempts)", soft_wrap=True)
+        why = escape(str(letter["error"]))
+        console.print(f"[red]failed[/red] {what}: {why} ({letter['attempts']} attempts)", soft_wrap=True)
     if report["failures"]:
         console.print("Try them again with: imgpipe requeue PIPELINE [ID ...]")
 

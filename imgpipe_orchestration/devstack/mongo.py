@@ -5,10 +5,15 @@ It is right for what the auto-marker does and wrong in places beyond that: see d
 
 from __future__ import annotations
 
+import socket
+import struct
 import sys
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import Part
+
+_OP_MSG = 2013
+"""The wire protocol's one kind of message: flags, then a section of kind 0, a BSON document."""
 
 
 class Mongo(Part):
@@ -19,6 +24,20 @@ class Mongo(Part):
     @property
     def url(self) -> str:
         return f"mongodb://{LOOPBACK}:{self.port}"
+
+    def answers(self) -> bool:
+        """Whether it answers a `ping`, written by hand: a client would start threads for each."""
+        import bson
+
+        command = struct.pack("<IB", 0, 0) + bson.encode({"ping": 1, "$db": "admin"})
+        with socket.socket() as probe:
+            probe.settimeout(2)
+            try:
+                probe.connect((LOOPBACK, self.port))
+                probe.sendall(struct.pack("<iiii", 16 + len(command), 1, 0, _OP_MSG) + command)
+                return bool(probe.recv(1))
+            except OSError:
+                return False
 
     def prepare(self) -> None:
         """A pid file that a crash left makes it refuse to start."""

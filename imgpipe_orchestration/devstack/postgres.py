@@ -7,6 +7,7 @@ for this machine.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -133,14 +134,35 @@ class Postgres(Part):
 
     def answers(self) -> bool:
         """It accepts connections while it still recovers, so only a query tells."""
+        return self._asked() is None
+
+    def works(self) -> bool:
+        """One that refuses a connection, for it has too many, works."""
+        refusal = self._asked()
+        return refusal is None or "FATAL" in refusal
+
+    def _asked(self) -> str | None:
+        """What a query fails with; None when it was answered."""
         import psycopg
 
         try:
             with psycopg.connect(self.url, connect_timeout=2) as connection:
                 connection.execute("SELECT 1")
-        except psycopg.OperationalError:
-            return False
-        return True
+        except psycopg.OperationalError as error:
+            return str(error)
+        return None
+
+    def kill(self) -> None:
+        """With its backends, which have sessions of their own: one that hangs would keep the memory in use that the
+        next server needs.
+        """
+        import psutil
+
+        backends = psutil.Process(self.pid).children() if self.pid is not None and self.exit_code() is None else []
+        super().kill()
+        for process in backends:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def settle(self) -> None:
         for name in self._databases:

@@ -49,6 +49,8 @@ class Part(ABC):
         self.port = port
         self.environ = environ
         self.log_file = self.folder.parent / "logs" / f"{self.name}.log"
+        self.started = 0.0
+        """`time.monotonic()` of the last start."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -68,6 +70,12 @@ class Part(ABC):
         """Whether it serves requests at this moment; quick, and never raises."""
         return listening(self.port)
 
+    def works(self) -> bool:
+        """Whether it still does its work, asked now and then once it has answered; a few seconds at most, and never
+        raises. A process that hangs is alive, and the kernel goes on accepting connections for it.
+        """
+        return self.answers()
+
     def settle(self) -> None:  # noqa: B027 - most parts have nothing to do here
         """What remains to be done once it answers, before others use it."""
 
@@ -83,6 +91,7 @@ class Part(ABC):
     def start(self) -> None:
         self.prepare()
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.started = time.monotonic()
         with self.log_file.open("ab") as log:
             self._process = self._spawn(log)
 
@@ -157,7 +166,7 @@ class Part(ABC):
         self.sweep()
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL), for tests."""
+        """End it as a crash would (SIGKILL), which ends one that hangs, too."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

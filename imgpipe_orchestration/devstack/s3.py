@@ -13,15 +13,16 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.errors import SettingsError
 
 
-class S3(Part):
+class S3(HttpPart):
     """An S3 endpoint over `folder`, for path-style requests signed with version 4."""
 
     name = "s3"
+    health_path = "/"
 
     def __init__(
         self,
@@ -39,10 +40,6 @@ class S3(Part):
         self.access_key = access_key
         self.secret_key = secret_key
 
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
     def prepare(self) -> None:
         """Remove what uploads cut off by a crash left: those were never acknowledged."""
         super().prepare()
@@ -54,20 +51,17 @@ class S3(Part):
         return [*_rclone(), "serve", "s3", "--addr", address, "--poll-interval", "0", str(self.folder)]
 
 
-class PublicObjects(Part):
+class PublicObjects(HttpPart):
     """The public buckets of an `S3` folder over plain HTTP, read-only: `{url}/{bucket}/{key}`."""
 
     name = "s3-public"
+    health_path = "/"
 
     def __init__(
         self, folder: Path, port: int, *, buckets: Iterable[str], environ: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(folder, port, environ=environ)
         self._buckets = tuple(buckets)
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
 
     def command(self) -> list[str]:
         only = [word for bucket in self._buckets for word in ("--include", f"/{bucket}/**")]

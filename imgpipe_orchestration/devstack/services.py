@@ -7,7 +7,6 @@ loads them twice.
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import os
 import shutil
@@ -15,38 +14,23 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import Part
 
 LOCATION = "imgpipe"
 """Name of the code location; the same in workspace.yaml, so that schedules and sensors keep their state."""
 
-
-class _HttpPart(Part):
-    """A part that is ready once `health_path` is answered."""
-
-    health_path: ClassVar[str] = "/health"
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def answers(self) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=2)
-        try:
-            connection.request("GET", self.health_path)
-            return connection.getresponse().status < 500
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+_HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""The preface, and a SETTINGS frame that sets nothing."""
 
 
-class StandIns(_HttpPart):
+class StandIns(HttpPart):
     """The partner APIs that are not configured, in one process."""
 
     name = "stand-ins"
@@ -55,10 +39,11 @@ class StandIns(_HttpPart):
         return [sys.executable, "-m", "imgpipe_orchestration.devstack.standins", "--port", str(self.port)]
 
 
-class Gateway(_HttpPart):
+class Gateway(HttpPart):
     """The FastAPI app, on GATEWAY_PORT and FLASK_PORT of its environment."""
 
     name = "gateway"
+    works_path = "/health/live"  # /health also says what the gateway lacks, which no restart of it would bring
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "imgpipe_orchestration.gateway"]
@@ -93,12 +78,18 @@ class CodeServer(Part):
         return [sys.executable, "-m", "dagster", "api", "grpc", *module, "-s", str(self.socket), *flags]
 
     def answers(self) -> bool:
+        """Whether it replies to the opening of HTTP/2, gRPC's transport (RFC 9113, section 3.4)."""
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
-            return probe.connect_ex(str(self.socket)) == 0
+            probe.settimeout(2)
+            try:
+                probe.connect(str(self.socket))
+                probe.sendall(_HTTP2_OPENING)
+                return bool(probe.recv(1))
+            except OSError:
+                return False
 
 
-class Webserver(_HttpPart):
+class Webserver(HttpPart):
     """The Dagster UI and its GraphQL API."""
 
     name = "dagster-webserver"
@@ -111,13 +102,18 @@ class Webserver(_HttpPart):
 
 
 class Daemon(Part):
-    """Sensors, schedules, the run queue and run monitoring. It has no port: it is up while its process is."""
+    """Sensors, schedules, the run queue and run monitoring. It has no port: it is up while its process is, and works
+    while it writes the heartbeats that the Dagster UI shows.
+    """
 
     name = "dagster-daemon"
     start_seconds = 180
+    HEARTBEAT_SECONDS: ClassVar[float] = 180
+    """It writes one every 30 s; before the first, it imports, which takes long on a busy machine."""
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ={**environ, "IMGPIPE_PRELOAD_RUNS": "1"})
+        self._database = environ["DAGSTER_PG_URL"]
 
     @property
     def url(self) -> str:
@@ -130,6 +126,21 @@ class Daemon(Part):
 
     def answers(self) -> bool:
         return self.exit_code() is None
+
+    def works(self) -> bool:
+        """A database that is away says nothing about the daemon."""
+        import psycopg
+
+        if time.monotonic() - self.started < self.HEARTBEAT_SECONDS:
+            return True
+        url = self._database.replace("postgresql+psycopg2:", "postgresql:", 1)
+        query = "SELECT max(timestamp) > now() AT TIME ZONE 'utc' - make_interval(secs => %s) FROM daemon_heartbeats"
+        try:
+            with psycopg.connect(url, connect_timeout=2) as connection:
+                found = connection.execute(query, [self.HEARTBEAT_SECONDS]).fetchone()
+        except psycopg.Error:
+            return True
+        return found is None or found[0] is not False
 
 
 def prepare_dagster_home(folder: Path, configuration: Path) -> None:

@@ -1,7 +1,7 @@
-"""Keeps the parts of a stack alive: starts them in order, restarts what dies, stops everything in order.
+"""Keeps the parts of a stack alive: starts them in order, restarts what dies or hangs, stops everything in order.
 
-One thread that sleeps until a signal arrives (a child's death is one) or something is due: a stack with nothing to do
-costs its supervisor nothing.
+One thread that sleeps until a signal arrives (a child's death is one) or something is due. A death is seen at once; a
+part that hangs is found by asking each, now and then, for something small.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 """A part that lived this long starts over with the first pause."""
 HOUSEKEEPING_SECONDS = 60.0
+PROBE_SECONDS = 20.0
+"""How often a part is asked whether it works; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
+PROBE_AGAIN_SECONDS = 5.0
+HUNG_SECONDS = 20.0
+"""A part that has not answered for so long hangs, and is ended. Longer than a busy machine keeps one waiting."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,13 +52,31 @@ class _Watched:
         self.part = part
         self.deaths = 0
         self.restarts = 0
-        self.started = time.monotonic()
         self.restart_at: float | None = None
         self.ready = False
+        self.probe_at = 0.0
+        self.silent_since: float | None = None
+
+    def answered(self) -> None:
+        """It works at this moment."""
+        self.ready, self.silent_since = True, None
+        self.probe_at = time.monotonic() + PROBE_SECONDS
+
+    def hangs(self) -> bool:
+        """Ask it, when it is time to, whether it works; True when it has not answered for too long."""
+        now = time.monotonic()
+        if now < self.probe_at:
+            return False
+        if self.part.works():
+            self.answered()
+            return False
+        self.silent_since = self.silent_since or now
+        self.probe_at = time.monotonic() + PROBE_AGAIN_SECONDS
+        return now - self.silent_since >= HUNG_SECONDS
 
     def next_pause(self) -> float:
         """Seconds to wait after the death that was just seen."""
-        if time.monotonic() - self.started > STEADY_SECONDS:
+        if time.monotonic() - self.part.started > STEADY_SECONDS:
             self.deaths = 0
         pause = min(FIRST_PAUSE_SECONDS * 2.0**self.deaths, LONGEST_PAUSE_SECONDS)
         self.deaths += 1
@@ -112,7 +135,6 @@ class Supervisor:
         self._write_stack_file()
 
     def _launch(self, watched: _Watched) -> None:
-        watched.started = time.monotonic()
         watched.restart_at = None
         watched.ready = False
         watched.part.start()
@@ -126,9 +148,9 @@ class Supervisor:
                     raise BackendUnavailable(f"{part.name} ended at its start ({_how(code)}):\n{part.last_words()}")
                 if part.answers():
                     part.settle()
-                    watched.ready = True
+                    watched.answered()
                     waiting.remove(watched)
-                elif time.monotonic() - watched.started > part.start_seconds:
+                elif time.monotonic() - part.started > part.start_seconds:
                     raise BackendUnavailable(f"{part.name} does not answer at {part.url}:\n{part.last_words()}")
             self._pause(0.05 if waiting else 0)
 
@@ -175,9 +197,13 @@ class Supervisor:
                 watched.restart_at, watched.ready = now + pause, False
                 self.say(f"{part.name} ended ({_how(code)}); starting it again in {pause:g} s. Log: {part.log_file}")
                 changed = True
-            elif not watched.ready and part.answers():
-                watched.ready = True
-                self.say(f"{part.name} answers again")
+            elif not watched.ready:
+                if part.answers():
+                    watched.answered()
+                    self.say(f"{part.name} answers again")
+            elif watched.hangs():
+                self.say(f"{part.name} has not answered for {HUNG_SECONDS:g} s; ending it")
+                part.kill()
         for watched in self._watched:
             keep_small(watched.part.log_file)
         if changed:
@@ -187,6 +213,7 @@ class Supervisor:
     def _seconds_to_next_look(self) -> float:
         due = [w.restart_at - time.monotonic() for w in self._watched if w.restart_at is not None]
         due += [0.2 for w in self._watched if w.restart_at is None and not w.ready]
+        due += [w.probe_at - time.monotonic() for w in self._watched if w.restart_at is None and w.ready]
         return max(0.0, min([HOUSEKEEPING_SECONDS, *due]))
 
     def _write_stack_file(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import jwt
 from fastapi import Depends, Request
@@ -11,6 +11,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.services import Services
+
+if TYPE_CHECKING:
+    from jwt.types import Options
 
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key or token>`")
 
@@ -54,12 +57,14 @@ def user_id(credentials: Credentials, backends: Backends) -> int:
     if credentials is None:
         raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
     try:
-        claims = jwt.decode(credentials.credentials, backends.settings.user_jwt_secret, algorithms=["HS256"])
-        # PyJWT wants `sub` to be a string; int() refuses what is no number.
-        user = int(claims["sub"])
+        # PyJWT wants `sub` to be a string; other libraries sign numbers.
+        options: Options = {"verify_sub": False}
+        secret = backends.settings.user_jwt_secret
+        claims = jwt.decode(credentials.credentials, secret, algorithms=["HS256"], options=options)
+        user = int(str(claims["sub"]))
     except (jwt.PyJWTError, KeyError, ValueError) as error:
         raise Unauthenticated("The token is invalid or has expired; sign in again.", detail=str(error)) from error
-    if user <= 0:
+    if not 0 < user < 2**63:
         raise Unauthenticated("The token names no user.")
     return user
 

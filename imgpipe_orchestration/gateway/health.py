@@ -1,4 +1,5 @@
-"""`GET /health`: whether the gateway can do its work, asked of the things it stands on."""
+"""`GET /health`: whether the gateway can do its work, asked of the things it stands on; `/health/live`: whether it
+lives."""
 
 from __future__ import annotations
 
@@ -46,6 +47,12 @@ def health(request: Request, backends: Backends) -> JSONResponse:
         healthy = healthy and not (late and own_port)
     body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """That this process answers requests, whatever it stands on: for whoever would restart it if it did not."""
+    return {"status": OK}
 
 
 def _database(backends: Services) -> str:

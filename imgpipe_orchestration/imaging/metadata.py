@@ -24,14 +24,11 @@ def ownership(image: Image.Image) -> dict[str, str]:
 
 def exif_block(owner: dict[str, str]) -> bytes:
     """An EXIF block with nothing but the given ownership; empty for none."""
-    if not owner:
-        return b""
     exif = Image.Exif()
-    if "copyright" in owner:
-        exif[ExifTags.Base.Copyright] = owner["copyright"]
-    if "credit" in owner:
-        exif[ExifTags.Base.Artist] = owner["credit"]
-    return exif.tobytes()
+    for tag, name in ((ExifTags.Base.Copyright, "copyright"), (ExifTags.Base.Artist, "credit")):
+        if owner.get(name):
+            exif[tag] = owner[name]
+    return exif.tobytes() if len(exif) else b""
 
 
 def _text(value: object) -> str:

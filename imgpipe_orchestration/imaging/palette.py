@@ -46,6 +46,8 @@ def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
         return ()
     points = to_oklab(rgb)
     count = min(most, len(np.unique(rgb, axis=0)))
+    if count == 1:  # OpenCV takes a single point for three
+        return (Colour(_hex(rgb, points, points[0]), 1.0),)
     cv2.setRNGSeed(1)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
     start = np.zeros((len(points), 1), dtype=np.int32)

@@ -59,6 +59,17 @@ def unacknowledged(backends: Services) -> list[int]:
         return list(connection.scalars(query, {"minutes": LATE_MINUTES}))
 
 
+def unhealed(backends: Services) -> int:
+    """Give finished images whose analysis never came a fresh round of tries; returns how many."""
+    query = text("""
+        select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
+        where f.status = 'completed' and f.upload_day >= current_date - :days and c.ai_visual_analysis = 'failed'
+    """)
+    with transaction(backends.engine) as connection:
+        items = [Item(row.id, tenant=str(row.user_id)) for row in connection.execute(query, {"days": DAYS})]
+        return backends.claims.enqueue(connection, store.HEALING, items, again=True)
+
+
 def unreplaced(backends: Services) -> int:
     """Give every processed upload whose temp URLs nobody is about to replace to the queue; returns how many."""
     added, after = 0, 0

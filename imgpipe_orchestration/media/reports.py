@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,11 +10,14 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media.analyses import keep_reported
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+
+_MEDIA_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
 
 def complete(backends: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
@@ -34,6 +38,8 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
         elif image.permanent_url != media_id:
             raise Conflict(f"Image {image_id} is already processed as media {image.permanent_url}.")
         ours = store.media_of_pending(connection, image_id)
+        if ours is None or str(ours.id) != media_id:
+            keep_reported(connection, image_id, media_id, body.get("ai_analysis"))
         if ours is not None and str(ours.id) != media_id:
             reason = f"Processed by another worker as media {media_id}."
             backends.claims.withdraw(connection, store.MEDIA, [ours.id], reason)
@@ -51,8 +57,8 @@ def media_id_of(body: dict[str, Any]) -> str:
     named = body.get("media_id")
     if named is None and isinstance(body.get("permanent_url"), str):
         named = urlsplit(body["permanent_url"]).path.rstrip("/").rpartition("/")[2]
-    media_id = str(named or "")
-    if not (media_id.isascii() and media_id.replace("-", "").replace("_", "").isalnum() and len(media_id) <= 64):
+    media_id = str(named) if isinstance(named, str | int) and not isinstance(named, bool) else ""
+    if not _MEDIA_ID.fullmatch(media_id):
         raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")
     return media_id
 
@@ -72,6 +78,9 @@ def clean_up(backends: Services, image_id: int) -> None:
         ours = store.media_of_pending(connection, image_id)
         if ours is not None:
             backends.claims.withdraw(connection, store.MEDIA, [ours.id], "Cleaned up by another worker.")
-            query = text("update media_files set status = 'failed', error = :error where id = :id")
+            # What failed with us has a better reason already.
+            query = text(
+                "update media_files set status = 'failed', error = :error where id = :id and status <> 'failed'"
+            )
             connection.execute(query, {"id": ours.id, "error": "Cleaned up by another worker."})
     backends.media_bucket.delete(model.temp_key(image.image_path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
@@ -13,9 +13,9 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, TooLarge
 from imgpipe_orchestration.gateway.auth import Backends, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
+from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
-from imgpipe_orchestration.media.steps.callback import public_analysis
 from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -60,8 +60,11 @@ async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Up
         async with request.form(max_files=len(model.FIELDS), max_fields=50) as form:
             for name, value in form.multi_items():
                 if isinstance(value, UploadFile):
+                    if not value.filename and not value.size:
+                        continue  # how browsers send a file field that nobody filled in
                     field = uploads.field_named(name)
-                    files.append(uploads.Upload(field, value.filename or name, await value.read(limit + 1)))
+                    filename = (value.filename or name).replace("\0", "")
+                    files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
                 elif name in uploads.PROFILE_TEXTS:
                     texts[name] = value
     except MultiPartException as error:
@@ -163,16 +166,9 @@ def clean_up_image(image_id: int, backends: Backends) -> dict[str, Any]:
 
 
 @workers.get("/analysis/{media_id}")
-def analysis_of(media_id: int, backends: Backends) -> dict[str, Any]:
-    """What the AI analysis and our own measurements found."""
-    with transaction(backends.engine) as connection:
-        media = store.media_file(connection, media_id)
-        found = store.analysis(connection, media_id)
-    if found is None:
-        raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
-    analysis = public_analysis(found, background_removed=bool(media.background_removed))
-    answer = {"success": True, "media_id": str(media_id), "analysis": analysis}
-    return answer | ({"trace_id": trace.trace_id} if (trace := tracing.parse(media.trace)) else {})
+def analysis(media_id: Annotated[str, Path(max_length=64)], backends: Backends) -> dict[str, Any]:
+    """What the AI analysis and our own measurements found; of an image that another worker made, what it reported."""
+    return {"success": True, "media_id": media_id, **analysis_of(backends, media_id)}
 
 
 class Focus(BaseModel):

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import ImgpipeError, Retryable
+from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable
 from imgpipe_orchestration.media import intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
@@ -79,8 +79,9 @@ def analyse_stage(backends: Services, owner: str) -> Stage:
         )
         ill = claims.owned(store.HEALING, owner)
         ill += claims.claim(store.HEALING, owner, max(0, backends.settings.media_healing_batch - len(ill)))
+        # Without the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
         healing, healed = drive(
-            backends, store.HEALING, Step.AI_VISUAL_ANALYSIS, ill, lambda c: _heal(backends, c), threads=WAITING_THREADS
+            backends, store.HEALING, None, ill, lambda c: _heal(backends, c), threads=WAITING_THREADS
         )
     figures: dict[str, float] = {
         "answers_bought": sum(a.bought for a in found + healed),
@@ -223,7 +224,8 @@ def drive(
             with pending.joined(backends, connection) as where:
                 unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
                 pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
-            if backends.foreign_main_api:
+            # It deletes the upload, which only an image that is itself at fault deserves.
+            if backends.foreign_main_api and isinstance(error, Permanent) and step is not Step.UPDATE_CALLBACK:
                 item = Item(media.main_api_id, tenant=str(media.user_id))
                 backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
 

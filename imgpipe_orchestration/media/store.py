@@ -105,8 +105,8 @@ _GIVE_UP = text("update media_files set status = 'failed', error = :error where 
 MEDIA = Queue("media", max_attempts=3, mirror=_follow)
 """Images on their way through the steps; item ids are media ids."""
 
-HEALING = Queue("media_healing", max_attempts=3)
-"""Finished images whose AI analysis failed and is tried again; item ids are media ids."""
+HEALING = Queue("media_healing", max_attempts=8)
+"""Finished images whose AI analysis failed and is tried again, over some ten minutes; item ids are media ids."""
 
 REMAKE_VARIANTS = Queue("media_remake_variants", max_attempts=3)
 REMAKE_ANALYSIS = Queue("media_remake_analysis", max_attempts=3)

@@ -134,6 +134,8 @@ class _Forkserver:
                 [sys.executable, "-m", "imgpipe_orchestration.runs.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                # macOS ends a forked process that touches its frameworks, as a look for the system's proxy does.
+                env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
             )
         self._socket = ours
         self._answers = ours.makefile("rb")

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from imgpipe_orchestration.errors import BackendUnavailable, OutOfSpace, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, OutOfSpace, SettingsError
 
 metadata = MetaData()
 """Every table of the project; features add theirs in their own modules."""
@@ -63,6 +63,9 @@ _READ_ONLY = "25006"
 """SQLSTATE of a write in a read-only transaction."""
 _DISK_FULL = "53100"
 """SQLSTATE of a write for which the disk has no room."""
+_CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
+"""SQLSTATEs of a text that is too long, a number that is too large, and characters that no text can have; NUL is
+refused by the driver itself, without one."""
 
 
 @contextmanager
@@ -72,6 +75,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         BackendUnavailable: the database cannot be reached, went away, gave up waiting, broke a deadlock or takes no
             writes at this moment; or every connection of the pool is in use.
+        BadInput: a value that no column can hold, such as a text with a NUL or an id of thirty digits.
     """
     with translated(), engine.begin() as connection:
         yield connection
@@ -84,6 +88,11 @@ def translated() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise unavailable(error) from error
+    except DataError as error:
+        if getattr(error.orig, "sqlstate", None) not in _CANNOT_HOLD:
+            raise
+        reason = str(error.orig).splitlines()[0]
+        raise BadInput(f"A value cannot be stored: {reason}", detail=str(error)) from error
     except DBAPIError as error:
         # A replica that has not taken over yet refuses writes under a class of its own.
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:

@@ -78,6 +78,21 @@ def test_a_killed_postgres_is_started_again_with_its_rows(stack: Up) -> None:
         assert connection.execute("SELECT n FROM survivors").fetchone() == (42,)
 
 
+@pytest.mark.slow
+def test_parts_that_hang_are_ended_and_started_again_and_it_says_so(open_folder: Path) -> None:
+    names = ("gateway", "postgres", "s3", "mongo")
+    with up(open_folder / "data", "--no-dagster", "--port", "0") as running:
+        before = {name: running.part(name)["pid"] for name in names}
+        for pid in before.values():
+            os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: all(f"{name} answers again" in running.output for name in names), "the restarted parts", 150)
+        for name in names:
+            assert f"{name} has not answered for 20 s; ending it" in running.output
+            assert running.part(name)["pid"] != before[name]
+        with urllib.request.urlopen(f"{running.environment['GATEWAY_URL']}/health") as answer:
+            assert answer.status == 200
+
+
 def test_stack_json_is_for_our_eyes_only(stack: Up) -> None:
     assert (stack.data_dir / "stack.json").stat().st_mode & 0o077 == 0
 

@@ -11,6 +11,12 @@ from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import connect
 
 
+def test_it_lives_whatever_is_down(settings: Settings) -> None:
+    away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:9/none"})
+    with TestClient(create_app(away)) as client:
+        assert client.get("/health/live").json() == {"status": "ok"}
+
+
 def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
     with TestClient(create_app(settings)) as client:
         answer = client.get("/health")

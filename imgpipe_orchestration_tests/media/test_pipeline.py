@@ -235,6 +235,17 @@ def test_a_callback_that_fails_is_tried_three_times_and_then_shown(make_gateway:
     assert [row[0] for row in attempts] == ["retry", "retry", "failed"]
 
 
+def test_a_callback_that_failed_leaves_the_upload_where_it_is(make_gateway: Callable[..., Gateway]) -> None:
+    """The variants are there; telling the main API that the image failed would delete what its user sees."""
+    gateway = make_gateway(main_api_url="http://127.0.0.1:9", partner_timeout_seconds=0.2)
+    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
+    for attempt in range(3):
+        make_due(gateway, "media")
+        gateway.run_due(f"run-{attempt}")
+    assert gateway.rows("select count(*) from work_items where queue = 'media_cleanups'")[0][0] == 0
+    assert gateway.get(path).status_code == 200
+
+
 def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
     seeing_gateway: Gateway, standins: StandInAccess
 ) -> None:
@@ -303,7 +314,7 @@ def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_i
         connection.exec_driver_sql("update media_ai_analysis set version = 'old'")
         connection.exec_driver_sql("delete from paid_call_uses")
         connection.exec_driver_sql("delete from paid_calls")
-    standins.fault("openai", "unauthorized", count=None)
+    standins.fault("openai", "content_policy", count=None)
     assert order_analyses(gateway.services, day) == 1
     assert make_analyses(gateway.services, "run-2", day).figures["failed"] == 1
     assert due_days(gateway.services, limit=5) == [], "what failed for good is a dead letter and asks for no run"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import jwt
 import pytest
 import requests
 
@@ -93,6 +95,37 @@ def test_without_a_valid_token_nothing_is_accepted(gateway: Gateway, headers: di
     answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=headers, timeout=30)
     assert answer.status_code == 401
     assert stored_keys(gateway) == []
+
+
+@pytest.mark.parametrize("subject", ["0", "-1", str(2**63), "9" * 40, "1.5", "me", "", True, 1.5, None, [1]])
+def test_a_token_that_names_no_user_is_refused(gateway: Gateway, subject: object) -> None:
+    token = jwt.api_jws.PyJWS().encode(json.dumps({"sub": subject}).encode(), gateway.settings.user_jwt_secret, "HS256")
+    assert gateway.get("/users/me", Authorization=f"Bearer {token}").status_code == 401
+
+
+def test_a_token_may_name_its_user_by_number(gateway: Gateway) -> None:
+    token = jwt.api_jws.PyJWS().encode(b'{"sub": 456}', gateway.settings.user_jwt_secret, "HS256")
+    assert gateway.get("/users/me", Authorization=f"Bearer {token}").json()["id"] == 456
+
+
+def test_a_file_field_that_nobody_filled_in_is_none(gateway: Gateway) -> None:
+    """A browser sends it as a part with an empty file name; an empty file that has a name is refused."""
+    empty = b'--x\r\nContent-Disposition: form-data; name="header_image"; filename=""\r\n\r\n\r\n--x\r\n'
+    body = empty + b'Content-Disposition: form-data; name="bio"\r\n\r\nhello\r\n--x--\r\n'
+    headers = {**gateway.as_user(1), "Content-Type": "multipart/form-data; boundary=x"}
+    answer = requests.patch(f"{gateway.url}/users/me", data=body, headers=headers, timeout=30)
+    assert answer.status_code == 200
+    assert (answer.json()["bio"], answer.json()["images"]) == ("hello", [])
+
+
+def test_what_no_text_can_hold_is_refused_in_texts_and_left_out_of_file_names(gateway: Gateway) -> None:
+    refused = gateway.upload(1, profile_image=picture(), texts={"bio": "a\0b"})
+    assert refused.status_code == 422
+    assert stored_keys(gateway) == []
+    files = {"profile_image": ("a\0b.jpg", picture(), "image/jpeg")}
+    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=gateway.as_user(1), timeout=30)
+    assert answer.status_code == 200
+    assert "\0" not in gateway.rows("select original_name from pending_images")[0][0]
 
 
 def test_texts_alone_can_be_changed_and_others_stay(gateway: Gateway) -> None:

@@ -58,13 +58,35 @@ def test_the_rich_body_is_taken_with_and_without_media_id(gateway: Gateway) -> N
     assert post(gateway, 2, {**rich, "media_id": 790}).json()["media_id"] == "790"
 
 
+def test_what_another_worker_found_is_told_under_its_media_id(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture(), header_image=picture(seed=2))
+    found = {"style": "Abstract Expressionist", "quality_score": 85, "mood_keywords": ["vibrant", "half a \ud83d"]}
+    rich = {"permanent_url": "https://media-backend/serve/789", "processing_complete": True, "ai_analysis": found}
+    assert post(gateway, 1, rich).status_code == post(gateway, 1, rich).status_code == 200
+    answer = gateway.get("/api/media/analysis/789", **gateway.as_worker).json()
+    assert answer["success"] is True
+    assert answer["analysis"]["style"] == "Abstract Expressionist"
+    assert post(gateway, 2, {"media_id": "theirs-2"}).status_code == 200
+    assert gateway.get("/api/media/analysis/theirs-2", **gateway.as_worker).status_code == 404
+
+
 def test_completing_twice_is_harmless_and_another_id_is_a_conflict(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     assert post(gateway, 1, {"media_id": "5"}).json() == post(gateway, 1, {"media_id": "5"}).json()
     assert post(gateway, 1, {"media_id": "6"}).status_code == 409
 
 
-@pytest.mark.parametrize("body", [{}, {"media_id": None}, {"media_id": "../x"}, {"permanent_url": "https://x/"}])
+_NO_IDS: list[dict[str, Any]] = [
+    {},
+    {"media_id": None},
+    {"media_id": True},
+    {"media_id": -3},
+    {"media_id": "../x"},
+    {"permanent_url": "https://x/"},
+]
+
+
+@pytest.mark.parametrize("body", _NO_IDS)
 def test_a_report_without_a_media_id_says_what_to_send(gateway: Gateway, body: dict[str, Any]) -> None:
     gateway.upload(1, profile_image=picture())
     answer = post(gateway, 1, body)
@@ -124,4 +146,10 @@ def test_a_wrong_signature_is_refused_a_right_one_taken(gateway: Gateway) -> Non
 def test_what_is_not_there_is_404(gateway: Gateway) -> None:
     assert post(gateway, 99, {"media_id": "1"}).status_code == 404
     assert delete(gateway, 99).status_code == 404
-    assert gateway.get("/api/media/analysis/99", **gateway.as_worker).status_code == 404
+    for nobody in ("99", "no-number", "9" * 60):
+        assert gateway.get(f"/api/media/analysis/{nobody}", **gateway.as_worker).status_code == 404
+
+
+def test_an_id_that_no_column_can_hold_is_no_fault_of_ours(gateway: Gateway) -> None:
+    assert post(gateway, 10**30, {"media_id": "1"}).status_code == 422
+    assert delete(gateway, 10**30).status_code == 422

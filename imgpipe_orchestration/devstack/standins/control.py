@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,7 +46,7 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    provider: str
+    provider: Literal["openai", "google", "flowise", "vision_analysis", "files"]
     kind: Kind
     operation: str | None = None
     match: str | None = None

@@ -19,9 +19,9 @@ from imgpipe_orchestration.gateway.auth import Backends, Credentials, media_key,
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.gateway.problems import of_error
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving.decision import SIZES
-from imgpipe_orchestration.media.steps.callback import public_analysis
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 

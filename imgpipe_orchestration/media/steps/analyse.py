@@ -14,6 +14,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Perma
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import seeing, store
 from imgpipe_orchestration.media.model import DataType
+from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
@@ -76,7 +77,7 @@ def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
     except (Retryable, Permanent) as error:
         log.warning("provider failed", extra={"provider": provider, "error": error.public})
         found.providers[provider] = f"failed: {error.public}"
-        found.errors[provider] = error
+        found.errors[provider] = mendable(error)
 
 
 def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:

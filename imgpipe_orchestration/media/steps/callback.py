@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused
+from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import Step, StepState
+from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, backoff
 from imgpipe_orchestration.storage.rows import transaction
@@ -36,19 +38,29 @@ def callback(backends: Services, claim: Claim) -> None:
 
 
 def report(backends: Services, media_id: int) -> None:
-    """Send the rich body. Repeating it is harmless: the key is the same while the content is."""
+    """Send the rich body. Repeating it is harmless: the key is the same while the content is.
+
+    Raises:
+        Conflict, NotFound, PartnerRefused: no further try would help.
+        PartnerUnavailable, RateLimited: worth another try; an answer that does not say `"success": true` is no
+            acknowledgement, whatever its status.
+    """
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
         body = payload(connection, media_id, backends.settings.public_base_url)
     key = f"complete-{media.main_api_id}-{media.recipe}-{'ai' if body['ai_enhanced'] else 'plain'}"
     try:
-        backends.main_api.complete(media.main_api_id, body, idempotency_key=key)
+        answer = backends.main_api.complete(media.main_api_id, body, idempotency_key=key)
     except PartnerRefused as refused:
         if refused.partner_status == 409:
             raise Conflict(f"The main API no longer wants image {media.main_api_id}: {refused.public}") from refused
         if refused.partner_status in {404, 410}:
             raise NotFound(f"The main API does not know image {media.main_api_id}.") from refused
-        raise
+        raise mendable(refused) from refused
+    if not (isinstance(answer, dict) and answer.get("success") is True):
+        raise UnreadableAnswer(
+            f"The main API's answer does not acknowledge image {media.main_api_id}", detail=str(answer)[:500]
+        )
 
 
 def payload(connection: Any, media_id: int, public_base: str) -> dict[str, Any]:
@@ -64,25 +76,3 @@ def payload(connection: Any, media_id: int, public_base: str) -> dict[str, Any]:
         "formats_available": [name for name in _FORMATS if name in made],
         "ai_analysis": public_analysis(analysis, background_removed=bool(media.background_removed)),
     }
-
-
-def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> dict[str, Any]:
-    """The analysis as the documents shape it; what is not known is left out."""
-    fields = {
-        "style": analysis.get("style_classification"),
-        "medium": analysis.get("medium_detected"),
-        "subject": analysis.get("subject_matter"),
-        "quality_score": analysis.get("quality_score"),
-        "mood_keywords": analysis.get("mood_keywords"),
-        "alt_text": analysis.get("alt_text"),
-        "brand_name": analysis.get("brand_name"),
-        "brand_colors": analysis.get("brand_colors"),
-        "site_context": analysis.get("site_context"),
-        "background_removed": background_removed or None,
-        "dominant_colors": analysis.get("dominant_colors"),
-        "detected_objects": analysis.get("detected_objects"),
-        "detected_text": analysis.get("detected_text") or None,
-        "confidence_score": analysis.get("confidence_score"),
-        "providers": analysis.get("providers"),
-    }
-    return {name: value for name, value in fields.items() if value is not None}

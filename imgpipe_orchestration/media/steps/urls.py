@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import PartnerRefused
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.media import model, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
@@ -28,11 +28,13 @@ def replace_urls(backends: Services, claim: Claim) -> int:
 
     Raises:
         BackendUnavailable: a database or the object store is away.
+        PartnerUnavailable: the main API has not stored our report yet.
     """
     with transaction(backends.pending_engine) as connection:
         image = pending.get(connection, claim.item_id)
-    if image.status not in {PendingStatus.PROCESSED, PendingStatus.COMPLETE}:
-        # Cleaned up in the meantime, or a main API that has not stored our report yet: its own script will follow.
+    if image.status is PendingStatus.PENDING:
+        raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
+    if image.status is PendingStatus.FAILED:  # cleaned up in the meantime
         with backends.claims.fenced(claim) as connection:
             backends.claims.finish(connection, store.URLS, claim)
         return 0

@@ -1,0 +1,75 @@
+"""An image's analysis as the documents shape it: ours, or what another worker reported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration import tracing
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import jsonb
+from imgpipe_orchestration.storage.rows import transaction
+
+
+def analysis_of(backends: Services, media_id: str) -> dict[str, Any]:
+    """What is known about a media id, as `analysis`, and the `trace_id` of its upload where it has one. Ours come first:
+    another worker's ids are its own and may be the same numbers.
+
+    Raises:
+        NotFound: neither we nor a report know it, or it has not been analysed yet.
+    """
+    with transaction(backends.engine) as connection:
+        try:
+            media = store.media_file(connection, int(media_id) if media_id.isdecimal() else 0)
+        except NotFound:
+            return {"analysis": _reported(connection, media_id)}
+        found = store.analysis(connection, media.id)
+        if found is None:
+            raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
+    analysis = public_analysis(found, background_removed=bool(media.background_removed))
+    trace = tracing.parse(media.trace)
+    return {"analysis": analysis} | ({"trace_id": trace.trace_id} if trace else {})
+
+
+def keep_reported(connection: Connection, pending_id: int, media_id: str, analysis: object) -> None:
+    """Keep what another worker reported about the image it made of an upload; a report without analysis keeps none."""
+    if not isinstance(analysis, dict) or not analysis:
+        return
+    query = text("""
+        insert into reported_analyses (pending_id, media_id, analysis) values (:pending, :media, cast(:found as jsonb))
+        on conflict (pending_id) do update set analysis = excluded.analysis, reported_at = now()
+    """)
+    connection.execute(query, {"pending": pending_id, "media": media_id, "found": jsonb.dumps(analysis)})
+
+
+def _reported(connection: Connection, media_id: str) -> dict[str, Any]:
+    query = text("select analysis from reported_analyses where media_id = :id order by reported_at desc limit 1")
+    found: dict[str, Any] | None = connection.scalar(query, {"id": media_id})
+    if found is None:
+        raise NotFound(f"There is no media {media_id}.")
+    return found
+
+
+def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> dict[str, Any]:
+    """The analysis as the documents shape it; what is not known is left out."""
+    fields = {
+        "style": analysis.get("style_classification"),
+        "medium": analysis.get("medium_detected"),
+        "subject": analysis.get("subject_matter"),
+        "quality_score": analysis.get("quality_score"),
+        "mood_keywords": analysis.get("mood_keywords"),
+        "alt_text": analysis.get("alt_text"),
+        "brand_name": analysis.get("brand_name"),
+        "brand_colors": analysis.get("brand_colors"),
+        "site_context": analysis.get("site_context"),
+        "background_removed": background_removed or None,
+        "dominant_colors": analysis.get("dominant_colors"),
+        "detected_objects": analysis.get("detected_objects"),
+        "detected_text": analysis.get("detected_text") or None,
+        "confidence_score": analysis.get("confidence_score"),
+        "providers": analysis.get("providers"),
+    }
+    return {name: value for name, value in fields.items() if value is not None}

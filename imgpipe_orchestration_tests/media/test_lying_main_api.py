@@ -1,0 +1,109 @@
+"""A main API that refuses, lies or forgets: no acknowledgement, no lost image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import ClassVar
+
+import pytest
+
+from imgpipe_orchestration.media.reports import complete
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.test_pipeline import make_due
+
+
+class _MainApi(BaseHTTPRequestHandler):
+    """Answers what it was told to, and writes down what it was asked."""
+
+    answer: ClassVar[tuple[int, object]] = (200, {})
+    asked: ClassVar[list[str]] = []
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.asked.append(f"{self.command} {self.path}")
+        status, body = self.answer
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_POST = do_DELETE = _answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def main_api() -> Iterator[str]:
+    _MainApi.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _MainApi)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+def callback_of(gateway: Gateway) -> tuple[str, str, str]:
+    (row,) = gateway.rows("""
+        select c.update_callback, f.status, w.state from processing_checklist c
+        join media_files f on f.id = c.media_id join work_items w on w.queue = 'media' and w.item_id = f.id
+    """)
+    return row[0], row[1], row[2]
+
+
+@pytest.mark.parametrize("body", [[1, 2, 3], {}, {"success": False, "error": "the database is away"}, None, "ok"])
+def test_an_answer_that_does_not_say_success_is_no_acknowledgement(
+    make_gateway: Callable[..., Gateway], main_api: str, body: object
+) -> None:
+    gateway = make_gateway(main_api_url=main_api)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (200, body)
+    gateway.run_due()
+    assert callback_of(gateway) == ("pending", "processing", "waiting")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_tried_again_and_the_image_kept(
+    make_gateway: Callable[..., Gateway], main_api: str, status: int
+) -> None:
+    gateway = make_gateway(main_api_url=main_api)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (status, {"detail": "no"})
+    gateway.run_due()
+    assert callback_of(gateway) == ("pending", "processing", "waiting")
+    assert {line.split()[0] for line in _MainApi.asked} == {"POST"}
+
+
+def test_a_main_api_that_acknowledges_and_forgets_is_waited_for(
+    make_gateway: Callable[..., Gateway], main_api: str
+) -> None:
+    gateway = make_gateway(main_api_url=main_api)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (200, {"success": True})
+    gateway.run_due()
+    assert callback_of(gateway) == ("completed", "completed", "done")
+    (row,) = gateway.rows("select state, error from work_items where queue = 'media_urls'")
+    assert row.state == "waiting"
+    assert "has not stored it yet" in row.error
+    complete(gateway.services, 1, {"media_id": "1"})  # at last
+    make_due(gateway, "media_urls")
+    gateway.run_due("run-2")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_an_image_that_the_main_api_no_longer_wants_is_given_up_without_another_word(
+    make_gateway: Callable[..., Gateway], main_api: str, status: int
+) -> None:
+    gateway = make_gateway(main_api_url=main_api)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (status, {})
+    gateway.run_due()
+    assert callback_of(gateway) == ("failed", "failed", "failed")
+    assert _MainApi.asked == ["POST /api/media/complete/1"]

@@ -1,0 +1,133 @@
+"""A lease holds an item while its worker lives; a fence keeps out who lost it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.errors import (
+    BadImage,
+    LeaseLost,
+    PartnerUnavailable,
+)
+from imgpipe_orchestration.storage.claims import Claims, State
+from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, put, row, time_passes
+
+
+def test_a_lease_that_ran_out_lets_another_take_over_and_fences_the_first(claims: Claims) -> None:
+    put(claims, 1)
+    (old,) = claims.claim(QUEUE, "slow", 1)
+    time_passes(claims, 31)
+    (new,) = claims.claim(QUEUE, "quick", 1)
+    assert (new.attempt, new.losses) == (2, 1)
+    for write in (finish, lambda c, claim: fail(c, claim, BadImage("late"))):
+        with pytest.raises(LeaseLost):
+            write(claims, old)
+    finish(claims, new)
+    outcomes = [(a.owner, a.outcome) for a in claims.history(QUEUE, 1)]
+    assert outcomes == [("slow", "lost"), ("quick", "done")]
+
+
+def test_an_owner_that_claims_its_own_lost_item_again_is_fenced_by_the_attempt(claims: Claims) -> None:
+    put(claims, 1)
+    (old,) = claims.claim(QUEUE, "run", 1)
+    time_passes(claims, 31)
+    (new,) = claims.claim(QUEUE, "run", 1)
+    with pytest.raises(LeaseLost):
+        finish(claims, old)
+    finish(claims, new)
+
+
+def test_what_is_written_inside_a_fence_is_undone_when_the_lease_is_lost(claims: Claims, engine: Engine) -> None:
+    put(claims, 1)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    with transaction(engine) as connection:
+        connection.execute(text("create table written (n int)"))
+    claims.release("run")
+    with pytest.raises(LeaseLost), transaction(engine) as connection:
+        connection.execute(text("insert into written values (1)"))
+        claims.finish(connection, QUEUE, claim)
+    with pytest.raises(LeaseLost), claims.fenced(claim):
+        pytest.fail("entered a fence without a lease")
+    with transaction(engine) as connection:
+        assert connection.scalar(text("select count(*) from written")) == 0
+
+
+def test_nobody_takes_over_while_a_step_writes(claims: Claims) -> None:
+    put(claims, 1)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    time_passes(claims, 31)
+    with claims.fenced(claim) as connection:
+        assert claims.claim(QUEUE, "other", 1) == []
+        claims.finish(connection, QUEUE, claim)
+    assert row(claims, 1).state == "done"
+
+
+def test_a_heartbeat_keeps_every_lease_while_the_work_lasts(engine: Engine) -> None:
+    claims = Claims(engine, lease_seconds=0.6)
+    put(claims, 1, 2)
+    batch = claims.claim(QUEUE, "run", 2)
+    with claims.hold("run"):
+        for _ in range(20):
+            time.sleep(0.1)
+            assert claims.claim(QUEUE, "other", 2) == []
+        for claim in batch:
+            finish(claims, claim)
+
+
+def test_a_step_that_writes_for_long_does_not_hold_up_the_other_leases(engine: Engine) -> None:
+    claims = Claims(engine, lease_seconds=0.9)
+    put(claims, 1, 2)
+    first, second = claims.claim(QUEUE, "run", 2)
+    with claims.hold("run"), claims.fenced(first) as connection:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            assert claims.claim(QUEUE, "other", 2) == []
+            time.sleep(0.1)
+        with claims.fenced(second) as other:
+            claims.finish(other, QUEUE, second)
+        claims.finish(connection, QUEUE, first)
+
+
+def test_a_pool_emptied_by_busy_steps_does_not_stop_the_heart(postgres_url: str) -> None:
+    engine = connect(postgres_url, pool_size=1)
+    claims, other = Claims(engine, lease_seconds=0.9), Claims(connect(postgres_url), lease_seconds=30)
+    put(claims, 1)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    with claims.hold("run"), engine.connect():
+        for _ in range(15):
+            assert other.claim(QUEUE, "other", 1) == []
+            time.sleep(0.1)
+    finish(claims, claim)
+    engine.dispose()
+    other.engine.dispose()
+
+
+def test_progress_gives_the_next_step_its_attempts_and_its_lease(claims: Claims) -> None:
+    put(claims, 1)
+    for _ in range(2):
+        (claim,) = claims.claim(QUEUE, "run", 1)
+        fail(claims, claim, PartnerUnavailable("away"))
+        time_passes(claims)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    assert claim.failures == 2
+    time_passes(claims, 25)
+    with claims.fenced(claim) as connection:
+        claims.progress(connection, claim)
+    assert row(claims, 1).due_in > 20
+    assert fail(claims, claim, PartnerUnavailable("next step")) is State.WAITING
+
+
+def test_leases_follow_the_database_clock_whatever_the_time_zone_of_the_session(postgres_url: str) -> None:
+    far = connect(postgres_url + "?options=-c%20timezone%3DPacific/Kiritimati")
+    near = connect(postgres_url)
+    put(Claims(near), 1)
+    (claim,) = Claims(far, lease_seconds=30).claim(QUEUE, "far", 1)
+    assert 25 < row(Claims(near), 1).due_in <= 30
+    assert Claims(near).claim(QUEUE, "near", 1) == []
+    finish(Claims(near), claim)
+    far.dispose()
+    near.dispose()

@@ -1,0 +1,62 @@
+"""No statement reads the backlog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, TextClause, text
+
+from imgpipe_orchestration.storage import claims_sql
+from imgpipe_orchestration.storage.claims import Claims
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.storage.claims.words import QUEUE, finish, put
+
+
+def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, engine: Engine) -> None:
+    """A table that was analysed while it was all but empty, and then grew: the worst the planner can be told."""
+    with transaction(engine) as connection:
+        connection.execute(text("alter table work_items set (autovacuum_enabled = false)"))
+    put(claims, 1)
+    with transaction(engine) as connection:
+        connection.execute(text("analyze work_items"))
+    for tenant in range(10):
+        put(claims, *range(1000 * tenant, 1000 * tenant + 1000), tenant=str(tenant), partition="day")
+    put(claims, *range(20_000, 25_000), partition="day", delay=3600)
+    for claim in claims.claim(QUEUE, "run", 200, partition="day"):
+        if claim.item_id % 2:
+            finish(claims, claim)
+
+    key = {"queue": QUEUE.name, "partition": "day", "owner": "run", "lease": 30}
+    held = {"queue": QUEUE.name, "item_id": 2000, "owner": "run", "attempt": 1}
+    lost = {"error": "", "code": ""}
+    statements: list[tuple[TextClause, dict[str, Any]]] = [
+        (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
+        (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
+        (claims_sql.TAKE, {**key, "lane": 0, "limit": 10}),
+        (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4}),
+        (
+            claims_sql.ENQUEUE,
+            {"queue": QUEUE.name, "ids": [1, 99_999], "tenants": ["", ""], "partitions": ["", ""], "traces": ["", ""]},
+        ),
+        (claims_sql.CHECK, held),
+        (claims_sql.PROGRESS, {**held, "lease": 30}),
+        (claims_sql.SETTLE, {**held, "state": "done", "error": None, "code": None, "spent": 0, "pause": 0}),
+        (claims_sql.HEARTBEAT, key),
+        (claims_sql.OWNED, key),
+        (claims_sql.RELEASE, {**key, **lost, "lost": False}),
+        (claims_sql.BURY, {"queue": QUEUE.name, "ids": [5], "old": ["failed"], "new": "waiting"}),
+    ]
+    for statement, values in statements:
+        with engine.connect() as connection:
+            connection.execute(claims_sql.INDEXES_ONLY)
+            explained = connection.execute(text(f"explain (analyze, format json) {statement.text}"), values)
+            rows = _most_rows(explained.scalar_one()[0]["Plan"])
+            connection.rollback()
+        assert rows <= 400, f"{rows} rows read by {statement.text}"
+
+
+def _most_rows(plan: dict[str, Any]) -> float:
+    """The most rows any node of a plan gave out or threw away."""
+    thrown = sum(value for name, value in plan.items() if name.startswith("Rows Removed"))
+    mine = (plan["Actual Rows"] + thrown) * plan["Actual Loops"]
+    return max([mine, *(_most_rows(part) for part in plan.get("Plans", []))])
