@@ -30,7 +30,7 @@ def finished_images_have_every_size(backends: BackendsResource) -> dg.AssetCheck
 
 @dg.asset_check(
     asset=resize_optimize,
-    description="Every object that a manifest names is in the object store (a random sample of the last seven days).",
+    description="Originals and variants of the last seven days are in the object store (5,000 of them, by chance).",
 )
 def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
     from imgpipe_orchestration.media.audit import missing_objects
@@ -41,7 +41,7 @@ def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=update_callback,
-    description="No image waits for more than an hour for the main API to acknowledge its callback.",
+    description="No image waits for more than an hour for the main API's acknowledgement, or was given up over it.",
 )
 def callbacks_are_acknowledged(backends: BackendsResource) -> dg.AssetCheckResult:
     from imgpipe_orchestration.media.audit import unacknowledged

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imgpipe_orchestration.media import seeing, store
-from imgpipe_orchestration.media.stages import Stage, analyse_anew, drain, resized
+from imgpipe_orchestration.media.driving import drain
+from imgpipe_orchestration.media.stages import Stage, analyse_anew, resized
 from imgpipe_orchestration.media.steps.analyse import Analysis
 from imgpipe_orchestration.media.steps.resize import remake
 from imgpipe_orchestration.services import Services

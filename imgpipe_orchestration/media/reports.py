@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BadInput, Conflict
 from imgpipe_orchestration.media import model, pending, store
@@ -41,8 +41,7 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
         if ours is None or str(ours.id) != media_id:
             keep_reported(connection, image_id, media_id, body.get("ai_analysis"))
         if ours is not None and str(ours.id) != media_id:
-            reason = f"Processed by another worker as media {media_id}."
-            backends.claims.withdraw(connection, store.MEDIA, [ours.id], reason)
+            _drop(backends, connection, ours.id, f"Processed by another worker as media {media_id}.")
         if image.status is not PendingStatus.COMPLETE:
             backends.claims.enqueue(connection, store.URLS, [Item(image_id, tenant=str(image.user_id))])
         return pending.get(where, image_id)
@@ -77,10 +76,15 @@ def clean_up(backends: Services, image_id: int) -> None:
         pending.mark(where, [image_id], PendingStatus.FAILED)
         ours = store.media_of_pending(connection, image_id)
         if ours is not None:
-            backends.claims.withdraw(connection, store.MEDIA, [ours.id], "Cleaned up by another worker.")
-            # What failed with us has a better reason already.
-            query = text(
-                "update media_files set status = 'failed', error = :error where id = :id and status <> 'failed'"
-            )
-            connection.execute(query, {"id": ours.id, "error": "Cleaned up by another worker."})
+            _drop(backends, connection, ours.id, "Cleaned up by another worker.")
     backends.media_bucket.delete(model.temp_key(image.image_path))
+
+
+def _drop(backends: Services, connection: Connection, media_id: int, reason: str) -> None:
+    """End our own work on an image; what has failed already keeps its better reason."""
+    backends.claims.withdraw(connection, store.MEDIA, [media_id], reason)
+    query = text("""
+        update media_files set status = 'failed', error = :reason
+        where id = :id and status in ('downloading', 'processing')
+    """)
+    connection.execute(query, {"id": media_id, "reason": reason})

@@ -9,12 +9,14 @@ hourly_checks = dg.ScheduleDefinition(
     name="media_checks_hourly",
     job=media_checks,
     cron_schedule="23 * * * *",
+    description="Looks every hour for faults that no single step would notice.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 nightly_reconciliation = dg.ScheduleDefinition(
     name="media_reconciliation_nightly",
     job=media_reconciliation,
     cron_schedule="41 3 * * *",
+    description="Takes up in the quiet of the night what slipped by.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 

@@ -6,16 +6,12 @@ re-execution resumes. An item moves on only when the checklist says that the ste
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from sqlalchemy import Connection
-
-from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable
 from imgpipe_orchestration.media import intake, pending, store
+from imgpipe_orchestration.media.driving import WAITING_THREADS, drain, drive, spends
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import callback, report
@@ -23,16 +19,9 @@ from imgpipe_orchestration.media.steps.resize import Resized, resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
+from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
-
-Result = TypeVar("Result")
-
-WAITING_THREADS = 16
-"""Threads of stages that mostly wait for a partner or the object store."""
-BATCH = 200
-"""Items taken at once from a queue that is drained."""
+from imgpipe_orchestration.storage.work import Outcome
 
 
 @dataclass
@@ -129,7 +118,7 @@ def callback_stage(backends: Services, owner: str) -> Stage:
             ready,
             lambda c: callback(backends, c),
             threads=WAITING_THREADS,
-            budget=None,
+            bounded=False,
         )
     return Stage(outcome)
 
@@ -161,7 +150,7 @@ def _analyse(backends: Services, claim: Claim) -> Analysis:
         if error is None:
             store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
         else:
-            store.step_failed(connection, claim, Step.AI_VISUAL_ANALYSIS, final=True, counts=_spends(error))
+            store.step_failed(connection, claim, Step.AI_VISUAL_ANALYSIS, final=True, counts=spends(error))
         backends.claims.progress(connection, claim)
     return found
 
@@ -193,63 +182,7 @@ def _heal(backends: Services, claim: Claim) -> Analysis:
     return found
 
 
-# --- the common part -------------------------------------------------------------------------------------------------
-
-
-def drive(
-    backends: Services,
-    queue: Queue,
-    step: Step | None,
-    batch: Sequence[Claim],
-    work: Callable[[Claim], Result],
-    *,
-    threads: int,
-    budget: float | None = 1.0,
-) -> tuple[Outcome, list[Result]]:
-    """Work through a batch, gathering results, counting failed tries of `step`.
-
-    Args:
-        budget: share of the run's time budget; None for a stage that must not leave finished work unreported.
-    """
-    results: list[Result] = []
-
-    def one(claim: Claim) -> None:
-        results.append(work(claim))
-
-    def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
-        if step is not None:
-            store.step_failed(connection, claim, step, final=state is State.FAILED, counts=_spends(error))
-        if queue is store.MEDIA and state is State.FAILED:
-            media = store.media_file(connection, claim.item_id)
-            with pending.joined(backends, connection) as where:
-                unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
-                pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
-            # It deletes the upload, which only an image that is itself at fault deserves.
-            if backends.foreign_main_api and isinstance(error, Permanent) and step is not Step.UPDATE_CALLBACK:
-                item = Item(media.main_api_id, tenant=str(media.user_id))
-                backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
-
-    deadline = None if budget is None else time.monotonic() + budget * backends.settings.media_run_seconds
-    stage = step.value if step is not None else queue.name
-    outcome = work_through(
-        backends.claims, queue, batch, one, threads=threads, deadline=deadline, on_failure=note, stage=stage
-    )
-    return outcome, results
-
-
-def drain(
-    backends: Services, owner: str, queue: Queue, work: Callable[[Claim], Result], *, partition: str = ""
-) -> tuple[Outcome, list[Result]]:
-    """Work through all of a queue that is due, batch by batch."""
-    claims = backends.claims
-    total, results = Outcome(), list[Result]()
-    while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
-        outcome, part = drive(backends, queue, None, batch, work, threads=WAITING_THREADS)
-        total.add(outcome)
-        results += part
-        if not outcome.done:
-            break  # a backend is away, or the time is up: the rest would fare alike
-    return total, results
+# --- the batch -------------------------------------------------------------------------------------------------------
 
 
 def _ready(backends: Services, batch: Sequence[Claim], step: Step) -> list[Claim]:
@@ -278,10 +211,6 @@ def _reopen(backends: Services, batch: Sequence[Claim]) -> None:
         others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
         with transaction(backends.pending_engine) as connection:
             pending.mark(connection, ids, PendingStatus.PENDING, unless=others)
-
-
-def _spends(error: ImgpipeError) -> bool:
-    return not isinstance(error, Retryable) or error.spends_attempt
 
 
 def _mb(sizes: Iterable[int]) -> float:

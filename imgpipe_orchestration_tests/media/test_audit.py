@@ -44,6 +44,20 @@ def test_a_named_object_that_is_gone_is_found(finished: Gateway) -> None:
     assert audit.missing_objects(finished.services)[1] == [key]
 
 
+def test_an_original_that_is_gone_is_found(finished: Gateway) -> None:
+    key = finished.rows("select bulk_path from media_files where id = 1")[0][0]
+    finished.services.media_bucket.delete(key)
+    assert audit.missing_objects(finished.services)[1] == [key]
+
+
+@pytest.mark.parametrize("state", ["pending", "failed"])
+def test_a_finished_image_that_was_never_acknowledged_is_found_at_once(finished: Gateway, state: str) -> None:
+    with finished.services.engine.begin() as connection:
+        query = "update processing_checklist set update_callback = %(state)s where media_id = 1"
+        connection.exec_driver_sql(query, {"state": state})
+    assert audit.unacknowledged(finished.services) == [1]
+
+
 def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gateway) -> None:
     with finished.services.engine.begin() as connection:
         connection.exec_driver_sql("alter table processing_checklist disable trigger touch")
@@ -51,6 +65,7 @@ def test_a_callback_that_nobody_acknowledged_for_an_hour_is_found(finished: Gate
             update processing_checklist set update_callback = 'pending', updated_at = now() - interval '61 minutes'
             where media_id = 1
         """)
+        connection.exec_driver_sql("update media_files set status = 'processing' where id = 1")
     assert audit.unacknowledged(finished.services) == [1]
 
 

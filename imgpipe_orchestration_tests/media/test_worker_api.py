@@ -122,6 +122,8 @@ def test_our_worker_drops_an_image_that_another_finished_first(gateway: Gateway)
     stages.urls_stage(gateway.services, "run-1")
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/theirs-1?size=detail"
     assert gateway.rows("select state from work_items where queue = 'media'") == [("ignored",)]
+    (ours,) = gateway.rows("select status, error from media_files")
+    assert tuple(ours) == ("failed", "Processed by another worker as media theirs-1.")
 
 
 @pytest.mark.parametrize("method", ["get", "post", "delete"])
