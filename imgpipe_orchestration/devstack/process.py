@@ -19,6 +19,8 @@ from imgpipe_orchestration.devstack.ports import listening
 from imgpipe_orchestration.errors import BackendUnavailable
 
 _PR_SET_PDEATHSIG = 1
+PATIENCE_SECONDS = 5
+"""How long a part may take to answer when it is asked whether it does: its machine may be busy."""
 
 
 class Part(ABC):
@@ -67,12 +69,12 @@ class Part(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def answers(self) -> bool:
-        """Whether it serves requests at this moment; quick, and never raises."""
+        """Whether it serves requests at this moment; at most PATIENCE_SECONDS, and never raises."""
         return listening(self.port)
 
     def works(self) -> bool:
-        """Whether it still does its work, asked now and then once it has answered; a few seconds at most, and never
-        raises. A process that hangs is alive, and the kernel goes on accepting connections for it.
+        """Whether it still does its work: as `answers`, asked now and then once it has answered. A process that hangs
+        is alive, and the kernel goes on accepting connections for it.
         """
         return self.answers()
 

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
 
 LOCATION = "imgpipe"
 """Name of the code location; the same in workspace.yaml, so that schedules and sensors keep their state."""
@@ -80,7 +80,7 @@ class CodeServer(Part):
     def answers(self) -> bool:
         """Whether it replies to the opening of HTTP/2, gRPC's transport (RFC 9113, section 3.4)."""
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(2)
+            probe.settimeout(PATIENCE_SECONDS)
             try:
                 probe.connect(str(self.socket))
                 probe.sendall(_HTTP2_OPENING)
@@ -136,7 +136,7 @@ class Daemon(Part):
         url = self._database.replace("postgresql+psycopg2:", "postgresql:", 1)
         query = "SELECT max(timestamp) > now() AT TIME ZONE 'utc' - make_interval(secs => %s) FROM daemon_heartbeats"
         try:
-            with psycopg.connect(url, connect_timeout=2) as connection:
+            with psycopg.connect(url, connect_timeout=PATIENCE_SECONDS) as connection:
                 found = connection.execute(query, [self.HEARTBEAT_SECONDS]).fetchone()
         except psycopg.Error:
             return True

@@ -35,7 +35,7 @@ HOUSEKEEPING_SECONDS = 60.0
 PROBE_SECONDS = 20.0
 """How often a part is asked whether it works; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
 PROBE_AGAIN_SECONDS = 5.0
-HUNG_SECONDS = 20.0
+HUNG_SECONDS = 30.0
 """A part that has not answered for so long hangs, and is ended. Longer than a busy machine keeps one waiting."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

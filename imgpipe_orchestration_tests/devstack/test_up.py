@@ -87,7 +87,7 @@ def test_parts_that_hang_are_ended_and_started_again_and_it_says_so(open_folder:
             os.kill(pid, signal.SIGSTOP)
         wait_for(lambda: all(f"{name} answers again" in running.output for name in names), "the restarted parts", 150)
         for name in names:
-            assert f"{name} has not answered for 20 s; ending it" in running.output
+            assert f"{name} has not answered for 30 s; ending it" in running.output
             assert running.part(name)["pid"] != before[name]
         with urllib.request.urlopen(f"{running.environment['GATEWAY_URL']}/health") as answer:
             assert answer.status == 200
