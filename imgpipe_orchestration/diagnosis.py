@@ -71,6 +71,9 @@ class _Check:
             return Finding(self.what, Verdict.BAD, str(bad), bad.do or self.do)
         except ImgpipeError as error:
             return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), self.do)
+        except requests.RequestException as error:
+            where = redact(str(error.request.url)) if error.request is not None else "there"
+            return Finding(self.what, Verdict.BAD, f"no answer from {where} ({type(error).__name__})", self.do)
         except Exception as error:  # whatever a driver raises, a doctor reports it
             return Finding(self.what, Verdict.BAD, redact(f"{type(error).__name__}: {error}"), self.do)
 
