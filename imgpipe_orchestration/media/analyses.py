@@ -15,8 +15,9 @@ from imgpipe_orchestration.storage.rows import transaction
 
 
 def analysis_of(backends: Services, media_id: str) -> dict[str, Any]:
-    """What is known about a media id, as `analysis`, and the `trace_id` of its upload where it has one. Ours come first:
-    another worker's ids are its own and may be the same numbers.
+    """What is known about a media id, as `analysis`, and the `trace_id` of its upload where it has one.
+
+    Ours come first: another worker's ids are its own and may be the same numbers.
 
     Raises:
         NotFound: neither we nor a report know it, or it has not been analysed yet.

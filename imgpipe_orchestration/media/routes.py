@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, TooLarge
 from imgpipe_orchestration.gateway.auth import Backends, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
