@@ -7,7 +7,7 @@ from imgpipe_orchestration.auto_marker import assets, checks, jobs, schedules, s
 definitions = dg.Definitions(
     assets=[assets.clean_images],
     asset_checks=[checks.marked_images_are_usable],
-    jobs=[jobs.auto_marker, jobs.clean_images_backfill, jobs.clean_images_checks],
-    schedules=[schedules.clean_images_checked_daily],
+    jobs=[jobs.auto_marker, jobs.clean_images_backfill, jobs.clean_images_checks, jobs.clean_images_customers],
+    schedules=[schedules.clean_images_checked_daily, schedules.customers_followed_daily],
     sensors=[sensors.auto_marker_due],
 )

@@ -1,4 +1,4 @@
-"""The auto-marker's jobs: the round over all customers, the backfill, the check."""
+"""The auto-marker's jobs: the round over all customers, the backfill, the check, the partitions."""
 
 from typing import Any
 
@@ -83,6 +83,24 @@ def _summary(totals: dict[str, int], troubled: list[dg.TableRecord], nobody: dic
 )
 def auto_marker() -> None:
     mark_images()
+
+
+@dg.op(description="Adds the partitions of customers there are, removes those of customers there are no more.")
+def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.auto_marker import steps
+
+    name = str(customers.name)
+    new, gone = steps.out_of_step(backends.services, context.instance.get_dynamic_partitions(name))
+    if new:
+        context.instance.add_dynamic_partitions(name, new)
+    for key in gone:
+        context.instance.delete_dynamic_partition(name, key)
+    context.add_output_metadata({"added": len(new), "removed": len(gone), "examples": [*new[:5], *gone[:5]]})
+
+
+@dg.job(description="Keeps the partitions of `clean_images` in step with the customers in MongoDB.", tags=TAGS)
+def clean_images_customers() -> None:
+    follow_customers()
 
 
 clean_images_backfill = dg.define_asset_job(

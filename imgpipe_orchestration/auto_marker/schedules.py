@@ -2,12 +2,20 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.auto_marker.jobs import clean_images_checks
+from imgpipe_orchestration.auto_marker.jobs import clean_images_checks, clean_images_customers
 
 clean_images_checked_daily = dg.ScheduleDefinition(
     name="clean_images_checked_daily",
     job=clean_images_checks,
     cron_schedule="23 4 * * *",
     description="Looks at night whether every marked document still has what the voice generator needs.",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+customers_followed_daily = dg.ScheduleDefinition(
+    name="customers_followed_daily",
+    job=clean_images_customers,
+    cron_schedule="13 4 * * *",
+    description="Adds and removes partitions by night; a round adds those of the customers it meets at once.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

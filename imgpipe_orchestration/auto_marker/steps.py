@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, Figures, partition_key, switched_on, tick_due
+from imgpipe_orchestration.auto_marker.model import (
+    JOB,
+    NO_FIGURES,
+    Figures,
+    customer_of,
+    partition_key,
+    switched_on,
+    tick_due,
+)
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, LeaseLost
 from imgpipe_orchestration.logs import bound, logger
@@ -66,6 +74,15 @@ def _usable(customer: object) -> bool:
     except BadInput:
         return False
     return True
+
+
+def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Partition keys to add and to remove, `known` being there: those of customers with an `image_config`, and those of
+    customers of whom there is neither that nor a document."""
+    configs, news = ImageConfigs(services.documents), News(services.documents)
+    configured = {partition_key(customer) for customer in configs.customers() if _usable(customer)}
+    gone = [key for key in known if key not in configured and not news.any_of(customer_of(key))]
+    return sorted(configured - set(known)), gone
 
 
 def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | None) -> Iterator[Figures]:

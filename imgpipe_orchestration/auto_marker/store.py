@@ -190,6 +190,11 @@ class News:
             if not page.problems:
                 raise
 
+    def any_of(self, customer_id: str) -> bool:
+        """Whether the customer has a document, of whatever kind."""
+        with reachable():
+            return self._news.find_one({"customer_id": {"$eq": customer_id}}, {"_id": 1}) is not None
+
     def lacking(self, *, limit: int) -> list[Document]:
         """Marked documents without what the voice generator needs: a clean image and a summary."""
         marked: Document = {"auto_marked_cleaned": {"$in": [True, 1]}}
@@ -220,6 +225,11 @@ class ImageConfigs:
             query = self._configs.find({"auto_mark_cleaned": {"$in": [False, 0]}}, {"customer_id": 1, "_id": 0})
             found = {document.get("customer_id") for document in query.max_time_ms(READING_SECONDS * 1000)}
         return sorted(customer for customer in found if isinstance(customer, str))
+
+    def customers(self) -> list[Any]:
+        """Everybody who has a document; as stored, a customer_id may be no text at all."""
+        with reachable():
+            return [document.get("customer_id") for document in self._configs.find({}, {"customer_id": 1, "_id": 0})]
 
     def of(self, customer_id: str) -> list[Document]:
         """The customer's documents: normally one, none for a new customer."""

@@ -102,6 +102,16 @@ def test_one_run_backfills_one_several_or_all_customers_without_a_batch_limit(
     assert {c for c in everybody if marked(services, c) == 0} == set(everybody) - set(customers or everybody)
 
 
+def test_partitions_come_and_go_with_the_customers(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    seed(services, "here", 1)
+    assert run(repository, instance).success
+    instance.add_dynamic_partitions("customers", ["gone"])
+    assert repository.resolve_job_def("clean_images_customers").execute_in_process(instance=instance).success
+    assert instance.get_dynamic_partitions("customers") == ["here"]
+
+
 @pytest.mark.parametrize("customer", ["a,b", "a|b", "a\nb", "a...b", "ä 😀", "100%", " x ", "$x.y/z?'\""])
 def test_a_partition_of_an_odd_customer_is_backfilled_as_an_asset(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, customer: str

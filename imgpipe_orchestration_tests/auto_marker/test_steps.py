@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import steps
-from imgpipe_orchestration.auto_marker.model import JOB, Figures
+from imgpipe_orchestration.auto_marker.model import JOB, Figures, partition_key
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
@@ -160,17 +159,6 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     services.close()
 
 
-def test_a_run_killed_between_find_and_write_leaves_nothing_running(services: Services) -> None:
-    """What kill -9 leaves behind: a running instance whose lease nobody renews, and documents still pending."""
-    seed(services, "c1", 5)
-    asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c1")
-    job_instances.start(services.engine, [asked], "dead-run", lease_seconds=0.05)
-    time.sleep(0.1)
-    assert steps.due(services).asked
-    assert round_of(services, "run-2")["c1"].marked == 5
-    assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
-
-
 def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> None:
     quiet = steps.due(services)
     assert (quiet.anything, quiet.reason) == (False, "no customer has pending images")
@@ -190,3 +178,12 @@ def test_customers_who_are_off_or_broken_call_for_no_run(services: Services) -> 
     seed(services, "broken", 3, image=5)
     seed(services, 7, 3)
     assert not steps.due(services).anything
+
+
+def test_partitions_follow_the_customers_there_are(services: Services) -> None:
+    configs = ImageConfigs(services.documents)
+    configs.add_new("known, and new to Dagster")
+    configs.add_new("quiet")
+    seed(services, "only, documents", clean_image="x")
+    known = ["quiet", partition_key("only, documents"), "gone"]
+    assert steps.out_of_step(services, known) == ([partition_key("known, and new to Dagster")], ["gone"])

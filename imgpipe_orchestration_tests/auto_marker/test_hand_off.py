@@ -1,0 +1,67 @@
+"""Downstream, for real: a second code location beside ours, under one daemon."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration.auto_marker.model import JOB
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "auto_marker.md"
+
+WORKSPACE = """
+load_from:
+  - python_module: {module_name: imgpipe_orchestration.definitions, location_name: imgpipe}
+  - python_file: {relative_path: voice.py, location_name: voice}
+"""
+
+
+@contextmanager
+def daemon(folder: Path, settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """A Dagster of its own over both code locations."""
+    (folder / "voice.py").write_text(DOCUMENT.read_text().split("```python\n")[1].split("```")[0])
+    (folder / "workspace.yaml").write_text(WORKSPACE)
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    environ = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(folder)}
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
+    with (folder / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
+    try:
+        with dg.DagsterInstance.from_config(str(folder)) as instance:
+            yield instance
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.slow
+def test_a_customer_that_got_images_starts_a_run_in_another_code_location(
+    services: Services, settings: Settings, tmp_path: Path
+) -> None:
+    seed(services, "nobody", 1, image=5)
+    with daemon(tmp_path, settings) as instance:
+        deadline = time.monotonic() + 150
+        spoken: set[str] = set()
+        while "a" not in spoken:
+            assert time.monotonic() < deadline, (tmp_path / "daemon.log").read_text()[-3000:]
+            # What is marked before the listener's first look is not news to it.
+            if marked(services, "a") == services.documents.collection("news_document").count_documents(
+                {"customer_id": "a"}
+            ):
+                seed(services, "a", 1)
+                job_instances.create_or_join(services.engine, JOB, customer_id="a")
+            time.sleep(1)
+            spoken = instance.get_materialized_partitions(dg.AssetKey("voice"))
+    assert spoken == {"a"}
