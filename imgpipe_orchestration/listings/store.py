@@ -1,11 +1,9 @@
-"""The listings' rows: `image_queue`, which is the queue, and the answers given under an Idempotency-Key."""
+"""The listings' rows: `image_queue`, which is the queue."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -141,32 +139,6 @@ def recent_failures(connection: Connection, *, limit: int = 10) -> list[dict[str
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was answered under an Idempotency-Key, and to which request."""
-
-    request_sha256: str
-    body: dict[str, Any]
-
-
-def answer(connection: Connection, uploader: str, key: str) -> Answer | None:
-    """The answer stored under a key, or None."""
-    row = connection.execute(_ANSWER, {"uploader": uploader, "key": key}).one_or_none()
-    return Answer(*row) if row else None
-
-
-def keep_answer(connection: Connection, uploader: str, key: str, given: Answer) -> bool:
-    """Store an answer; waits for a transaction that is storing one under the same key. False: there was one."""
-    values = {"uploader": uploader, "key": key, "request": given.request_sha256, "answer": json.dumps(given.body)}
-    return bool(connection.execute(_KEEP_ANSWER, values).rowcount)
-
-
-def forget_answers(connection: Connection, before: datetime) -> int:
-    """Delete the answers given before a moment; their keys may be used anew. Returns how many."""
-    statement = text("delete from listing_answers where created_at < :before")
-    return connection.execute(statement, {"before": before}).rowcount
-
-
 def unknown_originals(connection: Connection, keys: Sequence[str]) -> list[str]:
     """Those of some object keys that no row names."""
     return list(connection.scalars(_UNKNOWN_ORIGINALS, {"keys": list(keys)}))
@@ -205,15 +177,6 @@ _WAITING = text("select count(*) from image_queue where status <> 'processed' an
 
 _FAILURES = text("""
     select public_id, file_name, error, retries from image_queue where status = 'failed' order by id desc limit :limit
-""")
-
-_ANSWER = text("""
-    select request_sha256, answer from listing_answers where uploader = :uploader and idempotency_key = :key
-""")
-
-_KEEP_ANSWER = text("""
-    insert into listing_answers (uploader, idempotency_key, request_sha256, answer)
-    values (:uploader, :key, :request, cast(:answer as json)) on conflict do nothing
 """)
 
 _UNKNOWN_ORIGINALS = text("""

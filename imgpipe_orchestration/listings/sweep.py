@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from imgpipe_orchestration.listings import store
+from imgpipe_orchestration.listings import once, store
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -42,5 +42,5 @@ def sweep(backends: Services, *, now: datetime | None = None) -> Swept:
             bucket.delete(key)
         originals += len(orphans)
     with transaction(backends.engine) as connection:
-        answers = store.forget_answers(connection, before)
+        answers = once.forget(connection, before)
     return Swept(originals, answers)

@@ -16,9 +16,10 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput,
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.opening import open_original
 from imgpipe_orchestration.listings import model, store
+from imgpipe_orchestration.listings.once import AnsweredMeanwhile, Once
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claims, Item, Queue
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -53,10 +54,6 @@ class NothingUsable(BadImage):
         self.rejected = tuple(rejected)
 
 
-class _AnsweredMeanwhile(Exception):
-    """Another request under the same key was committed first."""
-
-
 def upload(
     backends: Services,
     title: str,
@@ -82,40 +79,31 @@ def upload(
     if len(files) > most:
         raise TooLarge(f"{len(files)} images were sent, the limit is {most} in one upload")
     title = _storable(title)
-    uploader = "" if user_id is None else str(user_id)
-    request = _request_sha256(title, files) if idempotency_key else ""
+    once = None
     if idempotency_key:
-        given = _given_before(backends, uploader, idempotency_key, request)
-        if given is not None:
+        uploader = "" if user_id is None else str(user_id)
+        once = Once(backends, uploader, idempotency_key, _request_sha256(title, files))
+        if given := once.given_before():
             return given
 
     usable, rejected = _inspected(files, title, user_id, backends.settings.upload_max_bytes, new_id)
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(backends.listings_bucket, usable)
-    images = [image for image, _ in usable]
-    trace = str(tracing.current() or "")  # others' thread may write the rows
-    accepted = _Accepted(backends.claims, store.queue_of(backends.settings), images, new_id, trace)
-
-    def answer(images: Sequence[store.NewImage]) -> dict[str, Any]:
-        return _answer(backends.settings.listings_public_url, images, rejected)
-
     # When the database goes away in the middle of a commit nobody knows whether the rows are there. So the originals
     # stay, and the daily sweep takes those that no row names.
-    if not idempotency_key:
-        return answer(backends.gathered.commit(_write, accepted))
+    trace = str(tracing.current() or "")  # another one's thread may write the rows
+    accepted = _Accepted(backends, [image for image, _ in usable], rejected, new_id, trace)
+    if once is None:
+        return backends.gathered.commit(_write, accepted)
     try:
         with transaction(backends.engine) as connection:
-            (images,) = _write(connection, [accepted])
-            given = answer(images)
-            if not store.keep_answer(connection, uploader, idempotency_key, store.Answer(request, given)):
-                raise _AnsweredMeanwhile
-        return given
-    except _AnsweredMeanwhile:
+            (answer,) = _write(connection, [accepted])
+            once.keep(connection, answer)
+        return answer
+    except AnsweredMeanwhile:
         _forget(backends.listings_bucket, [image.original_key for image, _ in usable])
-        given_before = _given_before(backends, uploader, idempotency_key, request)
-        assert given_before is not None  # noqa: S101 - keeping ours waited until that one was committed
-        return given_before
+        return upload(backends, title, files, user_id=user_id, idempotency_key=idempotency_key, new_id=new_id)
 
 
 def _request_sha256(title: str, files: Sequence[Sent]) -> str:
@@ -124,16 +112,6 @@ def _request_sha256(title: str, files: Sequence[Sent]) -> str:
     for file in files:
         digest.update(hashlib.sha256(file.data).digest() + file.size.to_bytes(8, "big"))
     return digest.hexdigest()
-
-
-def _given_before(backends: Services, uploader: str, key: str, request: str) -> dict[str, Any] | None:
-    with transaction(backends.engine) as connection:
-        given = store.answer(connection, uploader, key)
-    if given is None:
-        return None
-    if given.request_sha256 != request:
-        raise BadInput("This Idempotency-Key was used for another upload; take a new one.", field="Idempotency-Key")
-    return given.body
 
 
 def _inspected(
@@ -211,41 +189,43 @@ def _forget(bucket: Bucket, keys: Sequence[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """An upload whose originals are kept, and what writing its rows takes."""
+    """An upload whose originals are kept: what is left is to write it down and to answer."""
 
-    claims: Claims
-    queue: Queue
+    backends: Services
     images: Sequence[store.NewImage]
+    rejected: Sequence[Rejected]
     new_id: Callable[[], UUID]
     trace: str
 
 
-def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[list[store.NewImage]]:
-    """Write the rows of some uploads and their places in the queue; returns the images as they were written.
+def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[str, Any]]:
+    """Write the rows of some uploads and their places in the queue; returns their answers.
 
     An image whose file name is taken (the first 8 digits of two ids met, under one title) gets another id; its original
     stays where it is.
     """
+    backends = uploads[0].backends
     written = [list(upload.images) for upload in uploads]
     missing = [(number, index) for number, images in enumerate(written) for index in range(len(images))]
-    claims, queue = uploads[0].claims, uploads[0].queue
     items: list[Item] = []
     while missing:
         images = [written[number][index] for number, index in missing]
-        added = store.add(connection, images, max_retries=queue.max_attempts)
-        items += [
-            replace(added[image.public_id], trace=uploads[number].trace)
-            for (number, _), image in zip(missing, images, strict=True)
-            if image.public_id in added
-        ]
-        missing = [(number, index) for number, index in missing if written[number][index].public_id not in added]
+        added = store.add(connection, images, max_retries=backends.settings.listings_max_retries)
+        taken = []
         for number, index in missing:
-            public_id = uploads[number].new_id()
-            name = model.file_name(written[number][index].listing_title, public_id)
-            written[number][index] = replace(written[number][index], public_id=public_id, file_name=name)
+            image, upload = written[number][index], uploads[number]
+            if image.public_id in added:
+                items.append(replace(added[image.public_id], trace=upload.trace))
+            else:
+                public_id = upload.new_id()
+                name = model.file_name(image.listing_title, public_id)
+                written[number][index] = replace(image, public_id=public_id, file_name=name)
+                taken.append((number, index))
+        missing = taken
     # Last: from here to the commit others who upload for the same users wait.
-    claims.enqueue(connection, queue, items)
-    return written
+    backends.claims.enqueue(connection, store.queue_of(backends.settings), items)
+    base = backends.settings.listings_public_url
+    return [_answer(base, images, upload.rejected) for images, upload in zip(written, uploads, strict=True)]
 
 
 def _answer(base: str, images: Sequence[store.NewImage], rejected: Sequence[Rejected]) -> dict[str, Any]:
