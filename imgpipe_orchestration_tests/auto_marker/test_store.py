@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64, ObjectId
 
+from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page, create_indexes, missing_indexes
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.documents import Documents
@@ -246,6 +247,21 @@ def test_an_index_that_the_data_forbids_is_told(documents: Documents) -> None:
 def test_queries_are_right_with_their_indexes_too(documents: Documents) -> None:
     create_indexes(documents)
     test_pending_is_what_has_image_and_summary_and_no_clean_image(documents)
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_what_a_tick_asks_is_found_by_index_whatever_else_there_is(documents: Documents, nothing: str | None) -> None:
+    if "ferretdbVersion" in documents.client.admin.command("buildInfo"):
+        return  # over SQLite it uses no index but that of _id
+    create_indexes(documents)
+    collection = documents.collection("news_document")
+    collection.insert_many([{**PENDING, "clean_image": "x"} for _ in range(100)])
+    lacking = {"$eq": nothing}
+    for query in (markable(lacking, opted_out=["off"]), pending({"$nin": ["off"]}, lacking), pending("c1", lacking)):
+        plan = str(collection.find(query).explain())
+        assert "COLLSCAN" not in plan
+        assert "SCAN news_document'" not in plan
+        assert "imgpipe_pending" in plan or "idx_news_document_clean_image_customer_id" in plan, plan
 
 
 def test_a_marked_document_that_lost_something_is_found(documents: Documents) -> None:
