@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +12,7 @@ from pydantic import BaseModel, Field
 from imgpipe_orchestration.errors import BadInput, Forbidden, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.listings import model, store, uploads
-from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.drain import make_now
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
@@ -53,18 +52,17 @@ def upload_test_image(backends: Backends, body: TestUpload) -> dict[str, Any]:
 
 
 def _processed_now(backends: Services, file_name: str) -> model.Status:
-    """Work on today's queue until the image has had its turn; the status it has then."""
+    """Give the image its turn; the status it has then."""
 
-    def status() -> model.Status:
+    def served() -> store.Served:
         with transaction(backends.engine) as connection:
             image = store.served(connection, file_name)
         if image is None:
             raise NotFound(f"There is no listing image {file_name!r}.")
-        return image.status
+        return image
 
-    today = datetime.now(UTC).date().isoformat()
-    drain(backends, f"debug-{uuid4()}", only_day=today, enough=lambda: status() is not model.Status.PENDING)
-    return status()
+    make_now(backends, f"debug-{uuid4()}", served().id)
+    return served().status
 
 
 def _allowed(folder: str, image_path: str) -> Path:

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,14 +121,12 @@ def drain(
     owner: str,
     *,
     only_day: str | None = None,
-    enough: Callable[[], bool] | None = None,
 ) -> Drained:
     """Work on what is due, within LISTINGS_RUN_SECONDS.
 
     Args:
         owner: whose claims these are; what it still held (an earlier try of the same run, which died) is begun again.
         only_day: a single day of upload, whether the job is stopped or not; None: every day, while it is not.
-        enough: asked before each batch, from several threads, whether to end early.
 
     Raises:
         SettingsError: LISTINGS_STEPS makes no sense; nothing was claimed.
@@ -145,10 +142,7 @@ def drain(
 
         def lane(number: int) -> None:
             turn = number
-            while not (enough and enough()):
-                batch = _next_batch(line, owner, turn, deadline, only_day, total)
-                if batch is None:
-                    break
+            while batch := _next_batch(line, owner, turn, deadline, only_day, total):
                 threads = backends.workshop.workers
                 outcome = work_through(
                     backends.claims, line.queue, batch, line.process, threads=threads, deadline=deadline
@@ -166,6 +160,21 @@ def drain(
     total.seconds = time.monotonic() - started
     log.info("image queue drained", extra=total.as_json())
     return total
+
+
+def make_now(backends: Services, owner: str, image_id: int) -> None:
+    """Give one image its turn at once, whatever waits before it; one that a run is at work on is left to that.
+
+    Raises:
+        SettingsError, BackendUnavailable: see `drain`.
+    """
+    line = Line(backends, steps.options_of(backends.settings))
+    with backends.claims.hold(owner):
+        try:
+            batch = backends.claims.claim_these(line.queue, owner, [image_id])
+            work_through(backends.claims, line.queue, batch, line.process, threads=1)
+        finally:
+            backends.claims.release(owner)
 
 
 def _next_batch(

@@ -57,6 +57,7 @@ class Work:
 class Served:
     """What its URL needs to know of an image; `webp_sha256` is there as soon as the WebP is."""
 
+    id: int
     file_name: str
     status: Status
     error: str | None
@@ -117,7 +118,7 @@ def rendered(
 def served(connection: Connection, name: str) -> Served | None:
     """The image of a file name, or None where it was never handed out."""
     row = connection.execute(_SERVED, {"name": name}).one_or_none()
-    return Served(row.file_name, Status(row.status), *row[2:]) if row else None
+    return Served(**{**row._mapping, "status": Status(row.status)}) if row else None
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -167,7 +168,7 @@ _RENDERED = text("""
 """)
 
 _SERVED = text("""
-    select file_name, status, error, original_key, content_type, width, height, webp_sha256
+    select id, file_name, status, error, original_key, content_type, width, height, webp_sha256
     from image_queue where file_name = :name
 """)
 
