@@ -79,3 +79,8 @@ def documents(any_mongo_url: str) -> Iterator[Documents]:
     documents = Documents(any_mongo_url, database="ichat")
     yield documents
     documents.close()
+
+
+def ferretdb(documents: Documents) -> bool:
+    """Whether the server is FerretDB: ours, or the one that MONGODB_TEST_URL names."""
+    return "ferretdbVersion" in documents.client.admin.command("buildInfo")

@@ -35,10 +35,11 @@ class Index:
 
 
 INDEXES = (
-    # Both the grouped query over all customers and a customer's pending documents. Not with _id at its end, which
+    # The grouped query over all customers, and a customer's pending documents. Not with _id at its end, which
     # would spare MongoDB a sort: the embedded server refuses that, and every later insert into the collection.
     Index(NEWS, "imgpipe_pending", ("clean_image", "customer_id")),
-    # The embedded server cannot use the one above, and finds a customer's documents eight times faster by this.
+    # Whether a customer has documents at all. The embedded server also finds by it what `$in` over null keeps from the
+    # index above.
     Index(NEWS, "imgpipe_news_customer", ("customer_id",)),
     # What was marked and lacks something (the asset check).
     Index(NEWS, "imgpipe_marked", ("auto_marked_cleaned", "clean_image")),
