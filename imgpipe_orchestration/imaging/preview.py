@@ -5,18 +5,9 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha, flattened
-from imgpipe_orchestration.imaging.colour import to_srgb
-from imgpipe_orchestration.imaging.depth import to_eight_bits
-from imgpipe_orchestration.imaging.geometry import fit_within
-from imgpipe_orchestration.imaging.measure import Measurements, measure
-from imgpipe_orchestration.imaging.opening import decode, open_original
-from imgpipe_orchestration.imaging.orientation import upright
-from imgpipe_orchestration.imaging.resize import shrink_to
+from imgpipe_orchestration.imaging.alpha import flattened
+from imgpipe_orchestration.imaging.measure import Measurements, decoded, measured
 
-LONGEST = 768
-"""Pixels of a preview's longer side: Google asks for 640x480 or more, OpenAI's low detail works at 512, and nothing a
-model says about style, subject or text gets better beyond."""
 _QUALITY = 85
 _WHITE = (255, 255, 255)
 
@@ -31,17 +22,13 @@ class Look:
 
 
 def look(data: bytes) -> Look:
-    """Measure an original and derive its preview; one call, so that the bytes travel to a worker process once.
+    """Measure an original and derive its preview from one decoding.
 
     Raises:
         BadImage, TooLarge: as `render.render`.
     """
-    measurements = measure(data)
-    original = open_original(data)
-    enough = fit_within(*original.upright_size, LONGEST, LONGEST)
-    image = to_eight_bits(decode(original, enough))
-    image, _ = to_srgb(shrink_to(image, *original.stored(enough)))
-    image = flattened(drop_opaque_alpha(upright(image, original.orientation)), _WHITE)
+    image = decoded(data)
+    preview = flattened(image.small, _WHITE)
     out = io.BytesIO()
-    image.save(out, "JPEG", quality=_QUALITY)
-    return Look(measurements, out.getvalue(), image.size)
+    preview.save(out, "JPEG", quality=_QUALITY)
+    return Look(measured(image), out.getvalue(), preview.size)

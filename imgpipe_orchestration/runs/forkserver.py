@@ -26,9 +26,11 @@ PRELOAD = (
     "psycopg2",
     "boto3",
     "openai.resources.responses",
+    "httpcore2",
     "pydantic",
     "requests",
     "PIL.Image",
+    "pebble",
     "imgpipe_orchestration.media.stages",
 )
 """What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
