@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := embedded,dev
+EXTRAS := embedded,scale,dev
 # Two at a time, for most tests wait for a process or a server; what shares a stack stays together.
 PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
@@ -38,8 +38,9 @@ test: $(STAMP)  ## the test suite (under ten minutes on two cores)
 test-all: $(STAMP)  ## the suite with the slow and heavy tests
 	@$(BIN)/pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
 
-test-scale: $(STAMP)  ## two gateways and two workers over one database; one is killed; throughput of two over one
-	@$(BIN)/pytest -m slow -s imgpipe_orchestration_tests/scale $(ARGS)
+test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed; throughput of two over one
+	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server; }
+	@$(BIN)/pytest -n 0 -m slow -s imgpipe_orchestration_tests/runs imgpipe_orchestration_tests/scale $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
 	@$(BIN)/ruff check .

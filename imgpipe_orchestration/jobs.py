@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.runs.queues import NETWORK
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 PAGE = 200
@@ -72,7 +73,7 @@ def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> Non
 
 
 @dg.job(
-    tags={"pipeline": "retention"},
+    tags={"pipeline": "retention", **NETWORK},
     description="Removes history past its retention (RETENTION_* settings), bounded in each execution.",
 )
 def retention() -> None:

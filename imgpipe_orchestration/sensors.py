@@ -1,4 +1,4 @@
-"""What every pipeline's sensors share: one run at a time, and claims that come back when a run ends badly."""
+"""What every pipeline's sensors share: how many runs at a time, and claims that come back when a run ends badly."""
 
 import dagster as dg
 
@@ -18,11 +18,13 @@ def owner_of(run: dg.DagsterRun) -> str:
     return run.root_run_id or run.run_id
 
 
-def unfinished_run(instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None) -> str | None:
-    """The id of a run of `job_name` that has not ended, or None: a sensor does not ask for a second one."""
+def unfinished_run(
+    instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None, *, at_most: int = 1
+) -> str | None:
+    """The id of a run of `job_name` when `at_most` of them have not ended, else None: a sensor asks for no more."""
     wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags or {})
-    found = instance.get_run_records(filters=wanted, limit=1)
-    return found[0].dagster_run.run_id if found else None
+    found = instance.get_run_records(filters=wanted, limit=at_most)
+    return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
 def _give_back(

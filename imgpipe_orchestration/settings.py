@@ -70,6 +70,22 @@ class Settings(BaseModel):
     mongodb_database: str = Field("ichat", description="Database when MONGODB_URL names none.")
     lease_seconds: float = Field(60, gt=0, description="How long a claim lives without a heartbeat.")
 
+    # --- several machines --------------------------------------------------------------------------------------
+    celery_broker_url: str = Field(
+        "", description="Where runs wait for workers, redis:// or amqp://; read by `deploy/dagster.yaml` alone."
+    )
+    celery_result_backend: str = Field(
+        "", description="Where workers say which runs live; redis:// too. Read by `deploy/dagster.yaml` alone."
+    )
+    runs_per_pipeline: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Runs of one pipeline that sensors ask for at a time: as many as machines have workers for its queue. "
+            "Each makes as many calls at once as the pipeline's own limits say."
+        ),
+    )
+
     # --- retention ---------------------------------------------------------------------------------------------
     retention_days: float = Field(
         30, gt=0, description="Days that finished items, their attempts and ended job instances are kept."

@@ -5,21 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
+from imgpipe_orchestration.definitions import defs
+from imgpipe_orchestration.runs.queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.[st]*"))
 KNOWN = {name.upper() for name in Settings.model_fields}
-OF_CONTAINERS = {"POSTGRES_PASSWORD", "MINIO_PASSWORD", "FORWARDED_ALLOW_IPS", "DAGSTER_HOME"}
+OF_CONTAINERS = {"POSTGRES_PASSWORD", "MINIO_PASSWORD", "REDIS_PASSWORD", "FORWARDED_ALLOW_IPS", "DAGSTER_HOME"}
+BESIDE_PYTHON = Path(sys.executable).parent
 
 
 def loaded(*path: str) -> Any:
@@ -39,16 +43,78 @@ def test_dagster_itself_takes_the_production_configuration(
         connection.execute(text("create schema dagster"))
     engine.dispose()
     monkeypatch.setenv("DAGSTER_PG_URL", settings.dagster_pg_url)
+    for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
+        monkeypatch.setenv(name, "redis://127.0.0.1:6379/0")
     shutil.copy(DEPLOY / "dagster.yaml", tmp_path / "dagster.yaml")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.get_runs_count() == 0
+        assert type(instance.run_launcher).__name__ == "WorkersRunLauncher"
 
 
-def test_production_differs_from_one_machine_in_the_number_of_runs_only() -> None:
+def test_dagster_takes_the_database_as_the_chart_writes_it(settings: Settings, tmp_path: Path) -> None:
+    """The chart's own storage, in our image: pods that run code have no class of ours for it."""
+    postgresql = loaded("helm", "values.yaml")["postgresql"]
+    url = make_url(settings.database_url)
+    engine = connect(settings.database_url)
+    with engine.begin() as connection:
+        connection.execute(text("create schema dagster"))
+    engine.dispose()
+    database = {
+        "username": url.username,
+        "password": url.password or "none",
+        "hostname": url.host,
+        "port": url.port,
+        "db_name": url.database,
+        "params": {"options": "-csearch_path=dagster"},
+        "scheme": postgresql["postgresqlScheme"],
+    }
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({"storage": {"postgres": {"postgres_db": database}}}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert nothing.execute_in_process(instance=instance).success, "its first event says NOTIFY"
+
+
+@dg.job
+def nothing() -> None:
+    """No ops."""
+
+
+def test_several_machines_differ_from_one_in_the_launcher_and_the_number_of_runs_only() -> None:
     ours, theirs = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text()), loaded("dagster.yaml")
-    assert theirs["concurrency"]["runs"].pop("max_concurrent_runs") == 8
+    assert theirs.pop("run_launcher")["class"] == "WorkersRunLauncher"
+    assert ours.pop("run_launcher")["class"] == "ForkedRunLauncher"
+    assert theirs["concurrency"]["runs"].pop("max_concurrent_runs") == 32
     assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
+    assert theirs["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 4
+    assert ours["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 1
     assert theirs == ours
+
+
+def test_every_queue_of_a_job_has_workers() -> None:
+    tagged = {job.tags.get(QUEUE_TAG) for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
+    assert tagged == set(QUEUES)
+    commands = [service.get("command", []) for service in loaded("compose.yaml")["services"].values()]
+    taken = {words[words.index("--queues") + 1] for words in commands if "--queues" in words}
+    assert taken == set(QUEUES)
+    wanted = (DEPLOY / "systemd" / "imgpipe.target").read_text()
+    assert set(re.findall(r"imgpipe-worker@(\w+)\.service", wanted)) == set(QUEUES)
+
+
+def test_compose_keeps_to_its_specification() -> None:
+    checked([BESIDE_PYTHON / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"])
+
+
+def test_kubernetes_knows_every_field_of_the_manifests() -> None:
+    manifests = [file for file in (DEPLOY / "kubernetes").glob("*.yaml") if file.name != "kustomization.yaml"]
+    checked([BESIDE_PYTHON / "kubernetes-validate", "--strict", "--quiet", *manifests])
+
+
+def test_hadolint_has_nothing_to_say_of_the_image() -> None:
+    checked([BESIDE_PYTHON / "hadolint", DEPLOY / "Containerfile"])
+
+
+def checked(command: list[str | Path]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_compose_names_nothing_that_it_does_not_have() -> None:
@@ -131,7 +197,7 @@ def test_kubernetes_manifests_fit_together() -> None:
 def test_kustomize_builds_them() -> None:
     built = subprocess.run(["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
-    assert len(list(yaml.safe_load_all(built.stdout))) == 4
+    assert len(list(yaml.safe_load_all(built.stdout))) == 5
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")

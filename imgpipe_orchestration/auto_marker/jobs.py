@@ -7,9 +7,10 @@ from pydantic import Field
 
 from imgpipe_orchestration.auto_marker.assets import clean_images, customers, metadata_of
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.runs.queues import NETWORK
 from imgpipe_orchestration.sensors import owner_of
 
-TAGS = {"pipeline": "auto_marker"}
+TAGS = {"pipeline": "auto_marker", **NETWORK}
 
 
 class Round(dg.Config):

@@ -3,25 +3,26 @@
 import dagster as dg
 
 from imgpipe_orchestration.avatars.assets import DAILY, PEOPLE, PICTURES
+from imgpipe_orchestration.runs.queues import NETWORK, PAID
 
 # Two tags and not one: people of the next task are invented while those of the last are being pictured.
 avatar_data = dg.define_asset_job(
     "avatar_data",
     selection=PEOPLE,
-    tags={"pipeline": "avatar_data"},
+    tags={"pipeline": "avatar_data", **PAID},
     description="pending -> generating-data -> data-generated: invents the people of tasks that are due.",
 )
 
 avatar_images = dg.define_asset_job(
     "avatar_images",
     selection=dg.AssetSelection.assets(*PICTURES),
-    tags={"pipeline": "avatar_images"},
+    tags={"pipeline": "avatar_images", **PAID},
     description="data-generated -> generating-images -> completed or failed: the seven steps for people who are due.",
 )
 
 avatar_daily = dg.define_asset_job(
     "avatar_daily",
     selection=DAILY,
-    tags={"pipeline": "avatar_daily"},
+    tags={"pipeline": "avatar_daily", **NETWORK},
     description="Figures by day, and images of cancelled and failed tasks removed after AVATAR_CLEANUP_DAYS.",
 )

@@ -30,7 +30,7 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
         return dg.SensorResult(skip_reason="the last run was asked for less than WORKER_INTERVAL ago")
     if not due(backends.services, queue):
         return dg.SensorResult(skip_reason="nothing is due")
-    if run_id := unfinished_run(context.instance, job):
+    if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=str(now))
 

@@ -46,8 +46,12 @@ def make_again(backends: Services, owner: str, day: str) -> tuple[int, Drained]:
     return count, drain(backends, owner, only_day=day)
 
 
-def reason_to_wait(backends: Services, running: str | None) -> str | None:
+def reason_to_wait(backends: Services, running: str | None, *, another: bool = False) -> str | None:
     """Why no run is wanted now, or None when one is; costs two index probes, whatever waits.
+
+    Args:
+        running: a run that is under way, if one is.
+        another: whether a further one may begin beside it.
 
     Raises:
         SettingsError: LISTINGS_STEPS makes no sense, and a run would only fail.
@@ -61,4 +65,4 @@ def reason_to_wait(backends: Services, running: str | None) -> str | None:
             # A run that was killed could not say so itself.
             job_definitions.finished(connection, model.JOB_ID, job.last_run_id, {"ended": "the run stopped unfinished"})
     due = bool(backends.claims.due_partitions(store.queue_of(backends.settings), limit=1))
-    return schedule.reason_to_wait(job, due=due, running=running, now=datetime.now(UTC))
+    return schedule.reason_to_wait(job, due=due, running=None if another else running, now=datetime.now(UTC))

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.runs.queues import CPU, NETWORK
 from imgpipe_orchestration.sensors import owner_of
 
 PIPELINE = {"pipeline": "listings"}
@@ -24,7 +25,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 @dg.job(
     name="process_image_queue",
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out.",
-    tags=PIPELINE,
+    tags={**PIPELINE, **CPU},
 )
 def process_image_queue() -> None:
     drain_image_queue()
@@ -37,7 +38,10 @@ def sweep_originals(context: dg.OpExecutionContext, backends: BackendsResource) 
     context.add_output_metadata(sweep.sweep(backends.services).as_json())
 
 
-@dg.job(description="Removes what cut-off uploads left behind, and answers that no retry will ask for.", tags=PIPELINE)
+@dg.job(
+    description="Removes what cut-off uploads left behind, and answers that no retry will ask for.",
+    tags={**PIPELINE, **NETWORK},
+)
 def sweep_listings() -> None:
     sweep_originals()
 

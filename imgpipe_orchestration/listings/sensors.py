@@ -20,5 +20,7 @@ def process_image_queue_sensor(
     from imgpipe_orchestration.listings import control
 
     running = unfinished_run(context.instance, process_image_queue.name)
-    reason = control.reason_to_wait(backends.services, running)
+    most = backends.services.settings.runs_per_pipeline
+    another = most > 1 and unfinished_run(context.instance, process_image_queue.name, at_most=most) is None
+    reason = control.reason_to_wait(backends.services, running, another=another)
     return dg.SkipReason(reason) if reason else dg.RunRequest()

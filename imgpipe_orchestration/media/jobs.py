@@ -6,19 +6,20 @@ import dagster as dg
 
 from imgpipe_orchestration.media.assets import ASSETS
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.runs.queues import CPU, NETWORK
 
 media_pipeline = dg.define_asset_job(
     "media_pipeline",
     # The checks run by themselves: a batch of photos should not wait for an audit of a week.
     selection=dg.AssetSelection.assets(*ASSETS).without_checks(),
-    tags={"pipeline": "media"},
+    tags={"pipeline": "media", **CPU},
     description="From upload to served variant. A backfill over days makes again what an older recipe made.",
 )
 
 media_checks = dg.define_asset_job(
     "media_checks",
     selection=dg.AssetSelection.checks_for_assets(*ASSETS),
-    tags={"pipeline": "media_checks"},
+    tags={"pipeline": "media_checks", **NETWORK},
     description="The asset checks of the media pipeline.",
 )
 
@@ -38,7 +39,7 @@ def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource
 
 
 @dg.job(
-    tags={"pipeline": "media_reconciliation"},
+    tags={"pipeline": "media_reconciliation", **NETWORK},
     description="Reads all of pending_images, trusting no mark: what slipped by is taken up.",
 )
 def media_reconciliation() -> None:

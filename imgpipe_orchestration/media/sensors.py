@@ -18,7 +18,8 @@ MOST_DAYS = 5
     description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
 )
 def pending_images_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
-    if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}):
+    most = backends.services.settings.runs_per_pipeline
+    if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     from imgpipe_orchestration.media.due import due_days
 

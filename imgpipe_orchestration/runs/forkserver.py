@@ -1,12 +1,13 @@
-"""`python -m imgpipe_orchestration.runs.forkserver FD`: forks a process for each run that is asked for.
+"""`python -m imgpipe_orchestration.runs.forkserver FD [--ends-runs]`: forks a process for each run that is asked for.
 
 Imports once, then waits on the socket FD for lines of JSON: the words of a `dagster` command to run in a child. The
 answer is the child's pid. It must stay single-threaded and open no connection, for a fork copies neither well.
-It ends when the other side of the socket closes; its children go on.
+It ends when the other side of the socket closes; its children go on, or with `--ends-runs` are interrupted (on Linux).
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -36,7 +37,10 @@ PRELOAD = (
 """What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
 
 
-def main(descriptor: int) -> None:
+_PR_SET_PDEATHSIG = 1
+
+
+def main(descriptor: int, *, ends_runs: bool = False) -> None:
     signal.signal(signal.SIGCHLD, _collect)
     # Its end is decided by the socket: a Ctrl-C that reaches the whole group must not take away the runs' parent first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -44,12 +48,15 @@ def main(descriptor: int) -> None:
     for module in PRELOAD:
         importlib.import_module(module)
     gc.collect()
+    libc = ctypes.CDLL(None) if ends_runs and sys.platform == "linux" else None
     gc.freeze()  # what is loaded stays shared with the children: the collector will not write to its pages
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as lines:
         for line in lines:
             pid = os.fork()
             if pid == 0:
                 os.close(descriptor)  # held open in a child it would hide this process's death from the launcher
+                if libc is not None:
+                    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
                 _run(json.loads(line))
             lines.write(b"%d\n" % pid)
             lines.flush()
@@ -115,4 +122,4 @@ def _collect(_: int, __: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), ends_runs="--ends-runs" in sys.argv[2:])

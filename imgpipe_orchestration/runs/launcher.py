@@ -10,9 +10,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -20,10 +17,9 @@ from typing import Any, Self
 import dagster as dg
 import psutil
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
-from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.runs.warm import WarmProcess
 
 PROCESS_TAG = ".imgpipe/process"
 """Tag of a run: where its process is, as JSON {host, pid, started}. The dot hides it in the UI."""
@@ -40,9 +36,10 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
-        self._lock = threading.Lock()
+        self._warm = WarmProcess()
         # Popped, not read: the forkserver and the runs inherit the environment and must not start one each.
-        self._server = _Forkserver() if os.environ.pop(PRELOAD_VARIABLE, "") else None
+        if os.environ.pop(PRELOAD_VARIABLE, ""):
+            self._warm.preload()
         super().__init__()  # type: ignore[no-untyped-call]  # Dagster's base class has no annotation there
 
     @property
@@ -63,26 +60,9 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
             BackendUnavailable: no process could be forked; the run is then reported as failed to start.
         """
         run = context.dagster_run
-        origin = context.job_code_origin
-        if origin is None:
-            raise BackendUnavailable(f"run {run.run_id} does not say where its code is")
-        words = ExecuteRunArgs(origin, run.run_id, self._instance.get_ref()).get_command_args()
-        # From `api` on: what stands before only says how to call `dagster`.
-        pid = self._fork(list(words[words.index("api") :]))
+        pid = self._warm.start(self._instance, run.run_id, context.job_code_origin)
         self._instance.add_run_tags(run.run_id, {PROCESS_TAG: _describe(pid)})
         self._instance.report_engine_event(f"Forked process {pid} for the run.", run, cls=type(self))
-
-    def _fork(self, words: list[str]) -> int:
-        with self._lock:
-            for _ in range(2):  # a forkserver that died since the last run is replaced once
-                if self._server is None:
-                    self._server = _Forkserver()
-                try:
-                    return self._server.fork(words)
-                except OSError:
-                    self._server.close()
-                    self._server = None
-        raise BackendUnavailable("The process that forks the runs ends as soon as it starts; see the daemon's log.")
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)
@@ -118,49 +98,7 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def dispose(self) -> None:
-        with self._lock:
-            if self._server is not None:
-                self._server.close()
-                self._server = None
-
-
-class _Forkserver:
-    """The launcher's end of `forkserver`."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "imgpipe_orchestration.runs.forkserver", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                # macOS ends a forked process that touches its frameworks, as a look for the system's proxy does.
-                env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
-            )
-        self._socket = ours
-        self._answers = ours.makefile("rb")
-
-    def fork(self, words: list[str]) -> int:
-        """The pid of a new process that runs `dagster` with `words`.
-
-        Raises:
-            OSError: the forkserver is gone.
-        """
-        self._socket.sendall(json.dumps(words).encode() + b"\n")
-        answer = self._answers.readline()
-        if not answer:
-            raise ConnectionResetError("the forkserver ended")
-        return int(answer)
-
-    def close(self) -> None:
-        """Hang up, which ends it; the runs it forked go on."""
-        self._answers.close()
-        self._socket.close()
-        try:
-            self._process.wait(1)
-        except subprocess.TimeoutExpired:  # still importing, it has not come to its socket yet
-            self._process.kill()
-            self._process.wait()
+        self._warm.close()
 
 
 def _describe(pid: int) -> str:

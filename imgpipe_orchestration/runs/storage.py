@@ -14,7 +14,7 @@ from typing import Any, Self
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, make_url
 
 _POOL = {"pool_size": 2, "max_overflow": 30, "pool_recycle": 900, "pool_pre_ping": True}
 """Few are kept; a burst may open more. The ping before use is how a restart of PostgreSQL goes unnoticed."""
@@ -25,7 +25,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        url = pg_url_from_config(config_value)
+        url = with_psycopg2(pg_url_from_config(config_value))
         known = url in _prepared
         storage = cls(url, should_autocreate_tables=not known, inst_data=inst_data)
         _prepared.add(url)
@@ -33,6 +33,14 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
         return storage
+
+
+def with_psycopg2(url: str) -> str:
+    """The URL with its driver named: where none is, SQLAlchemy 2.1 takes psycopg 3, on which dagster-postgres fails."""
+    parsed = make_url(url)
+    if parsed.drivername in {"postgresql", "postgres"}:
+        parsed = parsed.set(drivername="postgresql+psycopg2")
+    return parsed.render_as_string(hide_password=False)
 
 
 _prepared: set[str] = set()

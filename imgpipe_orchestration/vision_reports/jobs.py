@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.runs.queues import PAID
 from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.vision_reports.assets import DAYS, REPORTS
 from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
@@ -98,7 +99,7 @@ def _summarise(context: dg.OpExecutionContext, services: "Services", told: list[
 @dg.job(
     name="vision_reports",
     description="Everything that is due: cron jobs whose time has come, and analyses that wait for their next step.",
-    tags={"pipeline": "vision_reports"},
+    tags={"pipeline": "vision_reports", **PAID},
     executor_def=dg.in_process_executor,
 )
 def vision_reports() -> None:
@@ -108,7 +109,7 @@ def vision_reports() -> None:
 @dg.job(
     name="vision_reports_backfill",
     description="All analyses created on the chosen days once more, from their documents to a new upload.",
-    tags={"pipeline": "vision_reports_backfill"},
+    tags={"pipeline": "vision_reports_backfill", **PAID},
     partitions_def=DAYS,
     executor_def=dg.in_process_executor,
 )
@@ -130,7 +131,7 @@ def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> N
 @dg.job(
     name="vision_batches",
     description="Batches that came in over the gateway's analysis backend.",
-    tags={"pipeline": "vision_batches"},
+    tags={"pipeline": "vision_batches", **PAID},
     executor_def=dg.in_process_executor,
 )
 def vision_batches() -> None:

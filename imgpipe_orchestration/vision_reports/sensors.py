@@ -17,7 +17,8 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
 def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports import rounds
 
-    if run := unfinished_run(context.instance, vision_reports.name):
+    most = backends.services.settings.runs_per_pipeline
+    if run := unfinished_run(context.instance, vision_reports.name, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run} is at it")
     reason = rounds.reports_due(backends.services)
     if not reason:
@@ -36,7 +37,8 @@ def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsRe
 def vision_batches_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports import rounds
 
-    if run := unfinished_run(context.instance, vision_batches.name):
+    most = backends.services.settings.runs_per_pipeline
+    if run := unfinished_run(context.instance, vision_batches.name, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run} is at it")
     if not rounds.batches_due(backends.services):
         return dg.SensorResult(skip_reason="nothing is due")

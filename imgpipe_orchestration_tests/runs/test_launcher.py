@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", 
 def instance(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
     """An instance configured as dagster.yaml does it: storage in PostgreSQL, runs by our launcher."""
     home = tmp_path_factory.mktemp("dagster")
-    url = postgres_server.ensure_database("dagster_runs").replace("postgresql://", "postgresql+psycopg2://")
+    url = postgres_server.ensure_database("dagster_runs")
     (home / "dagster.yaml").write_text(
         "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
         f" config: {{postgres_url: '{url}'}}}}}}\n"

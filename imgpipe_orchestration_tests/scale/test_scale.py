@@ -3,106 +3,51 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
-import requests
 from sqlalchemy import text
 
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.devstack.demo import runner
+from imgpipe_orchestration.garbage import collect_garbage
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
-from imgpipe_orchestration_tests.recovery.conftest import attempts_by_outcome, count, servers
-from imgpipe_orchestration_tests.scale.worker import CALLS
+from imgpipe_orchestration_tests.scale.stack import Machines, machines
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(800),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
+]
 
-IMAGES = 80
-ASKED = 120
-ANSWER_SECONDS = 0.25
-
-
-def environment(settings: Settings, **more: str) -> dict[str, str]:
-    return {**os.environ, **settings.environment(), "LOG_LEVEL": "WARNING", **more}
+LISTINGS = 60
+PAID = {"openai": ("responses", "images", "embeddings"), "google": ("annotate",), "flowise": ("prediction",)}
 
 
-@contextmanager
-def gateway(settings: Settings) -> Iterator[str]:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environ = environment(settings, GATEWAY_PORT=str(port), FLASK_PORT=str(port))
-    process = subprocess.Popen([sys.executable, "-m", "imgpipe_orchestration.gateway"], env=environ)
-    try:
-        wait_for(lambda: answers(port), "the gateway")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(30)
+def rows(stack: Machines, query: str, **values: Any) -> list[Any]:
+    with transaction(stack.services.engine) as connection:
+        return list(connection.execute(text(query), values))
 
 
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def number(stack: Machines, query: str, **values: Any) -> int:
+    return int(rows(stack, query, **values)[0][0])
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)
-
-
-def worker(settings: Settings, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "imgpipe_orchestration_tests.scale.worker", *words]
-    return subprocess.Popen(command, env=environment(settings), start_new_session=True)
-
-
-def worked(settings: Settings, kind: str, workers: int, *words: str) -> float:
-    """Seconds from the first item begun to the last one done, by so many workers."""
-    services = Services(settings)
-    before = count(services, "select coalesce(max(id), 0) from work_attempts")
-    started = [worker(settings, kind, f"{kind}-{number}", *words) for number in range(workers)]
-    for one in started:
-        assert one.wait(180) == 0
-    with transaction(services.engine) as connection:
-        query = "select extract(epoch from max(ended_at) - min(started_at)) from work_attempts where id > :before"
-        seconds = float(connection.scalar(text(query), {"before": before}))
-    services.close()
-    return seconds
-
-
-def told(what: str, rates: dict[int, float]) -> None:
-    """For whoever runs `make test-scale`."""
-    sys.stdout.write(
-        f"\n{what}: {rates[1]:.1f} items a second by one worker, {rates[2]:.1f} by two "
-        f"({rates[2] / rates[1]:.2f} times), {os.cpu_count()} cores\n"
-    )
-
-
-def fed(gateways: list[str], images: int) -> list[str]:
-    """Uploads through the gateways in turn; the URLs that were handed out."""
+def upload_listings(stack: Machines, images: int) -> list[str]:
+    """Uploads through both gateways; the paths that were handed out."""
     photos = [photo(1600, 1200, seed=seed) for seed in range(4)]
 
-    def one(number: int) -> str:
-        answer = requests.post(
-            f"{gateways[number % len(gateways)]}/api/upload/listing_image",
-            files={"images": (f"{number}.jpg", photos[number % 4])},
-            data={"listing_title": f"Bike {number}"},
-            timeout=60,
-        )
+    def one(index: int) -> str:
+        files = {"images": (f"{index}.jpg", photos[index % 4])}
+        data = {"listing_title": f"Bike {index}"}
+        answer = stack.request("POST", "/api/upload/listing_image", files=files, data=data)
         assert answer.status_code == 200, answer.text
         url: str = answer.json()["data"]["images"][0]["url"]
         return url
@@ -111,81 +56,139 @@ def fed(gateways: list[str], images: int) -> list[str]:
         return list(pool.map(one, range(images)))
 
 
-def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(open_folder: Path) -> None:
-    with ExitStack() as stack:
-        _, _, settings = stack.enter_context(servers(open_folder))
-        gateways = [stack.enter_context(gateway(settings)) for _ in range(2)]
-        urls = fed(gateways, IMAGES)
-        services = Services(settings)
-        doomed, heir = worker(settings, "listings", "doomed"), worker(settings, "listings", "heir")
+def ask_for_people(stack: Machines, count: int, brief: str) -> str:
+    wanted = {"count": count, "brief": brief, "seed": 7}
+    answer = stack.request("POST", "/api/avatars/tasks", json=wanted, headers=stack.key_headers("ADMIN_API_KEY"))
+    assert answer.ok, answer.text
+    return str(answer.json()["task_id"])
+
+
+def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_folder: Path) -> None:
+    with machines(open_folder, workers=2, WORKER_INTERVAL="1") as stack:
+        stack.stand_in("POST", "delays", {"openai.responses": 0.5, "openai.images": 1, "flowise": 0.3})
+        urls = upload_listings(stack, LISTINGS)
+        results: list[runner.Result] = []
+        scenarios = runner.scenarios()
+        assert {scenario.pipeline for scenario in scenarios} == {
+            "media",
+            "listings",
+            "auto_marker",
+            "vision_reports",
+            "avatars",
+        }
+        feeding = threading.Thread(target=lambda: results.extend(runner.run(stack, scenarios, lambda _: None)))
+        feeding.start()
+
+        def in_the_middle() -> list[str]:
+            """Runs of the first worker that hold claims, once something has been done."""
+            held = "select distinct owner from work_items where state = 'claimed' and owner = any(:runs)"
+            if number(stack, "select count(*) from work_attempts where outcome = 'done'") < 5:
+                return []
+            runs = [row.owner for row in rows(stack, held, runs=stack.runs_on(stack.workers[0]))]
+            return runs if len(runs) > 1 else []
+
+        doomed = wait_for(in_the_middle, "two runs at work on the first worker", 120)
+        stack.workers[0].vanish()
+        killed = time.time()
+        feeding.join()
+
+        assert {result.pipeline: result.failures for result in results if not result.ok} == {}
         done = "select count(*) from image_queue where status = 'processed'"
-        held = "select count(*) from work_items where state = 'claimed' and owner = 'doomed'"
-        wait_for(lambda: count(services, done) > 5 and count(services, held) > 0, "work in the middle")
-        os.killpg(doomed.pid, signal.SIGKILL)
-        doomed.wait()
-        assert count(services, done) < IMAGES
-        assert heir.wait(180) == 0
-        assert count(services, done) == IMAGES
-        assert attempts_by_outcome(services)["done"] == IMAGES
-        for number, url in enumerate(urls):
-            # Whichever gateway took it, either serves it.
-            answer = requests.get(f"{gateways[number % 2 - 1]}/{url.split('/', 3)[3]}", timeout=30)
+        wait_for(lambda: number(stack, done) == LISTINGS + 4, "the listings", 120)
+        unfinished = "select count(*) from work_items where state in ('waiting', 'claimed')"
+        wait_for(lambda: number(stack, unfinished) == 0, "everything else", 120)
+        for run_id in doomed:
+            assert stack.status_of(run_id).value == "FAILURE", "monitoring noticed"
+        taken_over = number(
+            stack, "select count(*) from work_attempts where outcome <> 'done' and owner = any(:runs)", runs=doomed
+        )
+        assert taken_over, "the dead worker held something"
+
+        twice = rows(
+            stack,
+            "select queue, item_id from work_attempts where outcome = 'done' group by 1, 2 having count(*) > 1",
+        )
+        assert twice == []
+        for index, url in enumerate(urls):
+            answer = stack.http.get(stack.gateways[index % 2] + "/" + url.split("/", 3)[3], timeout=30)
             assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
-        assert sum(1 for _ in services.listings_bucket.list()) == 2 * IMAGES
-        services.close()
+        for found in collect_garbage(stack.services, act=False, grace_hours=0):
+            assert found.rows > 0, found.name
+            assert found.missing == 0, found
+        assert sum(1 for _ in stack.services.listings_bucket.list()) == 2 * (LISTINGS + 4)
+        bought_once(stack, killed)
+        tell(f"{len(doomed)} runs died with a worker, {taken_over} items were taken over, nothing lost, nothing twice")
 
 
-class Slow(BaseHTTPRequestHandler):
-    """A partner that takes its time."""
-
-    def do_GET(self) -> None:
-        time.sleep(ANSWER_SECONDS)
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@contextmanager
-def partner() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+def bought_once(stack: Machines, killed: float) -> None:
+    """No paid call was made twice, but for what was under way when its buyer was killed; the journal shows that."""
+    calls = [call for call in stack.stand_in("GET", "calls")["calls"] if call["provider"] in PAID]
+    answered = [call for call in calls if call["status"] == 200]
+    assert {call["provider"] for call in answered} == set(PAID)
+    seen = Counter((call["provider"], call["operation"], call["input_hash"]) for call in answered)
+    lost = number(stack, "select count(*) from paid_call_uses where outcome = 'lost'")
+    bought = number(stack, "select count(*) from paid_call_uses where outcome = 'bought'")
+    assert len(answered) <= bought + lost, "every answer is accounted for"
+    again = [key for key, times in seen.items() if times > 1]
+    for provider, operation, hashed in again:
+        first = min(call["at"] for call in answered if call["input_hash"] == hashed)
+        assert killed - 10 < first <= killed, f"{provider} {operation} was bought twice without a reason"
+    assert len(again) <= lost
+    tell(f"{bought} paid answers, {lost} of them under way when their buyer was killed, {len(again)} bought again")
 
 
-def test_two_workers_wait_for_a_partner_together(open_folder: Path) -> None:
-    with servers(open_folder) as (_, _, settings), partner() as url:
-        services = Services(settings)
-        seconds = {}
-        for workers in (1, 2):
-            with transaction(services.engine) as connection:
-                connection.execute(text("drop table if exists made"))
-                connection.execute(text("create table made (item bigint not null)"))
-                items = [Item(workers * 1000 + number) for number in range(ASKED)]
-                services.claims.enqueue(connection, CALLS, items)
-            seconds[workers] = worked(settings, "calls", workers, url)
-            assert count(services, "select count(*) from made") == ASKED
-            assert count(services, "select count(distinct item) from made") == ASKED
-        services.close()
-    told("network-bound", {workers: ASKED / spent for workers, spent in seconds.items()})
-    assert seconds[2] < seconds[1]
+@pytest.fixture(scope="module")
+def rates() -> dict[tuple[str, int], float]:
+    return {}
 
 
-def test_two_workers_share_cores_without_getting_in_each_others_way(open_folder: Path) -> None:
-    with ExitStack() as stack:
-        _, _, settings = stack.enter_context(servers(open_folder))
-        gateways = [stack.enter_context(gateway(settings)) for _ in range(2)]
-        seconds = {}
-        for workers in (1, 2):
-            fed(gateways, IMAGES)
-            seconds[workers] = worked(settings, "listings", workers)
-        services = Services(settings)
-        assert count(services, "select count(*) from image_queue where status = 'processed'") == 2 * IMAGES
-        assert attempts_by_outcome(services) == {"done": 2 * IMAGES}
-        services.close()
-    told("CPU-bound", {workers: IMAGES / spent for workers, spent in seconds.items()})
-    assert seconds[2] < 1.6 * seconds[1]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_throughput_by_workers(open_folder: Path, workers: int, rates: dict[tuple[str, int], float]) -> None:
+    """CPU-bound: listings. Network-bound: avatars, whose partner takes two seconds a picture."""
+    with machines(open_folder, workers=workers, concurrency=1, WORKER_INTERVAL="1", AVATAR_BATCH_SIZE="24") as stack:
+        upload_listings(stack, 80 * workers)
+        done = "select count(*) from image_queue where status = 'processed'"
+        wait_for(lambda: number(stack, done) == 80 * workers, "the listings", 240)
+        rates["CPU-bound", workers] = rate(stack, "listings", workers)
+        stack.stand_in("POST", "delays", {"openai.images": 2})
+        ask_for_people(stack, 24 * workers, "People who work in a small bakery in Porto")
+        finished = "select count(*) from generation_results where status = 'completed'"
+        wait_for(lambda: number(stack, finished) == 24 * workers, "the people", 240)
+        rates["network-bound", workers] = rate(stack, "avatar_images", workers)
+    if workers == 2:
+        for kind in ("CPU-bound", "network-bound"):
+            one, two = rates[kind, 1], rates[kind, 2]
+            tell(f"{kind}: {one:.2f} items a second by one worker, {two:.2f} by two: {two / one:.2f} times")
+        assert rates["network-bound", 2] > 1.3 * rates["network-bound", 1]
+        assert rates["CPU-bound", 2] > 0.6 * rates["CPU-bound", 1], "they do not get in each other's way"
+
+
+def rate(stack: Machines, queue: str, workers: int) -> float:
+    """Items a second while as many runs as workers were at it."""
+    runs = rows(
+        stack,
+        """
+        select owner, extract(epoch from min(started_at)) as began, extract(epoch from max(ended_at)) as ended
+        from work_attempts where queue = :queue and outcome = 'done' group by owner order by count(*) desc limit :most
+        """,
+        queue=queue,
+        most=workers,
+    )
+    assert len(runs) == workers, "each worker had a run"
+    began, ended = max(float(run.began) for run in runs), min(float(run.ended) for run in runs)
+    items = number(
+        stack,
+        """
+        select count(*) from work_attempts where queue = :queue and outcome = 'done'
+        and extract(epoch from ended_at) > :began and extract(epoch from ended_at) <= :ended
+        """,
+        queue=queue,
+        began=began,
+        ended=ended,
+    )
+    return items / (ended - began)
+
+
+def tell(what: str) -> None:
+    """For whoever runs `make test-scale`."""
+    sys.stdout.write(f"\n{what} ({os.cpu_count()} cores)\n")

@@ -1,0 +1,119 @@
+"""The run launcher of several machines (deploy/dagster.yaml): runs go into Celery queues, a `worker` takes them out.
+
+dagster-celery's launcher with three things changed: cancelling a run reaches it, a run whose worker died is noticed,
+and the run is forked from a warm process (docs/adr/0004-workers-on-many-machines.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import dagster as dg
+from celery.states import READY_STATES
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._serdes import ConfigurableClassData, pack_value
+from dagster_celery.config import TASK_EXECUTE_JOB_NAME
+from dagster_celery.launcher import CeleryRunLauncher
+
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.runs.queues import QUEUE_TAG
+
+BEAT_SECONDS = 3.0
+"""How often a worker says of each of its runs that its process lives."""
+
+SILENCE_SECONDS = 15.0
+"""A run of which nothing was heard for so long is taken for dead."""
+
+_FORGET_SECONDS = 600.0
+
+_CONFIGURATION = {
+    # A worker takes a run when it can begin it: none waits behind a long one while another worker is idle. And what a
+    # worker had taken and not begun when it was killed goes to another one.
+    "task_acks_late": True,
+    "worker_prefetch_multiplier": 1,
+    # Acknowledged after the run, so Redis must not think a long run lost: longer than max_runtime_seconds.
+    "broker_transport_options": {
+        "max_retries": 3,
+        "interval_start": 0,
+        "interval_step": 0.2,
+        "visibility_timeout": 7200,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+    },
+    "broker_connection_retry_on_startup": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,  # the run goes on without the broker
+    "worker_hijack_root_logger": False,
+    "result_expires": 86400,
+}
+
+
+class WorkersRunLauncher(CeleryRunLauncher):
+    """Hands runs to workers on any machine, by the queue that a job's tag names."""
+
+    def __init__(self, **config: Any) -> None:
+        given = config.pop("config_source", None) or {}
+        super().__init__(config_source={**_CONFIGURATION, **given}, **config)
+        self._heard: dict[str, tuple[object, float]] = {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data=inst_data, **config_value)
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """
+        Raises:
+            BackendUnavailable: the run does not say where its code is. Errors of the broker pass as they are. Either
+                way the run is reported as failed to start.
+        """
+        run = context.dagster_run
+        if context.job_code_origin is None:
+            raise BackendUnavailable(f"run {run.run_id} does not say where its code is")
+        queue = run.tags.get(QUEUE_TAG, self.default_queue)
+        self._instance.report_engine_event(f"Waits for a worker of the queue {queue!r}.", run, cls=type(self))
+        # The run's own id: no tag has to be written beside what the worker writes about its process at the same moment.
+        self.celery.send_task(
+            TASK_EXECUTE_JOB_NAME,
+            args=[run.run_id, pack_value(context.job_code_origin)],
+            task_id=run.run_id,
+            queue=queue,
+        )
+
+    def terminate(self, run_id: str) -> bool:
+        """Its worker looks at the run's state every second, so nobody has to reach it."""
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        return True
+
+    @property
+    def supports_resume_run(self) -> bool:
+        return False
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Run monitoring asks this of every started run; anything but RUNNING fails the run.
+
+        Only our own clock counts, from one sign of life to the next: the clocks of two machines may differ.
+        """
+        said = self.celery.backend.get_task_meta(run.run_id)
+        if said["status"] in READY_STATES:
+            # Monitoring looks at the run again before it believes this: a run that ended well says so itself first.
+            return CheckRunHealthResult(
+                WorkerStatus.FAILED, "its process ended without a word: killed, or out of memory"
+            )
+        now = time.monotonic()
+        sign = (said["status"], said["result"])
+        known, since = self._heard.get(run.run_id, (None, now))
+        if sign != known:
+            self._heard = {other: heard for other, heard in self._heard.items() if now - heard[1] < _FORGET_SECONDS}
+            self._heard[run.run_id] = (sign, now)
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if now - since > SILENCE_SECONDS:
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"no word from its worker for {now - since:.0f} s")
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:
+        said = self.celery.backend.get_task_meta(run.run_id)
+        return f"Its worker said last: {said['status']} {said['result']}"

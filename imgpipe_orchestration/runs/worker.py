@@ -1,0 +1,169 @@
+"""`python -m imgpipe_orchestration.runs.worker --queues cpu`: takes runs out of the queues and forks them.
+
+One or more on each machine, with the same DAGSTER_HOME and settings as the daemon. A worker has as many threads as it
+may have runs at once, and each watches one: it tells the broker's result store that the run lives, and interrupts the
+run when somebody has cancelled it. The run itself is a process forked from one that has imported everything, and ends
+with it, so nothing accumulates. When the worker dies its runs are interrupted, and Dagster's monitoring sees them go
+silent.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import socket
+import time
+from typing import Any
+
+import click
+import dagster as dg
+import psutil
+from celery import Task
+from celery.exceptions import Ignore
+from celery.signals import worker_shutting_down
+from celery.states import STARTED
+from dagster._core.origin import JobPythonOrigin
+from dagster._serdes import unpack_value
+from dagster_celery.config import TASK_EXECUTE_JOB_NAME
+
+from imgpipe_orchestration import logs
+from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+from imgpipe_orchestration.runs.celery_launcher import BEAT_SECONDS, WorkersRunLauncher
+from imgpipe_orchestration.runs.queues import QUEUES
+from imgpipe_orchestration.runs.warm import WarmProcess
+from imgpipe_orchestration.settings import load
+
+log = logs.logger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often a run's state is looked at: how long a cancelled run does not know it."""
+PATIENCE_SECONDS = 45.0
+"""After an interrupt, until the run is killed; below `cancel_timeout_seconds`."""
+ENDED_SECONDS = 10.0
+"""For the process of a run to end when the run has. One that monitoring took for dead is interrupted then."""
+GRACE_SECONDS = 20.0
+"""For runs to end by themselves when the worker is told to stop. Then they are interrupted and their items go back."""
+
+
+class Keeper:
+    """Starts runs and watches them to their ends, each in the thread that calls `keep`."""
+
+    def __init__(self, instance: dg.DagsterInstance, warm: WarmProcess) -> None:
+        self._instance = instance
+        self._warm = warm
+        self._stopping_since: float | None = None
+
+    def stop_soon(self, **_: object) -> None:
+        self._stopping_since = time.monotonic()
+
+    def keep(self, task: Task, run_id: str, origin: Any) -> str:
+        """
+        Raises:
+            Ignore: the run is not waiting to be started: it was delivered twice, or given up meanwhile.
+            BackendUnavailable: it could not be started, or its process ended without telling Dagster.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
+            self._instance.report_run_canceled(run)
+            return "cancelled before it began"
+        if run is None or run.status not in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED):
+            raise Ignore
+        pid = self._warm.start(self._instance, run_id, unpack_value(origin, as_type=JobPythonOrigin))
+        where = f"Forked process {pid} on {socket.gethostname()} for the run."
+        self._instance.report_engine_event(where, run, cls=WorkersRunLauncher)
+        self._watch(task, run_id, pid)
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            raise BackendUnavailable(f"Process {pid} of run {run_id} ended without a word.")
+        return "ended"
+
+    def _watch(self, task: Task, run_id: str, pid: int) -> None:
+        """Until the process has ended. What cannot be reached meanwhile is no reason to leave it."""
+        beats, next_beat, wanted_until, interrupted = 0, 0.0, math.inf, None
+        try:
+            process = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            return
+        while True:
+            now = time.monotonic()
+            if now >= next_beat:
+                beats, next_beat = beats + 1, now + BEAT_SECONDS
+                self._tell(task, run_id, {"host": socket.gethostname(), "pid": pid, "beats": beats})
+            wanted_until = min(wanted_until, now + self._grace(run_id))
+            if interrupted is None and now >= wanted_until:
+                interrupted = now
+                _signal(process, signal.SIGINT)
+            elif interrupted is not None and now - interrupted > PATIENCE_SECONDS:
+                _signal(process, signal.SIGKILL)
+            try:
+                process.wait(LOOK_SECONDS)
+                return
+            except psutil.TimeoutExpired:
+                continue
+
+    def _tell(self, task: Task, run_id: str, sign: dict[str, Any]) -> None:
+        try:
+            task.update_state(task_id=run_id, state=STARTED, meta=sign)
+        except Exception as error:  # each broker has errors of its own
+            log.warning("sign of life not sent", extra={"run": run_id}, exc_info=error)
+
+    def _grace(self, run_id: str) -> float:
+        """Seconds for which the run may go on: none once it is cancelled, few when it or the worker is at its end."""
+        left = math.inf
+        if self._stopping_since is not None:
+            left = self._stopping_since + GRACE_SECONDS - time.monotonic()
+        try:
+            run = self._instance.get_run_by_id(run_id)
+        except Exception as error:  # whatever keeps the database away, the run may go on
+            log.warning("state of the run not known", extra={"run": run_id}, exc_info=error)
+            return left
+        if run is None or run.status is dg.DagsterRunStatus.CANCELING:
+            return 0.0
+        return min(left, ENDED_SECONDS) if run.is_finished else left
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        log.debug("the process ended by itself", extra={"pid": process.pid})
+
+
+@click.command()
+@click.option("--queues", default=",".join(QUEUES), show_default=True, help="Which queues to take runs from.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    envvar="WORKER_CONCURRENCY",
+    help="Runs at the same time.",
+)
+def main(queues: str, concurrency: int) -> None:
+    """Take runs from the queues of Dagster's run launcher, until told to stop."""
+    settings = load()
+    logs.configure(style=settings.log_format, level=settings.log_level)
+    warm = WarmProcess(ends_runs=True)
+    warm.preload()
+    with dg.DagsterInstance.get() as instance:
+        launcher = instance.run_launcher
+        if not isinstance(launcher, WorkersRunLauncher):
+            raise SettingsError(
+                f"dagster.yaml in DAGSTER_HOME names {type(launcher).__name__} as run launcher: no queues"
+            )
+        keeper = Keeper(instance, warm)
+        worker_shutting_down.connect(keeper.stop_soon)
+        app = launcher.celery
+
+        def execute_job(task: Task, run_id: str, origin: Any) -> str:
+            return keeper.keep(task, run_id, origin)
+
+        app.task(execute_job, bind=True, name=TASK_EXECUTE_JOB_NAME, throws=(BackendUnavailable,))
+        name = f"{queues.replace(',', '-')}@%h"
+        words = ["worker", "--pool", "threads", "--concurrency", str(concurrency), "--queues", queues]
+        app.worker_main([*words, "--hostname", name, "--without-gossip", "--without-mingle"])
+    warm.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Runs by workers: taken out of a queue, forked, cancelled; and what becomes of them when their worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.runs.celery_launcher import SILENCE_SECONDS, WorkersRunLauncher
+from imgpipe_orchestration.runs.queues import QUEUE_TAG
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
+from imgpipe_orchestration_tests.runs import jobs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    require_redis()
+    with RedisServer(tmp_path_factory.mktemp("redis") / "data", free_port()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def home(postgres_server: Postgres, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME configured as deploy/dagster.yaml does it."""
+    home = tmp_path_factory.mktemp("dagster")
+    url = postgres_server.ensure_database("dagster_workers")
+    (home / "dagster.yaml").write_text(
+        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
+        f" config: {{postgres_url: '{url}'}}}}}}\n"
+        "run_launcher: {module: imgpipe_orchestration.runs.celery_launcher, class: WorkersRunLauncher,"
+        f" config: {{broker: '{redis.url}', backend: '{redis.url}', default_queue: cpu}}}}\n"
+        "telemetry: {enabled: false}\n"
+    )
+    return home
+
+
+@pytest.fixture(scope="module")
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def launcher(instance: dg.DagsterInstance) -> WorkersRunLauncher:
+    assert isinstance(instance.run_launcher, WorkersRunLauncher)
+    return instance.run_launcher
+
+
+@contextmanager
+def working(home: Path, *words: str) -> Iterator[psutil.Popen]:
+    """A worker in a session of its own; killed at the end if it still lives."""
+    command = [sys.executable, "-m", "imgpipe_orchestration.runs.worker", *words]
+    process = psutil.Popen(command, env={**os.environ, "DAGSTER_HOME": str(home)}, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def worker(home: Path) -> Iterator[psutil.Popen]:
+    with working(home, "--queues", "cpu", "--concurrency", "2") as process:
+        yield process
+
+
+def launch(instance: dg.DagsterInstance, job: dg.JobDefinition, queue: str = "cpu") -> str:
+    origin = dg.reconstructable(job).get_python_origin()
+    tags = {QUEUE_TAG: queue}
+    run = instance.create_run_for_job(job, job_code_origin=origin, tags=tags, status=dg.DagsterRunStatus.STARTING)
+    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+    return run.run_id
+
+
+def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 60) -> None:
+    wait_for(lambda: status(instance, run_id) is wanted, f"the run to be {wanted.value}", seconds)
+
+
+def health(instance: dg.DagsterInstance, launcher: WorkersRunLauncher, run_id: str) -> WorkerStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return launcher.check_run_worker_health(run).status
+
+
+def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
+    """What its worker says of it."""
+    wait_for(lambda: launcher.celery.backend.get_task_meta(run_id)["result"], "a sign of life")
+    return psutil.Process(launcher.celery.backend.get_task_meta(run_id)["result"]["pid"])
+
+
+def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance, worker: psutil.Popen) -> None:
+    seen = []
+    for run_id in [launch(instance, jobs.quick) for _ in range(2)]:
+        becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
+        logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+        metadata = logs[0].dagster_event.event_specific_data.metadata  # type: ignore[union-attr]
+        seen.append((metadata["pid"].value, metadata["parent"].value))
+    assert seen[0][0] != seen[1][0]
+    assert seen[0][1] == seen[1][1]
+    assert seen[0][1] in {child.pid for child in worker.children()}
+
+
+def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInstance, worker: psutil.Popen) -> None:
+    paid = launch(instance, jobs.quick, "paid")
+    ours = launch(instance, jobs.quick)
+    becomes(instance, ours, dg.DagsterRunStatus.SUCCESS)
+    assert status(instance, paid) is dg.DagsterRunStatus.STARTING
+    with working(home, "--queues", "network,paid"):
+        becomes(instance, paid, dg.DagsterRunStatus.SUCCESS)
+
+
+def test_a_cancelled_run_ends_as_cancelled(
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen
+) -> None:
+    run_id = launch(instance, jobs.endless)
+    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    process = process_of(launcher, run_id)
+    assert launcher.terminate(run_id)
+    becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
+    wait_for(lambda: not process.is_running(), "its process to end")
+    assert not launcher.terminate(run_id)
+
+
+def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
+) -> None:
+    run_id = launch(instance, jobs.quick, "paid")
+    assert launcher.terminate(run_id)
+    with working(home, "--queues", "paid"):
+        becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
+    assert instance.get_run_stats(run_id).start_time is None
+
+
+def test_a_killed_run_is_seen_as_failed(
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen
+) -> None:
+    run_id = launch(instance, jobs.endless)
+    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    process = process_of(launcher, run_id)
+    assert health(instance, launcher, run_id) is WorkerStatus.RUNNING
+    process.kill()
+    wait_for(lambda: health(instance, launcher, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+
+
+def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
+) -> None:
+    with working(home, "--queues", "network") as doomed:
+        run_id = launch(instance, jobs.endless, "network")
+        becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+        process = process_of(launcher, run_id)
+        doomed.kill()
+        becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 20)
+        wait_for(lambda: not process.is_running(), "its process to end")
+
+
+def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
+) -> None:
+    with working(home, "--queues", "network") as doomed:
+        run_id = launch(instance, jobs.endless, "network")
+        becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+        process_of(launcher, run_id)
+        assert health(instance, launcher, run_id) is WorkerStatus.RUNNING
+        os.killpg(doomed.pid, signal.SIGKILL)
+        doomed.wait()
+    assert status(instance, run_id) is dg.DagsterRunStatus.STARTED, "nobody was left to say so"
+    failed = lambda: health(instance, launcher, run_id) is WorkerStatus.FAILED  # noqa: E731
+    wait_for(failed, "the silence to be noticed", SILENCE_SECONDS + 10)
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
+) -> None:
+    with working(home, "--queues", "network") as leaving:
+        run_id = launch(instance, jobs.endless, "network")
+        becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+        leaving.terminate()
+        becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 40)
+        assert leaving.wait(20) == 0
+
+
+def test_a_run_that_is_delivered_twice_runs_once(
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen
+) -> None:
+    run_id = launch(instance, jobs.quick)
+    becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    launcher.launch_run(LaunchRunContext(run, workspace=None))
+    after = launch(instance, jobs.quick)
+    becomes(instance, after, dg.DagsterRunStatus.SUCCESS)
+    assert len(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)) == 1
+
+
+def test_runs_go_on_while_the_broker_is_away(
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen, redis: RedisServer
+) -> None:
+    run_id = launch(instance, jobs.endless)
+    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    process = process_of(launcher, run_id)
+    redis.kill()
+    redis.start()
+    redis.wait_until_ready()
+    wait_for(lambda: launcher.celery.backend.get_task_meta(run_id)["result"], "a sign of life after it", 30)
+    assert process.is_running()
+    launcher.terminate(run_id)
+    becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
+    again = launch(instance, jobs.quick)
+    becomes(instance, again, dg.DagsterRunStatus.SUCCESS)

@@ -1,0 +1,175 @@
+"""Several machines on one: two gateways, a daemon and Celery workers, each a process, over shared servers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+
+from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.devstack.plan import make_plan
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, prepare_dagster_home
+from imgpipe_orchestration.runs.celery_launcher import WorkersRunLauncher
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import load
+from imgpipe_orchestration_tests.devstack.running import clean_environment
+from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
+
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
+
+
+class Worker(Part):
+    """A Celery worker, as on a machine of its own."""
+
+    def __init__(self, folder: Path, number: int, *, environ: Mapping[str, str], concurrency: int) -> None:
+        super().__init__(folder, 0, environ=environ)
+        self.log_file = folder.parent / "logs" / f"worker-{number}.log"
+        self._concurrency = concurrency
+
+    name = "worker"
+
+    @property
+    def url(self) -> str:
+        return ""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "imgpipe_orchestration.runs.worker", "--concurrency", str(self._concurrency)]
+
+    def answers(self) -> bool:
+        return self.exit_code() is None and self.log_file.is_file() and "ready." in self.log_file.read_text()
+
+    def vanish(self) -> None:
+        """As a machine does that loses its power: all of it at once."""
+        assert self.pid is not None
+        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+        for process in family:
+            process.suspend()  # so that none has a last word
+        for process in family:
+            process.send_signal(signal.SIGKILL)
+        self.kill()
+
+
+class Machines(Stack):
+    """What clients see, with two gateways that take turns; and what the tests look at behind them."""
+
+    def __init__(
+        self, environment: Mapping[str, str], gateways: list[str], home: Path, workers: list[Worker], stand_ins: str
+    ) -> None:
+        super().__init__(environment)
+        self.gateways = gateways
+        self.workers = workers
+        self._home = home
+        self._stand_ins = stand_ins
+        self._asked = 0
+        self.services = Services(load(dict(environment)))
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """By whichever gateway's turn it is, whatever gateway a URL names."""
+        self._asked += 1
+        gateway = self.gateways[self._asked % len(self.gateways)]
+        for one in self.gateways:
+            path = path.removeprefix(one)
+        return self.http.request(method, path if "://" in path else gateway + path, timeout=60, **options)
+
+    def stand_in(self, method: str, path: str, body: Any = None) -> Any:
+        """How the stand-in partners are steered and asked."""
+        answer = requests.request(method, f"{self._stand_ins}/_standin/{path}", json=body, timeout=20)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def runs_on(self, worker: Worker) -> list[str]:
+        """Ids of the runs whose processes are under this worker."""
+        assert worker.pid is not None
+        below = {process.pid for process in psutil.Process(worker.pid).children(recursive=True)}
+        with DagsterInstance.from_config(str(self._home)) as instance:
+            launcher = instance.run_launcher
+            assert isinstance(launcher, WorkersRunLauncher)
+            runs = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
+            said = {run.run_id: launcher.celery.backend.get_task_meta(run.run_id)["result"] for run in runs}
+        return [run_id for run_id, sign in said.items() if isinstance(sign, dict) and sign["pid"] in below]
+
+    def status_of(self, run_id: str) -> DagsterRunStatus:
+        with DagsterInstance.from_config(str(self._home)) as instance:
+            run = instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.status
+
+
+@contextmanager
+def machines(folder: Path, *, workers: int, concurrency: int = 4, **settings: str) -> Iterator[Machines]:
+    """Everything up, with the embedded servers, the stand-in partners and deploy/dagster.yaml."""
+    require_redis()
+    data = folder / "data"
+    data.mkdir()
+    with ExitStack() as started:
+        redis = started.enter_context(RedisServer(folder / "redis", free_port()))
+        queues = {"CELERY_BROKER_URL": redis.url, "CELERY_RESULT_BACKEND": redis.url}
+        ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT")}
+        given = clean_environment(**queues, **ports, RUNS_PER_PIPELINE=str(workers), **settings)
+        plan = make_plan(data, given, gateway_port=0)
+        for part in plan.backends:
+            started.enter_context(part)
+        provision = [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"]
+        subprocess.run(provision, env=plan.shared, check=True)
+        home = data / "dagster"
+        prepare_dagster_home(home, DEPLOYED)
+        second = free_port()
+        other = {**plan.shared, "GATEWAY_PORT": str(second), "FLASK_PORT": str(second)}
+        gateways = [
+            Gateway(data / "gateway", plan.settings.gateway_port, environ=plan.shared),
+            Gateway(data / "gateway-2", second, environ=other),
+        ]
+        some = [
+            Worker(data / f"worker-{number}", number, environ=plan.shared, concurrency=concurrency)
+            for number in range(workers)
+        ]
+        daemon = Daemon(home, environ=plan.shared)
+        parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]
+        for part in parts:
+            part.start()
+            started.callback(part.stop)
+        for part in parts:
+            part.wait_until_ready()
+        started.enter_context(daemon)
+        mine = {**os.environ, **plan.environment, **queues}
+        stand_ins = next(part.url for part in plan.backends if part.name == "stand-ins")
+        with _environment(queues | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
+            machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, stand_ins)
+            try:
+                yield machines
+            finally:
+                machines.services.close()
+                _keep_logs(data / "logs", mine)
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Dagster reads its configuration's `env:` from our own environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _keep_logs(folder: Path, environ: Mapping[str, str]) -> None:
+    """For whoever looks into a failure: SCALE_LOGS names a folder."""
+    if wanted := environ.get("SCALE_LOGS"):
+        shutil.copytree(folder, wanted, dirs_exist_ok=True)
