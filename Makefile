@@ -9,7 +9,7 @@ PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all test-scale check fix mongo-test-server npm-test-tools screenshots bench soak lock clean
+.PHONY: help install demo up test test-all test-scale check fix test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,11 +35,11 @@ up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
 test: $(STAMP)  ## the test suite (under ten minutes on two cores)
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-test-all: $(STAMP)  ## the suite with the slow and heavy tests
+test-all: $(STAMP)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
 	@$(BIN)/pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
 
 test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed; throughput of two over one
-	@command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server; }
+	@command -v redis-server >/dev/null || $(MAKE) test-servers
 	@$(BIN)/pytest -n 0 -m slow -s imgpipe_orchestration_tests/runs imgpipe_orchestration_tests/scale $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types
@@ -51,6 +51,9 @@ fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write do
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m imgpipe_orchestration.settings_page
+
+test-servers:  ## Debian's redis-server and mariadb-server, which slow tests start for themselves (needs root and apt)
+	@apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server mariadb-server
 
 mongo-test-server:  ## build the second MongoDB server of the tests (needs go; into ~/.cache/imgpipe)
 	@cd imgpipe_orchestration_tests/mongo_test_server && mkdir -p $(HOME)/.cache/imgpipe && go build -o $(HOME)/.cache/imgpipe/mongo-test-server .

@@ -20,7 +20,7 @@ from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.process import Part
-from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, prepare_dagster_home
+from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, Webserver, prepare_dagster_home
 from imgpipe_orchestration.runs.celery_launcher import WorkersRunLauncher
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
@@ -108,7 +108,9 @@ class Machines(Stack):
 
 
 @contextmanager
-def machines(folder: Path, *, workers: int, concurrency: int = 4, **settings: str) -> Iterator[Machines]:
+def machines(
+    folder: Path, *, workers: int, concurrency: int = 4, webserver: bool = False, **settings: str
+) -> Iterator[Machines]:
     """Everything up, with the embedded servers, the stand-in partners and deploy/dagster.yaml."""
     require_redis()
     data = folder / "data"
@@ -137,6 +139,8 @@ def machines(folder: Path, *, workers: int, concurrency: int = 4, **settings: st
         ]
         daemon = Daemon(home, environ=plan.shared)
         parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]
+        if webserver:
+            parts.append(Webserver(home, plan.settings.dagster_webserver_port, environ=plan.shared))
         for part in parts:
             part.start()
             started.callback(part.stop)
