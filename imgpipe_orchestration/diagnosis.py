@@ -110,6 +110,11 @@ def diagnose(settings: Settings) -> list[Finding]:
             "Without it no sensor ticks and no run starts: read logs/dagster-daemon.log in the data folder.",
             lambda: _daemon(settings),
         ),
+        _Check(
+            "workers",
+            "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
+            lambda: _workers(settings),
+        ),
         _Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", lambda: _openai(settings)),
         _Check(
             "Google Vision",
@@ -208,6 +213,21 @@ def _daemon(settings: Settings) -> str:
     if ill:
         raise _Bad(f"no heartbeat of {', '.join(ill).lower()}")
     return f"{sum(status['required'] for status in statuses)} daemons beat"
+
+
+def _workers(settings: Settings) -> str:
+    if not settings.celery_broker_url:
+        return "none needed: the daemon's own machine runs everything"
+    from celery import Celery
+
+    from imgpipe_orchestration.runs.queues import QUEUES
+
+    with Celery(broker=settings.celery_broker_url) as app:
+        answers = app.control.inspect(timeout=2).active_queues() or {}
+    taken = {queue["name"] for queues in answers.values() for queue in queues}
+    if lacking := [queue for queue in QUEUES if queue not in taken]:
+        raise _Bad(f"{len(answers)} answer, none of them takes runs of {', '.join(lacking)}")
+    return f"{len(answers)} answer, every queue is taken"
 
 
 def _openai(settings: Settings) -> str:
