@@ -197,7 +197,7 @@ def up(migrated: Site) -> Iterator[Site]:
 def answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=5).status_code == 200
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

@@ -20,7 +20,7 @@ import dagster as dg
 import psutil
 from celery import Task
 from celery.exceptions import Ignore
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from celery.states import STARTED
 from dagster._core.origin import JobPythonOrigin
 from dagster._serdes import unpack_value
@@ -129,6 +129,10 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
         log.debug("the process ended by itself", extra={"pid": process.pid})
 
 
+def _say_ready(**_: object) -> None:
+    log.info("worker ready: it takes runs")
+
+
 @click.command()
 @click.option("--queues", default=",".join(QUEUES), show_default=True, help="Which queues to take runs from.")
 @click.option(
@@ -153,6 +157,7 @@ def main(queues: str, concurrency: int) -> None:
             )
         keeper = Keeper(instance, warm)
         worker_shutting_down.connect(keeper.stop_soon)
+        worker_ready.connect(_say_ready)
         app = launcher.celery
 
         def execute_job(task: Task, run_id: str, origin: Any) -> str:

@@ -48,7 +48,7 @@ class Worker(Part):
         return [sys.executable, "-m", "imgpipe_orchestration.runs.worker", "--concurrency", str(self._concurrency)]
 
     def answers(self) -> bool:
-        return self.exit_code() is None and self.log_file.is_file() and "ready." in self.log_file.read_text()
+        return self.exit_code() is None and self.log_file.is_file() and "worker ready" in self.log_file.read_text()
 
     def vanish(self) -> None:
         """As a machine does that loses its power: all of it at once."""
