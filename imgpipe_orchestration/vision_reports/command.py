@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,11 +16,9 @@ from sqlalchemy import text
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
-from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 from imgpipe_orchestration.vision_reports.crew import Crew, Ending
-from imgpipe_orchestration.vision_reports.journey import Journey
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import Connection, ExecutionStatus, Trigger
+from imgpipe_orchestration.vision_reports.model import AT_ONCE, Connection, ExecutionStatus, Trigger
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -73,24 +72,13 @@ def _list(services: Services, owner: str, execution_id: int) -> None:
 
 
 def _work(services: Services, owner: str, execution_id: int, say: Callable[[str], None]) -> None:
-    settings = services.settings
     names = _names(services, execution_id)
     held = services.claims.claim_these(analyses.QUEUE, owner, list(names))
     say(f"{len(names)} unprocessed analyses")
-    with BatchWorker(services) as worker:
-        journey = Journey(services, worker)
-        with Crew(
-            services.claims,
-            analyses.QUEUE,
-            journey.turn,
-            owner,
-            hands=settings.vision_parallel_analyses,
-            patience=settings.vision_timeout_seconds,
-        ) as crew:
-            crew.start(held)
-            for claim in held:
-                say(_told(names[claim.item_id], crew.ending(claim.item_id)))
-        journey.close()
+    patience = services.settings.vision_timeout_seconds
+    with Crew(services, owner, patience=patience) as crew, ThreadPoolExecutor(AT_ONCE) as pool:
+        for ending in pool.map(crew.work, held):
+            say(_told(names[ending.item_id], ending))
 
 
 def _told(name: str, ending: Ending) -> str:

@@ -9,8 +9,10 @@ import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import PAID
+from imgpipe_orchestration.runs.threads import threads_executor
 from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.vision_reports.assets import DAYS, REPORTS
+from imgpipe_orchestration.vision_reports.model import AT_ONCE
 from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.vision_reports.rounds import Taken
 
 POOL = "vision_reports"
+SIDE_BY_SIDE = threads_executor.configured({"max_concurrent": AT_ONCE}, name="side_by_side")
+"""A thread for each analysis, for most of its time it waits. How many are worked on at once is the crew's affair."""
 
 
 @dg.op(
@@ -62,7 +66,7 @@ def _take_on(
     context: dg.OpExecutionContext, services: "Services", crew: VisionCrewResource, taken: "list[Taken]"
 ) -> Iterator[dg.DynamicOutput[int]]:
     context.log.info(f"{len(taken)} analyses of {len({one.organization_id for one in taken})} organizations")
-    crew.take_on(services, owner_of(context.run), [one.claim for one in taken])
+    crew.crew(services, owner_of(context.run)).expect(one.claim.item_id for one in taken)
     for one in taken:
         key = re.sub(r"[^A-Za-z0-9_]", "_", f"{one.name}_{one.claim.item_id}")
         yield dg.DynamicOutput(one.claim.item_id, mapping_key=key)
@@ -75,22 +79,28 @@ def _take_on(
 def report(
     context: dg.OpExecutionContext, analysis: int, backends: BackendsResource, vision_crew: VisionCrewResource
 ) -> None:
-    services = backends.services
-    ending = vision_crew.ending(services, owner_of(context.run), analysis)
+    from imgpipe_orchestration.vision_reports import analyses
+    from imgpipe_orchestration.vision_reports.crew import Ending
+
+    services, owner = backends.services, owner_of(context.run)
+    crew = vision_crew.crew(services, owner)
+    claim = analyses.take(services.claims, owner, analysis)
+    gone = Ending(analysis, "lost", "it is delivered, or another run works on it")
+    ending = crew.work(claim) if claim else gone
     context.add_output_metadata({"state": ending.state, "reason": ending.error or "none"})
-    if told := vision_crew.all_told():
-        _summarise(context, services, told)
+    if ended := crew.ended(analysis):
+        _summarise(context, services, ended)
     if ending.went_wrong:
         later = "It will be tried again." if ending.state == "retry" else "It was given up."
         raise dg.Failure(f"{ending.error} {later}", allow_retries=False)
     context.log.info(f"{ending.state}{f': {ending.error}' if ending.error else ''}")
 
 
-def _summarise(context: dg.OpExecutionContext, services: "Services", told: list[int]) -> None:
+def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list[int]) -> None:
     """The run's totals: a line in its log, and a materialization for each day."""
     from imgpipe_orchestration.vision_reports import rounds
 
-    for day, totals in rounds.summary(services, told).items():
+    for day, totals in rounds.summary(services, ended).items():
         words = ", ".join(f"{number} {name}" for name, number in totals.items())
         context.log.info(f"Summary of {day}: {words}")
         context.log_event(dg.AssetMaterialization(REPORTS, partition=day, metadata=dict(totals)))
@@ -100,7 +110,7 @@ def _summarise(context: dg.OpExecutionContext, services: "Services", told: list[
     name="vision_reports",
     description="Everything that is due: cron jobs whose time has come, and analyses that wait for their next step.",
     tags={"pipeline": "vision_reports", **PAID},
-    executor_def=dg.in_process_executor,
+    executor_def=SIDE_BY_SIDE,
 )
 def vision_reports() -> None:
     unprocessed_analyses().map(report)
@@ -111,7 +121,7 @@ def vision_reports() -> None:
     description="All analyses created on the chosen days once more, from their documents to a new upload.",
     tags={"pipeline": "vision_reports_backfill", **PAID},
     partitions_def=DAYS,
-    executor_def=dg.in_process_executor,
+    executor_def=SIDE_BY_SIDE,
 )
 def vision_reports_backfill() -> None:
     analyses_of_day().map(report)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from imgpipe_orchestration.errors import BadInput, NotFound, PartnerRefused
 from imgpipe_orchestration.logs import logger
@@ -47,7 +48,10 @@ class Journey:
         self._apis: dict[Connection, VisionAnalysisApi] = {}
         self._backends: dict[str, AnalysisBackend] = {}
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         """Close the connections to the partners."""
         with self._lock:
             for api in self._apis.values():

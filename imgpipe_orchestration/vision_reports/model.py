@@ -12,6 +12,9 @@ from typing import Any
 
 from imgpipe_orchestration.errors import Permanent, Retryable
 
+AT_ONCE = 200
+"""Analyses of one run, so that its page in the UI stays readable; each has a thread there."""
+
 
 class ExecutionStatus(StrEnum):
     """States of one execution of a cron job."""

@@ -17,13 +17,12 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, batches, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.listing import fetch_list
+from imgpipe_orchestration.vision_reports.model import AT_ONCE
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
 _LISTED_AT_ONCE = 50
-TAKEN_AT_ONCE = 200
-"""Analyses of one run, so that the run's page in the UI stays readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def begin(services: Services, owner: str, run_id: str) -> tuple[list[Taken], dic
         outcome = work_through(claims, executions.QUEUE, due, lambda claim: fetch_list(services, claim), threads=4)
         problems = {**outcome.failed, **outcome.retried}
         taken = claims.owned(analyses.QUEUE, owner)
-        taken += claims.claim(analyses.QUEUE, owner, max(0, TAKEN_AT_ONCE - len(taken)))
+        taken += claims.claim(analyses.QUEUE, owner, max(0, AT_ONCE - len(taken)))
     return described(services, taken, run_id), problems
 
 

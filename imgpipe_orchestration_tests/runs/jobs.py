@@ -1,9 +1,12 @@
-"""Jobs for the launcher's tests."""
+"""Jobs for the tests of launcher and executor."""
 
 import os
 import time
+from collections.abc import Iterator
 
 import dagster as dg
+
+from imgpipe_orchestration.runs.threads import threads_executor
 
 
 @dg.op
@@ -24,3 +27,39 @@ def sleep() -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def endless() -> None:
     sleep()
+
+
+@dg.op(out=dg.DynamicOut(int))
+def numbers() -> Iterator[dg.DynamicOutput[int]]:
+    for number in range(6):
+        yield dg.DynamicOutput(number, mapping_key=f"n{number}")
+
+
+@dg.op(retry_policy=dg.RetryPolicy(max_retries=1))
+def wait_a_moment(context: dg.OpExecutionContext, number: int) -> int:
+    if number == 2 and context.retry_number == 0:
+        raise ValueError("the first time it fails")
+    time.sleep(0.5)
+    if number == 5:
+        raise dg.Failure("this one alone", allow_retries=False)
+    return number
+
+
+@dg.op
+def after(number: int) -> None:
+    assert number != 5
+
+
+@dg.job(executor_def=threads_executor.configured({"max_concurrent": 3}))
+def side_by_side() -> None:
+    numbers().map(lambda number: after(wait_a_moment(number)))
+
+
+@dg.op
+def sleep_beside(number: int) -> None:
+    time.sleep(600)
+
+
+@dg.job(executor_def=threads_executor)
+def endless_side_by_side() -> None:
+    numbers().map(sleep_beside)

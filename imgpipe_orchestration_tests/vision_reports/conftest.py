@@ -26,9 +26,14 @@ KEY = "customer-token-5f1c0a7be2"
 
 
 @cache
-def _definitions() -> dg.Definitions:
-    """This feature's definitions over the project's resources."""
-    return dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+def job_of(name: str) -> dg.JobDefinition:
+    """A job of this feature over the project's resources."""
+    return dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_job_def(name)
+
+
+def runnable(name: str) -> dg.ReconstructableJob:
+    """The same, as Dagster runs it outside of tests: with the job's own executor."""
+    return dg.build_reconstructable_job(__name__, "job_of", reconstructable_args=(name,))
 
 
 class Desk:
@@ -87,11 +92,10 @@ class Desk:
         found: list[dict[str, Any]] = self.api.get(f"/cron-jobs/{job_id}/executions").json()["executions"]
         return found
 
-    def run(self, job: str = "vision_reports", **options: Any) -> dg.ExecuteInProcessResult:
+    def run(self, job: str = "vision_reports", **options: Any) -> dg.JobExecutionResult:
         """One Dagster run, in this process."""
         self.hurry()
-        found = _definitions().get_job_def(job)
-        return found.execute_in_process(instance=self.instance, raise_on_error=False, **options)
+        return dg.execute_job(runnable(job), instance=self.instance, **options)
 
     def execute(self, job_id: str | None = None, **values: Any) -> dict[str, Any]:
         """A job's execution from asking to its end, in as many runs as it takes (at most five)."""

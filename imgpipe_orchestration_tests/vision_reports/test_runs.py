@@ -17,15 +17,13 @@ from sqlalchemy import text
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import retention, sensors
-from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 RUN = """
 import dagster as dg
-from imgpipe_orchestration import resources
-from imgpipe_orchestration.vision_reports.definitions import definitions
-defs = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
-defs.get_job_def("vision_reports").execute_in_process(instance=dg.DagsterInstance.ephemeral())
+from imgpipe_orchestration_tests.vision_reports.conftest import runnable
+dg.execute_job(runnable("vision_reports"), instance=dg.DagsterInstance.ephemeral())
 """
 
 
@@ -77,8 +75,9 @@ def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: py
     assert len(desk.reports) == 1
 
 
-def test_a_run_killed_between_submit_and_upload_is_taken_over_with_its_batch(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "cancelled"])
+def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_the_next(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
     monkeypatch.setenv("LEASE_SECONDS", "2")
     monkeypatch.setenv("VISION_PATIENCE_SECONDS", "60")
@@ -87,17 +86,17 @@ def test_a_run_killed_between_submit_and_upload_is_taken_over_with_its_batch(
     job = desk.job()
     desk.ask(job)
     process = subprocess.Popen([sys.executable, "-c", RUN], env=dict(os.environ), stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not _submitted(desk):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_for(lambda: _submitted(desk), "the batch to be submitted", 60)
+    process.send_signal(how)
+    process.wait(20)
+    assert desk.reports == []
     desk.backend.status = {"status": "completed"}
-    while desk.executions(job)[0]["status"] == "running":
-        assert time.monotonic() < deadline
+
+    def ended() -> bool:
         desk.run()
-        time.sleep(0.3)
+        return desk.executions(job)[0]["status"] != "running"
+
+    wait_for(ended, "the execution to end", 60)
     assert desk.executions(job)[0]["status"] == "success"
     assert (len(desk.backend.orders), desk.backend.images, len(desk.reports)) == (1, 2, 1)
 
@@ -114,13 +113,13 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
     assert desk.execute(job)["successful"] == 2
     today = datetime.now(UTC).date().isoformat()
 
-    assert desk.run("vision_reports_backfill", partition_key=today).success
+    assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
     newest = desk.executions(job)[0]
     assert (newest["trigger"], newest["status"], newest["successful"]) == ("backfill", "success", 2)
     assert len(desk.reports) == 4
     assert len(desk.backend.orders) == 4
 
-    assert desk.run("vision_reports_backfill", partition_key="2025-06-01").success
+    assert desk.run("vision_reports_backfill", tags={"dagster/partition": "2025-06-01"}).success
     assert len(desk.reports) == 4
 
 
@@ -144,13 +143,24 @@ def test_many_analyses_are_worked_on_at_once_and_each_has_its_row(desk: Desk) ->
         run = desk.run()
     finally:
         desk.standins.admin("POST", "delays", {"files": 0})
-    steps = [e for e in run.all_events if e.event_type_value == "STEP_SUCCESS" and e.step_key.startswith("report[")]
-    assert len(steps) == 8
+    spans = _timeline(desk, run.run_id)
+    assert len(spans) == 8
+    assert max(begin for begin, _ in spans) < min(end for _, end in spans), "the steps' times in the UI overlap"
     assert desk.standins.admin("GET", "calls")["most_in_flight"]["files"] == desk.settings.vision_parallel_analyses
     summaries = [e for e in run.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
     assert len(summaries) == 1
     totals = summaries[0].step_materialization_data.materialization.metadata
     assert (totals["total"].value, totals["successful"].value, totals["failed"].value) == (8, 8, 0)
+
+
+def _timeline(desk: Desk, run_id: str) -> list[tuple[float, float]]:
+    """Beginning and end of each analysis's step, as the UI draws them."""
+    times: dict[str, dict[str, float]] = {}
+    for entry in desk.instance.all_logs(run_id):
+        event = entry.dagster_event
+        if event is not None and str(event.step_key).startswith("report["):
+            times.setdefault(str(event.step_key), {})[event.event_type_value] = entry.timestamp
+    return [(step["STEP_START"], step["STEP_SUCCESS"]) for step in times.values()]
 
 
 def test_organizations_work_side_by_side_and_do_not_see_each_other(desk: Desk) -> None:
@@ -192,11 +202,8 @@ def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(des
     desk.ask(job)
     first = desk.run()
     assert not first.success
-    crew = VisionCrewResource()
-    try:
-        ending = crew.ending(desk.services, first.run_id, 1)
-    finally:
-        crew.teardown_after_execution(dg.build_init_resource_context())
-    assert ending.state == "done"
+    failed = [key for key in first.get_failed_step_keys() if key.startswith("report[")]
+    options = dg.ReexecutionOptions(parent_run_id=first.run_id, step_selection=failed)
+    assert desk.run(reexecution_options=options).success
     assert desk.executions(job)[0]["status"] == "success"
     assert len(desk.reports) == 1
