@@ -5,7 +5,7 @@
     │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
     │   │   └── UnreadableAnswer  it answered, perhaps for money, but not what was asked for
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
-    │   ├── SpendingPaused        quota or budget used up: waits, is not counted a try    503
+    │   ├── SpendingPaused        no quota, budget or valid key: waits, not counted a try 503
     │   └── BackendUnavailable    our own database, object or document store is away      503
     │       └── OutOfSpace        its disk is full                                        507
     ├── Permanent                 the same input will fail again
@@ -89,7 +89,8 @@ class RateLimited(Retryable):
 
 
 class SpendingPaused(Retryable):
-    """Paid work stopped: the provider's quota or our own budget is used up. Waiting is not the item's failure."""
+    """Paid work stopped, and waiting is not the item's failure: the provider's quota or our own budget is used up, or
+    it does not accept our credential."""
 
     title = "Spending paused"
     spends_attempt = False

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import NotFound, PartnerUnavailable, Permanent, SettingsError
+from imgpipe_orchestration.errors import NotFound, PartnerUnavailable, Permanent, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import Drawn, OpenAIClient
 from imgpipe_orchestration.partners.usage import Usage
@@ -42,7 +42,8 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes]) -> A
 
     Raises:
         PartnerRefused: content policy, or a 4xx.
-        PartnerUnavailable, RateLimited, SpendingPaused, BackendUnavailable.
+        SpendingPaused: no quota, no budget, or a key or model that OpenAI does not accept.
+        PartnerUnavailable, RateLimited, BackendUnavailable.
     """
     client, settings, prompt = _client(services), services.settings, persona.image_prompt or ""
     model, options = settings.openai_image_model, _options(services, settings.avatar_base_size)
@@ -70,7 +71,7 @@ def draw_grid(services: Services, persona: Persona, base: bytes, hand: dict[str,
 
 def _client(services: Services) -> OpenAIClient:
     if services.openai_images is None:
-        raise SettingsError("OPENAI_API_KEY is not set, and nobody else draws", field="OPENAI_API_KEY")
+        raise SpendingPaused("OPENAI_API_KEY is not set, and nobody else draws: the pictures wait until it is")
     return services.openai_images
 
 

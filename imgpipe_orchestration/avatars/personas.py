@@ -21,7 +21,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.results import Batch
 from imgpipe_orchestration.avatars.store import Task
-from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, RateLimited, SettingsError
+from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, RateLimited, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
 from imgpipe_orchestration.services import Services
@@ -50,8 +50,8 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
     """Invent everybody of a task; whoever is missing at the end has failed, the others go on.
 
     Raises:
+        SpendingPaused: the flow is unknown, or our credential is not accepted.
         Retryable: a whole round failed; what earlier rounds brought is kept.
-        PartnerRefused: the flow is unknown, or our credential is not accepted.
     """
     with transaction(services.engine) as connection:
         task = store.get(connection, claim.item_id)
@@ -146,7 +146,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
 def _buy(services: Services, task: Task, batch: Batch) -> Answer:
     flowise, flow = services.flowise, services.settings.flowise_persona_flow_id
     if flowise is None:
-        raise SettingsError("FLOWISE_BASE_URL is not set, and nobody else invents people", field="FLOWISE_BASE_URL")
+        raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else invents people: the task waits until it is")
     asked = json.dumps(batch.question, ensure_ascii=False, sort_keys=True)
     call = PaidCall.of("flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": batch.number})
 

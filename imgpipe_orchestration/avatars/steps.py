@@ -13,7 +13,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, persona_prefix, public_url
 from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import BadImage, Permanent, SettingsError
+from imgpipe_orchestration.errors import BadImage, Permanent, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -107,7 +107,7 @@ def _prompt(place: _Place, persona: Persona) -> None:
     services = place.services
     flowise, flow = services.flowise, services.settings.flowise_prompt_flow_id
     if flowise is None:
-        raise SettingsError("FLOWISE_BASE_URL is not set, and nobody else writes prompts", field="FLOWISE_BASE_URL")
+        raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else writes prompts: they wait until it is")
     names = ("firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "style")
     asked = {name: getattr(persona, name) for name in names}
     call = PaidCall.of(

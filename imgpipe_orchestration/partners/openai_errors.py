@@ -73,7 +73,8 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
     if status >= 500 or status in (408, 409):  # 409: "try again", as the SDK's own retries see it
         return PartnerUnavailable(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error))
     if code in _POLICY or kind == "image_generation_user_error":
-        return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail, partner_status=status)
+        # Without the status: it is about this request, whatever number it comes under.
+        return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail)
     reason = {401: "does not accept OPENAI_API_KEY", 403: "forbids this", 404: "does not know the model or address"}
     return PartnerRefused(
         f"{_NAME} {reason.get(status, 'refused the request')} (HTTP {status})", detail=detail, partner_status=status

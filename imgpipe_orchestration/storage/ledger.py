@@ -31,7 +31,7 @@ import tenacity
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Retryable, SpendingPaused
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, PartnerRefused, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.partners.usage import Usage
@@ -43,6 +43,10 @@ log = logger(__name__)
 
 _BUDGET_LOCK = 0x1B0D6E7
 """Advisory lock under which the budget is checked: two starters must not both take the last dollar."""
+
+
+_FOR_ALL = {401, 403, 404}
+"""Statuses that say nothing about the item: a wrong key, a model we may not use, a model or flow that is not there."""
 
 
 class Outcome(StrEnum):
@@ -159,7 +163,8 @@ class Ledger:
                 before it could commit, or returns None.
 
         Raises:
-            SpendingPaused: the budget is used up, or the provider said so within the last `limits.pause` seconds.
+            SpendingPaused: the budget is used up; or the provider said within the last `limits.pause` seconds that the
+                quota is, that it does not accept our credential, or that it does not know the model.
             Retryable: another buyer has been at it for longer than `limits.patience`.
             BackendUnavailable: the journal cannot be reached.
             Exception: whatever `purchase` raises, after it was written down.
@@ -219,7 +224,7 @@ class Ledger:
         Raises:
             SpendingPaused: says until when.
         """
-        paused = connection.execute(text(sql.PAUSED), {"provider": call.provider}).one_or_none()
+        paused = connection.execute(text(sql.PAUSED), {"provider": call.provider, "model": call.model}).one_or_none()
         if paused is not None:
             raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
         budget = Decimal(str(self.limits.daily_budget_usd))
@@ -250,8 +255,14 @@ class Ledger:
                 bought = (recover() if recover else None) or purchase()
                 span.note(input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
         except BaseException as error:
-            self._reopen(call, token, buyer, error, time.monotonic() - began)
-            raise
+            seconds = time.monotonic() - began
+            if not (isinstance(error, PartnerRefused) and error.partner_status in _FOR_ALL):
+                self._reopen(call, token, buyer, error, seconds)
+                raise
+            stopped = SpendingPaused(f"{error.public}: what needs it waits until that is mended", detail=error.detail)
+            of_model = error.partner_status != 401
+            self._reopen(call, token, buyer, stopped, seconds, of_model=of_model)
+            raise stopped from error
         return self._commit(call, bought, buyer, time.monotonic() - began)
 
     @contextmanager
@@ -311,8 +322,18 @@ class Ledger:
             log.warning("the daily budget does not see a model without a price", extra={"model": values["answered_by"]})
         return _answer(patiently(write), bought=True)
 
-    def _reopen(self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float) -> None:
-        """Let the next one try at once. When this fails too, the lease runs out by itself."""
+    def _reopen(
+        self,
+        call: PaidCall,
+        token: str,
+        buyer: Buyer,
+        error: BaseException,
+        seconds: float,
+        *,
+        of_model: bool = False,
+    ) -> None:
+        """Let the next one try at once, unless the provider (or this model of it) is to be left alone for a while.
+        When this fails too, the lease runs out by itself."""
         told = error.public if isinstance(error, ImgpipeError) else type(error).__name__
         try:
             with transaction(self.engine) as connection:
@@ -320,7 +341,8 @@ class Ledger:
                 _record(connection, call, buyer, Outcome.FAILED, seconds=seconds, error=told)
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.limits.pause
-                    pause = {"provider": call.provider, "reason": told, "seconds": wait}
+                    name = f"{call.provider}/{call.model}" if of_model else call.provider
+                    pause = {"provider": name, "reason": told, "seconds": wait}
                     connection.execute(text(sql.PAUSE), pause)
         except BackendUnavailable as away:
             log.warning("could not write down a failed paid call", extra={"call": call.key, "error": away.detail})

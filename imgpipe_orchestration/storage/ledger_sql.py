@@ -56,7 +56,8 @@ on conflict (provider) do update set until = excluded.until, reason = excluded.r
 
 PAUSED = """
 select reason, extract(epoch from until - clock_timestamp()) as seconds
-from spending_pauses where provider = :provider and until > clock_timestamp()
+from spending_pauses where provider in (:provider, :provider || '/' || :model) and until > clock_timestamp()
+order by until desc limit 1
 """
 
 # The estimate is the dearest of the last twenty calls of this kind. The first call of a kind has none: it goes alone

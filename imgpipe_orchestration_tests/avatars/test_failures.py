@@ -75,6 +75,54 @@ def test_a_used_up_quota_stops_at_once_says_so_and_work_goes_on_after(desk: Desk
     assert desk.calls("openai", "images") == 4
 
 
+@pytest.mark.parametrize(
+    ("provider", "kind", "reason", "stands_at"),
+    [
+        ("openai", "unauthorized", "does not accept OPENAI_API_KEY", TaskStatus.DATA_GENERATED),
+        ("openai", "not_found", "does not know the model", TaskStatus.DATA_GENERATED),
+        ("flowise", "unauthorized", "does not accept our credential", TaskStatus.PENDING),
+    ],
+)
+def test_a_key_or_model_that_is_not_accepted_holds_the_task_says_so_and_work_goes_on_once_it_is_mended(
+    desk: Desk, provider: str, kind: str, reason: str, stands_at: TaskStatus
+) -> None:
+    desk.standins.fault(provider, kind, count=None)
+    task = desk.ask(4)
+    for _ in range(4):  # more often than an item has attempts
+        desk.now()
+        desk.data()
+        desk.images()
+    waiting = desk.task(task)
+    assert waiting.status is stands_at
+    assert reason in (waiting.waiting_for or "")
+    assert not desk.services.claims.failures()
+
+    desk.standins.admin("DELETE", "faults")
+    desk.now()
+    desk.data()
+    desk.images()
+    done = desk.task(task)
+    assert (done.status, done.waiting_for, done.error_log) == (TaskStatus.COMPLETED, None, None)
+    assert desk.calls("openai", "images") == 4
+
+
+@pytest.mark.parametrize(("setting", "client"), [("openai_api_key", "openai_images"), ("flowise_base_url", "flowise")])
+def test_a_provider_that_is_not_configured_is_waited_for(desk: Desk, setting: str, client: str) -> None:
+    configured = desk.services.settings
+    desk.services.settings = configured.model_copy(update={setting: ""})
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    assert f"{setting.upper()} is not set" in (desk.task(task).waiting_for or "")
+
+    desk.services.settings = configured
+    desk.services.__dict__.pop(client)
+    desk.now()
+    desk.data()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+
+
 def test_a_refusal_fails_one_person_and_the_error_log_names_them(desk: Desk) -> None:
     task = desk.ask(3)
     desk.data()

@@ -437,3 +437,29 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
         assert found.value == "paid for"
         assert [use.outcome for use in uses(engine)] == ["bought"]
         engine.dispose()
+
+
+@pytest.mark.parametrize(("status", "others"), [(401, False), (403, True), (404, True)])
+def test_a_credential_or_model_that_is_not_accepted_pauses_what_it_concerns(
+    engine: Engine, status: int, others: bool
+) -> None:
+    ledger, shop = Ledger(engine, Limits(pause=60)), Shop()
+
+    def refused() -> Purchase:
+        raise PartnerRefused("OpenAI does not accept this", partner_status=status)
+
+    with pytest.raises(
+        SpendingPaused, match="does not accept this: what needs it waits until that is mended"
+    ) as caught:
+        ledger.buy(a_call(b"a"), refused, buyer=ANNA)
+    assert not caught.value.spends_attempt
+    with pytest.raises(SpendingPaused, match="does not accept this"):
+        ledger.buy(a_call(b"b"), shop, buyer=ANNA)
+    assert shop.sold == 0
+    call = a_call(b"b")
+    another = PaidCall.of(call.provider, call.operation, "another-model", inputs=[b"b"])
+    if others:
+        assert ledger.buy(another, shop, buyer=ANNA).bought
+    else:
+        with pytest.raises(SpendingPaused):
+            ledger.buy(another, shop, buyer=ANNA)
