@@ -1,0 +1,206 @@
+"""Avatars through the running stack: request, sensors, two jobs, pictures in S3, exports; what goes wrong midway."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+
+
+class Request:
+    """A task asked for over HTTP, and what its client can see of it."""
+
+    def __init__(self, stack: Stack, count: int) -> None:
+        self.stack = stack
+        body = {"count": count, "brief": "bakers of Porto", "language": "English", "style": "plain", "seed": 7}
+        answer = stack.session.post(f"{stack.gateway}/api/avatars/tasks", json=body, timeout=30)
+        assert answer.status_code == 202, answer.text
+        self.task_id = answer.json()["task_id"]
+        self.url = f"{stack.gateway}/api/avatars/tasks/{self.task_id}"
+
+    def seen(self) -> dict[str, Any]:
+        task: dict[str, Any] = self.stack.session.get(self.url, timeout=30).json()
+        return task
+
+    def post(self, what: str) -> None:
+        answer = self.stack.session.post(f"{self.url}/{what}", timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    def until(self, *statuses: str, seconds: float = 120) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            task = self.seen()
+            return task if task["status"] in statuses else None
+
+        found: dict[str, Any] = wait_for(look, f"the task to be {' or '.join(statuses)}", seconds)
+        return found
+
+    def until_waiting_for(self, words: str, seconds: float = 90) -> dict[str, Any]:
+        found: dict[str, Any] = wait_for(
+            lambda: task if words in str((task := self.seen())["waiting_for"]) else None, f"{words!r}", seconds
+        )
+        return found
+
+    def export(self, kind: str) -> bytes:
+        answer = self.stack.session.get(f"{self.url}/export", params={"format": kind}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def step(self) -> int:
+        """The last step that the first person has committed; 0 before, 7 at the end."""
+        rows = self.stack.rows(
+            "select r.step from generation_results r join generation_tasks t on t.id = r.task_id where t.task_id = %s"
+            " order by r.position limit 1",
+            self.task_id,
+        )
+        return int(rows[0][0]) if rows else 0
+
+
+class Partners:
+    """The stack's stand-ins."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.url = stack.environment["OPENAI_BASE_URL"].removesuffix("/openai/v1") + "/_standin"
+
+    def tell(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self.stack.session.request(method, f"{self.url}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def fault(self, provider: str, kind: str, **options: Any) -> None:
+        self.tell("POST", "faults", {"provider": provider, "kind": kind, **options})
+
+    def paid(self, operation: str) -> int:
+        """Pictures that OpenAI has sent."""
+        calls = self.tell("GET", f"calls?provider=openai&operation={operation}")["calls"]
+        return sum(call["status"] == 200 for call in calls)
+
+
+@pytest.fixture
+def partners(stack: Stack) -> Iterator[Partners]:
+    partners = Partners(stack)
+    partners.tell("DELETE", "calls")
+    yield partners
+    partners.tell("DELETE", "faults")
+    partners.tell("POST", "delays", {"openai": 0, "flowise": 0})
+
+
+def test_a_request_becomes_people_pictures_and_exports_and_one_who_was_refused_is_named_and_tried_again(
+    stack: Stack, partners: Partners
+) -> None:
+    partners.fault("openai", "content_policy", operation="images")
+    partners.fault("openai", "rate_limit", operation="edits", retry_after=0.3)
+    request = Request(stack, 3)
+    task = request.until("completed", "failed")
+    (refused,) = [p for p in task["personas"] if p["status"] == "failed"]
+    name = f"{refused['firstname']} {refused['lastname']}"
+    assert task["error_log"] == f"{name} (result_id={refused['result_id']}): OpenAI refused for its content policy"
+    assert (task["progress"]["completed"], task["progress"]["failed"]) == (2, 1)
+    assert float(task["cost_usd"]) > 0
+
+    request.post("retry-failed")
+    task = request.until("completed")
+    assert (task["error_log"], task["progress"]["completed"]) == (None, 3)
+    assert (partners.paid("images"), partners.paid("edits")) == (3, 3)
+
+    ((number,),) = stack.rows("select id from generation_tasks where task_id = %s", request.task_id)
+    base = f"{stack.environment['S3_ENDPOINT']}/avatar-images/avatars/task_{number}"
+    for person in task["personas"]:
+        names = ["base", "image_0", "image_1", "image_2", "image_3"]
+        urls = [person["base_image_url"], *(person[f"image_{n}_url"] for n in range(1, 5))]
+        assert urls == [f"{base}/persona_{person['result_id']}/{name}.png" for name in names]
+        for url in urls:
+            answer = stack.session.get(url, timeout=30)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+            with Image.open(io.BytesIO(answer.content)) as image:
+                assert image.width == image.height >= 256
+
+    rows = list(csv.DictReader(io.StringIO(request.export("csv").decode("utf-8-sig"))))
+    lines = [json.loads(line) for line in request.export("jsonl").splitlines()]
+    assert [row["base_image_url"] for row in rows] == [line["base_image_url"] for line in lines]
+    assert {row["status"] for row in rows} == {"completed"}
+    with zipfile.ZipFile(io.BytesIO(request.export("zip"))) as archive:
+        assert archive.testzip() is None
+        assert sum(name.endswith(".png") for name in archive.namelist()) == 15
+
+    for job in ("avatar_data", "avatar_images"):
+        assert stack.runs(job)[0]["status"] == "SUCCESS"
+    assert "imgpipe_provider_cost_usd" in stack.session.get(f"{stack.gateway}/metrics", timeout=30).text
+
+
+@pytest.mark.slow
+def test_runs_killed_while_they_draw_cut_and_upload_cost_at_most_the_call_that_was_in_flight(
+    stack: Stack, partners: Partners
+) -> None:
+    partners.tell("POST", "delays", {"openai": 1, "flowise": 0.5})
+    request = Request(stack, 1)
+    killed = set()
+    for step in (1, 4, 5):
+        wait_for(lambda step=step: request.step() >= step, f"step {step} to be committed", 120)
+        (run,) = [r for r in stack.runs("avatar_images") if r["status"] == "STARTED"] or [None]
+        if run is None:
+            continue  # the steps after the last picture take a moment only: it was faster
+        process = next(json.loads(tag["value"]) for tag in run["tags"] if tag["key"] == ".imgpipe/process")
+        os.kill(process["pid"], signal.SIGKILL)
+        killed.add(run["runId"])
+        wait_for(
+            lambda run=run: (
+                next(r for r in stack.runs("avatar_images") if r["runId"] == run["runId"])["status"] == "FAILURE"
+            ),
+            "the killed run to be seen",
+            30,
+        )
+    assert killed
+    task = request.until("completed", "failed")
+    assert task["status"] == "completed", task["error_log"]
+    # The selfie was being drawn when the first run died: OpenAI may have drawn it twice. Nothing else may be.
+    assert partners.paid("images") <= 2
+    assert partners.paid("edits") == 1
+
+
+@pytest.mark.slow
+def test_a_used_up_quota_holds_the_task_and_a_cancelled_one_stays_cancelled(stack: Stack, partners: Partners) -> None:
+    partners.fault("openai", "insufficient_quota", count=None)
+    held = Request(stack, 2)
+    task = held.until_waiting_for("quota is used up")
+    assert task["status"] == "data-generated"
+    assert {p["status"] for p in task["personas"]} == {"pending"}
+    partners.tell("DELETE", "faults")
+
+    partners.tell("POST", "delays", {"openai": 2})
+    stopped = Request(stack, 6)
+    wait_for(lambda: stopped.step() >= 1, "the first person to be drawn", 120)
+    stopped.post("cancel")
+    sent = partners.paid("images")
+    partners.tell("POST", "delays", {"openai": 0})
+    assert held.until("completed")["error_log"] is None
+    assert stopped.seen()["status"] == "cancelled"
+    assert partners.paid("images") <= sent + 2 + 5, "the other task's two, and what was in flight"
+
+
+@pytest.mark.slow
+def test_an_object_store_that_hangs_at_the_upload_costs_time_and_no_second_picture(
+    stack: Stack, partners: Partners
+) -> None:
+    partners.fault("openai", "truncated_base64", operation="images")
+    partners.tell("POST", "delays", {"openai": 0.5})
+    request = Request(stack, 1)
+    wait_for(lambda: request.step() >= 4, "the grid", 120)
+    store = stack.up.part("s3")["pid"]
+    os.kill(store, signal.SIGSTOP)
+    try:
+        request.until_waiting_for("object store", 200)  # three tries of 30 s each
+    finally:
+        os.kill(store, signal.SIGCONT)
+    assert request.until("completed")["error_log"] is None
+    assert (partners.paid("images"), partners.paid("edits")) == (2, 1)  # the first selfie came cut off
