@@ -37,8 +37,11 @@ def buyer_of(persona: Persona) -> Buyer:
     return Buyer("avatars", f"task_{persona.task_id}/persona_{persona.id}", f"task_{persona.task_id}")
 
 
-def draw_base(services: Services, persona: Persona, hand: dict[str, bytes]) -> Answer:
+def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, answered: Callable[[], None]) -> Answer:
     """Buy the selfie; the answer's `object_key` is where it lies, and `hand` gets it if it was bought just now.
+
+    Args:
+        answered: called when OpenAI is done with it: the next may ask while this picture is put away.
 
     Raises:
         PartnerRefused: content policy, or a 4xx.
@@ -50,11 +53,19 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes]) -> A
     call = PaidCall.of(
         "openai", "images", model, inputs=[prompt], parameters={**options, **_identity(persona, persona.base_tries)}
     )
-    return _buy(services, persona, call, "base", hand, lambda: client.generate_image(prompt, model=model, **options))
+
+    def ask() -> Drawn:
+        drawn = client.generate_image(prompt, model=model, **options)
+        answered()
+        return drawn
+
+    return _buy(services, persona, call, "base", hand, ask)
 
 
-def draw_grid(services: Services, persona: Persona, base: bytes, hand: dict[str, bytes]) -> Answer:
-    """Buy the grid of the person on the selfie; raises as `draw_base`."""
+def draw_grid(
+    services: Services, persona: Persona, base: bytes, hand: dict[str, bytes], *, answered: Callable[[], None]
+) -> Answer:
+    """Buy the grid of the person on the selfie; else as `draw_base`."""
     client, settings = _client(services), services.settings
     model = settings.openai_image_edit_model or settings.openai_image_model
     options = _options(services, settings.avatar_grid_size)
@@ -66,7 +77,13 @@ def draw_grid(services: Services, persona: Persona, base: bytes, hand: dict[str,
         inputs=[prompt, base],
         parameters={**options, **_identity(persona, persona.grid_tries)},
     )
-    return _buy(services, persona, call, "grid", hand, lambda: client.edit_image(base, prompt, model=model, **options))
+
+    def ask() -> Drawn:
+        drawn = client.edit_image(base, prompt, model=model, **options)
+        answered()
+        return drawn
+
+    return _buy(services, persona, call, "grid", hand, ask)
 
 
 def _client(services: Services) -> OpenAIClient:

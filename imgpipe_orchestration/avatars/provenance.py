@@ -15,13 +15,20 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.services import Services
 
 _TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_SELFIE = {"title": "selfie", "relationship": "parentOf", "instance_id": "selfie", "label": "selfie"}
+_DRAWN = [{"action": "c2pa.created", "digitalSourceType": _TRAINED}]
+_DRAWN_FROM_PARENT: list[dict[str, Any]] = [
+    {"action": "c2pa.opened", "parameters": {"ingredientIds": [_SELFIE["label"]]}},
+    {"action": "c2pa.edited", "digitalSourceType": _TRAINED, "description": "Four more pictures drawn in a grid."},
+    {"action": "c2pa.cropped", "description": "Cut from the grid."},
+]
 
 
 def signed(services: Services, png: bytes, title: str, *, parent: bytes | None = None) -> bytes:
     """The PNG with a manifest, or as it is when no certificate is configured.
 
     Args:
-        parent: the picture it was cut from; becomes the manifest's ingredient.
+        parent: the selfie, as it was published, from which a model drew the grid that this picture was cut from.
 
     Raises:
         SettingsError: the extra is missing, or the certificate and key cannot be used.
@@ -36,14 +43,13 @@ def signed(services: Services, png: bytes, title: str, *, parent: bytes | None =
             "C2PA_CERTIFICATE is set, but c2pa-python is not installed (pip install 'imgpipe-orchestration[c2pa]')",
             field="C2PA_CERTIFICATE",
         ) from error
-    action: dict[str, Any] = {"action": "c2pa.created", "digitalSourceType": _TRAINED}
-    if parent is not None:
-        action = {"action": "c2pa.opened", "parameters": {"ingredientIds": ["parent"]}}
     manifest = {
         "claim_generator_info": [{"name": "imgpipe"}],
         "title": title,
         "format": "image/png",
-        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action, *_cropped(parent)]}}],
+        "assertions": [
+            {"label": "c2pa.actions.v2", "data": {"actions": _DRAWN if parent is None else _DRAWN_FROM_PARENT}}
+        ],
     }
     try:
         chain = Path(settings.c2pa_certificate).read_bytes()
@@ -54,20 +60,10 @@ def signed(services: Services, png: bytes, title: str, *, parent: bytes | None =
         destination = io.BytesIO()
         with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(manifest)) as builder:
             if parent is not None:
-                ingredient = {
-                    "title": "the grid",
-                    "relationship": "parentOf",
-                    "instance_id": "parent",
-                    "label": "parent",
-                }
-                builder.add_ingredient(json.dumps(ingredient), "image/png", io.BytesIO(parent))
+                builder.add_ingredient(json.dumps(_SELFIE), "image/png", io.BytesIO(parent))
             builder.sign(signer, "image/png", io.BytesIO(png), destination)
     except (c2pa.C2paError, OSError) as error:
         raise SettingsError(
             f"C2PA_CERTIFICATE and C2PA_PRIVATE_KEY cannot sign: {error}", field="C2PA_CERTIFICATE"
         ) from error
     return destination.getvalue()
-
-
-def _cropped(parent: bytes | None) -> list[dict[str, Any]]:
-    return [{"action": "c2pa.cropped", "digitalSourceType": _TRAINED}] if parent is not None else []

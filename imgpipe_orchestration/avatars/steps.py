@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +129,9 @@ def _prompt(place: _Place, persona: Persona) -> None:
 
 
 def _base(place: _Place, persona: Persona) -> None:
-    with place.lanes.images:
-        answer = draw_base(place.services, persona, place.bought)
+    with ExitStack() as lane:
+        lane.enter_context(place.lanes.images)
+        answer = draw_base(place.services, persona, place.bought, answered=lane.close)
     place.commit(
         Step.BASE,
         cost=answer.cost_usd,
@@ -168,8 +170,9 @@ def _base_upload(place: _Place, persona: Persona) -> None:
 
 def _grid(place: _Place, persona: Persona) -> None:
     base = place.data(persona.base_object)
-    with place.lanes.images:
-        answer = draw_grid(place.services, persona, base, place.bought)
+    with ExitStack() as lane:
+        lane.enter_context(place.lanes.images)
+        answer = draw_grid(place.services, persona, base, place.bought, answered=lane.close)
     place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
 
 
@@ -207,7 +210,10 @@ def _split(place: _Place, persona: Persona) -> None:
 def _upload(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging.portrait_files import as_png, statement
 
-    data = place.data(persona.grid_object)
+    services = place.services
+    place.data(persona.grid_object)  # fetched before a core is taken
+    signs = bool(services.settings.c2pa_certificate)
+    selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if signs else None
     xmp = statement(persona.model or "", standin=persona.standin)
     with place.lanes.cores:
         grid = place.image(persona.grid_object)
@@ -215,9 +221,9 @@ def _upload(place: _Place, persona: Persona) -> None:
     for number, cell in enumerate(persona.split or []):
         with place.lanes.cores:
             image = grid.crop((cell[0], cell[1], cell[2], cell[3]))
-            png = signed(place.services, as_png(image, xmp), "cut from a grid", parent=data)
-            files = _files(place.services, persona, f"image_{number}", png, image)
-        described[f"image_{number}"] = _put(place.services, files)
+            png = signed(services, as_png(image, xmp), "cut from a grid", parent=selfie)
+            files = _files(services, persona, f"image_{number}", png, image)
+        described[f"image_{number}"] = _put(services, files)
     place.commit(Step.UPLOAD, images=described)
 
 

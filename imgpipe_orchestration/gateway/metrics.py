@@ -215,12 +215,17 @@ def _paid_calls(connection: Connection) -> list[Metric]:
         cost.add_metric(key, float(one.cost_usd))
         unknown.add_metric(key, one.unknown_cost)
         seconds.add_metric(key, one.seconds)
+    spent = CounterMetricFamily("imgpipe_pipeline_cost_usd", "US dollars since midnight UTC.", labels=["pipeline"])
+    bought = CounterMetricFamily("imgpipe_pipeline_calls_bought", "Calls paid since midnight UTC.", labels=["pipeline"])
+    for one in spending.summary(connection, since=midnight, by=("pipeline",)):
+        spent.add_metric([one.pipeline], float(one.cost_usd))
+        bought.add_metric([one.pipeline], one.bought)
     paused = GaugeMetricFamily(
-        "imgpipe_provider_paused", "1 while a provider is left alone: its quota is used up.", labels=["provider"]
+        "imgpipe_provider_paused", "1 while a provider (or provider/model) is left alone.", labels=["provider"]
     )
     for pause in spending.pauses(connection):
         paused.add_metric([pause.provider], 1)
-    return [calls, tokens, cost, unknown, seconds, paused]
+    return [calls, tokens, cost, unknown, seconds, spent, bought, paused]
 
 
 def _ticks(connection: Connection) -> list[Metric]:

@@ -53,14 +53,17 @@ def test_a_certificate_signs_a_manifest_that_names_the_source_and_the_parent(
 ) -> None:
     c2pa = pytest.importorskip("c2pa")
     services = Services(settings.model_copy(update=certificate(tmp_path)))
-    grid = signed(services, as_png(picture(), XMP), "a grid")
-    cell = signed(services, as_png(picture(320, 240, seed=2), XMP), "cut from a grid", parent=grid)
+    selfie = signed(services, as_png(picture(), XMP), "selfie")
+    cell = signed(services, as_png(picture(320, 240, seed=2), XMP), "cut from a grid", parent=selfie)
     with c2pa.Reader("image/png", io.BytesIO(cell)) as reader:
         store = json.loads(reader.json())
     manifest = store["manifests"][store["active_manifest"]]
     actions = next(a["data"]["actions"] for a in manifest["assertions"] if a["label"].startswith("c2pa.actions"))
-    assert [action["action"] for action in actions] == ["c2pa.opened", "c2pa.cropped"]
-    assert manifest["ingredients"][0]["relationship"] == "parentOf"
+    assert [action["action"] for action in actions] == ["c2pa.opened", "c2pa.edited", "c2pa.cropped"]
+    (parent,) = manifest["ingredients"]
+    assert (parent["title"], parent["relationship"]) == ("selfie", "parentOf")
+    of_parent = store["manifests"][parent["active_manifest"]]
+    assert of_parent["title"] == "selfie"
     assert TRAINED in json.dumps(store)
     failures = store.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
     assert {failure["code"] for failure in failures} <= {"signingCredential.untrusted"}

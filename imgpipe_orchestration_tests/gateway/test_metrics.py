@@ -91,6 +91,7 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_provider_tokens_total", **call, direction="input") == 100
     assert value("imgpipe_provider_cost_usd_total", **call) == 0.25
     assert value("imgpipe_provider_paused", provider="openai") == 1
+    assert value("imgpipe_pipeline_calls_bought_total", pipeline="media") == 1
     assert value("imgpipe_tick_age_seconds", job="auto_marker") < 60
     assert value("imgpipe_http_requests_total", method="GET", route="/health", status="200") == 1
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1

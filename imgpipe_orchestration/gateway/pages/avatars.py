@@ -20,15 +20,17 @@ from imgpipe_orchestration.storage.rows import transaction
 router = APIRouter(prefix="/avatars", include_in_schema=False, route_class=PageRoute)
 
 PAGE = 20
+DAYS = 7
 
 
 @router.get("", response_class=Response)
 def tasks(
     request: Request, backends: Backends, session: Operator, before: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
 ) -> Response:
-    """The form, and what was asked for, newest first."""
+    """The form, what was asked for, newest first, and what the last days brought and cost."""
     found = routes.tasks(backends, before=int(before) if before else None, limit=PAGE)
-    return page(request, "avatars.html", session, tasks=found.tasks, more=found.next, most=MOST_PERSONAS, ended=ENDED)
+    days = [] if before else routes.daily(backends, days=DAYS)
+    return page(request, "avatars.html", session, tasks=found.tasks, more=found.next, most=MOST_PERSONAS, days=days)
 
 
 @router.post("", response_class=Response)

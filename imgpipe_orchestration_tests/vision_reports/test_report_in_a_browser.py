@@ -1,0 +1,139 @@
+"""The report before a reader: without JavaScript, light and dark, on a phone, on paper, under the strictest rules."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.vision_reports import looking, report
+from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
+from imgpipe_orchestration_tests.gateway.browser import chromium, visitor
+from imgpipe_orchestration_tests.vision_reports.test_report import BATCH, finding
+
+_SHOWN = [photo for photo in photos.PHOTOS if photo.name in ("brick", "coffee", "gravel", "chelsea")]
+
+
+def sample() -> bytes:
+    """A report on photographs, of every severity, with an image that was missing and one without findings."""
+    texts = "A stain spreads from the joint; the coating has come off around it. Have it looked at before the winter."
+    boxes = [
+        {"left": 0.1, "top": 0.15, "right": 0.4, "bottom": 0.5},
+        {"left": 0.55, "top": 0.5, "right": 0.95, "bottom": 0.85},
+    ]
+    severities = [("critical", "low"), ("high", "medium"), ("none",), ()]
+    images = []
+    for number, (photo, found) in enumerate(zip(_SHOWN, severities, strict=True)):
+        view = looking.view(photos.jpeg(photo.name))
+        findings = [
+            finding(severity, "Corrosion at the joint", explanation=texts, evidence=boxes[n], confidence=0.9 - n / 4)
+            for n, severity in enumerate(found)
+        ]
+        analysis = looking.accepted({"summary": f"A photograph that shows {photo.shows}.", "findings": findings})
+        analysis |= {"model": "gpt-6-luna", "standin": False}
+        images.append(
+            BatchImage(
+                number, f"{photo.name}.jpg", "", "Port side, near the waterline", "done", view.measured, analysis, None
+            )
+        )
+    missing = [{"name": "oceanix_07.jpg", "reason": "the link has expired (its signature ended 2026-11-01)"}]
+    batch = Batch(1, BATCH, "LexCorp", "Analyze these images for defects", "gpt-6-luna", missing, ["A note."], images)
+    views = [looking.view(photos.jpeg(photo.name)).jpeg for photo in _SHOWN]
+    return report.write(batch, picture=lambda image: views[image.position], limit=8_000_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """Serves the report as it is at `/`, and at `/strict` under rules that allow nothing at all."""
+    html = sample()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+        def do_GET(self) -> None:
+            known = self.path in ("/", "/strict")
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            if self.path == "/strict":
+                self.send_header("Content-Security-Policy", "default-src 'none'; sandbox")
+            self.end_headers()
+            if known:
+                self.wfile.write(html)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("report-light", {"color_scheme": "light"}),
+        ("report-dark", {"color_scheme": "dark"}),
+        ("report-phone", {"viewport": {"width": 390, "height": 800}}),
+    ],
+)
+def test_it_is_whole_without_javascript_and_asks_nobody(
+    site: str, browser: Browser, name: str, options: dict[str, Any]
+) -> None:
+    with visitor(browser, site, java_script_enabled=False, **options) as reader:
+        reader.allowed = ["favicon"]  # which the browser asks for, not the page
+        page = reader.go("/")
+        assert page.get_by_role("heading", level=1).inner_text() == "5 findings on 4 images"
+        assert page.get_by_role("article").count() == 4
+        assert page.get_by_role("link", name="1 image could not be had.").is_visible()
+        assert page.locator("img").count() == 4 + 5
+        assert all(box["width"] > 0 for box in _boxes(page, "article img"))
+        width = options.get("viewport", {}).get("width", 1280)
+        assert all(box["x"] + box["width"] <= width for box in _boxes(page, "article, .tile, .frame"))
+        reader.picture(name)
+
+
+def test_a_reader_with_any_need_can_use_it(site: str, browser: Browser) -> None:
+    for scheme in ("light", "dark"):
+        with visitor(browser, site, color_scheme=scheme) as reader:
+            reader.allowed = ["favicon"]
+            reader.go("/")
+            assert reader.axe() == []
+
+
+def test_it_can_be_read_where_not_even_styles_and_pictures_are_allowed(site: str, browser: Browser) -> None:
+    with visitor(browser, site) as reader:
+        reader.allowed = ["Content Security Policy", "favicon", "sandbox"]
+        page = reader.go("/strict")
+        assert page.get_by_text("Corrosion at the joint").first.is_visible()
+        assert page.get_by_text("the link has expired").is_visible()
+
+
+def test_on_paper_it_is_dark_on_white_and_no_finding_is_torn_apart(site: str, browser: Browser) -> None:
+    with visitor(browser, site, color_scheme="dark") as reader:
+        reader.allowed = ["favicon"]
+        page = reader.go("/")
+        page.emulate_media(media="print")
+        style = page.evaluate(
+            "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; }"
+        )
+        assert style == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+        torn = page.evaluate("() => getComputedStyle(document.querySelector('.finding')).breakInside")
+        assert torn == "avoid"
+        assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def _boxes(page: Page, selector: str) -> list[Any]:
+    return [one.bounding_box() for one in page.locator(selector).all()]
