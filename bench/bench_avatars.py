@@ -21,7 +21,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from imgpipe_orchestration.avatars import store, work
+from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.devstack.ports import free_port
@@ -79,7 +79,7 @@ def run(services: Services, people: int, lanes: Lanes) -> float:
     work.run_images(services, f"images {task.id}", lanes=lanes)
     seconds = time.perf_counter() - began
     with transaction(services.engine) as connection:
-        task = store.get(connection, task.id)
+        task = records.get(connection, task.id)
     if task.status is not TaskStatus.COMPLETED or task.error_log:
         raise SystemExit(f"the task is {task.status}: {task.error_log or task.waiting_for}")
     return seconds

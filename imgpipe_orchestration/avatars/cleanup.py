@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.model import task_prefix
-from imgpipe_orchestration.avatars.store import Task
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
@@ -55,7 +55,7 @@ def remove(services: Services) -> list[Removable]:
 
 def _due(services: Services) -> list[Task]:
     with transaction(services.engine) as connection:
-        return store.removable(connection, services.settings.avatar_cleanup_days)
+        return records.removable(connection, services.settings.avatar_cleanup_days)
 
 
 def _described(services: Services, task: Task) -> Removable:

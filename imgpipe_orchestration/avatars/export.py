@@ -12,8 +12,8 @@ from typing import IO, Any, cast
 from imgpipe_orchestration.avatars import results
 from imgpipe_orchestration.avatars.manifest import manifest
 from imgpipe_orchestration.avatars.model import PersonaStatus
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.avatars.store import Task
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from imgpipe_orchestration.avatars import results, store
+from imgpipe_orchestration.avatars import records, results, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, public_url, task_prefix
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.avatars.store import Task
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
@@ -23,7 +23,7 @@ def write_manifests(services: Services) -> int:
     """Write what is missing; returns how many. A bucket that is away leaves the rest to the next run."""
     written = 0
     with transaction(services.engine) as connection:
-        tasks = store.unwritten(connection)
+        tasks = records.unwritten(connection)
     for task in tasks:
         try:
             _write(services, task)

@@ -16,11 +16,11 @@ from typing import Any
 import pydantic
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.avatars import results, store
+from imgpipe_orchestration.avatars import records, results, store
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Batch
-from imgpipe_orchestration.avatars.store import Task
 from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, RateLimited, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
@@ -54,7 +54,7 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         Retryable: a whole round failed; what earlier rounds brought is kept.
     """
     with transaction(services.engine) as connection:
-        task = store.get(connection, claim.item_id)
+        task = records.get(connection, claim.item_id)
     if task.status is TaskStatus.CANCELLED:
         # Requeued by name: there is nothing to do.
         with services.claims.fenced(claim) as connection:

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from imgpipe_orchestration.avatars import cleanup, export, figures, results, store
+from imgpipe_orchestration.avatars import cleanup, export, figures, records, results, store
 from imgpipe_orchestration.avatars.cleanup import Removable
 from imgpipe_orchestration.avatars.figures import Day
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
+from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.avatars.store import Progress, Task
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -109,8 +109,8 @@ def tasks(
 ) -> TaskList:
     """Tasks, newest first."""
     with transaction(backends.engine) as connection:
-        found = store.page(connection, status=status, before=before, limit=limit)
-        progress = store.progress(connection, [task.id for task in found])
+        found = records.page(connection, status=status, before=before, limit=limit)
+        progress = records.progress(connection, [task.id for task in found])
     answers = [_answer(task, progress[task.id]) for task in found]
     return TaskList(tasks=answers, next=found[-1].id if len(found) == limit else None)
 
@@ -119,8 +119,8 @@ def tasks(
 def task(task_id: str, backends: Backends) -> TaskDetail:
     """One task: progress, people with their URLs, errors and cost."""
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
-        progress = store.progress(connection, [found.id])[found.id]
+        found = records.by_public_id(connection, task_id)
+        progress = records.progress(connection, [found.id])[found.id]
         people = results.of_task(connection, found.id)
     return TaskDetail(**_answer(found, progress).model_dump(), personas=[_person(person) for person in people])
 
@@ -129,7 +129,7 @@ def task(task_id: str, backends: Backends) -> TaskDetail:
 def cancel(task_id: str, backends: Backends) -> TaskAnswer:
     """Stop a task. Its images are removed after AVATAR_CLEANUP_DAYS."""
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
+        found = records.by_public_id(connection, task_id)
         store.cancel(connection, backends.claims, found)
     return _current(backends, task_id)
 
@@ -138,7 +138,7 @@ def cancel(task_id: str, backends: Backends) -> TaskAnswer:
 def retry_failed(task_id: str, backends: Backends) -> Retried:
     """Try everybody again who failed; who succeeded stays as they are."""
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
+        found = records.by_public_id(connection, task_id)
         count = store.retry_failed(connection, backends.claims, found)
     return Retried(retried=count, task=_current(backends, task_id))
 
@@ -149,7 +149,7 @@ def export_task(
 ) -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
+        found = records.by_public_id(connection, task_id)
     kinds: dict[str, tuple[str, Iterator[bytes]]] = {
         "csv": ("text/csv; charset=utf-8", export.as_csv(backends, found)),
         "jsonl": ("application/x-ndjson", export.as_jsonl(backends, found)),
@@ -182,8 +182,8 @@ def clean_up(backends: Backends) -> list[Removable]:
 
 def _current(backends: Services, task_id: str) -> TaskAnswer:
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
-        return _answer(found, store.progress(connection, [found.id])[found.id])
+        found = records.by_public_id(connection, task_id)
+        return _answer(found, records.progress(connection, [found.id])[found.id])
 
 
 def _answer(task: Task, progress: Progress) -> TaskAnswer:

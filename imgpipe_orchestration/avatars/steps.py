@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
 from imgpipe_orchestration.avatars.lanes import Lanes
-from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, persona_prefix, public_url
+from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.provenance import signed
+from imgpipe_orchestration.avatars.publishing import files_of, put
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import BadImage, Permanent, SpendingPaused
 from imgpipe_orchestration.logs import logger
@@ -29,8 +29,6 @@ log = logger(__name__)
 ALL_STEPS = frozenset(Step)
 TRIES = 2
 """Pictures bought before a persona is given up because none was usable."""
-CACHE_CONTROL = "public, max-age=31536000"
-"""A year: a key's picture changes only when somebody has a failed persona made again."""
 
 
 @dataclass
@@ -153,7 +151,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
         except Permanent as error:
             reasons = (error.public,)
         if not reasons:
-            files = _files(place.services, persona, "base", signed(place.services, data, "selfie"), image)
+            files = files_of(place.services, persona, "base", signed(place.services, data, "selfie"), image)
     if reasons:
         _buy_again(
             place,
@@ -164,7 +162,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
             base_object=None,
             base_tries=persona.base_tries + 1,
         )
-    described = _put(place.services, files)
+    described = put(place.services, files)
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": judgement.measured})
 
 
@@ -222,8 +220,8 @@ def _upload(place: _Place, persona: Persona) -> None:
         with place.lanes.cores:
             image = grid.crop((cell[0], cell[1], cell[2], cell[3]))
             png = signed(services, as_png(image, xmp), "cut from a grid", parent=selfie)
-            files = _files(services, persona, f"image_{number}", png, image)
-        described[f"image_{number}"] = _put(services, files)
+            files = files_of(services, persona, f"image_{number}", png, image)
+        described[f"image_{number}"] = put(services, files)
     place.commit(Step.UPLOAD, images=described)
 
 
@@ -261,36 +259,3 @@ def _buy_again(place: _Place, what: str, reasons: tuple[str, ...], tries: int, b
         raise BadImage(f"No usable {what} in {tries} tries: {reason}")
     place.commit(back_to, **values)
     raise _Again(f"the {what} cannot be used: {reason}")
-
-
-_File = tuple[str, bytes, str]
-"""Key, bytes, media type."""
-
-
-def _files(services: Services, persona: Persona, name: str, png: bytes, image: Image.Image) -> list[_File]:
-    """The original and its thumbnails; the original first."""
-    from imgpipe_orchestration.imaging.portrait_files import statement, thumbnails
-
-    prefix = persona_prefix(persona.task_id, persona.id)
-    xmp = statement(persona.model or "", standin=persona.standin)
-    small = thumbnails(image, services.settings.avatar_thumbnail_side, xmp)
-    return [
-        (f"{prefix}{name}.png", png, "image/png"),
-        *((f"{prefix}{name}_thumb.{kind}", data, f"image/{kind}") for kind, data in small.items()),
-    ]
-
-
-def _put(services: Services, files: list[_File]) -> dict[str, Any]:
-    """Upload, and describe for the manifest."""
-    for key, data, media_type in files:
-        services.avatars_bucket.put(key, data, content_type=media_type, cache_control=CACHE_CONTROL)
-    key, data, _ = files[0]
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    return {
-        "key": key,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "bytes": len(data),
-        "width": width,
-        "height": height,
-        "thumbnails": {key.rpartition(".")[2]: key for key, _, _ in files[1:]},
-    }

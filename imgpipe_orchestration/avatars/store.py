@@ -7,61 +7,14 @@ cannot wait for each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus, final_status
-from imgpipe_orchestration.errors import Conflict, NotFound
+from imgpipe_orchestration.avatars.records import COLUMNS, Task, task_of
+from imgpipe_orchestration.errors import Conflict, PartnerRefused
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One row of `generation_tasks`. `id` is the row's number, `task_id` what clients know."""
-
-    id: int
-    task_id: str
-    status: TaskStatus
-    persona_count: int
-    brief: str
-    language: str
-    style: str
-    seed: int
-    error_log: str | None
-    waiting_for: str | None
-    manifest_url: str | None
-    created_at: datetime
-    updated_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    images_removed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a task is: people by state, steps done of all there are to do, and what it has cost (US dollars)."""
-
-    total: int
-    invented: int
-    completed: int
-    failed: int
-    cancelled: int
-    pending: int
-    steps_done: int
-    cost_usd: Decimal
-
-
-_COLUMNS = ", ".join(Task.__slots__)
-
-
-def _task(row: Row[Any]) -> Task:
-    values = dict(row._mapping)
-    return Task(**{**values, "status": TaskStatus(values["status"])})
-
 
 # --- queues ----------------------------------------------------------------------------------------------------------
 
@@ -103,36 +56,9 @@ IMAGES = Queue("avatar_images", max_attempts=3, mirror=_follow_images)
 
 def create(connection: Connection, claims: Claims, wanted: TaskRequest) -> Task:
     """Accept a request: the task and its work item, in the caller's transaction."""
-    task = _task(connection.execute(_CREATE, wanted.model_dump()).one())
+    task = task_of(connection.execute(_CREATE, wanted.model_dump()).one())
     claims.enqueue(connection, DATA, [Item(task.id)])
     return task
-
-
-def by_public_id(connection: Connection, task_id: str) -> Task:
-    """Raises NotFound."""
-    row = connection.execute(text(f"select {_COLUMNS} from generation_tasks where task_id = :id"), {"id": task_id})
-    found = row.one_or_none()
-    if found is None:
-        raise NotFound(f"There is no avatar task {task_id!r}.")
-    return _task(found)
-
-
-def get(connection: Connection, task: int) -> Task:
-    """The task of a row number that is known to exist."""
-    return _task(
-        connection.execute(text(f"select {_COLUMNS} from generation_tasks where id = :id"), {"id": task}).one()
-    )
-
-
-def page(connection: Connection, *, status: TaskStatus | None, before: int | None, limit: int) -> list[Task]:
-    """Tasks, newest first; `before` is the row number of the last one of the page before."""
-    values = {"status": status.value if status else None, "before": before, "limit": limit}
-    return [_task(row) for row in connection.execute(_PAGE, values)]
-
-
-def progress(connection: Connection, tasks: Sequence[int]) -> dict[int, Progress]:
-    """The progress of some tasks, by row number."""
-    return {row.id: Progress(*row[1:]) for row in connection.execute(_PROGRESS, {"ids": list(tasks)})}
 
 
 # --- working ---------------------------------------------------------------------------------------------------------
@@ -174,7 +100,9 @@ def cancel(connection: Connection, claims: Claims, task: Task) -> None:
     people = list(connection.scalars(_TO_PICTURE, {"id": task.id}))
     claims.withdraw(connection, IMAGES, people, reason)
     if connection.execute(_CANCEL, {"id": task.id}).rowcount == 0:
-        raise Conflict(f"The task is {get(connection, task.id).status}; only one that has not ended can be cancelled.")
+        raise Conflict(
+            f"The task is {records.get(connection, task.id).status}; only one that has not ended can be cancelled."
+        )
     connection.execute(_CANCEL_PEOPLE, {"id": task.id})
 
 
@@ -202,8 +130,6 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
 
 def fail_claim(connection: Connection, claims: Claims, claim: Claim, reason: str) -> None:
     """Settle a data item that left people out: a dead letter that shows, and that can be requeued."""
-    from imgpipe_orchestration.errors import PartnerRefused
-
     claims.failed(connection, DATA, claim, PartnerRefused(reason))
 
 
@@ -223,21 +149,11 @@ def _put_back(connection: Connection, ids: Sequence[int], now: TaskStatus, back:
 # --- finished tasks --------------------------------------------------------------------------------------------------
 
 
-def unwritten(connection: Connection, *, limit: int = 50) -> list[Task]:
-    """Completed tasks whose manifest is not in the bucket yet."""
-    return [_task(row) for row in connection.execute(_UNWRITTEN, {"limit": limit})]
-
-
 def manifest_written(connection: Connection, task: int, url: str) -> None:
     values = {"id": task, "url": url}
     connection.execute(
         text("update generation_tasks set manifest_url = :url where id = :id and status = 'completed'"), values
     )
-
-
-def removable(connection: Connection, days: float, *, limit: int = 100) -> list[Task]:
-    """Cancelled and failed tasks whose images have been kept for `days`, oldest first."""
-    return [_task(row) for row in connection.execute(_REMOVABLE, {"days": days, "limit": limit})]
 
 
 def images_removed(connection: Connection, task: int) -> None:
@@ -250,22 +166,7 @@ def images_removed(connection: Connection, task: int) -> None:
 
 _CREATE = text(f"""
     insert into generation_tasks (persona_count, brief, language, style, seed)
-    values (:count, :brief, :language, :style, :seed) returning {_COLUMNS}
-""")
-
-_PAGE = text(f"""
-    select {_COLUMNS} from generation_tasks
-    where (cast(:status as text) is null or status = :status) and (cast(:before as bigint) is null or id < :before)
-    order by id desc limit :limit
-""")
-
-_PROGRESS = text("""
-    select t.id, t.persona_count, count(r.firstname), count(*) filter (where r.status = 'completed'),
-        count(*) filter (where r.status = 'failed'), count(*) filter (where r.status = 'cancelled'),
-        count(*) filter (where r.status = 'pending'), coalesce(sum(r.step), 0), coalesce(sum(r.cost_usd), 0)
-            + coalesce((select sum(b.cost_usd) from generation_batches b where b.task_id = t.id), 0)
-    from generation_tasks t left join generation_results r on r.task_id = t.id
-    where t.id = any(:ids) group by t.id
+    values (:count, :brief, :language, :style, :seed) returning {COLUMNS}
 """)
 
 _BEGIN_DATA = text("""
@@ -365,18 +266,6 @@ _NOTE_PERSONAS = text("""
     with noted as (
         update generation_results set error = :error where id = any(:ids) and status = 'pending' returning task_id)
     select distinct task_id from noted
-""")
-
-_UNWRITTEN = text(f"""
-    select {_COLUMNS} from generation_tasks where status = 'completed' and manifest_url is null
-    order by finished_at limit :limit
-""")
-
-_REMOVABLE = text(f"""
-    select {_COLUMNS} from generation_tasks
-    where status in ('failed', 'cancelled') and images_removed_at is null
-        and finished_at <= now() - make_interval(secs => :days * 86400)
-    order by finished_at limit :limit
 """)
 
 _FORGET_IMAGES = text("""

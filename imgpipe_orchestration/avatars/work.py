@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.manifest import write_manifests
 from imgpipe_orchestration.avatars.model import Step
@@ -80,7 +80,7 @@ def due(services: Services, queue: Queue) -> bool:
     if queue is store.DATA:
         return False
     with transaction(services.engine) as connection:
-        return bool(store.unwritten(connection, limit=1))
+        return bool(records.unwritten(connection, limit=1))
 
 
 def _reached(services: Services, ids: list[int]) -> dict[Step, int]:

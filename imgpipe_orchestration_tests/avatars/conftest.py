@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import results, store, work
+from imgpipe_orchestration.avatars import records, results, store, work
 from imgpipe_orchestration.avatars.model import TaskRequest
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.avatars.store import Task
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -62,7 +62,7 @@ class Desk:
 
     def task(self, task: Task) -> Task:
         with transaction(self.services.engine) as connection:
-            return store.get(connection, task.id)
+            return records.get(connection, task.id)
 
     def people(self, task: Task) -> list[Persona]:
         with transaction(self.services.engine) as connection:

@@ -14,6 +14,7 @@ import pytest
 
 from imgpipe_orchestration.avatars import store, work
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -57,7 +58,7 @@ class Worker:
         self.process.communicate()
 
 
-def _bring_back(desk: Desk, task: store.Task) -> None:
+def _bring_back(desk: Desk, task: Task) -> None:
     """Wait until the killed worker's lease has run out."""
     desk.eventually(
         lambda: time.sleep(0.05), lambda: bool(desk.services.claims.due_partitions(store.IMAGES)), seconds=10

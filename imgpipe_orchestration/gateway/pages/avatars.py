@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
-from imgpipe_orchestration.avatars import results, routes, store
+from imgpipe_orchestration.avatars import records, results, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, TaskRequest
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
@@ -57,7 +57,7 @@ def ask(
 def task(request: Request, backends: Backends, session: Operator, task_id: str) -> Response:
     """One request: progress, people, their pictures."""
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
+        found = records.by_public_id(connection, task_id)
         people = results.of_task(connection, found.id)
     answer = routes.task(task_id, backends)
     return page(
@@ -94,7 +94,7 @@ def export(
 def picture(backends: Backends, _: Operator, task_id: str, person_id: int, name: str, small: bool = True) -> Response:
     """A picture through the gateway, so that the page asks no other host; a thumbnail unless told otherwise."""
     with transaction(backends.engine) as connection:
-        found = store.by_public_id(connection, task_id)
+        found = records.by_public_id(connection, task_id)
         person = results.get(connection, person_id)
     described = person.images.get(name)
     if person.task_id != found.id or not described:
