@@ -150,7 +150,7 @@ class Journey:
         if waited > limit:
             raise TimedOut(
                 f"The analysis backend did not finish batch {analysis.batch_id} within {limit:,.0f} s "
-                f"({status.done} of {status.total} images done)"
+                f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
             )
         return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
 
