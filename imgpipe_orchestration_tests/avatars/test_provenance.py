@@ -19,6 +19,7 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.imaging.portrait_files import TRAINED, as_png, labelled, source_of, statement
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 
 XMP = statement("gpt-image-2.5-flare", standin=False)
@@ -68,6 +69,25 @@ def test_a_certificate_signs_a_manifest_that_names_the_source_and_the_parent(
     failures = store.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
     assert {failure["code"] for failure in failures} <= {"signingCredential.untrusted"}
     assert source_of(cell) == TRAINED
+
+
+def test_every_cut_picture_names_the_published_selfie_as_its_parent(desk: Desk, tmp_path: Path) -> None:
+    c2pa = pytest.importorskip("c2pa")
+    desk.services.settings = desk.services.settings.model_copy(update=certificate(tmp_path))
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    (person,) = desk.people(task)
+    stores = {}
+    for name, image in person.images.items():
+        data = desk.services.avatars_bucket.get(image["key"])
+        with c2pa.Reader("image/png", io.BytesIO(data)) as reader:
+            stores[name] = json.loads(reader.json())
+    selfie = stores.pop("base")["active_manifest"]
+    assert len(stores) == 4
+    for store in stores.values():
+        (parent,) = store["manifests"][store["active_manifest"]]["ingredients"]
+        assert parent["active_manifest"] == selfie
 
 
 def test_a_certificate_that_is_not_there_is_named(settings: Settings) -> None:
