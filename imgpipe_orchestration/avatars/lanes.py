@@ -1,4 +1,4 @@
-"""How much happens at once in one worker: each provider has its own lane, and so have the processor's cores.
+"""How much happens at once in one worker: each provider has a lane; of worker processes there are as many as cores.
 
 More people are on their way than any lane is wide, so that one lane's waiting is another's work: while five pictures
 are being drawn, prompts are written and grids are cut.
@@ -20,7 +20,6 @@ class Lanes:
 
     flowise: threading.Semaphore
     images: threading.Semaphore
-    cores: threading.Semaphore
     people: int
     """How many people are on their way at once."""
 
@@ -30,11 +29,10 @@ class Lanes:
         return cls(
             threading.Semaphore(flowise),
             threading.Semaphore(images),
-            threading.Semaphore(cores),
             people=flowise + images + cores,
         )
 
     @classmethod
     def single(cls) -> Self:
         """One person at a time, one thing at a time: the order of the documents."""
-        return cls(threading.Semaphore(1), threading.Semaphore(1), threading.Semaphore(1), people=1)
+        return cls(threading.Semaphore(1), threading.Semaphore(1), people=1)

@@ -1,4 +1,4 @@
-"""A person's picture in the bucket: the original and its thumbnails, and how the manifest describes them."""
+"""A person's picture in the bucket: signed, the original and its thumbnails, and how the manifest describes them."""
 
 from __future__ import annotations
 
@@ -6,43 +6,40 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.avatars.model import persona_prefix
+from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.services import Services
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from imgpipe_orchestration.imaging.portraits import Files
 
 CACHE_CONTROL = "public, max-age=31536000"
 """A year: a key's picture changes only when somebody has a failed persona made again."""
 
-File = tuple[str, bytes, str]
-"""Key, bytes, media type."""
 
+def publish(services: Services, persona: Persona, name: str, files: Files, *, parent: bytes | None) -> dict[str, Any]:
+    """Sign where a certificate is configured, upload the original and its thumbnails, and describe them.
 
-def files_of(services: Services, persona: Persona, name: str, png: bytes, image: Image.Image) -> list[File]:
-    """The original and its thumbnails; the original first."""
-    from imgpipe_orchestration.imaging.portrait_files import statement, thumbnails
-
+    Args:
+        parent: the published selfie, for a picture that was drawn from it.
+    """
     prefix = persona_prefix(persona.task_id, persona.id)
-    xmp = statement(persona.model or "", standin=persona.standin)
-    small = thumbnails(image, services.settings.avatar_thumbnail_side, xmp)
-    return [
-        (f"{prefix}{name}.png", png, "image/png"),
-        *((f"{prefix}{name}_thumb.{kind}", data, f"image/{kind}") for kind, data in small.items()),
-    ]
-
-
-def put(services: Services, files: list[File]) -> dict[str, Any]:
-    """Upload, and describe for the manifest."""
-    for key, data, media_type in files:
-        services.avatars_bucket.put(key, data, content_type=media_type, cache_control=CACHE_CONTROL)
-    key, data, _ = files[0]
-    width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    key = f"{prefix}{name}.png"
+    png = signed(services, files.png, "selfie" if parent is None else "cut from a grid", parent=parent)
+    _put(services, key, png, "image/png")
+    thumbnails = {kind: f"{prefix}{name}_thumb.{kind}" for kind in files.thumbnails}
+    for kind, data in files.thumbnails.items():
+        _put(services, thumbnails[kind], data, f"image/{kind}")
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
     return {
         "key": key,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "bytes": len(data),
+        "sha256": hashlib.sha256(png).hexdigest(),
+        "bytes": len(png),
         "width": width,
         "height": height,
-        "thumbnails": {key.rpartition(".")[2]: key for key, _, _ in files[1:]},
+        "thumbnails": thumbnails,
     }
+
+
+def _put(services: Services, key: str, data: bytes, media_type: str) -> None:
+    services.avatars_bucket.put(key, data, content_type=media_type, cache_control=CACHE_CONTROL)

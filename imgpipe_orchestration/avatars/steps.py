@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,9 @@ from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
-from imgpipe_orchestration.avatars.provenance import signed
-from imgpipe_orchestration.avatars.publishing import files_of, put
+from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import BadImage, Permanent, SpendingPaused
+from imgpipe_orchestration.errors import BadImage, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -22,7 +21,7 @@ from imgpipe_orchestration.storage.ledger import PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from imgpipe_orchestration.imaging.portraits import Files, Portraits, Wanted
 
 log = logger(__name__)
 
@@ -39,7 +38,7 @@ class _Place:
     claim: Claim
     lanes: Lanes
     bought: dict[str, bytes] = field(default_factory=dict)
-    decoded: dict[str, Image.Image] = field(default_factory=dict)
+    cut: tuple[Files, ...] = ()
 
     def data(self, key: str | None) -> bytes:
         """A bought picture, from the hand or from the bucket."""
@@ -48,14 +47,14 @@ class _Place:
             self.bought[key] = bought(self.services, key)
         return self.bought[key]
 
-    def image(self, key: str | None) -> Image.Image:
-        """The same, decoded; raises BadImage and TooLarge. Call it in the lane of the cores."""
-        from imgpipe_orchestration.imaging.portrait_files import decoded
+    def wanted(self, persona: Persona) -> Wanted:
+        """What the worker processes are told about this persona's pictures."""
+        from imgpipe_orchestration.imaging.portrait_files import statement
+        from imgpipe_orchestration.imaging.portraits import Wanted
 
-        key = key or ""
-        if key not in self.decoded:
-            self.decoded = {key: decoded(self.data(key))}
-        return self.decoded[key]
+        settings = self.services.settings
+        xmp = statement(persona.model or "", standin=persona.standin)
+        return Wanted(settings.avatar_least_side, settings.avatar_thumbnail_side, xmp)
 
     def commit(self, step: Step, **values: Any) -> None:
         """Keep what a step made, under the claim's fence; the next step starts with all its tries."""
@@ -140,30 +139,14 @@ def _base(place: _Place, persona: Persona) -> None:
 
 
 def _base_upload(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging.portrait import judge
+    from imgpipe_orchestration.imaging import portraits
 
-    data = place.data(persona.base_object)
-    with place.lanes.cores:
-        try:
-            image = place.image(persona.base_object)
-            judgement = judge([image], least_side=place.services.settings.avatar_least_side)
-            reasons = judgement.reasons
-        except Permanent as error:
-            reasons = (error.public,)
-        if not reasons:
-            files = files_of(place.services, persona, "base", signed(place.services, data, "selfie"), image)
-    if reasons:
-        _buy_again(
-            place,
-            "selfie",
-            reasons,
-            persona.base_tries,
-            Step.PROMPT,
-            base_object=None,
-            base_tries=persona.base_tries + 1,
-        )
-    described = put(place.services, files)
-    place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": judgement.measured})
+    found = _looked_at(place, persona, portraits.selfie, persona.base_object)
+    if reasons := found.judgement.reasons:
+        tries = persona.base_tries
+        _buy_again(place, "selfie", reasons, tries, Step.PROMPT, base_object=None, base_tries=tries + 1)
+    described = publish(place.services, persona, "base", found.files[0], parent=None)
+    place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
 
 def _grid(place: _Place, persona: Persona) -> None:
@@ -175,53 +158,43 @@ def _grid(place: _Place, persona: Persona) -> None:
 
 
 def _split(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging.grid import Shape, cut, find_layout
-    from imgpipe_orchestration.imaging.portrait import judge
+    from imgpipe_orchestration.imaging import portraits
 
-    place.data(persona.grid_object)  # one that is gone from the bucket is an error, not a bad grid to be bought again
-    measured: Mapping[str, Any] = {}
-    cells: list[list[int]] = []
-    with place.lanes.cores:
-        try:
-            grid = place.image(persona.grid_object)
-            layout = find_layout(grid)
-            if layout.shape is Shape.GRID:
-                judgement = judge(cut(grid, layout), least_side=place.services.settings.avatar_least_side)
-                reasons, measured, cells = judgement.reasons, judgement.measured, [list(cell) for cell in layout.cells]
-            else:
-                reasons = (f"it is no 2x2 grid but {layout.shape.value}",)
-        except Permanent as error:
-            reasons = (error.public,)
-    if reasons:
-        _buy_again(
-            place,
-            "grid",
-            reasons,
-            persona.grid_tries,
-            Step.BASE_UPLOAD,
-            grid_object=None,
-            grid_tries=persona.grid_tries + 1,
-        )
-    place.commit(Step.SPLIT, split=cells, quality={"pictures": dict(measured)})
+    found = _looked_at(place, persona, portraits.four, persona.grid_object)
+    if reasons := found.judgement.reasons:
+        tries = persona.grid_tries
+        _buy_again(place, "grid", reasons, tries, Step.BASE_UPLOAD, grid_object=None, grid_tries=tries + 1)
+    place.cut = found.files
+    cells = [list(cell) for cell in found.cells]
+    place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
+
+
+def _looked_at(
+    place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], key: str | None
+) -> Portraits:
+    """What is on a bought picture. One that breaks, or breaks a worker, shows nothing that can be used."""
+    from imgpipe_orchestration.imaging.portraits import unusable
+
+    data = place.data(key)  # one that is gone from the bucket is an error, not a bad picture to be bought again
+    try:
+        return place.services.workshop.call(look, data, place.wanted(persona))
+    except (BadImage, TooLarge) as error:
+        return unusable(error.public)
 
 
 def _upload(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging.portrait_files import as_png, statement
+    from imgpipe_orchestration.imaging import portraits
 
     services = place.services
-    place.data(persona.grid_object)  # fetched before a core is taken
-    signs = bool(services.settings.c2pa_certificate)
-    selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if signs else None
-    xmp = statement(persona.model or "", standin=persona.standin)
-    with place.lanes.cores:
-        grid = place.image(persona.grid_object)
-    described: dict[str, Any] = {}
-    for number, cell in enumerate(persona.split or []):
-        with place.lanes.cores:
-            image = grid.crop((cell[0], cell[1], cell[2], cell[3]))
-            png = signed(services, as_png(image, xmp), "cut from a grid", parent=selfie)
-            files = files_of(services, persona, f"image_{number}", png, image)
-        described[f"image_{number}"] = put(services, files)
+    if not place.cut:
+        data, cells = place.data(persona.grid_object), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
+        place.cut = services.workshop.call(portraits.these, data, cells, place.wanted(persona))
+    # Fetched as it was published, for the signature names it; unsigned pictures name nothing.
+    selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if services.settings.c2pa_certificate else b""
+    described = {
+        f"image_{number}": publish(services, persona, f"image_{number}", files, parent=selfie)
+        for number, files in enumerate(place.cut)
+    }
     place.commit(Step.UPLOAD, images=described)
 
 

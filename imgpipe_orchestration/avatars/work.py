@@ -60,6 +60,8 @@ def run_images(
         batch += claims.claim(store.IMAGES, owner, max(0, settings.avatar_batch_size - len(batch)))
         with transaction(services.engine) as connection:
             store.begin(connection, store.IMAGES, [claim.item_id for claim in batch])
+        if batch:
+            services.workshop.start()  # while the first pictures are being drawn
         outcome = work_through(
             claims,
             store.IMAGES,
