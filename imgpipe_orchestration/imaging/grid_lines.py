@@ -123,11 +123,14 @@ def border(strip: Strip, known: Sequence[Band] = ()) -> Bounds:
     found: list[Band] = []
     begin = end = 0
     for _ in range(3):  # a frame, a line around it, a mount
+        before = begin, end
         for backwards in (False, True):
             rest = seen[:, :, begin : seen.shape[2] - end]
             width, ink = _band(rest[:, :, ::-1] if backwards else rest, known)
             begin, end = (begin, end + width) if backwards else (begin + width, end)
             found += [Band(width, ink)] if ink is not None else []
+        if (begin, end) == before:
+            break
     return Bounds(strip.start + begin, strip.end - end, tuple(found))
 
 
