@@ -260,8 +260,7 @@ class Ledger:
                 self._reopen(call, token, buyer, error, seconds)
                 raise
             stopped = SpendingPaused(f"{error.public}: what needs it waits until that is mended", detail=error.detail)
-            of_model = error.partner_status != 401
-            self._reopen(call, token, buyer, stopped, seconds, of_model=of_model)
+            self._reopen(call, token, buyer, stopped, seconds, error.partner_status != 401)
             raise stopped from error
         return self._commit(call, bought, buyer, time.monotonic() - began)
 
@@ -323,14 +322,7 @@ class Ledger:
         return _answer(patiently(write), bought=True)
 
     def _reopen(
-        self,
-        call: PaidCall,
-        token: str,
-        buyer: Buyer,
-        error: BaseException,
-        seconds: float,
-        *,
-        of_model: bool = False,
+        self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float, of_model: bool = False
     ) -> None:
         """Let the next one try at once, unless the provider (or this model of it) is to be left alone for a while.
         When this fails too, the lease runs out by itself."""
