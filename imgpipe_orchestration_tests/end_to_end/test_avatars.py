@@ -95,6 +95,7 @@ def partners(stack: Stack) -> Iterator[Partners]:
     partners.tell("POST", "delays", {"openai": 0, "flowise": 0})
 
 
+@pytest.mark.slow
 def test_a_request_becomes_people_pictures_and_exports_and_one_who_was_refused_is_named_and_tried_again(
     stack: Stack, partners: Partners
 ) -> None:
