@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def _media(_: Settings) -> list[Queue]:
-    from imgpipe_orchestration.media.store import HEALING, MEDIA, REMAKE_ANALYSIS, REMAKE_VARIANTS, URLS
+    from imgpipe_orchestration.media.store import CLEANUPS, HEALING, MEDIA, REMAKE_ANALYSIS, REMAKE_VARIANTS, URLS
 
-    return [MEDIA, URLS, HEALING, REMAKE_VARIANTS, REMAKE_ANALYSIS]
+    return [MEDIA, URLS, CLEANUPS, HEALING, REMAKE_VARIANTS, REMAKE_ANALYSIS]
 
 
 def _avatars(_: Settings) -> list[Queue]:

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, jobs, metrics, problems
+from imgpipe_orchestration.gateway import health, jobs, metrics, openapi, problems
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.headers import SecureHeaders
 from imgpipe_orchestration.gateway.limits import Limits
@@ -44,7 +44,6 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("imgpipe-orchestration"),
         summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
         lifespan=lifespan,
-        responses=problems.RESPONSES,
         docs_url=None,  # FastAPI's own asks another host for its script; the pages have one that does not
         redoc_url=None,
     )
@@ -69,4 +68,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(vision_backend.router)
     app.include_router(vision_reports.router)
     pages.install(app)
+    openapi.install(app)
     return app

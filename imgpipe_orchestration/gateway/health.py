@@ -24,7 +24,10 @@ NOT_CONFIGURED = "not configured"
 """A deployment without news documents has no MongoDB, and lacks nothing."""
 
 
-@router.get("/health", responses={503: {"description": "Something the gateway stands on is down"}})
+@router.get(
+    "/health",
+    responses={503: {"description": "Something the gateway stands on is down", "content": {"application/json": {}}}},
+)
 def health(request: Request, backends: Backends) -> JSONResponse:
     """200 with `status: ok` when everything that is configured answers, else 503 naming what does not.
 

@@ -18,37 +18,6 @@ log = logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-_SCHEMA = {
-    "title": "Problem",
-    "description": "What went wrong (RFC 9457).",
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "In words for people: what is wrong and what to do."},
-        "code": {"type": "string", "description": "Stable, for programs."},
-        "field": {"type": "string", "description": "What of the request is wrong."},
-    },
-}
-
-_EXAMPLE = {
-    "type": "about:blank",
-    "title": "Not found",
-    "status": 404,
-    "detail": "There is no media 77.",
-    "code": "not-found",
-}
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "A problem document; 429 and 503 carry Retry-After, 401 carries WWW-Authenticate",
-        "content": {MEDIA_TYPE: {"schema": _SCHEMA, "example": _EXAMPLE}},
-    }
-}
-"""For OpenAPI: what every route answers when it does not answer what was asked for."""
-
 
 def problem(
     status: int,

@@ -30,7 +30,16 @@ def tasks(
     """The form, what was asked for, newest first, and what the last days brought and cost."""
     found = routes.tasks(backends, before=int(before) if before else None, limit=PAGE)
     days = [] if before else routes.daily(backends, days=DAYS)
-    return page(request, "avatars.html", session, tasks=found.tasks, more=found.next, most=MOST_PERSONAS, days=days)
+    return page(
+        request,
+        "avatars.html",
+        session,
+        tasks=found.tasks,
+        more=found.next,
+        most=MOST_PERSONAS,
+        days=days,
+        working=any(task.status not in ENDED for task in found.tasks),
+    )
 
 
 @router.post("", response_class=Response)

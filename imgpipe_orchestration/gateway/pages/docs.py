@@ -5,33 +5,16 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.pages import static
-from imgpipe_orchestration.gateway.pages.frame import HEADERS, POLICY, PageRoute
+from imgpipe_orchestration.gateway.pages.frame import POLICY, PageRoute, page
 from imgpipe_orchestration.gateway.session import Operator
 
 router = APIRouter(prefix="/docs", include_in_schema=False, route_class=PageRoute)
 
 # Swagger UI sets styles on its elements; scripts still come from this origin only.
 _POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>API · imgpipe</title>
-<link rel="icon" href="{icon}" type="image/svg+xml">
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<script src="/docs/swagger-ui-bundle.js" defer></script>
-<script src="{start}" defer></script>
-</head>
-<body><main id="swagger-ui"></main></body>
-</html>
-"""
 
 _TYPES = {
     "swagger-ui.css": "text/css; charset=utf-8",
@@ -40,10 +23,11 @@ _TYPES = {
 
 
 @router.get("", response_class=Response)
-def documentation(_: Operator) -> Response:
+def documentation(request: Request, session: Operator) -> Response:
     """Swagger UI over /openapi.json."""
-    shown = _PAGE.format(icon=static.url("icon.svg"), start=static.url("docs.js"))
-    return HTMLResponse(shown, headers={**HEADERS, "Content-Security-Policy": _POLICY})
+    answer = page(request, "docs.html", session)
+    answer.headers["Content-Security-Policy"] = _POLICY
+    return answer
 
 
 @router.get("/{name}", response_class=Response)

@@ -10,12 +10,15 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.pipelines import PIPELINES, queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
+from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -31,6 +34,9 @@ def failures(
     found = backends.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
     counts = {name: c.failed for name, c in backends.claims.counts().items() if c.failed}
     more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
+    with transaction(backends.engine) as connection:
+        named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PAGE]])
+    watch: Watch = request.app.state.watch
     return page(
         request,
         "failures.html",
@@ -40,7 +46,8 @@ def failures(
         chosen=queue,
         more=more,
         first=not after,
-        subjects=subject_pages(found[:PAGE]),
+        subjects=named,
+        runs_failed=watch.glance().runs_failed if not queue else 0,
     )
 
 
@@ -50,7 +57,18 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
     known = _queue(backends, queue)
     attempts = backends.claims.history(known, item_id)
     trace = tracing.parse(backends.claims.trace(known, item_id))
-    return page(request, "attempts.html", session, queue=known.name, item_id=item_id, attempts=attempts, trace=trace)
+    with transaction(backends.engine) as connection:
+        subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
+    return page(
+        request,
+        "attempts.html",
+        session,
+        queue=known.name,
+        item_id=item_id,
+        attempts=attempts,
+        subject=subject,
+        trace=trace,
+    )
 
 
 @router.post("/failures/requeue", response_class=Response)
@@ -77,12 +95,6 @@ def _said(done: int, one: str, many: str, queue: str) -> Response:
     if not done:
         return back_to("/failures", trouble="Nothing was changed: it is no longer among the failed.", queue=queue)
     return back_to("/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.", queue=queue)
-
-
-def subject_pages(letters: list[DeadLetter]) -> dict[tuple[str, int], str]:
-    """Where a failed item can be looked at, for those that have a page."""
-    media = {"media", "media_healing", "media_remake_variants", "media_remake_analysis"}
-    return {(one.queue, one.item_id): f"/media/{one.item_id}" for one in letters if one.queue in media}
 
 
 def _every(backends: Services) -> list[Queue]:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.throughput import Counts, Throughput
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
@@ -26,26 +27,6 @@ FRESH = 1.0
 """Seconds for which one look at the database serves everybody who watches."""
 UNSEEN = 1000
 """Uploads that no worker has taken in yet are counted up to this number."""
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a pipeline is called, where its page is, and its assets in Dagster."""
-
-    name: str
-    title: str
-    page: str
-    assets: tuple[str, ...]
-    unit: str = "images"
-
-
-ABOUT = (
-    About("media", "Media", "/media", ("retrieve_file", "ai_visual_analysis", "resize_optimize", "update_callback")),
-    About("listings", "Listings", "/listings", ("listing_images",)),
-    About(MARKER, "Image processing", "/processing", ("clean_images",)),
-    About("vision_reports", "Vision reports", "/vision-reports", ("vision_reports",), "analyses"),
-    About("avatars", "Avatars", "/avatars", ("avatar_personas", "avatar_pictures"), "people"),
-)
 
 
 @dataclass(slots=True)
@@ -61,6 +42,11 @@ class Pipeline:
     oldest_seconds: float | None = None
     average_seconds: float | None = None
     hours: list[tuple[datetime, int, int]] = field(default_factory=list)
+
+    @property
+    def most(self) -> int:
+        """What the busiest of `hours` came to: the height of the chart."""
+        return max((done + failed for _, done, failed in self.hours), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +69,11 @@ class Glance:
     @property
     def failed(self) -> int:
         return sum(one.failed for one in self.pipelines)
+
+    @property
+    def runs_failed(self) -> int:
+        """Runs of the auto-marker that failed of late: they are no items of a queue, and are run again by customer."""
+        return sum(one.failed for one in self.pipelines if one.about.name == MARKER)
 
 
 class Watch:
@@ -175,6 +166,7 @@ def values(glance: Glance) -> dict[str, Any]:
             f"{name}.done": number(one.done_today),
             f"{name}.failed": number(one.failed),
             f"{name}.oldest": duration(one.oldest_seconds),
+            f"{name}.most": number(one.most),
         }
     charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}
     return {"words": words, "charts": charts, "chart_hour": glance.at.strftime("%H")}

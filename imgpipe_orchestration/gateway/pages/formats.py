@@ -27,7 +27,9 @@ def size(count: int | None) -> str:
         return "–"
     if count < 1024:
         return f"{count} B"
-    return f"{count / 1024:.0f} KB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.1f} MB"
+    if count < 1024 * 1024:
+        return f"{count / 1024:.0f} KB"
+    return f"{count / 1024 / 1024:.1f}".removesuffix(".0") + " MB"
 
 
 def number(count: int | None) -> str:
@@ -59,9 +61,18 @@ def ago(at: datetime | str | None) -> str:
     return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
 
 
+_SPELLED = {"ai": "AI", "openai": "OpenAI", "google": "Google", "flowise": "Flowise", "urls": "URLs"}
+
+
 def words(name: str) -> str:
-    """`vision_reports` as `vision reports`."""
-    return name.replace("_", " ").replace("-", " ")
+    """`vision_reports` as `vision reports`, `openai_vision` as `OpenAI vision`."""
+    return " ".join(_SPELLED.get(word, word) for word in name.replace("-", "_").split("_"))
+
+
+def title(name: str) -> str:
+    """`words`, with the first letter large."""
+    spelled = words(name)
+    return spelled[:1].upper() + spelled[1:]
 
 
 FILTERS: dict[str, Callable[[Any], str]] = {
@@ -72,4 +83,5 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "moment": moment,
     "ago": ago,
     "words": words,
+    "title": title,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,11 +13,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, Retryable
 from imgpipe_orchestration.gateway.pages import formats, static
-from imgpipe_orchestration.gateway.problems import of_error
-from imgpipe_orchestration.gateway.session import LoginNeeded, Session, wants_html
+from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
+from imgpipe_orchestration.gateway.problems import of_error, problem
+from imgpipe_orchestration.gateway.session import LoginNeeded, Session, operator, wants_html
 from imgpipe_orchestration.logs import logger
 
 log = logger(__name__)
@@ -52,6 +55,8 @@ NAVIGATION = (
     ("/vision-reports", "Vision reports"),
     ("/avatars", "Avatars"),
     ("/failures", "Failures"),
+    ("/components", "Components"),
+    ("/docs", "API"),
 )
 
 
@@ -74,6 +79,7 @@ def page(request: Request, template: str, session: Session | None, *, status: in
     settings = request.app.state.services.settings
     shown = {
         "path": request.url.path,
+        "about": next((about for about in ABOUT if request.url.path.startswith(about.page)), None),
         "session": session,
         "dagster": settings.dagster_url.rstrip("/"),
         "production": settings.production,
@@ -110,8 +116,23 @@ class PageRoute(APIRoute):
                 return _failed(request, BadInput(f"{field}: {first['msg']}", field=field))
             except ImgpipeError as error:
                 return _failed(request, error)
+            except Exception as error:
+                if not wants_html(request):
+                    raise
+                log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
+                words = "Something went wrong on our side; it has been logged. Loading the page again may help."
+                return _error_page(request, 500, "Internal error", words)
 
         return handled
+
+
+def not_a_page(request: Request, error: Exception) -> Response:
+    """An address that leads nowhere: a page for browsers, a problem document for scripts."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
+    title = HTTPStatus(error.status_code).phrase
+    if wants_html(request):
+        return _error_page(request, error.status_code, title, "There is no such page. It may have moved.")
+    return problem(error.status_code, title, str(error.detail), code=title.lower().replace(" ", "-"))
 
 
 def _failed(request: Request, error: ImgpipeError) -> Response:
@@ -119,7 +140,16 @@ def _failed(request: Request, error: ImgpipeError) -> Response:
         log.error(error.public, extra={"path": request.url.path, "code": error.code, "detail": error.detail})
     if not wants_html(request):
         return of_error(error)
-    answer = page(request, "error.html", None, status=error.status, title=error.title, words=error.public)
+    answer = _error_page(request, error.status, error.title, error.public)
     if isinstance(error, Retryable):
         answer.headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
     return answer
+
+
+def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:
+    """With the way to the other pages for those who may go there."""
+    try:
+        session: Session | None = operator(request, request.app.state.services)
+    except LoginNeeded:
+        session = None
+    return page(request, "error.html", session, status=status, title=title, words=words)

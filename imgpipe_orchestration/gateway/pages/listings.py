@@ -29,13 +29,15 @@ def listings(
     with transaction(backends.engine) as connection:
         images = browse.latest(connection, before=int(before) if before else None, limit=PAGE + 1)
         job = job_definitions.find(connection, JOB)
+    counts = backends.claims.counts().get("listings")
     return page(
         request,
         "listings.html",
         session,
         images=images[:PAGE],
         more=images[PAGE - 1].id if len(images) > PAGE else None,
-        counts=backends.claims.counts().get("listings"),
+        counts=counts,
+        working=bool(counts and counts.waiting + counts.claimed and job and job.enabled),
         job=job,
         base=backends.settings.listings_public_url,
         most=backends.settings.listings_max_images,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -19,6 +18,9 @@ from imgpipe_orchestration.media import asking, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.media.serving.decision import SIZES
+from imgpipe_orchestration.media.serving.negotiation import MIME_OF
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.rows import transaction
@@ -91,14 +93,15 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         session,
         media=media,
         trace=tracing.parse(media.trace),
-        variants=variants,
-        largest=max((variant.bytes for variant in variants), default=1),
+        made=_made(variants),
+        formats=[name for name in MIME_OF if any(variant.format == name for variant in variants)],
+        total={"count": len(variants), "bytes": sum(variant.bytes for variant in variants)},
         steps=steps,
         analysis=public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None,
         copies=copies,
         history=history,
         cost=sum((cost for cost, _ in costs.values()), start=0),
-        info=json.dumps(info_of(backends, media_id).model_dump(mode="json")),
+        info=info_of(backends, media_id).model_dump_json(),
         smart=f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
     )
@@ -133,6 +136,27 @@ def uploaded(backends: Services, pending_ids: list[int]) -> dict[int, dict[str, 
             else:
                 found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": media.error}
     return found
+
+
+def _made(variants: list[StoredVariant]) -> list[dict[str, Any]]:
+    """One row a size, and one without background where there is one; its formats beside each other."""
+    rows = []
+    for removed in (False, True):
+        for size in SIZES:
+            by_format = {v.format: v for v in variants if v.size == size and (v.background == "removed") == removed}
+            if by_format:
+                least = min(by_format.values(), key=lambda variant: variant.bytes)
+                rows.append(
+                    {
+                        "size": size,
+                        "removed": removed,
+                        "width": least.width,
+                        "height": least.height,
+                        "by_format": by_format,
+                        "least": least.format,
+                    }
+                )
+    return rows
 
 
 def _distance(found: Found) -> str:

@@ -8,7 +8,9 @@ from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages import charts
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Operator
+from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -22,4 +24,15 @@ def overview(request: Request, backends: Backends, session: Operator) -> Respons
     glance = watch.glance()
     drawn = {one.about.name: (charts.bars(one.hours), charts.summary(one.hours)) for one in glance.pipelines}
     latest = backends.claims.failures(limit=LATEST)
-    return page(request, "overview.html", session, glance=glance, charts=drawn, latest=latest, height=charts.HEIGHT)
+    with transaction(backends.engine) as connection:
+        named = subjects(connection, [(letter.queue, letter.item_id) for letter in latest])
+    return page(
+        request,
+        "overview.html",
+        session,
+        glance=glance,
+        charts=drawn,
+        height=charts.HEIGHT,
+        latest=latest,
+        subjects=named,
+    )

@@ -54,6 +54,7 @@ def processing(
         one=one,
         chosen=customer,
         recent=recent,
+        working=any(job.finished_at is None for job in recent),
         away=away,
         minutes=backends.settings.job_interval_minutes,
     )

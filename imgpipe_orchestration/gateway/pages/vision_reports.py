@@ -39,13 +39,10 @@ def new(request: Request, session: Operator) -> Response:
 @router.get("/{job_id}", response_class=Response)
 def job(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
     """One job and what its executions came to."""
-    return page(
-        request,
-        "executions.html",
-        session,
-        job=routes.get_cron_job(job_id, backends),
-        executions=routes.list_executions(job_id, backends, limit=SHOWN).executions,
-    )
+    found = routes.get_cron_job(job_id, backends)
+    executions = routes.list_executions(job_id, backends, limit=SHOWN).executions
+    working = any(one.finished_at is None for one in executions)
+    return page(request, "executions.html", session, job=found, executions=executions, working=working)
 
 
 @router.get("/{job_id}/edit", response_class=Response)

@@ -9,6 +9,7 @@ function show({ words, charts }) {
     const place = shown.get(name);
     if (!place || place.textContent === value) continue;
     place.textContent = value;
+    place.classList.toggle("zero", value === "0");
     if ("alarm" in place.dataset) place.classList.toggle("alarm", value !== "0");
   }
   for (const chart of document.querySelectorAll("[data-chart]")) {

@@ -1,0 +1,171 @@
+"""What OpenAPI says beyond what FastAPI sees: every error by its status, and an example of every body.
+
+FastAPI knows what a route takes and what it answers when all is well. Which problems it may answer follows from what it
+takes (a key: 401; an id in its path: 404; a body: 413) and from ALSO, for what follows from its own work. Bodies in
+`openapi_examples.json` were answered by a running stack; tests hold them to the schemas.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from imgpipe_orchestration.gateway.problems import MEDIA_TYPE
+
+ALSO: dict[str, tuple[int, ...]] = {
+    "DELETE /api/media/cleanup/{image_id}": (409,),
+    "GET /batch-analysis/batches/{batch_id}/report": (409,),
+    "PATCH /users/me": (415, 507),
+    "POST /api/avatars/tasks/{task_id}/cancel": (409,),
+    "POST /api/avatars/tasks/{task_id}/retry-failed": (409,),
+    "POST /api/media/complete/{image_id}": (409,),
+    "POST /api/upload/listing_image": (415, 507),
+    "POST /batch-analysis/images": (415, 507),
+    "POST /debug/upload-test-image": (403, 415),
+    "PUT /api/media/focus/{media_id}": (409,),
+}
+"""Problems of single routes: a state that does not allow what is asked, a file that is no image, a full disk."""
+
+_SCHEMA = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "In words for people: what is wrong and what to do."},
+        "code": {"type": "string", "description": "Stable, for programs."},
+        "field": {"type": "string", "description": "What of the request is wrong."},
+        "errors": {
+            "type": "array",
+            "description": "All that is wrong with the request; the first one is in `field` and `detail` too.",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+_PROBLEMS: dict[int, tuple[str, str, str, str]] = {
+    400: (
+        "Not to be read, or a value that does not exist",
+        "Invalid input",
+        "bad-input",
+        "size must be one of thumbnail, small, grid.",
+    ),
+    401: (
+        "No key, or not the right one",
+        "Not authenticated",
+        "unauthenticated",
+        "Send `Authorization: Bearer <key>`.",
+    ),
+    403: ("Not allowed here", "Forbidden", "forbidden", "image_path must lie below DEBUG_IMAGE_DIR."),
+    404: ("Not there", "Not found", "not-found", "There is no media 77."),
+    408: ("The body took too long to arrive", "Request timeout", "request-timeout", "The request took too long."),
+    409: ("Its state does not allow it", "Conflict", "conflict", "The task is completed; it cannot be cancelled."),
+    413: ("Too large", "Too large", "too-large", "The file is larger than 5 MB."),
+    415: ("Not a usable image", "Not a usable image", "bad-image", "me.jpg is no image that can be read."),
+    416: ("The range lies outside of the image", "Range not satisfiable", "range", "The image has 18204 bytes."),
+    422: ("Something of the request is wrong", "Invalid input", "bad-input", "count: Input should be less than 1000"),
+    429: ("Too much at once; Retry-After says when", "Too many requests", "too-many-requests", "Try again in 12 s."),
+    503: (
+        "Something of ours is away; Retry-After says when to ask again",
+        "Backend unavailable",
+        "backend-unavailable",
+        "The database cannot be reached.",
+    ),
+    507: ("No space to keep it", "Out of space", "out-of-space", "The object store is full; nothing was kept."),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Give `app` its description; made once, when it is first asked for."""
+
+    @cache
+    def description() -> dict[str, Any]:
+        return _described(app)
+
+    app.openapi = description  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    examples = json.loads((files(__package__) / "openapi_examples.json").read_text("utf-8"))
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            name = f"{method.upper()} {path}"
+            _name_problems(name, path, operation)
+            _add_examples(operation, examples.get(name, {}))
+            _name_operation(operation)
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = _SCHEMA
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(unused, None)
+    components["responses"] = {f"Problem{status}": _problem(status) for status in _PROBLEMS}
+    return document
+
+
+def _name_operation(operation: dict[str, Any]) -> None:
+    """The first sentence of what is said of it; FastAPI would take the function's name."""
+    described = operation.get("description", "")
+    sentence = " ".join(described.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+    if sentence:
+        operation["summary"] = sentence
+    if described.rstrip(".") == sentence:
+        operation.pop("description", None)
+
+
+def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
+    wanted = {503, *ALSO.get(name, ())}
+    if operation.get("security"):
+        wanted |= {401, 429}
+    if "{" in path:
+        wanted.add(404)
+    if operation.get("parameters") or "requestBody" in operation:
+        wanted.add(422)
+    if "requestBody" in operation:
+        wanted |= {400, 408, 413}
+    told: dict[str, Any] = operation["responses"]
+    if "HTTPValidationError" in str(told.get("422")):
+        del told["422"]  # FastAPI's own shape, which no route of ours answers with
+    wanted |= {int(status) for status in told if status.isdecimal() and int(status) in _PROBLEMS}
+    for status in wanted:
+        reference = {"$ref": f"#/components/responses/Problem{status}"}
+        if str(status) not in told:
+            told[str(status)] = reference
+            continue
+        # What the route says of it itself goes before; its body may be of another kind as well.
+        own, general = told[str(status)], _problem(status)
+        told[str(status)] = {**general, **own, "content": {**own.get("content", {}), **general["content"]}}
+    operation["responses"] = {status: told[status] for status in sorted(told)}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    description, title, code, detail = _PROBLEMS[status]
+    example = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    schema = {"$ref": "#/components/schemas/Problem"}
+    answer: dict[str, Any] = {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": schema, "example": example}},
+    }
+    if status in {429, 503}:
+        answer["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+    if status == 401:
+        answer["headers"] = {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}}
+    return answer
+
+
+def _add_examples(operation: dict[str, Any], examples: dict[str, Any]) -> None:
+    places = {"request": operation.get("requestBody", {})}
+    places["response"] = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+    for kind, example in examples.items():
+        for content in places[kind].get("content", {}).values():
+            content["example"] = example

@@ -1,0 +1,44 @@
+"""The components at work, with what to write for them: what front-end developers look at first."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.components.routes import info_of
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.session import Operator
+from imgpipe_orchestration.media import search, store
+from imgpipe_orchestration.media.model import MediaStatus
+from imgpipe_orchestration.media.search import Filters
+from imgpipe_orchestration.media.serving.decision import SIZES
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/components", response_class=Response)
+def components(
+    request: Request, backends: Backends, session: Operator, media: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
+) -> Response:
+    """The elements with an image: the one asked for, or the newest that is ready."""
+    with transaction(backends.engine) as connection:
+        if media:
+            shown: int | None = store.media_file(connection, int(media)).id
+        else:
+            newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=1)
+            shown = newest[0].id if newest else None
+        analysis = store.analysis(connection, shown) if shown else None
+    return page(
+        request,
+        "components.html",
+        session,
+        media_id=shown,
+        alt=(analysis or {}).get("alt_text") or "The picture",
+        info=info_of(backends, shown).model_dump_json() if shown else "",
+        sizes=SIZES,
+        base=backends.settings.public_base_url.rstrip("/"),
+        public=backends.settings.analysis_public_fields,
+    )

@@ -1,0 +1,140 @@
+"""What OpenAPI says is complete and true: every error and example is there, and no answer is another than described."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+import hypothesis
+import jsonschema_rs
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from schemathesis import GenerationMode
+from schemathesis.checks import CHECKS, load_all_checks
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+Operation = tuple[str, dict[str, Any]]
+SEED = 20261120
+
+
+def described() -> dict[str, Any]:
+    document: dict[str, Any] = create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none")).openapi()
+    return document
+
+
+def operations(document: dict[str, Any]) -> Iterator[Operation]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    found: Any = document
+    for name in part["$ref"].removeprefix("#/").split("/") if "$ref" in part else ():
+        found = found[name]
+    return found if "$ref" in part else part
+
+
+def test_every_json_body_has_an_example_that_fits_its_schema() -> None:
+    document = described()
+    for name, operation in operations(document):
+        bodies = [resolved(document, answer) for answer in operation["responses"].values()]
+        bodies += [operation["requestBody"]] if "requestBody" in operation else []
+        for body in bodies:
+            for kind, content in body.get("content", {}).items():
+                if kind not in {"application/json", "application/problem+json"} or "schema" not in content:
+                    continue
+                if name == "POST /api/jobs" and body.get("description", "").startswith("Defined for the first"):
+                    continue  # the same body as that of 200
+                assert "example" in content, f"{name}: {body.get('description')}"
+                schema = {**content["schema"], "components": document["components"]}
+                jsonschema_rs.validate(schema, content["example"])
+
+
+def test_no_example_is_of_a_route_that_is_gone() -> None:
+    examples = json.loads((files("imgpipe_orchestration.gateway") / "openapi_examples.json").read_text())
+    assert set(examples) <= {name for name, _ in operations(described())}
+
+
+def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
+    document = described()
+    for name, operation in operations(document):
+        assert len(operation["summary"]) > 3, name
+        assert "503" in operation["responses"], name
+        if "security" in operation:
+            assert "401" in operation["responses"], name
+        assert "default" not in operation["responses"], name
+
+
+def test_debug_routes_are_told_of_in_development_only() -> None:
+    keys = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
+    values = {name: f"{name}-which-is-long-enough-for-production" for name in keys}
+    app = create_app(Settings(imgpipe_env="production", database_url="postgresql://x@127.0.0.1:1/x", **values))
+    told = TestClient(app).get("/openapi.json").json()["paths"]
+    assert not [path for path in told if path.startswith("/debug")]
+
+
+@pytest.fixture
+def furnished(gateway: Gateway) -> Gateway:
+    """With an image that is ready, so that some questions have an answer."""
+    gateway.upload(1, profile_image=picture(400, 300))
+    gateway.run_due()
+    return gateway
+
+
+def bearer(gateway: Gateway, path: str) -> dict[str, str]:
+    if path.startswith("/users"):
+        return gateway.as_user(1)
+    return gateway.as_worker if path.startswith("/api/media") else {}
+
+
+def ask(gateway: Gateway, examples: int) -> None:
+    """Schemathesis' questions, good ones and bad ones, always the same; no answer may surprise."""
+    load_all_checks()
+    names = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
+    checks = CHECKS.get_by_names(names)
+    schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            try:
+                cases = operation.as_strategy(generation_mode=mode)
+                _asked(gateway, cases, checks, examples)
+            except hypothesis.errors.Unsatisfiable:
+                assert mode is GenerationMode.NEGATIVE, (
+                    operation.label
+                )  # a route that takes nothing has no bad question
+
+
+def _asked(gateway: Gateway, cases: Any, checks: list[Callable[..., Any]], examples: int) -> None:
+    @hypothesis.seed(SEED)
+    @hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(case=cases)
+    def one(case: Any) -> None:
+        case.call_and_validate(
+            checks=checks, headers=bearer(gateway, case.operation.path), session=gateway.session, timeout=30
+        )
+
+    one()
+
+
+def test_a_few_questions_of_schemathesis_get_the_answers_that_are_described(furnished: Gateway) -> None:
+    ask(furnished, examples=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_many_questions_of_schemathesis_get_the_answers_that_are_described(furnished: Gateway) -> None:
+    ask(furnished, examples=40)
