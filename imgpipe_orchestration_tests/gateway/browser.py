@@ -15,11 +15,14 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NPM = Path.home() / ".cache" / "imgpipe" / "npm" / "node_modules"
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 """A folder for pictures of the pages; `make screenshots` names docs/images."""
+
+PATIENCE = 15_000
+"""Milliseconds for what a page does by itself: the machine may be busy with other tests."""
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -75,7 +78,8 @@ class Visitor:
         page.on("console", lambda message: message.type in {"error", "warning"} and self._note(message.text))
         page.on("pageerror", lambda error: self._note(f"uncaught: {error}"))
         page.on("request", lambda request: self._look_at(request.url))
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
 
     def _note(self, message: str) -> None:
         self.trouble.append(message)

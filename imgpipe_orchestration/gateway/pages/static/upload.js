@@ -95,7 +95,7 @@ function show(id, { status, media_id: media, error }) {
   if (status === "waiting") return;
   if (!item.querySelector("smart-image")) {
     const image = document.createElement("smart-image");
-    for (const [name, value] of Object.entries({ "media-id": media, size: "thumbnail", width: 96, height: 96, fit: "cover" })) {
+    for (const [name, value] of Object.entries({ "media-id": media, size: "thumbnail", width: 72, height: 72, fit: "cover" })) {
       image.setAttribute(name, value);
     }
     item.querySelector(".thumb").append(image);
