@@ -10,8 +10,11 @@ import struct
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
+from imgpipe_orchestration.imaging.parts import check_parts, png_chunks
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_PIXELS_A_BYTE = 512
+"""A JPEG has at least a bit for each block of 8x8. What lacks would be filled with grey, and silently."""
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 
@@ -71,18 +74,22 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         check_pixels(*webp_size(data), name, limits)
     elif name == "jxl":
         check_pixels(*jxl_size(data), name, limits)
-    elif name == "png":
-        texts = _compressed_texts(data)
+    check_parts(data, name, limits)
+    if name == "png":
+        texts = sum(kind in (b"zTXt", b"iTXt") for kind in png_chunks(data))
         if texts > limits.max_text_chunks:
             raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
 
 
 def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
-    """Refuse a JPEG whose scans would take too long: each of them is a pass over all pixels.
+    """Refuse a JPEG whose scans would take too long (each is a pass over all pixels), or that cannot be complete.
 
     Raises:
+        BadImage: fewer bytes than so many pixels can have.
         TooLarge: past a limit, which the message names.
     """
+    if len(data) * _PIXELS_A_BYTE < pixels:
+        raise BadImage(f"the JPEG is cut short: {len(data):,} bytes cannot hold {pixels / 1e6:.1f} megapixels")
     scans = data.count(b"\xff\xda")
     if scans > limits.max_jpeg_scans or scans * pixels > limits.max_scan_pixels:
         raise TooLarge(
@@ -146,13 +153,3 @@ def jxl_size(data: bytes) -> tuple[int, int]:
         across, down = _JXL_RATIOS[ratio - 1]
         return height * across // down, height
     return side(small), height
-
-
-def _compressed_texts(data: bytes) -> int:
-    """How many zTXt and iTXt chunks a PNG has before its pixels and after."""
-    count, at = 0, 8
-    while at + 8 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        count += kind in (b"zTXt", b"iTXt")
-        at += length + 12
-    return count

@@ -23,6 +23,10 @@ class Limits:
     """Scans times pixels: the CPU time of a progressive decode, whatever the file's length."""
     max_text_chunks: int = 16
     """Compressed PNG texts, each of which may inflate to 1 MB."""
+    max_parts: int = 5_000
+    """Segments, chunks or blocks beyond those that a file of its length may need (see `parts`)."""
+    max_entries: int = 1_000
+    """Entries of a TIFF's directory, or of EXIF's; cameras write under a hundred."""
     max_icc_bytes: int = 4 * 1024 * 1024
     """Larger colour profiles are ignored: the largest printer profiles have 3 MB."""
 

@@ -1,20 +1,34 @@
-"""The only metadata that outlives a rendering: whose picture it is."""
+"""What is read of a picture's metadata, and the only part of it that outlives a rendering: whose picture it is."""
 
 from __future__ import annotations
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.parts import directory_entries
+
 _LONGEST = 256
 _IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 110), (2, 116)
 
 
+def exif_of(image: Image.Image) -> Image.Exif:
+    """The picture's EXIF; empty where it is broken, or has more entries than any camera writes."""
+    block = image.info.get("exif") or b""
+    if directory_entries(block.removeprefix(b"Exif\0\0")) > DEFAULT_LIMITS.max_entries:
+        return Image.Exif()
+    try:
+        return image.getexif()
+    except Exception:
+        return Image.Exif()
+
+
 def ownership(image: Image.Image) -> dict[str, str]:
     """`copyright` and `credit` of an image, from EXIF, else from IPTC; each at most 256 characters."""
+    exif = exif_of(image)
     try:
-        exif = image.getexif()
         iptc = (IptcImagePlugin.getiptcinfo(image) if isinstance(image, ImageFile.ImageFile) else None) or {}
     except Exception:
-        return {}
+        iptc = {}
     found = {
         "copyright": exif.get(ExifTags.Base.Copyright) or iptc.get(_IPTC_COPYRIGHT),
         "credit": exif.get(ExifTags.Base.Artist) or iptc.get(_IPTC_CREDIT),

@@ -71,7 +71,7 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
     except Exception as error:
         if name == "jpeg" and "truncated" in str(error):
             return _without_end_marker(original, enough)
-        raise BadImage(f"the {name} data is broken: {error}") from error
+        raise BadImage(f"the {name} data is broken: {sniff.in_short(error)}") from error
     check_pixels(image.width, image.height, name, original.limits)
     return image
 

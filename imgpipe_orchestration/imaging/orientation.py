@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from PIL import ExifTags, Image
 
+from imgpipe_orchestration.imaging.metadata import exif_of
+
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,10 +28,7 @@ def orientation_of(image: Image.Image) -> int:
     """
     if image.format in _TURNED_BY_READER:
         return 1
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        return 1
+    value = exif_of(image).get(ExifTags.Base.Orientation, 1)
     return value if value in _TURN else 1
 
 

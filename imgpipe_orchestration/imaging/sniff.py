@@ -95,15 +95,21 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     try:
         image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLarge(f"the {name} header claims too many pixels: {error}") from error
+        megapixels = limits.max_pixels / 1e6
+        raise TooLarge(f"the {name} header claims far more than the limit of {megapixels:g} megapixels") from error
     except UnidentifiedImageError as error:
         raise BadImage(f"the file begins like {name} but its header is broken") from error
     except ImgpipeError:
         raise
     except Exception as error:
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
-        raise BadImage(f"the {name} header cannot be read: {error}") from error
+        raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
     check_pixels(image.width, image.height, name, limits)
     if name == "jpeg":
         headers.check_scans(data, image.width * image.height, limits)
     return image, name
+
+
+def in_short(error: Exception) -> str:
+    """The first sentence of a reader's error: some go on with advice for programmers."""
+    return str(error).partition(". ")[0].partition("\n")[0].strip()

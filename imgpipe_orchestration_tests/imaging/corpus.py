@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
+from imgpipe_orchestration.imaging import plugins
 
 
 @lru_cache(maxsize=16)
@@ -30,6 +31,9 @@ def picture(width: int = 640, height: int = 480, *, seed: int = 1) -> Image.Imag
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     """The image as a file of Pillow's format `kind`."""
+    for name in ("heic", "jxl"):
+        if kind == plugins.PILLOW_NAME[name]:
+            plugins.enable(name)
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

@@ -1,11 +1,10 @@
-"""Files that strangers might send: bombs of each kind. Run as a program it measures what each costs to refuse."""
+"""Files that strangers might send: bombs of each kind. Run as a program it measures what each of them costs."""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -96,20 +95,95 @@ def text_bomb() -> bytes:
     return png(16, 16, *[text] * 200, body=zlib.compress(bytes(16 * 49)))
 
 
+def jpeg_with(segments: bytes) -> bytes:
+    """A small JPEG with anything before its first segment."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG")
+    return file.getvalue()[:2] + segments + file.getvalue()[2:]
+
+
+def gif_with(blocks: bytes = b"", frames: int = 1) -> bytes:
+    """A small GIF with extensions before its frame, which may be repeated."""
+    file = io.BytesIO()
+    Image.new("P", (8, 8)).save(file, "GIF")
+    data = file.getvalue()
+    at = data.index(b",\0\0\0\0")
+    return data[:at] + blocks + data[at:-1] * frames + b";"
+
+
+def tiff(*, more: tuple[tuple[int, int, int, int], ...] = (), **tags: int) -> bytes:
+    """A TIFF of 64x64 grey pixels; tags by number (`t256=...`) and whole entries instead of, or beside, its own."""
+    values = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: 64, 279: 4096}
+    values |= {int(name[1:]): value for name, value in tags.items()}
+    entries = sorted([(tag, 4, 1, value) for tag, value in values.items()] + list(more))
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + bytes(5000)
+
+
+def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
+    """A BMP that is compressed by run lengths."""
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + header + bytes(1024) + runs
+
+
+def heic_claiming(width: int, height: int) -> bytes:
+    """A HEIC whose `ispe` boxes claim another size."""
+    from imgpipe_orchestration.imaging import plugins
+
+    plugins.enable("heic")
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "HEIF")
+    data = bytearray(file.getvalue())
+    at = 0
+    while (at := data.find(b"ispe", at) + 8) > 8:
+        data[at : at + 8] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
+PNG_END = png(16, 16, body=zlib.compress(bytes(16 * 49)))[-12:]
+EMPTY_CHUNK = bytes(4) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "png of 2.5 gigapixels": lambda: png(50_000, 50_000, body=zlib.compress(bytes(1000))),
     "png of 100 megapixels in 100 kB": lambda: png(10_000, 10_000, body=zlib.compress(bytes(30_010_000), 9)),
+    "png of 49 megapixels with none of them": lambda: png(7000, 7000, body=zlib.compress(bytes(1000))),
+    "png of 300,000 texts": lambda: png(16, 16, *[(b"tEXt", b"a\0b")] * 300_000, body=zlib.compress(bytes(16 * 49))),
+    "png of 400,000 empty chunks": lambda: png(16, 16)[:-12] + EMPTY_CHUNK * 400_000 + PNG_END,
+    "png text bomb": text_bomb,
     "webp animation of 49 megapixels in 200 bytes": webp_animation_bomb,
-    "jpeg of 4 gigapixels": lambda: jpeg_claiming(65_000, 65_000),
+    "jpeg of 4 gigapixels": lambda: jpeg_claiming(65_535, 65_535),
+    "jpeg of 49 megapixels in 600 bytes": lambda: jpeg_claiming(7000, 7000),
     "jpeg of 1000 scans": lambda: jpeg_with_scans(1000),
+    "jpeg of a million comments": lambda: jpeg_with(b"\xff\xfe\0\2" * 1_200_000),
+    "jpeg of five million fill bytes": lambda: jpeg_with(b"\xff" * 5_000_000),
     "gif of 4 gigapixels": lambda: gif_claiming(65_535, 65_535),
+    "gif of a million comments": lambda: gif_with(b"!\xfe\1a\0" * 1_000_000),
     "tiff of 1 gigapixel": lambda: tiff_claiming(32_000, 32_000),
+    "tiff strip beyond the file": lambda: tiff(t273=0xFFFFFFF0, t279=0xFFFFFFFF),
+    "tiff of 49 megapixels with none of them": lambda: tiff(t256=7000, t257=7000, t278=7000),
+    "tiff strips of no rows": lambda: tiff(t278=0),
+    "tiff tiles of 4 gigapixels": lambda: tiff(t259=5, t322=65_520, t323=65_520, t324=200, t325=4096),
+    "tiff of 65,535 channels": lambda: tiff(t277=65_535),
+    "tiff of 65,000 tags": lambda: tiff(more=tuple((tag, 4, 1, 1) for tag in range(500, 65_500))),
+    "tiff in an unknown compression": lambda: tiff(t259=999),
     "avif of 900 megapixels": lambda: avif_claiming(30_000, 30_000),
+    "heic of 900 megapixels": lambda: heic_claiming(30_000, 30_000),
+    "heic of 49 megapixels with none of them": lambda: heic_claiming(7000, 7000),
+    "jpeg xl of 900 megapixels": lambda: b"\xff\x0a" + (2 << 1 | 29_999 << 3 | 1 << 21).to_bytes(99, "little"),
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),
-    "png text bomb": text_bomb,
-    "png profile bomb": icc_bomb,
+    "bmp of 49 megapixels with none of them": lambda: bmp_of_runs(7000, 7000, b"\0\1"),
 }  # fmt: skip
+ODD: dict[str, Callable[[], bytes]] = {
+    "gif of 100,000 frames": lambda: gif_with(frames=100_000),
+    "png profile bomb": icc_bomb,
+    "tiff tag of 2 gigabytes": lambda: tiff(more=((700, 1, 0x7FFFFFFF, 100),)),
+    "tiff directory that follows itself": lambda: tiff()[:118] + struct.pack("<I", 8) + bytes(5000),
+    "jpeg with 76 parts of a profile": lambda: jpeg_with(b"".join(
+        b"\xff\xe2" + struct.pack(">H", 65_016) + b"ICC_PROFILE\0" + bytes([part, 76]) + bytes(65_000)
+        for part in range(1, 77))),
+}  # fmt: skip
+"""What may be read, if it costs no more than a bomb may."""
 
 
 def _peak() -> int:
@@ -119,24 +193,27 @@ def _peak() -> int:
 
 
 def main() -> None:
-    """Print, as JSON, what refusing the file given costs: seconds of CPU, bytes above base, the error."""
+    """Print, as JSON by name: seconds of CPU to sniff and to measure it, bytes above base, the errors."""
     from imgpipe_orchestration.errors import ImgpipeError
-    from imgpipe_orchestration.imaging.recipe import MEDIA
-    from imgpipe_orchestration.imaging.render import render
+    from imgpipe_orchestration.imaging.measure import measure
     from imgpipe_orchestration.imaging.sniff import sniff
 
-    harmless = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(harmless, "PNG")
-    render(harmless.getvalue(), MEDIA)
-    data = Path(sys.argv[1]).read_bytes()
-    before, clock = _peak(), time.process_time()
-    errors = []
-    for work in (sniff, lambda file: render(file, MEDIA)):
-        try:
-            work(data)
-        except ImgpipeError as error:
-            errors.append(f"{type(error).__name__}: {error}")
-    print(json.dumps({"cpu": time.process_time() - clock, "bytes": _peak() - before, "errors": errors}))  # noqa: T201
+    for kind in ("PNG", "TIFF", "GIF", "WEBP", "AVIF"):  # each reader loads its library at first use
+        harmless = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(harmless, kind)
+        measure(harmless.getvalue())
+    costs = {}
+    for name, make in (BOMBS | ODD).items():
+        data, errors = make(), []
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, clock = _peak(), time.process_time()
+        for work in (sniff, measure):
+            try:
+                work(data)
+            except ImgpipeError as error:
+                errors.append(f"{type(error).__name__}: {error}")
+        costs[name] = {"cpu": time.process_time() - clock, "bytes": _peak() - before, "errors": errors}
+    print(json.dumps(costs))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""How many parts a file is made of: segments, chunks, blocks, entries.
+
+Pillow takes a turn of a Python loop for each of them, so that five megabytes of nothing but empty ones cost a second
+and 150 MB before a pixel is decoded. Counting stops at the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Literal
+
+from imgpipe_orchestration.errors import TooLarge
+from imgpipe_orchestration.imaging.limits import Limits
+
+_START_OF_SCAN = 0xDA
+_ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
+"""JPEG markers that have no length after them."""
+
+
+def check_parts(data: bytes, name: str, limits: Limits) -> None:
+    """Refuse a file of far more parts than one of its length needs.
+
+    Raises:
+        TooLarge: past the limit, which the message names.
+    """
+    walk = {"jpeg": jpeg_segments, "png": png_chunks, "gif": _gif_blocks}.get(name)
+    most = limits.max_parts + len(data) // 256  # a GIF's blocks have 256 bytes, a PNG's chunks seldom under 4,096
+    if walk and next(islice(walk(data), most, None), None) is not None:
+        raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
+    if name == "tiff" and (entries := directory_entries(data)) > limits.max_entries:
+        raise TooLarge(f"the tiff's directory has {entries:,} entries, the limit is {limits.max_entries:,}")
+
+
+def jpeg_segments(data: bytes) -> Iterator[int]:
+    """The marker of each segment before the first scan. A byte that belongs to none counts as one (0)."""
+    at = 2
+    while at + 4 <= len(data):
+        kind = data[at + 1]
+        if data[at] != 0xFF or kind in (0x00, 0xFF):
+            yield 0
+            at += 1
+        elif kind == _START_OF_SCAN:
+            return
+        else:
+            yield kind
+            at += 2 if kind in _ALONE else 2 + int.from_bytes(data[at + 2 : at + 4])
+
+
+def png_chunks(data: bytes) -> Iterator[bytes]:
+    """The kind of each chunk."""
+    at = 8
+    while at + 8 <= len(data):
+        yield data[at + 4 : at + 8]
+        at += int.from_bytes(data[at : at + 4]) + 12
+
+
+def _gif_blocks(data: bytes) -> Iterator[int]:
+    """The length of each block of data (GIF89a, section 15) up to the second image, stray bytes as 0.
+
+    Nothing further is read: one more image tells that it is an animation.
+    """
+    images, at = 0, 13 + _gif_colours(data, 10)
+    while at < len(data):
+        kind = data[at]
+        if kind == ord("!"):
+            at += 2
+        elif kind == ord(",") and images == 0:
+            images += 1
+            at += 11 + _gif_colours(data, at + 9)
+        elif kind in (ord(","), ord(";")):
+            return
+        else:
+            yield 0
+            at += 1
+            continue
+        while at < len(data) and (length := data[at]):
+            yield length
+            at += 1 + length
+        yield 0
+        at += 1
+
+
+def _gif_colours(data: bytes, at: int) -> int:
+    """Bytes of the colour table that the flags at `at` announce."""
+    flags = data[at] if at < len(data) else 0
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def directory_entries(data: bytes) -> int:
+    """Entries of the first directory of a TIFF (or of EXIF, which is one); 0 where there is none to read."""
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    big = data[2:4] in (b"+\0", b"\0+")
+    at = int.from_bytes(data[8:16] if big else data[4:8], order)
+    return int.from_bytes(data[at : at + (8 if big else 2)], order)
