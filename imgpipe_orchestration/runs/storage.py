@@ -9,14 +9,15 @@ everything else about it is dagster-postgres's own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, make_url, text
 
 _POOL = {"pool_size": 2, "max_overflow": 30, "pool_recycle": 900, "pool_pre_ping": True}
 """Few are kept; a burst may open more. The ping before use is how a restart of PostgreSQL goes unnoticed."""
@@ -28,9 +29,12 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
         url = with_psycopg2(pg_url_from_config(config_value))
-        known = url in _prepared
-        storage = cls(url, should_autocreate_tables=not known, inst_data=inst_data)
-        _prepared.add(url)
+        if url in _prepared:
+            storage = cls(url, should_autocreate_tables=False, inst_data=inst_data)
+        else:
+            with _alone(url):
+                storage = cls(url, should_autocreate_tables=True, inst_data=inst_data)
+            _prepared.add(url)
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
@@ -48,6 +52,19 @@ def with_psycopg2(url: str) -> str:
     return parsed.render_as_string(hide_password=False)
 
 
+@contextlib.contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Webserver, daemon and code server start at the same time; on a new database one of them makes the tables while
+    the others wait. Dagster's own way, to try again when a table is suddenly there, gives up after five of them."""
+    with _engine(url).connect() as connection:
+        connection.execute(text("select pg_advisory_lock(:key)"), {"key": _TABLES_LOCK})
+        try:
+            yield
+        finally:
+            connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _TABLES_LOCK})
+
+
+_TABLES_LOCK = 0x6461677374657201
 _prepared: set[str] = set()
 """URLs whose tables this process has seen."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -12,13 +14,32 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", "ignore::sqlalchemy.exc.SAWarning")
 
+AT_ONCE = """
+import multiprocessing, sys, dagster, imgpipe_orchestration.runs.storage
+
+def open_and_close(barrier):
+    barrier.wait(60)
+    dagster.DagsterInstance.from_config(sys.argv[1]).dispose()
+
+fork = multiprocessing.get_context("fork")
+barrier = fork.Barrier(12)
+children = [fork.Process(target=open_and_close, args=[barrier]) for _ in range(12)]
+for child in children: child.start()
+for child in children: child.join()
+sys.exit(sum(child.exitcode != 0 for child in children))
+"""
+
 
 def opened(url: str, home: Path) -> dg.DagsterInstance:
+    configured(url, home)
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def configured(url: str, home: Path) -> None:
     (home / "dagster.yaml").write_text(
         "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
         f" config: {{postgres_url: '{url}'}}}}}}\ntelemetry: {{enabled: false}}\n"
     )
-    return dg.DagsterInstance.from_config(str(home))
 
 
 def look(instance: dg.DagsterInstance) -> None:
@@ -41,3 +62,12 @@ def test_the_catalogue_is_read_once_in_a_process(postgres_server: Postgres, tmp_
         look(second)
     assert statements
     assert [one for one in statements if "pg_catalog" in one or "secondary_indexes" in one] == []
+
+
+def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_together(
+    postgres_server: Postgres, tmp_path: Path
+) -> None:
+    configured(postgres_server.ensure_database("dagster_storage_at_once"), tmp_path)
+    command = [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
