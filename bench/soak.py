@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -36,20 +37,22 @@ FAULTS = 0.01
 AT_ONCE = 40
 """Unfinished items past which nothing more is fed: so work goes on evenly until the end."""
 SAMPLE_SECONDS = 3.0
-RETENTION = {"RETENTION_DAYS": "0.0005", "RETENTION_RUNS_DAYS": "0.0005"}
-"""Three quarters of a minute: what ended is old at the next retention run."""
+RETENTION = {"RETENTION_DAYS": "0.0003", "RETENTION_RUNS_DAYS": "0.0003"}
+"""Half a minute: what ended is old at the next retention run."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--uploads", type=int, default=5000)
     parser.add_argument("--minutes", type=float, default=24 * 60, help="stop feeding after these")
+    parser.add_argument("--patience", type=float, default=600, help="seconds for what was fed to be finished")
     arguments = parser.parse_args()
     os.environ |= RETENTION
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with running_stack() as stack:
         soak = Soak(stack)
         soak.let_partners_fail()
-        soak.run(arguments.uploads, arguments.minutes * 60)
+        soak.run(arguments.uploads, arguments.minutes * 60, arguments.patience)
         soak.report()
 
 
@@ -72,7 +75,7 @@ class Soak:
                 fault = {"provider": provider, "kind": kind, "count": None, "probability": FAULTS / 4}
                 self.stack.request("POST", f"{base}/_standin/faults", json=fault).raise_for_status()
 
-    def run(self, uploads: int, seconds: float) -> None:
+    def run(self, uploads: int, seconds: float, patience: float) -> None:
         began = sampled = time.monotonic()
         checkpoints = [uploads * part // 4 for part in (1, 2, 3)]
         while self.total < uploads and time.monotonic() - began < seconds:
@@ -85,8 +88,14 @@ class Soak:
             if time.monotonic() - sampled >= SAMPLE_SECONDS:
                 sampled = time.monotonic()
                 self.samples.append((sampled - began, self.total, self.memory()))
+                if len(self.samples) % 10 == 1:
+                    print(f"{sampled - began:.0f} s: {self.total} fed, {self.unfinished()} unfinished", flush=True)
             time.sleep(0.2)
-        wait_for(lambda: self.unfinished() == 0, "the last items", 400)
+        self.fed_for = time.monotonic() - began
+        deadline = time.monotonic() + patience
+        while self.unfinished() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        print(f"{self.unfinished()} unfinished {time.monotonic() - deadline + patience:.0f} s after the last upload")
         self.samples.append((time.monotonic() - began, self.total, self.memory()))
         time.sleep(60 * 60 * 24 * float(RETENTION["RETENTION_DAYS"]))
         self.retain()

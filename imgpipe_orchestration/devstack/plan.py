@@ -110,7 +110,9 @@ def make_plan(
     if gateway_port is not None:
         given["GATEWAY_PORT"] = str(gateway_port)
     ports = Ports(data_dir / "ports.json")
-    played = [s for s in STAND_INS if not any(name in given for name in s.named_by)]
+    # In production what is not configured is not there: invented analyses must not get among real ones.
+    production = given.get("IMGPIPE_ENV") == "production"
+    played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
     values = _choose(given, ports, played)
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}

@@ -185,10 +185,19 @@ class Body:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on; once the body was refused, drop what the application makes of that."""
-        if self._refused is None or self._started:
-            self._started = True
-            await self._send(message)
+        """Pass the answer on; once the body was refused, drop what the application makes of that.
+
+        An answer that does not wait for the end of the body ends the connection: uvicorn would go on reading for as
+        long as somebody likes to send.
+        """
+        if self._refused is not None and not self._started:
+            return
+        self._started = True
+        if self._expected and message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        if self._expected and message["type"] == "http.response.body" and not message.get("more_body"):
+            await self._discard()
+        await self._send(message)
 
     async def end(self) -> None:
         """Say what was refused, if something was."""

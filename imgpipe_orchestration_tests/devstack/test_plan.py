@@ -84,6 +84,14 @@ def test_production_shows_and_writes_down_no_secret(tmp_path: Path) -> None:
     assert plan.shared["MEDIA_API_KEY"] == "secret of MEDIA_API_KEY"
 
 
+def test_production_invents_no_partner(tmp_path: Path) -> None:
+    bare = {name: value for name, value in PRODUCTION.items() if not name.startswith(("OPENAI", "GOOGLE", "FLOWISE"))}
+    plan = make_plan(tmp_path, bare)
+    assert plan.stand_ins == []
+    assert [part.name for part in plan.parts] == ["gateway", "code-server", "dagster-webserver", "dagster-daemon"]
+    assert plan.environment["OPENAI_API_KEY"] == plan.environment["FLOWISE_BASE_URL"] == ""
+
+
 def test_production_refuses_development_keys(tmp_path: Path) -> None:
     incomplete = {name: value for name, value in PRODUCTION.items() if name != "MEDIA_API_KEY"}
     with pytest.raises(SettingsError, match="MEDIA_API_KEY"):

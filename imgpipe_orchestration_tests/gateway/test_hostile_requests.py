@@ -1,0 +1,167 @@
+"""What no well-meaning client sends, said byte by byte to a gateway that really listens."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jwt
+import pytest
+import requests
+
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.gateway.test_limits import listening, spoken
+from imgpipe_orchestration_tests.media.conftest import picture
+
+Address = tuple[str, int]
+
+
+@pytest.fixture
+def hasty(settings: Settings) -> Settings:
+    return settings.model_copy(update={"request_idle_seconds": 0.5, "request_seconds": 1.5, "uploads_per_minute": 0})
+
+
+@pytest.fixture
+def address(hasty: Settings) -> Iterator[Address]:
+    with listening(hasty) as found:
+        yield found
+
+
+def head(method: str, path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: a", *lines, "", ""]).encode()
+
+
+def dripped(address: Address, begun: bytes, drop: bytes, pause: float, most: float) -> tuple[bytes, float]:
+    """What is said to somebody who goes on sending `drop` for ever, and after how many seconds."""
+    started = time.monotonic()
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(begun)
+        connection.settimeout(pause)
+        answer = b""
+        while time.monotonic() - started < most:
+            try:
+                connection.sendall(drop)
+                piece = connection.recv(65536)
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+            if not piece:
+                break
+            answer += piece
+        else:
+            pytest.fail(f"still listening after {most} s")
+    return answer, time.monotonic() - started
+
+
+def test_a_head_that_drips_is_cut_off(address: Address) -> None:
+    answer, seconds = dripped(address, b"GET /health HTTP/1.1\r\n", b"X-A: b\r\n", 0.05, 8)
+    assert answer == b""
+    assert seconds < 4  # the limit is 0.3 s here, 10 s in service
+
+
+def test_a_head_that_does_not_end_is_refused_before_it_fills_the_memory(address: Address) -> None:
+    for begun, drop in ((b"GET /health HTTP/1.1\r\n", b"X-A: " + b"b" * 60_000 + b"\r\n"), (b"GET /", b"a" * 60_000)):
+        answer, _ = dripped(address, begun, drop, 0.001, 8)
+        assert answer[:13] in {b"", b"HTTP/1.1 431 "}
+    assert requests.get(f"http://{address[0]}:{address[1]}/openapi.json", timeout=10).status_code == 200
+
+
+FORM = ("POST", "/api/upload/listing_image", "Content-Type: multipart/form-data; boundary=b")
+FIELD = b'--b\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+ENDLESS = {
+    "a body": (head("POST", "/api/jobs", "Content-Length: 100000"), b"x", b"408"),
+    "a file": (head(*FORM, "Content-Length: 100000") + FIELD, b"x", b"408"),
+    "chunks": (head(*FORM, CHUNKED) + b"%x\r\n%b\r\n" % (len(FIELD), FIELD), b"1\r\nx\r\n", b"408"),
+    "no form": (head(*FORM, "Content-Length: 100000") + b"no form", b"x", b"400"),
+    "what nobody reads": (head("POST", "/no/such/path", "Content-Length: 100000"), b"x", b"404"),
+}
+
+
+def test_a_body_that_drips_is_cut_off_though_it_never_pauses(address: Address) -> None:
+    with ThreadPoolExecutor(len(ENDLESS)) as pool:
+        ends = {
+            what: pool.submit(dripped, address, begun, drop, 0.05, 20) for what, (begun, drop, _) in ENDLESS.items()
+        }
+    for what, end in ends.items():
+        assert end.result()[0].startswith(b"HTTP/1.1 " + ENDLESS[what][2]), what
+
+
+def test_ten_gigabytes_are_refused_when_they_are_announced(address: Address) -> None:
+    for path in ("/api/upload/listing_image", "/users/me", "/api/jobs"):
+        method = "PATCH" if path == "/users/me" else "POST"
+        lines = ("Content-Type: multipart/form-data; boundary=b", f"Content-Length: {10 * 1024**3}")
+        with socket.create_connection(address, timeout=10) as connection:
+            connection.sendall(head(method, path, *lines))
+            assert connection.recv(65536).startswith(b"HTTP/1.1 413 "), path
+
+
+TWO_MEANINGS = (
+    ("Content-Length: 5", "Transfer-Encoding: chunked"),
+    ("Content-Length: 5", "Content-Length: 6"),
+    ("Content-Length: -1",),
+    ("Transfer-Encoding: identity, chunked, x",),
+    ("X-A: b\0c",),
+    ("X A: b",),
+)
+
+
+def test_a_head_with_two_meanings_is_no_request(address: Address) -> None:
+    second = b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+    for lines in TWO_MEANINGS:
+        answer = spoken(address, head("POST", "/api/jobs", *lines) + second)
+        assert answer.startswith(b"HTTP/1.1 400 "), lines
+        assert answer.count(b"HTTP/1.1 ") == 1, lines
+
+
+NAMES = (
+    b"a\\r\\nSet-Cookie: evil=1.jpg",
+    b"a%0d%0aSet-Cookie:%20evil=1.jpg",
+    b"a\x0bSet-Cookie: evil=1.jpg",
+    b"<script>alert(1)</script>.jpg",
+    b"../../../etc/passwd",
+    b"\xff\xfe.jpg",
+    b"a" * 5000 + b".jpg",
+    b"a",
+)
+
+
+def test_a_file_name_becomes_neither_a_header_nor_a_path(address: Address, hasty: Settings) -> None:
+    url = f"http://{address[0]}:{address[1]}"
+    token = jwt.encode({"sub": "7"}, hasty.user_jwt_secret, "HS256")
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "multipart/form-data; boundary=b"}
+    for name in NAMES:
+        field = b'--b\r\nContent-Disposition: form-data; name="profile_image"; filename="' + name + b'"\r\n\r\n'
+        body = field + picture(64, 64) + b"\r\n--b--\r\n"
+        answer = requests.patch(f"{url}/users/me", data=body, headers=headers, timeout=30)
+        assert "Set-Cookie" not in answer.headers
+        assert answer.status_code == 200, name
+        path = answer.json()["images"][0]["image_path"]
+        assert path.startswith("/temp_images/profiles/7-profile-")
+        shown = requests.get(url + path, timeout=30)
+        assert shown.headers["Content-Type"] == "image/jpeg"
+        assert "evil" not in str(shown.headers)
+
+
+PREFIXES = (
+    *("/temp_images/", "/temp_images/profiles/", "/components/", "/static/", "/docs/", "/serve/", "/api/images/"),
+    *("/storage/v1/object/public/listing-images/", "/avatars/1/1/", "/batch-analysis/batches/", "/api/jobs/"),
+)
+CLIMBS = (
+    *("../../../etc/passwd", "..%2f..%2f..%2fetc/passwd", "%2e%2e/%2e%2e/pyproject.toml", "....//etc/passwd"),
+    *("..%5c..%5cetc", "%00", "a%00.jpg", "%c0%ae%c0%ae/etc/passwd", "/etc/passwd", "originals/1", "a%0d%0aX:%20y"),
+)
+
+
+def test_no_path_climbs_out(address: Address) -> None:
+    for prefix in PREFIXES:
+        for climb in CLIMBS:
+            answer = spoken(address, head("GET", prefix + climb, "Connection: close"))
+            status = int(answer.split(b" ", 2)[1])
+            assert 300 <= status < 500, f"{prefix}{climb}: {answer[:200]!r}"
+            assert b"root:" not in answer
