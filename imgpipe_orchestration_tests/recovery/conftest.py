@@ -13,6 +13,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
@@ -55,8 +56,9 @@ def servers(
 ) -> Iterator[tuple[Postgres, S3, Settings]]:
     """PostgreSQL and an object store with the project's schema and buckets, and the settings that name them."""
     with (
-        Postgres((postgres or folder) / "data", free_port(), databases=["imgpipe"]) as rows,
+        Postgres((postgres or folder) / "data", free_port(), databases=["imgpipe", "dagster"]) as rows,
         S3((objects or folder) / "s3", free_port(), access_key="drill-access", secret_key="drill-secret") as store,
+        Mongo(folder / "mongo", free_port()) as documents,
     ):
         engine = connect(rows.database_url("imgpipe"))
         upgrade(engine)
@@ -64,6 +66,8 @@ def servers(
         settings = Settings(
             imgpipe_data_dir=folder,
             database_url=rows.database_url("imgpipe"),
+            dagster_pg_url=rows.database_url("dagster"),
+            mongodb_url=f"{documents.url}/ichat",
             s3_endpoint=store.url,
             s3_access_key=store.access_key,
             s3_secret_key=store.secret_key,

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
 import pytest
+import yaml
 from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.postgres import _binaries
@@ -19,11 +25,14 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import BUCKETS, Accepted, count, path_of, servers, upload
 
 pytestmark = pytest.mark.slow
 
+MONGO_TOOLS = shutil.which("mongodump") and shutil.which("mongorestore")
+"""MongoDB's own, which Debian does not have; without them the documents are left out of the drill."""
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
@@ -41,6 +50,8 @@ def run(title: str, settings: Settings, folder: Path) -> None:
         "PATH": f"{_binaries()}:{Path(_rclone()[0]).parent}:{os.environ['PATH']}",
         "BACKUP": str(folder),
         "DATABASE_URL": settings.database_url,
+        "DAGSTER_PG_URL": settings.dagster_pg_url,
+        "MONGODB_URL": settings.mongodb_url,
         "RCLONE_CONFIG": "",
         "RCLONE_CONFIG_STORE_TYPE": "s3",
         "RCLONE_CONFIG_STORE_PROVIDER": "Other",
@@ -50,8 +61,33 @@ def run(title: str, settings: Settings, folder: Path) -> None:
         "BUCKETS": " ".join(BUCKETS.values()),
     }
     for command in commands(title):
+        if command.startswith("mongo") and not MONGO_TOOLS:
+            continue
         done = subprocess.run(["bash", "-euc", command], env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{shlex.quote(command)}\n{done.stderr}"
+
+
+@contextmanager
+def history(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Dagster over the settings' own database for it."""
+    with tempfile.TemporaryDirectory() as home:
+        storage = {"postgres": {"postgres_url": settings.dagster_pg_url}}
+        written = yaml.safe_dump({"telemetry": {"enabled": False}, "storage": storage})
+        (Path(home) / "dagster.yaml").write_text(written)
+        with dg.DagsterInstance.from_config(home) as instance:
+            yield instance
+
+
+@dg.job
+def nothing() -> None:
+    """A run that leaves its history."""
+
+
+@contextmanager
+def news(settings: Settings) -> Iterator[Documents]:
+    documents = Documents(settings.mongodb_url, database=settings.mongodb_database)
+    yield documents
+    documents.close()
 
 
 def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folder: Path) -> None:
@@ -69,6 +105,10 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
                 assert one is not None
                 accepted.append(one)
 
+        with history(settings) as instance:
+            assert nothing.execute_in_process(instance=instance).success
+        with news(settings) as documents:
+            documents.collection("news_document").insert_many([{"title": f"News {n}"} for n in range(3)])
         services = Services(settings)
         for seed in range(1000, 1005):
             _, one = upload(client, photo(seed=seed))
@@ -86,6 +126,12 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
 
     with servers(open_folder / "new") as (_, _, settings):
         run("Restore", settings, backup)
+        with history(settings) as instance:
+            assert [run.job_name for run in instance.get_runs()] == ["nothing"]
+        if MONGO_TOOLS:
+            with news(settings) as documents:
+                titles = {found["title"] for found in documents.collection("news_document").find({})}
+            assert titles == {"News 0", "News 1", "News 2"}
         services = Services(settings)
         held = count(services, "select count(*) from image_queue")
         assert 5 <= held <= len(accepted)
