@@ -9,7 +9,7 @@ PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-all test-scale check fix test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
+.PHONY: help install demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,10 +32,10 @@ demo: $(STAMP)  ## start everything, feed it real photographs, show what came ou
 up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
 	@$(BIN)/imgpipe up $(ARGS)
 
-test: $(STAMP)  ## the test suite (under ten minutes on two cores)
+test: $(STAMP) $(if $(CI),test-tools)  ## the test suite (under ten minutes on two cores)
 	@$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-test-all: $(STAMP)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
+test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
 	@$(BIN)/pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
 
 test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed; throughput of two over one
@@ -51,6 +51,13 @@ fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write do
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIN)/python -m imgpipe_orchestration.settings_page
+
+# What cannot be had costs the tests that need it: they are skipped, and fail on CI.
+test-tools:  ## what some tests need beyond pip: Chromium, servers, npm packages (`make test` does it on CI)
+	-@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	-@{ command -v redis-server && test -x /usr/sbin/mariadbd; } >/dev/null || $(MAKE) -s test-servers
+	-@$(MAKE) -s mongo-test-server
+	-@$(MAKE) -s npm-test-tools
 
 test-servers:  ## Debian's redis-server and mariadb-server, which slow tests start for themselves (needs root and apt)
 	@apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server mariadb-server
