@@ -118,7 +118,7 @@ def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Re
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         tasks = {kind.pipeline: progress.add_task(kind.pipeline, total=None, note="feeding") for kind in kinds}
@@ -136,6 +136,7 @@ def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Re
 
 
 def _show(results: list[Result], environment: dict[str, str], console: Console) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="what came out", title_justify="left")
@@ -153,7 +154,7 @@ def _show(results: list[Result], environment: dict[str, str], console: Console) 
     console.print(table)
     for result in results:
         for failure in result.failures:
-            console.print(f"[red]{result.pipeline}[/red]: {failure}", soft_wrap=True)
+            console.print(f"[red]{result.pipeline}[/red]: {escape(failure)}", soft_wrap=True)
         # Below the table: a link that a table cell folds cannot be clicked.
         for link in result.links:
             console.print(f"{result.pipeline}: {link}", soft_wrap=True)

@@ -61,7 +61,7 @@ def _announce(plan: Plan, seconds: float) -> None:
     from rich.console import Console
 
     # A file or a pipe has no width; rich would take 80 and break the links.
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     console.print(_table(plan))
     console.print(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
     console.print(f'Point other programs at it: eval "$(imgpipe env --data {plan.data_dir})"', soft_wrap=True)
