@@ -129,5 +129,5 @@ def seeing_gateway(make_gateway: Callable[..., Gateway], standins: StandInAccess
         openai_base_url=standins.openai_url,
         google_vision_api_key="test-key",
         google_vision_endpoint=standins.google_url,
-        partner_timeout_seconds=3,
+        partner_timeout_seconds=30,
     )
