@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.resize import shrink_within
 from imgpipe_orchestration.imaging.sniff import open_checked
 
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -97,8 +98,7 @@ def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     """WebP and AVIF of at most `side` pixels, by format name."""
     # Half by averaging first: at a thumbnail's size it looks the same and costs a third.
     halves = max(1, int(min(image.size) / side / 1.5))
-    small = image.reduce(halves) if halves > 1 else image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small = shrink_within(image.reduce(halves) if halves > 1 else image, side, side)
     packet = xmp.encode()
     webp, avif = io.BytesIO(), io.BytesIO()
     small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
