@@ -8,4 +8,6 @@ its pipeline until a time limit ends it.
 on the daemon's own machine (dagster.yaml). On several machines `celery_launcher` puts runs into queues
 (deploy/dagster.yaml), and a `worker` on each machine takes them out and forks them in the same way. docs/adr/ has the
 reasons and the figures.
+
+`threads` is about what happens inside a run: an executor for steps that mostly wait.
 """

@@ -28,8 +28,8 @@ AT_ONCE = 50
 _LOOK_SECONDS = 1.0
 """How often steps that wait for a retry or for a pool's slot are looked at while nothing else happens."""
 
-_Said = tuple[str, dg.DagsterEvent | None]
-"""A step's key and its event; None when the step has said all."""
+_Said = tuple[StepExecutionContext, dg.DagsterEvent | None]
+"""A step and its event; None when the step has said all."""
 
 
 @dg.executor(
@@ -86,34 +86,33 @@ class ThreadsExecutor(dg.Executor):
                 yield from active.concurrency_event_iterator(job_context)
                 try:
                     with raise_execution_interrupts():
-                        key, event = said.get(timeout=_LOOK_SECONDS)
+                        context, event = said.get(timeout=_LOOK_SECONDS)
                 except Empty:
                     continue
                 except DagsterExecutionInterruptedError:
                     active.mark_interrupted()
-                    for context in running.values():
+                    for stopped in running.values():
                         yield step_failure_event_from_exc_info(
-                            context, sys.exc_info(), error_source=ErrorSource.INTERRUPT
+                            stopped, sys.exc_info(), error_source=ErrorSource.INTERRUPT
                         )
                     raise
                 if event is not None:
                     yield event
                     active.handle_event(event)
-                else:
-                    active.verify_complete(job_context, key)
-                    del running[key]
-                yield from active.plan_events_iterator(
-                    job_context
-                )  # also resolves what is mapped over a step's outputs
+                elif running.get(context.step.key) is context:  # else it is being tried again already
+                    active.verify_complete(job_context, context.step.key)
+                    del running[context.step.key]
+                # Skips what cannot run any more; also finds the steps that are mapped over a step's outputs.
+                yield from active.plan_events_iterator(job_context)
 
 
 def _work(context: StepExecutionContext, said: SimpleQueue[_Said]) -> None:
     """One step, in its thread. Its events are on record, with their times, before they are passed on."""
     try:
         for event in dagster_event_sequence_for_step(context):
-            said.put((context.step.key, event))
+            said.put((context, event))
     finally:
-        said.put((context.step.key, None))
+        said.put((context, None))
 
 
 def _captured_logs(job: PlanExecutionContext, plan: ExecutionPlan, stack: ExitStack) -> dg.DagsterEvent:

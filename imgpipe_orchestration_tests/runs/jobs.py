@@ -55,6 +55,11 @@ def side_by_side() -> None:
     numbers().map(lambda number: after(wait_a_moment(number)))
 
 
+@dg.job(executor_def=threads_executor)
+def with_room() -> None:
+    numbers().map(wait_a_moment)
+
+
 @dg.op
 def sleep_beside(number: int) -> None:
     time.sleep(600)

@@ -64,6 +64,13 @@ def test_a_step_with_a_retry_policy_is_tried_again(finished: Finished) -> None:
     assert [end for end, _, _ in finished.attempts["wait_a_moment[n2]"]] == ["STEP_UP_FOR_RETRY", "STEP_SUCCESS"]
 
 
+def test_a_step_may_be_tried_again_before_its_first_thread_is_gone() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.execute_job(dg.reconstructable(jobs.with_room), instance=instance)
+    assert result.get_failed_step_keys() == {"wait_a_moment[n5]"}
+    assert len(result.get_step_success_events()) == 6
+
+
 def test_a_run_that_is_stopped_fails_the_steps_under_way_and_ends() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
 
