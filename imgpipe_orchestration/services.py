@@ -58,12 +58,22 @@ class Services:
 
     @cached_property
     def objects(self) -> ObjectStore:
+        return self._store_at(self.settings.s3_endpoint)
+
+    @cached_property
+    def _objects_for_clients(self) -> ObjectStore:
+        return self._store_at(self.settings.s3_upload_endpoint)
+
+    def _store_at(self, endpoint: str) -> ObjectStore:
+        s = self.settings
         return ObjectStore(
-            endpoint=self.settings.s3_endpoint,
-            access_key=self.settings.s3_access_key,
-            secret_key=self.settings.s3_secret_key,
-            region=self.settings.s3_region,
+            endpoint=endpoint, access_key=s.s3_access_key, secret_key=s.s3_secret_key, region=s.s3_region
         )
+
+    @property
+    def upload_bucket(self) -> Bucket:
+        """The media bucket by the address at which clients reach it: only for URLs that are handed out."""
+        return self._objects_for_clients.bucket(self.settings.media_bucket_name)
 
     @cached_property
     def documents(self) -> Documents:

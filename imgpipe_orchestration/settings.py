@@ -25,6 +25,7 @@ DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa:
 _DERIVED = {
     "pending_images_database_url": "database_url",
     "s3_public_endpoint": "s3_endpoint",
+    "s3_upload_endpoint": "s3_endpoint",
     "main_api_url": "gateway_url",
     "public_base_url": "gateway_url",
     "backend_api_url": "gateway_url",
@@ -177,6 +178,12 @@ class Settings(BaseModel):
         description="Parts of an image's analysis that browsers read without a token. Empty: none.",
     )
     analysis_token_seconds: float = Field(900, gt=0, description="How long a token for one image's analysis is valid.")
+    signed_url_keys: str = Field(
+        "", description="Comma list of keys of signed URLs; the first signs, all open. Empty: one made of SECRET_KEY."
+    )
+    signed_url_seconds: float = Field(3600, gt=0, description="How long a signed URL of a private image is valid.")
+    direct_upload_seconds: float = Field(900, gt=0, description="How long an upload straight to S3 may take to commit.")
+    s3_upload_endpoint: str = Field("", description="S3 as clients reach it for such uploads. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
     listings_public_url: str = Field(

@@ -19,9 +19,10 @@ from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.traces import Traces
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
+from imgpipe_orchestration.media import owner_routes, search_routes
 from imgpipe_orchestration.media import routes as media
-from imgpipe_orchestration.media import search_routes
 from imgpipe_orchestration.media.serving import routes as serving
+from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
@@ -46,10 +47,12 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own asks another host for its script; the pages have one that does not
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` tell of requests
     )
     app.state.services = Services(settings)
     problems.install(app)
     # The last one added is the first to see a request: refusals get their headers, and are counted.
+    app.add_middleware(Images)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(SecureHeaders)
     metrics.install(app, app.state.services)
@@ -64,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(listings_debug.router)
     app.include_router(media.router)
     app.include_router(search_routes.router)
+    app.include_router(owner_routes.router)
     app.include_router(serving.router)
     app.include_router(vision_backend.router)
     app.include_router(vision_reports.router)

@@ -41,9 +41,10 @@ class SecureHeaders:
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message["headers"] = list(message.get("headers", ()))
+                headers = list(message.get("headers", ()))
                 present = {name.lower() for name, _ in headers}
-                headers.extend(header for header in wanted if header[0] not in present)
+                headers += [header for header in wanted if header[0] not in present]
+                message["headers"] = headers
             await send(message)
 
         await self.app(scope, receive, adding)

@@ -75,6 +75,8 @@ class Rate:
         return min(self._most, tokens + (time.monotonic() - at) * self._most / 60)
 
 
+_CARRIES = frozenset({b"authorization", b"content-length", b"transfer-encoding"})
+"""Headers of a request that carries a key or a body."""
 _PAGE = "/upload"
 """The operator's own page: its credential is a session."""
 
@@ -84,6 +86,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     form = 1024 * 1024  # texts and boundaries
     return {
         ("PATCH", "/users/me"): 7 * settings.upload_max_bytes + form,
+        ("POST", "/api/media/uploads"): form,
         ("POST", "/api/upload/listing_image"): settings.listings_max_images * settings.upload_max_bytes + form,
         ("POST", "/upload"): settings.upload_max_bytes + form,
         ("POST", "/listings"): settings.listings_max_images * settings.upload_max_bytes + form,
@@ -107,10 +110,13 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        upload = (scope["method"], scope["path"]) in self._uploads and scope["path"] != _PAGE
+        if not upload and _CARRIES.isdisjoint([name for name, _ in scope["headers"]]):
+            await self.app(scope, receive, send)  # most requests: no key, no body, nothing to measure
+            return
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
         address = scope["client"][0] if scope.get("client") else ""
-        upload = (scope["method"], scope["path"]) in self._uploads and scope["path"] != _PAGE
         most = self._uploads.get((scope["method"], scope["path"]), self._settings.request_max_bytes)
         body = Body(receive, send, headers, most, self._settings)
         try:

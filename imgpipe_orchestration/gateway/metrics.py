@@ -79,6 +79,7 @@ class CountRequests:
             buckets=BUCKETS,
             registry=registry,
         )
+        self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -98,8 +99,16 @@ class CountRequests:
         finally:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._count.labels(method, route, str(status)).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - began)
+            count, seconds = self._series(method, route, status)
+            count.inc()
+            seconds.observe(time.perf_counter() - began)
+
+    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """The time series of a route. Kept, for `labels` costs more than counting."""
+        key = (method, route, status)
+        if key not in self._kept:
+            self._kept[key] = (self._count.labels(method, route, str(status)), self._seconds.labels(route))
+        return self._kept[key]
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -48,14 +48,19 @@ def of_error(error: ImgpipeError) -> JSONResponse:
     return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)
 
 
+def reported(error: ImgpipeError, path: str) -> JSONResponse:
+    """The problem document of an error, which goes into the log when an operator should hear of it."""
+    if error.report:
+        log.error(error.public, extra={"path": path, "code": error.code, "detail": error.detail})
+    return of_error(error)
+
+
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
 
     @app.exception_handler(ImgpipeError)
     def _ours(request: Request, error: ImgpipeError) -> JSONResponse:
-        if error.report:
-            log.error(error.public, extra={"path": request.url.path, "code": error.code, "detail": error.detail})
-        return of_error(error)
+        return reported(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:

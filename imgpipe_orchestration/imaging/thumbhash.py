@@ -10,6 +10,8 @@ from PIL import Image
 
 _LARGEST = 100
 """The format's reference encoder takes at most 100x100 pixels."""
+_SHOWN = 32
+"""Pixels of the longer side of a hash's picture."""
 
 
 def thumbhash(image: Image.Image) -> bytes:
@@ -49,17 +51,61 @@ def thumbhash(image: Image.Image) -> bytes:
 def _channel(values: NDArray[np.float64], columns: int, rows: int) -> tuple[float, list[float], float]:
     """Cosine transform of one channel: mean, the other low frequencies scaled to 0..1, and that scale."""
     height, width = values.shape
-    across = np.cos(math.pi / width * np.outer(np.arange(columns), np.arange(width) + 0.5))
-    down = np.cos(math.pi / height * np.outer(np.arange(rows), np.arange(height) + 0.5))
-    factors = down @ values @ across.T / (width * height)
-    triangle = [
-        float(factors[y, x])
-        for y in range(rows)
-        for x in range(columns)
-        if (x or y) and x * rows < columns * (rows - y)
-    ]
+    factors = _cosines(rows, height) @ values @ _cosines(columns, width).T / (width * height)
+    triangle = [float(factors[y, x]) for x, y in _frequencies(columns, rows)]
     scale = max(map(abs, triangle), default=0.0)
     return float(factors[0, 0]), [0.5 + 0.5 / scale * value if scale else 0.0 for value in triangle], scale
+
+
+def painted(hash: bytes) -> Image.Image:
+    """The blurred picture in a hash, RGB or RGBA, 32 pixels on its longer side.
+
+    Raises:
+        ValueError: the hash is shorter than its head says.
+    """
+    if len(hash) < 5:
+        raise ValueError("A ThumbHash has at least 5 bytes.")
+    head, tail = int.from_bytes(hash[:3], "little"), int.from_bytes(hash[3:5], "little")
+    has_alpha, landscape = bool(head >> 23), bool(tail >> 15)
+    most, least = 5 if has_alpha else 7, max(1, tail & 7)
+    columns, rows = (most, least) if landscape else (least, most)
+    longest = max(columns, rows)
+    width, height = max(1, round(_SHOWN * columns / longest)), max(1, round(_SHOWN * rows / longest))
+    nibbles = iter([half for byte in hash[6 if has_alpha else 5 :] for half in (byte & 15, byte >> 4)])
+
+    def channel(mean: float, across: int, down: int, scale: float) -> NDArray[np.float64]:
+        factors = np.zeros((down, across))
+        factors[0, 0] = mean
+        for x, y in _frequencies(across, down):
+            half = next(nibbles, None)
+            if half is None:
+                raise ValueError("The ThumbHash is cut off.")
+            factors[y, x] = 2 * scale * (half / 7.5 - 1)
+        found: NDArray[np.float64] = _cosines(down, height).T @ factors @ _cosines(across, width)
+        return found
+
+    # Colour is stored a little paler than it is: the format's 1.25 makes up for the coarse steps.
+    light = channel((head & 63) / 63, max(3, columns), max(3, rows), (head >> 18 & 31) / 31)
+    yellow = channel((head >> 6 & 63) / 31.5 - 1, 3, 3, (tail >> 3 & 63) / 63 * 1.25)
+    pink = channel((head >> 12 & 63) / 31.5 - 1, 3, 3, (tail >> 9 & 63) / 63 * 1.25)
+    blue = light - 2 / 3 * yellow
+    red = (3 * light - blue + pink) / 2
+    planes = [red, red - pink, blue]
+    if has_alpha:
+        planes.append(channel((hash[5] & 15) / 15, 5, 5, (hash[5] >> 4) / 15))
+    pixels = np.clip(np.rint(255 * np.stack(planes, axis=-1)), 0, 255).astype(np.uint8)
+    return Image.fromarray(pixels)
+
+
+def _frequencies(columns: int, rows: int) -> list[tuple[int, int]]:
+    """The frequencies (across, down) that the format keeps, in its order: a triangle without the mean."""
+    return [(x, y) for y in range(rows) for x in range(columns) if (x or y) and x * rows < columns * (rows - y)]
+
+
+def _cosines(count: int, length: int) -> NDArray[np.float64]:
+    """The first waves of the cosine transform over so many pixels, one a row."""
+    waves: NDArray[np.float64] = np.cos(math.pi / length * np.outer(np.arange(count), np.arange(length) + 0.5))
+    return waves
 
 
 def _rounded(value: float) -> int:

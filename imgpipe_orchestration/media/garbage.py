@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media import direct, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
@@ -17,14 +17,15 @@ _TEMP = "temp_images/"
 
 
 def holding(backends: Services) -> Holding:
-    """Uploads are named until their URLs are replaced, originals and variants by their manifests.
+    """Uploads are named until their URLs are replaced, what was sent straight to us until it is committed or too late,
+    originals and variants by their manifests.
 
     A missing variant is made again from its original; a missing original cannot be.
     """
     return Holding(
         name="media",
         bucket=backends.media_bucket,
-        prefixes=(_TEMP, "bulk/", "library/"),
+        prefixes=(_TEMP, direct.STAGING, "bulk/", "library/"),
         named=lambda keys: _named(backends, keys),
         promised=lambda after, limit: _promised(backends, after, limit),
         repair=lambda missing: _make_again(backends, missing),
@@ -33,13 +34,16 @@ def holding(backends: Services) -> Holding:
 
 def _named(backends: Services, keys: Sequence[str]) -> set[str]:
     temp = [key for key in keys if key.startswith(_TEMP)]
+    staged = [key for key in keys if key.startswith(direct.STAGING)]
     named: set[str] = set()
     if temp:
         with transaction(backends.pending_engine) as connection:
             rows = pending.by_paths(connection, [f"/{key}" for key in temp])
         named = {path[1:] for path, image in rows.items() if image.status is not PendingStatus.COMPLETE}
+    others = [key for key in keys if not key.startswith((_TEMP, direct.STAGING))]
     with transaction(backends.engine) as connection:
-        return named | set(connection.scalars(_NAMED, {"keys": [key for key in keys if not key.startswith(_TEMP)]}))
+        named |= direct.open_keys(connection, staged)
+        return named | set(connection.scalars(_NAMED, {"keys": others}))
 
 
 def _promised(backends: Services, after: int, limit: int) -> list[Promise]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.media import model, pending
+from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.uploads import PROFILE_TEXTS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
-_LISTS = {"site_media": "site_media", "product_media": "product_media", "event_media": "event_media"}
+_ALONE = ("profile_image_path", "header_image_path", "logo_path")
+_LISTS = ("site_media", "product_media", "event_media")
 RECENT = 100
 """Most images of one list in a profile."""
 
 
 def profile(backends: Services, user_id: int) -> dict[str, Any]:
     """Texts, profile and header image, logo, and the user's site, product and event images, newest first."""
-    columns = ", ".join((*PROFILE_TEXTS, "profile_image_path", "header_image_path"))
+    columns = ", ".join((*PROFILE_TEXTS, *_ALONE[:2]))
     found: dict[str, Any] = {"id": user_id}
     with transaction(backends.engine) as connection:
         row = connection.execute(text(f"select {columns} from user_profiles where user_id = :id"), {"id": user_id})
@@ -28,23 +31,44 @@ def profile(backends: Services, user_id: int) -> dict[str, Any]:
             union all select logo_path from promoter_profiles where user_id = :id and logo_path is not null limit 1
         """)
         found["logo_path"] = connection.scalar(logo, {"id": user_id})
-        for name, table in _LISTS.items():
-            query = text(f"select id, media_path from {table} where user_id = :id order by id desc limit {RECENT}")
+        for name in _LISTS:
+            query = text(f"select id, media_path from {name} where user_id = :id order by id desc limit {RECENT}")
             found[name] = [dict(row) for row in connection.execute(query, {"id": user_id}).mappings()]
-    return _enhanced(backends, found)
+    return _signed(backends, _enhanced(backends, found))
 
 
 def _enhanced(backends: Services, found: dict[str, Any]) -> dict[str, Any]:
     """Temp paths whose media id is known already become smart URLs, before the replacement has reached the tables."""
-    temp = [v for v in found.values() if isinstance(v, str) and v.startswith("/temp_images/")]
-    temp += [e["media_path"] for name in _LISTS for e in found[name] if e["media_path"].startswith("/temp_images/")]
+    temp = [url for url in _urls(found) if url.startswith("/temp_images/")]
     if not temp:
         return found
     with transaction(backends.pending_engine) as connection:
         known = pending.by_paths(connection, temp)
     base = backends.settings.smart_media_base_url
-    smart = {path: model.smart_url(base, i.permanent_url) for path, i in known.items() if i.permanent_url}
-    enhanced = {k: smart.get(v, v) if isinstance(v, str) else v for k, v in found.items()}
-    for name in _LISTS:
-        enhanced[name] = [{**e, "media_path": smart.get(e["media_path"], e["media_path"])} for e in found[name]]
-    return enhanced
+    return _replaced(found, {p: model.smart_url(base, i.permanent_url) for p, i in known.items() if i.permanent_url})
+
+
+def _signed(backends: Services, found: dict[str, Any]) -> dict[str, Any]:
+    """The URLs of private images with a signature: this is their owner's own profile."""
+    smart = re.compile(re.escape(backends.settings.smart_media_base_url.rstrip("/")) + r"/([1-9][0-9]{0,17})\?size=\w+")
+    ids = {url: int(match[1]) for url in _urls(found) if (match := smart.fullmatch(url))}
+    if not ids:
+        return found
+    with transaction(backends.engine) as connection:
+        private = store.private_ones(connection, list(ids.values()), owner=found["id"])
+    settings = backends.settings
+    return _replaced(found, {url: signing.signed_url(settings, id_)[0] for url, id_ in ids.items() if id_ in private})
+
+
+def _urls(found: dict[str, Any]) -> list[str]:
+    """Every place of a profile where an image's URL may stand."""
+    alone = [value for name, value in found.items() if name in _ALONE and value]
+    return [*alone, *(entry["media_path"] for name in _LISTS for entry in found[name])]
+
+
+def _replaced(found: dict[str, Any], urls: dict[str, str]) -> dict[str, Any]:
+    alone = {name: urls.get(found[name], found[name]) for name in _ALONE}
+    lists = {
+        name: [{**e, "media_path": urls.get(e["media_path"], e["media_path"])} for e in found[name]] for name in _LISTS
+    }
+    return {**found, **alone, **lists}

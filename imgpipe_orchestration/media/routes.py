@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, TooLarge
-from imgpipe_orchestration.gateway.auth import Backends, User, media_key
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
@@ -96,12 +96,17 @@ def me(user: User, backends: Backends) -> dict[str, Any]:
 
 
 @router.get("/temp_images/{folder}/{name}", response_class=Response)
-def temp_image(folder: str, name: str, backends: Backends) -> Response:
-    """An upload as it came, until it is replaced."""
+def temp_image(folder: str, name: str, backends: Backends, credentials: Credentials) -> Response:
+    """An upload as it came, until it is replaced; that of a private image for media workers only."""
+    path = f"/temp_images/{folder}/{name}"
     try:
-        key = model.temp_key(f"/temp_images/{folder}/{name}")
+        key = model.temp_key(path)
     except BadInput as error:
         raise NotFound("There is no such temp image.") from error
+    with transaction(backends.engine) as connection:
+        private = store.is_private_path(connection, path)
+    if private:
+        media_key(credentials, backends)
     try:
         data, head = backends.media_bucket.get_with_head(key)
     except NotFound as error:

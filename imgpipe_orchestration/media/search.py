@@ -23,7 +23,7 @@ MEANING_FAR = 0.8
 COLOUR_FAR = 0.12
 """Distance in Oklab past which two colours are two."""
 CANDIDATES = 400
-"""Neighbours looked at before filters and ranks."""
+"""Neighbours that an index looks at."""
 _FUSION = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
 
@@ -41,6 +41,7 @@ class Found:
     width: int | None
     height: int | None
     created_at: datetime
+    private: bool
     alt_text: str | None
     thumbhash: bytes | None
     why: str = ""
@@ -49,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What everything found must be; None means any."""
+    """What everything found must be; None means any. Private images are found among their owner's only."""
 
     status: MediaStatus | None = None
     data_type: DataType | None = None
@@ -67,7 +68,7 @@ class Duplicates:
 
 
 _COLUMNS = """
-    f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at,
+    f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at, f.private,
     a.alt_text, a.thumbhash
 """
 _TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
@@ -110,17 +111,18 @@ def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: i
     if connection.scalar(text("select oklab_of(:colour) is null"), {"colour": colour}) is not False:
         raise BadInput("A colour is written #rrggbb.", field="color")
     conditions, values = _conditions(filters)
+    where = " and ".join(conditions) or "true"
     query = text(f"""
         with near as (
-            select media_id, share, lab <-> oklab_of(:colour) as distance from media_colours
-            order by lab <-> oklab_of(:colour) limit {CANDIDATES}
+            select c.media_id, c.share, c.lab <-> oklab_of(:colour) as distance
+            from media_colours c join media_files f on f.id = c.media_id
+            where {where} order by c.lab <-> oklab_of(:colour) limit {CANDIDATES}
         ),
         images as (
             select media_id, sum(share) as share, min(distance) as distance from near
             where distance <= {COLOUR_FAR} group by media_id
         )
         select {_COLUMNS}, images.distance from images join {_TABLES} on f.id = images.media_id
-        where {" and ".join(conditions) or "true"}
         order by images.share * (1 - images.distance / {COLOUR_FAR}) desc, f.id desc limit :limit
     """)
     _look_far(connection)
@@ -134,7 +136,7 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int 
     Raises:
         NotFound: there is no such image, or it has not been analysed.
     """
-    looks, meaning = _fingerprints(connection, media_id)
+    looks, meaning = _fingerprints(connection, media_id, filters)
     found = {one.id: one for one in _by_looks(connection, media_id, looks, filters, limit)}
     if meaning is not None:
         for one in _by_meaning(connection, meaning, filters, limit + 1):
@@ -144,7 +146,7 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int 
 
 
 def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Duplicates:
-    """The other images that are the same as one of ours, in three kinds that are not mixed.
+    """The other images that are the same as one of ours, in three kinds that are not mixed; none that is private.
 
     Raises:
         NotFound: there is no such image.
@@ -163,7 +165,9 @@ def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Dup
     def same(column: str, value: str | None, why: str) -> list[Found]:
         if value is None:
             return []
-        query = text(f"select {_COLUMNS} from {_TABLES} where {column} = :value order by f.id limit :limit")
+        query = text(f"""
+            select {_COLUMNS} from {_TABLES} where {column} = :value and not f.private order by f.id limit :limit
+        """)
         rows = connection.execute(query, {"value": value, "limit": limit + len(seen)})
         new = [_found(row, why, 0.0) for row in rows if row.id not in seen][:limit]
         seen.update(one.id for one in new)
@@ -201,11 +205,13 @@ def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filter
     conditions, values = _conditions(filters)
     query = text(f"""
         with near as (
-            select media_id, embedding <=> cast(:vector as vector) as distance from media_ai_analysis
-            where embedding is not null order by embedding <=> cast(:vector as vector) limit {CANDIDATES}
+            select m.media_id, m.embedding <=> cast(:vector as vector) as distance
+            from media_ai_analysis m join media_files f on f.id = m.media_id
+            where {" and ".join(["m.embedding is not null", *conditions])}
+            order by m.embedding <=> cast(:vector as vector) limit :limit
         )
         select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
-        where {" and ".join([f"near.distance <= {MEANING_FAR}", *conditions])} order by near.distance limit :limit
+        where near.distance <= {MEANING_FAR} order by near.distance
     """)
     _look_far(connection)
     rows = connection.execute(query, {**values, "vector": str(list(vector)), "limit": limit})
@@ -216,37 +222,44 @@ def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filter
     conditions, values = _conditions(filters)
     query = text(f"""
         with near as (
-            select media_id, cast(phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
-            from media_ai_analysis where phash is not null
-            order by cast(phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit {CANDIDATES}
+            select m.media_id, cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
+            from media_ai_analysis m join media_files f on f.id = m.media_id
+            where {" and ".join(["m.phash is not null", "f.id <> :own", *conditions])}
+            order by cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit :limit
         )
         select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
-        where {" and ".join([f"near.distance <= {ALIKE_BITS}", "f.id <> :own", *conditions])}
-        order by near.distance, f.id limit :limit
+        where near.distance <= {ALIKE_BITS} order by near.distance, f.id
     """)
     _look_far(connection)
     rows = connection.execute(query, {**values, "looks": looks, "own": media_id, "limit": limit})
     return [_found(row, "looks", row.distance) for row in rows]
 
 
-def _fingerprints(connection: Connection, media_id: int) -> tuple[int, list[float] | None]:
-    row = connection.execute(
-        text("select phash, cast(embedding as real[]) as embedding from media_ai_analysis where media_id = :id"),
-        {"id": media_id},
-    ).one_or_none()
+def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tuple[int, list[float] | None]:
+    query = text("""
+        select a.phash, cast(a.embedding as real[]) as embedding
+        from media_ai_analysis a join media_files f on f.id = a.media_id
+        where f.id = :id and (not f.private or f.user_id = :user_id)
+    """)
+    row = connection.execute(query, {"id": media_id, "user_id": filters.user_id}).one_or_none()
     if row is None or row.phash is None:
         raise NotFound(f"Media {media_id} has not been analysed, so nothing can be compared with it.")
     return row.phash, row.embedding
 
 
 def _look_far(connection: Connection) -> None:
-    """Let the index return as many neighbours as are asked for; its default ends at 40."""
-    connection.execute(text(f"select set_config('hnsw.ef_search', '{CANDIDATES}', true)"))
+    """Let the index look at as many neighbours as are asked for (its default is 40), and go on past those that a filter
+    drops until there are enough (iterative scans of pgvector 0.8)."""
+    query = "select set_config('hnsw.ef_search', :most, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)"
+    connection.execute(text(query), {"most": str(CANDIDATES)})
 
 
 def _conditions(filters: Filters) -> tuple[list[str], dict[str, Any]]:
     values = {name: getattr(filters, name) for name in Filters.__slots__ if getattr(filters, name) is not None}
-    return [f"f.{name} = :{name}" for name in values], {n: getattr(v, "value", v) for n, v in values.items()}
+    conditions = [f"f.{name} = :{name}" for name in values]
+    if filters.user_id is None:
+        conditions.append("not f.private")
+    return conditions, {n: getattr(v, "value", v) for n, v in values.items()}
 
 
 def _found(row: Row[Any], why: str = "", distance: float | None = None) -> Found:

@@ -11,9 +11,11 @@ from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, media_key
-from imgpipe_orchestration.media import asking, model, search
+from imgpipe_orchestration.media import asking, search
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.media.serving.signing import url_for_owner
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
@@ -33,6 +35,7 @@ class Hit(BaseModel):
     height: int | None
     alt_text: str | None
     thumbhash: str | None = Field(description="ThumbHash of the picture, base64.")
+    private: bool = Field(description="Found by `user_id` only; the URL is signed for its owner.")
     url: str
     created_at: datetime
     why: str = Field(description="words, number, meaning, colour, looks; empty in a plain list.")
@@ -91,7 +94,7 @@ def search_media(
             found = search.latest(connection, filters, before=before, limit=limit)
     plain = not (text.strip() or color or similar_to)
     further = found[-1].id if plain and len(found) == limit else None
-    hits = [_hit(one, backends.settings.smart_media_base_url) for one in found]
+    hits = [_hit(one, backends.settings) for one in found]
     return SearchAnswer(images=hits, total=len(hits), note=note, next=further)
 
 
@@ -100,12 +103,14 @@ def duplicates_of(media_id: int, backends: Backends) -> DuplicatesAnswer:
     """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
     with transaction(backends.engine) as connection:
         found = search.duplicates(connection, media_id)
-    base = backends.settings.smart_media_base_url
-    kinds = {name: [_hit(one, base) for one in getattr(found, name)] for name in search.Duplicates.__slots__}
+    kinds = {
+        name: [_hit(one, backends.settings) for one in getattr(found, name)] for name in search.Duplicates.__slots__
+    }
     return DuplicatesAnswer(media_id=str(media_id), **kinds)
 
 
-def _hit(found: Found, base: str) -> Hit:
+def _hit(found: Found, settings: Settings) -> Hit:
     values = {name: getattr(found, name) for name in Hit.model_fields if hasattr(found, name) and name != "thumbhash"}
     thumbhash = base64.b64encode(found.thumbhash).decode() if found.thumbhash else None
-    return Hit(media_id=str(found.id), url=model.smart_url(base, found.id), thumbhash=thumbhash, **values)
+    url = url_for_owner(settings, found.id, private=found.private)
+    return Hit(media_id=str(found.id), url=url, thumbhash=thumbhash, **values)

@@ -50,6 +50,7 @@ class MediaFile:
     updated_at: datetime
     upload_day: date
     trace: str
+    private: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,11 @@ class StoredVariant:
 _FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
 
 
+_VARIANT_COLUMNS = ", ".join(f"v.{name}" for name in StoredVariant.__slots__)
+
+
 def _file(row: Row[Any]) -> MediaFile:
-    values = dict(row._mapping)
+    values = dict(zip(MediaFile.__slots__, row, strict=False))  # more columns may follow
     values["data_type"] = DataType(values["data_type"])
     values["status"] = MediaStatus(values["status"])
     return MediaFile(**values)
@@ -157,8 +161,9 @@ def register(connection: Connection, image: PendingImage, trace: str) -> int | N
 
 _REGISTER = text("""
     insert into media_files
-        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day, trace)
-    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day, :trace)
+        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day, trace, private)
+    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day, :trace,
+        exists (select from media_uploads u where u.image_path = :image_path and u.private))
     on conflict (main_api_id) do nothing returning id
 """)
 
@@ -204,6 +209,16 @@ def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | Non
     return None if row is None else _file(row)
 
 
+def is_private_path(connection: Connection, path: str) -> bool:
+    """Whether the upload at a temp path is of an image that is private."""
+    query = text("""
+        select exists (select from media_files where image_path = :path and private)
+            or exists (select from media_uploads where image_path = :path and private
+                and not exists (select from media_files where image_path = :path))
+    """)
+    return bool(connection.scalar(query, {"path": path}))
+
+
 def checklists(connection: Connection, media_ids: Sequence[int]) -> dict[int, dict[Step, StepState]]:
     """The state of every step of some media."""
     query = text(f"select media_id, {', '.join(Step)} from processing_checklist where media_id = any(:ids)")
@@ -217,10 +232,31 @@ def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
     return list(connection.scalars(query, {"ids": list(media_ids)}))
 
 
+def manifest(connection: Connection, media_id: int) -> tuple[MediaFile, list[StoredVariant]]:
+    """One media file and its variants, in one statement.
+
+    Raises:
+        NotFound: no such media id.
+    """
+    rows = connection.execute(_MANIFEST, {"id": media_id}).all()
+    if not rows:
+        raise NotFound(f"There is no media {media_id}.")
+    file_end = len(MediaFile.__slots__)
+    made = [StoredVariant(*row[file_end:]) for row in rows if row.object_key is not None]
+    return _file(rows[0]), made
+
+
+_MANIFEST = text(f"""
+    select {_FILE_COLUMNS}, {_VARIANT_COLUMNS} from media_files f left join media_variants v on v.media_id = f.id
+    where f.id = :id order by v.size, v.format, v.background
+""")
+
+
 def variants(connection: Connection, media_id: int) -> list[StoredVariant]:
     """The manifest of one image."""
-    columns = ", ".join(StoredVariant.__slots__)
-    query = text(f"select {columns} from media_variants where media_id = :id order by size, format, background")
+    query = text(f"""
+        select {_VARIANT_COLUMNS} from media_variants v where media_id = :id order by size, format, background
+    """)
     return [StoredVariant(*row) for row in connection.execute(query, {"id": media_id})]
 
 
@@ -369,6 +405,18 @@ def set_focus(connection: Connection, media_id: int, box: Sequence[float] | None
     focus = None if box is None else json.dumps({"box": list(box), "reason": "manual"})
     query = text("update media_files set focus = cast(:focus as jsonb) where id = :id")
     connection.execute(query, {"id": media_id, "focus": focus})
+
+
+def set_private(connection: Connection, media_id: int, *, private: bool) -> None:
+    """Show an image to everybody, or only to who has a signed URL."""
+    query = text("update media_files set private = :private where id = :id")
+    connection.execute(query, {"id": media_id, "private": private})
+
+
+def private_ones(connection: Connection, media_ids: Sequence[int], *, owner: int) -> set[int]:
+    """Those of some media that are private and belong to `owner`."""
+    query = text("select id from media_files where id = any(:ids) and private and user_id = :owner")
+    return set(connection.scalars(query, {"ids": list(media_ids), "owner": owner}))
 
 
 def completed(connection: Connection, media_id: int) -> None:

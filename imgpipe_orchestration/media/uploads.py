@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -47,7 +47,18 @@ class _Checked:
     mime: str
 
 
-def accept(backends: Services, user_id: int, uploads: Sequence[Upload], texts: Mapping[str, str]) -> list[Accepted]:
+Within = Callable[[Connection, Sequence[Accepted]], None]
+"""What else belongs to the transaction that accepts; what it raises takes everything back."""
+
+
+def accept(
+    backends: Services,
+    user_id: int,
+    uploads: Sequence[Upload],
+    texts: Mapping[str, str],
+    *,
+    within: Within = lambda *_: None,
+) -> list[Accepted]:
     """Check every file, store their bytes, then commit their rows and the profile in one go.
 
     Raises:
@@ -65,7 +76,7 @@ def accept(backends: Services, user_id: int, uploads: Sequence[Upload], texts: M
             key = model.temp_key(one.path)
             backends.media_bucket.put(key, one.upload.data, content_type=one.mime, cache_control="no-store")
             stored.append(key)
-        return _commit(backends, user_id, checked, texts)
+        return _commit(backends, user_id, checked, texts, within)
     except ImgpipeError:
         _take_back(backends, stored)
         raise
@@ -75,9 +86,7 @@ def _check(backends: Services, user_id: int, upload: Upload) -> _Checked:
     """Content decides what a file is: neither its name nor the header it came with."""
     from imgpipe_orchestration.imaging.sniff import sniff
 
-    limit = backends.settings.upload_max_bytes
-    if len(upload.data) > limit:
-        raise TooLarge(f"{upload.field.name}: the file is larger than {limit / 1024 / 1024:g} MB.")
+    check_size(backends, upload.field, len(upload.data))
     try:
         found = sniff(upload.data)
     except ImgpipeError as error:
@@ -85,7 +94,19 @@ def _check(backends: Services, user_id: int, upload: Upload) -> _Checked:
     return _Checked(upload, model.temp_path(upload.field, user_id, found.extension), found.mime)
 
 
-def _commit(backends: Services, user_id: int, checked: Sequence[_Checked], texts: Mapping[str, str]) -> list[Accepted]:
+def check_size(backends: Services, field: Field, size: int) -> None:
+    """
+    Raises:
+        TooLarge: a file of this many bytes is not taken.
+    """
+    limit = backends.settings.upload_max_bytes
+    if size > limit:
+        raise TooLarge(f"{field.name}: the file is larger than {limit / 1024 / 1024:g} MB.")
+
+
+def _commit(
+    backends: Services, user_id: int, checked: Sequence[_Checked], texts: Mapping[str, str], within: Within
+) -> list[Accepted]:
     accepted = []
     with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
         # The profile first: when the uploads' table lives elsewhere its transaction commits first, and a profile
@@ -97,6 +118,7 @@ def _commit(backends: Services, user_id: int, checked: Sequence[_Checked], texts
             image_id = pending.add(where, user_id=user_id, image_path=one.path, original_name=name, mime_type=one.mime)
             store.note_upload_trace(connection, image_id)
             accepted.append(Accepted(one.upload.field.name, image_id, one.path))
+        within(connection, accepted)
     return accepted
 
 

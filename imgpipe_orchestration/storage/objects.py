@@ -13,6 +13,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeEr
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from urllib3 import PoolManager
 
 MAX_KEY_BYTES = 1024
 """Longest key of S3 (Amazon S3 user guide, "Naming Amazon S3 objects")."""
@@ -80,6 +81,13 @@ class ObjectStore:
             ),
         )
 
+    @cached_property
+    def plain(self) -> PoolManager:
+        """Connections for presigned URLs."""
+        from urllib3 import PoolManager, Timeout
+
+        return PoolManager(maxsize=64, timeout=Timeout(connect=3, read=30))
+
     def bucket(self, name: str) -> Bucket:
         return Bucket(self, name)
 
@@ -144,6 +152,19 @@ class Bucket:
             data = answer["Body"].read()
         return data, _head(key, answer)
 
+    def read(self, key: str) -> bytes:
+        """As `get`, for somebody who waits for one object: by a presigned URL over a plain connection, at a fifth of
+        what a request costs the SDK (1 ms of CPU). Whatever is not just the object is left to the SDK."""
+        from urllib3.exceptions import HTTPError
+
+        if not _usable(key):
+            return self.get(key)
+        try:
+            answer = self.store.plain.request("GET", self.presign(key), retries=False)
+        except HTTPError:
+            return self.get(key)
+        return answer.data if answer.status == 200 else self.get(key)
+
     def head(self, key: str) -> StoredObject | None:
         """The object's head, or None when there is no such key."""
         try:
@@ -174,6 +195,16 @@ class Bucket:
         return self.store.client.generate_presigned_url(
             method, Params={"Bucket": self.name, "Key": key}, ExpiresIn=seconds
         )
+
+    def presign_put(self, key: str, *, seconds: float, content_type: str, size: int) -> tuple[str, dict[str, str]]:
+        """A URL that writes the object once or more, for `seconds`: with a body of just this size and type, which are
+        signed. Returns the headers that the request must have beside it."""
+        url = self.store.client.generate_presigned_url(
+            "put_object",
+            Params={"Bucket": self.name, "Key": key, "ContentType": content_type, "ContentLength": size},
+            ExpiresIn=max(1, int(seconds)),
+        )
+        return url, {"Content-Type": content_type, "Content-Length": str(size)}
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         if "Key" in arguments and not _usable(arguments["Key"]):

@@ -31,6 +31,7 @@ def credentials(who: str) -> set[str]:
     return {
         "user": {token()},
         "media worker": {KEYS["media_api_key"], KEYS["main_api_key"]},
+        "owner": {token(), KEYS["media_api_key"], KEYS["main_api_key"]},
         "operator": {KEYS["admin_api_key"]},
         "analysis client": {BACKEND, KEYS["admin_api_key"]},
         "prometheus": {METRICS, KEYS["admin_api_key"]},
@@ -126,7 +127,7 @@ def test_no_key_opens_a_route_of_somebody_else(client: TestClient) -> None:
         if who in {"anybody", "session"}:
             continue
         for key in everything - credentials(who):
-            if who == "user" and "." in key:
+            if who in {"user", "owner"} and "." in key:
                 continue  # every token of a user is one
             assert asked(client, method, path, f"Bearer {key}") == 401, f"{method} {path}"
 
@@ -139,7 +140,7 @@ def test_the_right_key_is_not_refused(client: TestClient) -> None:
         seen.add(who)
         for key in credentials(who):
             assert asked(client, method, path, f"Bearer {key}") not in {401, 403}, f"{method} {path}"
-    assert len(seen) == 5
+    assert len(seen) == 6
 
 
 def test_a_route_with_a_session_shows_nothing_without_one(client: TestClient) -> None:

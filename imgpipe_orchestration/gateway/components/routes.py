@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
@@ -21,6 +21,7 @@ from imgpipe_orchestration.gateway.problems import of_error
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
+from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -113,20 +114,47 @@ def info_of(backends: Services, media_id: int) -> ImageInfo:
     )
 
 
-@router.get("/api/images/{media_id}/info", responses={404: {"description": "There is no such image"}})
-def image_info(media_id: int, backends: Backends, response: Response) -> ImageInfo:
+Signature = Annotated[str | None, Query(description="Opens a private image: as in its signed URL.")]
+
+
+def admit(backends: Services, media_id: int, signature: str | None) -> bool:
+    """Whether the image is private, in which case the signature opens it.
+
+    Raises:
+        NotFound: there is no such image.
+        PrivateImage, LinkExpired, LinkInvalid: it is private, and the signature does not open it.
+    """
+    with transaction(backends.engine) as connection:
+        private = store.media_file(connection, media_id).private
+    if private:
+        signing.check(backends.settings, media_id, signature, {})
+    return private
+
+
+@router.get(
+    "/api/images/{media_id}/info",
+    responses={403: {"description": "Private, and not signed for"}, 404: {"description": "There is no such image"}},
+)
+def image_info(media_id: int, backends: Backends, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are."""
+    private = admit(backends, media_id, signature)
     found = info_of(backends, media_id)
-    done = found.status is MediaStatus.COMPLETED
-    response.headers["Cache-Control"] = "public, max-age=60" if done else "no-store"
+    kept = found.status is MediaStatus.COMPLETED and not private
+    response.headers["Cache-Control"] = "public, max-age=60" if kept else "no-store"
     return found
 
 
 @router.get(
     "/api/images/{media_id}/analysis",
-    responses={401: {"description": "Nothing is public, or the token is wrong"}, 404: {"description": "Not there"}},
+    responses={
+        401: {"description": "Nothing is public, or the token is wrong"},
+        403: {"description": "Private, and not signed for"},
+        404: {"description": "Not there"},
+    },
 )
-def image_analysis(media_id: int, backends: Backends, credentials: Credentials, response: Response) -> AnalysisAnswer:
+def image_analysis(
+    media_id: int, backends: Backends, credentials: Credentials, response: Response, signature: Signature = None
+) -> AnalysisAnswer:
     """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
     settings = backends.settings
     public = [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
@@ -135,6 +163,8 @@ def image_analysis(media_id: int, backends: Backends, credentials: Credentials, 
             tokens.check(settings, media_id, credentials.credentials)
     elif not public:
         raise Unauthenticated("Analyses are not public here; ask your server for a token for this image.")
+    else:
+        admit(backends, media_id, signature)
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)

@@ -6,8 +6,8 @@
 // by itself as soon as it is there.
 //
 // Further attributes: width, height (the box, in pixels), sizes (as of <img>), fit (contain, cover), loading (lazy,
-// eager), base (the gateway, if the script does not come from it), token (for the analysis), info (what
-// /api/images/{id}/info answers, to save asking). Events: ready, failed.
+// eager), base (the gateway, if the script does not come from it), token (for the analysis), signature (of a signed URL,
+// for a private image), info (what /api/images/{id}/info answers, to save asking). Events: ready, failed.
 //
 // Link components.css in the page's head, and nothing moves while this script is on its way.
 
@@ -45,7 +45,7 @@ const Base = globalThis.HTMLElement ?? class {}; // a server that renders pages 
 
 export class SmartImage extends Base {
   static observedAttributes = ["media-id", "size", "alt", "background-option", "preferred-formats", "sizes", "width",
-    "height", "base", "info", "show-ai-data", "token", "loading"];
+    "height", "base", "info", "show-ai-data", "token", "signature", "loading"];
 
   #box;
   #canvas;
@@ -104,6 +104,11 @@ export class SmartImage extends Base {
     return (this.getAttribute("base") ?? ORIGIN).replace(/\/$/, "");
   }
 
+  #signed(joint) {
+    const signature = this.getAttribute("signature");
+    return signature ? `${joint}signature=${encodeURIComponent(signature)}` : "";
+  }
+
   get #formats() {
     const given = this.getAttribute("preferred-formats") ?? "";
     const named = given.match(/[a-z]+/g)?.filter((name) => name in TYPES);
@@ -155,7 +160,7 @@ export class SmartImage extends Base {
   async #ask() {
     this.#asked = new AbortController();
     try {
-      const address = `${this.#base}/api/images/${encodeURIComponent(this.#id)}/info`;
+      const address = `${this.#base}/api/images/${encodeURIComponent(this.#id)}/info${this.#signed("?")}`;
       const answer = await fetch(address, { signal: this.#asked.signal });
       if (answer.ok) this.#take(await answer.json());
       else if (answer.status >= 500 || answer.status === 429) this.#later("This image cannot be reached at the moment.");
@@ -190,7 +195,7 @@ export class SmartImage extends Base {
     const removed = this.getAttribute("background-option") === "removed" && info.background_removed;
     const address = (size, format) =>
       `${this.#base}/serve/${encodeURIComponent(this.#id)}?size=${size}` +
-      `${format ? `&format=${format}` : ""}${removed ? "&bg=removed" : ""}`;
+      `${format ? `&format=${format}` : ""}${removed ? "&bg=removed" : ""}${this.#signed("&")}`;
     const own = this.#of(info);
     // Sizes of one shape may stand in for each other; a square thumbnail is another picture than its original.
     const choices = FREE.includes(this.#size)

@@ -18,6 +18,7 @@ from imgpipe_orchestration.media import asking, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
+from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.store import StoredVariant
@@ -65,7 +66,7 @@ def gallery(
         request,
         "media.html",
         session,
-        images=[(one, _distance(one)) for one in found[:PAGE]],
+        images=[(one, _distance(one), _signature(backends, one.id, private=one.private)) for one in found[:PAGE]],
         asked=asked,
         note=note,
         searched=searched,
@@ -104,6 +105,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         info=info_of(backends, media_id).model_dump_json(),
         smart=f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
+        signature=_signature(backends, media_id, private=media.private),
     )
 
 
@@ -168,6 +170,12 @@ def _distance(found: Found) -> str:
     if found.why == "meaning":
         return f"meaning, {max(0.0, 1 - found.distance):.0%}"
     return "its colour" if found.why == "colour" else found.why
+
+
+def _signature(backends: Services, media_id: int, *, private: bool) -> str:
+    """What lets the operator see a private image on a page; empty for all others."""
+    seconds = backends.settings.signed_url_seconds
+    return signing.sign(backends.settings, media_id, seconds=seconds, fixed={})[0] if private else ""
 
 
 def _one_of(kind: Any, value: str) -> Any:

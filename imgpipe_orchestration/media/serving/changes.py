@@ -1,12 +1,15 @@
 """Tells a gateway which images changed, whoever changed them: PostgreSQL's NOTIFY on the channel `media_changed`.
 
 The triggers of the media tables send it at commit, so a process that heard nothing has missed nothing, as long as its
-connection lives. When the connection is lost, nothing kept is trusted until it is back.
+connection lives. When the connection is lost, nothing kept is trusted until it is back. A connection can be lost
+without a word (a firewall that forgot it, a pooler between), so a gateway calls itself every few seconds: when it does
+not hear itself, it hears nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import psycopg
 
@@ -18,6 +21,12 @@ log = logger(__name__)
 
 CHANNEL = "media_changed"
 RECONNECT_SECONDS = 1.0
+CALL_SECONDS = 3.0
+"""From one call to the next, and the longest that an echo may take: the sum is how long a change can go unheard."""
+
+
+class NotHeard(OSError):
+    """Our own call did not come back."""
 
 
 async def follow_changes(backends: Services, hot: HotImages) -> None:
@@ -26,12 +35,30 @@ async def follow_changes(backends: Services, hot: HotImages) -> None:
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as connection:
-                await connection.execute(f"listen {CHANNEL}")
-                hot.trust()
-                async for change in connection.notifies():
-                    hot.forget(int(change.payload))
+                await _listen(connection, hot)
         except (psycopg.Error, OSError) as error:
-            log.warning("no news of changed images; manifests are read anew", extra={"error": str(error)})
+            log.warning("no news of changed images; manifests are read anew", extra={"error": repr(error)})
         finally:
             hot.distrust()
         await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
+    """
+    Raises:
+        NotHeard, TimeoutError, psycopg.Error: the connection is of no use any more.
+    """
+    echo = f"echo_{secrets.token_hex(8)}"
+    await connection.execute(f"listen {CHANNEL}; listen {echo}")
+    hot.trust()
+    while True:
+        async with asyncio.timeout(CALL_SECONDS):
+            await connection.execute(f"notify {echo}")
+        heard = False
+        async for change in connection.notifies(timeout=CALL_SECONDS):
+            if change.channel == echo:
+                heard = True
+            else:
+                hot.forget(int(change.payload))
+        if not heard:
+            raise NotHeard("the database does not tell of changes over this connection")

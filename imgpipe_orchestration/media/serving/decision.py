@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.media.serving.negotiation import MIME_OF, Choice, choose
+from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT, MIME_OF, ORDER, Choice, choose
 from imgpipe_orchestration.media.store import StoredVariant
 
 SIZES = ("thumbnail", "small", "grid", "detail", "header", "zoom")
@@ -39,11 +41,13 @@ class Wish:
     size: str
     format: str | None
     background: str
+    explain: bool
+    signature: str | None
 
     @property
-    def negotiates(self) -> bool:
-        """Whether the answer depends on Accept."""
-        return self.format is None
+    def parameters(self) -> dict[str, str | None]:
+        """What was asked for, by the names of the parameters."""
+        return {"size": self.size, "format": self.format, "bg": self.background}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,6 @@ class Decision:
     """The variant, and the reasons for it."""
 
     variant: StoredVariant
-    negotiated: bool
     size_reason: str
     format_reason: str
 
@@ -59,7 +62,7 @@ class Decision:
         """For `?explain=1`."""
         variant = self.variant
         return {
-            "asked": {"size": wish.size, "format": wish.format, "bg": wish.background, "accept": accept},
+            "asked": {**wish.parameters, "accept": accept},
             "given": {
                 "size": variant.size,
                 "format": variant.format,
@@ -70,52 +73,76 @@ class Decision:
                 "sha256": variant.sha256,
             },
             "because": {"size": self.size_reason, "format": self.format_reason},
-            "varies_with_accept": self.negotiated,
+            "varies_with_accept": wish.format is None,
         }
 
 
-def read(sizes: Sequence[str], formats: Sequence[str], backgrounds: Sequence[str]) -> Wish:
-    """The wish in a query. Of a parameter given twice the last one wins: the documents' front end appends `?size=` to
-    URLs that have one already, which also makes values such as `detail?size=thumbnail`.
+def read(query: bytes) -> Wish:
+    """The wish in a query string. Of a parameter given twice the last one wins, and a further `?` is read as `&`: the
+    documents' front end appends `?size=thumbnail` to URLs that end in `?size=detail` already, and some clients encode
+    that to `detail%3Fsize%3Dthumbnail`.
 
     Raises:
         UnknownOption: a value that does not exist.
     """
-    size = sizes[-1].rpartition("?size=")[2] if sizes else DEFAULT_SIZE
-    if size not in SIZES:
-        raise UnknownOption(f"size must be one of {', '.join(SIZES)}.", field="size")
-    format_ = formats[-1].lower() if formats else None
-    format_ = "jpeg" if format_ == "jpg" else format_
-    if format_ is not None and format_ not in MIME_OF:
-        raise UnknownOption(f"format must be one of {', '.join(MIME_OF)}.", field="format")
-    background = backgrounds[-1] if backgrounds else "original"
-    if background not in BACKGROUNDS:
-        raise UnknownOption(f"bg must be one of {', '.join(BACKGROUNDS)}.", field="bg")
-    return Wish(size, format_, background)
+    return _remembered(query) if len(query) <= LONGEST_KEPT else _read(query)
 
 
-def decide(manifest: Sequence[StoredVariant], wish: Wish, accept: str | None) -> Decision:
+def _read(query: bytes) -> Wish:
+    given = dict(parse_qsl(query.decode("latin-1").replace("?", "&"), keep_blank_values=True))
+    format_ = given.get("format")
+    if format_ is not None:
+        format_ = _one_of(MIME_OF, "format", "jpeg" if format_.lower() == "jpg" else format_.lower())
+    return Wish(
+        size=_one_of(SIZES, "size", given.get("size", DEFAULT_SIZE).rpartition("?size=")[2]),
+        format=format_,
+        background=_one_of(BACKGROUNDS, "bg", given.get("bg", BACKGROUNDS[0])),
+        explain=given.get("explain", "").lower() in {"1", "true", "yes", "on"},
+        signature=given.get("signature"),
+    )
+
+
+_remembered = lru_cache(maxsize=4096)(_read)
+
+
+def _one_of(known: Collection[str], name: str, value: str) -> str:
+    if value not in known:
+        raise UnknownOption(f"{name} must be one of {', '.join(known)}.", field=name)
+    return value
+
+
+Shelves = Mapping[tuple[str, str], Mapping[str, StoredVariant]]
+"""A manifest to choose from: variants by size and background, then by format in our order."""
+
+
+def shelved(variants: Iterable[StoredVariant]) -> Shelves:
+    """A manifest as `decide` wants it."""
+    shelves: dict[tuple[str, str], dict[str, StoredVariant]] = {}
+    for variant in sorted(variants, key=lambda one: ORDER.index(one.format)):
+        shelves.setdefault((variant.size, variant.background), {})[variant.format] = variant
+    return shelves
+
+
+def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     """The variant for a wish.
 
     Raises:
         NotFound: neither the size nor what stands in for it is there, or no version without background.
     """
-    candidates, size_reason = _of_size(manifest, wish)
-    available = [variant.format for variant in candidates]
+    shelf, size_reason = _of_size(manifest, wish)
     if wish.format is None:
-        choice = choose(accept, available)
+        choice = choose(accept, tuple(shelf))
     else:
-        found = next((name for name in _SUBSTITUTES[wish.format] if name in available), available[0])
+        found = next((name for name in _SUBSTITUTES[wish.format] if name in shelf), next(iter(shelf)))
         same = found == wish.format
         choice = Choice(found, "the URL asks for it" if same else f"there is no {wish.format}; this is the next best")
-    variant = next(v for v in candidates if v.format == choice.format)
-    return Decision(variant, wish.negotiates, size_reason, choice.reason)
+    return Decision(shelf[choice.format], size_reason, choice.reason)
 
 
-def _of_size(manifest: Sequence[StoredVariant], wish: Wish) -> tuple[list[StoredVariant], str]:
+def _of_size(manifest: Shelves, wish: Wish) -> tuple[Mapping[str, StoredVariant], str]:
     size: str | None = wish.size
     while size:
-        found = [v for v in manifest if v.size == size and v.background == wish.background]
+        found = manifest.get((size, wish.background))
         if found:
             return found, "as asked" if size == wish.size else f"there is no {wish.size}; {size} stands in"
         size = FALLBACK.get(size)

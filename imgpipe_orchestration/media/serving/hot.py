@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.serving.decision import Shelves, shelved
 from imgpipe_orchestration.media.store import MediaFile, StoredVariant
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import reading
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -27,7 +28,7 @@ class Manifest:
     """An image as it stands: its row and its variants (none before it is ready)."""
 
     media: MediaFile
-    variants: tuple[StoredVariant, ...]
+    variants: Shelves
 
 
 class Bounded(Generic[Key, Value]):
@@ -141,7 +142,7 @@ class HotImages:
             BackendUnavailable: not kept, and the object store is away.
         """
         key = variant.object_key
-        return await self.bytes.get(key, lambda: asyncio.to_thread(self._backends.media_bucket.get, key))
+        return await self.bytes.get(key, lambda: asyncio.to_thread(self._backends.media_bucket.read, key))
 
     def forget(self, media_id: int) -> None:
         """Called for every change of an image, in this process or another."""
@@ -158,6 +159,6 @@ class HotImages:
         self.trusted = True
 
     def _load(self, media_id: int) -> Manifest:
-        with transaction(self._backends.engine) as connection:
-            media = store.media_file(connection, media_id)
-            return Manifest(media, tuple(store.variants(connection, media_id)))
+        with reading(self._backends.engine) as connection:
+            media, variants = store.manifest(connection, media_id)
+        return Manifest(media, shelved(variants))

@@ -11,6 +11,8 @@ MODERN = frozenset({"avif", "webp"})
 """Formats that are sent only to clients that name them: `image/*` and `*/*` are sent by clients that show neither."""
 ORDER = ("avif", "webp", "jpeg", "png")
 """Ours, among formats that the client likes equally."""
+LONGEST_KEPT = 512
+"""Letters of a header whose reading is remembered: what strangers send must not fill memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +23,11 @@ class Choice:
     reason: str
 
 
-def choose(accept: str | None, available: Sequence[str]) -> Choice:
+def choose(accept: str | None, available: tuple[str, ...]) -> Choice:
     """The best of `available` for this client. Never none: who accepts no image of ours gets JPEG or PNG, not a 406."""
-    return _choose(accept or "", tuple(sorted(available)))
+    return (_remembered if len(accept or "") <= LONGEST_KEPT else _choose)(accept or "", available)
 
 
-# Browsers send a handful of different headers, images come in a handful of sets of formats.
-@lru_cache(maxsize=4096)
 def _choose(accept: str, available: tuple[str, ...]) -> Choice:
     ranges = parse(accept)
     ranked = [name for name in ORDER if name in available]
@@ -37,6 +37,10 @@ def _choose(accept: str, available: tuple[str, ...]) -> Choice:
         return Choice(best, f"the client accepts {MIME_OF[best]} with q={liked:g}; among equals AVIF, WebP, JPEG, PNG")
     plain = next((name for name in ranked if name not in MODERN), ranked[0])
     return Choice(plain, "the client names no format that there is; every browser shows this one")
+
+
+# Browsers send a handful of different headers, images come in a handful of sets of formats.
+_remembered = lru_cache(maxsize=4096)(_choose)
 
 
 def parse(accept: str) -> dict[str, float]:

@@ -8,7 +8,11 @@ _ONE_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.
 
 
 class Unsatisfiable(ValueError):
-    """The range lies outside of the representation: 416."""
+    """The range lies outside of the representation, which has `size` bytes: 416."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The image has {size} bytes.")
+        self.size = size
 
 
 def wanted(header: str | None, size: int) -> tuple[int, int] | None:
@@ -25,12 +29,12 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
     first, last = match.groups()
     if not first:  # the last N bytes
         if int(last) == 0:
-            raise Unsatisfiable
+            raise Unsatisfiable(size)
         return max(0, size - int(last)), size - 1
     start = int(first)
     end = int(last) if last else size - 1
     if end < start and last:
         return None  # not a range at all
     if start >= size:
-        raise Unsatisfiable
+        raise Unsatisfiable(size)
     return start, min(end, size - 1)

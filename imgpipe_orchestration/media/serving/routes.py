@@ -1,51 +1,54 @@
-"""`/serve/{media_id}` and `/api/images/{media_id}`."""
+"""The routes of images, as OpenAPI and the router see them; `images` answers them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
 
-from imgpipe_orchestration.errors import ImgpipeError, NotFound
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
-from imgpipe_orchestration.media.serving import decision
+from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.changes import follow_changes
-from imgpipe_orchestration.media.serving.decision import Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
+from imgpipe_orchestration.media.serving.images import ADDRESSES
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
-from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER, SHOWN_BY_BROWSERS
-from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
-from imgpipe_orchestration.media.steps.retrieve import original
-from imgpipe_orchestration.media.store import MediaFile, StoredVariant
+from imgpipe_orchestration.media.serving.picture import picture, waiting
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(tags=["serving"])
-
-ONE_YEAR = "public, max-age=31536000, immutable"
-ONE_HOUR = "public, max-age=3600"
-VARY = {"Vary": "Accept"}
-NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
 _IMAGES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The image", "content": {mime: {} for mime in MIME_OF.values()}},
     206: {"description": "The part of it that Range asks for", "content": {mime: {} for mime in MIME_OF.values()}},
     304: {"description": "The client has it already"},
     400: {"description": "No such size, format or background", "content": {problems.MEDIA_TYPE: {}}},
+    403: {"description": "Private, and not signed for", "content": {problems.MEDIA_TYPE: {}}},
     404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
     416: {"description": "The range lies outside of the image", "content": {problems.MEDIA_TYPE: {}}},
     503: {"description": "Neither kept in memory nor to be had just now", "content": {problems.MEDIA_TYPE: {}}},
 }
 
-Id = Annotated[int, Path(ge=1, lt=2**63)]
-Sizes = Annotated[list[str] | None, Query(description=f"one of {', '.join(decision.SIZES)}; the last one counts")]
-Formats = Annotated[list[str] | None, Query(description=f"one of {', '.join(MIME_OF)}; without it Accept decides")]
-Backgrounds = Annotated[list[str] | None, Query(description="original, or removed (logos)")]
-Explain = Annotated[bool, Query(description="say why this client gets these bytes, instead of the bytes")]
+
+def _parameter(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+_SIGNATURE = _parameter("signature", {"type": "string"}, "Opens a private image: as in its signed URL.")
+_PARAMETERS = [
+    _parameter("size", {"enum": list(decision.SIZES), "default": decision.DEFAULT_SIZE}, "The last one counts."),
+    _parameter("format", {"enum": [*MIME_OF, "jpg"]}, "Without it Accept decides."),
+    _parameter("bg", {"enum": list(decision.BACKGROUNDS), "default": "original"}, "`removed` exists for logos."),
+    _SIGNATURE,
+    _parameter("explain", {"type": "boolean"}, "Say why this client gets these bytes, instead of the bytes."),
+]
 
 
 @asynccontextmanager
@@ -60,109 +63,59 @@ async def serving(app: FastAPI, backends: Services) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-@router.head("/serve/{media_id}", response_class=Response, include_in_schema=False)
-@router.get("/serve/{media_id}", response_class=Response, responses=_IMAGES)
-async def serve(
-    media_id: Id,
+@router.get(
+    "/picture/{media_id}",
+    response_class=Response,
+    responses={
+        200: {"description": "The element", "content": {"text/html": {}}},
+        400: {"description": "No such size or background", "content": {problems.MEDIA_TYPE: {}}},
+        403: {"description": "Private, and not signed for", "content": {problems.MEDIA_TYPE: {}}},
+        404: {"description": "No such image, or it could not be processed", "content": {problems.MEDIA_TYPE: {}}},
+    },
+    openapi_extra={"parameters": [*_PARAMETERS[:1], _PARAMETERS[2], _SIGNATURE]},
+)
+def picture_of(
+    media_id: Annotated[int, Path(ge=1, lt=2**63)],
     request: Request,
-    size: Sizes = None,
-    format: Formats = None,
-    bg: Backgrounds = None,
-    explain: Explain = False,
+    backends: Backends,
+    sizes: Annotated[str, Query(max_length=500, description="As of `<img>`; without it as wide as `size`.")] = "",
+    alt: Annotated[str | None, Query(max_length=1000, description="Instead of the analysis' words.")] = None,
+    loading: Literal["lazy", "eager"] = "lazy",
 ) -> Response:
-    """An image's variant in the best format for the client (or in `format`), cached for a year."""
-    return await _answer(request, media_id, (size, format, bg), ONE_YEAR, explain=explain)
-
-
-@router.head("/api/images/{media_id}", response_class=Response, include_in_schema=False)
-@router.get("/api/images/{media_id}", response_class=Response, responses=_IMAGES)
-async def image(
-    media_id: Id,
-    request: Request,
-    size: Sizes = None,
-    format: Formats = None,
-    bg: Backgrounds = None,
-    explain: Explain = False,
-) -> Response:
-    """The smart URL: as `/serve`, cached for an hour."""
-    return await _answer(request, media_id, (size, format, bg), ONE_HOUR, explain=explain)
-
-
-Query3 = tuple[list[str] | None, list[str] | None, list[str] | None]
-
-
-async def _answer(request: Request, media_id: int, query: Query3, caching: str, *, explain: bool) -> Response:
-    """The image, or the problem; either says that Accept mattered when it did."""
-    vary = {} if query[1] else VARY
-    try:
-        wish = decision.read(*(values or [] for values in query))
-        return await _found(request, media_id, wish, {"Cache-Control": caching, **vary, **NOSNIFF}, explain=explain)
-    except ImgpipeError as error:
-        answer = problems.of_error(error)
-        answer.headers.update(vary)
-        return answer
-
-
-async def _found(request: Request, media_id: int, wish: Wish, headers: dict[str, str], *, explain: bool) -> Response:
-    hot: HotImages = request.app.state.hot
-    manifest = await hot.manifest(media_id)
-    if not manifest.variants:
-        return await asyncio.to_thread(_not_ready, request.app.state.services, manifest.media, headers)
-    accept = request.headers.get("accept")
-    decided = decision.decide(manifest.variants, wish, accept)
-    if explain:
-        return JSONResponse(decided.explained(wish, accept), headers={**headers, "Cache-Control": "no-store"})
-    return await _sent(request, hot, decided.variant, headers)
-
-
-async def _sent(request: Request, hot: HotImages, variant: StoredVariant, headers: dict[str, str]) -> Response:
-    """304, 206, 416, or the whole."""
-    etag = f'"{variant.sha256[:32]}"'
-    headers |= {"ETag": etag, "Accept-Ranges": "bytes"}
-    if _has_it(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    mime = MIME_OF[variant.format]
-    if request.method == "HEAD":
-        return Response(headers={**headers, "Content-Length": str(variant.bytes)}, media_type=mime)
-    data = await hot.content(variant)
-    asked = request.headers.get("range")
-    if asked is None or request.headers.get("if-range", etag) != etag:
-        return Response(data, headers=headers, media_type=mime)
-    try:
-        part = wanted(asked, len(data))
-    except Unsatisfiable:
-        span = {"Content-Range": f"bytes */{len(data)}"}
-        detail = f"The image has {len(data)} bytes."
-        return problems.problem(416, "Range not satisfiable", detail, code="range", headers={**span, **_vary(headers)})
-    if part is None:
-        return Response(data, headers=headers, media_type=mime)
-    first, last = part
-    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-    return Response(data[first : last + 1], 206, headers=headers, media_type=mime)
-
-
-def _vary(headers: dict[str, str]) -> dict[str, str]:
-    return VARY if "Vary" in headers else {}
-
-
-def _not_ready(backends: Services, media: MediaFile, headers: dict[str, str]) -> Response:
-    """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
-
-    Raises:
-        NotFound: the image failed; says why.
-    """
-    if media.status is MediaStatus.FAILED:
+    """A `<picture>` ready to be put into a page: every format and width, its place, its blurred picture, its words."""
+    wish = decision.read(request.scope["query_string"])
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+        manifest = store.variants(connection, media_id)
+        analysis = store.analysis(connection, media_id) or {}
+    if media.private:
+        signing.check(backends.settings, media_id, wish.signature, wish.parameters)
+    if media.status is MediaStatus.FAILED and not manifest:
         raise NotFound(f"Media {media.id} could not be processed: {media.error}")
-    headers = {**headers, "Cache-Control": "no-store"}
-    if media.mime_type not in SHOWN_BY_BROWSERS:
-        return Response(PLACEHOLDER, media_type="image/svg+xml", headers=headers)
-    return Response(original(backends, media), media_type=media.mime_type, headers=headers)
+    url = f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}"
+    words = analysis.get("alt_text") or "" if alt is None else alt
+    further = {name: value for name, value in {"bg": wish.background, "signature": wish.signature}.items() if value}
+    if further["bg"] == "original":
+        del further["bg"]
+    if manifest:
+        chosen = decision.decide(decision.shelved(manifest), wish, None)
+        hash_ = analysis.get("thumbhash")
+        text = picture(url, manifest, chosen, alt=words, thumbhash=hash_, sizes=sizes, loading=loading, further=further)
+    else:
+        text = waiting(url, alt=words, width=media.width, height=media.height, further=further)
+    caching = "public, max-age=60" if manifest and not media.private else "no-store"
+    headers = {"Cache-Control": caching, "Access-Control-Allow-Origin": "*"}
+    return Response(text, media_type="text/html", headers=headers)
 
 
-def _has_it(if_none_match: str | None, etag: str) -> bool:
-    """Weak comparison, as RFC 9110 section 13.1.2 has it for If-None-Match."""
-    if not if_none_match:
-        return False
-    if if_none_match.strip() == "*":
-        return True
-    return etag in (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
+async def image(media_id: str) -> Response:
+    """Numbers are answered before the router is asked (`images`); here comes what is none."""
+    raise NotFound(f"There is no media {media_id}.")
+
+
+for _name, _address in ADDRESSES.items():
+    _told: dict[str, Any] = {"name": _name, "description": _address.description, "response_class": Response}
+    router.add_api_route(
+        _address.path, image, methods=["GET"], responses=_IMAGES, openapi_extra={"parameters": _PARAMETERS}, **_told
+    )
+    router.add_api_route(_address.path, image, methods=["HEAD"], include_in_schema=False, **_told)

@@ -74,5 +74,6 @@ def payload(connection: Any, media_id: int, public_base: str) -> dict[str, Any]:
         "processing_complete": True,
         "ai_enhanced": analysis.get("style_classification") is not None,
         "formats_available": [name for name in _FORMATS if name in made],
+        **({"private": True} if media.private else {}),
         "ai_analysis": public_analysis(analysis, background_removed=bool(media.background_removed)),
     }

@@ -1,0 +1,175 @@
+"""Uploads that go straight to the object store: announced, put under `staging/` by the client, then committed.
+
+The URL is good for one object of the announced type and size, until it expires. At the commit the content decides, as
+for every upload, by the very code that `PATCH /users/me` goes through. What is never committed is garbage.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, RowMapping, text
+
+from imgpipe_orchestration.errors import BadImage, Conflict, Gone, NotFound, Retryable, TooLarge
+from imgpipe_orchestration.media import uploads
+from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.media.uploads import Accepted, Upload
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+STAGING = "staging/"
+MOST_OPEN = 100
+"""Uploads that one user may have announced and neither committed nor let expire."""
+
+
+class TooManyOpen(Retryable):
+    """This user has announced many uploads and committed none of them."""
+
+    status = 429
+    title = "Too many requests"
+    report = False
+
+
+class NotThere(Conflict):
+    """The file has not arrived in the object store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Where and how to send a file."""
+
+    id: str
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+def invite(
+    backends: Services, user_id: int, *, kind: str, content_type: str, size: int, name: str, private: bool
+) -> Invitation:
+    """A URL for one PUT of `size` bytes; `kind` is the name of a field of the upload form.
+
+    Raises:
+        BadInput: no such kind.
+        TooLarge: the file is past the limit.
+        TooManyOpen: the user has MOST_OPEN of them.
+    """
+    field = uploads.field_named(kind)
+    uploads.check_size(backends, field, size)
+    upload_id = secrets.token_urlsafe(18)
+    seconds = backends.settings.direct_upload_seconds
+    expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
+    key = f"{STAGING}{user_id}/{upload_id}"
+    row = {
+        "id": upload_id,
+        "user_id": user_id,
+        "field": field.name,
+        "original_name": name,
+        "content_type": content_type,
+        "bytes": size,
+        "private": private,
+        "object_key": key,
+        "expires_at": expires_at,
+    }
+    with transaction(backends.engine) as connection:
+        connection.execute(_FORGET, {"user_id": user_id})
+        if (connection.scalar(_OPEN, {"user_id": user_id}) or 0) >= MOST_OPEN:
+            raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=seconds)
+        connection.execute(_INSERT, row)
+    url, headers = backends.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
+    return Invitation(upload_id, url, headers, expires_at)
+
+
+def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
+    """Accept a file that was sent; doing it twice changes nothing more.
+
+    Raises:
+        NotFound: no such upload of this user.
+        Gone: it has expired.
+        NotThere: the file has not arrived.
+        BadImage, TooLarge: it is no image we take, and is removed; another may be sent while the URL is good.
+        BackendUnavailable: nothing was accepted; try again.
+    """
+    row = _row(backends, user_id, upload_id)
+    if row["pending_id"] is not None:
+        return _accepted(row)
+    if row["expires_at"] < datetime.now(UTC):
+        raise Gone("This upload has expired; announce it again.")
+
+    def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
+        values = {"id": upload_id, "pending_id": accepted[0].pending_id, "path": accepted[0].image_path}
+        if not connection.execute(_SETTLE, values).rowcount:
+            raise _CommittedElsewhere("Another commit of this upload came first.")
+
+    try:
+        upload = Upload(FIELDS[row["field"]], row["original_name"] or upload_id, _arrived(backends, row))
+        (accepted,) = uploads.accept(backends, user_id, [upload], {}, within=settle)
+    except (BadImage, TooLarge):
+        backends.media_bucket.delete(row["object_key"])
+        raise
+    except (NotThere, _CommittedElsewhere):
+        # Of two commits that meet one comes first, and takes the file with it.
+        row = _row(backends, user_id, upload_id)
+        if row["pending_id"] is None:
+            raise
+        return _accepted(row)
+    backends.media_bucket.delete(row["object_key"])
+    return accepted
+
+
+def _arrived(backends: Services, row: RowMapping) -> bytes:
+    head = backends.media_bucket.head(row["object_key"])
+    if head is None:
+        raise NotThere("The file has not arrived; send it to the URL first, then commit.")
+    uploads.check_size(backends, FIELDS[row["field"]], head.size)
+    try:
+        return backends.media_bucket.get(row["object_key"])
+    except NotFound as error:
+        raise NotThere("The file has gone again; send it once more.") from error
+
+
+class _CommittedElsewhere(Conflict):
+    """Two commits of one upload met."""
+
+
+def open_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
+    """Those of some objects that an upload may still be committed from."""
+    return set(connection.scalars(_NAMED, {"keys": list(keys)}))
+
+
+def _row(backends: Services, user_id: int, upload_id: str) -> RowMapping:
+    with transaction(backends.engine) as connection:
+        row = connection.execute(_SELECT, {"id": upload_id, "user_id": user_id}).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such upload of yours.")
+    return row
+
+
+def _accepted(row: RowMapping) -> Accepted:
+    return Accepted(row["field"], row["pending_id"], row["image_path"])
+
+
+_INSERT = text("""
+    insert into media_uploads
+        (id, user_id, field, original_name, content_type, bytes, private, object_key, expires_at)
+    values (:id, :user_id, :field, :original_name, :content_type, :bytes, :private, :object_key, :expires_at)
+""")
+_SELECT = text("select * from media_uploads where id = :id and user_id = :user_id")
+_OPEN = text("""
+    select count(*) from media_uploads where user_id = :user_id and pending_id is null and expires_at > now()
+""")
+# Kept for a day, so that a late commit hears that it is late, and a repeated one what the first one heard; a private
+# one also until an intake has read that it is private.
+_FORGET = text("""
+    delete from media_uploads where user_id = :user_id and expires_at < now() - interval '1 day' and not (private
+        and pending_id is not null and not exists (select from media_files f where f.main_api_id = pending_id))
+""")
+_SETTLE = text("""
+    update media_uploads set pending_id = :pending_id, image_path = :path where id = :id and pending_id is null
+""")
+_NAMED = text("""
+    select object_key from media_uploads where object_key = any(:keys) and pending_id is null and expires_at > now()
+""")

@@ -1,0 +1,135 @@
+"""What owners do with their images over HTTP: keep them private, hand out signed URLs, upload straight to S3."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field
+
+from imgpipe_orchestration.errors import NotFound, Unauthenticated
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, User, media_key, user_id
+from imgpipe_orchestration.media import direct, store
+from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.media.serving import signing
+from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.storage.rows import transaction
+
+router = APIRouter(prefix="/api/media", tags=["media"])
+
+WEEK = 7 * 24 * 3600
+"""Longest life of a signed URL, seconds: as of S3's own."""
+
+
+def owned(media_id: Annotated[int, Path(ge=1, lt=2**63)], credentials: Credentials, backends: Backends) -> MediaFile:
+    """The image, for its owner's token or for MEDIA_API_KEY.
+
+    Raises:
+        Unauthenticated: neither.
+        NotFound: there is no such image, or it is somebody else's.
+    """
+    try:
+        media_key(credentials, backends)
+        user = None
+    except Unauthenticated:
+        user = user_id(credentials, backends)
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
+    if user not in {None, media.user_id}:
+        raise NotFound(f"There is no media {media_id}.")
+    return media
+
+
+Owned = Annotated[MediaFile, Depends(owned)]
+
+
+class Privacy(BaseModel):
+    private: bool = Field(description="True: nobody sees the image without a signed URL.")
+
+
+class PrivacyAnswer(Privacy):
+    success: bool = True
+    media_id: str
+
+
+@router.put("/{media_id}/privacy")
+def set_privacy(media: Owned, wish: Privacy, backends: Backends) -> PrivacyAnswer:
+    """Keep an image private, or show it to everybody. At once in every gateway; what browsers and CDNs have kept of a
+    public image they keep for as long as they were told."""
+    with transaction(backends.engine) as connection:
+        store.set_private(connection, media.id, private=wish.private)
+    return PrivacyAnswer(media_id=str(media.id), private=wish.private)
+
+
+class Signing(BaseModel):
+    """What the URL is to open; a parameter that is left out may have any value."""
+
+    seconds: float | None = Field(None, gt=0, le=WEEK, description="How long; SIGNED_URL_SECONDS without it.")
+    size: Literal["thumbnail", "small", "grid", "detail", "header", "zoom"] | None = None
+    format: Literal["avif", "webp", "jpeg", "png"] | None = None
+    bg: Literal["original", "removed"] | None = None
+
+
+class SignedUrl(BaseModel):
+    success: bool = True
+    media_id: str
+    url: str
+    expires_at: datetime
+
+
+@router.post("/{media_id}/signed-url")
+def sign_url(media: Owned, backends: Backends, wish: Signing | None = None) -> SignedUrl:
+    """A URL that shows the image to whoever has it, until it expires."""
+    fixed = (wish or Signing()).model_dump(exclude_none=True)
+    seconds = fixed.pop("seconds", None)
+    url, ends = signing.signed_url(backends.settings, media.id, seconds=seconds, fixed=fixed)
+    return SignedUrl(media_id=str(media.id), url=url, expires_at=ends)
+
+
+# --- uploads that do not pass through the gateway --------------------------------------------------------------------
+
+
+class Announced(BaseModel):
+    """A file that is to be uploaded."""
+
+    kind: str = Field(description="A field of the form.", json_schema_extra={"enum": list(FIELDS)})
+    content_type: str = Field(pattern=r"^image/[a-z0-9.+-]{1,60}$", description="As the file will be sent.")
+    size: int = Field(ge=1, description="Bytes; at most UPLOAD_MAX_BYTES.")
+    name: str = Field("", max_length=255, pattern=r"^[^\x00-\x1f]*$", description="The file's name.")
+    private: bool = Field(False, description="Private from the first moment.")
+
+
+class Invitation(BaseModel):
+    """Send the file to `url` by `method` with just these headers before `expires_at`; then commit."""
+
+    success: bool = True
+    upload_id: str
+    method: Literal["PUT"] = "PUT"
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+class Committed(BaseModel):
+    success: bool = True
+    upload_id: str
+    id: int = Field(description="Of the row in pending_images, as `PATCH /users/me` answers it.")
+    image_path: str
+    status: Literal["pending"] = "pending"
+
+
+@router.post("/uploads", status_code=201)
+def announce_upload(user: User, file: Announced, backends: Backends) -> Invitation:
+    """Ask for a URL to upload a file to without passing it through the gateway."""
+    made = direct.invite(backends, user, **file.model_dump())
+    return Invitation(upload_id=made.id, url=made.url, headers=made.headers, expires_at=made.expires_at)
+
+
+@router.post("/uploads/{upload_id}/commit")
+def commit_upload(
+    user: User, upload_id: Annotated[str, Path(pattern=r"^[\w-]{1,64}$")], backends: Backends
+) -> Committed:
+    """Say that the file is there: it is checked and accepted as `PATCH /users/me` would. May be repeated."""
+    accepted = direct.commit(backends, user, upload_id)
+    return Committed(upload_id=upload_id, id=accepted.pending_id, image_path=accepted.image_path)

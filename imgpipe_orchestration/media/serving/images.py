@@ -1,0 +1,188 @@
+"""`/serve/{media_id}` and `/api/images/{media_id}`: from a request to an answer.
+
+Plain ASGI before the router: to try a path against every route of the gateway and to solve dependencies costs ten times
+as much as to find a hot image. What is not about an image by its number goes on to the router.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse, Response
+
+from imgpipe_orchestration.errors import ImgpipeError, NotFound
+from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.media.model import MediaStatus
+from imgpipe_orchestration.media.serving import decision, signing
+from imgpipe_orchestration.media.serving.hot import HotImages
+from imgpipe_orchestration.media.serving.negotiation import MIME_OF
+from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER, SHOWN_BY_BROWSERS
+from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
+from imgpipe_orchestration.media.steps.retrieve import original
+from imgpipe_orchestration.media.store import MediaFile, StoredVariant
+from imgpipe_orchestration.services import Services
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
+_HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range"})
+PRIVATE_SECONDS = 3600
+"""How long a browser may keep a private image; shared caches never may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One of the two kinds of URLs; they differ in how long their answers may be kept."""
+
+    path: str
+    caching: str
+    description: str
+
+
+ADDRESSES = {
+    "serve": Address(
+        "/serve/{media_id}",
+        "public, max-age=31536000, immutable",
+        "An image in the best format for the client (or in `format`), to be kept for a year.",
+    ),
+    "api/images": Address(
+        "/api/images/{media_id}", "public, max-age=3600", "The smart URL: as `/serve`, to be kept for an hour."
+    ),
+}
+
+
+class Images:
+    """Answers what is asked about images by number; `app` gets the rest."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} and _PATH.fullmatch(scope["path"])
+        if not asked:
+            await self.app(scope, receive, send)
+            return
+        address = scope["route"] = ADDRESSES[asked[1]]
+        answer = await respond(scope, int(asked[2]), address.caching)
+        await answer(scope, receive, send)
+
+
+async def respond(scope: Scope, media_id: int, caching: str) -> Response:
+    """The image or the problem; either says that Accept mattered, unless the URL names a format."""
+    vary = "" if b"format=" in scope["query_string"] else "Accept"
+    try:
+        return await _found(scope, media_id, caching, vary)
+    except ImgpipeError as error:
+        answer = problems.reported(error, scope["path"])
+    except Unsatisfiable as error:
+        span = {"Content-Range": f"bytes */{error.size}"}
+        answer = problems.problem(416, "Range not satisfiable", str(error), code="range", headers=span)
+    if vary:
+        answer.headers["Vary"] = vary
+    return answer
+
+
+async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again: bool = False) -> Response:
+    """
+    Raises:
+        UnknownOption, NotFound, BackendUnavailable, Unsatisfiable; of a private image PrivateImage, LinkExpired,
+        LinkInvalid.
+    """
+    state = scope["app"].state
+    hot: HotImages = state.hot
+    wish = decision.read(scope["query_string"])
+    asked = _asked(scope)
+    manifest = await hot.manifest(media_id)
+    if manifest.media.private:
+        seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
+        caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
+    if not manifest.variants:
+        return await asyncio.to_thread(_not_ready, state.services, manifest.media, vary)
+    accept = asked.get(b"accept")
+    decided = decision.decide(manifest.variants, wish, accept)
+    if wish.explain:
+        return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
+    try:
+        return await _sent(scope["method"], asked, hot, decided.variant, caching, vary)
+    except NotFound:
+        if again:
+            raise
+        # The image was made again since its manifest was read, and the old objects went.
+        hot.forget(media_id)
+        return await _found(scope, media_id, caching, vary, again=True)
+
+
+def _asked(scope: Scope) -> dict[bytes, str]:
+    """The request's headers that decide; lines of the same name are one list (RFC 9110, section 5.3)."""
+    found: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in _HEADERS:
+            text = value.decode("latin-1")
+            found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+async def _sent(
+    method: str, asked: dict[bytes, str], hot: HotImages, variant: StoredVariant, caching: str, vary: str
+) -> Response:
+    """304, 206, or the whole."""
+    etag = f'"{variant.sha256[:32]}"'
+    if _has_it(asked.get(b"if-none-match"), etag):
+        return Ready(_head(etag, caching, vary), status=304)
+    mime = MIME_OF[variant.format]
+    if method == "HEAD":
+        return Ready(_head(etag, caching, vary, mime, variant.bytes))
+    data = await hot.content(variant)
+    part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
+    if part is None:
+        return Ready(_head(etag, caching, vary, mime, len(data)), data)
+    first, last = part
+    span = (b"content-range", f"bytes {first}-{last}/{len(data)}".encode())
+    return Ready([*_head(etag, caching, vary, mime, last - first + 1), span], data[first : last + 1], status=206)
+
+
+class Ready(Response):
+    """An answer whose head is encoded already."""
+
+    def __init__(self, head: list[tuple[bytes, bytes]], body: bytes = b"", status: int = 200) -> None:
+        self.status_code = status
+        self.raw_headers = head
+        self.body = body
+        self.background = None
+
+
+@lru_cache(maxsize=4096)
+def _head(etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> list[tuple[bytes, bytes]]:
+    """The head of an image, without type and length that of a 304. Shared: not to be changed."""
+    fields = {"cache-control": caching, "etag": etag, "accept-ranges": "bytes", "vary": vary, "content-type": mime}
+    if mime:
+        fields["content-length"] = str(length)
+    return [(name.encode(), value.encode()) for name, value in fields.items() if value]
+
+
+def _has_it(if_none_match: str | None, etag: str) -> bool:
+    """Weak comparison, as RFC 9110 section 13.1.2 has it for If-None-Match."""
+    if not if_none_match:
+        return False
+    if if_none_match.strip() == "*":
+        return True
+    return etag in (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
+
+
+def _not_ready(backends: Services, media: MediaFile, vary: str) -> Response:
+    """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
+
+    Raises:
+        NotFound: the image failed; says why.
+    """
+    if media.status is MediaStatus.FAILED:
+        raise NotFound(f"Media {media.id} could not be processed: {media.error}")
+    headers = {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
+    if media.mime_type not in SHOWN_BY_BROWSERS:
+        return Response(PLACEHOLDER, media_type="image/svg+xml", headers=headers)
+    return Response(original(backends, media), media_type=media.mime_type, headers=headers)

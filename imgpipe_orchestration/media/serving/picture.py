@@ -1,0 +1,84 @@
+"""`<picture>` elements ready to be put into a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from html import escape
+from urllib.parse import urlencode
+
+from imgpipe_orchestration.media.serving.decision import Decision
+from imgpipe_orchestration.media.serving.negotiation import MIME_OF, MODERN, ORDER
+from imgpipe_orchestration.media.store import StoredVariant
+
+
+def picture(
+    url: str,
+    manifest: Sequence[StoredVariant],
+    chosen: Decision,
+    *,
+    alt: str,
+    thumbhash: bytes | None,
+    sizes: str = "",
+    loading: str = "lazy",
+    further: dict[str, str] | None = None,
+) -> str:
+    """The element: a source for each modern format, with every width of the chosen size's shape, and an image of the
+    format that every browser shows. It keeps its place from the first moment and shows the blurred picture until then.
+
+    Args:
+        url: the image's smart URL, without parameters.
+        chosen: the size that is shown where nothing else can be chosen; sizes of another shape are left out.
+        sizes: as of `<img>`; empty: as wide as the chosen size, and never wider than the window.
+        further: parameters for every URL (`bg`, `signature`).
+    """
+    main = chosen.variant
+    alike = [one for one in manifest if one.background == main.background and _same_shape(one, main)]
+    widths = {one.width: one.size for one in sorted(alike, key=lambda one: one.size == main.size)}
+    sizes = sizes or f"(max-width: {main.width}px) 100vw, {main.width}px"
+
+    def address(size: str, format_: str) -> str:
+        return f"{url}?{urlencode({'size': size, 'format': format_, **(further or {})})}"
+
+    def widths_of(format_: str) -> str:
+        return ", ".join(f"{address(size, format_)} {width}w" for width, size in sorted(widths.items()))
+
+    formats = [name for name in ORDER if any(one.format == name for one in alike)]
+    plain = next((name for name in formats if name not in MODERN), formats[-1])
+    lines = ["<picture>"]
+    for name in formats:
+        if name != plain:
+            lines.append(_element("source", type=MIME_OF[name], srcset=widths_of(name), sizes=sizes))
+    shown = {"src": address(main.size, plain), "srcset": widths_of(plain), "sizes": sizes}
+    place = {"width": str(main.width), "height": str(main.height), "alt": alt, "loading": loading}
+    lines.append(_element("img", **shown, **place, decoding="async", **_placeholder(thumbhash)))
+    return "\n".join([*lines, "</picture>\n"])
+
+
+def waiting(url: str, *, alt: str, width: int | None, height: int | None, further: dict[str, str]) -> str:
+    """The element of an image that has no variants yet: its URL shows the original or a placeholder meanwhile."""
+    place = {"width": str(width), "height": str(height)} if width and height else {}
+    source = f"{url}?{urlencode(further)}" if further else url
+    return f"<picture>\n{_element('img', src=source, **place, alt=alt, decoding='async')}\n</picture>\n"
+
+
+def _element(name: str, **attributes: str) -> str:
+    words = [f'{key}="{escape(value)}"' for key, value in attributes.items()]
+    return f"<{' '.join([name, *words])}>"
+
+
+def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
+    """Whether one can stand for the other in another resolution: sides are rounded to whole pixels."""
+    return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
+
+
+def _placeholder(thumbhash: bytes | None) -> dict[str, str]:
+    if not thumbhash:
+        return {}
+    from imgpipe_orchestration.imaging.thumbhash import painted
+
+    out = io.BytesIO()
+    painted(thumbhash).save(out, "PNG")
+    data = base64.b64encode(out.getvalue()).decode()
+    return {"style": f"background:url(data:image/png;base64,{data}) 0 0/100% 100% no-repeat"}

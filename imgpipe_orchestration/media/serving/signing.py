@@ -1,0 +1,93 @@
+"""Signatures that let whoever has the URL see a private image until they expire.
+
+A signature is a JWT (HS256) for one image: `aud` is its id, `exp` its end, and `size`, `format`, `bg` are there when
+the URL may only be used with that value. It is bound to nothing else, so a front end may append another size to a URL
+whose size was left open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+import jwt
+
+from imgpipe_orchestration.errors import Forbidden
+from imgpipe_orchestration.media import model
+from imgpipe_orchestration.media.serving import decision
+from imgpipe_orchestration.settings import Settings
+
+PARAMETER = "signature"
+"""The query parameter."""
+NOTHING: Mapping[str, str] = {}
+
+
+class PrivateImage(Forbidden):
+    """The image is private and the URL has no signature."""
+
+
+class LinkExpired(Forbidden):
+    """The signature was good once."""
+
+
+class LinkInvalid(Forbidden):
+    """The signature is not ours, or is for something else."""
+
+
+def sign(settings: Settings, media_id: int, *, seconds: float, fixed: Mapping[str, str]) -> tuple[str, datetime]:
+    """A signature for one image, and when it ends. `fixed`: the parameters that must have just this value."""
+    ends = datetime.fromtimestamp(math.ceil(time.time() + seconds), UTC)
+    key_id, key = next(iter(_keys(settings).items()))
+    return jwt.encode({**fixed, "aud": str(media_id), "exp": ends}, key, "HS256", headers={"kid": key_id}), ends
+
+
+def signed_url(
+    settings: Settings, media_id: int, *, seconds: float | None = None, fixed: Mapping[str, str] = NOTHING
+) -> tuple[str, datetime]:
+    """The smart URL of a private image, open for `seconds` (SIGNED_URL_SECONDS), and when that ends."""
+    signature, ends = sign(settings, media_id, seconds=seconds or settings.signed_url_seconds, fixed=fixed)
+    query = {"size": decision.DEFAULT_SIZE, **fixed, PARAMETER: signature}
+    return f"{settings.smart_media_base_url.rstrip('/')}/{media_id}?{urlencode(query)}", ends
+
+
+def url_for_owner(settings: Settings, media_id: int, *, private: bool) -> str:
+    """The smart URL of an image as its owner may have it."""
+    if private:
+        return signed_url(settings, media_id)[0]
+    return model.smart_url(settings.smart_media_base_url, media_id)
+
+
+def check(settings: Settings, media_id: int, signature: str | None, asked: Mapping[str, str | None]) -> int:
+    """Seconds for which a signature still opens what is asked for.
+
+    Raises:
+        PrivateImage, LinkExpired, LinkInvalid.
+    """
+    if not signature:
+        raise PrivateImage("This image is private; ask its owner for a signed URL.")
+    try:
+        key = _keys(settings)[jwt.get_unverified_header(signature)["kid"]]
+        claims = jwt.decode(
+            signature, key, algorithms=["HS256"], audience=str(media_id), options={"require": ["exp", "aud"]}
+        )
+    except jwt.ExpiredSignatureError as error:
+        raise LinkExpired("This signed URL has expired; ask for a new one.") from error
+    except (jwt.PyJWTError, KeyError, TypeError) as error:
+        raise LinkInvalid("The signature is not valid for this image; ask for a new one.", detail=str(error)) from error
+    for name, value in asked.items():
+        if claims.get(name, value) != value:
+            raise LinkInvalid(f"This signed URL is for {name}={claims[name]} only.")
+    return max(0, int(claims["exp"] - time.time()))
+
+
+def _keys(settings: Settings) -> dict[str, bytes]:
+    """The keys by their names; the first one signs, all of them open. A name tells nothing of its key."""
+    given = [key.strip() for key in settings.signed_url_keys.split(",") if key.strip()]
+    secrets = given or [settings.secret_key]
+    keys = [hmac.new(secret.encode(), b"signed urls", hashlib.sha256).digest() for secret in secrets]
+    return {hashlib.sha256(key).hexdigest()[:8]: key for key in keys}

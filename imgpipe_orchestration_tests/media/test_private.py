@@ -1,0 +1,143 @@
+"""Private images: what is closed without a signature, what a signature opens, and for how long."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jwt
+import pytest
+
+from imgpipe_orchestration.media.serving import signing
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+OWNER, OTHER = 1, 2
+
+
+@pytest.fixture
+def hidden(gateway: Gateway) -> Gateway:
+    """A gateway with a finished public image (media 1) and a finished private one (media 2), both of OWNER."""
+    gateway.upload(OWNER, product_image=picture(480, 360, seed=5), profile_image=picture(480, 360, seed=6))
+    gateway.run_due()
+    for path in ("/serve/2", "/api/images/2?size=grid"):
+        assert gateway.get(path).status_code == 200, "hot before it becomes private"
+    assert told(gateway, OWNER, "PUT", "2/privacy", {"private": True}) == (200, "")
+    return gateway
+
+
+def told(gateway: Gateway, user: int, method: str, path: str, body: Any = None) -> tuple[int, str]:
+    """Status and problem code of a request to /api/media/... as a user."""
+    answer = gateway.session.request(
+        method, f"{gateway.url}/api/media/{path}", json=body, headers=gateway.as_user(user), timeout=30
+    )
+    return answer.status_code, answer.json().get("code", "")
+
+
+def signed(gateway: Gateway, **wish: Any) -> str:
+    """A signed URL's path and query, asked for by the owner."""
+    url = f"{gateway.url}/api/media/2/signed-url"
+    answer = gateway.session.post(url, json=wish, headers=gateway.as_user(OWNER), timeout=30)
+    assert answer.status_code == 200, answer.text
+    whole: str = answer.json()["url"]
+    return whole.removeprefix(gateway.url)
+
+
+def refused(gateway: Gateway, path: str, **headers: str) -> str:
+    """The code of a 403 that no cache may keep."""
+    answer = gateway.get(path, **headers)
+    assert (answer.status_code, answer.headers["cache-control"]) == (403, "no-store"), f"{path} {answer.text}"
+    assert answer.headers["content-type"] == "application/problem+json"
+    code: str = answer.json()["code"]
+    return code
+
+
+def test_nothing_of_a_private_image_is_shown_without_a_signature(hidden: Gateway) -> None:
+    for path in ("serve/2", "api/images/2", "picture/2", "api/images/2/info", "api/images/2/analysis"):
+        assert refused(hidden, f"/{path}") == "private-image"
+    etag = hidden.get(signed(hidden)).headers["etag"]
+    for condition in ({"If-None-Match": etag}, {"If-None-Match": "*"}, {"Range": "bytes=0-9"}):
+        assert refused(hidden, "/serve/2", **condition) == "private-image"
+    assert refused(hidden, "/serve/2?explain=1&format=webp") == "private-image"
+    assert hidden.get("/serve/1").status_code == 200
+
+
+def test_a_signature_opens_every_size_and_no_shared_cache_keeps_the_answer(hidden: Gateway) -> None:
+    url = signed(hidden)
+    for appended in ("", "?size=thumbnail", "&size=zoom&format=jpeg"):
+        answer = hidden.get(url + appended)
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] in {"private, max-age=3600", "private, max-age=3599"}
+    signature = url.rpartition("=")[2]
+    assert hidden.get(f"/serve/2?signature={signature}").headers["cache-control"].startswith("private, ")
+    again = hidden.get(url, **{"If-None-Match": hidden.get(url).headers["etag"]})
+    assert (again.status_code, again.headers["cache-control"][:7]) == (304, "private")
+    element = hidden.get(f"/picture/2?signature={signature}")
+    assert element.headers["cache-control"] == "no-store"
+    assert element.text.count(f"signature={signature}") >= 4
+    assert hidden.get(f"/api/images/2/info?signature={signature}").json()["media_id"] == "2"
+
+
+def test_a_signature_is_bound_to_what_it_was_made_for(hidden: Gateway) -> None:
+    thumbnail = signed(hidden, size="thumbnail", seconds=60)
+    assert hidden.get(thumbnail).status_code == 200
+    assert refused(hidden, thumbnail + "&size=zoom") == "link-invalid"
+    assert told(hidden, OWNER, "PUT", "1/privacy", {"private": True})[0] == 200
+    assert refused(hidden, thumbnail.replace("/2?", "/1?")) == "link-invalid"
+
+
+def test_an_expired_signature_says_so_and_a_forged_one_opens_nothing(hidden: Gateway) -> None:
+    good = signed(hidden)
+    secret = hidden.settings.secret_key
+    late = signing.sign(hidden.settings, 2, seconds=-1, fixed={})[0]
+    assert refused(hidden, f"/serve/2?signature={late}") == "link-expired"
+    claims = {"aud": "2", "exp": time.time() + 60}
+    name = jwt.get_unverified_header(late)["kid"]
+    forged = [
+        good[:-2] + ("aa" if not good.endswith("aa") else "bb"),
+        jwt.encode(claims, secret, "HS256", headers={"kid": name}),
+        jwt.encode(claims, "", "none", headers={"kid": name}),
+        jwt.encode(claims, secret, "HS256"),
+        hidden.as_user(OWNER)["Authorization"][7:],
+        "x",
+        "%00",
+    ]
+    for one in forged:
+        assert refused(hidden, f"/serve/2?signature={one.rpartition('=')[2]}") == "link-invalid"
+
+
+def test_keys_of_signatures_rotate(hidden: Gateway) -> None:
+    def settings(keys: str) -> Any:
+        return hidden.settings.model_copy(update={"signed_url_keys": keys})
+
+    old = signing.sign(settings("first"), 2, seconds=60, fixed={})[0]
+    assert signing.check(settings("second,first"), 2, old, {}) > 50
+    new = signing.sign(settings("second,first"), 2, seconds=60, fixed={})[0]
+    assert signing.check(settings("second"), 2, new, {}) > 50
+    with pytest.raises(signing.LinkInvalid):
+        signing.check(settings("second"), 2, old, {})
+
+
+def test_only_the_owner_and_media_workers_decide(hidden: Gateway) -> None:
+    assert told(hidden, OTHER, "PUT", "2/privacy", {"private": False}) == (404, "not-found")
+    assert told(hidden, OTHER, "POST", "2/signed-url", {}) == (404, "not-found")
+    assert hidden.session.post(f"{hidden.url}/api/media/2/signed-url", timeout=30).status_code == 401
+    by_worker = hidden.session.post(f"{hidden.url}/api/media/2/signed-url", headers=hidden.as_worker, timeout=30)
+    assert hidden.session.get(by_worker.json()["url"], timeout=30).status_code == 200
+    assert told(hidden, OWNER, "POST", "2/signed-url", {"seconds": 10**9})[0] == 422
+    assert told(hidden, OWNER, "PUT", "2/privacy", {"private": False}) == (200, "")
+    assert hidden.get("/serve/2").headers["cache-control"].startswith("public")
+
+
+def test_the_owner_sees_signed_urls_and_others_find_nothing(hidden: Gateway) -> None:
+    path = hidden.me(OWNER)["profile_image_path"]
+    assert hidden.session.get(path, timeout=30).status_code == 200
+    assert hidden.session.get(f"{path}?size=thumbnail", timeout=30).status_code == 200
+    everything = hidden.get("/api/media/search", **hidden.as_worker).json()["images"]
+    assert [one["media_id"] for one in everything] == ["1"]
+    own = hidden.get(f"/api/media/search?user_id={OWNER}", **hidden.as_worker).json()["images"]
+    assert {one["media_id"]: one["private"] for one in own} == {"1": False, "2": True}
+    for one in own:
+        assert hidden.session.get(one["url"], timeout=30).status_code == 200
+    assert hidden.get("/api/media/search?similar_to=2", **hidden.as_worker).status_code == 404
+    duplicates = hidden.get("/api/media/duplicates/1", **hidden.as_worker).json()
+    assert not any(duplicates[kind] for kind in ("identical_bytes", "identical_pixels", "similar"))
