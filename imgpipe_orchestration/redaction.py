@@ -1,7 +1,8 @@
 """Taking out of a text what must not be read by others.
 
-Two kinds of finds: a secret that says so by its name (`password=...`, `"api_key": "..."`, `&sig=...`) and one that
-shows by its form (a bearer token, a JWT, an OpenAI key). Names are matched by how they end, so that `input_tokens` and
+Three kinds of finds: a secret that says so by its name (`password=...`, `"api_key": "..."`, `&sig=...`), one that shows
+by its form (a bearer token, a JWT, an OpenAI key), and the very keys this process was given, wherever they stand: a
+partner may repeat in its error what it was sent. Names are matched by how they end, so that `input_tokens` and
 `secret_name` stay. Whatever is found becomes `***`; the text around it stays, so that a URL can still be recognised.
 
 No pattern begins with an open repetition, and what may be tried from many places has a bound: a long line costs time in
@@ -11,6 +12,7 @@ proportion to its length.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 MASK = "***"
 
@@ -54,11 +56,29 @@ _TRIGGERS = (
 )
 """A text without any of these holds nothing to find: most lines are let through by looking for words alone."""
 
+_LEAST = 16
+"""Characters from which a secret is looked for by itself; a shorter one may be a word of any text."""
+
+
+class _Known:
+    """The secrets that this process was given, the longest first: one may be the beginning of another."""
+
+    values: tuple[str, ...] = ()
+
+
+def know(secrets: Iterable[str]) -> None:
+    """Take these out of every text from now on, wherever they stand."""
+    every = {*_Known.values, *(secret for secret in secrets if len(secret) >= _LEAST)}
+    _Known.values = tuple(sorted(every, key=len, reverse=True))
+
+
 _SECRET_NAME = re.compile(rf"(?i).*(?:{_NAMES}|{_HEADERS})")
 
 
 def redact(text: str) -> str:
     """The text without keys, tokens, passwords, cookies and the signatures of SAS and presigned URLs."""
+    for secret in _Known.values:
+        text = text.replace(secret, MASK)
     lowered = text.lower()
     if not any(word in lowered for word in _TRIGGERS):
         return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from imgpipe_orchestration.redaction import know
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.gathered import Gathered
@@ -33,6 +34,7 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        know(settings.secrets())
 
     @cached_property
     def engine(self) -> Engine:

@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.redaction import cleaned
+from imgpipe_orchestration.redaction import cleaned, is_secret
 
 STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
@@ -282,6 +283,13 @@ class Settings(BaseModel):
     @property
     def production(self) -> bool:
         return self.imgpipe_env == "production"
+
+    def secrets(self) -> set[str]:
+        """The keys and passwords in force, those that everybody knows left out."""
+        values = {name: str(value) for name, value in self.model_dump().items()}
+        found = {value for name, value in values.items() if is_secret(name)} | {self.alert_webhook_url}
+        found |= {password for value in values.values() if "@" in value and (password := urlsplit(value).password)}
+        return found - {"", DEVELOPMENT_SECRET}
 
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for child processes and `imgpipe env`."""

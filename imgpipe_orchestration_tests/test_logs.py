@@ -14,7 +14,8 @@ import pytest
 
 from imgpipe_orchestration import logs
 from imgpipe_orchestration.logs import JsonFormatter, TextFormatter, redact
-from imgpipe_orchestration.redaction import cleaned, is_secret
+from imgpipe_orchestration.redaction import _Known, cleaned, is_secret, know
+from imgpipe_orchestration.settings import Settings
 
 S = "hunter2hunter2"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -255,7 +256,19 @@ def _seconds(call: Any) -> float:
     """The best of three."""
     best = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.thread_time()
         call()
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
     return best
+
+
+def test_the_keys_in_force_are_found_wherever_they_stand() -> None:
+    key, password = "0123456789abcdef0123456789abcdef", "a-password-without-a-form"
+    settings = Settings(media_api_key=key, database_url=f"postgresql://u:{password}@db/x", flowise_api_key="short")
+    assert settings.secrets() == {key, password, "short"}
+    before = _Known.values
+    try:
+        know(settings.secrets())
+        assert redact(f'["you", "sent {key}, short and {password}!"]') == '["you", "sent ***, short and ***!"]'
+    finally:
+        _Known.values = before
