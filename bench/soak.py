@@ -70,7 +70,7 @@ class Soak:
 
     def let_partners_fail(self) -> None:
         base = self.stack.environment["OPENAI_BASE_URL"].removesuffix("/openai/v1")
-        for provider in ("openai", "google_vision", "flowise", "vision_analysis"):
+        for provider in ("openai", "google", "flowise", "vision_analysis"):
             for kind in ("server_error", "truncated_json", "cut", "rate_limit"):
                 fault = {"provider": provider, "kind": kind, "count": None, "probability": FAULTS / 4}
                 self.stack.request("POST", f"{base}/_standin/faults", json=fault).raise_for_status()
