@@ -21,6 +21,7 @@ from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
 from imgpipe_orchestration.media import owner_routes, search_routes
 from imgpipe_orchestration.media import routes as media
+from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving import routes as serving
 from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.services import Services
@@ -35,7 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         tracing.configure(settings.otel_exporter_otlp_endpoint)
-        async with serving.serving(app, app.state.services):
+        async with serving.serving(app, app.state.services), callers.counting(app, app.state.services):
             yield
         tracing.flush()
         app.state.services.close()

@@ -18,7 +18,7 @@ from imgpipe_orchestration.media import asking, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
-from imgpipe_orchestration.media.serving import signing
+from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.store import StoredVariant
@@ -86,6 +86,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         steps = store.checklists(connection, [media_id]).get(media_id, {})
         analysis = store.analysis(connection, media_id)
         copies = search.duplicates(connection, media_id, limit=24)
+        asking_for = callers.of_image(connection, media_id)
         costs = spending.of_items(connection, "media", [f"media/{media_id}"])
     history = backends.claims.history(store.MEDIA, media_id)
     return page(
@@ -100,6 +101,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         steps=steps,
         analysis=public_analysis(analysis, background_removed=bool(media.background_removed)) if analysis else None,
         copies=copies,
+        callers=asking_for,
         history=history,
         cost=sum((cost for cost, _ in costs.values()), start=0),
         info=info_of(backends, media_id).model_dump_json(),

@@ -105,6 +105,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         return await asyncio.to_thread(_not_ready, state.services, manifest.media, vary)
     accept = asked.get(b"accept")
     decided = decision.decide(manifest.variants, wish, accept)
+    scope["app"].state.callers.note(scope, media_id, decided.variant)
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
     try:

@@ -1,0 +1,165 @@
+"""Who asks for an image: counted as requests are answered, written down now and then.
+
+A caller is the host of the page that shows the image (`Referer`), or where none is named the program that asks
+(`User-Agent`, its first word): never a path, an address or a person. Serving only adds to a dictionary; rows are
+written by a task in the background, and their number for one image is bounded, whoever invents hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media.store import StoredVariant
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from sqlalchemy import Engine
+    from starlette.types import Scope
+
+log = logger(__name__)
+
+FLUSH_SECONDS = 10.0
+MOST_KEPT = 20_000
+"""Different counts kept between two flushes; whoever comes beyond is one of the others."""
+MOST_ROWS = 100
+"""Rows of one image; callers that come beyond are one of the others."""
+KEPT_DAYS = 90
+"""Days after which a caller that was not seen again is forgotten."""
+OTHERS = "others"
+_LONGEST = 100
+
+
+class Key(NamedTuple):
+    """What is counted apart. `kind` is page or client."""
+
+    media_id: int
+    kind: str
+    caller: str
+    size: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller of one image, over all sizes and formats."""
+
+    kind: str
+    caller: str
+    sizes: list[str]
+    formats: list[str]
+    requests: int
+    last_at: datetime
+
+
+class Callers:
+    """The counts of one gateway. `note` belongs to the event loop; nothing in it waits."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Key] = Counter()
+
+    def note(self, scope: Scope, media_id: int, variant: StoredVariant) -> None:
+        """One more request that a variant is the answer to."""
+        page = program = b""
+        for name, value in scope["headers"]:
+            if name == b"referer":
+                page = value
+            elif name == b"user-agent":
+                program = value
+        key = Key(media_id, *named(page, program), variant.size, variant.format)
+        if key not in self._counts and len(self._counts) >= MOST_KEPT:
+            key = key._replace(kind="client", caller=OTHERS)
+        self._counts[key] += 1
+
+    async def flush(self, engine: Engine) -> None:
+        """Write the counts down; those that a database which is away does not take are kept for the next time."""
+        if not self._counts:
+            return
+        counts, self._counts = self._counts, Counter()
+        try:
+            await asyncio.to_thread(write, engine, counts)
+        except ImgpipeError as error:
+            log.warning("callers of images could not be written down; trying again", extra={"error": error.public})
+            self._counts.update(dict(counts.most_common(MOST_KEPT // 2)))
+
+
+@asynccontextmanager
+async def counting(app: FastAPI, backends: Services) -> AsyncIterator[None]:
+    """Part of the app's life: the counts, a task that writes them down, and the last of them at the end."""
+    callers = app.state.callers = Callers()
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await callers.flush(backends.engine)
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await callers.flush(backends.engine)
+
+
+@lru_cache(maxsize=4096)
+def named(page: bytes, program: bytes) -> tuple[str, str]:
+    """Kind and name of a caller, from its Referer and User-Agent."""
+    try:
+        host = urlsplit(page.decode("ascii")).hostname
+    except ValueError:  # no ASCII, or no URL
+        host = None
+    if host:
+        return "page", host[:_LONGEST]
+    word = program.decode("latin-1").partition("/")[0].split(" ")[0]
+    if word == "Mozilla":
+        return "client", "a browser that names no page"
+    return "client", word[:_LONGEST] if word.isprintable() and word else "unknown"
+
+
+def write(engine: Engine, counts: Counter[Key]) -> None:
+    """Add counts to the rows; those of images that are gone, and callers not seen for long, are dropped."""
+    rows = [{**key._asdict(), "n": n} for key, n in sorted(counts.items())]
+    with transaction(engine) as connection:
+        connection.execute(_ADD, rows)
+        connection.execute(_FORGET, {"days": KEPT_DAYS})
+
+
+def of_image(connection: Connection, media_id: int, *, limit: int = 20) -> list[Caller]:
+    """Who asked for an image, the most frequent first."""
+    return [Caller(*row) for row in connection.execute(_OF_IMAGE, {"media_id": media_id, "limit": limit})]
+
+
+# Whether an image has room is looked up for each row, so that those of one flush count too.
+_ADD = text(f"""
+    insert into media_callers (media_id, kind, caller, size, format, requests)
+    select :media_id,
+        case when known.room then :kind else 'client' end, case when known.room then :caller else '{OTHERS}' end,
+        :size, :format, :n
+    from (select count(*) < {MOST_ROWS} or bool_or(caller = :caller and size = :size and format = :format) as room
+        from media_callers where media_id = :media_id) as known
+    where exists (select from media_files where id = :media_id)
+    on conflict (media_id, kind, caller, size, format)
+        do update set requests = media_callers.requests + excluded.requests, last_at = now()
+""")
+
+_FORGET = text("delete from media_callers where last_at < now() - make_interval(days => :days)")
+
+_OF_IMAGE = text("""
+    select kind, caller, array_agg(distinct size), array_agg(distinct format), cast(sum(requests) as bigint),
+        max(last_at)
+    from media_callers where media_id = :media_id group by kind, caller order by sum(requests) desc, caller limit :limit
+""")

@@ -1,0 +1,26 @@
+"""Who asks for an image: pages by host, clients by name, never anything about a person.
+
+Revision ID: 0018
+"""
+
+from alembic import op
+
+revision = "0018"
+down_revision = "0017"
+
+
+def upgrade() -> None:
+    op.execute("""
+        create table media_callers (
+            media_id bigint not null references media_files on delete cascade,
+            kind text not null check (kind in ('page', 'client')),
+            caller text not null,
+            size text not null,
+            format text not null,
+            requests bigint not null,
+            first_at timestamptz not null default now(),
+            last_at timestamptz not null default now(),
+            primary key (media_id, kind, caller, size, format)
+        ) with (fillfactor = 80);
+        create index media_callers_age on media_callers (last_at);
+    """)
