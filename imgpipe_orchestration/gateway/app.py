@@ -36,7 +36,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         tracing.configure(settings.otel_exporter_otlp_endpoint)
-        async with serving.serving(app, app.state.services), callers.counting(app, app.state.services):
+        services = app.state.services
+        async with serving.serving(app, services), callers.counting(app, services), pages.watching(app):
             yield
         tracing.flush()
         app.state.services.close()

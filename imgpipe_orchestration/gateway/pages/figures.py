@@ -15,13 +15,16 @@ from sqlalchemy import text
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
-from imgpipe_orchestration.gateway.pages.throughput import Counts, Throughput
+from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.spending import Pause, Spent
+
+log = logger(__name__)
 
 FRESH = 1.0
 """Seconds for which one look at the database serves everybody who watches."""
@@ -95,6 +98,17 @@ class Watch:
             if self._last is None or time.monotonic() - self._last[0] > FRESH:
                 self._last = time.monotonic(), self._look()
             return self._last[1]
+
+    def keep(self, stop: threading.Event) -> None:
+        """Look once at the start and again now and then until told to stop: what a day has brought is then counted
+        before somebody asks."""
+        while True:
+            try:
+                self.glance()
+            except ImgpipeError as error:
+                log.info("the overview's figures cannot be had", extra={"error": error.public})
+            if stop.wait(BIN.total_seconds()):
+                return
 
     def _look(self) -> Glance:
         backends = self._backends

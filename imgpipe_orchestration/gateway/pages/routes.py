@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import APIRouter, FastAPI
 
 from imgpipe_orchestration.gateway import events
@@ -29,6 +34,19 @@ _DOORS = (login, static, events)
 router = APIRouter()
 for _page in (*_PAGES, *_DOORS):
     router.include_router(_page.router)
+
+
+@asynccontextmanager
+async def watching(app: FastAPI) -> AsyncIterator[None]:
+    """Part of the app's life: a thread that keeps the overview's figures at hand."""
+    stop = threading.Event()
+    thread = threading.Thread(target=app.state.watch.keep, args=(stop,), name="watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join, 10)
 
 
 def install(app: FastAPI) -> None:

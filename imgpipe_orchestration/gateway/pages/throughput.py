@@ -1,16 +1,18 @@
 """How much was done when: items by queue, outcome and hour, over the last day.
 
-What has ended stays ended. So counts of past minutes are kept in memory and only what is younger is counted again: the
-overview costs the same after a quiet day and after one of a million items.
+What has ended stays ended. So counts of past minutes are kept, in memory and for the next start in `work_bins`, and
+only what is younger is counted again: the overview costs the same after a quiet day and after one of a million items.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 BIN = timedelta(minutes=10)
 SPAN = timedelta(hours=24)
@@ -31,6 +33,11 @@ _COUNT = text("""
 
 Counts = Counter[tuple[str, str]]
 """Items by (queue, outcome). The auto-marker's, which are images, stand under its job's name."""
+
+
+_KEPT = text("select bin, queue, outcome, n from work_bins where bin >= :since")
+_KEEP = text("insert into work_bins values (:bin, :queue, :outcome, :n) on conflict do nothing")
+_DROP = text("delete from work_bins where bin < :before")
 
 
 class Throughput:
@@ -56,12 +63,33 @@ class Throughput:
         return hours
 
     def _bins(self, connection: Connection, first: datetime, now: datetime) -> dict[datetime, Counts]:
-        since = max(first, self._final_until or first)
-        fresh: dict[datetime, Counts] = {}
-        for row in connection.execute(_COUNT, {"since": since}):
-            fresh.setdefault(row.bin, Counter())[row.queue, row.outcome] += row.n
+        if self._final_until is None:
+            self._final = _binned(connection.execute(_KEPT, {"since": first}))
+            self._final_until = max(self._final, default=first - BIN) + BIN
+        since = max(first, self._final_until)
+        fresh = _binned(connection.execute(_COUNT, {"since": since}))
         final_until = since + max(0, (now - GRACE - since) // BIN) * BIN
         kept = {start: counts for start, counts in self._final.items() if start >= first}
-        self._final = {**kept, **{start: counts for start, counts in fresh.items() if start < final_until}}
-        self._final_until = final_until
+        final = {start: counts for start, counts in fresh.items() if start < final_until}
+        if final_until > since:
+            _write(connection, final, last=final_until - BIN, before=first)
+        self._final, self._final_until = {**kept, **final}, final_until
         return {**kept, **fresh}
+
+
+def _binned(rows: Iterable[Row[Any]]) -> dict[datetime, Counts]:
+    found: dict[datetime, Counts] = {}
+    for row in rows:
+        found.setdefault(row.bin, Counter())[row.queue, row.outcome] += row.n
+    return found
+
+
+def _write(connection: Connection, final: dict[datetime, Counts], *, last: datetime, before: datetime) -> None:
+    """Keep final bins for the next start. An empty row of the last one says how far they go."""
+    rows = [
+        {"bin": start, "queue": queue, "outcome": outcome, "n": n}
+        for start, counts in final.items()
+        for (queue, outcome), n in counts.items()
+    ]
+    connection.execute(_KEEP, [*rows, {"bin": last, "queue": "", "outcome": "", "n": 0}])
+    connection.execute(_DROP, {"before": before})

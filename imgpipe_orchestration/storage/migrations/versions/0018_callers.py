@@ -1,4 +1,4 @@
-"""Who asks for an image: pages by host, clients by name, never anything about a person.
+"""Counts for pages: who asks for an image (hosts and programs, no person), and what was done in past hours.
 
 Revision ID: 0018
 """
@@ -23,4 +23,12 @@ def upgrade() -> None:
             primary key (media_id, kind, caller, size, format)
         ) with (fillfactor = 80);
         create index media_callers_age on media_callers (last_at);
+
+        create table work_bins (
+            bin timestamptz not null,
+            queue text not null,
+            outcome text not null,
+            n bigint not null,
+            primary key (bin, queue, outcome)
+        );
     """)

@@ -1,0 +1,81 @@
+"""Counts by the hour: each item once, whether it was counted before, by another gateway, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.gateway.pages.throughput import Throughput
+from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.storage.rows import connect, transaction
+
+NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    engine = connect(postgres_url)
+    upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+def ended(engine: Engine, at: datetime, outcome: str = "done", item: int = 1) -> None:
+    with transaction(engine) as connection:
+        connection.execute(
+            text("""
+                insert into work_attempts (queue, item_id, attempt, owner, started_at, ended_at, outcome)
+                values ('media', :item, 1, 'run', :at, :at, :outcome)
+            """),
+            {"item": item, "at": at, "outcome": outcome},
+        )
+
+
+def hours(engine: Engine, counted: Throughput, now: datetime) -> dict[int, tuple[int, int]]:
+    """Hours with something in them: done and failed by hours before now."""
+    with transaction(engine) as connection:
+        found = counted.hours(connection, now)
+    assert len(found) == 24
+    last = found[-1][0]
+    return {
+        (last - hour) // timedelta(hours=1): (counts["media", "done"], counts["media", "failed"])
+        for hour, counts in found
+        if counts.total()
+    }
+
+
+def test_a_restart_and_a_second_gateway_count_nothing_twice_and_nothing_less(engine: Engine) -> None:
+    for minutes in (1, 15, 70, 23 * 60):
+        ended(engine, NOW - timedelta(minutes=minutes))
+    ended(engine, NOW - timedelta(minutes=15), "failed")
+    ended(engine, NOW - timedelta(hours=25))
+    one = Throughput()
+    expected = {0: (2, 1), 1: (1, 0), 23: (1, 0)}
+    assert hours(engine, one, NOW) == expected
+    assert hours(engine, Throughput(), NOW) == expected  # another one, or the same after a restart
+    ended(engine, NOW + timedelta(minutes=5))
+    later = NOW + timedelta(minutes=20)
+    assert hours(engine, one, later) == hours(engine, Throughput(), later) == {0: (3, 1), 1: (1, 0), 23: (1, 0)}
+
+
+def test_what_is_final_is_not_counted_again(engine: Engine) -> None:
+    ended(engine, NOW - timedelta(hours=3))
+    assert hours(engine, Throughput(), NOW) == {3: (1, 0)}
+    with transaction(engine) as connection:
+        connection.execute(text("delete from work_attempts"))
+    assert hours(engine, Throughput(), NOW) == {3: (1, 0)}
+
+
+def test_a_long_pause_leaves_no_gap(engine: Engine) -> None:
+    ended(engine, NOW - timedelta(hours=2))
+    hours(engine, Throughput(), NOW)
+    ended(engine, NOW + timedelta(hours=4))
+    ended(engine, NOW + timedelta(hours=30))
+    assert hours(engine, Throughput(), NOW + timedelta(hours=6)) == {2: (1, 0), 8: (1, 0)}
+    assert hours(engine, Throughput(), NOW + timedelta(hours=31)) == {1: (1, 0)}
+    with transaction(engine) as connection:
+        oldest = connection.scalar(text("select min(bin) from work_bins"))
+    assert oldest >= NOW + timedelta(hours=6)
