@@ -28,7 +28,6 @@ from imgpipe_orchestration.storage.rows import transaction
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from sqlalchemy import Engine
-    from starlette.types import Scope
 
 log = logger(__name__)
 
@@ -71,14 +70,8 @@ class Callers:
     def __init__(self) -> None:
         self._counts: Counter[Key] = Counter()
 
-    def note(self, scope: Scope, media_id: int, variant: StoredVariant) -> None:
-        """One more request that a variant is the answer to."""
-        page = program = b""
-        for name, value in scope["headers"]:
-            if name == b"referer":
-                page = value
-            elif name == b"user-agent":
-                program = value
+    def note(self, media_id: int, variant: StoredVariant, page: str, program: str) -> None:
+        """One more request that a variant is the answer to; `page` is its Referer, `program` its User-Agent."""
         key = Key(media_id, *named(page, program), variant.size, variant.format)
         if key not in self._counts and len(self._counts) >= MOST_KEPT:
             key = key._replace(kind="client", caller=OTHERS)
@@ -116,15 +109,15 @@ async def counting(app: FastAPI, backends: Services) -> AsyncIterator[None]:
 
 
 @lru_cache(maxsize=4096)
-def named(page: bytes, program: bytes) -> tuple[str, str]:
+def named(page: str, program: str) -> tuple[str, str]:
     """Kind and name of a caller, from its Referer and User-Agent."""
     try:
-        host = urlsplit(page.decode("ascii")).hostname
-    except ValueError:  # no ASCII, or no URL
+        host = urlsplit(page).hostname if page.isascii() else None
+    except ValueError:  # no URL
         host = None
     if host:
         return "page", host[:_LONGEST]
-    word = program.decode("latin-1").partition("/")[0].split(" ")[0]
+    word = program.partition("/")[0].split(" ")[0]
     if word == "Mozilla":
         return "client", "a browser that names no page"
     return "client", word[:_LONGEST] if word.isprintable() and word else "unknown"

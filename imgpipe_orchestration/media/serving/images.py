@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
-_HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range"})
+_HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 
@@ -105,9 +105,10 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         return await asyncio.to_thread(_not_ready, state.services, manifest.media, vary)
     accept = asked.get(b"accept")
     decided = decision.decide(manifest.variants, wish, accept)
-    scope["app"].state.callers.note(scope, media_id, decided.variant)
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
+    if not again:
+        state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
     try:
         return await _sent(scope["method"], asked, hot, decided.variant, caching, vary)
     except NotFound:

@@ -1,12 +1,12 @@
 """Counts for pages: who asks for an image (hosts and programs, no person), and what was done in past hours.
 
-Revision ID: 0018
+Revision ID: 0019
 """
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 
 def upgrade() -> None:
