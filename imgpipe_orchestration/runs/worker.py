@@ -20,7 +20,7 @@ import dagster as dg
 import psutil
 from celery import Task
 from celery.exceptions import Ignore
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from celery.states import STARTED
 from dagster._core.origin import JobPythonOrigin
 from dagster._serdes import unpack_value
@@ -129,6 +129,10 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
         log.debug("the process ended by itself", extra={"pid": process.pid})
 
 
+def _already_set_up(**_: object) -> None:
+    """Celery sets logging up by itself unless somebody listens to its offer."""
+
+
 def _say_ready(**_: object) -> None:
     log.info("worker ready: it takes runs")
 
@@ -156,6 +160,7 @@ def main(queues: str, concurrency: int) -> None:
                 f"dagster.yaml in DAGSTER_HOME names {type(launcher).__name__} as run launcher: no queues"
             )
         keeper = Keeper(instance, warm)
+        setup_logging.connect(_already_set_up)
         worker_shutting_down.connect(keeper.stop_soon)
         worker_ready.connect(_say_ready)
         app = launcher.celery
