@@ -29,16 +29,15 @@ SILENCE_SECONDS = 15.0
 _FORGET_SECONDS = 600.0
 
 _CONFIGURATION = {
-    # A worker takes a run when it can begin it: none waits behind a long one while another worker is idle. And what a
-    # worker had taken and not begun when it was killed goes to another one.
-    "task_acks_late": True,
+    # A worker takes a run when it can begin it: none waits behind a long one while another worker is idle.
     "worker_prefetch_multiplier": 1,
-    # Acknowledged after the run, so Redis must not think a long run lost: longer than max_runtime_seconds.
+    "worker_disable_prefetch": True,
+    # Acknowledged as it begins: with late acknowledgement kombu 5.7 ends the whole worker when Redis goes away.
+    "task_acks_late": False,
     "broker_transport_options": {
         "max_retries": 3,
         "interval_start": 0,
         "interval_step": 0.2,
-        "visibility_timeout": 7200,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
     },

@@ -24,6 +24,7 @@ from imgpipe_orchestration_tests.runs import jobs
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(400),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
 ]
 
@@ -95,7 +96,7 @@ def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
     return run.status
 
 
-def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 60) -> None:
+def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 120) -> None:
     wait_for(lambda: status(instance, run_id) is wanted, f"the run to be {wanted.value}", seconds)
 
 
