@@ -97,8 +97,6 @@ class Site:
             )
         try:
             yield process
-            assert process.poll() is None, log.read_text()[-3000:]
-            process.send_signal(signal.SIGTERM)
             process.wait(60)
         finally:
             if process.poll() is None:
@@ -192,6 +190,9 @@ def up(migrated: Site) -> Iterator[Site]:
 
         wait_for(ready, "gateway and webserver", 120)
         yield migrated
+        assert [name for name, process in processes.items() if process.poll() is not None] == []
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
 
 
 def answers(url: str) -> bool:

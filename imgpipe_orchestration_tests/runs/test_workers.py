@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.runs.celery_launcher import SILENCE_SECONDS, WorkersRunLauncher
 from imgpipe_orchestration.runs.queues import QUEUE_TAG
+from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
 from imgpipe_orchestration_tests.runs import jobs
@@ -27,6 +28,9 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
 ]
+
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +68,18 @@ def launcher(instance: dg.DagsterInstance) -> WorkersRunLauncher:
 
 
 @contextmanager
-def working(home: Path, *words: str) -> Iterator[psutil.Popen]:
-    """A worker in a session of its own; killed at the end if it still lives."""
-    command = [sys.executable, "-m", "imgpipe_orchestration.runs.worker", *words]
-    process = psutil.Popen(command, env={**os.environ, "DAGSTER_HOME": str(home)}, start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def working(home: Path, queues: str, concurrency: int = 1) -> Iterator[Worker]:
+    environ = {**os.environ, "DAGSTER_HOME": str(home)}
+    with Worker(
+        home / f"{queues}-{next(_numbers)}", environ=environ, queues=queues, concurrency=concurrency
+    ) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def worker(home: Path) -> Iterator[psutil.Popen]:
-    with working(home, "--queues", "cpu", "--concurrency", "2") as process:
-        yield process
+def worker(home: Path) -> Iterator[Worker]:
+    with working(home, "cpu", 2) as started:
+        yield started
 
 
 def launch(instance: dg.DagsterInstance, job: dg.JobDefinition, queue: str = "cpu") -> str:
@@ -112,7 +112,7 @@ def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
     return psutil.Process(launcher.celery.backend.get_task_meta(run_id)["result"]["pid"])
 
 
-def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance, worker: psutil.Popen) -> None:
+def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance, worker: Worker) -> None:
     seen = []
     for run_id in [launch(instance, jobs.quick) for _ in range(2)]:
         becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
@@ -121,20 +121,20 @@ def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterIn
         seen.append((metadata["pid"].value, metadata["parent"].value))
     assert seen[0][0] != seen[1][0]
     assert seen[0][1] == seen[1][1]
-    assert seen[0][1] in {child.pid for child in worker.children()}
+    assert seen[0][1] in {child.pid for child in psutil.Process(worker.pid).children()}
 
 
-def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInstance, worker: psutil.Popen) -> None:
+def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInstance, worker: Worker) -> None:
     paid = launch(instance, jobs.quick, "paid")
     ours = launch(instance, jobs.quick)
     becomes(instance, ours, dg.DagsterRunStatus.SUCCESS)
     assert status(instance, paid) is dg.DagsterRunStatus.STARTING
-    with working(home, "--queues", "network,paid"):
+    with working(home, "network,paid"):
         becomes(instance, paid, dg.DagsterRunStatus.SUCCESS)
 
 
 def test_a_cancelled_run_ends_as_cancelled(
-    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
     run_id = launch(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
@@ -150,13 +150,13 @@ def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
 ) -> None:
     run_id = launch(instance, jobs.quick, "paid")
     assert launcher.terminate(run_id)
-    with working(home, "--queues", "paid"):
+    with working(home, "paid"):
         becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
     assert instance.get_run_stats(run_id).start_time is None
 
 
 def test_a_killed_run_is_seen_as_failed(
-    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
     run_id = launch(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
@@ -169,11 +169,12 @@ def test_a_killed_run_is_seen_as_failed(
 def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
-    with working(home, "--queues", "network") as doomed:
+    with working(home, "network") as doomed:
         run_id = launch(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
         process = process_of(launcher, run_id)
-        doomed.kill()
+        assert doomed.pid is not None
+        os.kill(doomed.pid, signal.SIGKILL)
         becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 20)
         wait_for(lambda: not process.is_running(), "its process to end")
 
@@ -181,13 +182,12 @@ def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
 def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
-    with working(home, "--queues", "network") as doomed:
+    with working(home, "network") as doomed:
         run_id = launch(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
         process_of(launcher, run_id)
         assert health(instance, launcher, run_id) is WorkerStatus.RUNNING
-        os.killpg(doomed.pid, signal.SIGKILL)
-        doomed.wait()
+        doomed.vanish()
     assert status(instance, run_id) is dg.DagsterRunStatus.STARTED, "nobody was left to say so"
     failed = lambda: health(instance, launcher, run_id) is WorkerStatus.FAILED  # noqa: E731
     wait_for(failed, "the silence to be noticed", SILENCE_SECONDS + 10)
@@ -196,16 +196,18 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
 def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
-    with working(home, "--queues", "network") as leaving:
+    with working(home, "network") as leaving:
         run_id = launch(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
-        leaving.terminate()
+        assert leaving.pid is not None
+        os.kill(leaving.pid, signal.SIGTERM)
         becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 40)
-        assert leaving.wait(20) == 0
+        wait_for(lambda: leaving.exit_code() is not None, "the worker to end", 30)
+        assert leaving.exit_code() == 0
 
 
 def test_a_run_that_is_delivered_twice_runs_once(
-    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
     run_id = launch(instance, jobs.quick)
     becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
@@ -218,7 +220,7 @@ def test_a_run_that_is_delivered_twice_runs_once(
 
 
 def test_runs_go_on_while_the_broker_is_away(
-    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: psutil.Popen, redis: RedisServer
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, redis: RedisServer
 ) -> None:
     run_id = launch(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)

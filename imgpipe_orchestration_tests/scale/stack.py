@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,41 +23,11 @@ from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway,
 from imgpipe_orchestration.runs.celery_launcher import WorkersRunLauncher
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
+from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
 
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
-
-
-class Worker(Part):
-    """A Celery worker, as on a machine of its own."""
-
-    def __init__(self, folder: Path, number: int, *, environ: Mapping[str, str], concurrency: int) -> None:
-        super().__init__(folder, 0, environ=environ)
-        self.log_file = folder.parent / "logs" / f"worker-{number}.log"
-        self._concurrency = concurrency
-
-    name = "worker"
-
-    @property
-    def url(self) -> str:
-        return ""
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "imgpipe_orchestration.runs.worker", "--concurrency", str(self._concurrency)]
-
-    def answers(self) -> bool:
-        return self.exit_code() is None and self.log_file.is_file() and "worker ready" in self.log_file.read_text()
-
-    def vanish(self) -> None:
-        """As a machine does that loses its power: all of it at once."""
-        assert self.pid is not None
-        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-        for process in family:
-            process.suspend()  # so that none has a last word
-        for process in family:
-            process.send_signal(signal.SIGKILL)
-        self.kill()
 
 
 class Machines(Stack):
@@ -134,8 +103,7 @@ def machines(
             Gateway(data / "gateway-2", second, environ=other),
         ]
         some = [
-            Worker(data / f"worker-{number}", number, environ=plan.shared, concurrency=concurrency)
-            for number in range(workers)
+            Worker(data / f"worker-{number}", environ=plan.shared, concurrency=concurrency) for number in range(workers)
         ]
         daemon = Daemon(home, environ=plan.shared)
         parts: list[Part] = [*gateways, *some, CodeServer(home, environ=plan.shared)]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
 ]
 
-LISTINGS = 60
+LISTINGS = 40
 PAID = {"openai": ("responses", "images", "embeddings"), "google": ("annotate",), "flowise": ("prediction",)}
 
 
@@ -65,6 +66,7 @@ def ask_for_people(stack: Machines, count: int, brief: str) -> str:
 
 def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_folder: Path) -> None:
     with machines(open_folder, workers=2, WORKER_INTERVAL="1") as stack:
+        tell("everything is up")
         stack.stand_in("POST", "delays", {"openai.responses": 0.5, "openai.images": 1, "flowise": 0.3})
         urls = upload_listings(stack, LISTINGS)
         results: list[runner.Result] = []
@@ -89,6 +91,7 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_fol
 
         doomed = wait_for(in_the_middle, "two runs at work on the first worker", 120)
         stack.workers[0].vanish()
+        tell(f"a worker with {len(doomed)} runs has vanished")
         killed = time.time()
         feeding.join()
 
@@ -191,4 +194,5 @@ def rate(stack: Machines, queue: str, workers: int) -> float:
 
 def tell(what: str) -> None:
     """For whoever runs `make test-scale`."""
-    sys.stdout.write(f"\n{what} ({os.cpu_count()} cores)\n")
+    sys.stdout.write(f"\n{datetime.now():%H:%M:%S} {what} ({os.cpu_count()} cores)\n")
+    sys.stdout.flush()
