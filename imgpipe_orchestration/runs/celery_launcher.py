@@ -13,11 +13,10 @@ from typing import Any, Self
 import dagster as dg
 from celery.states import READY_STATES
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._serdes import ConfigurableClassData, pack_value
+from dagster._serdes import ConfigurableClassData
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 
-from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.runs.queues import QUEUE_TAG
 
 BEAT_SECONDS = 3.0
@@ -61,20 +60,15 @@ class WorkersRunLauncher(CeleryRunLauncher):
         return cls(inst_data=inst_data, **config_value)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """
-        Raises:
-            BackendUnavailable: the run does not say where its code is. Errors of the broker pass as they are. Either
-                way the run is reported as failed to start.
-        """
+        """An error of the broker passes as it is; the run is then reported as failed to start."""
         run = context.dagster_run
-        if context.job_code_origin is None:
-            raise BackendUnavailable(f"run {run.run_id} does not say where its code is")
         queue = run.tags.get(QUEUE_TAG, self.default_queue)
         self._instance.report_engine_event(f"Waits for a worker of the queue {queue!r}.", run, cls=type(self))
-        # The run's own id: no tag has to be written beside what the worker writes about its process at the same moment.
+        # No more than its id: where its code is says the database, so that writing into the broker gets nobody to run
+        # anything else. The task has the same id, and so no tag is needed to find it again.
         self.celery.send_task(
             TASK_EXECUTE_JOB_NAME,
-            args=[run.run_id, pack_value(context.job_code_origin)],
+            args=[run.run_id],
             task_id=run.run_id,
             queue=queue,
         )

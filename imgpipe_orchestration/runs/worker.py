@@ -22,8 +22,6 @@ from celery import Task
 from celery.exceptions import Ignore
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from celery.states import STARTED
-from dagster._core.origin import JobPythonOrigin
-from dagster._serdes import unpack_value
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from imgpipe_orchestration import logs
@@ -56,7 +54,7 @@ class Keeper:
     def stop_soon(self, **_: object) -> None:
         self._stopping_since = time.monotonic()
 
-    def keep(self, task: Task, run_id: str, origin: Any) -> str:
+    def keep(self, task: Task, run_id: str) -> str:
         """
         Raises:
             Ignore: the run is not waiting to be started: it was delivered twice, or given up meanwhile.
@@ -68,7 +66,7 @@ class Keeper:
             return "cancelled before it began"
         if run is None or run.status not in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED):
             raise Ignore
-        pid = self._warm.start(self._instance, run_id, unpack_value(origin, as_type=JobPythonOrigin))
+        pid = self._warm.start(self._instance, run_id, run.job_code_origin)
         where = f"Forked process {pid} on {socket.gethostname()} for the run."
         self._instance.report_engine_event(where, run, cls=WorkersRunLauncher)
         self._watch(task, run_id, pid)
@@ -165,8 +163,8 @@ def main(queues: str, concurrency: int) -> None:
         worker_ready.connect(_say_ready)
         app = launcher.celery
 
-        def execute_job(task: Task, run_id: str, origin: Any) -> str:
-            return keeper.keep(task, run_id, origin)
+        def execute_job(task: Task, run_id: str) -> str:
+            return keeper.keep(task, run_id)
 
         app.task(execute_job, bind=True, name=TASK_EXECUTE_JOB_NAME, throws=(BackendUnavailable,))
         name = f"{queues.replace(',', '-')}@%h"

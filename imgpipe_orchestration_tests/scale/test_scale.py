@@ -18,6 +18,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.devstack.demo import runner
 from imgpipe_orchestration.garbage import collect_garbage
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.scale.stack import Machines, machines
@@ -29,6 +30,10 @@ pytestmark = [
 ]
 
 LISTINGS = 40
+IMAGES = 30
+PEOPLE = 12
+"""For each worker whose rate is measured."""
+HELD = "select count(*) from work_items where state = 'claimed' and owner = any(:runs)"
 PAID = {"openai": ("responses", "images", "embeddings"), "google": ("annotate",), "flowise": ("prediction",)}
 
 
@@ -67,7 +72,7 @@ def ask_for_people(stack: Machines, count: int, brief: str) -> str:
 def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_folder: Path) -> None:
     with machines(open_folder, workers=2, WORKER_INTERVAL="1") as stack:
         tell("everything is up")
-        stack.stand_in("POST", "delays", {"openai.responses": 0.5, "openai.images": 1, "flowise": 0.3})
+        stack.stand_in("POST", "delays", {"openai.responses": 2, "openai.images": 3, "flowise": 0.3})
         urls = upload_listings(stack, LISTINGS)
         results: list[runner.Result] = []
         scenarios = runner.scenarios()
@@ -81,16 +86,18 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_fol
         feeding = threading.Thread(target=lambda: results.extend(runner.run(stack, scenarios, lambda _: None)))
         feeding.start()
 
-        def in_the_middle() -> list[str]:
-            """Runs of the first worker that hold claims, once something has been done."""
-            held = "select distinct owner from work_items where state = 'claimed' and owner = any(:runs)"
+        def in_the_middle() -> tuple[Worker, list[str]] | None:
+            """A worker whose runs are at paid work, once something has been done."""
             if number(stack, "select count(*) from work_attempts where outcome = 'done'") < 5:
-                return []
-            runs = [row.owner for row in rows(stack, held, runs=stack.runs_on(stack.workers[0]))]
-            return runs if len(runs) > 1 else []
+                return None
+            for worker in stack.workers:
+                runs = stack.runs_on(worker)
+                if number(stack, f"{HELD} and queue in ('media', 'vision_batches', 'avatar_images')", runs=runs):
+                    return worker, runs
+            return None
 
-        doomed = wait_for(in_the_middle, "two runs at work on the first worker", 120)
-        stack.workers[0].vanish()
+        worker, doomed = wait_for(in_the_middle, "a worker at paid work", 120)
+        worker.vanish()
         tell(f"a worker with {len(doomed)} runs has vanished")
         killed = time.time()
         feeding.join()
@@ -100,8 +107,9 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_fol
         wait_for(lambda: number(stack, done) == LISTINGS + 4, "the listings", 120)
         unfinished = "select count(*) from work_items where state in ('waiting', 'claimed')"
         wait_for(lambda: number(stack, unfinished) == 0, "everything else", 120)
-        for run_id in doomed:
-            assert stack.status_of(run_id).value == "FAILURE", "monitoring noticed"
+        ends = {stack.status_of(run_id).value for run_id in doomed}
+        assert "FAILURE" in ends, "monitoring noticed"
+        assert ends <= {"FAILURE", "SUCCESS"}, "one may have ended between the look and the end"
         taken_over = number(
             stack, "select count(*) from work_attempts where outcome <> 'done' and owner = any(:runs)", runs=doomed
         )
@@ -148,15 +156,17 @@ def rates() -> dict[tuple[str, int], float]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_throughput_by_workers(open_folder: Path, workers: int, rates: dict[tuple[str, int], float]) -> None:
     """CPU-bound: listings. Network-bound: avatars, whose partner takes two seconds a picture."""
-    with machines(open_folder, workers=workers, concurrency=1, WORKER_INTERVAL="1", AVATAR_BATCH_SIZE="24") as stack:
-        upload_listings(stack, 80 * workers)
+    with machines(
+        open_folder, workers=workers, concurrency=1, WORKER_INTERVAL="1", AVATAR_BATCH_SIZE=str(PEOPLE)
+    ) as stack:
+        upload_listings(stack, IMAGES * workers)
         done = "select count(*) from image_queue where status = 'processed'"
-        wait_for(lambda: number(stack, done) == 80 * workers, "the listings", 240)
+        wait_for(lambda: number(stack, done) == IMAGES * workers, "the listings", 240)
         rates["CPU-bound", workers] = rate(stack, "listings", workers)
         stack.stand_in("POST", "delays", {"openai.images": 2})
-        ask_for_people(stack, 24 * workers, "People who work in a small bakery in Porto")
+        ask_for_people(stack, PEOPLE * workers, "People who work in a small bakery in Porto")
         finished = "select count(*) from generation_results where status = 'completed'"
-        wait_for(lambda: number(stack, finished) == 24 * workers, "the people", 240)
+        wait_for(lambda: number(stack, finished) == PEOPLE * workers, "the people", 240)
         rates["network-bound", workers] = rate(stack, "avatar_images", workers)
     if workers == 2:
         for kind in ("CPU-bound", "network-bound"):
