@@ -256,6 +256,13 @@ def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
         assert b"private" not in variant.data
 
 
+def test_a_picture_of_nobody_in_particular_carries_no_exif() -> None:
+    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
+    for variant in render(encoded(_picture(), "JPEG"), small).variants:
+        with Image.open(io.BytesIO(variant.data)) as image:
+            assert "exif" not in image.info, variant.format
+
+
 def test_another_decoder_sees_the_same_pixels() -> None:
     rendition = render(encoded(picture(500, 400), "PNG"), MEDIA)
     for variant in (v for v in rendition.variants if v.size in ("small", "header")):

@@ -55,6 +55,13 @@ def test_the_dominant_colours_are_those_painted() -> None:
     assert [(c.hex, pytest.approx(c.share, abs=0.03)) for c in colours] == [("#ff5733", 0.7), ("#33a1ff", 0.3)]
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_a_picture_of_few_pixels_is_measured_too(size: tuple[int, int], mode: str) -> None:
+    found = measure(encoded(Image.new("RGB", size, "white").convert(mode), "PNG"))
+    assert [colour.share for colour in found.colours] == [1.0]
+
+
 def test_transparent_pixels_have_no_colour() -> None:
     image = Image.new("RGBA", (100, 100), (255, 0, 0, 0))
     image.paste((0, 120, 60, 255), (40, 40, 60, 60))

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, SettingsError
 from imgpipe_orchestration.storage.rows import connect, transaction
 
 
@@ -52,6 +52,17 @@ def test_a_session_speaks_utc_and_plans_for_what_is_there(engine: Engine) -> Non
 def test_a_mistake_of_ours_is_not_taken_for_an_absence(engine: Engine) -> None:
     with pytest.raises(sa.exc.ProgrammingError), transaction(engine) as connection:
         connection.execute(text("select * from no_such_table"))
+
+
+@pytest.mark.parametrize(("type_", "value"), [("text", "a\0b"), ("bigint", 10**30), ("jsonb", '"\\u0000"')])
+def test_a_value_that_no_column_can_hold_is_bad_input(engine: Engine, type_: str, value: object) -> None:
+    with pytest.raises(BadInput, match="cannot be stored"), transaction(engine) as connection:
+        connection.execute(text(f"select cast(:value as {type_})"), {"value": value})
+
+
+def test_a_division_by_zero_stays_a_mistake_of_ours(engine: Engine) -> None:
+    with pytest.raises(sa.exc.DataError), transaction(engine) as connection:
+        connection.execute(text("select 1 / 0"))
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
