@@ -22,21 +22,11 @@ from imgpipe_orchestration.devstack.logfiles import keep_small
 from imgpipe_orchestration.devstack.orphans import end_orphans
 from imgpipe_orchestration.devstack.plan import Plan
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.services import CodeServer, Webserver
+from imgpipe_orchestration.devstack.watched import HUNG_SECONDS, Watched
 from imgpipe_orchestration.errors import BackendUnavailable
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
-"""Pause before a restart: doubled by each further death, up to this."""
-STEADY_SECONDS = 60.0
-"""A part that lived this long starts over with the first pause."""
 HOUSEKEEPING_SECONDS = 60.0
-PROBE_SECONDS = 20.0
-"""How often a part is asked whether it works; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
-PROBE_AGAIN_SECONDS = 5.0
-HUNG_SECONDS = 30.0
-"""A part that has not answered for so long hangs, and is ended. Longer than a busy machine keeps one waiting."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -45,51 +35,13 @@ class StopRequested(Exception):
     """Somebody asked the stack to stop."""
 
 
-class _Watched:
-    """A part and what the supervisor knows about its lives."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.deaths = 0
-        self.restarts = 0
-        self.restart_at: float | None = None
-        self.ready = False
-        self.probe_at = 0.0
-        self.silent_since: float | None = None
-
-    def answered(self) -> None:
-        """It works at this moment."""
-        self.ready, self.silent_since = True, None
-        self.probe_at = time.monotonic() + PROBE_SECONDS
-
-    def hangs(self) -> bool:
-        """Ask it, when it is time to, whether it works; True when it has not answered for too long."""
-        now = time.monotonic()
-        if now < self.probe_at:
-            return False
-        if self.part.works():
-            self.answered()
-            return False
-        self.silent_since = self.silent_since or now
-        self.probe_at = time.monotonic() + PROBE_AGAIN_SECONDS
-        return now - self.silent_since >= HUNG_SECONDS
-
-    def next_pause(self) -> float:
-        """Seconds to wait after the death that was just seen."""
-        if time.monotonic() - self.part.started > STEADY_SECONDS:
-            self.deaths = 0
-        pause = min(FIRST_PAUSE_SECONDS * 2.0**self.deaths, LONGEST_PAUSE_SECONDS)
-        self.deaths += 1
-        return pause
-
-
 class Supervisor:
     """Runs one plan until it is told to stop. `say` gets one line for everything worth telling."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan = plan
         self.say = say
-        self._watched = [_Watched(part) for part in plan.parts]
+        self._watched = [Watched(part) for part in plan.parts]
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._pipe: tuple[int, int] = (-1, -1)
 
@@ -134,12 +86,12 @@ class Supervisor:
         self._await_ready(services)
         self._write_stack_file()
 
-    def _launch(self, watched: _Watched) -> None:
+    def _launch(self, watched: Watched) -> None:
         watched.restart_at = None
         watched.ready = False
         watched.part.start()
 
-    def _await_ready(self, group: Sequence[_Watched]) -> None:
+    def _await_ready(self, group: Sequence[Watched]) -> None:
         waiting = list(group)
         while waiting:
             for watched in list(waiting):
@@ -150,7 +102,7 @@ class Supervisor:
                     part.settle()
                     watched.answered()
                     waiting.remove(watched)
-                elif time.monotonic() - part.started > part.start_seconds:
+                elif watched.late():
                     raise BackendUnavailable(f"{part.name} does not answer at {part.url}:\n{part.last_words()}")
             self._pause(0.05 if waiting else 0)
 
@@ -201,6 +153,9 @@ class Supervisor:
                 if part.answers():
                     watched.answered()
                     self.say(f"{part.name} answers again")
+                elif watched.late():
+                    self.say(f"{part.name} does not come up within {part.start_seconds:g} s; ending it")
+                    part.kill()
             elif watched.hangs():
                 self.say(f"{part.name} has not answered for {HUNG_SECONDS:g} s; ending it")
                 part.kill()

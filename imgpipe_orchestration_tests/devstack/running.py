@@ -41,7 +41,7 @@ def imgpipe(*words: str, environ: Mapping[str, str] | None = None) -> subprocess
     return subprocess.run([*IMGPIPE, *words], env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 40) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """The first true value of `condition`, asked until `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -1,0 +1,60 @@
+"""A part under supervision: when it is next asked whether it works, when it is started again."""
+
+from __future__ import annotations
+
+import time
+
+from imgpipe_orchestration.devstack.process import Part
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+"""Pause before a restart: doubled by each further death, up to this."""
+STEADY_SECONDS = 60.0
+"""A part that lived this long starts over with the first pause."""
+PROBE_SECONDS = 20.0
+"""How often a part is asked whether it works; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
+PROBE_AGAIN_SECONDS = 5.0
+HUNG_SECONDS = 30.0
+"""A part that has not answered for so long hangs, and is ended. Longer than a busy machine keeps one waiting."""
+
+
+class Watched:
+    """A part and what the supervisor knows about its lives."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.deaths = 0
+        self.restarts = 0
+        self.restart_at: float | None = None
+        self.ready = False
+        self.probe_at = 0.0
+        self.silent_since: float | None = None
+
+    def answered(self) -> None:
+        """It works at this moment."""
+        self.ready, self.silent_since = True, None
+        self.probe_at = time.monotonic() + PROBE_SECONDS
+
+    def late(self) -> bool:
+        """Whether it should have come up by now. PostgreSQL that recovers, and says so, is not late."""
+        return time.monotonic() - self.part.started > self.part.start_seconds and not self.part.works()
+
+    def hangs(self) -> bool:
+        """Ask it, when it is time to, whether it works; True when it has not answered for too long."""
+        now = time.monotonic()
+        if now < self.probe_at:
+            return False
+        if self.part.works():
+            self.answered()
+            return False
+        self.silent_since = self.silent_since or now
+        self.probe_at = time.monotonic() + PROBE_AGAIN_SECONDS
+        return now - self.silent_since >= HUNG_SECONDS
+
+    def next_pause(self) -> float:
+        """Seconds to wait after the death that was just seen."""
+        if time.monotonic() - self.part.started > STEADY_SECONDS:
+            self.deaths = 0
+        pause = min(FIRST_PAUSE_SECONDS * 2.0**self.deaths, LONGEST_PAUSE_SECONDS)
+        self.deaths += 1
+        return pause
