@@ -38,7 +38,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 def imgpipe(*words: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     environ = dict(environ or clean_environment())
-    return subprocess.run([*IMGPIPE, *words], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([*IMGPIPE, *words], env=environ, capture_output=True, text=True, timeout=240, check=False)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
@@ -70,7 +70,7 @@ class Up:
         return self.output_file.read_text()
 
     def wait_until_ready(self) -> None:
-        wait_for(lambda: "Ready after" in self.output or self.process.poll() is not None, "the stack", 90)
+        wait_for(lambda: "Ready after" in self.output or self.process.poll() is not None, "the stack", 300)
         assert self.process.poll() is None, self.output
 
     def stack(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Up:
     def interrupt(self) -> int:
         """Ctrl-C; the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def processes(self) -> list[psutil.Process]:
         """Everything that belongs to this stack but its supervisor."""
