@@ -6,7 +6,7 @@ Customers are worked on a few at a time; what becomes of each is handed to the c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeEr
 from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
+from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import JobInstance
 
 log = logger(__name__)
@@ -39,11 +40,12 @@ PAGE = 1000
 class Plan:
     """Who a run covers.
 
-    `customers`: those who have something pending (or were named); `asked`: instances that somebody triggered;
-    `nobody`: documents whose customer_id is no usable text, by the id's description.
+    `customers`: those who have something pending (or were named), with the condition on `clean_image` that finds it
+    where that is known; `asked`: instances that somebody triggered; `nobody`: documents whose customer_id is no usable
+    text, by the id's description.
     """
 
-    customers: Sequence[str]
+    customers: Mapping[str, Document | None]
     asked: Sequence[JobInstance]
     nobody: dict[str, int]
 
@@ -55,15 +57,15 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
         customers: work on exactly these instead (a backfill of some).
     """
     if customers:
-        return Plan(list(dict.fromkeys(customers)), [], {})
+        return Plan(dict.fromkeys(customers), [], {})
     asked = job_instances.queued(services.engine, JOB)
     if not scheduled:
-        return Plan([], asked, {})
+        return Plan({}, asked, {})
     configs, news = ImageConfigs(services.documents), News(services.documents)
     pending = news.pending_by_customer(opted_out=configs.opted_out())
-    usable = {customer for customer in pending if _usable(customer)}
-    nobody = {repr(customer)[:80]: count for customer, count in pending.items() if customer not in usable}
-    return Plan(sorted(usable), asked, nobody)
+    usable = {customer: pending[customer].clean_image for customer in sorted(filter(_usable, pending))}
+    nobody = {repr(whose)[:80]: backlog.documents for whose, backlog in pending.items() if whose not in usable}
+    return Plan(usable, asked, nobody)
 
 
 def _usable(customer: object) -> bool:
@@ -105,7 +107,15 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         by_asking = {instance.customer_id: instance for instance in started}
         everybody = list(by_asking) + [customer for customer in todo.customers if customer not in by_asking]
         futures = [
-            pool.submit(_one_customer, services, customer, by_asking.get(customer), run_id, batch_size)
+            pool.submit(
+                _one_customer,
+                services,
+                customer,
+                by_asking.get(customer),
+                run_id,
+                batch_size,
+                todo.customers.get(customer),
+            )
             for customer in everybody
         ]
         try:
@@ -133,7 +143,12 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
 
 
 def _one_customer(
-    services: Services, customer: str, instance: JobInstance | None, run_id: str, batch_size: int | None
+    services: Services,
+    customer: str,
+    instance: JobInstance | None,
+    run_id: str,
+    batch_size: int | None,
+    clean_image: Document | None,
 ) -> Figures:
     """One customer from beginning to end."""
     if instance is None:
@@ -146,15 +161,17 @@ def _one_customer(
         tracing.resumed(tracing.parse(instance.trace)),
         tracing.span(JOB, item=str(instance.id)),
     ):
-        return _one_instance(services, customer, instance, batch_size)
+        return _one_instance(services, customer, instance, batch_size, clean_image)
 
 
-def _one_instance(services: Services, customer: str, instance: JobInstance, batch_size: int | None) -> Figures:
+def _one_instance(
+    services: Services, customer: str, instance: JobInstance, batch_size: int | None, clean_image: Document | None
+) -> Figures:
     log.info("starting image auto-marker job", extra={"customer": customer})
     figures = Figures(customer, job_id=instance.id)
     started = time.perf_counter()
     try:
-        _mark(services, figures, batch_size)
+        _mark(services, figures, batch_size, clean_image)
     except BackendUnavailable:
         raise
     except ImgpipeError as error:
@@ -167,7 +184,7 @@ def _one_instance(services: Services, customer: str, instance: JobInstance, batc
     return figures
 
 
-def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
+def _mark(services: Services, figures: Figures, batch_size: int | None, clean_image: Document | None) -> None:
     configs, news = ImageConfigs(services.documents), News(services.documents)
     customer = figures.customer_id
     known = configs.of(customer)
@@ -176,7 +193,7 @@ def _mark(services: Services, figures: Figures, batch_size: int | None) -> None:
     elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):
         figures.note = "auto_mark_cleaned is off"
         return
-    clean_image = news.how_images_lack(customer)
+    clean_image = clean_image or news.how_images_lack(customer)
     left = batch_size
     passed_over = 0
     while left is None or left > 0:

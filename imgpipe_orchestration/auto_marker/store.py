@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -90,6 +89,14 @@ def _serves(index: Index, keys: tuple[str, ...], unique: bool) -> bool:
 # --- news documents -------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """A customer's pending documents: how many, and the condition on `clean_image` that finds them all."""
+
+    documents: int
+    clean_image: Document
+
+
 @dataclass
 class Page:
     """Some pending documents of a customer, and what came of the attempt to mark them."""
@@ -114,9 +121,9 @@ class News:
                     return True
         return False
 
-    def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, int]:
-        """Pending documents per customer. Keys are as stored: a customer_id may be no text at all."""
-        found: Counter[Any] = Counter()
+    def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:
+        """What is pending, by customer. Keys are as stored: a customer_id may be no text at all."""
+        found: dict[Any, Backlog] = {}
         # Of the customer only what the index can tell apart is excluded here.
         others = {"$nin": list(opted_out)}
         with reachable():
@@ -124,10 +131,13 @@ class News:
                 match = {"$match": pending(others, {"$eq": nothing})}
                 stages: list[Document] = [match, {"$group": {"_id": "$customer_id", "pending": {"$sum": 1}}}]
                 for row in self._news.aggregate(stages, maxTimeMS=READING_SECONDS * 1000):
-                    found[_hashable(row["_id"])] += int(row["pending"])
-        return dict(found)
+                    customer = _hashable(row["_id"])
+                    before = found.get(customer)
+                    lacking = {"$eq": nothing} if before is None else {"$in": NOTHING}
+                    found[customer] = Backlog(int(row["pending"]) + (before.documents if before else 0), lacking)
+        return found
 
-    def how_images_lack(self, customer_id: str) -> dict[str, Any]:
+    def how_images_lack(self, customer_id: str) -> Document:
         """The condition on `clean_image` that finds all of a customer's pending documents; see `pending`."""
         with reachable():
             empty = self._news.find(pending(customer_id, {"$eq": ""}), {"_id": 1}).limit(1)

@@ -47,12 +47,13 @@ def daemon(folder: Path, settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # a daemon, two code servers and two runs, each a new process
 def test_a_customer_that_got_images_starts_a_run_in_another_code_location(
     services: Services, settings: Settings, tmp_path: Path
 ) -> None:
     seed(services, "nobody", 1, image=5)
     with daemon(tmp_path, settings) as instance:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 300
         spoken: set[str] = set()
         while "a" not in spoken:
             assert time.monotonic() < deadline, (tmp_path / "daemon.log").read_text()[-3000:]

@@ -97,7 +97,7 @@ def test_a_customer_id_that_is_no_text_is_reported_and_stops_nobody(services: Se
         seed(services, customer)
     seed(services, "fine")
     todo = steps.plan(services, scheduled=True)
-    assert todo.customers == ["fine"]
+    assert list(todo.customers) == ["fine"]
     assert sum(todo.nobody.values()) == 3
 
 
