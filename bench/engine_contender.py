@@ -71,7 +71,7 @@ def naive(data: bytes, plan: dict[str, Any], *, matched: bool) -> dict[str, byte
                 image.thumbnail((size["width"], size["height"]), Image.Resampling.LANCZOS)
             options: dict[str, Any] = {"quality": plan["quality"][kind]}
             if matched:
-                large = image.width * image.height > 1_500_000
+                large = image.width * image.height > 1_300_000
                 options |= {
                     "avif": {"speed": 9 if large else 8, "subsampling": "4:4:4"},
                     "webp": {"method": 2},

@@ -12,7 +12,7 @@ sharp.cache(false);
 
 const encode = (pipeline, kind, plan, pixels) => {
   const quality = plan.sharp_quality[kind];
-  if (kind === "avif") return pipeline.avif({ quality, effort: pixels > 1_500_000 ? 0 : 1, chromaSubsampling: "4:4:4" });
+  if (kind === "avif") return pipeline.avif({ quality, effort: pixels > 1_300_000 ? 0 : 1, chromaSubsampling: "4:4:4" });
   if (kind === "webp") return pipeline.webp({ quality, effort: 2 });
   return pipeline.jpeg({ quality, progressive: true, optimiseCoding: true, chromaSubsampling: "4:2:0" });
 };

@@ -7,7 +7,7 @@
     orientation  the EXIF orientation turned into pixels
     alpha        an alpha channel that hides nothing is dropped
     resize       smaller, never larger
-    focus        where the subject is: hints of the analysis, else faces, else saliency
+    focus        where the subject is: hints of the analysis, else faces, a plain ground, saliency
     crop         the box of a given shape that keeps the subject
     background   a logo without its background
     plan         which size is cut from which, decided before a pixel is touched

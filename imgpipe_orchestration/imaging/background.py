@@ -33,7 +33,17 @@ _EDGE = 2
 """Pixels on either side of the cut where logo and background are mixed (antialiasing, JPEG)."""
 _SMALLEST_HOLE = 1e-4
 """Share of the picture under which an enclosed patch of background colour counts as a speck of the logo."""
-
+_STRONG = 0.25
+"""Share of the logo's own contrast to the background below which a pixel is faint."""
+_CLEAN = 0.5
+"""Lab distance of most pixels around a logo up to which there is no noise: every speck is then the logo's own."""
+_LARGEST_SPECK = 1e-3
+"""Share of the picture below which a faint patch is noise."""
+_JPEG_REACHES, _BLEEDS = 16, 0.3
+"""Pixels to which JPEG's blocks carry a logo's colour, and how strong that is at most, as a share of what is plainly
+the logo's (measured at qualities 50 to 90; shadows have twice as much)."""
+_SHARP = 0.9
+"""Share of the logo's outline that must be a sharp edge."""
 _SAME = 1.0
 """Lab distance beyond the background's own noise within which a hole shows the background, not a paint like it."""
 
@@ -75,13 +85,19 @@ def remove_background(image: Image.Image) -> CutOut:
     noise = _noise(distance)
     alike = distance < max(_UNIFORM, 3 * noise)
     background = _connected_to_border(alike)
-    holes, count = _holes(alike & ~background, distance, noise)
+    is_clean = _noise_near(~background, distance, 97) <= _CLEAN
+    noise = max(noise, _noise_near(~background, distance, 50))
+    enclosed = (distance < max(_UNIFORM, 3 * noise)) & ~background
+    holes, count = _holes(enclosed, distance, noise)
     background |= holes
+    if not is_clean:
+        background |= _stray(~background, distance)
     removed = float(background.mean())
     if removed > 0.995:
         raise NotUniform("the image is nothing but background")
     if removed < 0.02:
         raise NotUniform("no background was found around the logo")
+    _check_edge(~background, distance)
     colours, alpha = _unmixed(rgb, fitted, background)
     rgba = np.dstack([colours, np.round(alpha * 255).astype(np.uint8)])
     return CutOut(Image.fromarray(rgba), removed, count)
@@ -108,7 +124,8 @@ def remove_background_with_model(image: Image.Image) -> CutOut:
 
 
 def _fit_border(lab: Field) -> Field:
-    """The background's colour at every pixel: each Lab channel as a + bx + cy + dxy, fitted to the border alone.
+    """The background's colour at every pixel: each Lab channel as a + bx + cy + dxy + ex² + fy², fitted to the border
+    alone. The squares are for gradients that are straight in RGB, and for vignettes.
 
     Fitted three times, each time without what does not belong, so that a logo touching the edge does not count.
     """
@@ -116,7 +133,7 @@ def _fit_border(lab: Field) -> Field:
     x = np.linspace(0, 1, columns, dtype=np.float32)
     y = np.linspace(0, 1, rows, dtype=np.float32)
     down, right = np.nonzero(_border(rows, columns))
-    terms = np.stack([np.ones(len(down), np.float32), x[right], y[down], x[right] * y[down]], axis=1)
+    terms = _terms(x[right], y[down])
     values = lab[down, right]
     kept = np.linalg.norm(values - np.median(values, axis=0), axis=1) < 30
     for limit in (10.0, 5.0, 3.0):
@@ -125,9 +142,15 @@ def _fit_border(lab: Field) -> Field:
         factors, *_ = np.linalg.lstsq(terms[kept], values[kept], rcond=None)
         kept = np.linalg.norm(terms @ factors - values, axis=1) < limit
     fitted = np.empty_like(lab)
-    for channel, (constant, across, along, both) in enumerate(factors.T):
-        fitted[..., channel] = (constant + along * y)[:, None] + (across + both * y)[:, None] * x
+    for channel, (constant, across, along, both, bent_across, bent_along) in enumerate(factors.T):
+        down_only = constant + along * y + bent_along * y * y
+        fitted[..., channel] = down_only[:, None] + (across + both * y)[:, None] * x + bent_across * x * x
     return fitted
+
+
+def _terms(x: Field, y: Field) -> Field:
+    """Points x terms of the background's model."""
+    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
 
 
 def _distance(one: Field, other: Field) -> Field:
@@ -154,6 +177,29 @@ def _check_border(distance: Field) -> None:
 def _noise(distance: Field) -> float:
     """How far background pixels themselves stray (JPEG, sensor): the median along the border."""
     return float(np.median(distance[_border(*distance.shape)]))
+
+
+def _noise_near(logo: Mask, distance: Field, percentile: float) -> float:
+    """The same around the logo, off its edge, where JPEG leaves more of it."""
+    mask = logo.astype(np.uint8)
+    around = _grown(mask, _JPEG_REACHES // 2) & ~_grown(mask, _EDGE)
+    return float(np.percentile(distance[around], percentile)) if around.any() else 0.0
+
+
+def _check_edge(logo: Mask, distance: Field) -> None:
+    """Refuse what fades into the background: a cut through a shadow, a glow or a misfitted gradient is visible.
+
+    Three pixels beyond a sharp edge, however soft its antialiasing, stands the logo's own colour.
+    """
+    edge = logo & _grown((~logo).astype(np.uint8), 1)
+    reached = np.asarray(cv2.dilate(distance, np.ones((7, 7), np.uint8)))[edge]
+    if reached.size and float((reached >= _contrast(logo, distance)).mean()) < _SHARP:
+        raise NotUniform("the picture fades into its background (a shadow or a glow)")
+
+
+def _contrast(logo: Mask, distance: Field) -> float:
+    """Distance to the background from which a pixel is plainly the logo's."""
+    return _STRONG * float(np.percentile(distance[logo], 90))
 
 
 def _connected_to_border(alike: Mask) -> Mask:
@@ -185,6 +231,34 @@ def _holes(enclosed: Mask, distance: Field, noise: float) -> tuple[Mask, int]:
             found[window] |= patch
             opened += 1
     return found, opened
+
+
+def _stray(logo: Mask, distance: Field) -> Mask:
+    """Specks of noise, and what JPEG leaves around sharp edges: faint, off the logo itself, and small or beside it.
+
+    A faint patch that is large or reaches further is a shade of the logo, and a faint pixel next to a strong one its
+    edge.
+    """
+    if not logo.any():
+        return np.zeros_like(logo)
+    contrast = _contrast(logo, distance)
+    strong = (logo & (distance >= contrast)).astype(np.uint8)
+    off = logo & ~_grown(strong, _EDGE)
+    beyond = ~_grown(strong, _JPEG_REACHES)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(off.astype(np.uint8), connectivity=8)
+    stray = np.zeros(count, dtype=np.bool_)
+    for label in range(1, count):
+        left, top, width, height, area = (int(value) for value in stats[label])
+        window = (slice(top, top + height), slice(left, left + width))
+        patch = labels[window] == label
+        stray[label] = area < _LARGEST_SPECK * logo.size or (
+            not beyond[window][patch].any() and float(np.median(distance[window][patch])) < _BLEEDS * contrast
+        )
+    return np.asarray(off & stray[labels], dtype=np.bool_)
+
+
+def _grown(mask: NDArray[np.uint8], by: int) -> Mask:
+    return np.asarray(cv2.dilate(mask, np.ones((2 * by + 1, 2 * by + 1), np.uint8)), dtype=np.bool_)
 
 
 def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask) -> tuple[NDArray[np.uint8], Field]:

@@ -9,9 +9,10 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging.faces import find_faces
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, union
+from imgpipe_orchestration.imaging.plain_ground import box_before_plain_ground
 from imgpipe_orchestration.imaging.saliency import salient_box
 
-Reason = Literal["manual", "faces", "logo", "text", "crop hint", "local faces", "saliency", "centre"]
+Reason = Literal["manual", "faces", "logo", "text", "crop hint", "local faces", "plain ground", "saliency", "centre"]
 
 _MATTERS = 0.25
 """A face smaller than this share of the largest one is in the background."""
@@ -70,6 +71,13 @@ def _found_here(image: Image.Image) -> FocalBox:
     small.thumbnail((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX)
     if faces := find_faces(small):
         return _around_faces(faces, "local faces")
+    if box := box_before_plain_ground(small):
+        return FocalBox(box, "plain ground", _upper_half(box))
     if box := salient_box(small):
         return FocalBox(box, "saliency", box)
     return FocalBox(WHOLE, "centre", WHOLE)
+
+
+def _upper_half(box: Box) -> Box:
+    """Where a crop that is too flat for all of it should look: heads are on top."""
+    return Box(box.left, box.top, box.right, box.centre[1])

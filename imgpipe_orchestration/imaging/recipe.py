@@ -42,7 +42,7 @@ class Recipe:
     """libaom's speed, 0 to 10: 8 takes 0.90 of the bytes of 9 for 2.6 times its time."""
     avif_speed_large: int = 9
     """The same for pictures of more than `large_pixels`, where speed 8 would cost more than all the rest together."""
-    large_pixels: int = 1_500_000
+    large_pixels: int = 1_300_000
     avif_subsampling: Literal["4:2:0", "4:4:4"] = "4:4:4"
     """Full colour takes 7 % fewer bytes at the same score, because 4:2:0 must make up for it elsewhere."""
     webp_method: int = 2

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -52,6 +52,48 @@ def test_a_logo_survives_jpeg() -> None:
     with Image.open(io.BytesIO(encoded(image, "JPEG", quality=90))) as compressed:
         result = np.asarray(remove_background(compressed.convert("RGB")).image)[..., 3]
     assert np.abs(result - alpha * 255).mean() < 2
+
+
+@pytest.mark.parametrize("colour", [(200, 30, 40), (20, 20, 20), (30, 90, 200)])
+def test_jpeg_leaves_no_specks_around_a_logo(colour: tuple[int, int, int]) -> None:
+    plain, alpha, _ = _logo("white")
+    ink = Image.fromarray(np.round(alpha * 255).astype(np.uint8))
+    image = Image.new("RGB", plain.size, "white")
+    image.paste(colour, mask=ink)
+    with Image.open(io.BytesIO(encoded(image, "JPEG", quality=60))) as compressed:
+        cut = remove_background(compressed.convert("RGB"))
+    opacity = np.asarray(cut.image)[..., 3]
+    far = np.asarray(ink.filter(ImageFilter.MaxFilter(9))) == 0
+    assert (opacity[far] == 0).all()
+    assert cut.holes == 1
+
+
+def test_noise_leaves_no_specks_either() -> None:
+    image, alpha, _ = _logo("white")
+    noise = np.random.default_rng(5).normal(0, 6, (*alpha.shape, 1))
+    noisy = Image.fromarray(np.clip(np.asarray(image) * 0.9 + noise, 0, 255).astype(np.uint8))
+    opacity = np.asarray(remove_background(noisy).image)[..., 3]
+    assert (opacity[alpha == 0] > 0).mean() < 0.001
+
+
+def test_a_gradient_straight_in_rgb_is_opened_inside_letters_as_well() -> None:
+    _, alpha, _ = _logo("white")
+    y = np.linspace(0, 1, SIDE)[:, None, None]
+    ground = np.array((250, 240, 220)) * (1 - y) + np.array((120, 160, 240)) * y
+    mixed = alpha[..., None] * np.array((20, 30, 60)) + (1 - alpha[..., None]) * ground
+    cut = remove_background(Image.fromarray(mixed.round().astype(np.uint8)))
+    assert cut.holes == 1
+    assert np.abs(np.asarray(cut.image)[..., 3] - alpha * 255).mean() < 0.5
+
+
+def test_a_shadow_is_refused_because_every_cut_through_it_shows() -> None:
+    image, alpha, _ = _logo("white")
+    shadow = Image.fromarray(np.round(alpha * 160).astype(np.uint8)).filter(ImageFilter.GaussianBlur(8))
+    ground = Image.new("RGB", image.size, "white")
+    ground.paste((0, 0, 0), (8, 8), shadow)
+    ground.paste(image, mask=Image.fromarray(np.round(alpha * 255).astype(np.uint8)))
+    with pytest.raises(NotUniform, match="fades into its background"):
+        remove_background(ground)
 
 
 def test_paint_that_only_resembles_the_background_is_no_hole() -> None:

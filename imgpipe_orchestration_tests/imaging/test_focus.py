@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from imgpipe_orchestration.imaging.crop import crop_box
+from imgpipe_orchestration.imaging.faces import find_faces
 from imgpipe_orchestration.imaging.focus import FocusHints, find_focus
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
@@ -34,13 +36,46 @@ def test_a_wide_crop_keeps_the_face() -> None:
 
 
 def test_what_stands_out_is_kept_where_there_is_no_face() -> None:
-    image = Image.new("RGB", (900, 300), (120, 130, 125))
+    image = Image.linear_gradient("L").resize((900, 300)).point(lambda level: 90 + level // 4).convert("RGB")
     image.paste((230, 60, 30), (700, 100, 780, 180))
     focal = find_focus(image)
-    assert focal.reason == "saliency"
+    assert focal.reason == "saliency", focal
     left, _, right, _ = crop_box(900, 300, 300, 300, focal.box, core=focal.core)
     assert left <= 700
     assert right >= 780
+
+
+def test_what_stands_before_a_plain_ground_is_kept_and_its_head_above_all() -> None:
+    image = Image.new("RGB", (800, 600), (246, 245, 243))
+    image.paste((40, 30, 25), (420, 120, 700, 580))
+    image.paste((200, 150, 120), (650, 60, 760, 140))
+    focal = find_focus(image)
+    assert focal.reason == "plain ground"
+    left, _, right, _ = crop_box(800, 600, 300, 300, focal.box, core=focal.core)
+    assert left <= 420
+    assert right >= 760
+    _, top, _, _ = crop_box(800, 600, 1600, 534, focal.box, core=focal.core)
+    assert top <= 66
+
+
+def test_dust_on_a_plain_ground_is_no_subject() -> None:
+    image = Image.new("RGB", (800, 600), "white")
+    image.paste((90, 90, 90), (20, 20, 28, 28))
+    image.paste((40, 30, 25), (420, 200, 700, 500))
+    box = find_focus(image).box
+    assert (round(box.left * 800, -1), round(box.top * 600, -1)) == (420, 200)
+
+
+def test_texture_that_one_cascade_takes_for_a_face_is_none() -> None:
+    assert find_faces(photo("gravel")) == ()
+    blotches = Image.effect_noise((64, 64), 90).resize((512, 512), Image.Resampling.BICUBIC).convert("RGB")
+    assert find_faces(blotches) == ()
+
+
+@pytest.mark.parametrize("angle", [-10, 8])
+def test_a_face_that_is_tilted_or_dark_is_found_all_the_same(angle: int) -> None:
+    dark = photo("astronaut").rotate(angle, Image.Resampling.BICUBIC).point(lambda value: value * 0.4)
+    assert len(find_faces(dark)) == 1
 
 
 def test_a_plain_picture_is_cropped_at_its_centre() -> None:
