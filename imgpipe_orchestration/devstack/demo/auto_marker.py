@@ -47,6 +47,9 @@ class AutoMarkerScenario(Scenario):
         failures = [reason for customer, job in over.items() if (reason := self._wrong(customer, job))]
         return Progress(marked + len(over) - len(failures), f"{len(jobs) - len(over)} jobs", failures)
 
+    def close(self) -> None:
+        self._documents.close()
+
     def _wrong(self, customer: str, job: dict[str, Any]) -> str:
         """What is not as it should be with a job that is over."""
         expected = {self.new: (_MARKED, 0), self.off: (0, 0), self.broken: (3, _BROKEN)}[customer]

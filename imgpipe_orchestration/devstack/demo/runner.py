@@ -56,6 +56,7 @@ def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Resu
         except (ImgpipeError, requests.RequestException) as error:
             result.failures.append(f"could not be fed: {_reason(error)}")
             result.finished = True
+            scenario.close()
         else:
             running.append((scenario, result, began))
         on_change(result)
@@ -82,6 +83,7 @@ def _look(scenario: Scenario, result: Result, began: float, on_change: Callable[
         result.failures.append(f"gave up after {scenario.seconds:g} s waiting for {result.waiting_for}")
     if result.finished:
         result.links = scenario.links()
+        scenario.close()
     on_change(result)
     return result.finished
 

@@ -76,6 +76,10 @@ class Scenario(ABC):
     def look(self) -> Progress:
         """How far it is. Called about twice a second; raises nothing but ImgpipeError and requests' exceptions."""
 
+    def close(self) -> None:
+        """Let go of what it holds; it is not looked at again."""
+        return
+
     @abstractmethod
     def links(self) -> list[str]:
         """What to open afterwards: something that came out, and the pipeline in the Dagster UI."""
