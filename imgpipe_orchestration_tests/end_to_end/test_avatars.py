@@ -115,7 +115,7 @@ def test_a_request_becomes_people_pictures_and_exports_and_one_who_was_refused_i
     assert (partners.paid("images"), partners.paid("edits")) == (3, 3)
 
     ((number,),) = stack.rows("select id from generation_tasks where task_id = %s", request.task_id)
-    base = f"{stack.environment['S3_ENDPOINT']}/avatar-images/avatars/task_{number}"
+    base = f"{stack.environment['S3_PUBLIC_ENDPOINT']}/avatar-images/avatars/task_{number}"
     for person in task["personas"]:
         names = ["base", "image_0", "image_1", "image_2", "image_3"]
         urls = [person["base_image_url"], *(person[f"image_{n}_url"] for n in range(1, 5))]
