@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from running import bar, running_stack, wait_for
@@ -43,6 +45,7 @@ def main() -> None:
 
 @contextmanager
 def several_machines() -> Iterator[Stack]:
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests are no part of the package that is installed
     from imgpipe_orchestration_tests.conftest import open_folder
     from imgpipe_orchestration_tests.scale.stack import machines
 
