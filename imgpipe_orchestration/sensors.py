@@ -55,7 +55,7 @@ def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: Backend
     name="claims_of_cancelled_runs",
     description="Gives back what a cancelled run still held.",
     default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=15,
 )
 def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
     return _give_back(context, backends, cancelled=True)
@@ -65,7 +65,7 @@ def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: Backe
     name="alert_on_failed_runs",
     description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link.",
     default_status=dg.DefaultSensorStatus.RUNNING,
-    minimum_interval_seconds=15,
+    minimum_interval_seconds=30,
 )
 def alert_on_failed_runs(context: dg.RunFailureSensorContext, backends: BackendsResource) -> dg.SkipReason:
     from imgpipe_orchestration import alerts
