@@ -32,7 +32,7 @@ _TRIES: dict[Lossy, int] = {"jpeg": 5, "webp": 3, "avif": 2}
 """Encodings that the search for a quality may take. AVIF's has a quick one before them."""
 _FAST_COSTS = 0.9
 """Steps of AVIF quality that speed 9 needs more than speed 8 for the same score."""
-_COSTLY, _CLOSE_LARGE = 500_000, 1.8
+_COSTLY, _CLOSE_LARGE = 500_000, 2.0
 """Pixels from which a second try is expensive, and the points from the target that are then close enough."""
 _SAME_SIZE = 0.2
 """Octaves of pixels under which two sizes show no trend."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -142,4 +144,34 @@ def test_a_refusal_is_a_note_and_no_variant() -> None:
 def test_the_model_says_that_it_is_not_enabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)
     with pytest.raises(NotUniform, match=r"not enabled.*pip install"):
+        remove_background_with_model(photo("coffee"))
+
+
+def _rembg_that_cuts(box: tuple[int, int, int, int]) -> ModuleType:
+    """A module with rembg's interface (a Pillow picture in, one with transparency out) instead of its network."""
+
+    def remove(image: Image.Image) -> Image.Image:
+        opacity = Image.new("L", image.size, 0)
+        opacity.paste(255, box)
+        cut = image.convert("RGBA")
+        cut.putalpha(opacity)
+        return cut
+
+    module = ModuleType("rembg")
+    module.remove = remove  # type: ignore[attr-defined]
+    return module
+
+
+def test_the_model_is_asked_where_the_background_is_no_plain_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rembg", _rembg_that_cuts((100, 50, 300, 250)))
+    recipe = dataclasses.replace(MEDIA, background_model=True, adaptive=False, sizes=MEDIA.sizes[3:4])
+    rendition = render(encoded(photo("coffee"), "PNG"), recipe, remove_background=True)
+    (cut,) = [v for v in rendition.variants if (v.background, v.format) == ("removed", "png")]
+    with Image.open(io.BytesIO(cut.data)) as image:
+        assert image.getchannel("A").getbbox() == (100, 50, 300, 250)
+
+
+def test_a_model_that_finds_no_subject_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rembg", _rembg_that_cuts((0, 0, 1, 1)))
+    with pytest.raises(NotUniform, match="no subject"):
         remove_background_with_model(photo("coffee"))
