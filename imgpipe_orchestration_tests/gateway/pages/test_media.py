@@ -55,6 +55,14 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         assert guest.axe() == []
         guest.picture("image")
 
+        page.get_by_role("link", name="See the components with this image").click()
+        page.get_by_label("size").select_option("thumbnail")
+        expect(page.locator("#written")).to_contain_text('size="thumbnail"')
+        expect(page.locator("smart-image .box.there")).to_be_visible()
+        assert guest.axe() == []
+        guest.picture("components")
+        page.go_back()
+
         colour = page.locator(".colours a").first
         colour.click()
         expect(page.locator(".tile").first).to_contain_text("its colour")
