@@ -29,7 +29,7 @@ from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import BUCKETS, Accepted, count, path_of, servers, upload
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 MONGO_TOOLS = shutil.which("mongodump") and shutil.which("mongorestore")
 """MongoDB's own, which Debian does not have; without them the documents are left out of the drill."""
