@@ -56,7 +56,8 @@ def through_the_stack(stack: Stack, originals: list[bytes]) -> float:
     def settled() -> bool:
         complete, failed = rows(stack, query)[0]
         if failed:
-            raise SystemExit(f"{failed} photos failed")
+            why = rows(stack, "select distinct error from work_items where queue = 'media' and state = 'failed'")
+            raise SystemExit(f"{failed} photos failed: {why}")
         return bool(complete == len(originals))
 
     wait_for(settled, "all photos to be complete", 20.0 * len(originals) + 120)

@@ -59,7 +59,15 @@ class Chain(ABC):
 
     @abstractmethod
     def after(self, one: Picture, file: Encoded) -> list[Task]:
-        """Take an encoding in; what can be encoded now that it is there."""
+        """Take an encoding in; what it makes necessary."""
+
+    def released(self) -> list[Task]:
+        """What need not wait for other encodings any longer, of this chain or of those that lead it.
+
+        It is asked for rather than told by the leaders: chains that know each other in both directions would keep every
+        picture, a hundred megabytes, until the collector comes by.
+        """
+        return []
 
     def _encode(self, one: Picture, quality: int) -> bytes:
         return encode(one.image, self._format, quality, self._recipe, self._exif)
@@ -103,9 +111,6 @@ class SearchingChain(Chain):
         super().__init__(kind, pictures, recipe, exif)
         self._kind: Lossy = kind
         self._leaders = leaders
-        self._followers: list[SearchingChain] = []
-        for leader in leaders:
-            leader._followers.append(self)
         self._searched = searched
         crops = kind != "avif"
         self._scored = [one for one in pictures if one.is_scored and (crops or one.whole or one is searched)]
@@ -132,15 +137,11 @@ class SearchingChain(Chain):
         if one in self or one not in self._scored:
             return []
         self._first_tries[id(one)] = file
-        more = self._released()
-        if one is not self._searched and not close(file, one.target, _CLOSE_LARGE if one.pixels > _COSTLY else CLOSE):
-            more.append(self._reach(one, file.quality, tries=1, before=file))
-        for follower in self._followers:
-            more += follower._released()
-        return more
+        if one is self._searched or close(file, one.target, _CLOSE_LARGE if one.pixels > _COSTLY else CLOSE):
+            return []
+        return [self._reach(one, file.quality, tries=1, before=file)]
 
-    def _released(self) -> list[Task]:
-        """The first tries of all that need not wait any longer."""
+    def released(self) -> list[Task]:
         ready = [one for one in self._waiting if self._is_ready(one)]
         self._waiting = [one for one in self._waiting if one not in ready]
         return [self._first_try(one) for one in ready]

@@ -85,6 +85,7 @@ def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         done = [(*running.pop(future), future.result()) for future in finished]
         tasks = [task for chain, one, file in done for task in chain.after(one, file)]
+        tasks += [task for chain in chains for task in chain.released()]
 
 
 def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:

@@ -39,6 +39,10 @@ _PRELOADED = ("__main__", "imgpipe_orchestration.imaging.render", "imgpipe_orche
 """Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because every
 worker would otherwise run the caller's main module anew."""
 
+_CRASHES = 2
+"""Workers that may crash over an image before it is held to be the image's doing: the first may have been worn out by
+the images before it."""
+
 _GRACE = 5.0
 """Seconds past the wall time after which a worker ends itself, should nobody be left to end it."""
 
@@ -80,20 +84,23 @@ class Workshop:
         """Run `function` in a worker.
 
         Returns:
-            A future that raises what the function raised; `BadImage` when the worker died or ran out of time over
-            it, `TooLarge` when it ran out of memory, and `BackendUnavailable` when no worker could be started.
+            A future that raises what the function raised; `BadImage` when two workers died over it or one ran out of
+            time, `TooLarge` when it ran out of memory, and `BackendUnavailable` when no worker could be started.
             Cancelling it ends the work.
         """
         # Packed here and unpacked by `_bounded`: what cannot be unpacked is then this call's error. Left to the pool it
         # would end the worker, and the next one, and then the pool.
         packed = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        outer: Future[T] = Future()
+        self._schedule(outer, packed, crashes_left=_CRASHES - 1)
+        return outer
+
+    def _schedule(self, outer: Future[T], packed: bytes, *, crashes_left: int) -> None:
         inner = self._started().schedule(
             _bounded, args=(self.cpu_seconds, self.wall_seconds, packed), timeout=self.wall_seconds
         )
-        outer: Future[T] = Future()
         outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
-        inner.add_done_callback(functools.partial(self._hand_over, outer))
-        return outer
+        inner.add_done_callback(functools.partial(self._hand_over, outer, packed, crashes_left))
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`submit` and wait."""
@@ -134,14 +141,17 @@ class Workshop:
             context=context,
         )
 
-    def _hand_over(self, outer: Future[T], inner: Future[object]) -> None:
+    def _hand_over(self, outer: Future[T], packed: bytes, crashes_left: int, inner: Future[object]) -> None:
         """Pass a result on, with a death in words an uploader can be shown."""
         if inner.cancelled():
             outer.cancel()
             return
+        error = inner.exception()
+        if crashes_left and getattr(error, "exitcode", None) not in {None, -signal.SIGPROF}:
+            self._schedule(outer, packed, crashes_left=crashes_left - 1)
+            return
         if not outer.set_running_or_notify_cancel():
             return
-        error = inner.exception()
         if error is None:
             outer.set_result(cast("T", inner.result()))
         else:

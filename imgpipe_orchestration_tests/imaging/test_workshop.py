@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.chain import Chain
+from imgpipe_orchestration.imaging.picture import Picture
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.sniff import sniff
@@ -45,6 +49,26 @@ def test_a_crash_costs_its_own_image_only(shop: Workshop) -> None:
                 future.result()
         else:
             assert future.result().width == 64
+
+
+def test_an_image_whose_worker_crashed_is_tried_in_another_one(shop: Workshop, tmp_path: Path) -> None:
+    mark = tmp_path / "crashed"
+    code = f"import os, pathlib\nmark = pathlib.Path({str(mark)!r})\nif not mark.exists(): mark.touch(), os.abort()"
+    shop.call(exec, code)
+    assert mark.exists()
+
+
+def test_a_rendering_leaves_nothing_to_the_collector() -> None:
+    """What waits for it adds up: a worker that had rendered thirty photos was at its limit and crashed."""
+    data = encoded(picture(640, 480), "JPEG")
+    gc.collect()
+    gc.disable()
+    try:
+        render(data, MEDIA)
+        left = [one for one in gc.get_objects() if isinstance(one, (Picture, Chain))]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_a_loop_without_end_is_ended_by_its_cpu_time(shop: Workshop) -> None:
