@@ -100,7 +100,7 @@ def ask(gateway: Gateway, examples: int) -> None:
     load_all_checks()
     names = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
     checks = CHECKS.get_by_names(names)
-    schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{gateway.url}/openapi.json", timeout=60)
     for result in schema.get_all_operations():
         operation = result.ok()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -131,8 +131,9 @@ def _asked(gateway: Gateway, cases: Any, checks: list[Callable[..., Any]], examp
     one()
 
 
+@pytest.mark.timeout(600)
 def test_a_few_questions_of_schemathesis_get_the_answers_that_are_described(furnished: Gateway) -> None:
-    ask(furnished, examples=2)
+    ask(furnished, examples=1)
 
 
 @pytest.mark.slow
