@@ -195,7 +195,7 @@ def test_what_another_run_marked_is_not_counted_again(documents: Documents) -> N
 
 
 @pytest.mark.parametrize(
-    "customer", ["$c.x", "a.b", "it's", "a\nb", "ä😀", "a/b?c=d&e", " ", "%00", "{}", "null", "7", "-1", "x" * 500]
+    "customer", ["$c.x", "a.b", "it's", "a\nb", "ä😀", "a/b?c=d&e", " ", "%00", "{}", "null", "7", "-1", "x" * 1024]
 )
 def test_an_odd_customer_id_is_that_customer_and_nobody_else(documents: Documents, customer: str) -> None:
     collection, configs = documents.collection("news_document"), ImageConfigs(documents)
