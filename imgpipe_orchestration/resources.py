@@ -134,9 +134,16 @@ def _services_of(settings: "Settings") -> "Services":
 
 def build() -> dict[str, Any]:
     """The resources by their keys, for the root `Definitions`."""
-    database, s3, mongo, openai = DatabaseResource(), S3Resource(), MongoResource(), OpenAIResource()
-    backends = BackendsResource(database=database, s3=s3, mongo=mongo, openai=openai)
-    return {"database": database, "s3": s3, "mongo": mongo, "openai": openai, "backends": _ready_made(backends)}
+    backends = build_backends()
+    parts = {"database": backends.database, "s3": backends.s3, "mongo": backends.mongo, "openai": backends.openai}
+    return {**parts, "backends": _ready_made(backends)}
+
+
+def build_backends() -> BackendsResource:
+    """`backends` of the environment's settings, for code that calls a sensor or a check itself."""
+    return BackendsResource(
+        database=DatabaseResource(), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
+    )
 
 
 def _ready_made(backends: BackendsResource) -> dg.ResourceDefinition:

@@ -38,7 +38,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def backends(environment: None) -> Iterator[resources.BackendsResource]:
-    backends = resources.build()["backends"]
+    backends = resources.build_backends()
     yield backends
     backends.teardown_after_execution(dg.build_init_resource_context())
 

@@ -27,9 +27,7 @@ pytestmark = [
 def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    backends = resources.build()["backends"]
-    assert isinstance(backends, BackendsResource)
-    return backends
+    return resources.build_backends()
 
 
 @pytest.fixture
