@@ -130,10 +130,13 @@ def test_a_flowise_that_is_away_makes_the_task_wait_and_then_fail_with_the_reaso
 
 
 def test_requeueing_the_dead_letter_is_as_good_as_retrying(desk: Desk) -> None:
-    desk.standins.fault("flowise", "not_found", count=1)
+    desk.standins.fault("flowise", "server_error", count=None)
     task = desk.ask(1)
-    desk.data()
+    for _ in range(3):
+        desk.now()
+        desk.data()
     assert desk.task(task).status is TaskStatus.FAILED
+    desk.standins.admin("DELETE", "faults")
     desk.services.claims.requeue(store.DATA)
     assert desk.task(task).status is TaskStatus.PENDING
     desk.data()

@@ -165,7 +165,7 @@ def test_when_the_news_stop_nothing_old_is_served(shown: Gateway) -> None:
     with shown.services.engine.begin() as connection:
         connection.exec_driver_sql("""
             select pg_terminate_backend(pid) from pg_stat_activity
-            where query ilike 'listen%%' and pid <> pg_backend_pid() and datname = current_database()
+            where query ~* '^(listen|notify) ' and pid <> pg_backend_pid() and datname = current_database()
         """)
         connection.exec_driver_sql("alter table media_variants disable trigger all")
         connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
