@@ -39,7 +39,6 @@ def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str 
     with dg.build_sensor_context(instance, cursor=cursor, resources={"backends": backends}) as context:
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)
-    backends.teardown_after_execution(dg.build_init_resource_context())
     return result
 
 
