@@ -35,7 +35,7 @@ def repository(environment: None) -> dg.Definitions:
 
 
 def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    backends = resources.build()["backends"]
+    backends = resources.build_backends()
     with dg.build_sensor_context(instance, cursor=cursor, resources={"backends": backends}) as context:
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)
