@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,13 +39,15 @@ def daemon(folder: Path, settings: Settings) -> Iterator[dg.DagsterInstance]:
     environ = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(folder)}
     command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
     with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:
         with dg.DagsterInstance.from_config(str(folder)) as instance:
             yield instance
     finally:
         process.terminate()
         process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its code servers, which may outlive it
 
 
 @pytest.mark.slow
