@@ -111,7 +111,7 @@ COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing",
 
 
 @dg.job(
-    tags={"pipeline": "garbage"},
+    tags={"pipeline": "garbage", **NETWORK},
     description="Collects garbage in the object store, older than GC_GRACE_HOURS. Launched by hand it only tells.",
 )
 def garbage_collection() -> None:

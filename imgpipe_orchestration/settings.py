@@ -154,7 +154,9 @@ class Settings(BaseModel):
     partner_timeout_seconds: float = Field(60, gt=0, description="Time limit of one call to an outside API.")
     daily_budget_usd: float = Field(0, ge=0, description="Paid calls stop for the day past this sum. 0: no limit.")
     spending_pause_seconds: float = Field(
-        300, gt=0, description="How long a provider is left alone after it said that its quota is used up."
+        300,
+        gt=0,
+        description="How long a provider is left alone after it said that its quota is used up or refused our key.",
     )
     model_prices: str = Field(
         "", description='Prices that correct or add to ours, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'

@@ -24,8 +24,9 @@ def opened(answer: requests.Response) -> Image.Image:
 
 
 def make_due(gateway: Gateway, queue: str) -> None:
-    """Let the pause after a failure be over."""
+    """Let the pauses after a failure be over, the item's and the provider's."""
     with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("delete from spending_pauses")
         connection.exec_driver_sql(
             "update work_items set due_at = now() where queue = %(queue)s and state = 'waiting'", {"queue": queue}
         )
