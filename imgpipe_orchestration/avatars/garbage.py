@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import text
 
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.garbage import Holding, Promise
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
 def holding(backends: Services) -> Holding:
@@ -18,19 +15,9 @@ def holding(backends: Services) -> Holding:
         name="avatars",
         bucket=backends.avatars_bucket,
         prefixes=("avatars/",),
-        named=lambda keys: _named(backends, keys),
-        promised=lambda after, limit: _promised(backends, after, limit),
+        named=named_by(backends.engine, _NAMED),
+        promised=promised_by(backends.engine, _PROMISED),
     )
-
-
-def _named(backends: Services, keys: Sequence[str]) -> set[str]:
-    with transaction(backends.engine) as connection:
-        return set(connection.scalars(_NAMED, {"keys": list(keys)}))
-
-
-def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
-    with transaction(backends.engine) as connection:
-        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit // 2})]
 
 
 _NAMED = text(r"""
@@ -49,7 +36,7 @@ _PROMISED = text("""
         select r.id, r.base_object, r.grid_object from generation_results r
         join generation_tasks t on t.id = r.task_id
         where r.id > :after and r.status = 'completed' and t.images_removed_at is null
-        and (r.base_object is not null or r.grid_object is not null) order by r.id limit :limit
+        and (r.base_object is not null or r.grid_object is not null) order by r.id limit :limit / 2
     )
     select id, base_object from page where base_object is not null
     union all

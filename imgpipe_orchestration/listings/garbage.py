@@ -9,7 +9,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.garbage import Holding, Promise
+from imgpipe_orchestration.storage.garbage import Holding, Promise, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
 
@@ -19,20 +19,10 @@ def holding(backends: Services) -> Holding:
         name="listings",
         bucket=backends.listings_bucket,
         prefixes=("",),
-        named=lambda keys: _named(backends, keys),
-        promised=lambda after, limit: _promised(backends, after, limit),
+        named=named_by(backends.engine, _NAMED),
+        promised=promised_by(backends.engine, _PROMISED),
         repair=lambda missing: _make_again(backends, missing),
     )
-
-
-def _named(backends: Services, keys: Sequence[str]) -> set[str]:
-    with transaction(backends.engine) as connection:
-        return set(connection.scalars(_NAMED, {"keys": list(keys)}))
-
-
-def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
-    with transaction(backends.engine) as connection:
-        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit // 2})]
 
 
 def _make_again(backends: Services, missing: Sequence[Promise]) -> int:
@@ -54,7 +44,7 @@ _NAMED = text("""
 
 _PROMISED = text("""
     with page as (
-        select id, original_key, file_name, status from image_queue where id > :after order by id limit :limit
+        select id, original_key, file_name, status from image_queue where id > :after order by id limit :limit / 2
     )
     select id, original_key from page
     union all

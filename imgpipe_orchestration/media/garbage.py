@@ -10,7 +10,7 @@ from imgpipe_orchestration.media import direct, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.garbage import Holding, Promise
+from imgpipe_orchestration.storage.garbage import Holding, Promise, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
 _TEMP = "temp_images/"
@@ -27,7 +27,7 @@ def holding(backends: Services) -> Holding:
         bucket=backends.media_bucket,
         prefixes=(_TEMP, direct.STAGING, "bulk/", "library/"),
         named=lambda keys: _named(backends, keys),
-        promised=lambda after, limit: _promised(backends, after, limit),
+        promised=promised_by(backends.engine, _PROMISED),
         repair=lambda missing: _make_again(backends, missing),
     )
 
@@ -44,12 +44,6 @@ def _named(backends: Services, keys: Sequence[str]) -> set[str]:
     with transaction(backends.engine) as connection:
         named |= direct.open_keys(connection, staged)
         return named | set(connection.scalars(_NAMED, {"keys": others}))
-
-
-def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
-    """Whole images, so that a page never ends within one."""
-    with transaction(backends.engine) as connection:
-        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit})]
 
 
 def _make_again(backends: Services, missing: Sequence[Promise]) -> int:
@@ -74,6 +68,7 @@ _NAMED = text(r"""
     or exists (select from media_files f where f.id = asked.id and f.bulk_path = asked.key)
 """)
 
+# Whole images, so that a page never ends within one.
 _PROMISED = text("""
     with page as (
         select id, bulk_path from media_files f where id > :after and status = 'completed'

@@ -11,7 +11,7 @@ from __future__ import annotations
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media import pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.services import Services
@@ -27,7 +27,7 @@ LOOK_BACK_MINUTES = 60
 def first_new(backends: Services) -> PendingImage | None:
     """The first pending image that no intake has seen, or None: what the sensor asks."""
     with transaction(backends.engine) as connection:
-        mark = store.intake_mark(connection)
+        mark = registering.intake_mark(connection)
     with transaction(backends.pending_engine) as connection:
         found = pending.waiting(connection, after=mark, limit=1)
     return found[0] if found else None
@@ -40,7 +40,7 @@ def take_in(backends: Services, *, everything: bool = False) -> int:
         everything: from the first row on, for a reconciliation that trusts no mark.
     """
     with transaction(backends.engine) as connection:
-        after = 0 if everything else store.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
+        after = 0 if everything else registering.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
     added = 0
     while True:
         with transaction(backends.pending_engine) as connection:
@@ -55,11 +55,11 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
     hopeless: list[int] = []
     added = 0
     with transaction(backends.engine) as connection:
-        traces = store.take_upload_traces(connection, [image.id for image in page])
+        traces = registering.take_upload_traces(connection, [image.id for image in page])
         for image in page:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
             try:
-                media_id = store.register(connection, image, str(trace))
+                media_id = registering.register(connection, image, str(trace))
             except BadInput as error:
                 log.warning("pending image refused", extra={"pending_id": image.id, "error": error.public})
                 hopeless.append(image.id)
@@ -67,7 +67,7 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
             if media_id is not None:
                 item = Item(media_id, tenant=str(image.user_id), partition=image.day, trace=str(trace))
                 added += backends.claims.enqueue(connection, store.MEDIA, [item])
-        store.move_intake_mark(connection, page[-1].id)
+        registering.move_intake_mark(connection, page[-1].id)
     if hopeless:
         with transaction(backends.pending_engine) as connection:
             pending.mark(connection, hopeless, PendingStatus.FAILED)

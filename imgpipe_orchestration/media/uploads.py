@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, TooLarge
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media import model, pending, registering
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -116,7 +116,7 @@ def _commit(
             point_to(connection, user_id, one.upload.field, one.path)
             name = one.upload.original_name[:255]
             image_id = pending.add(where, user_id=user_id, image_path=one.path, original_name=name, mime_type=one.mime)
-            store.note_upload_trace(connection, image_id)
+            registering.note_upload_trace(connection, image_id)
             accepted.append(Accepted(one.upload.field.name, image_id, one.path))
         within(connection, accepted)
     return accepted

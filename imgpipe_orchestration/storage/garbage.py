@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from sqlalchemy import Engine, TextClause
+
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
+from imgpipe_orchestration.storage.rows import transaction
 
 BATCH = 500
 """Keys one query is asked about."""
@@ -42,6 +45,26 @@ class Holding:
     """The next promises after a row, in the order of their rows, at most so many."""
     repair: Callable[[Sequence[Promise]], int] | None = None
     """Has what is missing made again; returns for how many rows. None: nothing can make it."""
+
+
+def named_by(engine: Engine, statement: TextClause) -> Callable[[Sequence[str]], set[str]]:
+    """`Holding.named` by a statement that takes `keys` and answers those that are named or not recognised."""
+
+    def named(keys: Sequence[str]) -> set[str]:
+        with transaction(engine) as connection:
+            return set(connection.scalars(statement, {"keys": list(keys)}))
+
+    return named
+
+
+def promised_by(engine: Engine, statement: TextClause) -> Callable[[int, int], list[Promise]]:
+    """`Holding.promised` by a statement that takes `after` and `limit` and answers (row, key) in the order of rows."""
+
+    def promised(after: int, limit: int) -> list[Promise]:
+        with transaction(engine) as connection:
+            return [Promise(*row) for row in connection.execute(statement, {"after": after, "limit": limit})]
+
+    return promised
 
 
 @dataclass

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import text
 
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.garbage import Holding, Promise
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
 def holding(backends: Services) -> Holding:
@@ -17,19 +14,9 @@ def holding(backends: Services) -> Holding:
         name="vision_reports",
         bucket=backends.vision_bucket,
         prefixes=("images/", "views/", "reports/"),
-        named=lambda keys: _named(backends, keys),
-        promised=lambda after, limit: _promised(backends, after, limit),
+        named=named_by(backends.engine, _NAMED),
+        promised=promised_by(backends.engine, _PROMISED),
     )
-
-
-def _named(backends: Services, keys: Sequence[str]) -> set[str]:
-    with transaction(backends.engine) as connection:
-        return set(connection.scalars(_NAMED, {"keys": list(keys)}))
-
-
-def _promised(backends: Services, after: int, limit: int) -> list[Promise]:
-    with transaction(backends.engine) as connection:
-        return [Promise(*row) for row in connection.execute(_PROMISED, {"after": after, "limit": limit})]
 
 
 # The id stands in the name: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.

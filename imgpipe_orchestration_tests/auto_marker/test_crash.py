@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 RUN = """
 from imgpipe_orchestration.auto_marker import steps
@@ -87,10 +87,7 @@ def test_a_run_killed_between_find_and_write_marks_nothing_and_the_next_one_ever
     run.send_signal(signal.SIGKILL)
     run.wait()
     assert marked(services, "c1") == 0
-    deadline = time.monotonic() + 20
-    while not steps.due(services).asked:
-        assert time.monotonic() < deadline, "the lease ran out and the job was not taken up"
-        time.sleep(0.1)
+    wait_for(lambda: steps.due(services).asked, "the job to be due once the lease ran out", 20)
     list(steps.carry_out(services, steps.plan(services, scheduled=True), "next-run", batch_size=50))
     assert marked(services, "c1") == 5
     done = job_instances.get(services.engine, asked.id)

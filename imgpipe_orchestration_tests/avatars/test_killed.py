@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 
 import pytest
@@ -19,6 +18,7 @@ from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 _WORKER = """
 import logging, sys
@@ -60,9 +60,7 @@ class Worker:
 
 def _bring_back(desk: Desk, task: Task) -> None:
     """Wait until the killed worker's lease has run out."""
-    desk.eventually(
-        lambda: time.sleep(0.05), lambda: bool(desk.services.claims.due_partitions(store.IMAGES)), seconds=10
-    )
+    wait_for(lambda: desk.services.claims.due_partitions(store.IMAGES), "the lease of the killed worker to end", 10)
 
 
 @pytest.mark.slow
@@ -132,7 +130,7 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
     desk.data()
     run = threading.Thread(target=desk.images)
     run.start()
-    desk.eventually(lambda: time.sleep(0.02), lambda: len(desk.standins.calls("openai")) >= 5)
+    wait_for(lambda: len(desk.standins.calls("openai")) >= 5, "five calls to be made", 30)
     with transaction(desk.services.engine) as connection:
         store.cancel(connection, desk.services.claims, task)
     sent = len(desk.standins.calls("openai"))

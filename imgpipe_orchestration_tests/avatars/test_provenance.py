@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import c2pa
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -52,7 +53,6 @@ def test_without_a_certificate_a_picture_stays_as_it_is(settings: Settings) -> N
 def test_a_certificate_signs_a_manifest_that_names_the_source_and_the_parent(
     settings: Settings, tmp_path: Path
 ) -> None:
-    c2pa = pytest.importorskip("c2pa")
     services = Services(settings.model_copy(update=certificate(tmp_path)))
     selfie = signed(services, as_png(picture(), XMP), "selfie")
     cell = signed(services, as_png(picture(320, 240, seed=2), XMP), "cut from a grid", parent=selfie)
@@ -72,7 +72,6 @@ def test_a_certificate_signs_a_manifest_that_names_the_source_and_the_parent(
 
 
 def test_every_cut_picture_names_the_published_selfie_as_its_parent(desk: Desk, tmp_path: Path) -> None:
-    c2pa = pytest.importorskip("c2pa")
     desk.services.settings = desk.services.settings.model_copy(update=certificate(tmp_path))
     task = desk.ask(1)
     desk.data()
@@ -91,7 +90,6 @@ def test_every_cut_picture_names_the_published_selfie_as_its_parent(desk: Desk, 
 
 
 def test_a_certificate_that_is_not_there_is_named(settings: Settings) -> None:
-    pytest.importorskip("c2pa")
     services = Services(settings.model_copy(update={"c2pa_certificate": "/nowhere.pem", "c2pa_private_key": "/no.key"}))
     with pytest.raises(SettingsError, match="C2PA_CERTIFICATE"):
         signed(services, as_png(picture(), XMP), "selfie")

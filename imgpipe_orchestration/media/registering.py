@@ -1,0 +1,71 @@
+"""Rows that take an upload in: its media file, how far the intake has read, the trace it came with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration import tracing
+from imgpipe_orchestration.media.model import field_of
+from imgpipe_orchestration.media.pending import PendingImage
+
+
+def note_upload_trace(connection: Connection, pending_id: int) -> None:
+    """Keep the trace that an upload came with until it is registered."""
+    if trace := tracing.current():
+        query = text("insert into upload_traces (pending_id, trace) values (:id, :trace) on conflict do nothing")
+        connection.execute(query, {"id": pending_id, "trace": str(trace)})
+
+
+def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> dict[int, str]:
+    """The traces that some uploads came with; whoever takes them keeps them."""
+    query = text("delete from upload_traces where pending_id = any(:ids) returning pending_id, trace")
+    return {row.pending_id: row.trace for row in connection.execute(query, {"ids": list(pending_ids)})}
+
+
+def register(connection: Connection, image: PendingImage, trace: str) -> int | None:
+    """The media file of a pending image with its checklist; None when it is registered already."""
+    field = field_of(image.image_path)
+    values = {
+        "main_api_id": image.id,
+        "user_id": image.user_id,
+        "data_type": field.data_type.value,
+        "kind": field.kind,
+        "image_path": image.image_path,
+        "original_name": image.original_name,
+        "mime_type": image.mime_type,
+        "upload_day": image.day,
+        "trace": trace,
+    }
+    media_id: int | None = connection.scalar(_REGISTER, values)
+    if media_id is not None:
+        connection.execute(text("insert into processing_checklist (media_id) values (:id)"), {"id": media_id})
+    return media_id
+
+
+_REGISTER = text("""
+    insert into media_files
+        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day, trace, private)
+    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day, :trace,
+        exists (select from media_uploads u where u.image_path = :image_path and u.private))
+    on conflict (main_api_id) do nothing returning id
+""")
+
+
+def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
+    """The highest pending image id seen by an intake (as of some minutes ago); 0 before the first."""
+    query = text("""
+        select coalesce(max(last_id), 0) from pending_intake where seen_at <= now() - make_interval(mins => :minutes)
+    """)
+    return int(connection.scalar(query, {"minutes": minutes_ago}) or 0)
+
+
+def move_intake_mark(connection: Connection, last_id: int) -> None:
+    """Remember how far an intake came; marks of the last day are kept for looking back."""
+    connection.execute(text("delete from pending_intake where seen_at < now() - interval '1 day'"))
+    query = text("""
+        insert into pending_intake (last_id)
+        select :id where :id > coalesce((select max(last_id) from pending_intake), 0)
+    """)
+    connection.execute(query, {"id": last_id})

@@ -1,0 +1,1 @@
+"""The journal of paid calls: buying, buyers that die, budgets and pauses."""

@@ -1,0 +1,148 @@
+"""One purchase an answer, whoever else asks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine
+
+from imgpipe_orchestration.errors import PartnerRefused, Retryable
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
+from imgpipe_orchestration_tests.storage.ledger.words import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+
+
+def test_a_committed_answer_is_reused_and_costs_nothing_more(engine: Engine) -> None:
+    ledger, shop = Ledger(engine), Shop()
+    first = ledger.buy(a_call(), shop, buyer=ANNA)
+    second = ledger.buy(a_call(), shop, buyer=BERT)
+    assert shop.sold == 1
+    assert (first.bought, second.bought) == (True, False)
+    assert first.value == second.value == {"style": "oil"}
+    assert second.usage == VISION
+    assert first.cost_usd == second.cost_usd == VISION_COST
+    assert [(use.outcome, use.item, use.tenant, use.cost_usd) for use in uses(engine)] == [
+        ("bought", "media/1", "user 1", VISION_COST),
+        ("reused", "media/2", "user 2", None),
+    ]
+
+
+def test_another_image_another_parameter_and_another_model_are_other_calls(engine: Engine) -> None:
+    ledger, shop = Ledger(engine), Shop()
+    ledger.buy(a_call(), shop, buyer=ANNA)
+    ledger.buy(a_call(b"another"), shop, buyer=ANNA)
+    ledger.buy(a_call(detail="high"), shop, buyer=ANNA)
+    ledger.buy(PaidCall.of("openai", "vision", "gpt-6-sol", inputs=[b"image"]), shop, buyer=ANNA)
+    assert shop.sold == 4
+
+
+def test_inputs_that_join_to_the_same_bytes_are_different() -> None:
+    one = PaidCall.of("openai", "vision", "m", inputs=[b"ab", b"c"])
+    other = PaidCall.of("openai", "vision", "m", inputs=[b"a", b"bc"])
+    assert one.key != other.key
+
+
+def test_the_order_of_parameters_does_not_matter() -> None:
+    assert a_call(x=1, y=2).key == a_call(y=2, x=1).key
+
+
+def test_a_binary_answer_is_kept_as_the_key_of_its_object(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    usage = Usage(model="gpt-image-2.5-flare", input_tokens=100, output_tokens=1000)
+    call = PaidCall.of("openai", "generate", "gpt-image-2.5-flare", inputs=["a face"])
+    ledger.buy(call, lambda: Purchase(usage, object_key="answers/face.png"), buyer=ANNA)
+    found = ledger.find(call)
+    assert found is not None
+    assert (found.object_key, found.value) == ("answers/face.png", None)
+    assert found.cost_usd == Decimal("0.0305")
+
+
+def test_an_answer_with_characters_that_postgresql_refuses_is_not_lost(engine: Engine) -> None:
+    value = {"text": "OPEN\0 24 h \ud83c", "score": float("nan")}
+    answer = Ledger(engine).buy(a_call(), Shop(value=value), buyer=ANNA)
+    assert answer.value == {"text": "OPEN 24 h \ufffd", "score": None}
+
+
+def test_the_cost_of_an_unknown_model_is_unknown_and_not_zero(engine: Engine) -> None:
+    answer = Ledger(engine).buy(a_call(), Shop(usage=Usage(model="new-model", input_tokens=5)), buyer=ANNA)
+    assert answer.cost_usd is None
+    assert uses(engine)[0].cost_usd is None
+
+
+def test_a_failed_call_is_recorded_and_can_be_bought_again_at_once(engine: Engine) -> None:
+    ledger, shop = Ledger(engine), Shop()
+
+    def refuse() -> Purchase:
+        raise PartnerRefused("OpenAI refused for its content policy")
+
+    with pytest.raises(PartnerRefused):
+        ledger.buy(a_call(), refuse, buyer=ANNA)
+    assert ledger.buy(a_call(), shop, buyer=ANNA).bought
+    assert [(use.outcome, use.error) for use in uses(engine)] == [
+        ("failed", "OpenAI refused for its content policy"),
+        ("bought", None),
+    ]
+
+
+def test_many_threads_that_want_one_answer_buy_it_once(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    shop = Shop()
+    together = threading.Barrier(8)
+    answers = []
+
+    def slow_shop() -> Purchase:
+        time.sleep(0.2)
+        return shop()
+
+    def want() -> None:
+        together.wait(10)
+        answers.append(ledger.buy(a_call(), slow_shop, buyer=ANNA))
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert shop.sold == 1
+    assert sorted(answer.bought for answer in answers) == [False] * 7 + [True]
+
+
+def test_waiting_for_another_buyer_ends_with_a_retryable_error(engine: Engine) -> None:
+    release = threading.Event()
+    started = threading.Event()
+
+    def stuck() -> Purchase:
+        started.set()
+        release.wait(30)
+        return Shop()()
+
+    thread = threading.Thread(target=lambda: Ledger(engine).buy(a_call(), stuck, buyer=ANNA))
+    thread.start()
+    try:
+        assert started.wait(10)
+        with pytest.raises(Retryable, match="Another worker"):
+            Ledger(engine, Limits(patience=0.2)).buy(a_call(), Shop(), buyer=BERT)
+    finally:
+        release.set()
+        thread.join(10)
+
+
+def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) -> None:
+    limits = Limits(lease=0.6)
+    started = threading.Event()
+    slow, other = Shop(), Shop()
+
+    def slowly() -> Purchase:
+        started.set()
+        time.sleep(2)
+        return slow()
+
+    thread = threading.Thread(target=lambda: Ledger(engine, limits).buy(a_call(), slowly, buyer=ANNA))
+    thread.start()
+    assert started.wait(10)
+    answer = Ledger(engine, limits).buy(a_call(), other, buyer=BERT)
+    thread.join(10)
+    assert (slow.sold, other.sold, answer.bought) == (1, 0, False)

@@ -1,0 +1,212 @@
+"""Budgets, pauses, and what becomes of calls that fail."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
+from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.storage.ledger.words import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+
+
+def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
+    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0009)), Shop()
+    for number in range(2):
+        ledger.buy(a_call(b"%d" % number), shop, buyer=ANNA)
+    with pytest.raises(SpendingPaused, match="daily budget") as caught:
+        ledger.buy(a_call(b"one too many"), shop, buyer=ANNA)
+    assert shop.sold == 2
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= 86400
+    assert not ledger.buy(a_call(b"0"), shop, buyer=BERT).bought
+
+
+def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
+    ledger = Ledger(engine, Limits(daily_budget_usd=0.0009))
+    ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
+    entered, release = threading.Event(), threading.Event()
+
+    def held() -> Purchase:
+        entered.set()
+        release.wait(30)
+        return Shop()()
+
+    thread = threading.Thread(target=lambda: ledger.buy(a_call(b"second"), held, buyer=ANNA))
+    thread.start()
+    try:
+        assert entered.wait(10)
+        with pytest.raises(SpendingPaused):
+            ledger.buy(a_call(b"third"), Shop(), buyer=ANNA)
+    finally:
+        release.set()
+        thread.join(10)
+
+
+def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engine: Engine) -> None:
+    """Room for five calls; sixteen threads, none of which has ever seen a price."""
+    ledger = Ledger(engine, Limits(daily_budget_usd=float(VISION_COST * 5)))
+    together = threading.Barrier(16)
+    shop, refused = Shop(), []
+
+    def slowly() -> Purchase:
+        time.sleep(0.1)
+        return shop()
+
+    def want(number: int) -> None:
+        together.wait(20)
+        try:
+            ledger.buy(a_call(b"%d" % number), slowly, buyer=ANNA)
+        except SpendingPaused:
+            refused.append(number)
+
+    threads = [threading.Thread(target=want, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (shop.sold, len(refused)) == (5, 11)
+
+
+def test_a_model_without_a_price_is_bought_under_a_budget_and_said_so(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(engine, Limits(daily_budget_usd=1))
+    shop = Shop(usage=Usage(model="made-up", input_tokens=5))
+    call = PaidCall.of("openai", "vision", "made-up", inputs=["x"])
+    assert ledger.buy(call, shop, buyer=ANNA).cost_usd is None
+    assert "does not see a model without a price" in caplog.text
+
+
+def test_of_two_buyers_the_first_to_commit_is_believed_by_both(engine: Engine) -> None:
+    """The slow one lost its lease, say because its machine slept; its money is on record all the same."""
+    first, second = Shop(value="first"), Shop(value="second")
+
+    def slow() -> Purchase:
+        with engine.begin() as connection:
+            connection.execute(text("update paid_calls set lease_until = now() - interval '1 hour'"))
+        assert Ledger(engine).buy(a_call(), first, buyer=BERT).value == "first"
+        return second()
+
+    assert Ledger(engine).buy(a_call(), slow, buyer=ANNA).value == "first"
+    assert [use.outcome for use in uses(engine)] == ["lost", "bought", "bought"]
+
+
+def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
+    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0005)), Shop()
+    ledger.buy(a_call(b"a"), shop, buyer=ANNA)
+    with engine.begin() as connection:
+        connection.execute(text("update paid_call_uses set at = at - interval '1 day'"))
+    assert ledger.buy(a_call(b"b"), shop, buyer=ANNA).bought
+
+
+def test_a_used_up_quota_pauses_the_provider_and_no_other(engine: Engine) -> None:
+    ledger, shop = Ledger(engine, Limits(pause=1)), Shop()
+
+    def broke() -> Purchase:
+        raise SpendingPaused("OpenAI's quota is used up")
+
+    with pytest.raises(SpendingPaused):
+        ledger.buy(a_call(b"a"), broke, buyer=ANNA)
+    with pytest.raises(SpendingPaused, match="quota is used up"):
+        ledger.buy(a_call(b"b"), shop, buyer=ANNA)
+    assert shop.sold == 0
+    google = PaidCall.of("google", "annotate", "vision-v1", inputs=[b"a"])
+    assert ledger.buy(google, shop, buyer=ANNA).bought
+    wait_for(lambda: _buyable(ledger, shop), "the pause to be over")
+
+
+def _buyable(ledger: Ledger, shop: Shop) -> bool:
+    try:
+        return ledger.buy(a_call(b"b"), shop, buyer=ANNA).bought
+    except SpendingPaused:
+        return False
+
+
+def test_a_bug_in_the_purchase_reopens_the_call_too(engine: Engine) -> None:
+    ledger = Ledger(engine)
+
+    def broken() -> Purchase:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ledger.buy(a_call(), broken, buyer=ANNA)
+    assert ledger.buy(a_call(), Shop(), buyer=ANNA).bought
+
+
+def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
+    ledger = Ledger(engine)
+
+    def away() -> Purchase:
+        raise PartnerUnavailable("OpenAI failed (HTTP 500)")
+
+    with pytest.raises(PartnerUnavailable):
+        ledger.buy(a_call(), away, buyer=ANNA)
+    assert ledger.find(a_call()) is None
+
+
+def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back() -> None:
+    # Not below pytest's own folder: each pytest that starts closes that one to PostgreSQL's user, and this server
+    # starts twice.
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port()) as server:
+        engine = connect(server.ensure_database("imgpipe"))
+        migrations.upgrade(engine)
+        asked, away = threading.Event(), threading.Event()
+        answers = []
+
+        def purchase() -> Purchase:
+            asked.set()
+            assert away.wait(10)
+            return Purchase(VISION, value="paid for")
+
+        buyer = threading.Thread(target=lambda: answers.append(Ledger(engine).buy(a_call(), purchase, buyer=ANNA)))
+        buyer.start()
+        assert asked.wait(10)
+        server.kill()
+        away.set()
+        time.sleep(0.5)
+        server.start()  # from the main thread, with which it would end otherwise
+        buyer.join(30)
+        assert [answer.value for answer in answers] == ["paid for"]
+        found = Ledger(engine).find(a_call())
+        assert found is not None
+        assert found.value == "paid for"
+        assert [use.outcome for use in uses(engine)] == ["bought"]
+        engine.dispose()
+
+
+@pytest.mark.parametrize(("status", "others"), [(401, False), (403, True), (404, True)])
+def test_a_credential_or_model_that_is_not_accepted_pauses_what_it_concerns(
+    engine: Engine, status: int, others: bool
+) -> None:
+    ledger, shop = Ledger(engine, Limits(pause=60)), Shop()
+
+    def refused() -> Purchase:
+        raise PartnerRefused("OpenAI does not accept this", partner_status=status)
+
+    with pytest.raises(
+        SpendingPaused, match="does not accept this: what needs it waits until that is mended"
+    ) as caught:
+        ledger.buy(a_call(b"a"), refused, buyer=ANNA)
+    assert not caught.value.spends_attempt
+    with pytest.raises(SpendingPaused, match="does not accept this"):
+        ledger.buy(a_call(b"b"), shop, buyer=ANNA)
+    assert shop.sold == 0
+    call = a_call(b"b")
+    another = PaidCall.of(call.provider, call.operation, "another-model", inputs=[b"b"])
+    if others:
+        assert ledger.buy(another, shop, buyer=ANNA).bought
+    else:
+        with pytest.raises(SpendingPaused):
+            ledger.buy(another, shop, buyer=ANNA)

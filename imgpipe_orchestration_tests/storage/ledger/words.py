@@ -1,0 +1,38 @@
+"""Buyers, a call and a shop to buy from."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
+
+ANNA = Buyer("media", "media/1", "user 1")
+BERT = Buyer("media", "media/2", "user 2")
+VISION = Usage(model="gpt-6-luna", input_tokens=1000, output_tokens=500)
+VISION_COST = Decimal("0.00035")  # 1000 x 0.10 + 500 x 0.50 per million
+
+
+def a_call(image: bytes = b"image", **parameters: Any) -> PaidCall:
+    return PaidCall.of("openai", "vision", "gpt-6-luna", inputs=[image, "what is it?"], parameters=parameters)
+
+
+class Shop:
+    """Counts what is bought from it."""
+
+    def __init__(self, value: Any = None, usage: Usage = VISION) -> None:
+        self.value = {"style": "oil"} if value is None else value
+        self.usage = usage
+        self.sold = 0
+
+    def __call__(self) -> Purchase:
+        self.sold += 1
+        return Purchase(self.usage, value=self.value)
+
+
+def uses(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(text("select * from paid_call_uses order by id")))
