@@ -18,9 +18,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
 from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, signed_in
+from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -77,21 +81,22 @@ class Rate:
 
 _CARRIES = frozenset({b"authorization", b"content-length", b"transfer-encoding"})
 """Headers of a request that carries a key or a body."""
-_PAGE = "/upload"
-"""The operator's own page: its credential is a session."""
+_PAGES = frozenset({("POST", "/upload"), ("POST", "/listings")})
+"""Forms of the operator's own pages: their credential is a session, and nobody counts them."""
 
 
 def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     """Routes that take files, and the most bytes of a request to each."""
     form = 1024 * 1024  # texts and boundaries
+    listing = settings.listings_max_images * settings.upload_max_bytes + form
     return {
-        ("PATCH", "/users/me"): 7 * settings.upload_max_bytes + form,
+        # Room for one file more than the form has: the route says better what is wrong.
+        ("PATCH", "/users/me"): (len(FIELDS) + 1) * settings.upload_max_bytes + form,
         ("POST", "/api/media/uploads"): form,
-        ("POST", "/api/upload/listing_image"): settings.listings_max_images * settings.upload_max_bytes + form,
+        ("POST", "/api/upload/listing_image"): listing,
+        ("POST", "/batch-analysis/images"): FILES_AT_ONCE * settings.vision_image_max_bytes + form,
         ("POST", "/upload"): settings.upload_max_bytes + form,
-        ("POST", "/listings"): settings.listings_max_images * settings.upload_max_bytes + form,
-        ("POST", "/batch-analysis/images"): 20 * settings.vision_image_max_bytes + form,
-        ("POST", _PAGE): settings.upload_max_bytes + form,
+        ("POST", "/listings"): listing,
     }
 
 
@@ -110,17 +115,21 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        upload = (scope["method"], scope["path"]) in self._uploads and scope["path"] != _PAGE
+        route = scope["method"], scope["path"]
+        upload = route in self._uploads
         if not upload and _CARRIES.isdisjoint([name for name, _ in scope["headers"]]):
             await self.app(scope, receive, send)  # most requests: no key, no body, nothing to measure
             return
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
         address = scope["client"][0] if scope.get("client") else ""
-        most = self._uploads.get((scope["method"], scope["path"]), self._settings.request_max_bytes)
+        most = self._uploads.get(route, self._settings.request_max_bytes)
         body = Body(receive, send, headers, most, self._settings)
         try:
-            self._admit(address, credential, upload=upload)
+            if route in _PAGES:
+                self._admit_to_page(HTTPConnection(scope).cookies.get(COOKIE, ""))
+            else:
+                self._admit(address, credential, upload=upload)
             body.announced()
         except ImgpipeError as error:
             await body.refuse(error)
@@ -141,6 +150,11 @@ class Limits:
             most = self._settings.uploads_per_minute
             raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
         self._upload_rate.count(caller)
+
+    def _admit_to_page(self, cookie: str) -> None:
+        """A page's form, too, is read before the page asks who sent it."""
+        if self._settings.production and not signed_in(self._settings, cookie):
+            raise LoginNeeded("You are not signed in, or no longer: sign in at /login and send it again.")
 
     def _watched(self, body: Body, address: str) -> Send:
         async def send(message: Message) -> None:

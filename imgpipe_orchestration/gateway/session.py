@@ -13,6 +13,8 @@ import secrets
 import threading
 import time
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated
@@ -78,7 +80,7 @@ def operator(request: Request, backends: Backends) -> Session:
 Operator = Annotated[Session, Depends(operator)]
 
 
-async def acting(request: Request, session: Operator) -> Session:
+async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
     """The session of a request that changes something: sent by one of our own pages.
 
     Raises:
@@ -89,12 +91,14 @@ async def acting(request: Request, session: Operator) -> Session:
         origin is not None and urlsplit(origin).netloc != request.url.netloc
     ):
         raise Forbidden("The request comes from another site.")
-    given = request.headers.get("x-form-token")
-    if given is None:
-        given = str((await request.form()).get("form_token", ""))
-    if not same_key(given, session.form_token):
-        raise Forbidden("This form is out of date; load the page again and repeat what you did.")
-    return session
+    async with AsyncExitStack() as read:
+        given = request.headers.get("x-form-token")
+        if given is None:
+            form = await read.enter_async_context(request.form())  # open until the page has answered: it may have files
+            given = str(form.get("form_token", ""))
+        if not same_key(given, session.form_token):
+            raise Forbidden("This form is out of date; load the page again and repeat what you did.")
+        yield session
 
 
 Acting = Annotated[Session, Depends(acting)]
@@ -171,6 +175,11 @@ def safe_target(target: str) -> str:
     return target
 
 
+def signed_in(settings: Settings, cookie: str) -> bool:
+    """Whether the cookie is one of ours, of a session that has not ended."""
+    return _session_id(settings, cookie) is not None
+
+
 def _session_id(settings: Settings, cookie: str) -> str | None:
     """The session of a cookie that is ours and has not ended."""
     try:
@@ -203,8 +212,3 @@ def _loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def wants_html(request: Request) -> bool:
-    """Whether a person's browser asks for a page, and not a script for data."""
-    return "text/html" in request.headers.get("accept", "")

@@ -36,7 +36,8 @@ def backend_key(credentials: Credentials, backends: Backends) -> None:
 
 router = APIRouter(tags=["analysis backend"], dependencies=[Depends(backend_key)])
 
-_FILES_AT_ONCE = 20
+FILES_AT_ONCE = 20
+"""Images of one request."""
 _FORM = {
     "type": "object",
     "required": ["files", "organization_id"],
@@ -129,10 +130,10 @@ def available_models(backends: Backends) -> Models:
 async def upload_images(request: Request, backends: Backends) -> Uploaded:
     """Take images, up to 20 at once. Content decides what is an image; one that is none does not hold up the others."""
     largest = backends.settings.vision_image_max_bytes
-    if int(request.headers.get("content-length") or 0) > _FILES_AT_ONCE * (largest + 1024):
-        raise TooLarge(f"The request is larger than {_FILES_AT_ONCE} images of {largest >> 20} MB.")
+    if int(request.headers.get("content-length") or 0) > FILES_AT_ONCE * (largest + 1024):
+        raise TooLarge(f"The request is larger than {FILES_AT_ONCE} images of {largest >> 20} MB.")
     try:
-        form = await request.form(max_files=_FILES_AT_ONCE, max_fields=10)
+        form = await request.form(max_files=FILES_AT_ONCE, max_fields=10)
     except MultiPartException as error:
         raise BadInput(f"The form cannot be read: {error.message}") from error
     try:

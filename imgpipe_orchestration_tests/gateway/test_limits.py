@@ -19,6 +19,7 @@ from imgpipe_orchestration.gateway.__main__ import host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
 from imgpipe_orchestration.gateway.limits import Rate
+from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -102,6 +103,20 @@ def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings:
     with TestClient(create_app(produced(settings))) as client:
         answer = client.post("/api/upload/listing_image", files={"images": ("a.jpg", b"x" * 3_000_000)})
     assert answer.status_code == 401
+
+
+def test_the_pages_of_production_take_files_from_who_is_signed_in_alone(settings: Settings) -> None:
+    files = {"/upload": {"file": ("a.jpg", b"no image")}, "/listings": {"images": ("a.jpg", b"no image")}}
+    with TestClient(create_app(produced(settings)), follow_redirects=False) as client:
+        strangers = [client.post(path, files=sent).status_code for path, sent in files.items()]
+        client.cookies.set(COOKIE, "forged")
+        forgers = [client.post(path, files=sent).status_code for path, sent in files.items()]
+        client.cookies.clear()
+        assert client.post("/login", data={"key": KEYS["admin_api_key"]}).status_code == 303
+        operators = [client.post(path, files=sent) for path, sent in files.items()]
+    assert strangers == forgers == [401, 401]
+    assert [answer.status_code for answer in operators] == [403, 403]
+    assert "form is out of date" in operators[1].text  # it was read, and looked at: the form's own token is missing
 
 
 def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> None:

@@ -15,11 +15,11 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError, Retryable
+from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.gateway.problems import of_error, problem
-from imgpipe_orchestration.gateway.session import LoginNeeded, Session, operator, wants_html
+from imgpipe_orchestration.gateway.problems import of_error, problem, reported
+from imgpipe_orchestration.gateway.session import LoginNeeded, Session, operator
 from imgpipe_orchestration.logs import logger
 
 log = logger(__name__)
@@ -106,7 +106,7 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except LoginNeeded as error:
-                if not wants_html(request):
+                if not _wants_html(request):
                     return of_error(error)
                 asked = request.url.path if request.method == "GET" else "/"
                 return RedirectResponse(f"/login?next={quote(asked, safe='/')}", 303, {"Cache-Control": "no-store"})
@@ -117,7 +117,7 @@ class PageRoute(APIRoute):
             except ImgpipeError as error:
                 return _failed(request, error)
             except Exception as error:
-                if not wants_html(request):
+                if not _wants_html(request):
                     raise
                 log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
                 words = "Something went wrong on our side; it has been logged. Loading the page again may help."
@@ -130,19 +130,18 @@ def not_a_page(request: Request, error: Exception) -> Response:
     """An address that leads nowhere: a page for browsers, a problem document for scripts."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
     title = HTTPStatus(error.status_code).phrase
-    if wants_html(request):
+    if _wants_html(request):
         return _error_page(request, error.status_code, title, "There is no such page. It may have moved.")
     return problem(error.status_code, title, str(error.detail), code=title.lower().replace(" ", "-"))
 
 
 def _failed(request: Request, error: ImgpipeError) -> Response:
-    if error.report:
-        log.error(error.public, extra={"path": request.url.path, "code": error.code, "detail": error.detail})
-    if not wants_html(request):
-        return of_error(error)
+    document = reported(error, request.url.path)
+    if not _wants_html(request):
+        return document
     answer = _error_page(request, error.status, error.title, error.public)
-    if isinstance(error, Retryable):
-        answer.headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
+    if "retry-after" in document.headers:
+        answer.headers["Retry-After"] = document.headers["retry-after"]
     return answer
 
 
@@ -153,3 +152,8 @@ def _error_page(request: Request, status: int, title: str, words: str) -> HTMLRe
     except LoginNeeded:
         session = None
     return page(request, "error.html", session, status=status, title=title, words=words)
+
+
+def _wants_html(request: Request) -> bool:
+    """Whether a person's browser asks for a page, and not a script for data."""
+    return "text/html" in request.headers.get("accept", "")
