@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.redaction import cleaned, is_secret
+from imgpipe_orchestration.redaction import cleaned
 
 STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
@@ -32,6 +33,15 @@ _DERIVED = {
     "backend_api_url": "gateway_url",
 }
 """Settings that follow another one until they are set themselves."""
+
+_SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
+_SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
+_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+
+
+def holds_secret(name: str, value: str) -> bool:
+    """Whether a setting is, or holds, a credential: never printed or written down in production."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))
 
 
 class Settings(BaseModel):
@@ -289,7 +299,8 @@ class Settings(BaseModel):
     def secrets(self) -> set[str]:
         """The keys and passwords in force, those that everybody knows left out."""
         values = {name: str(value) for name, value in self.model_dump().items()}
-        found = {value for name, value in values.items() if is_secret(name)} | {self.alert_webhook_url}
+        found = {value for name, value in values.items() if _SECRET_NAME.search(name)} | {self.alert_webhook_url}
+        found |= {key.strip() for key in self.signed_url_keys.split(",")}
         found |= {password for value in values.values() if "@" in value and (password := urlsplit(value).password)}
         return found - {"", DEVELOPMENT_SECRET}
 

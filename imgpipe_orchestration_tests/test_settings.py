@@ -81,6 +81,20 @@ def test_production_refuses_a_missing_or_a_default_secret(variable: str, value: 
     assert raised.value.field == variable
 
 
+def test_what_log_lines_must_not_hold_is_known_by_value(tmp_path: Path) -> None:
+    given = {
+        **PRODUCTION,
+        "OPENAI_API_KEY": "of-openai",
+        "SIGNED_URL_KEYS": "the-new-one, the-old-one",
+        "MONGODB_URL": "mongodb://u:of-mongo@h/d",
+        "ALERT_WEBHOOK_URL": "https://hooks.example.com/of-the-webhook",
+    }
+    secrets = load(given, data_dir=tmp_path).secrets()
+    expected = {"of-openai", "the-new-one", "the-old-one", "of-mongo", "https://hooks.example.com/of-the-webhook"}
+    assert expected | {PRODUCTION["SECRET_KEY"]} <= secrets
+    assert "" not in secrets
+
+
 def test_what_follows_another_setting_follows_it_until_it_is_set(tmp_path: Path) -> None:
     settings = load({"DATABASE_URL": "postgresql://u@h/d", "GATEWAY_URL": "http://g:1"}, data_dir=tmp_path)
     assert settings.pending_images_database_url == "postgresql://u@h/d"

@@ -5,7 +5,6 @@ A part is needed while no setting names the real thing. Decisions only: nothing 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +15,17 @@ from imgpipe_orchestration.devstack.postgres import Postgres, url_of
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, StandIns, Webserver
-from imgpipe_orchestration.settings import Settings, load
+from imgpipe_orchestration.devstack.standins import addresses
+from imgpipe_orchestration.settings import Settings, holds_secret, load
 
 MARKER = "IMGPIPE_STACK"
 """In the environment of every process of a stack, and in no other: the data folder it belongs to."""
 
-_SECRET_NAME = re.compile(
-    r"_(KEY|SECRET|TOKEN|PASSWORD)$|^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$"
-)
-_URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
-
-
-def is_secret(name: str, value: str) -> bool:
-    """Whether a setting is, or holds, a credential: never printed or written down in production."""
-    return bool(_SECRET_NAME.search(name) or _URL_WITH_PASSWORD.search(value))
-
 
 @dataclass(frozen=True)
 class StandIn:
-    """A partner that a stand-in plays while none of `named_by` is set; `settings` then point at it."""
+    """A partner that a stand-in plays while none of `named_by` is set. `settings` then point at it: a value that begins
+    with a slash is a path below the stand-ins' own URL."""
 
     partner: str
     named_by: tuple[str, ...]
@@ -45,24 +36,24 @@ STAND_INS = (
     StandIn(
         "OpenAI",
         ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-        {"OPENAI_API_KEY": "stand-in-openai-key", "OPENAI_BASE_URL": "{url}/openai/v1"},
+        {"OPENAI_API_KEY": "stand-in-openai-key", "OPENAI_BASE_URL": addresses.OPENAI},
     ),
     StandIn(
         "Google Vision",
         ("GOOGLE_VISION_API_KEY", "GOOGLE_VISION_ENDPOINT"),
-        {"GOOGLE_VISION_API_KEY": "stand-in-google-key", "GOOGLE_VISION_ENDPOINT": "{url}/google-vision"},
+        {"GOOGLE_VISION_API_KEY": "stand-in-google-key", "GOOGLE_VISION_ENDPOINT": addresses.GOOGLE},
     ),
     StandIn(
         "Flowise",
         ("FLOWISE_BASE_URL",),
-        {"FLOWISE_BASE_URL": "{url}/flowise", "FLOWISE_API_KEY": "stand-in-flowise-key"},
+        {"FLOWISE_BASE_URL": addresses.FLOWISE, "FLOWISE_API_KEY": "stand-in-flowise-key"},
     ),
     StandIn(
         "the Vision Analysis API",
         ("EXTERNAL_API_GET_URL", "EXTERNAL_API_POST_URL", "EXTERNAL_API_KEY"),
         {
-            "EXTERNAL_API_GET_URL": "{url}/vision-analysis/api/v1/documents/vision_analysis",
-            "EXTERNAL_API_POST_URL": "{url}/vision-analysis/api/v1/documents/vision_analysis/upload",
+            "EXTERNAL_API_GET_URL": addresses.VISION_ANALYSIS,
+            "EXTERNAL_API_POST_URL": addresses.VISION_ANALYSIS_UPLOAD,
             "EXTERNAL_API_KEY": "stand-in-external-key",
         },
     ),
@@ -95,7 +86,7 @@ class Plan:
         """What may be shown and written down: in development everything, in production no secret."""
         if not self.settings.production:
             return self.environment
-        return {name: value for name, value in self.environment.items() if not is_secret(name, value)}
+        return {name: value for name, value in self.environment.items() if not holds_secret(name, value)}
 
 
 def make_plan(
@@ -148,7 +139,7 @@ def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> di
     if played:
         url = f"http://{LOOPBACK}:{ports.choose('stand-ins')}"
         for stand_in in played:
-            own |= {name: value.format(url=url) for name, value in stand_in.settings.items()}
+            own |= {n: url + value if value.startswith("/") else value for n, value in stand_in.settings.items()}
     listening = {"GATEWAY_PORT": str(gateway), "FLASK_PORT": str(flask), "DAGSTER_WEBSERVER_PORT": str(webserver)}
     # Our own parts are on loopback, which downloads may not reach unless they are listed.
     hosts = [given["ALLOWED_PRIVATE_HOSTS"]] if "ALLOWED_PRIVATE_HOSTS" in given else []

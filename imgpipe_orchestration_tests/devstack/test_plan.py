@@ -24,6 +24,8 @@ PRODUCTION = {
     "OPENAI_API_KEY": "sk-real",
     "GOOGLE_VISION_API_KEY": "real",
     "FLOWISE_BASE_URL": "https://flowise.example.com",
+    "SIGNED_URL_KEYS": "new secret of signed URLs, old secret of signed URLs",
+    "CELERY_BROKER_URL": "redis://:word@redis:6379/0",
 }
 
 
