@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -58,8 +59,16 @@ def drive(
 
     deadline = time.monotonic() + backends.settings.media_run_seconds if bounded else None
     stage = step.value if step is not None else queue.name
+    tries = backends.settings.media_max_attempts if queue is store.MEDIA else queue.max_attempts
     outcome = work_through(
-        backends.claims, queue, batch, one, threads=threads, deadline=deadline, on_failure=note, stage=stage
+        backends.claims,
+        replace(queue, max_attempts=tries),
+        batch,
+        one,
+        threads=threads,
+        deadline=deadline,
+        on_failure=note,
+        stage=stage,
     )
     return outcome, results
 

@@ -104,8 +104,8 @@ _RESTART = text("""
 
 _GIVE_UP = text("update media_files set status = 'failed', error = :error where id = any(:ids)")
 
-MEDIA = Queue("media", max_attempts=3, mirror=_follow)
-"""Images on their way through the steps; item ids are media ids."""
+MEDIA = Queue("media", mirror=_follow)
+"""Images on their way through the steps; item ids are media ids. Each step is tried MEDIA_MAX_ATTEMPTS times."""
 
 HEALING = Queue("media_healing", max_attempts=8)
 """Finished images whose AI analysis failed and is tried again, over some ten minutes; item ids are media ids."""

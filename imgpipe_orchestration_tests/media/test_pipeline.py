@@ -224,17 +224,21 @@ def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gate
     assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
 
 
-def test_a_callback_that_fails_is_tried_three_times_and_then_shown(make_gateway: Callable[..., Gateway]) -> None:
-    gateway = make_gateway(main_api_url="http://127.0.0.1:9", partner_timeout_seconds=0.2)
+@pytest.mark.parametrize("tries", [3, 1])
+def test_a_callback_that_fails_is_tried_as_often_as_the_setting_says_and_then_shown(
+    make_gateway: Callable[..., Gateway], tries: int
+) -> None:
+    changes = {"media_max_attempts": tries} if tries != 3 else {}  # three is the default
+    gateway = make_gateway(main_api_url="http://127.0.0.1:9", partner_timeout_seconds=0.2, **changes)
     gateway.upload(1, profile_image=picture())
-    for attempt in range(3):
+    for attempt in range(tries):
         make_due(gateway, "media")
         gateway.run_due(f"run-{attempt}")
     (row,) = gateway.rows("select update_callback, update_callback_attempts, resize_optimize from processing_checklist")
-    assert tuple(row) == ("failed", 3, "completed")
+    assert tuple(row) == ("failed", tries, "completed")
     assert [tuple(r) for r in gateway.rows("select state from work_items where queue = 'media'")] == [("failed",)]
     attempts = gateway.rows("select outcome from work_attempts where queue = 'media' order by id")
-    assert [row[0] for row in attempts] == ["retry", "retry", "failed"]
+    assert [row[0] for row in attempts] == ["retry"] * (tries - 1) + ["failed"]
 
 
 def test_a_callback_that_failed_leaves_the_upload_where_it_is(make_gateway: Callable[..., Gateway]) -> None:
