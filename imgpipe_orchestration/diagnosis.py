@@ -15,7 +15,7 @@ import requests
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.logs import redact
+from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration.storage import migrations
@@ -82,7 +82,6 @@ def diagnose(settings: Settings) -> list[Finding]:
     """Every check, all at the same time; the findings in a fixed order."""
     services = Services(settings)
     ours = "`imgpipe up` starts one when it is not set."
-    buckets = (settings.media_bucket_name, settings.listings_bucket_name, settings.s3_bucket_name)
     checks = [
         _Check(
             "keys",
@@ -93,7 +92,10 @@ def diagnose(settings: Settings) -> list[Finding]:
         _Check("database", f"Check DATABASE_URL; {ours}", lambda: _database(services.engine)),
         _Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", lambda: _pending_images(services)),
         _Check("Dagster's database", "Check DAGSTER_PG_URL.", lambda: _dagster_database(settings)),
-        *(_Check(f"bucket {n}", f"Check S3_ENDPOINT and its keys; {ours}", _bucket(services, n)) for n in buckets),
+        *(
+            _Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys; {ours}", _bucket(services, name))
+            for name in settings.buckets
+        ),
         _Check("MongoDB", f"Check MONGODB_URL; {ours}", lambda: _mongo(services)),
         _Check(
             "gateway",

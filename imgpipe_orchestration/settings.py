@@ -296,6 +296,11 @@ class Settings(BaseModel):
     def production(self) -> bool:
         return self.imgpipe_env == "production"
 
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Every bucket of the project, by name."""
+        return self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name
+
     def secrets(self) -> set[str]:
         """The keys and passwords in force, those that everybody knows left out."""
         values = {name: str(value) for name, value in self.model_dump().items()}

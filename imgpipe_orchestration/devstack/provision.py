@@ -37,13 +37,7 @@ def provision(settings: Settings) -> None:
         secret_key=settings.s3_secret_key,
         region=settings.s3_region,
     )
-    names = (
-        settings.media_bucket_name,
-        settings.listings_bucket_name,
-        settings.s3_bucket_name,
-        settings.vision_bucket_name,
-    )
-    for name in names:
+    for name in settings.buckets:
         store.bucket(name).ensure()
     if settings.mongodb_url:
         documents = Documents(settings.mongodb_url, database=settings.mongodb_database)

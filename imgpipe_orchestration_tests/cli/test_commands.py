@@ -30,7 +30,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert result.exit_code == 1
     found = {finding["what"]: finding for finding in json.loads(result.stdout)}
     assert found["database"]["verdict"] == "ok"
-    assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok"]
+    assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok", "ok", "ok", "ok"]
     assert found["OpenAI"]["verdict"] == "note"
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
