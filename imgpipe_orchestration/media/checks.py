@@ -30,7 +30,7 @@ def finished_images_have_every_size(backends: BackendsResource) -> dg.AssetCheck
 
 @dg.asset_check(
     asset=resize_optimize,
-    description="Originals and variants of the last seven days are in the object store (5,000 of them, by chance).",
+    description="Originals and variants of the last seven days are in the object store (a random 5,000 of them).",
 )
 def named_objects_are_stored(backends: BackendsResource) -> dg.AssetCheckResult:
     from imgpipe_orchestration.media.audit import missing_objects

@@ -1,11 +1,16 @@
-"""A question in words as a vector, bought once for whoever asks it again."""
+"""Texts as vectors to search by, each bought once for whoever needs it again: questions, and what images show."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
+from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.partners.openai import OpenAIClient
 
 log = logger(__name__)
 
@@ -13,20 +18,29 @@ DIMENSIONS = 1536
 """Of the column `embedding`."""
 
 
+def embed(backends: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
+    """The vector of a text; only vectors of one model and one length can be compared.
+
+    Raises:
+        ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
+    """
+    model = backends.settings.openai_embedding_model
+
+    def purchase() -> Purchase:
+        answer = client.embed(text, model=model, dimensions=DIMENSIONS)
+        return Purchase(answer.usage, answer.vector)
+
+    call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})
+    return backends.ledger.buy(call, purchase, buyer=buyer)
+
+
 def vector_of(backends: Services, question: str) -> tuple[list[float] | None, str]:
     """The question's vector, or None and why the search goes by words alone."""
     client = backends.openai
     if client is None:
         return None, "No OpenAI key is set, so the search goes by words only."
-    model = backends.settings.openai_embedding_model
-
-    def purchase() -> Purchase:
-        answer = client.embed(question, model=model, dimensions=DIMENSIONS)
-        return Purchase(answer.usage, answer.vector)
-
-    call = PaidCall.of("openai", "embedding", model, inputs=[question], parameters={"dimensions": DIMENSIONS})
     try:
-        vector = backends.ledger.buy(call, purchase, buyer=Buyer("media", "search")).value
+        vector = embed(backends, client, question, Buyer("media", "search")).value
     except ImgpipeError as error:
         # A search by words is worth more than an error page.
         log.warning("search without meaning", extra={"error": error.public, "detail": error.detail})

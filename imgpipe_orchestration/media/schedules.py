@@ -9,13 +9,16 @@ hourly_checks = dg.ScheduleDefinition(
     name="media_checks_hourly",
     job=media_checks,
     cron_schedule="23 * * * *",
+    execution_timezone="UTC",
     description="Looks every hour for faults that no single step would notice.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
+
 nightly_reconciliation = dg.ScheduleDefinition(
     name="media_reconciliation_nightly",
     job=media_reconciliation,
     cron_schedule="41 3 * * *",
+    execution_timezone="UTC",
     description="Takes up in the quiet of the night what slipped by.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, media_key
-from imgpipe_orchestration.media import asking, search
+from imgpipe_orchestration.media import embedding, search
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving.signing import url_for_owner
@@ -82,7 +82,7 @@ def search_media(
     filters, note = Filters(status, data_type, user_id), ""
     vector = None
     if text.strip():
-        vector, note = asking.vector_of(backends, text.strip())
+        vector, note = embedding.vector_of(backends, text.strip())
     with transaction(backends.engine) as connection:
         if text.strip():
             found = search.by_text(connection, text.strip(), vector, filters, limit=limit)

@@ -14,7 +14,7 @@ from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.media import asking, search, store
+from imgpipe_orchestration.media import embedding, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
@@ -49,7 +49,7 @@ def gallery(
     filters = Filters(_one_of(MediaStatus, status), _one_of(DataType, type), int(user) if user else None)
     words, note, vector = q.replace("\0", "").strip(), "", None
     if words:
-        vector, note = asking.vector_of(backends, words)
+        vector, note = embedding.vector_of(backends, words)
     with transaction(backends.engine) as connection:
         if words:
             found = search.by_text(connection, words, vector, filters, limit=PAGE)

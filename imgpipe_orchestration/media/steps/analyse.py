@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import seeing, store
+from imgpipe_orchestration.media.embedding import embed
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
@@ -127,7 +128,7 @@ def _google(backends: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
     call = PaidCall.of(
         "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(FEATURES)}
     )
-    value = _bought(backends, call, purchase, buyer, found).value
+    value = _counted(backends.ledger.buy(call, purchase, buyer=buyer), found).value
     found.values |= {
         "labels": [{"name": label["name"], "score": label["score"]} for label in value["labels"]],
         "detected_objects": [
@@ -178,7 +179,7 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         inputs=[seen.preview, question],
         parameters={"schema": schema.model_json_schema(), "instructions": seeing.INSTRUCTIONS, "detail": "low"},
     )
-    value = _bought(backends, call, purchase, buyer, found).value
+    value = _counted(backends.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]
     found.values |= {
         "style_classification": answer["style"][:255],
@@ -207,21 +208,11 @@ def _embedding(backends: Services, buyer: Buyer, found: Analysis) -> bool:
     text = "\n".join(part for part in parts if part)
     if client is None or not text:
         return False
-    model = backends.settings.openai_embedding_model
-
-    def purchase() -> Purchase:
-        answer = client.embed(text, model=model, dimensions=1536)
-        return Purchase(answer.usage, answer.vector)
-
-    call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": 1536})
-    found.values["embedding"] = str(_bought(backends, call, purchase, buyer, found).value)
+    found.values["embedding"] = str(_counted(embed(backends, client, text, buyer), found).value)
     return True
 
 
-def _bought(
-    backends: Services, call: PaidCall, purchase: Callable[[], Purchase], buyer: Buyer, found: Analysis
-) -> Answer:
-    answer = backends.ledger.buy(call, purchase, buyer=buyer)
+def _counted(answer: Answer, found: Analysis) -> Answer:
     found.bought += answer.bought
     found.reused += not answer.bought
     return answer

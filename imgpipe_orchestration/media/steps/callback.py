@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection
+
 from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
@@ -63,7 +65,7 @@ def report(backends: Services, media_id: int) -> None:
         )
 
 
-def payload(connection: Any, media_id: int, public_base: str) -> dict[str, Any]:
+def payload(connection: Connection, media_id: int, public_base: str) -> dict[str, Any]:
     """The rich body of `POST /api/media/complete/{id}`."""
     made = {variant.format for variant in store.variants(connection, media_id)}
     analysis = store.analysis(connection, media_id) or {}
