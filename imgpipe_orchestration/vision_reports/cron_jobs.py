@@ -54,7 +54,7 @@ def found(engine: Engine, job_id: UUID) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        return _locked(rows, job_id)
+        return _row(rows, job_id)
 
 
 def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
@@ -64,7 +64,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = _locked(rows, job_id)
+        job = _row(rows, job_id, "for update")
         new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
         replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
         new |= {"next_run_at": _planned(new) if replan else job.next_run_at, "id": job.id}
@@ -79,7 +79,7 @@ def delete(engine: Engine, job_id: UUID) -> None:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = _locked(rows, job_id)
+        job = _row(rows, job_id, "for update")
         rows.execute(text("delete from cron_jobs where id = :id"), {"id": job.id})
 
 
@@ -109,8 +109,8 @@ def _planned(values: Mapping[str, Any]) -> datetime | None:
     return next_tick(values["schedule"], values["timezone"], datetime.now(UTC))
 
 
-def _locked(rows: Rows, job_id: UUID) -> Row[Any]:
-    row = rows.execute(text("select * from cron_jobs where job_id = :id for update"), {"id": job_id}).one_or_none()
+def _row(rows: Rows, job_id: UUID, lock: str = "") -> Row[Any]:
+    row = rows.execute(text(f"select * from cron_jobs where job_id = :id {lock}"), {"id": job_id}).one_or_none()
     if row is None:
         raise NotFound(f"No cron job {job_id}")
     return row
