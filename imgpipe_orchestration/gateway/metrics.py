@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, same_key
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
 from imgpipe_orchestration.storage.rows import transaction
@@ -41,9 +41,7 @@ STATES = ("waiting", "claimed", "done", "failed", "ignored")
 def metrics_key(credentials: Credentials, backends: Backends) -> None:
     """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
     settings = backends.settings
-    given = credentials.credentials if credentials else ""
-    keys = (settings.metrics_api_key, settings.admin_api_key)
-    if settings.production and not any([same_key(given, key) for key in keys]):  # noqa: C419 - compares with each
+    if settings.production and not bears(credentials, settings.metrics_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")
 
 

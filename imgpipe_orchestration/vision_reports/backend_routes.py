@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BadInput, Permanent, TooLarge, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, same_key
+from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.backends import Picture
 from imgpipe_orchestration.vision_reports.model import (
@@ -27,10 +27,8 @@ from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 
 def backend_key(credentials: Credentials, backends: Backends) -> None:
     """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
-    settings, given = backends.settings, credentials.credentials if credentials else ""
-    if settings.production and not any(
-        same_key(given, key) for key in (settings.backend_api_key, settings.admin_api_key)
-    ):
+    settings = backends.settings
+    if settings.production and not bears(credentials, settings.backend_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <BACKEND_API_KEY>`.")
 
 
