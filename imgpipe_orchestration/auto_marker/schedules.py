@@ -8,6 +8,7 @@ clean_images_checked_daily = dg.ScheduleDefinition(
     name="clean_images_checked_daily",
     job=clean_images_checks,
     cron_schedule="23 4 * * *",
+    execution_timezone="UTC",
     description="Looks at night whether every marked document still has what the voice generator needs.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
@@ -16,6 +17,7 @@ customers_followed_daily = dg.ScheduleDefinition(
     name="customers_followed_daily",
     job=clean_images_customers,
     cron_schedule="13 4 * * *",
+    execution_timezone="UTC",
     description="Adds and removes partitions by night; a round adds those of the customers it meets at once.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
