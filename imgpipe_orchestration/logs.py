@@ -15,8 +15,6 @@ from typing import Any, Literal
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.redaction import cleaned, redact
 
-__all__ = ["JsonFormatter", "TextFormatter", "bound", "configure", "logger", "redact"]
-
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 FIELD_LENGTH = 16_000

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from imgpipe_orchestration import logs
-from imgpipe_orchestration.logs import JsonFormatter, TextFormatter, redact
-from imgpipe_orchestration.redaction import _Known, cleaned, is_secret, know
+from imgpipe_orchestration.logs import JsonFormatter, TextFormatter
+from imgpipe_orchestration.redaction import _Known, cleaned, is_secret, know, redact
 from imgpipe_orchestration.settings import Settings
 
 S = "hunter2hunter2"

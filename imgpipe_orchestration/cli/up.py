@@ -98,7 +98,7 @@ def _table(plan: Plan) -> Table:
 
 
 def _without_password(url: str) -> str:
-    from imgpipe_orchestration.logs import redact
+    from imgpipe_orchestration.redaction import redact
 
     return redact(url)
 

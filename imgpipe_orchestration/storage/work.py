@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, LeaseLost, Retryable
-from imgpipe_orchestration.logs import bound, logger, redact
+from imgpipe_orchestration.logs import bound, logger
+from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction

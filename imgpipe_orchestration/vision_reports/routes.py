@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
-from imgpipe_orchestration.logs import redact
+from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import cron_jobs, executions
