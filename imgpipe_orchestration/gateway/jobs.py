@@ -86,7 +86,7 @@ def look_at_job(backends: Backends, job_id: str, customer: CustomerIfAny) -> dic
 def stop_job(backends: Backends, job_id: str) -> dict[str, Any]:
     """Stop a job. What is accepted meanwhile waits until it is started again."""
     with transaction(backends.engine) as connection:
-        return _success(_described(connection, job_definitions.disable(connection, job_id)))
+        return _success(_described(connection, job_definitions.switch(connection, job_id, on=False)))
 
 
 def _success(data: dict[str, Any]) -> dict[str, Any]:

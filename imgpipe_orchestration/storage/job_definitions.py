@@ -112,14 +112,14 @@ def put(
     return bool(new)
 
 
-def disable(connection: Connection, job_id: str) -> JobDefinition:
-    """Stop the job until it is put again; stopping a stopped one changes nothing.
+def switch(connection: Connection, job_id: str, *, on: bool) -> JobDefinition:
+    """Start or stop the job as it was last defined; what is so already stays as it is.
 
     Raises:
         NotFound: no such job was ever defined.
     """
-    statement = text("update job_definitions set enabled = false, updated_at = now() where id = :id and enabled")
-    connection.execute(statement, {"id": job_id})
+    statement = text("update job_definitions set enabled = :on, updated_at = now() where id = :id and enabled <> :on")
+    connection.execute(statement, {"id": job_id, "on": on})
     return get(connection, job_id)
 
 

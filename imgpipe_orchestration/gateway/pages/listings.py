@@ -11,6 +11,7 @@ from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
+from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
@@ -18,7 +19,6 @@ from imgpipe_orchestration.storage.rows import transaction
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE = 48
-JOB = "process-image-queue"
 
 
 @router.get("/listings", response_class=Response)
@@ -28,7 +28,7 @@ def listings(
     """The newest images of listings, and the queue."""
     with transaction(backends.engine) as connection:
         images = browse.latest(connection, before=int(before) if before else None, limit=PAGE + 1)
-        job = job_definitions.find(connection, JOB)
+        job = job_definitions.find(connection, JOB_ID)
     counts = backends.claims.counts().get("listings")
     return page(
         request,
@@ -79,17 +79,7 @@ def requeue(backends: Backends, _: Acting, image_id: int) -> Response:
 def switch(backends: Backends, _: Acting, on: Annotated[bool, Form()]) -> Response:
     """Start or stop the work on the queue."""
     with transaction(backends.engine) as connection:
-        if not on:
-            job_definitions.disable(connection, JOB)
-            return back_to("/listings", notice="Stopped. What is accepted waits until it is started again.")
-        job = job_definitions.get(connection, JOB)
-        job_definitions.put(
-            connection,
-            job.id,
-            name=job.name,
-            description=job.description,
-            kind=job.type,
-            interval=job.interval,
-            payload=job.payload,
-        )
-    return back_to("/listings", notice="Started: what waits is worked on.")
+        job_definitions.switch(connection, JOB_ID, on=on)
+    if on:
+        return back_to("/listings", notice="Started: what waits is worked on.")
+    return back_to("/listings", notice="Stopped. What is accepted waits until it is started again.")
