@@ -13,6 +13,8 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRun
 PAGE = 200
 PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
+COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "repaired")
+"""Figures of a garbage collection that are worth a graph, over all buckets."""
 
 
 @dataclass
@@ -104,10 +106,6 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
             **{name: sum(row[name] for row in figures) for name in COUNTED},
         }
     )
-
-
-COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "repaired")
-"""Figures of a garbage collection that are worth a graph, over all buckets."""
 
 
 @dg.job(

@@ -89,6 +89,10 @@ class Services:
         return self.objects.bucket(self.settings.media_bucket_name)
 
     @property
+    def listings_bucket(self) -> Bucket:
+        return self.objects.bucket(self.settings.listings_bucket_name)
+
+    @property
     def avatars_bucket(self) -> Bucket:
         return self.objects.bucket(self.settings.s3_bucket_name)
 
@@ -161,10 +165,6 @@ class Services:
         from imgpipe_orchestration.partners.google_vision import GoogleVision
 
         return GoogleVision.from_settings(self.settings)
-
-    @property
-    def listings_bucket(self) -> Bucket:
-        return self.objects.bucket(self.settings.listings_bucket_name)
 
     @property
     def foreign_main_api(self) -> bool:

@@ -1,6 +1,6 @@
 """The auto-marker's jobs: the round over all customers, the backfill, the check, the partitions."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -9,6 +9,9 @@ from imgpipe_orchestration.auto_marker.assets import clean_images, customers, me
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import NETWORK
 from imgpipe_orchestration.sensors import owner_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.auto_marker.model import Figures
 
 TAGS = {"pipeline": "auto_marker", **NETWORK}
 
@@ -51,7 +54,7 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
     return dg.Output(totals, metadata=_summary(totals, troubled, todo.nobody))
 
 
-def _report(context: dg.OpExecutionContext, figures: Any) -> None:
+def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:
     """One event a customer: a materialization when something was marked, which downstream waits for; else a note."""
     from imgpipe_orchestration.auto_marker.model import partition_key
 

@@ -31,7 +31,7 @@ class UnusableToggle(Permanent):
 
 
 def pending(customer_id: Any, clean_image: Mapping[str, Any]) -> dict[str, Any]:
-    """The documents of a customer that wait to be marked, as the documents in `spec/` define them.
+    """The documents of a customer that wait to be marked, as the product's document defines them.
 
     Args:
         customer_id: the customer, or a condition on it.

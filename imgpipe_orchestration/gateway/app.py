@@ -40,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with serving.serving(app, services), callers.counting(app, services), pages.watching(app):
             yield
         tracing.flush()
-        app.state.services.close()
+        services.close()
 
     app = FastAPI(
         title="imgpipe",

@@ -6,16 +6,12 @@ uvicorn itself waits for a request's head for ever and keeps as many headers as 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-if TYPE_CHECKING:
-    _Transport = asyncio.Transport
-
 HEAD_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's head."""
-
 
 HEAD_BYTES = 64 * 1024
 """Of a request's head, beyond what the socket hands over at once; browsers and proxies stay below 16 KB."""

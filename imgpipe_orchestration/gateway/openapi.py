@@ -71,7 +71,7 @@ _PROBLEMS: dict[int, tuple[str, str, str, str]] = {
     ),
     403: ("Not allowed here", "Forbidden", "forbidden", "image_path must lie below DEBUG_IMAGE_DIR."),
     404: ("Not there", "Not found", "not-found", "There is no media 77."),
-    408: ("The body took too long to arrive", "Request timeout", "request-timeout", "The request took too long."),
+    408: ("The body took too long to arrive", "Too slow", "too-slow", "The request's body did not arrive in time."),
     409: ("Its state does not allow it", "Conflict", "conflict", "The task is completed; it cannot be cancelled."),
     410: ("It was there and will not come back", "Gone", "gone", "This upload has expired; announce it again."),
     413: ("Too large", "Too large", "too-large", "The file is larger than 5 MB."),

@@ -2,9 +2,9 @@
 
 One or more on each machine, with the same DAGSTER_HOME and settings as the daemon. A worker has as many threads as it
 may have runs at once, and each watches one: it tells the broker's result store that the run lives, and interrupts the
-run when somebody has cancelled it. The run itself is a process forked from one that has imported everything, and ends
-with it, so nothing accumulates. When the worker dies its runs are interrupted, and Dagster's monitoring sees them go
-silent.
+run when somebody has cancelled it. The run itself is a process, forked from one that has imported everything, which
+ends with the run, so that nothing accumulates. When the worker dies its runs are interrupted, and Dagster's monitoring
+sees them go silent.
 """
 
 from __future__ import annotations

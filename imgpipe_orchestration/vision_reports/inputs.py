@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, Permanent, Retryable
@@ -97,15 +97,11 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
 
 def _descriptions(document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str]) -> dict[str, str]:
     """The texts of a descriptions file by image name; a file that cannot be used is noted and not fatal."""
-    from dataclasses import replace
-
     try:
-        data = fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT))
-        texts = _parse(data)
+        return _parse(fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT)))
     except ImgpipeError as error:
         notes.append(f"The descriptions in {document.name} could not be used: {error.public}")
         return {}
-    return texts
 
 
 def _parse(data: bytes) -> dict[str, str]:

@@ -195,9 +195,6 @@ def analysis_token(media_id: int, backends: Backends) -> TokenAnswer:
     return TokenAnswer(token=token, expires_at=ends)
 
 
-Name = Annotated[str, "a file of this folder"]
-
-
 _TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
 
 
@@ -215,7 +212,7 @@ def _file(name: str) -> tuple[bytes, str]:
     response_class=Response,
     responses={200: {"content": {"text/javascript": {}, "text/css": {}}}, 404: {"description": "No such file"}},
 )
-def component(name: Name, request: Request) -> Response:
+def component(name: str, request: Request) -> Response:
     """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`, `thumbhash.js`), or
     `components.css`, which keeps their places free until they are there."""
     data, etag = _file(name)

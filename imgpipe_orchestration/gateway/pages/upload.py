@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import BadInput
@@ -36,8 +37,6 @@ async def take(
     user: Annotated[int, Query(ge=1, lt=2**63)] = 1,
 ) -> Response:
     """One file for one user, as that user's `PATCH /users/me` would take it."""
-    from fastapi.concurrency import run_in_threadpool
-
     limit = backends.settings.upload_max_bytes
     if int(request.headers.get("content-length") or 0) > limit + 64 * 1024:
         raise BadInput(f"The file is larger than {limit / 1024 / 1024:g} MB.", field="file")
