@@ -9,16 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from running import bar, running_stack
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.settings import Settings
@@ -31,7 +27,13 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=45, help="seconds before the measurement")
     parser.add_argument("--seconds", type=float, default=120, help="seconds measured")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, stack(Path(folder).resolve()) as running:
+    ours = {name.upper() for name in Settings.model_fields}
+    began = time.monotonic()
+    # Without any setting of ours: a stack as everybody gets it.
+    with running_stack({name: value for name, value in os.environ.items() if name not in ours}) as stack:
+        print(f"started in {time.monotonic() - began:.1f} s")
+        running = stackfile.read(Path(stack.environment["IMGPIPE_DATA_DIR"]))
+        assert running is not None
         time.sleep(arguments.settle)
         before = snapshot(running)
         time.sleep(arguments.seconds)
@@ -45,28 +47,7 @@ def main() -> None:
         print(f"{name:24} {hourly[name]:7.1f} CPU s an hour {memory[name]:7.0f} MB of its own")
     total = sum(hourly.values())
     print(f"{'together':24} {total:7.1f} CPU s an hour {sum(memory.values()):7.0f} MB of its own")
-    verdict = "ok" if total <= LIMIT_CPU_SECONDS_AN_HOUR else "short"
-    print(f"bar idle_cpu_seconds_per_hour {total:.1f} <= {LIMIT_CPU_SECONDS_AN_HOUR} {verdict}")
-
-
-@contextlib.contextmanager
-def stack(data_dir: Path) -> Iterator[stackfile.RunningStack]:
-    """A stack on a new data folder, without any setting of ours."""
-    names = {name.upper() for name in Settings.model_fields}
-    environ = {name: value for name, value in os.environ.items() if name not in names}
-    began = time.monotonic()
-    command = [sys.executable, "-c", "from imgpipe_orchestration.cli import main; main()", "up", "--port", "0"]
-    process = subprocess.Popen([*command, "--data", str(data_dir)], env=environ, stdout=subprocess.DEVNULL)
-    try:
-        while (running := stackfile.read(data_dir)) is None:
-            if process.poll() is not None:
-                raise SystemExit("the stack did not start")
-            time.sleep(0.05)
-        print(f"started in {time.monotonic() - began:.1f} s")
-        yield running
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+    bar("idle_cpu_seconds_per_hour", total, LIMIT_CPU_SECONDS_AN_HOUR)
 
 
 def snapshot(running: stackfile.RunningStack) -> dict[int, tuple[str, float, int]]:

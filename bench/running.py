@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,19 @@ from imgpipe_orchestration.devstack.demo.scenario import Stack
 
 
 @contextmanager
-def running_stack(*words: str) -> Iterator[Stack]:
-    """`imgpipe up --port 0`, stopped and removed at the end."""
+def running_stack(environ: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """`imgpipe up --port 0`, stopped and removed at the end, also when SIGTERM ends the bench.
+
+    Args:
+        environ: its whole environment (default: ours).
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # Open to the user that PostgreSQL runs as when we are root.
-    folder = Path(tempfile.mkdtemp(prefix="imgpipe-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="imgpipe-bench-")).resolve()
     data = folder / "data"
-    program = "from imgpipe_orchestration.cli import main; main()"
     with (folder / "up.log").open("wb") as log:
-        command = [sys.executable, "-c", program, "up", "--data", str(data), "--port", "0", *words]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        command = [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data), "--port", "0"]
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         while (stack := stackfile.read(data)) is None:
             if process.poll() is not None:
@@ -40,6 +44,7 @@ def running_stack(*words: str) -> Iterator[Stack]:
             process.send_signal(signal.SIGINT)
             process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 def rows(stack: Stack, query: str, *values: Any, dagster: bool = False) -> list[tuple[Any, ...]]:

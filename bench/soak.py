@@ -13,7 +13,6 @@ import io
 import json
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
@@ -48,7 +47,6 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=600, help="seconds for what was fed to be finished")
     arguments = parser.parse_args()
     os.environ |= RETENTION
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the stack is stopped on the way out
     with running_stack() as stack:
         soak = Soak(stack)
         soak.let_partners_fail()
@@ -279,7 +277,7 @@ class Soak:
             )
 
     def _tell_orphans(self) -> None:
-        command = [sys.executable, "-c", "from imgpipe_orchestration.cli import main; main()", "gc", "--json"]
+        command = [sys.executable, "-m", "imgpipe_orchestration.cli", "gc", "--json"]
         command += ["--grace-hours", "0", "--data", str(self.data)]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         found = json.loads(told.stdout)
