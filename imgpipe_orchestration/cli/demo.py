@@ -87,10 +87,9 @@ def _start(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
     """Start `imgpipe up` in a session of its own, so that it can outlive us and no Ctrl-C of ours reaches it twice."""
     log = data_dir / "logs" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    program = "from imgpipe_orchestration.cli import main; main()"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, "up", "--data", str(data_dir)],
+            [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -18,7 +18,7 @@ import psutil
 from imgpipe_orchestration.devstack.plan import MARKER
 from imgpipe_orchestration.settings import Settings
 
-IMGPIPE = [sys.executable, "-c", "from imgpipe_orchestration.cli import main; main()"]
+IMGPIPE = [sys.executable, "-m", "imgpipe_orchestration.cli"]
 
 PARTNERS_ELSEWHERE = {
     "OPENAI_API_KEY": "key",
@@ -41,12 +41,12 @@ def imgpipe(*words: str, environ: Mapping[str, str] | None = None) -> subprocess
     return subprocess.run([*IMGPIPE, *words], env=environ, capture_output=True, text=True, timeout=240, check=False)
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """The first true value of `condition`, asked until `seconds` have passed."""
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120, *, every: float = 0.05) -> Any:
+    """The first true value of `condition`, asked every so many seconds until `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
+        time.sleep(every)
     return value
 
 
