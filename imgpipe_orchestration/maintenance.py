@@ -6,11 +6,9 @@ What people may still need stays: dead letters, committed answers of paid calls,
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import retention, spending
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage import retention
 from imgpipe_orchestration.vision_reports import retention as vision_reports
 
 
@@ -40,13 +38,6 @@ def tidy(backends: Services) -> Tidied:
     work = backends.claims.purge(settings.retention_days, limit=most)
     instances = retention.purge_job_instances(backends.engine, settings.retention_days, limit=most)
     retention.purge_upload_traces(backends.engine, settings.retention_days, limit=most)
-    before = datetime.now(UTC) - timedelta(days=settings.retention_accounts_days)
-    uses = 0
-    while uses < most:
-        with transaction(backends.engine) as connection:
-            removed = spending.forget_uses(connection, before=before, limit=retention.BATCH)
-        uses += removed
-        if removed < retention.BATCH:
-            break
+    uses = retention.purge_paid_call_uses(backends.engine, settings.retention_accounts_days, limit=most)
     reports = vision_reports.tidy(backends, settings.retention_days, most)
     return Tidied(work.items, work.attempts, instances, uses, reports)

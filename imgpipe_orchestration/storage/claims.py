@@ -38,7 +38,7 @@ from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog, retention
 from imgpipe_orchestration.storage import claims_sql as sql
-from imgpipe_orchestration.storage.heartbeat import beating, renew
+from imgpipe_orchestration.storage.leases import beating
 from imgpipe_orchestration.storage.pauses import PAUSE_SECONDS, asked_for, backoff
 from imgpipe_orchestration.storage.queues import Claim, Item, Mirror, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
@@ -223,11 +223,6 @@ class Claims:
         """
         with beating(self.engine, owner, self.lease_seconds):
             yield
-
-    def heartbeat(self, owner: str) -> int:
-        """Renew every lease of `owner`, except where a step is writing at this moment; returns how many."""
-        with transaction(self.engine) as connection:
-            return renew(connection, owner, self.lease_seconds)
 
     # --- giving back ---------------------------------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
-"""Keeping leases alive while their owner lives."""
+"""Keeping leases alive while their owner lives: those of claims, and those of paid calls."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
@@ -16,34 +16,51 @@ log = logger(__name__)
 
 
 @contextmanager
-def beating(engine: Engine, owner: str, lease_seconds: float) -> Iterator[None]:
-    """Renew the leases of `owner` three times per lease while the block runs, from a thread of its own.
+def kept_alive(
+    renewed: Callable[[], object], lease_seconds: float, *, name: str, join_seconds: float | None = None
+) -> Iterator[None]:
+    """Call `renewed` three times per lease while the block runs, from a thread of its own.
 
-    Raises:
-        BackendUnavailable: the database is away at the start. Later absences are waited out.
+    Whatever it raises is logged and it is called again soon: a thread that stopped would cost every lease.
+
+    Args:
+        name: of the thread, and of the lease in the log.
+        join_seconds: how long its last call is waited for at the end; None: until it returns.
     """
     stop = threading.Event()
-    heart = _Heart(engine, owner, lease_seconds)
-    heart.beat()
 
     def beats() -> None:
         pause = lease_seconds / 3
         while not stop.wait(pause):
             try:
-                heart.beat()
+                renewed()
                 pause = lease_seconds / 3
             except Exception as error:
-                # Whatever it was, a heart that stopped would cost every lease: try again soon.
-                log.warning("heartbeat failed", extra={"owner": owner}, exc_info=error)
+                log.warning("lease not renewed", extra={"lease": name}, exc_info=error)
                 pause = min(1.0, lease_seconds / 10)
 
-    thread = threading.Thread(target=beats, name=f"heartbeat-{owner[:8]}", daemon=True)
+    thread = threading.Thread(target=beats, name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(join_seconds)
+
+
+@contextmanager
+def beating(engine: Engine, owner: str, lease_seconds: float) -> Iterator[None]:
+    """Keep the claims of `owner` while the block runs.
+
+    Raises:
+        BackendUnavailable: the database is away at the start. Later absences are waited out.
+    """
+    heart = _Heart(engine, owner, lease_seconds)
+    heart.beat()
+    try:
+        with kept_alive(heart.beat, lease_seconds, name=f"heartbeat-{owner[:8]}"):
+            yield
+    finally:
         heart.close()
 
 

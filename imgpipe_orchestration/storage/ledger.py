@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage import ledger_sql as sql
+from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
@@ -267,24 +267,14 @@ class Ledger:
     @contextmanager
     def _lease_kept(self, call: PaidCall, token: str) -> Iterator[None]:
         """Renew the lease in the background: an image may take a minute, and a dead buyer should cost seconds."""
-        ended = threading.Event()
 
-        def beat() -> None:
-            while not ended.wait(self.limits.lease / 3):
-                try:
-                    with transaction(self.engine) as connection:
-                        values = {"key": call.key, "owner": token, "lease": self.limits.lease}
-                        connection.execute(text(sql.RENEW), values)
-                except BackendUnavailable as error:
-                    log.warning("could not renew a paid call's lease", extra={"error": error.detail})
+        def renewed() -> None:
+            with transaction(self.engine) as connection:
+                connection.execute(text(sql.RENEW), {"key": call.key, "owner": token, "lease": self.limits.lease})
 
-        thread = threading.Thread(target=beat, name=f"paid-{call.key[:8]}", daemon=True)
-        thread.start()
-        try:
+        # Not waited for for ever: it may be waiting for a database that is away.
+        with kept_alive(renewed, self.limits.lease, name=f"paid-{call.key[:8]}", join_seconds=5):
             yield
-        finally:
-            ended.set()
-            thread.join(5)  # not for ever: it may be waiting for a database that is away
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Write the answer down. It is paid for, so a database that is away is waited for."""

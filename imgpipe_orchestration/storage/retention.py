@@ -1,4 +1,4 @@
-"""What is taken away when it has grown old: finished items, their attempts, jobs that ended, turns that have passed.
+"""What is taken away when it has grown old: finished items, their attempts, jobs that ended, uses of paid calls.
 
 Every purge works in batches, each its own short transaction, so that it never holds up a worker; and stops after a
 bounded number of them, so that its run ends. What is left goes next time.
@@ -55,6 +55,12 @@ def purge_upload_traces(engine: Engine, days: float, *, limit: int = 100_000) ->
     return _in_batches(engine, _UPLOAD_TRACES, {"days": days}, limit)
 
 
+def purge_paid_call_uses(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+    """Remove single uses of paid calls that are `days` old; returns how many. Their answers stay, so that nothing is
+    bought again."""
+    return _in_batches(engine, _PAID_CALL_USES, {"days": days}, limit)
+
+
 def _in_batches(engine: Engine, statement: sa.TextClause, values: dict[str, Any], limit: int) -> int:
     removed = 0
     while removed < limit:
@@ -103,6 +109,12 @@ _UPLOAD_TRACES = text("""
     delete from upload_traces where pending_id in (
         select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
         limit :batch for update skip locked)
+""")
+
+_PAID_CALL_USES = text("""
+    delete from paid_call_uses where id in (
+        select id from paid_call_uses where at < now() - make_interval(secs => :days * 86400)
+        order by at limit :batch for update skip locked)
 """)
 
 _COMPACT = text("select work_counts_add_up()")

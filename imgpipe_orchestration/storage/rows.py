@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, OutOfSpace, SettingsError
-
-metadata = MetaData()
-"""Every table of the project; features add theirs in their own modules."""
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",

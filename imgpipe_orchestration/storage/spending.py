@@ -103,18 +103,3 @@ def pauses(connection: Connection) -> list[Pause]:
         text("select provider, until, reason from spending_pauses where until > clock_timestamp() order by provider")
     )
     return [Pause(*row) for row in rows]
-
-
-def resume(connection: Connection, provider: str) -> bool:
-    """Use a provider again before its pause ends, its account having been topped up; False when it was not paused."""
-    statement = "delete from spending_pauses where provider = :provider and until > clock_timestamp()"
-    return connection.execute(text(statement), {"provider": provider}).rowcount > 0
-
-
-def forget_uses(connection: Connection, *, before: datetime, limit: int = 10_000) -> int:
-    """Delete the oldest uses before a moment, at most `limit`; answers stay, so that nothing is bought again."""
-    statement = """
-        delete from paid_call_uses where id in
-            (select id from paid_call_uses where at < :before order by at limit :limit)
-    """
-    return connection.execute(text(statement), {"before": before, "limit": limit}).rowcount

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.gathered import Gathered
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 class Notebook:
@@ -41,10 +41,8 @@ class Notebook:
         line = self.gathered._lines[write]
         for count, number in enumerate(numbers, 1):
             futures.append(pool.submit(self.gathered.commit, write, number))
-            deadline = time.monotonic() + 20
-            while len(line.waiting) < count:
-                assert time.monotonic() < deadline, f"{number} never stood in line"
-                time.sleep(0.001)
+            standing = lambda count=count: len(line.waiting) >= count  # noqa: E731
+            wait_for(standing, f"{number} to stand in line", 20, every=0.001)
         self.go_on.set()
         return futures
 

@@ -15,6 +15,7 @@ from imgpipe_orchestration.errors import LeaseLost, NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 JOB = "auto_marker"
 
@@ -123,9 +124,8 @@ def test_an_interrupted_scheduled_instance_is_failed_for_the_schedule_comes_roun
 def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engine) -> None:
     dead = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=0.05)
     assert dead is not None
-    time.sleep(0.1)
-    taken_over = job_instances.begin(engine, JOB, "c1", "run-2", lease_seconds=60)
-    assert taken_over is not None
+    heir = lambda: job_instances.begin(engine, JOB, "c1", "run-2", lease_seconds=60)  # noqa: E731
+    taken_over = wait_for(heir, "the lease to end", 10)
     assert taken_over.id != dead.id
     assert job_instances.get(engine, dead.id).status is JobStatus.FAILED
     with pytest.raises(LeaseLost):
@@ -136,7 +136,7 @@ def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
     begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=0.6)
     assert begun is not None
     with job_instances.hold(engine, "run-1", lease_seconds=0.6):
-        time.sleep(1.2)
+        time.sleep(1.2)  # two leases
         assert job_instances.expire(engine, JOB) == 0
     job_instances.finish(engine, begun)
 

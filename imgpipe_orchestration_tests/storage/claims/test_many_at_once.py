@@ -26,9 +26,11 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
 )
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item
+from imgpipe_orchestration.storage.leases import renew
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, time_passes, wait_until
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, time_passes
 
 
 def test_eight_claimers_work_off_a_queue_with_no_item_twice_and_none_missed(postgres_url: str) -> None:
@@ -93,7 +95,8 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
 
     def disturb() -> None:
         while time.monotonic() < stop:
-            claims.heartbeat("run-1")
+            with transaction(engine) as connection:
+                renew(connection, "run-1", 0.5)
             claims.requeue(QUEUE)
             claims.release("run-2")
             claims.purge(1)
@@ -111,7 +114,7 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
         counts = claims.counts()["listings"]
         return counts.waiting + counts.claimed + counts.failed == 0
 
-    wait_until(all_done, 60)
+    wait_for(all_done, "every item to be done", 60)
     with transaction(engine) as connection:
         known = set(connection.scalars(text("select item_id from work_items")))
     assert len(known) > 100
@@ -193,7 +196,7 @@ def test_a_worker_killed_with_9_costs_one_lease_and_no_item(claims: Claims, post
         victim.kill()
         victim.wait()
         taken: list[int] = []
-        wait_until(lambda: taken.extend(ids(claims.claim(QUEUE, "heir", 3))) or len(taken) == 3)
+        wait_for(lambda: taken.extend(ids(claims.claim(QUEUE, "heir", 3))) or len(taken) == 3, "the lease to end", 15)
         assert time.monotonic() - died < 3
     assert sorted(ids(claims.owned(QUEUE, "heir"))) == [1, 2, 3]
 
@@ -204,7 +207,7 @@ def test_a_worker_that_was_frozen_wakes_up_without_its_lease(claims: Claims, pos
         assert says(frozen) == "holds 1"
         os.kill(frozen.pid, signal.SIGSTOP)
         batch: list[Claim] = []
-        wait_until(lambda: batch.extend(claims.claim(QUEUE, "heir", 1)) or bool(batch))
+        wait_for(lambda: batch.extend(claims.claim(QUEUE, "heir", 1)) or batch, "the lease to end", 15)
         os.kill(frozen.pid, signal.SIGCONT)
         tell(frozen)
         assert says(frozen) == "lost"

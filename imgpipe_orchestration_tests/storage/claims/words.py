@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.errors import (
-    ImgpipeError,
-)
+from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -50,10 +47,3 @@ def time_passes(claims: Claims, seconds: float = 100_000) -> None:
 
 def ids(batch: Sequence[Claim]) -> list[int]:
     return [claim.item_id for claim in batch]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

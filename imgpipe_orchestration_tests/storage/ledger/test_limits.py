@@ -175,7 +175,7 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
         assert asked.wait(10)
         server.kill()
         away.set()
-        time.sleep(0.5)
+        time.sleep(0.5)  # it is tried in vain meanwhile
         server.start()  # from the main thread, with which it would end otherwise
         buyer.join(30)
         assert [answer.value for answer in answers] == ["paid for"]
