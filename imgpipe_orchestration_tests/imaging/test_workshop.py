@@ -20,6 +20,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.sniff import sniff
 from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 
 
@@ -113,10 +114,7 @@ def test_no_process_outlives_a_program_that_was_killed() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     worker = int(run.stdout)
-    deadline = time.monotonic() + 20
-    while _alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not _alive(worker)
+    wait_for(lambda: not _alive(worker), "the worker to end", 20)
 
 
 def _alive(process: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,7 @@ from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 def picture(width: int = 900, height: int = 600, *, seed: int = 1, format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -100,10 +100,8 @@ def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
         )
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert thread.is_alive() and time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(lambda: server.started or not thread.is_alive(), "the gateway", 20, every=0.01)
+        assert server.started
         services = Services(own)
         opened.append((server, thread, services))
         return Gateway(url, own, services)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.test_pipeline import assert_nothing_orphaned
 
@@ -27,13 +27,6 @@ MOMENTS = {
     "replace_urls": "select count(*) from pending_images where status = 'complete'",
 }
 """For each stage what can be counted while it is under way; the worker is killed when the first one is there."""
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
 
 
 def start_worker(gateway: Gateway, folder: Path, owner: str) -> subprocess.Popen[bytes]:
@@ -57,7 +50,8 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
         gateway.upload(user, profile_image=picture(1600, 1200, seed=user))
     worker = start_worker(gateway, tmp_path, "doomed")
     try:
-        wait_until(lambda: gateway.rows(MOMENTS[stage])[0][0] > 0 or worker.poll() is not None)
+        begun = lambda: gateway.rows(MOMENTS[stage])[0][0] > 0 or worker.poll() is not None  # noqa: E731
+        wait_for(begun, f"{stage} to begin", 60, every=0.002)  # often, or the stage would be over
         assert worker.poll() is None, "the worker ended before it could be killed"
     finally:
         os.kill(worker.pid, signal.SIGKILL)
@@ -74,7 +68,7 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
             gateway.run_due("heir")
         return False
 
-    wait_until(all_done)
+    wait_for(all_done, "the heir to finish", 60)
     for user in range(1, IMAGES + 1):
         url = gateway.me(user)["profile_image_path"]
         assert gateway.session.get(url, timeout=30).status_code == 200

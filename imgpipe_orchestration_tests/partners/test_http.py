@@ -10,8 +10,10 @@ import pytest
 
 from imgpipe_orchestration.errors import Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
 from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 ONCE = RetryPolicy(attempts=1, budget=5)
@@ -71,9 +73,8 @@ def test_one_threads_rate_limit_holds_the_others_back() -> None:
         api = JsonApi("X", server.url, policy=RetryPolicy(attempts=3, budget=5))
         first = threading.Thread(target=lambda: api.request("GET", "/first"))
         first.start()
-        while not server.requests:
-            time.sleep(0.01)
-        time.sleep(0.1)
+        rate = gate("X", server.url)
+        wait_for(lambda: rate._closed_until, "the refusal to be heard", 10, every=0.01)
         began = time.monotonic()
         api.request("GET", "/second")
         assert time.monotonic() - began > 0.2

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +20,7 @@ from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Pictu
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
 
@@ -44,10 +44,7 @@ def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBack
     server = uvicorn.Server(uvicorn.Config(create_app(desk.settings), port=port, log_config=None))
     thread = threading.Thread(target=server.run)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: server.started, "the gateway", 20)
     found = backend_at(desk.services, f"http://127.0.0.1:{port}")
     assert isinstance(found, RemoteBackend)
     yield found
