@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
 
-    Ends with code 1 when rows name objects that are not there, and nothing was or could be done about all of them.
+    Ends with code 1 when a pipeline's rows name objects that are not there, and none of those could be made again.
+    Without --delete none is made again.
     """
     from imgpipe_orchestration.garbage import collect_garbage
     from imgpipe_orchestration.services import Services
