@@ -25,7 +25,7 @@ PRELOAD = (
     "dagster_postgres",
     "psycopg",
     "psycopg2",
-    "boto3",
+    "obstore.store",
     "openai.resources.responses",
     "httpcore2",
     "pydantic",

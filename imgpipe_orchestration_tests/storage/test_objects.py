@@ -8,7 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import requests
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.s3 import S3
@@ -63,11 +62,6 @@ def test_a_listing_goes_through_all_pages_below_a_prefix(bucket: Bucket, s3_serv
     assert sorted(entry.key for entry in bucket.list("a/")) == keys
     assert [entry.key for entry in bucket.list("b/")] == ["b/1"]
     assert list(bucket.list("c/")) == []
-
-
-def test_a_presigned_url_reads_the_object_without_a_key(bucket: Bucket) -> None:
-    bucket.put("k", b"bytes", content_type="image/png")
-    assert requests.get(bucket.presign("k"), timeout=10).content == b"bytes"
 
 
 def test_making_a_bucket_twice_is_no_error(s3: S3Access) -> None:

@@ -142,7 +142,7 @@ class HotImages:
             BackendUnavailable: not kept, and the object store is away.
         """
         key = variant.object_key
-        return await self.bytes.get(key, lambda: asyncio.to_thread(self._backends.media_bucket.read, key))
+        return await self.bytes.get(key, lambda: self._backends.media_bucket.get_async(key))
 
     def forget(self, media_id: int) -> None:
         """Called for every change of an image, in this process or another."""
