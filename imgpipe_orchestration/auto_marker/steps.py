@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,16 +22,19 @@ from imgpipe_orchestration.auto_marker.model import (
     tick_due,
 )
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, LeaseLost
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.documents import Document
-from imgpipe_orchestration.storage.job_instances import JobInstance
+from imgpipe_orchestration.storage.job_instances import Ending, JobInstance
 
 log = logger(__name__)
 
 CUSTOMERS_AT_ONCE = 4
+GROUP = 16
+"""Customers who are begun together; up to twice as many are open when a run dies."""
+
 PAGE = 1000
 """Documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
 
@@ -103,24 +106,27 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         _giving_back(services, run_id),
         ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
     ):
-        started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
-        by_asking = {instance.customer_id: instance for instance in started}
-        everybody = list(by_asking) + [customer for customer in todo.customers if customer not in by_asking]
-        futures = [
-            pool.submit(
-                _one_customer,
-                services,
-                customer,
-                by_asking.get(customer),
-                run_id,
-                batch_size,
-                todo.customers.get(customer),
-            )
-            for customer in everybody
-        ]
+        asked = [i.customer_id for i in job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)]
+        waiting = asked + [customer for customer in todo.customers if customer not in set(asked)]
+        running: set[Future[_Done]] = set()
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while waiting or running:
+                while waiting and len(running) < GROUP:
+                    group, waiting = waiting[:GROUP], waiting[GROUP:]
+                    begun = job_instances.begin(services.engine, JOB, group, run_id, lease_seconds=seconds)
+                    toggles = _toggles(services, group)
+                    for instance in begun:
+                        customer = instance.customer_id
+                        clean_image = todo.customers.get(customer)
+                        task = _Task(services, instance, toggles.get(customer), clean_image, batch_size)
+                        running.add(pool.submit(task.carry_out))
+                    for customer in set(group) - {instance.customer_id for instance in begun}:
+                        yield Figures(customer, note="another run is at work for this customer")
+                over = wait(running, return_when=FIRST_COMPLETED).done
+                running -= over
+                yield from _settle(services, [future.result() for future in over if future.exception() is None])
+                for future in over:
+                    future.result()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -142,96 +148,106 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
         raise
 
 
-def _one_customer(
-    services: Services,
-    customer: str,
-    instance: JobInstance | None,
-    run_id: str,
-    batch_size: int | None,
-    clean_image: Document | None,
-) -> Figures:
-    """One customer from beginning to end."""
-    if instance is None:
-        seconds = services.settings.lease_seconds
-        instance = job_instances.begin(services.engine, JOB, customer, run_id, lease_seconds=seconds)
-        if instance is None:
-            return Figures(customer, note="another run is at work for this customer")
-    with (
-        bound(run=run_id, queue=JOB, item=str(instance.id), tenant=customer),
-        tracing.resumed(tracing.parse(instance.trace)),
-        tracing.span(JOB, item=str(instance.id)),
-    ):
-        return _one_instance(services, customer, instance, batch_size, clean_image)
+def _toggles(services: Services, customers: Sequence[str]) -> dict[str, list[Document]]:
+    """The toggles of a group in one question; none of them when one cannot be read: then each customer is asked for
+    alone, and fails alone."""
+    from bson.errors import InvalidBSON
 
-
-def _one_instance(
-    services: Services, customer: str, instance: JobInstance, batch_size: int | None, clean_image: Document | None
-) -> Figures:
-    log.info("starting image auto-marker job", extra={"customer": customer})
-    figures = Figures(customer, job_id=instance.id)
-    started = time.perf_counter()
     try:
-        _mark(services, figures, batch_size, clean_image)
-    except BackendUnavailable:
-        raise
-    except ImgpipeError as error:
-        figures.error = error.public
-    except Exception as error:  # a customer's data must not stop the others, whatever it is made of
-        log.error("customer failed", extra={"customer": customer}, exc_info=error)
-        figures.error = f"{type(error).__name__}: {error}"[:500]
-    figures.seconds = time.perf_counter() - started
-    _settle(services, instance, figures)
-    return figures
+        return ImageConfigs(services.documents).of_each(customers)
+    except InvalidBSON as error:
+        log.warning("an image_config cannot be read", extra={"customers": len(customers), "error": str(error)})
+        return {}
 
 
-def _mark(services: Services, figures: Figures, batch_size: int | None, clean_image: Document | None) -> None:
-    configs, news = ImageConfigs(services.documents), News(services.documents)
-    customer = figures.customer_id
-    known = configs.of(customer)
-    if not known:
-        configs.add_new(customer)
-    elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):
-        figures.note = "auto_mark_cleaned is off"
-        return
-    clean_image = clean_image or news.how_images_lack(customer)
-    left = batch_size
-    passed_over = 0
-    while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
-        figures.found += len(page.documents)
-        figures.marked += page.marked
-        for document_id, reason in page.problems:
-            figures.problem(document_id, reason)
-        # What was not marked stands at the head of the queue still: pass over it, or it would block those behind.
-        passed_over += len(page.documents) - page.marked
-        if left is not None:
-            left -= len(page.documents) - len(page.problems)
-        if len(page.documents) < size:
+@dataclass(frozen=True)
+class _Done:
+    """A customer that was worked on."""
+
+    instance: JobInstance
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One customer from the begun instance to the figures.
+
+    `toggle`: the customer's `image_config` documents, or None: not read yet. `clean_image`: see `Plan.customers`.
+    """
+
+    services: Services
+    instance: JobInstance
+    toggle: Sequence[Document] | None
+    clean_image: Document | None
+    batch_size: int | None
+
+    def carry_out(self) -> _Done:
+        """Mark what is pending.
+
+        Raises:
+            BackendUnavailable: MongoDB is away.
+        """
+        instance, customer = self.instance, self.instance.customer_id
+        figures = Figures(customer, job_id=instance.id)
+        with (
+            bound(run=instance.run_id, queue=JOB, item=str(instance.id), tenant=customer),
+            tracing.resumed(tracing.parse(instance.trace)),
+            tracing.span(JOB, item=str(instance.id)),
+        ):
+            log.info("starting image auto-marker job", extra={"customer": customer})
+            started = time.perf_counter()
+            try:
+                self._mark(figures)
+            except BackendUnavailable:
+                raise
+            except ImgpipeError as error:
+                figures.error = error.public
+            except Exception as error:  # a customer's data must not stop the others, whatever it is made of
+                log.error("customer failed", extra={"customer": customer}, exc_info=error)
+                figures.error = f"{type(error).__name__}: {error}"[:500]
+            figures.seconds = time.perf_counter() - started
+            shown = {"customer": customer, "error": figures.trouble, **figures.result()}
+            log.info("auto-mark failed" if figures.broken else "auto-mark completed", extra=shown)
+        return _Done(instance, figures)
+
+    def _mark(self, figures: Figures) -> None:
+        configs, news = ImageConfigs(self.services.documents), News(self.services.documents)
+        customer = figures.customer_id
+        known = configs.of(customer) if self.toggle is None else self.toggle
+        if not known:
+            configs.add_new(customer)
+        elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):
+            figures.note = "auto_mark_cleaned is off"
             return
+        clean_image = self.clean_image or news.how_images_lack(customer)
+        left = self.batch_size
+        passed_over = 0
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
+            figures.found += len(page.documents)
+            figures.marked += page.marked
+            for document_id, reason in page.problems:
+                figures.problem(document_id, reason)
+            # What was not marked stands at the head of the queue still: pass over it, or it would block those behind.
+            passed_over += len(page.documents) - page.marked
+            if left is not None:
+                left -= len(page.documents) - len(page.problems)
+            if len(page.documents) < size:
+                return
 
 
-def _settle(services: Services, instance: JobInstance, figures: Figures) -> None:
-    log.info(
-        "auto-mark completed" if not figures.broken else "auto-mark failed",
-        extra={
-            "customer": figures.customer_id,
-            "found": figures.found,
-            "marked": figures.marked,
-            "failed": figures.failed,
-            "error": figures.trouble,
-        },
-    )
-    try:
-        job_instances.finish(
-            services.engine,
-            instance,
-            result={**NO_FIGURES, **figures.result()},
-            error=figures.trouble,
-            failed=figures.broken,
-        )
-    except LeaseLost as lost:
-        log.warning(lost.public, extra={"customer": figures.customer_id})
+def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
+    """Write what became of some customers, in one transaction: those who are done by then share it."""
+    endings = [
+        Ending(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
+        for one in done
+    ]
+    lost = job_instances.finish(services.engine, endings) if endings else set()
+    for one in done:
+        if one.instance.id in lost:
+            log.warning("no longer this run's", extra={"customer": one.figures.customer_id, "run": one.instance.run_id})
+        yield one.figures
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The embedded MongoDB's process: nx-27017, with two things mended.
+"""The embedded MongoDB's process: nx-27017, with three things mended.
 
 Booleans and dates stay what they are. neosqlite, below it, binds the values of `$set` as SQL parameters, and SQLite
 knows neither: `true` would become 1 and a date a string. Its own way of updating in Python keeps them; here it is told
@@ -7,8 +7,10 @@ to take that one where it matters.
 The updates of one message are one transaction of SQLite. Otherwise each of them is committed by itself, and the pages
 they share are written for every one.
 
-Should a later version mend either, its function can go: the tests of the queries on every server say so of the first,
-`make bench-auto-marker` of the second.
+A projection takes the fields it names. Otherwise each document is copied whole before, a third of the time of `find`.
+
+Should a later version mend one of them, its function can go: the tests of the queries on every server say so of the
+first, `make bench-auto-marker` of the others.
 """
 
 from __future__ import annotations
@@ -57,11 +59,27 @@ def commit_once_a_message() -> None:
     NeoSQLiteHandler.handle_command = handle_command
 
 
+def project_without_copying() -> None:
+    """Take plainly named fields straight from the document."""
+    from neosqlite.collection.query_helper.aggregation import AggregationMixin
+
+    project = AggregationMixin._apply_projection
+
+    def apply_projection(self: Any, projection: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+        plain = bool(projection) and all(wish == 1 and "." not in name for name, wish in projection.items())
+        if not plain:
+            return dict(project(self, projection, document))
+        return {name: document[name] for name in ("_id", *projection) if name in document}
+
+    AggregationMixin._apply_projection = apply_projection
+
+
 def main() -> None:
     from nx_27017.nx_27017 import main as serve
 
     keep_types()
     commit_once_a_message()
+    project_without_copying()
     serve()
 
 

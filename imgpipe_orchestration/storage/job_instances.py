@@ -18,7 +18,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -27,7 +27,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BackendUnavailable, LeaseLost, NotFound
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -119,9 +119,9 @@ def create_or_join(
 ) -> tuple[JobInstance, bool]:
     """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined."""
     with transaction(engine) as connection:
-        _alone(connection, job, customer_id)
+        _alone(connection, job, [customer_id])
         _expire(connection, job)
-        row = connection.execute(_OPEN, {"job": job, "customer": kept(customer_id)}).first()
+        row = connection.execute(_OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
         if row is not None:
             return _read(row), True
         return _create(connection, job, Trigger.ON_DEMAND, customer_id, user_id, payload), False
@@ -185,55 +185,55 @@ def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, leas
         return [_read(row) for row in connection.execute(_START, values)]
 
 
-def begin(engine: Engine, job: str, customer_id: str, run_id: str, *, lease_seconds: float) -> JobInstance | None:
-    """The scheduled run reaches a customer: a running instance, or None while another run is at work for them.
+def begin(
+    engine: Engine, job: str, customers: Sequence[str], run_id: str, *, lease_seconds: float
+) -> list[JobInstance]:
+    """The scheduled run reaches some customers: their running instances, without those for whom another run is at work.
 
-    What the customer had asked for and still waits is started instead of a second one; what this very run (or the
+    What a customer had asked for and still waits is started instead of a second one; what this very run (or the
     run it re-executes) had begun is taken up again.
     """
-    whose = {"job": job, "customer": kept(customer_id)}
+    whose = {"job": job, "customers": [kept(customer) for customer in customers]}
     lease = {"run": run_id, "lease": lease_seconds}
     with transaction(engine) as connection:
-        _alone(connection, job, customer_id)
-        row = connection.execute(_OPEN, whose).first()
-        if row is not None and row.status == JobStatus.RUNNING and row.run_id != run_id:
-            _expire(connection, job)  # unless its run is dead
-            row = connection.execute(_OPEN, whose).first()
-        if row is None:
-            return _read(connection.execute(_CREATE_RUNNING, {**whose, **lease}).one())
-        found = _read(row)
-        if found.status is JobStatus.RUNNING:
-            return found if found.run_id == run_id else None
-        return _read(connection.execute(_START, {"ids": [found.id], **lease}).one())
+        _alone(connection, job, customers)
+        rows = connection.execute(_OPEN, whose).all()
+        if any(row.status == JobStatus.RUNNING and row.run_id != run_id for row in rows):
+            _expire(connection, job)  # its run may be dead
+            rows = connection.execute(_OPEN, whose).all()
+        found = {row.customer_id: _read(row) for row in rows}
+        begun = [one for one in found.values() if one.status is JobStatus.RUNNING and one.run_id == run_id]
+        if waiting := [one.id for one in found.values() if one.status is JobStatus.QUEUED]:
+            begun += [_read(row) for row in connection.execute(_START, {"ids": waiting, **lease})]
+        if new := [customer for customer in whose["customers"] if customer not in found]:
+            values = {"job": job, "customers": new, **lease}
+            begun += [_read(row) for row in connection.execute(_CREATE_RUNNING, values)]
+    return begun
 
 
-def finish(
-    engine: Engine,
-    instance: JobInstance,
-    *,
-    result: Mapping[str, Any] | None = None,
-    error: str | None = None,
-    failed: bool | None = None,
-) -> JobInstance:
-    """The instance is over: `failed` when an error is given, else `completed` (`failed` decides otherwise).
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an instance ended: `failed` or completed, its figures, and what went wrong if something did."""
 
-    Raises:
-        LeaseLost: it is no longer this run's; nothing was written.
-    """
-    over = JobStatus.FAILED if (error is not None if failed is None else failed) else JobStatus.COMPLETED
+    instance: JobInstance
+    result: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    failed: bool = False
+
+
+def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
+    """The instances are over. Returns the ids of those that were no longer their run's: they were left alone."""
     values = {
-        "id": instance.id,
-        "run": instance.run_id,
-        "attempts": instance.attempts,
-        "status": over.value,
-        "result": json.dumps(result or {}),
-        "error": error,
+        "ids": [ending.instance.id for ending in endings],
+        "runs": [ending.instance.run_id for ending in endings],
+        "attempts": [ending.instance.attempts for ending in endings],
+        "statuses": [(JobStatus.FAILED if ending.failed else JobStatus.COMPLETED).value for ending in endings],
+        "results": [json.dumps(dict(ending.result)) for ending in endings],
+        "errors": [ending.error and ending.error.replace("\0", "\\0") for ending in endings],
     }
     with transaction(engine) as connection:
-        row = connection.execute(_FINISH, values).one_or_none()
-    if row is None:
-        raise LeaseLost(f"job {instance.id}: no longer held by run {instance.run_id}")
-    return _read(row)
+        written = set(connection.scalars(_FINISH, values))
+    return {ending.instance.id for ending in endings} - written
 
 
 @contextmanager
@@ -284,10 +284,10 @@ def _expire(connection: Connection, job: str) -> int:
     return connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1}).rowcount
 
 
-def _alone(connection: Connection, job: str, customer_id: str) -> None:
-    """Until the transaction ends nobody else decides whether this customer has an open instance."""
-    key = f"{job}\0{customer_id}".encode()
-    connection.execute(text("select pg_advisory_xact_lock(hashtextextended(encode(:key, 'hex'), 4))"), {"key": key})
+def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:
+    """Until the transaction ends nobody else decides whether these customers have an open instance."""
+    keys = [f"{job}\0{customer}".encode() for customer in customers]
+    connection.execute(_LOCK, {"keys": keys})
 
 
 def _create(
@@ -348,14 +348,24 @@ _CREATE = text("""
 
 _CREATE_RUNNING = text("""
     insert into job_instances (job, trigger, customer_id, status, run_id, attempts, started_at, lease_until)
-    values (:job, 'scheduled', :customer, 'running', :run, 1, now(), now() + make_interval(secs => :lease)) returning *
+    select :job, 'scheduled', customer, 'running', :run, 1, now(), now() + make_interval(secs => :lease)
+    from unnest(cast(:customers as text[])) as customer returning *
+""")
+
+# In the order of the keys: two who want the same locks never wait for each other.
+_LOCK = text("""
+    select pg_advisory_xact_lock(lock) from (
+        select distinct hashtextextended(encode(key, 'hex'), 4) as lock from unnest(cast(:keys as bytea[])) as key
+        order by lock
+    ) as locks
 """)
 
 _GET = text("select * from job_instances where id = :id")
 
 _OPEN = text("""
-    select * from job_instances where job = :job and customer_id = :customer and status in ('queued', 'running')
-    order by status = 'running' desc, created_at limit 1
+    select distinct on (customer_id) * from job_instances
+    where job = :job and customer_id = any(:customers) and status in ('queued', 'running')
+    order by customer_id, status = 'running' desc, created_at
 """)
 
 _QUEUED = text("""
@@ -372,9 +382,14 @@ _START = text("""
 """)
 
 _FINISH = text("""
-    update job_instances set status = :status, result = cast(:result as jsonb), error = :error, finished_at = now(),
-        lease_until = null
-    where id = :id and status = 'running' and run_id = :run and attempts = :attempts returning *
+    update job_instances j set status = over.status, result = cast(over.result as jsonb), error = over.error,
+        finished_at = now(), lease_until = null
+    from unnest(
+        cast(:ids as uuid[]), cast(:runs as text[]), cast(:attempts as int[]),
+        cast(:statuses as text[]), cast(:results as text[]), cast(:errors as text[])
+    ) as over (id, run_id, attempts, status, result, error)
+    where j.id = over.id and j.status = 'running' and j.run_id = over.run_id and j.attempts = over.attempts
+    returning j.id
 """)
 
 _RENEW = text("""

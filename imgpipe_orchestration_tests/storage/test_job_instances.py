@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.errors import LeaseLost, NotFound
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
+from imgpipe_orchestration.storage.job_instances import Ending, JobInstance, JobStatus, Trigger
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -32,7 +32,7 @@ def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
     assert [i.id for i in job_instances.queued(engine, JOB)] == [asked.id]
     (started,) = job_instances.start(engine, [asked], "run-1", lease_seconds=60)
     assert (started.status, started.run_id) == (JobStatus.RUNNING, "run-1")
-    job_instances.finish(engine, started, result={"images_marked": 25})
+    assert job_instances.finish(engine, [Ending(started, {"images_marked": 25})]) == set()
     shown = job_instances.get(engine, str(asked.id)).shown()
     assert shown["status"] == "completed"
     assert (shown["images_marked"], shown["customer_id"], shown["user_id"]) == (25, "c1", "u1")
@@ -41,8 +41,9 @@ def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
 
 def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
     (started,) = job_instances.start(engine, [job_instances.create(engine, JOB)], "run-1", lease_seconds=60)
-    assert job_instances.finish(engine, started, error="no such thing").shown()["error"] == "no such thing"
-    assert job_instances.get(engine, started.id).status is JobStatus.FAILED
+    job_instances.finish(engine, [Ending(started, error="no such\0thing", failed=True)])
+    over = job_instances.get(engine, started.id)
+    assert (over.status, over.error) == (JobStatus.FAILED, "no such\\0thing")
 
 
 def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:
@@ -72,24 +73,41 @@ def test_twenty_simultaneous_requests_of_a_customer_make_one_instance(engine: En
 
 
 def test_a_request_joins_what_runs_and_not_what_is_over(engine: Engine) -> None:
-    running = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60)
-    assert running is not None
+    (running,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
     assert job_instances.create_or_join(engine, JOB, customer_id="c1") == (running, True)
-    job_instances.finish(engine, running)
+    job_instances.finish(engine, [Ending(running)])
     later, joined = job_instances.create_or_join(engine, JOB, customer_id="c1")
     assert (later.id == running.id, joined) == (False, False)
 
 
 def test_a_scheduled_run_does_what_was_asked_for_and_leaves_other_runs_customers_alone(engine: Engine) -> None:
     asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1", user_id="u1")
-    begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60)
-    assert begun is not None
+    (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
     assert (begun.id, begun.trigger) == (asked.id, Trigger.ON_DEMAND)
-    assert job_instances.begin(engine, JOB, "c1", "run-2", lease_seconds=60) is None
-    assert job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60) == begun
-    scheduled = job_instances.begin(engine, JOB, "c2", "run-2", lease_seconds=60)
-    assert scheduled is not None
-    assert scheduled.trigger is Trigger.SCHEDULED
+    assert job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60) == []
+    assert job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60) == [begun]
+    (scheduled,) = job_instances.begin(engine, JOB, ["c1", "c2"], "run-2", lease_seconds=60)
+    assert (scheduled.customer_id, scheduled.trigger) == ("c2", Trigger.SCHEDULED)
+
+
+def test_two_runs_that_begin_the_same_customers_share_them(engine: Engine) -> None:
+    everybody = [f"c{n}" for n in range(50)]
+    with ThreadPoolExecutor(2) as pool:
+        sides = [
+            pool.submit(job_instances.begin, engine, JOB, customers, run_id, lease_seconds=60)
+            for run_id, customers in (("run-1", everybody), ("run-2", everybody[::-1]))
+        ]
+        begun = [instance.customer_id for side in sides for instance in side.result()]
+    assert sorted(begun) == sorted(everybody)
+
+
+def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine) -> None:
+    mine, lost = job_instances.begin(engine, JOB, ["c1", "c2"], "run-1", lease_seconds=60)
+    job_instances.interrupted(engine, "run-1")
+    (again,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
+    assert job_instances.finish(engine, [Ending(again), Ending(lost)]) == {lost.id}
+    assert job_instances.get(engine, again.id).status is JobStatus.COMPLETED
+    assert job_instances.get(engine, mine.id).status is JobStatus.FAILED
 
 
 def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
@@ -107,38 +125,36 @@ def test_what_was_asked_for_survives_interruptions_and_gives_up_in_the_end(engin
     for attempt in range(1, job_instances.MAX_ATTEMPTS + 1):
         (started,) = job_instances.start(engine, [asked], f"run-{attempt}", lease_seconds=60)
         assert job_instances.interrupted(engine, f"run-{attempt}") == 1
-        with pytest.raises(LeaseLost):
-            job_instances.finish(engine, started)
+        assert job_instances.finish(engine, [Ending(started)]) == {started.id}
     given_up = job_instances.get(engine, asked.id)
     assert given_up.status is JobStatus.FAILED
     assert given_up.error == "The run run-3 was interrupted."
 
 
 def test_an_interrupted_scheduled_instance_is_failed_for_the_schedule_comes_round_again(engine: Engine) -> None:
-    begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=60)
-    assert begun is not None
+    (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
     job_instances.interrupted(engine, "run-1")
     assert job_instances.get(engine, begun.id).status is JobStatus.FAILED
 
 
 def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engine) -> None:
-    dead = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=0.05)
-    assert dead is not None
-    heir = lambda: job_instances.begin(engine, JOB, "c1", "run-2", lease_seconds=60)  # noqa: E731
-    taken_over = wait_for(heir, "the lease to end", 10)
+    (dead,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=0.05)
+
+    def heirs() -> list[JobInstance]:
+        return job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60)
+
+    (taken_over,) = wait_for(heirs, "the lease to end", 10)
     assert taken_over.id != dead.id
     assert job_instances.get(engine, dead.id).status is JobStatus.FAILED
-    with pytest.raises(LeaseLost):
-        job_instances.finish(engine, dead)
+    assert job_instances.finish(engine, [Ending(dead)]) == {dead.id}
 
 
 def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
-    begun = job_instances.begin(engine, JOB, "c1", "run-1", lease_seconds=0.6)
-    assert begun is not None
+    (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=0.6)
     with job_instances.hold(engine, "run-1", lease_seconds=0.6):
         time.sleep(1.2)  # two leases
         assert job_instances.expire(engine, JOB) == 0
-    job_instances.finish(engine, begun)
+    assert job_instances.finish(engine, [Ending(begun)]) == set()
 
 
 @given(st.text())
