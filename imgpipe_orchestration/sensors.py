@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.jobs import PARTITION
 from imgpipe_orchestration.resources import BackendsResource
 
 UNFINISHED = [
@@ -84,7 +85,7 @@ def alert_on_failed_runs(context: dg.RunFailureSensorContext, backends: Backends
         run_id=run.run_id,
         link=f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}",
         reason=(reasons[0] if reasons else context.failure_event.message or "The run died without a word.").strip(),
-        partition=run.tags.get("dagster/partition", ""),
+        partition=run.tags.get(PARTITION, ""),
     )
     alerts.send(settings.alert_webhook_url, message)
     return dg.SkipReason(f"told of run {run.run_id}")

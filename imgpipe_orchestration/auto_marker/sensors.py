@@ -34,7 +34,7 @@ def auto_marker_due(context: dg.SensorEvaluationContext, backends: BackendsResou
 
     running = unfinished_run(context.instance, auto_marker.name)
     if running:
-        return dg.SkipReason(f"run {running} is at work")
+        return dg.SkipReason(f"run {running} has not ended")
     if _failed_just_now(context.instance):
         return dg.SkipReason(f"the last run failed; the next is {PAUSE_SECONDS} s after it")
     try:

@@ -22,6 +22,7 @@ from typing import ClassVar
 from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
+from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 
 LOCATION = "imgpipe"
 """Name of the code location; the same in workspace.yaml, so that schedules and sensors keep their state."""
@@ -112,7 +113,7 @@ class Daemon(Part):
     """It writes one every 30 s; before the first, it imports, which takes long on a busy machine."""
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
-        super().__init__(folder, 0, environ={**environ, "IMGPIPE_PRELOAD_RUNS": "1"})
+        super().__init__(folder, 0, environ={**environ, PRELOAD_VARIABLE: "1"})
         self._database = environ["DAGSTER_PG_URL"]
 
     @property

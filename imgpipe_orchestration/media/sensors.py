@@ -18,11 +18,11 @@ MOST_DAYS = 5
     description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
 )
 def pending_images_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+    from imgpipe_orchestration.media.due import due_days
+
     most = backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    from imgpipe_orchestration.media.due import due_days
-
     days = due_days(backends.services, limit=MOST_DAYS)
     if not days:
         return dg.SensorResult(skip_reason="nothing is due")

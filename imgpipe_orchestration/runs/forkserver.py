@@ -36,6 +36,9 @@ PRELOAD = (
 )
 """What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
 
+PRELOAD_VARIABLE = "IMGPIPE_PRELOAD_RUNS"
+"""Set in the environment of the process that will launch runs (the daemon): the forkserver then imports at once, and
+not when the first run waits for it."""
 
 _PR_SET_PDEATHSIG = 1
 

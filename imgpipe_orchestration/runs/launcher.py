@@ -19,14 +19,11 @@ import psutil
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 from imgpipe_orchestration.runs.warm import WarmProcess
 
 PROCESS_TAG = ".imgpipe/process"
 """Tag of a run: where its process is, as JSON {host, pid, started}. The dot hides it in the UI."""
-
-PRELOAD_VARIABLE = "IMGPIPE_PRELOAD_RUNS"
-"""Set in the environment of the process that will launch runs (the daemon): the forkserver then imports at once, and
-not when the first run waits for it."""
 
 _TAGGING_SECONDS = 30.0
 

@@ -19,7 +19,7 @@ def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsRe
 
     most = backends.services.settings.runs_per_pipeline
     if run := unfinished_run(context.instance, vision_reports.name, at_most=most):
-        return dg.SensorResult(skip_reason=f"run {run} is at it")
+        return dg.SensorResult(skip_reason=f"run {run} has not ended")
     reason = rounds.reports_due(backends.services)
     if not reason:
         return dg.SensorResult(skip_reason="nothing is due")
@@ -39,7 +39,7 @@ def vision_batches_due(context: dg.SensorEvaluationContext, backends: BackendsRe
 
     most = backends.services.settings.runs_per_pipeline
     if run := unfinished_run(context.instance, vision_batches.name, at_most=most):
-        return dg.SensorResult(skip_reason=f"run {run} is at it")
+        return dg.SensorResult(skip_reason=f"run {run} has not ended")
     if not rounds.batches_due(backends.services):
         return dg.SensorResult(skip_reason="nothing is due")
     return dg.SensorResult(run_requests=[dg.RunRequest()])
