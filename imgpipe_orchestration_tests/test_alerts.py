@@ -13,13 +13,7 @@ import pytest
 
 from imgpipe_orchestration import alerts
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.resources import (
-    BackendsResource,
-    DatabaseResource,
-    MongoResource,
-    OpenAIResource,
-    S3Resource,
-)
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.sensors import alert_on_failed_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
@@ -76,9 +70,8 @@ def test_a_failed_run_is_told_with_its_reason_and_a_link(
 ) -> None:
     monkeypatch.setenv("ALERT_WEBHOOK_URL", webhook.url)
     monkeypatch.setenv("DAGSTER_URL", "https://dagster.example")
-    backends = BackendsResource(
-        database=DatabaseResource(url=postgres_url), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
-    )
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    backends = build_backends()
     with dg.DagsterInstance.ephemeral() as instance:
         result = broken.execute_in_process(instance=instance, raise_on_error=False, tags={"dagster/partition": "today"})
         event = next(e for e in result.all_events if e.is_run_failure)

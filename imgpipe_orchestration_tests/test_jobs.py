@@ -17,14 +17,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.jobs import COUNTED, garbage_collection, prune_runs, retention
 from imgpipe_orchestration.maintenance import tidy
-from imgpipe_orchestration.resources import (
-    BackendsResource,
-    DatabaseResource,
-    MongoResource,
-    OpenAIResource,
-    S3Resource,
-    build,
-)
+from imgpipe_orchestration.resources import build, build_backends
 from imgpipe_orchestration.schedules import garbage_nightly
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -181,12 +174,8 @@ def test_the_job_runs_both_and_shows_what_it_removed(
 ) -> None:
     for name in [name for name in os.environ if name.startswith("RETENTION_")]:
         monkeypatch.delenv(name)
-    backends = BackendsResource(
-        database=DatabaseResource(url=settings.database_url),
-        s3=S3Resource(),
-        mongo=MongoResource(),
-        openai=OpenAIResource(),
-    )
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    backends = build_backends()
     monkeypatch.setenv("RETENTION_RUNS_DAYS", "0.000000001")
     run(instance)
     result = retention.execute_in_process(instance=instance, resources={"backends": backends})

@@ -7,13 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from imgpipe_orchestration.resources import (
-    BackendsResource,
-    DatabaseResource,
-    MongoResource,
-    OpenAIResource,
-    S3Resource,
-)
+from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -25,10 +19,9 @@ QUEUE = Queue("listings")
 
 
 @pytest.fixture
-def backends(postgres_url: str) -> Iterator[BackendsResource]:
-    resource = BackendsResource(
-        database=DatabaseResource(url=postgres_url), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
-    )
+def backends(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BackendsResource]:
+    monkeypatch.setenv("DATABASE_URL", postgres_url)
+    resource = build_backends()
     yield resource
     resource.services.close()
 

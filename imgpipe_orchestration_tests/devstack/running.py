@@ -103,9 +103,15 @@ class Up:
 
 @contextmanager
 def up(data_dir: Path, *words: str, **settings: str) -> Iterator[Up]:
-    """Start a stack with no Dagster and no stand-ins unless `settings` say otherwise; stop it at the end."""
-    environ = clean_environment(**{**PARTNERS_ELSEWHERE, **settings})
-    running = Up(data_dir, *words, environ=environ)
+    """Start a stack with no stand-ins unless `settings` say otherwise; stop it at the end."""
+    with whole(data_dir, *words, **{**PARTNERS_ELSEWHERE, **settings}) as running:
+        yield running
+
+
+@contextmanager
+def whole(data_dir: Path, *words: str, **settings: str) -> Iterator[Up]:
+    """Start a stack with a stand-in of every partner that `settings` do not name; stop it at the end."""
+    running = Up(data_dir, *words, environ=clean_environment(**settings))
     try:
         running.wait_until_ready()
         yield running

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 import requests
 
 from imgpipe_orchestration_tests.conftest import open_folder
-from imgpipe_orchestration_tests.devstack.running import Up, clean_environment, wait_for
+from imgpipe_orchestration_tests.devstack.running import Up, clean_environment, whole
 
 ROOT = Path(__file__).parents[2]
 _users = itertools.count(1000)
@@ -90,16 +91,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("stack"))
 
 
+@contextmanager
+def started(**settings: str) -> Iterator[Stack]:
+    with open_folder() as folder, whole(folder / "data", "--port", "0", **settings) as running:
+        yield Stack(running, running.environment)
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    with open_folder() as folder:
-        running = Up(folder / "data", "--port", "0", environ=clean_environment())
-        try:
-            running.wait_until_ready()
-            yield Stack(running, running.environment)
-        finally:
-            if running.process.poll() is None:
-                running.interrupt()
-
-
-__all__ = ["Stack", "stack", "wait_for"]
+    with started() as stack:
+        yield stack

@@ -12,7 +12,8 @@ import pymongo
 import pytest
 from pymongo.database import Database
 
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 
 PARTITIONS = """
     query Partitions { assetNodeOrError(assetKey: {path: ["clean_images"]}) { ... on AssetNode {

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 
 
 class Request:

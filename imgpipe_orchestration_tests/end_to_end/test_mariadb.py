@@ -12,8 +12,8 @@ import requests
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration_tests.conftest import open_folder
-from imgpipe_orchestration_tests.devstack.running import Up, clean_environment, imgpipe
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.devstack.running import imgpipe, wait_for
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack, started
 from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
 from imgpipe_orchestration_tests.media.conftest import picture
 
@@ -30,15 +30,8 @@ def mariadb() -> Iterator[MariaDB]:
 
 @pytest.fixture(scope="module")
 def stack(mariadb: MariaDB) -> Iterator[Stack]:
-    environ = clean_environment(PENDING_IMAGES_DATABASE_URL=f"{mariadb.url}/oaf")
-    with open_folder() as folder:
-        running = Up(folder / "data", "--port", "0", environ=environ)
-        try:
-            running.wait_until_ready()
-            yield Stack(running, running.environment)
-        finally:
-            if running.process.poll() is None:
-                running.interrupt()
+    with started(PENDING_IMAGES_DATABASE_URL=f"{mariadb.url}/oaf") as stack:
+        yield stack
 
 
 def rows(mariadb: MariaDB, query: str, *values: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from PIL import Image
 
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 from imgpipe_orchestration_tests.media.conftest import picture
 
 

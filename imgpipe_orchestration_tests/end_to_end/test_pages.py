@@ -14,9 +14,11 @@ import requests
 from playwright.sync_api import Page, expect
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit, browser, visit
+from imgpipe_orchestration_tests.gateway.pages.cron_jobs import create_rename_and_switch_off, fill_in
 
 __all__ = ["browser", "visit"]
 
@@ -99,23 +101,15 @@ def test_a_cron_job_is_created_edited_switched_run_and_its_report_opened(stack: 
     standin = f"{listing.partition('/vision-analysis/')[0]}/_standin/vision-analyses"
     assert requests.post(standin, json=body, timeout=30).ok
     page = guest.go("/vision-reports/new")
-    for label, value in {
-        "Name": "Morning reports",
-        "Organization": "pages-org",
-        "Schedule": "0 0 1 1 *",
-        "Address that lists analyses": listing,
-        "Address that takes reports": stack.environment["EXTERNAL_API_POST_URL"],
-        "Bearer token of both": stack.environment["EXTERNAL_API_KEY"],
-    }.items():
-        page.get_by_label(label).fill(value)
-    page.get_by_role("button", name="Create").click()
-    expect(page.get_by_role("heading", name="It has not run yet")).to_be_visible()
-    page.get_by_role("link", name="Edit").click()
-    page.get_by_label("Name").fill("Evening reports")
-    page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("heading", name="Evening reports")).to_be_visible()
-    page.get_by_role("button", name="Switch off").click()
-    expect(page.get_by_role("status")).to_contain_text("Switched off")
+    fill_in(
+        page,
+        organization="pages-org",
+        schedule="0 0 1 1 *",
+        listing=listing,
+        upload=stack.environment["EXTERNAL_API_POST_URL"],
+        token=stack.environment["EXTERNAL_API_KEY"],
+    )
+    create_rename_and_switch_off(page)
     page.get_by_role("button", name="Switch on").click()
     expect(page.get_by_role("status")).to_contain_text("Switched on")
     page.get_by_role("button", name="Run now").click()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
 
 

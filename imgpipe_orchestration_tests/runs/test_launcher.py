@@ -12,12 +12,19 @@ import dagster as dg
 import psutil
 import psycopg
 import pytest
-from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from dagster._core.launcher import WorkerStatus
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.runs.launcher import PROCESS_TAG, ForkedRunLauncher
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.runs import jobs
+from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of
+
+STARTED, SUCCESS, CANCELED = (
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.CANCELED,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", "ignore::sqlalchemy.exc.SAWarning")
 
@@ -27,12 +34,7 @@ def instance(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory
     """An instance configured as dagster.yaml does it: storage in PostgreSQL, runs by our launcher."""
     home = tmp_path_factory.mktemp("dagster")
     url = postgres_server.ensure_database("dagster_runs")
-    (home / "dagster.yaml").write_text(
-        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
-        f" config: {{postgres_url: '{url}'}}}}}}\n"
-        "run_launcher: {module: imgpipe_orchestration.runs.launcher, class: ForkedRunLauncher}\n"
-        "telemetry: {enabled: false}\n"
-    )
+    configure(home, url, "run_launcher: {module: imgpipe_orchestration.runs.launcher, class: ForkedRunLauncher}")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         yield instance
 
@@ -43,42 +45,18 @@ def launcher(instance: dg.DagsterInstance) -> ForkedRunLauncher:
     return instance.run_launcher
 
 
-def launch(instance: dg.DagsterInstance, job: dg.JobDefinition) -> str:
-    origin = dg.reconstructable(job).get_python_origin()
-    run = instance.create_run_for_job(job, job_code_origin=origin)
-    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
-    return run.run_id
-
-
-def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return run.status
-
-
 def started(instance: dg.DagsterInstance, run_id: str) -> psutil.Process:
-    wait_for(lambda: status(instance, run_id) is dg.DagsterRunStatus.STARTED, "the run to start")
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return psutil.Process(json.loads(run.tags[PROCESS_TAG])["pid"])
-
-
-def health(instance: dg.DagsterInstance, launcher: ForkedRunLauncher, run_id: str) -> WorkerStatus:
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return launcher.check_run_worker_health(run).status
+    becomes(instance, run_id, STARTED)
+    return psutil.Process(json.loads(run_of(instance, run_id).tags[PROCESS_TAG])["pid"])
 
 
 def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance) -> None:
     ids = [launch(instance, jobs.quick) for _ in range(2)]
-    seen = []
     for run_id in ids:
-        wait_for(lambda run_id=run_id: status(instance, run_id) is dg.DagsterRunStatus.SUCCESS, "the run")
-        logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
-        metadata = logs[0].dagster_event.event_specific_data.metadata  # type: ignore[union-attr]
-        seen.append((metadata["pid"].value, metadata["parent"].value))
-    assert seen[0][0] != seen[1][0]
-    assert seen[0][1] == seen[1][1] != os.getpid()
+        becomes(instance, run_id, SUCCESS)
+    (first, its_parent), (second, other_parent) = [processes(instance, run_id) for run_id in ids]
+    assert first != second
+    assert its_parent == other_parent != os.getpid()
 
 
 def test_the_process_that_forks_has_one_thread(instance: dg.DagsterInstance) -> None:
@@ -102,26 +80,25 @@ def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launche
     run_id = launch(instance, jobs.endless)
     process = started(instance, run_id)
     assert launcher.terminate(run_id)
-    wait_for(lambda: status(instance, run_id) is dg.DagsterRunStatus.CANCELED, "the cancelled run")
+    becomes(instance, run_id, CANCELED)
     wait_for(lambda: not process.is_running(), "its process to end")
     assert not launcher.terminate(run_id)
 
 
-def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance, launcher: ForkedRunLauncher) -> None:
+def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
     run_id = launch(instance, jobs.endless)
     process = started(instance, run_id)
-    assert health(instance, launcher, run_id) is WorkerStatus.RUNNING
+    assert health(instance, run_id) is WorkerStatus.RUNNING
     process.send_signal(signal.SIGKILL)
-    wait_for(lambda: health(instance, launcher, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
 
 
 def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
     instance: dg.DagsterInstance, launcher: ForkedRunLauncher
 ) -> None:
     run_id = launch(instance, jobs.quick)
-    wait_for(lambda: status(instance, run_id) is dg.DagsterRunStatus.SUCCESS, "the run")
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
+    becomes(instance, run_id, SUCCESS)
+    run = run_of(instance, run_id)
     described = json.loads(run.tags[PROCESS_TAG]) | {"pid": os.getpid()}
     assert launcher.check_run_worker_health(run.with_tags({PROCESS_TAG: json.dumps(described)})).status is (
         WorkerStatus.FAILED
@@ -135,10 +112,10 @@ def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance, tmp_pa
     parent.kill()
     wait_for(lambda: not parent.is_running() or parent.status() == psutil.STATUS_ZOMBIE, "its death")
     second = launch(instance, jobs.quick)
-    wait_for(lambda: status(instance, second) is dg.DagsterRunStatus.SUCCESS, "a run of the new one")
-    assert status(instance, first) is dg.DagsterRunStatus.STARTED, "the runs of the dead one go on"
+    becomes(instance, second, SUCCESS)
+    assert run_of(instance, first).status is STARTED, "the runs of the dead one go on"
     instance.run_launcher.terminate(first)
-    wait_for(lambda: status(instance, first) is dg.DagsterRunStatus.CANCELED, "the first run's end")
+    becomes(instance, first, CANCELED)
 
 
 def test_a_run_of_whose_process_nothing_is_known_does_not_count_as_running(

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration_tests.runs.instances import configure
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", "ignore::sqlalchemy.exc.SAWarning")
 
@@ -31,15 +32,8 @@ sys.exit(sum(child.exitcode != 0 for child in children))
 
 
 def opened(url: str, home: Path) -> dg.DagsterInstance:
-    configured(url, home)
+    configure(home, url)
     return dg.DagsterInstance.from_config(str(home))
-
-
-def configured(url: str, home: Path) -> None:
-    (home / "dagster.yaml").write_text(
-        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
-        f" config: {{postgres_url: '{url}'}}}}}}\ntelemetry: {{enabled: false}}\n"
-    )
 
 
 def look(instance: dg.DagsterInstance) -> None:
@@ -67,7 +61,7 @@ def test_the_catalogue_is_read_once_in_a_process(postgres_server: Postgres, tmp_
 def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_together(
     postgres_server: Postgres, tmp_path: Path
 ) -> None:
-    configured(postgres_server.ensure_database("dagster_storage_at_once"), tmp_path)
+    configure(tmp_path, postgres_server.ensure_database("dagster_storage_at_once"))
     command = [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr

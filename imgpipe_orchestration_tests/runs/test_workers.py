@@ -22,6 +22,7 @@ from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
 from imgpipe_orchestration_tests.runs import jobs
+from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,12 +46,11 @@ def home(postgres_server: Postgres, redis: RedisServer, tmp_path_factory: pytest
     """A DAGSTER_HOME configured as deploy/dagster.yaml does it."""
     home = tmp_path_factory.mktemp("dagster")
     url = postgres_server.ensure_database("dagster_workers")
-    (home / "dagster.yaml").write_text(
-        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
-        f" config: {{postgres_url: '{url}'}}}}}}\n"
+    configure(
+        home,
+        url,
         "run_launcher: {module: imgpipe_orchestration.runs.celery_launcher, class: WorkersRunLauncher,"
-        f" config: {{broker: '{redis.url}', backend: '{redis.url}', default_queue: cpu}}}}\n"
-        "telemetry: {enabled: false}\n"
+        f" config: {{broker: '{redis.url}', backend: '{redis.url}', default_queue: cpu}}}}",
     )
     return home
 
@@ -82,28 +82,8 @@ def worker(home: Path) -> Iterator[Worker]:
         yield started
 
 
-def launch(instance: dg.DagsterInstance, job: dg.JobDefinition, queue: str = "cpu") -> str:
-    origin = dg.reconstructable(job).get_python_origin()
-    tags = {QUEUE_TAG: queue}
-    run = instance.create_run_for_job(job, job_code_origin=origin, tags=tags, status=dg.DagsterRunStatus.STARTING)
-    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
-    return run.run_id
-
-
-def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return run.status
-
-
-def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 120) -> None:
-    wait_for(lambda: status(instance, run_id) is wanted, f"the run to be {wanted.value}", seconds)
-
-
-def health(instance: dg.DagsterInstance, launcher: WorkersRunLauncher, run_id: str) -> WorkerStatus:
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    return launcher.check_run_worker_health(run).status
+def queued(instance: dg.DagsterInstance, job: dg.JobDefinition, queue: str = "cpu") -> str:
+    return launch(instance, job, **{QUEUE_TAG: queue})
 
 
 def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
@@ -113,22 +93,20 @@ def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
 
 
 def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance, worker: Worker) -> None:
-    seen = []
-    for run_id in [launch(instance, jobs.quick) for _ in range(2)]:
+    ids = [queued(instance, jobs.quick) for _ in range(2)]
+    for run_id in ids:
         becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
-        logs = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
-        metadata = logs[0].dagster_event.event_specific_data.metadata  # type: ignore[union-attr]
-        seen.append((metadata["pid"].value, metadata["parent"].value))
-    assert seen[0][0] != seen[1][0]
-    assert seen[0][1] == seen[1][1]
-    assert seen[0][1] in {child.pid for child in psutil.Process(worker.pid).children()}
+    (first, its_parent), (second, other_parent) = [processes(instance, run_id) for run_id in ids]
+    assert first != second
+    assert its_parent == other_parent
+    assert its_parent in {child.pid for child in psutil.Process(worker.pid).children()}
 
 
 def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInstance, worker: Worker) -> None:
-    paid = launch(instance, jobs.quick, "paid")
-    ours = launch(instance, jobs.quick)
+    paid = queued(instance, jobs.quick, "paid")
+    ours = queued(instance, jobs.quick)
     becomes(instance, ours, dg.DagsterRunStatus.SUCCESS)
-    assert status(instance, paid) is dg.DagsterRunStatus.STARTING
+    assert run_of(instance, paid).status is dg.DagsterRunStatus.STARTING
     with working(home, "network,paid"):
         becomes(instance, paid, dg.DagsterRunStatus.SUCCESS)
 
@@ -136,7 +114,7 @@ def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInst
 def test_a_cancelled_run_ends_as_cancelled(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
-    run_id = launch(instance, jobs.endless)
+    run_id = queued(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
     process = process_of(launcher, run_id)
     assert launcher.terminate(run_id)
@@ -148,7 +126,7 @@ def test_a_cancelled_run_ends_as_cancelled(
 def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
-    run_id = launch(instance, jobs.quick, "paid")
+    run_id = queued(instance, jobs.quick, "paid")
     assert launcher.terminate(run_id)
     with working(home, "paid"):
         becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
@@ -158,19 +136,19 @@ def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
 def test_a_killed_run_is_seen_as_failed(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
-    run_id = launch(instance, jobs.endless)
+    run_id = queued(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
     process = process_of(launcher, run_id)
-    assert health(instance, launcher, run_id) is WorkerStatus.RUNNING
+    assert health(instance, run_id) is WorkerStatus.RUNNING
     process.kill()
-    wait_for(lambda: health(instance, launcher, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+    wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
 
 
 def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
     with working(home, "network") as doomed:
-        run_id = launch(instance, jobs.endless, "network")
+        run_id = queued(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
         process = process_of(launcher, run_id)
         assert doomed.pid is not None
@@ -183,13 +161,13 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
     with working(home, "network") as doomed:
-        run_id = launch(instance, jobs.endless, "network")
+        run_id = queued(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
         process_of(launcher, run_id)
-        assert health(instance, launcher, run_id) is WorkerStatus.RUNNING
+        assert health(instance, run_id) is WorkerStatus.RUNNING
         doomed.vanish()
-    assert status(instance, run_id) is dg.DagsterRunStatus.STARTED, "nobody was left to say so"
-    failed = lambda: health(instance, launcher, run_id) is WorkerStatus.FAILED  # noqa: E731
+    assert run_of(instance, run_id).status is dg.DagsterRunStatus.STARTED, "nobody was left to say so"
+    failed = lambda: health(instance, run_id) is WorkerStatus.FAILED  # noqa: E731
     wait_for(failed, "the silence to be noticed", SILENCE_SECONDS + 10)
 
 
@@ -197,7 +175,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
     with working(home, "network") as leaving:
-        run_id = launch(instance, jobs.endless, "network")
+        run_id = queued(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
         assert leaving.pid is not None
         os.kill(leaving.pid, signal.SIGTERM)
@@ -209,12 +187,10 @@ def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
 def test_a_run_that_is_delivered_twice_runs_once(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
-    run_id = launch(instance, jobs.quick)
+    run_id = queued(instance, jobs.quick)
     becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
-    run = instance.get_run_by_id(run_id)
-    assert run is not None
-    launcher.launch_run(LaunchRunContext(run, workspace=None))
-    after = launch(instance, jobs.quick)
+    launcher.launch_run(LaunchRunContext(run_of(instance, run_id), workspace=None))
+    after = queued(instance, jobs.quick)
     becomes(instance, after, dg.DagsterRunStatus.SUCCESS)
     assert len(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)) == 1
 
@@ -222,7 +198,7 @@ def test_a_run_that_is_delivered_twice_runs_once(
 def test_runs_go_on_while_the_broker_is_away(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, redis: RedisServer
 ) -> None:
-    run_id = launch(instance, jobs.endless)
+    run_id = queued(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
     process = process_of(launcher, run_id)
     redis.kill()
@@ -232,5 +208,5 @@ def test_runs_go_on_while_the_broker_is_away(
     assert process.is_running()
     launcher.terminate(run_id)
     becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
-    again = launch(instance, jobs.quick)
+    again = queued(instance, jobs.quick)
     becomes(instance, again, dg.DagsterRunStatus.SUCCESS)

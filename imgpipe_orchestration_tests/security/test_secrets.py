@@ -19,7 +19,7 @@ from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.devstack.running import Up, clean_environment, wait_for
+from imgpipe_orchestration_tests.devstack.running import wait_for, whole
 from imgpipe_orchestration_tests.media.conftest import picture
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
@@ -175,7 +175,7 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
         }
         assert all(MARKS["DATABASE_PASSWORD"] in url for url in urls.values())
         analyses = f"{partners.url}/vision-analysis/api/v1/documents/vision_analysis"
-        environ = clean_environment(
+        settings = dict(
             **{name: mark for name, mark in MARKS.items() if name not in {"DATABASE_PASSWORD", "WEBHOOK", "SAS"}},
             **urls,
             ALERT_WEBHOOK_URL=f"{partners.url}/services/{MARKS['WEBHOOK']}",
@@ -188,10 +188,8 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
             LOG_LEVEL="DEBUG",
             LOG_FORMAT="json",
         )
-        up = Up(open_folder / "data", "--port", "0", environ=environ)
         found: list[str] = []
-        try:
-            up.wait_until_ready()
+        with whole(open_folder / "data", "--port", "0", **settings) as up:
             stack = Stack(up.environment)
             for _ in range(ROUNDS):
                 feed(stack)
@@ -204,9 +202,6 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
             found += leaks("the message to the webhook", message.decode())
             for where, text in error_pages(stack):
                 found += leaks(where, text)
-        finally:
-            if up.process.poll() is None:
-                up.interrupt()
         found += leaks("ps", " ".join(shown))
         found += leaks("the output of imgpipe up", up.output)
         for url in urls.values():

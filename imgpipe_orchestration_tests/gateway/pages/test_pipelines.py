@@ -20,6 +20,7 @@ from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.cron_jobs import create_rename_and_switch_off, fill_in
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
 MakeGateway = Callable[..., Gateway]
@@ -104,12 +105,14 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         page = guest.go("/vision-reports")
         assert guest.axe() == []
         page.get_by_role("link", name="Create the first one").click()
-        page.get_by_label("Name").fill("Morning reports")
-        page.get_by_label("Organization").fill("acme")
-        page.get_by_label("Schedule").fill("every morning")
-        page.get_by_label("Address that lists analyses").fill(standins.analyses_url)
-        page.get_by_label("Address that takes reports").fill(f"{standins.analyses_url}/upload")
-        page.get_by_label("Bearer token of both").fill("customer-token-5f1c0a7be2")
+        fill_in(
+            page,
+            organization="acme",
+            schedule="every morning",
+            listing=standins.analyses_url,
+            upload=f"{standins.analyses_url}/upload",
+            token="customer-token-5f1c0a7be2",
+        )
         page.get_by_role("button", name="Create").click()
         expect(page.get_by_role("alert")).to_be_visible()
         expect(page.get_by_label("Schedule")).to_have_attribute("aria-invalid", "true")
@@ -117,14 +120,7 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         assert guest.axe() == []
         page.get_by_label("Schedule").fill("0 6 * * *")
         page.get_by_label("Bearer token of both").fill("customer-token-5f1c0a7be2")
-        page.get_by_role("button", name="Create").click()
-        expect(page.get_by_role("heading", name="It has not run yet")).to_be_visible()
-        page.get_by_role("link", name="Edit").click()
-        page.get_by_label("Name").fill("Evening reports")
-        page.get_by_role("button", name="Save").click()
-        expect(page.get_by_role("heading", name="Evening reports")).to_be_visible()
-        page.get_by_role("button", name="Switch off").click()
-        expect(page.get_by_role("status")).to_contain_text("Switched off")
+        create_rename_and_switch_off(page)
         page.get_by_role("button", name="Run now").click()
         expect(page.get_by_text("running", exact=True)).to_be_visible()
         here = page.url.partition("?")[0]

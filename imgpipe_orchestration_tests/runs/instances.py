@@ -1,0 +1,51 @@
+"""Dagster instances over PostgreSQL with a launcher of ours, and what the tests ask of the runs in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+
+from imgpipe_orchestration_tests.devstack.running import wait_for
+
+
+def configure(home: Path, url: str, *lines: str) -> None:
+    """Make a folder a DAGSTER_HOME with its storage in PostgreSQL; what `lines` add is YAML as well."""
+    storage = (
+        "storage: {custom: {module: imgpipe_orchestration.runs.storage, class: PooledPostgresStorage,"
+        f" config: {{postgres_url: '{url}'}}}}}}"
+    )
+    (home / "dagster.yaml").write_text("\n".join([storage, "telemetry: {enabled: false}", *lines]))
+
+
+def launch(instance: dg.DagsterInstance, job: dg.JobDefinition, **tags: str) -> str:
+    """Hand a run to the launcher, as the daemon does when it takes one from its queue."""
+    origin = dg.reconstructable(job).get_python_origin()
+    run = instance.create_run_for_job(job, job_code_origin=origin, tags=tags, status=dg.DagsterRunStatus.STARTING)
+    instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+    return run.run_id
+
+
+def run_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run
+
+
+def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 120) -> None:
+    wait_for(lambda: run_of(instance, run_id).status is wanted, f"the run to be {wanted.value}", seconds)
+
+
+def health(instance: dg.DagsterInstance, run_id: str) -> WorkerStatus:
+    """What the daemon's watch over runs is told."""
+    found: CheckRunHealthResult = instance.run_launcher.check_run_worker_health(run_of(instance, run_id))
+    return found.status
+
+
+def processes(instance: dg.DagsterInstance, run_id: str) -> tuple[int, int]:
+    """In which process a run of `jobs.quick` was carried out, and which one had forked that."""
+    (entry,) = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+    assert entry.dagster_event is not None
+    metadata = entry.dagster_event.event_specific_data.metadata  # type: ignore[union-attr]
+    return int(metadata["pid"].value), int(metadata["parent"].value)  # type: ignore[arg-type]
