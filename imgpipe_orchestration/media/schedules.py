@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
 
 # Off the full hour, when everybody else's jobs start.
-hourly_checks = dg.ScheduleDefinition(
+media_checks_hourly = dg.ScheduleDefinition(
     name="media_checks_hourly",
     job=media_checks,
     cron_schedule="23 * * * *",
@@ -14,7 +14,7 @@ hourly_checks = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-nightly_reconciliation = dg.ScheduleDefinition(
+media_reconciliation_nightly = dg.ScheduleDefinition(
     name="media_reconciliation_nightly",
     job=media_reconciliation,
     cron_schedule="41 3 * * *",
@@ -22,5 +22,3 @@ nightly_reconciliation = dg.ScheduleDefinition(
     description="Takes up in the quiet of the night what slipped by.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-
-SCHEDULES = [hourly_checks, nightly_reconciliation]
