@@ -7,6 +7,8 @@ EXTRAS := embedded,scale,dev
 # Two at a time, for most tests wait for a process or a server; what shares a stack stays together.
 PARALLEL := -n 2 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
+# A stack is a dozen processes and the suite starts hundreds: each would compile Dagster anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-all test-scale check fix test-tools test-servers mongo-test-server npm-test-tools screenshots bench soak lock clean
