@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,10 +30,10 @@ COLUMNS = (
 
 def create(engine: Engine, values: Mapping[str, Any]) -> Row[Any]:
     """Add a job (all of COLUMNS); an enabled one is planned."""
-    row = {**values, "next_run_at": _planned(values)}
     names = [*COLUMNS, "next_run_at"]
     places = ", ".join(f":{name}" for name in names)
     with transaction(engine) as rows:
+        row = {**values, "next_run_at": _planned(rows, values)}
         return rows.execute(
             text(f"insert into cron_jobs ({', '.join(names)}) values ({places}) returning *"), row
         ).one()
@@ -67,7 +67,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         job = _row(rows, job_id, "for update")
         new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
         replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
-        new |= {"next_run_at": _planned(new) if replan else job.next_run_at, "id": job.id}
+        new |= {"next_run_at": _planned(rows, new) if replan else job.next_run_at, "id": job.id}
         sets = ", ".join(f"{name} = :{name}" for name in (*COLUMNS, "next_run_at"))
         return rows.execute(text(f"update cron_jobs set {sets} where id = :id returning *"), new).one()
 
@@ -88,10 +88,11 @@ def any_due(rows: Rows) -> bool:
     return bool(rows.scalar(text("select exists (select from cron_jobs where next_run_at <= now())")))
 
 
-def take_due(rows: Rows, now: datetime | None = None) -> list[Row[Any]]:
+def take_due(rows: Rows) -> list[Row[Any]]:
     """The jobs whose tick has come, each planned for its next one; the caller starts their executions in the same
-    transaction, so that a tick is neither lost nor taken twice."""
-    now = now or datetime.now(UTC)
+    transaction, so that a tick is neither lost nor taken twice. By the clock of `any_due`, or a machine whose own is
+    late would be sent for ticks that it does not see."""
+    now = _now(rows)
     due = rows.execute(
         text("select * from cron_jobs where next_run_at <= :now order by id for update skip locked"), {"now": now}
     ).all()
@@ -103,10 +104,15 @@ def take_due(rows: Rows, now: datetime | None = None) -> list[Row[Any]]:
     return list(due)
 
 
-def _planned(values: Mapping[str, Any]) -> datetime | None:
+def _planned(rows: Rows, values: Mapping[str, Any]) -> datetime | None:
     if not values["enabled"]:
         return None
-    return next_tick(values["schedule"], values["timezone"], datetime.now(UTC))
+    return next_tick(values["schedule"], values["timezone"], _now(rows))
+
+
+def _now(rows: Rows) -> datetime:
+    now: datetime = rows.execute(text("select now()")).scalar_one()
+    return now
 
 
 def _row(rows: Rows, job_id: UUID, lock: str = "") -> Row[Any]:

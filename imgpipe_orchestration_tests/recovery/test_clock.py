@@ -26,7 +26,6 @@ pytestmark = [
 
 QUEUE = Queue("drill", max_attempts=2)
 ITEMS = 120
-LEASE = 2.0
 
 WORKER = """
 import select, sys, time

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import executions
+from imgpipe_orchestration.vision_reports import cron_jobs, executions
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
 DOCUMENTED = {
@@ -119,6 +121,24 @@ def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
     (execution,) = desk.executions(job)
     assert (execution["trigger"], execution["status"]) == ("scheduled", "running")
     assert desk.api.get(f"/cron-jobs/{job}").json()["next_run_at"] > execution["started_at"]
+
+
+def test_a_tick_is_the_databases_and_not_that_of_a_machine_whose_clock_is_late(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr(cron_jobs, "datetime", Late)
+    desk.job(schedule="* * * * *")
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
+        assert cron_jobs.any_due(rows)
+    assert executions.start_due(desk.services.engine, desk.services.claims) == 1
+    with transaction(desk.services.engine) as rows:
+        assert not cron_jobs.any_due(rows), "the next one is yet to come"
 
 
 def test_executions_are_those_of_the_job_newest_first(desk: Desk) -> None:
