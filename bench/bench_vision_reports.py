@@ -64,7 +64,7 @@ class Desk:
             "external_api_key": stack.environment["EXTERNAL_API_KEY"],
             "organization_id": ORGANIZATION,
         }
-        created = stack.request("POST", "/cron-jobs", json=job, headers=stack.key_headers("ADMIN_API_KEY"))
+        created = stack.request("POST", "/cron-jobs", json=job, headers=stack.admin_headers())
         self.job = created.json()["job_id"]
 
     def calls_while_idle(self, seconds: float) -> int:
@@ -79,7 +79,7 @@ class Desk:
         """One execution: total, seconds from asking to the last upload, seconds of the run, its most memory."""
         seeds = [{"organization_id": ORGANIZATION, "images": images} for _ in range(analyses)]
         steer(self.stack, "POST", "vision-analyses", seeds)
-        headers = self.stack.key_headers("ADMIN_API_KEY")
+        headers = self.stack.admin_headers()
         asked = time.time()
         self.stack.request("POST", f"/cron-jobs/{self.job}/run", headers=headers)
         path = f"/cron-jobs/{self.job}/executions?limit=1"

@@ -155,7 +155,7 @@ class Soak:
         self.stack.request("PUT", f"{base}/_standin/files/soak.jpg", data=self._picture())
         seed = {"organization_id": "soak", "organization_name": "Soak", "files": ["soak.jpg"], "images": 1}
         self.stack.request("POST", f"{base}/_standin/vision-analyses", json=seed)
-        admin = self.stack.key_headers("ADMIN_API_KEY")
+        admin = self.stack.admin_headers()
         if not self.fed["vision_reports"]:
             job = {
                 "name": "soak",
@@ -171,7 +171,7 @@ class Soak:
 
     def _feed_avatars(self) -> None:
         wanted = {"count": 1, "brief": "A baker", "seed": self.fed["avatars"] + 1}
-        self._send("POST", "/api/avatars/tasks", json=wanted, headers=self.stack.key_headers("ADMIN_API_KEY"))
+        self._send("POST", "/api/avatars/tasks", json=wanted, headers=self.stack.admin_headers())
 
     def _send(self, method: str, path: str, **options: Any) -> None:
         answer = self.stack.request(method, path, **options)

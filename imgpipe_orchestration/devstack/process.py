@@ -142,13 +142,13 @@ class Part(ABC):
             time.sleep(0.02)
         self.settle()
 
-    def last_words(self, lines: int = 8) -> str:
-        """The end of its log, for a message."""
+    def last_words(self) -> str:
+        """The last eight lines of its log, for a message."""
         if not self.log_file.is_file():
             return "(no log)"
         with self.log_file.open("rb") as log:
             log.seek(max(0, self.log_file.stat().st_size - 4000))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-8:])
 
     def ask_to_stop(self) -> None:
         """Send the stop signal to it and to what it started; returns at once."""

@@ -146,6 +146,6 @@ def variant_key(prefix: str, media_id: int, size: str, background: str, sha256: 
     return f"{prefix}/{media_id}-{size}{cut_out}-{sha256[:12]}.{extension}"
 
 
-def smart_url(base: str, media_id: str | int, size: str = "detail") -> str:
-    """The URL that serves a processed image."""
-    return f"{base.rstrip('/')}/{media_id}?size={size}"
+def smart_url(base: str, media_id: str | int) -> str:
+    """The smart URL of a processed image."""
+    return f"{base.rstrip('/')}/{media_id}?size=detail"

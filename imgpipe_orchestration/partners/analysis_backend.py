@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, Reply
-from imgpipe_orchestration.partners.retry import RetryPolicy, parse_retry_after
+from imgpipe_orchestration.partners.retry import parse_retry_after
 
 PARTNER = "The analysis backend"
 IMAGES = "/batch-analysis/images"
@@ -39,11 +39,9 @@ class RemoteStatus:
 class AnalysisBackendApi:
     """Client of one backend."""
 
-    def __init__(
-        self, base_url: str, key: str = "", *, timeout: float = 60.0, policy: RetryPolicy | None = None
-    ) -> None:
+    def __init__(self, base_url: str, key: str = "", *, timeout: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._api = JsonApi(PARTNER, base_url, headers=headers, timeout=timeout, policy=policy)
+        self._api = JsonApi(PARTNER, base_url, headers=headers, timeout=timeout)
 
     def available_models(self) -> list[str]:
         """Names of the models it can analyse with, the default first."""

@@ -22,7 +22,7 @@ from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import openai
 
@@ -93,30 +93,27 @@ class OpenAIClient:
         schema: type[Schema],
         *,
         model: str,
-        media_type: str = "image/jpeg",
         detail: str = "low",
         instructions: str | None = None,
-        options: Mapping[str, Any] | None = None,
     ) -> Seen[Schema]:
         """Ask a vision model about one image and get `schema` back.
 
         Args:
-            image: encoded image; JPEG, PNG, WebP or GIF, sent as a data URL.
+            image: a JPEG, sent as a data URL.
             schema: a Pydantic model whose fields are all required (OpenAI's strict mode).
             detail: "low" (a fixed few tokens), "high" or "auto".
-            options: more of the API's own parameters, e.g. {"reasoning": {"effort": "low"}}.
 
         Raises:
             PartnerRefused: the model refused, or 4xx.
             PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
-        url = f"data:{media_type};base64,{base64.b64encode(image).decode()}"
+        url = f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
         content: list[Any] = [
             {"type": "input_text", "text": prompt},
             {"type": "input_image", "image_url": url, "detail": detail},
         ]
         # Users' pictures are not left lying at the provider, where answers are kept for 30 days unless told otherwise.
-        arguments: dict[str, Any] = {"store": False, **(options or {})}
+        arguments: dict[str, Any] = {"store": False}
         arguments["input"] = [{"role": "user", "content": content}]
         if instructions:
             arguments["instructions"] = instructions

@@ -66,7 +66,7 @@ def upload_listings(stack: Machines, images: int) -> list[str]:
 
 def ask_for_people(stack: Machines, count: int, brief: str) -> str:
     wanted = {"count": count, "brief": brief, "seed": 7}
-    answer = stack.request("POST", "/api/avatars/tasks", json=wanted, headers=stack.key_headers("ADMIN_API_KEY"))
+    answer = stack.request("POST", "/api/avatars/tasks", json=wanted, headers=stack.admin_headers())
     assert answer.ok, answer.text
     return str(answer.json()["task_id"])
 

@@ -29,7 +29,7 @@ class AvatarsScenario(Scenario):
             answer = self.stack.request("POST", openai.removesuffix(_STANDIN) + "/_standin/faults", json=fault)
             answer.raise_for_status()
         wanted = {"count": PEOPLE, "brief": "People who work in a small bakery in Porto", "seed": 1}
-        headers = self.stack.key_headers("ADMIN_API_KEY")
+        headers = self.stack.admin_headers()
         answer = self.stack.request("POST", "/api/avatars/tasks", json=wanted, headers=headers)
         if not answer.ok:
             raise BadInput(f"POST /api/avatars/tasks answered {answer.status_code}", detail=answer.text)
@@ -37,7 +37,7 @@ class AvatarsScenario(Scenario):
         return PEOPLE
 
     def look(self) -> Progress:
-        task = self.stack.request("GET", self._url, headers=self.stack.key_headers("ADMIN_API_KEY")).json()
+        task = self.stack.request("GET", self._url, headers=self.stack.admin_headers()).json()
         done = [person for person in task["personas"] if person["status"] == "completed"]
         failed = [person for person in task["personas"] if person["status"] == "failed"]
         self._pictured = [person["image_1_url"] for person in done]

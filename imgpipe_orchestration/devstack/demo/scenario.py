@@ -49,9 +49,9 @@ class Stack:
         claims = {"sub": str(user_id), "iat": int(time.time()), "exp": int(time.time()) + 3600}
         return {"Authorization": f"Bearer {jwt.encode(claims, self.environment['USER_JWT_SECRET'], 'HS256')}"}
 
-    def key_headers(self, name: str) -> dict[str, str]:
-        """`Authorization` with the key of the setting `name`, say MEDIA_API_KEY."""
-        return {"Authorization": f"Bearer {self.environment[name]}"}
+    def admin_headers(self) -> dict[str, str]:
+        """`Authorization` of an operator."""
+        return {"Authorization": f"Bearer {self.environment['ADMIN_API_KEY']}"}
 
     def dagster(self, path: str) -> str:
         """A page of the Dagster UI."""

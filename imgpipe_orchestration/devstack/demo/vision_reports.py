@@ -53,7 +53,7 @@ class VisionReportsScenario(Scenario):
                 "backend_api_url": self.stack.environment["BACKEND_API_URL"],
                 "organization_id": organization,
             }
-            headers = self.stack.key_headers("ADMIN_API_KEY")
+            headers = self.stack.admin_headers()
             created = self._expect(self.stack.request("POST", "/cron-jobs", json=job, headers=headers))
             self._jobs[name] = created.json()["job_id"]
             self._expect(self.stack.request("POST", f"/cron-jobs/{self._jobs[name]}/run", headers=headers))
@@ -65,7 +65,7 @@ class VisionReportsScenario(Scenario):
         self._batches = []
         for name, job in self._jobs.items():
             path = f"/cron-jobs/{job}/executions?limit=1"
-            answer = self.stack.request("GET", path, headers=self.stack.key_headers("ADMIN_API_KEY")).json()
+            answer = self.stack.request("GET", path, headers=self.stack.admin_headers()).json()
             execution = answer["executions"][0]
             done += execution["successful"]
             self._batches += [a["batch_id"] for a in execution["analyses"] if a["status"] == "success"]
