@@ -12,6 +12,8 @@ import pytest
 import requests
 
 from imgpipe_orchestration.devstack import stackfile
+from imgpipe_orchestration.devstack.demo.runner import run, scenarios
+from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
 
 
@@ -25,6 +27,13 @@ def part(data_dir: Path, name: str) -> dict[str, object]:
     stack = stackfile.read(data_dir)
     assert stack is not None
     return next(part for part in stack.parts if part["name"] == name)
+
+
+def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
+    stack = Stack({"EXTERNAL_API_GET_URL": "https://api.example.com/api/v1/documents/vision_analysis"})
+    (result,) = run(stack, scenarios(["vision_reports"]), lambda _: None)
+    assert not result.ok
+    assert "EXTERNAL_API_GET_URL names a real API" in result.failures[0]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, SettingsError
 
 _ORGANIZATIONS = {
     "LexCorp": "38162954-469A-40BC-B619-3E9F71DE6DB9",
@@ -30,7 +30,10 @@ class VisionReportsScenario(Scenario):
         listing = self.stack.environment["EXTERNAL_API_GET_URL"]
         base, found, _ = listing.partition(_STANDIN)
         if not found:
-            return 0  # a real external API has its own analyses
+            problem = (
+                "EXTERNAL_API_GET_URL names a real API, and a demo puts nothing into that; use --only for the others"
+            )
+            raise SettingsError(problem, field="EXTERNAL_API_GET_URL")
         for name in ("astronaut", "coffee", "chelsea", "retina", "hubble"):
             self._expect(self.stack.request("PUT", f"{base}/_standin/files/{name}.jpg", data=photos.jpeg(name)))
         organizations = list(_ORGANIZATIONS.values())
