@@ -7,11 +7,7 @@ https://iptc.org/standards/photo-metadata/iptc-standard/ and http://cv.iptc.org/
 from __future__ import annotations
 
 import io
-import os
 import re
-import zlib
-from collections.abc import Callable
-from typing import IO
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image, PngImagePlugin
@@ -71,11 +67,20 @@ def decoded(data: bytes) -> Image.Image:
 
 
 def as_png(image: Image.Image, xmp: str) -> bytes:
-    """The picture, unchanged, as PNG."""
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt(_XMP_KEYWORD, xmp)
-    # Run lengths only: after PNG's filters a photograph is 13 % smaller than with level 1, in the same time.
-    return _saved(lambda file: image.save(file, "PNG", compress_type=zlib.Z_RLE, pnginfo=info))
+    """The picture (RGB), unchanged, as PNG."""
+    import cv2  # in worker processes only: whoever just labels pictures need not wait for it
+    import numpy as np
+
+    options = (
+        # Run lengths only: after the filter a photograph is 13 % smaller than with level 1, in the same time. One
+        # filter for all lines makes files as large as Pillow's choice for each line, in two thirds of the time.
+        *(cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+        *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH),
+    )
+    ok, data = cv2.imencode(".png", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), options)
+    if not ok:
+        raise BadImage("the picture could not be written as PNG")
+    return _with_statement(data.tobytes(), xmp)
 
 
 def labelled(data: bytes, xmp: str) -> bytes:
@@ -87,11 +92,16 @@ def labelled(data: bytes, xmp: str) -> bytes:
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return as_png(decoded(data), xmp)
     open_checked(data, DEFAULT_LIMITS)
+    return _with_statement(data, xmp)
+
+
+def _with_statement(png: bytes, xmp: str) -> bytes:
+    """The PNG with an iTXt chunk behind its header."""
     payload = _XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp.encode()
     file = io.BytesIO()
     PngImagePlugin.putchunk(file, b"iTXt", payload)
     header_end = 33  # signature 8, IHDR 4 + 4 + 13 + 4
-    return data[:header_end] + file.getvalue() + data[header_end:]
+    return png[:header_end] + file.getvalue() + png[header_end:]
 
 
 def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
@@ -104,15 +114,3 @@ def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
     small.save(avif, "AVIF", quality=63, speed=9, max_threads=1, xmp=packet)
     return {"webp": webp.getvalue(), "avif": avif.getvalue()}
-
-
-def _saved(save: Callable[[IO[bytes]], None]) -> bytes:
-    """PNG releases Python's lock only when it writes to a real file descriptor."""
-    if not hasattr(os, "memfd_create"):  # macOS
-        memory = io.BytesIO()
-        save(memory)
-        return memory.getvalue()
-    with os.fdopen(os.memfd_create("portrait"), "w+b") as file:
-        save(file)
-        file.seek(0)
-        return file.read()
