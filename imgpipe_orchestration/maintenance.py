@@ -11,6 +11,9 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import retention
 from imgpipe_orchestration.vision_reports import retention as vision_reports
 
+IDEMPOTENCY_DAYS = 1
+"""As long as clients repeat a request under one key; Stripe keeps a day too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tidied:
@@ -38,6 +41,7 @@ def tidy(backends: Services) -> Tidied:
     work = backends.claims.purge(settings.retention_days, limit=most)
     instances = retention.purge_job_instances(backends.engine, settings.retention_days, limit=most)
     retention.purge_upload_traces(backends.engine, settings.retention_days, limit=most)
+    retention.purge_listing_answers(backends.engine, IDEMPOTENCY_DAYS, limit=most)
     uses = retention.purge_paid_call_uses(backends.engine, settings.retention_accounts_days, limit=most)
     reports = vision_reports.tidy(backends, settings.retention_days, most)
     return Tidied(work.items, work.attempts, instances, uses, reports)

@@ -1,4 +1,4 @@
-"""A task handed out as a whole: CSV, JSON Lines, or a ZIP with the pictures, each written while it is read."""
+"""A task handed out as a whole: CSV, JSON Lines, or a ZIP with the pictures, which are read one at a time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,15 @@ def record(person: Persona) -> dict[str, Any]:
     return values | {"status": person.status.value}
 
 
-def as_jsonl(services: Services, task: Task) -> Iterator[bytes]:
+def _people(services: Services, task: Task) -> list[Persona]:
+    """Everybody, read at once: a client that reads slowly must not hold a connection."""
     with transaction(services.engine) as connection:
-        for person in results.stream(connection, task.id):
-            yield json.dumps(record(person), ensure_ascii=False).encode() + b"\n"
+        return results.of_task(connection, task.id)
+
+
+def as_jsonl(services: Services, task: Task) -> Iterator[bytes]:
+    for person in _people(services, task):
+        yield json.dumps(record(person), ensure_ascii=False).encode() + b"\n"
 
 
 def as_csv(services: Services, task: Task) -> Iterator[bytes]:
@@ -49,9 +54,8 @@ def as_csv(services: Services, task: Task) -> Iterator[bytes]:
 
     # With a byte order mark, or Excel takes the names for Latin-1.
     yield b"\xef\xbb\xbf" + row(list(COLUMNS))
-    with transaction(services.engine) as connection:
-        for person in results.stream(connection, task.id):
-            yield row(list(record(person).values()))
+    for person in _people(services, task):
+        yield row(list(record(person).values()))
 
 
 def _harmless(value: Any) -> Any:
@@ -64,8 +68,7 @@ def as_zip(services: Services, task: Task) -> Iterator[bytes]:
 
     A picture that cannot be read ends up as a line in `missing.txt` rather than as a broken download.
     """
-    with transaction(services.engine) as connection:
-        people = results.of_task(connection, task.id)
+    people = _people(services, task)
     sink = _Sink()
     missing: list[str] = []
     with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:

@@ -25,7 +25,7 @@ class Day:
 
 
 def daily(connection: Connection, days: int = 30) -> list[Day]:
-    """The last `days` days on which anything happened, the latest first."""
+    """Of the last `days` days, today included, those on which anything happened, the latest first."""
     return [Day(*row) for row in connection.execute(_DAILY, {"days": days})]
 
 
@@ -35,15 +35,16 @@ def stuck(connection: Connection) -> list[str]:
 
 
 _DAILY = text("""
-    with people as (
+    with since as (
+        select date_trunc('day', now(), 'UTC') - make_interval(hours => 24 * (:days - 1)) as first
+    ), people as (
         select (finished_at at time zone 'UTC')::date as day, count(*) filter (where status = 'completed') as completed,
             count(*) filter (where status = 'failed') as failed
-        from generation_results where finished_at >= now() - make_interval(days => :days) group by 1
+        from generation_results, since where finished_at >= first group by 1
     ), spent as (
         select (at at time zone 'UTC')::date as day, count(*) as calls, coalesce(sum(cost_usd), 0) as cost,
             bool_or(standin) as standin
-        from paid_call_uses
-        where pipeline = 'avatars' and outcome = 'bought' and at >= now() - make_interval(days => :days) group by 1
+        from paid_call_uses, since where pipeline = 'avatars' and outcome = 'bought' and at >= first group by 1
     )
     select coalesce(p.day, s.day), coalesce(p.completed, 0), coalesce(p.failed, 0), coalesce(s.calls, 0),
         coalesce(s.cost, 0), coalesce(s.standin, false)

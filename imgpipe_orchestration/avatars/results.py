@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -101,15 +101,6 @@ def of_task(connection: Connection, task: int) -> list[Persona]:
         _persona(row)
         for row in connection.execute(text(f"{_SELECT} where r.task_id = :id order by r.position"), {"id": task})
     ]
-
-
-def stream(connection: Connection, task: int) -> Iterator[Persona]:
-    """Everybody of a task, a few rows at a time."""
-    rows = connection.execution_options(yield_per=50).execute(
-        text(f"{_SELECT} where r.task_id = :id order by r.position"), {"id": task}
-    )
-    for row in rows:
-        yield _persona(row)
 
 
 # --- the data stage --------------------------------------------------------------------------------------------------

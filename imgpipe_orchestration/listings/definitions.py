@@ -2,11 +2,10 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.listings import assets, jobs, schedules, sensors
+from imgpipe_orchestration.listings import assets, jobs, sensors
 
 definitions = dg.Definitions(
     assets=[assets.listing_images],
-    jobs=[jobs.process_image_queue, jobs.sweep_listings],
-    schedules=[schedules.sweep_listings_daily],
+    jobs=[jobs.process_image_queue],
     sensors=[sensors.process_image_queue_sensor],
 )

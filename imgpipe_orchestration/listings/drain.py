@@ -26,6 +26,7 @@ from imgpipe_orchestration.storage.work import Outcome, work_through
 log = logger(__name__)
 
 _LANES = 2
+_EXAMPLES = 6
 _NICENESS = 10
 
 
@@ -43,8 +44,8 @@ class Drained:
     """Processed images by day of upload."""
     errors: list[str] = field(default_factory=list)
     """The first few reasons."""
-    examples: list[str] = field(default_factory=list)
-    """File names of the first few processed."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """File names of the first few processed, by day of upload."""
 
     def as_json(self) -> dict[str, Any]:
         rate = self.processed / self.seconds if self.seconds else 0.0
@@ -211,5 +212,7 @@ def _add(total: Drained, outcome: Outcome, line: Line) -> None:
     total.days.update(claim.partition for claim in outcome.done)
     reasons = [*outcome.failed.values(), *outcome.retried.values()]
     total.errors.extend(reasons[: max(0, 5 - len(total.errors))])
-    names = [line.processed.pop(claim.item_id) for claim in outcome.done]
-    total.examples.extend(names[: max(0, 6 - len(total.examples))])
+    for claim in outcome.done:
+        name, shown = line.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
+        if len(shown) < _EXAMPLES:
+            shown.append(name)

@@ -1,9 +1,9 @@
-"""The job that works through the queue, and the one that sweeps up after cut-off uploads."""
+"""The job that works through the queue."""
 
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.queues import CPU, NETWORK
+from imgpipe_orchestration.runs.queues import CPU
 from imgpipe_orchestration.sensors import owner_of
 
 PIPELINE = {"pipeline": "listings"}
@@ -15,9 +15,9 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
     from imgpipe_orchestration.listings import control
 
     done = control.run(backends.services, owner_of(context.run), context.run_id)
-    context.add_output_metadata({**done.as_json(), "examples": _gallery(backends, done.examples)})
+    context.add_output_metadata(done.as_json())
     for day, count in sorted(done.days.items()):
-        gallery = _gallery(backends, done.examples)
+        gallery = _gallery(backends, done.examples[day])
         made = dg.AssetMaterialization(IMAGES, partition=day, metadata={"processed": count, "examples": gallery})
         context.log_event(made)
 
@@ -31,23 +31,8 @@ def process_image_queue() -> None:
     drain_image_queue()
 
 
-@dg.op(description="Deletes originals older than a day that no row names: what cut-off uploads left.")
-def sweep_originals(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.listings import sweep
-
-    context.add_output_metadata(sweep.sweep(backends.services).as_json())
-
-
-@dg.job(
-    description="Removes what cut-off uploads left behind, and answers that no retry will ask for.",
-    tags={**PIPELINE, **NETWORK},
-)
-def sweep_listings() -> None:
-    sweep_originals()
-
-
 def _gallery(backends: BackendsResource, names: list[str]) -> dg.MarkdownMetadataValue:
-    """The first few images of a run, as the UI shows them."""
+    """The first few images of a day, as the UI shows them."""
     from imgpipe_orchestration.listings.model import public_url
 
     base = backends.services.settings.listings_public_url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -53,11 +52,6 @@ class Once:
             raise AnsweredMeanwhile
 
 
-def forget(connection: Connection, before: datetime) -> int:
-    """Delete the answers given before a moment; their keys may be used anew. Returns how many."""
-    return connection.execute(_FORGET, {"before": before}).rowcount
-
-
 _ANSWER = text("""
     select request_sha256, answer from listing_answers where uploader = :uploader and idempotency_key = :key
 """)
@@ -66,5 +60,3 @@ _KEEP = text("""
     insert into listing_answers (uploader, idempotency_key, request_sha256, answer)
     values (:uploader, :key, :request, cast(:answer as json)) on conflict do nothing
 """)
-
-_FORGET = text("delete from listing_answers where created_at < :before")

@@ -140,11 +140,6 @@ def recent_failures(connection: Connection, *, limit: int = 10) -> list[dict[str
     ]
 
 
-def unknown_originals(connection: Connection, keys: Sequence[str]) -> list[str]:
-    """Those of some object keys that no row names."""
-    return list(connection.scalars(_UNKNOWN_ORIGINALS, {"keys": list(keys)}))
-
-
 _MIRROR = text("""
     update image_queue i set status = :status, error = :error, updated_at = now(), retries = w.failures
     from work_items w where w.queue = 'listings' and w.item_id = i.id and i.id = any(cast(:ids as bigint[]))
@@ -180,10 +175,6 @@ _FAILURES = text("""
     select public_id, file_name, error, retries from image_queue where status = 'failed' order by id desc limit :limit
 """)
 
-_UNKNOWN_ORIGINALS = text("""
-    select key from unnest(cast(:keys as text[])) as key
-    where not exists (select from image_queue where original_key = key)
-""")
 
 _FINISHED = text("""
     select id, user_id from image_queue where status = 'processed'

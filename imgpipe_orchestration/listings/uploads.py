@@ -91,7 +91,7 @@ def upload(
         raise NothingUsable(rejected)
     _keep_originals(backends.listings_bucket, usable)
     # When the database goes away in the middle of a commit nobody knows whether the rows are there. So the originals
-    # stay, and the daily sweep takes those that no row names.
+    # stay, and the garbage collection takes those that no row names.
     trace = str(tracing.current() or "")  # another one's thread may write the rows
     accepted = _Accepted(backends, [image for image, _ in usable], rejected, new_id, trace)
     if once is None:
@@ -179,12 +179,12 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes
 
 
 def _forget(bucket: Bucket, keys: Sequence[str]) -> None:
-    """Delete originals that no row will name; what cannot be deleted now is the daily sweep's."""
+    """Delete originals that no row will name; what cannot be deleted now is the garbage collection's."""
     try:
         for key in keys:
             bucket.delete(key)
     except BackendUnavailable as error:
-        log.warning("originals left for the sweep", extra={"keys": len(keys), "error": error.detail})
+        log.warning("originals left for the garbage collection", extra={"keys": len(keys), "error": error.detail})
 
 
 @dataclass(frozen=True, slots=True)

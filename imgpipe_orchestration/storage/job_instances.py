@@ -15,7 +15,6 @@ is refused. So a run that was believed dead and comes back cannot overwrite the 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,11 +26,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
-
-log = logger(__name__)
 
 MAX_ATTEMPTS = 3
 """Runs that may be interrupted while they do what was asked for, before the instance is `failed`."""
@@ -115,7 +112,6 @@ def create_or_join(
     *,
     customer_id: str = "",
     user_id: str = "",
-    payload: Mapping[str, Any] | None = None,
 ) -> tuple[JobInstance, bool]:
     """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined."""
     with transaction(engine) as connection:
@@ -124,7 +120,7 @@ def create_or_join(
         row = connection.execute(_OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
         if row is not None:
             return _read(row), True
-        return _create(connection, job, Trigger.ON_DEMAND, customer_id, user_id, payload), False
+        return _create(connection, job, Trigger.ON_DEMAND, customer_id, user_id, None), False
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -167,7 +163,7 @@ def recent(
 
 
 def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
-    """What waits for a run, oldest first. Instances whose run died wait again from here on (see `expire`)."""
+    """What waits for a run, oldest first. Instances whose run died wait again from here on."""
     with transaction(engine) as connection:
         _expire(connection, job)
         return [_read(row) for row in connection.execute(_QUEUED, {"job": job, "limit": limit})]
@@ -238,25 +234,14 @@ def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
 
 @contextmanager
 def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]:
-    """Keep the leases of what `run_id` runs alive while the block runs, from a thread of its own."""
-    stop = threading.Event()
+    """Keep the leases of what `run_id` runs alive while the block runs. Should one run out, `finish` says so."""
 
-    def beat() -> None:
-        while not stop.wait(lease_seconds / 3):
-            try:
-                with transaction(engine) as connection:
-                    connection.execute(_RENEW, {"run": run_id, "lease": lease_seconds})
-            except BackendUnavailable as error:
-                # Nothing to do but go on: if the lease runs out meanwhile, `finish` is refused.
-                log.warning("heartbeat failed", extra={"run_id": run_id, "error": error.detail})
+    def renew() -> None:
+        with transaction(engine) as connection:
+            connection.execute(_RENEW, {"run": run_id, "lease": lease_seconds})
 
-    thread = threading.Thread(target=beat, name=f"job-heartbeat-{run_id[:8]}", daemon=True)
-    thread.start()
-    try:
+    with kept_alive(renew, lease_seconds, name=f"job-heartbeat-{run_id[:8]}"):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 # --- giving back -----------------------------------------------------------------------------------------------------
@@ -274,14 +259,9 @@ def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, aga
         return connection.execute(_INTERRUPT_RUN, values).rowcount
 
 
-def expire(engine: Engine, job: str) -> int:
-    """What nobody renewed (kill -9, power) waits again or fails. Returns how many."""
-    with transaction(engine) as connection:
-        return _expire(connection, job)
-
-
-def _expire(connection: Connection, job: str) -> int:
-    return connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1}).rowcount
+def _expire(connection: Connection, job: str) -> None:
+    """What nobody renewed (kill -9, power) waits again or fails."""
+    connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1})
 
 
 def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:

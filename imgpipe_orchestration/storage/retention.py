@@ -55,6 +55,12 @@ def purge_upload_traces(engine: Engine, days: float, *, limit: int = 100_000) ->
     return _in_batches(engine, _UPLOAD_TRACES, {"days": days}, limit)
 
 
+def purge_listing_answers(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+    """Remove answers kept for repeated uploads, `days` after they were given; returns how many. Their Idempotency-Keys
+    may be used anew."""
+    return _in_batches(engine, _LISTING_ANSWERS, {"days": days}, limit)
+
+
 def purge_paid_call_uses(engine: Engine, days: float, *, limit: int = 100_000) -> int:
     """Remove single uses of paid calls that are `days` old; returns how many. Their answers stay, so that nothing is
     bought again."""
@@ -108,6 +114,13 @@ _JOB_INSTANCES = text("""
 _UPLOAD_TRACES = text("""
     delete from upload_traces where pending_id in (
         select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
+        limit :batch for update skip locked)
+""")
+
+_LISTING_ANSWERS = text("""
+    delete from listing_answers where (uploader, idempotency_key) in (
+        select uploader, idempotency_key from listing_answers
+        where created_at < now() - make_interval(secs => :days * 86400)
         limit :batch for update skip locked)
 """)
 

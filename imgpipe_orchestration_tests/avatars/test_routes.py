@@ -156,6 +156,21 @@ def test_figures_count_people_and_costs_by_day(desk: Desk, client: TestClient) -
     assert float(today["cost_usd"]) > 0
 
 
+def test_figures_begin_with_a_whole_day(desk: Desk, client: TestClient) -> None:
+    made(desk, client, 2)
+    with transaction(desk.services.engine) as connection:
+        connection.execute(
+            text("""
+            update generation_results set finished_at = date_trunc('day', now(), 'UTC') - case
+                when id = (select min(id) from generation_results) then interval '24 hours'
+                else interval '24 hours 1 second'
+            end
+        """)
+        )
+    assert [day["completed"] for day in client.get("/api/avatars/figures?days=2").json()] == [0, 1]
+    assert [day["completed"] for day in client.get("/api/avatars/figures?days=3").json()] == [0, 1, 1]
+
+
 def test_production_asks_for_the_operators_key(desk: Desk) -> None:
     secrets = dict.fromkeys(("media_api_key", "main_api_key", "user_jwt_secret", "secret_key"), "s" * 40)
     settings = desk.services.settings.model_copy(

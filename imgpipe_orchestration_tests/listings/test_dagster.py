@@ -81,7 +81,3 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     )
     metadata = again.asset_materializations_for_node("listing_images")[0].metadata
     assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
-
-
-def test_the_sweep_runs_as_a_job(instance: dg.DagsterInstance, resource: BackendsResource) -> None:
-    assert jobs.sweep_listings.execute_in_process(instance=instance, resources={"backends": resource}).success

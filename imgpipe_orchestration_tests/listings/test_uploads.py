@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from imgpipe_orchestration.listings import sweep, uploads
+from sqlalchemy import text
+
+from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.maintenance import tidy
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.listings.conftest import photo, rows
 
 
@@ -35,12 +38,11 @@ def test_names_that_databases_refuse_are_cleaned(backends: Services) -> None:
     assert rows(backends, "select listing_title, original_name from image_queue") == [("Bike ?", "a?.jpg")]
 
 
-def test_the_sweep_takes_originals_without_a_row_and_old_answers_and_nothing_else(backends: Services) -> None:
-    uploads.upload(backends, "Kept", [sent()], idempotency_key="key")
-    bucket = backends.listings_bucket
-    bucket.put("originals/lost", b"bytes of an upload that was cut off", content_type="image/jpeg")
-    assert sweep.sweep(backends) == sweep.Swept(originals=0, answers=0), "both are young"
-    tomorrow = datetime.now(UTC) + timedelta(days=1, minutes=1)
-    assert sweep.sweep(backends, now=tomorrow) == sweep.Swept(originals=1, answers=1)
-    assert bucket.head("originals/lost") is None
-    assert drain(backends, "run-1").processed == 1
+def test_an_answer_is_kept_for_a_day(backends: Services) -> None:
+    uploads.upload(backends, "Kept", [sent()], idempotency_key="young")
+    uploads.upload(backends, "Kept", [sent()], idempotency_key="old")
+    with transaction(backends.engine) as connection:
+        statement = "update listing_answers set created_at = now() - interval '25 hours' where idempotency_key = 'old'"
+        connection.execute(text(statement))
+    tidy(backends)
+    assert rows(backends, "select idempotency_key from listing_answers") == [("young",)]
