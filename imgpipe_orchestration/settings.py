@@ -89,6 +89,9 @@ class Settings(BaseModel):
     celery_result_backend: str = Field(
         "", description="Where workers say which runs live; redis:// too. Read by `deploy/dagster.yaml` alone."
     )
+    dagster_logs_bucket: str = Field(
+        "", description="Bucket of what runs print. Empty: a local folder. Used by `deploy/dagster.yaml` alone."
+    )
     runs_per_pipeline: int = Field(
         1,
         ge=1,
@@ -299,7 +302,8 @@ class Settings(BaseModel):
     @property
     def buckets(self) -> tuple[str, ...]:
         """Every bucket of the project, by name."""
-        return self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name
+        own = (self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name)
+        return (*own, self.dagster_logs_bucket) if self.dagster_logs_bucket else own
 
     def secrets(self) -> set[str]:
         """The keys and passwords in force, those that everybody knows left out."""

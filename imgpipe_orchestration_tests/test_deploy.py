@@ -22,6 +22,7 @@ from imgpipe_orchestration.storage.rows import connect
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.[st]*"))
 KNOWN = {name.upper() for name in Settings.model_fields}
+OF_BOTO3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 OF_CONTAINERS = {"POSTGRES_PASSWORD", "MINIO_PASSWORD", "REDIS_PASSWORD", "FORWARDED_ALLOW_IPS", "DAGSTER_HOME"}
 BESIDE_PYTHON = Path(sys.executable).parent
 
@@ -78,10 +79,11 @@ def nothing() -> None:
     """No ops."""
 
 
-def test_several_machines_differ_from_one_in_the_launcher_and_the_number_of_runs_only() -> None:
+def test_several_machines_differ_from_one_in_launcher_logs_and_the_number_of_runs_only() -> None:
     ours, theirs = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text()), loaded("dagster.yaml")
     assert theirs.pop("run_launcher")["class"] == "WorkersRunLauncher"
     assert ours.pop("run_launcher")["class"] == "ForkedRunLauncher"
+    assert theirs.pop("compute_logs")["class"] == "S3ComputeLogManager"
     assert theirs["concurrency"]["runs"].pop("max_concurrent_runs") == 32
     assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
     assert theirs["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 4
@@ -146,7 +148,7 @@ def test_every_variable_that_is_set_is_a_setting() -> None:
     for unit in UNITS:
         for line in re.findall(r"^Environment=(.*)$", unit.read_text(), re.MULTILINE):
             written |= set(re.findall(r"([A-Z0-9_]+)=", line))
-    assert written - OF_CONTAINERS <= KNOWN
+    assert written - OF_CONTAINERS - OF_BOTO3 <= KNOWN
 
 
 def test_the_keys_that_production_asks_for_are_in_the_example() -> None:

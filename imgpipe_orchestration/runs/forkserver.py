@@ -36,6 +36,9 @@ PRELOAD = (
 )
 """What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
 
+LOGS_IN_S3 = ("dagster_aws.s3.compute_log_manager",)
+"""What every run imports beside that on a worker of several machines (deploy/dagster.yaml)."""
+
 PRELOAD_VARIABLE = "IMGPIPE_PRELOAD_RUNS"
 """Set in the environment of the process that will launch runs (the daemon): the forkserver then imports at once, and
 not when the first run waits for it."""
@@ -48,7 +51,7 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
     # Its end is decided by the socket: a Ctrl-C that reaches the whole group must not take away the runs' parent first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for module in PRELOAD:
+    for module in (*PRELOAD, *(LOGS_IN_S3 if ends_runs else ())):
         importlib.import_module(module)
     gc.collect()
     libc = ctypes.CDLL(None) if ends_runs and sys.platform == "linux" else None

@@ -27,6 +27,7 @@ from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
 
+LOGS = "dagster-logs"
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "dagster.yaml"
 
 
@@ -88,8 +89,14 @@ def machines(
         redis = started.enter_context(RedisServer(folder / "redis", free_port()))
         queues = {"CELERY_BROKER_URL": redis.url, "CELERY_RESULT_BACKEND": redis.url}
         ports = {name: str(free_port()) for name in ("GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT")}
-        given = clean_environment(**queues, **ports, RUNS_PER_PIPELINE=str(workers), **settings)
+        settings = {"RUNS_PER_PIPELINE": str(workers), "DAGSTER_LOGS_BUCKET": LOGS, **settings}
+        given = clean_environment(**queues, **ports, **settings)
         plan = make_plan(data, given, gateway_port=0)
+        keys = {
+            "AWS_ACCESS_KEY_ID": plan.settings.s3_access_key,
+            "AWS_SECRET_ACCESS_KEY": plan.settings.s3_secret_key,
+        }
+        plan.shared.update(keys)
         for part in plan.backends:
             started.enter_context(part)
         provision = [sys.executable, "-m", "imgpipe_orchestration.devstack.provision"]
@@ -117,7 +124,8 @@ def machines(
         started.enter_context(daemon)
         mine = {**os.environ, **plan.environment, **queues}
         stand_ins = next(part.url for part in plan.backends if part.name == "stand-ins")
-        with _environment(queues | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
+        s3 = {"S3_ENDPOINT": plan.settings.s3_endpoint, "DAGSTER_LOGS_BUCKET": LOGS, **keys}
+        with _environment(queues | s3 | {"DAGSTER_PG_URL": plan.settings.dagster_pg_url}):
             machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, stand_ins)
             try:
                 yield machines

@@ -21,7 +21,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
-from imgpipe_orchestration_tests.scale.stack import Machines, machines
+from imgpipe_orchestration_tests.scale.stack import LOGS, Machines, machines
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,6 +131,8 @@ def test_a_worker_that_vanishes_loses_nothing_and_nothing_is_done_twice(open_fol
             assert found.missing == 0, found
         assert sum(1 for _ in stack.services.listings_bucket.list()) == 2 * (LISTINGS + 4)
         bought_once(stack, killed)
+        said = {entry.key.rsplit(".", 1)[-1] for entry in stack.services.objects.bucket(LOGS).list("dagster/storage/")}
+        assert "err" in said, "what runs print is where every webserver can read it"
         tell(f"{len(doomed)} runs died with a worker, {taken_over} items were taken over, nothing lost, nothing twice")
 
 
