@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := embedded,scale,dev
-# Two at a time, for most tests wait for a process or a server; what shares a stack stays together.
-PARALLEL := -n 2 --dist loadgroup
+# Three at a time on two cores, for most tests wait for a process or a server; what shares a stack stays together.
+PARALLEL := -n 3 --dist loadgroup
 UV := $(shell command -v uv 2>/dev/null)
 # A stack is a dozen processes and the suite starts hundreds: each would compile Dagster anew.
 unexport PYTHONDONTWRITEBYTECODE

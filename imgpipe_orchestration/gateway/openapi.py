@@ -19,6 +19,7 @@ from imgpipe_orchestration.gateway.problems import MEDIA_TYPE
 
 ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),
+    "GET /api/media/search": (404,),
     "GET /batch-analysis/batches/{batch_id}/report": (409,),
     "PATCH /users/me": (415, 507),
     "POST /api/avatars/tasks/{task_id}/cancel": (409,),
@@ -31,7 +32,8 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /debug/upload-test-image": (403, 415),
     "PUT /api/media/focus/{media_id}": (409,),
 }
-"""Problems of single routes: a state that does not allow what is asked, a file that is no image, a full disk."""
+"""Problems of single routes: a state that does not allow what is asked, a file that is no image, a full disk, an id in
+the query."""
 
 _SCHEMA = {
     "title": "Problem",

@@ -99,5 +99,5 @@ def started(**settings: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    with started() as stack:
+    with started(SPENDING_PAUSE_SECONDS="20") as stack:
         yield stack

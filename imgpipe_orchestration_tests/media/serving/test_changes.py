@@ -106,7 +106,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._silent: list[threading.Event] = []
         self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def silence(self) -> int:
         """Nothing passes over the connections that listen now; returns how many."""
@@ -115,6 +116,8 @@ class Proxy:
         return len(self._silent)
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends the wait in `accept`, which `close` does not
+        self._accepting.join()
         for one in (self._listener, *self._open):
             one.close()
 
