@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 LISTINGS = 40
-IMAGES = 30
+IMAGES = 200
 PEOPLE = 36
 """For each worker whose rate is measured; enough to outlast the sensor tick after which the second run begins."""
 HELD = "select count(*) from work_items where state = 'claimed' and owner = any(:runs)"
