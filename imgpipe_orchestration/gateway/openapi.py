@@ -28,12 +28,13 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /api/media/uploads": (413,),
     "POST /api/media/uploads/{upload_id}/commit": (409, 410, 413, 415, 507),
     "POST /api/upload/listing_image": (415, 507),
+    "POST /batch-analysis/batches": (404,),
     "POST /batch-analysis/images": (415, 507),
     "POST /debug/upload-test-image": (403, 415),
     "PUT /api/media/focus/{media_id}": (409,),
 }
 """Problems of single routes: a state that does not allow what is asked, a file that is no image, a full disk, an id in
-the query."""
+the query or the body."""
 
 _SCHEMA = {
     "title": "Problem",
