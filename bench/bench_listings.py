@@ -1,6 +1,6 @@
 """The listings pipeline against the bare parts it is made of, on real servers of this machine.
 
-    accepted uploads a second     gateway : a FastAPI endpoint that only writes the same bytes to the same S3
+    accepted uploads a second     gateway : a FastAPI endpoint that only writes the same bytes to S3, with boto3
     answer time of an upload      while a worker is busy : while none is
     images drained a second       the queue : decode, resize and encode in a loop, in as many processes
     a tick of the sensor          10,000 images waiting : 10 waiting
@@ -61,8 +61,11 @@ def main() -> None:
         if "uploads" in only or "answers" in only:
             gateway = stack.enter_context(Server("imgpipe_orchestration.gateway", settings, folder))
             if "uploads" in only:
-                bare = stack.enter_context(Server("bench.bare_upload", settings, folder, environ={"PORT": "0"}))
-                measured["uploads"] = uploads(gateway.port, bare.port)
+                ports = {"gateway": gateway.port}
+                for client in ("boto3", "obstore"):
+                    bare = stack.enter_context(Server("bench.bare_upload", settings, folder, client=client))
+                    ports[f"bare, {client}"] = bare.port
+                measured["uploads"] = uploads(ports)
             if "answers" in only:
                 measured["answers"] = answers(gateway.port, settings)
         if "drain" in only:
@@ -76,19 +79,20 @@ def main() -> None:
 # --- accepted uploads ------------------------------------------------------------------------------------------------
 
 
-def uploads(gateway: int, bare: int, *, rounds: int = 7, seconds: float = 3.0) -> float:
+def uploads(ports: dict[str, int], *, rounds: int = 7, seconds: float = 3.0) -> float:
+    """The gateway's rate over that of the endpoint with boto3; the other's is printed."""
     body = multipart(photo())
-    ports = {"gateway": gateway, "bare": bare}
     for port in ports.values():
         rate(port, body, 1.0)
-    rates: dict[str, list[float]] = {"gateway": [], "bare": []}
+    rates: dict[str, list[float]] = {name: [] for name in ports}
     for number in range(rounds):
         for name in sorted(ports, reverse=bool(number % 2)):
             rates[name].append(rate(ports[name], body, seconds))
-    ratios = [ours / theirs for ours, theirs in zip(rates["gateway"], rates["bare"], strict=True)]
     for name, values in rates.items():
-        print(f"uploads/s {name}: {statistics.median(values):.0f} ({', '.join(f'{v:.0f}' for v in values)})")
-    return statistics.median(ratios)
+        ratio = statistics.median(ours / other for ours, other in zip(rates["gateway"], values, strict=True))
+        shown = ", ".join(f"{v:.0f}" for v in values)
+        print(f"uploads/s {name}: {statistics.median(values):.0f} ({shown}); the gateway over it: {ratio:.2f}")
+    return statistics.median(o / b for o, b in zip(rates["gateway"], rates["bare, boto3"], strict=True))
 
 
 def rate(port: int, body: bytes, seconds: float) -> float:

@@ -56,14 +56,14 @@ class Server(Part):
 
     name = "server"
 
-    def __init__(self, module: str, settings: Settings, folder: str, *, environ: dict[str, str] | None = None) -> None:
-        port = free_port() if environ else settings.gateway_port
-        extra = {"PORT": str(port)} if environ else {}
+    def __init__(self, module: str, settings: Settings, folder: str, *, client: str = "") -> None:
+        """`client`: of S3, for the bare endpoint, which takes its port from PORT; the gateway's is in the settings."""
+        port = free_port() if client else settings.gateway_port
         root = str(Path(__file__).resolve().parent.parent)
-        whole = {**os.environ, **settings.environment(), **extra, "PYTHONPATH": root}
-        self.name = module  # of its log file
+        own = {"PORT": str(port), "CLIENT": client, "PYTHONPATH": root}
+        self.name = f"{module}-{client}"  # of its log file
         self._module = module
-        super().__init__(Path(folder) / module, port, environ=whole)
+        super().__init__(Path(folder) / self.name, port, environ={**os.environ, **settings.environment(), **own})
 
     @property
     def url(self) -> str:
