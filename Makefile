@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := embedded,scale,dev
-# Three at a time on two cores, for most tests wait for a process or a server; what shares a stack stays together.
-PARALLEL := -n 3 --dist loadgroup
+# More slow tests at a time than cores, for most wait for a process or a server; what shares a stack stays together.
+PARALLEL := --dist loadgroup -n
 UV := $(shell command -v uv 2>/dev/null)
 # A stack is a dozen processes and the suite starts hundreds: each would compile Dagster anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,10 +35,10 @@ up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
 	@$(BIN)/imgpipe up $(ARGS)
 
 test: $(STAMP) $(if $(CI),test-tools)  ## the test suite (under ten minutes on two cores)
-	@$(BIN)/pytest $(PARALLEL) $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) 2 $(ARGS)
 
 test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
-	@$(BIN)/pytest $(PARALLEL) -m "slow or not slow" $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) 3 -m "slow or not slow" $(ARGS)
 
 test-scale: $(STAMP)  ## two gateways, two Celery workers, all pipelines; one is killed; throughput of two over one
 	@command -v redis-server >/dev/null || $(MAKE) test-servers

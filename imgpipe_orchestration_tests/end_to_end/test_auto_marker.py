@@ -113,6 +113,7 @@ def test_a_round_by_the_clock_marks_who_is_on_and_names_who_is_broken(stack: Sta
     assert health.json()["checks"]["last_tick"].startswith("20")
 
 
+@pytest.mark.slow
 def test_mongodb_killed_under_a_run_costs_time_and_nothing_else(stack: Stack, ichat: Any) -> None:
     seed(ichat, "e2e-killed", 40)
     asked = trigger(stack, "e2e-killed")
@@ -122,6 +123,7 @@ def test_mongodb_killed_under_a_run_costs_time_and_nothing_else(stack: Stack, ic
     assert marked(ichat, "e2e-killed") == 40
 
 
+@pytest.mark.slow
 def test_the_command_line_backfills_several_customers_in_one_run(stack: Stack, ichat: Any) -> None:
     for customer in ("e2e-cli-1", "e2e-cli-2", "e2e-cli-3"):
         seed(ichat, customer, 120)

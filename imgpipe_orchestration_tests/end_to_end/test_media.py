@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 
+import pytest
 from PIL import Image
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -66,6 +67,7 @@ def test_nothing_due_launches_nothing(stack: Stack) -> None:
     wait_for(skipped, "a tick that launches nothing", 60)
 
 
+@pytest.mark.slow
 def test_the_cli_backfill_makes_again_what_an_older_recipe_made(stack: Stack) -> None:
     user = stack.new_user()
     stack.upload(user, profile_image=picture(600, 400, seed=user))

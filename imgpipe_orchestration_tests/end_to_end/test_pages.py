@@ -43,6 +43,7 @@ def torn(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_photograph_is_uploaded_becomes_ready_and_is_looked_at(stack: Stack, guest: Visitor, tmp_path: Path) -> None:
     user = stack.new_user()
     (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))

@@ -64,6 +64,7 @@ class Client:
         return self.stack.session.request(method, f"{base}/_standin/{path}", json=body, timeout=30).json()
 
 
+@pytest.mark.slow
 def test_an_analysis_is_reported_by_itself_and_again_by_a_backfill_of_its_day(stack: Stack) -> None:
     client = Client(stack, "e2e-one")
     client.seed(images=2, dead_link=True)

@@ -35,7 +35,9 @@ def start_worker(gateway: Gateway, folder: Path, owner: str) -> subprocess.Popen
     return subprocess.Popen(command, env=environ, start_new_session=True)
 
 
-@pytest.mark.parametrize("stage", MOMENTS)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=[] if stage == "resize_optimize" else pytest.mark.slow) for stage in MOMENTS]
+)
 def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_else(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path, stage: str
 ) -> None:

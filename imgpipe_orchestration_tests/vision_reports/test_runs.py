@@ -72,6 +72,7 @@ def test_a_run_that_waits_for_a_backend_holds_no_cpu(desk: Desk, monkeypatch: py
     assert len(desk.reports) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "cancelled"])
 def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_the_next(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, how: signal.Signals

@@ -156,6 +156,7 @@ def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
     assert ledger.find(a_call()) is None
 
 
+@pytest.mark.slow
 def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back() -> None:
     # Not below pytest's own folder: each pytest that starts closes that one to PostgreSQL's user, and this server
     # starts twice.
