@@ -40,8 +40,8 @@ MEMORY_MB = 256
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=["speed", "tick", "memory"], action="append")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--customers", type=int, default=20, help="customers with 50 documents each in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--customers", type=int, default=100, help="customers with 50 documents each in a round")
     parser.add_argument("--documents", type=int, default=1_000_000, help="in the collection of the tick")
     parser.add_argument("--memory-documents", type=int, default=100_000)
     parser.add_argument("--memory-child", action="store_true", help=argparse.SUPPRESS)
