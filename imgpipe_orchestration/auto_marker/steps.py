@@ -106,19 +106,17 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         _giving_back(services, run_id),
         ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
     ):
-        asked = [i.customer_id for i in job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)]
-        waiting = asked + [customer for customer in todo.customers if customer not in set(asked)]
+        started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
+        # Each once, those who asked first.
+        waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
         running: set[Future[_Done]] = set()
         try:
             while waiting or running:
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
                     begun = job_instances.begin(services.engine, JOB, group, run_id, lease_seconds=seconds)
-                    toggles = _toggles(services, group)
                     for instance in begun:
-                        customer = instance.customer_id
-                        clean_image = todo.customers.get(customer)
-                        task = _Task(services, instance, toggles.get(customer), clean_image, batch_size)
+                        task = _Task(services, instance, todo.customers.get(instance.customer_id), batch_size)
                         running.add(pool.submit(task.carry_out))
                     for customer in set(group) - {instance.customer_id for instance in begun}:
                         yield Figures(customer, note="another run is at work for this customer")
@@ -148,18 +146,6 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
         raise
 
 
-def _toggles(services: Services, customers: Sequence[str]) -> dict[str, list[Document]]:
-    """The toggles of a group in one question; none of them when one cannot be read: then each customer is asked for
-    alone, and fails alone."""
-    from bson.errors import InvalidBSON
-
-    try:
-        return ImageConfigs(services.documents).of_each(customers)
-    except InvalidBSON as error:
-        log.warning("an image_config cannot be read", extra={"customers": len(customers), "error": str(error)})
-        return {}
-
-
 @dataclass(frozen=True)
 class _Done:
     """A customer that was worked on."""
@@ -170,14 +156,10 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Task:
-    """One customer from the begun instance to the figures.
-
-    `toggle`: the customer's `image_config` documents, or None: not read yet. `clean_image`: see `Plan.customers`.
-    """
+    """One customer from the begun instance to the figures. `clean_image`: see `Plan.customers`."""
 
     services: Services
     instance: JobInstance
-    toggle: Sequence[Document] | None
     clean_image: Document | None
     batch_size: int | None
 
@@ -213,7 +195,7 @@ class _Task:
     def _mark(self, figures: Figures) -> None:
         configs, news = ImageConfigs(self.services.documents), News(self.services.documents)
         customer = figures.customer_id
-        known = configs.of(customer) if self.toggle is None else self.toggle
+        known = configs.of(customer)  # not with the group: in a backfill its turn may come much later
         if not known:
             configs.add_new(customer)
         elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):

@@ -244,20 +244,8 @@ class ImageConfigs:
 
     def of(self, customer_id: str) -> list[Document]:
         """The customer's documents: normally one, none for a new customer."""
-        return self.of_each([customer_id])[customer_id]
-
-    def of_each(self, customers: Sequence[str]) -> dict[str, list[Document]]:
-        """The documents of some customers.
-
-        Raises:
-            bson.errors.InvalidBSON: one of them cannot be read.
-        """
-        found: dict[str, list[Document]] = {customer: [] for customer in customers}
         with reachable():
-            for document in self._configs.find({"customer_id": {"$in": list(customers)}}):
-                if document["customer_id"] in customers:  # an array that has one in it is nobody's
-                    found[document["customer_id"]].append(document)
-        return found
+            return list(self._configs.find({"customer_id": customer_id}))
 
     def add_new(self, customer_id: str) -> bool:
         """Give a new customer their document, switched on; False when there is one already."""

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from ssimulacra2 import compute_ssimulacra2 as compute
 
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
-
-compute = pytest.importorskip("ssimulacra2").compute_ssimulacra2
 
 
 def _decoded(data: bytes) -> Image.Image:

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,17 +20,11 @@ from imgpipe_orchestration.listings import control, store
 from imgpipe_orchestration.listings.drain import Drained, drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels
 from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
 
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
 
 
 def due_at_once(backends: Services) -> None:
@@ -191,7 +184,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(sett
         )
         try:
             done = "select count(*) from image_queue where status = 'processed'"
-            eventually(lambda: rows(services, done)[0][0] >= 5, "the first images")
+            wait_for(lambda: rows(services, done)[0][0] >= 5, "the first images")
         finally:
             os.kill(worker.pid, signal.SIGKILL)
             worker.wait()
@@ -202,7 +195,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(sett
         for image in images:
             assert client.get(path_of(image)).status_code == 200
         lapsed = "select count(*) from work_items where state = 'claimed' and due_at > now()"
-        eventually(lambda: rows(services, lapsed)[0][0] == 0, "the leases to run out")
+        wait_for(lambda: rows(services, lapsed)[0][0] == 0, "the leases to run out")
         drain(services, "second")
         assert rows(services, UNSETTLED) == [(0,)]
         outcomes = dict(map(tuple, rows(services, "select outcome, count(*) from work_attempts group by outcome")))

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,18 +18,12 @@ from sqlalchemy.engine import make_url
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 pytestmark = pytest.mark.slow
 
 PATH = "/serve/1?size=grid&format=jpeg"
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -41,7 +34,7 @@ def gateway_process(settings: Settings) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, "-m", "imgpipe_orchestration.gateway"], env=environ)
     try:
         with socket.socket() as probe:
-            until(lambda: probe.connect_ex(("127.0.0.1", int(port))) == 0, 60)
+            wait_for(lambda: probe.connect_ex(("127.0.0.1", int(port))) == 0, "the gateway", 60)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -89,7 +82,8 @@ def test_an_image_made_again_is_served_without_a_gap_and_never_old_by_every_proc
                 data = picture(500, 500, seed=seed)
                 made_again(gateway, data)
                 for url in urls:
-                    until(lambda url=url, data=data: requests.get(url + PATH, timeout=30).content == data, 5)
+                    new = lambda url=url, data=data: requests.get(url + PATH, timeout=30).content == data  # noqa: E731
+                    wait_for(new, "the new picture", 5)
         finally:
             stop.set()
         for one in asking:
@@ -154,9 +148,9 @@ def test_a_connection_that_died_silently_is_noticed(gateway: Gateway, make_gatew
         through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
         other = make_gateway(database_url=through)
         before = other.get(PATH).headers["etag"]
-        until(lambda: proxy.silence() > 0)
+        wait_for(lambda: proxy.silence() > 0, "a connection that listens", 30)
         with gateway.services.engine.begin() as connection:
             connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
-        until(lambda: other.get(PATH).headers["etag"] != before)
+        wait_for(lambda: other.get(PATH).headers["etag"] != before, "the change", 30)
     finally:
         proxy.close()

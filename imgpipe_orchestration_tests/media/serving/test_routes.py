@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable
 
 import pytest
 from PIL import Image, ImageDraw
 
 from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -28,13 +28,6 @@ def drawn_logo() -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_the_two_urls_differ_in_their_caching_only(shown: Gateway) -> None:
@@ -120,7 +113,7 @@ def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(show
 def test_a_size_that_is_missing_is_stood_in_for(shown: Gateway) -> None:
     with shown.services.engine.begin() as connection:
         connection.exec_driver_sql("delete from media_variants where media_id = 1 and size in ('thumbnail', 'small')")
-    until(lambda: shown.get("/serve/1?size=thumbnail&explain=1").json()["given"]["size"] == "grid")
+    wait_for(lambda: shown.get("/serve/1?size=thumbnail&explain=1").json()["given"]["size"] == "grid", "the change", 10)
     why = shown.get("/serve/1?size=thumbnail&explain=1").json()["because"]["size"]
     assert why == "there is no thumbnail; grid stands in"
 
@@ -157,7 +150,8 @@ def test_a_change_made_by_another_process_is_seen_at_once(shown: Gateway, make_g
     with shown.services.engine.begin() as connection:
         connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
     for gateway in gateways:
-        until(lambda gateway=gateway: gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"] not in before)
+        etag = lambda gateway=gateway: gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"]  # noqa: E731
+        wait_for(lambda etag=etag: etag() not in before, "the change", 10)
 
 
 def test_when_the_news_stop_nothing_old_is_served(shown: Gateway) -> None:
@@ -169,4 +163,4 @@ def test_when_the_news_stop_nothing_old_is_served(shown: Gateway) -> None:
         """)
         connection.exec_driver_sql("alter table media_variants disable trigger all")
         connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
-    until(lambda: shown.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag)
+    wait_for(lambda: shown.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag, "the change", 10)
