@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Claim
 
 
 @dataclass(frozen=True)
@@ -36,3 +40,17 @@ class Lanes:
     def single(cls) -> Self:
         """One person at a time, one thing at a time: the order of the documents."""
         return cls(threading.Semaphore(1), threading.Semaphore(1), people=1)
+
+
+@contextmanager
+def turn(lane: threading.Semaphore, services: Services, claim: Claim) -> Iterator[Callable[[], None]]:
+    """Hold a place in a lane, waited for; what it yields gives the place back before the end.
+
+    Raises:
+        LeaseLost: the item was cancelled or taken over while it waited: nothing more is bought for it.
+    """
+    with ExitStack() as place:
+        place.enter_context(lane)
+        with services.claims.fenced(claim):
+            pass
+        yield place.close

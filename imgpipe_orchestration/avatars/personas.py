@@ -17,7 +17,7 @@ import pydantic
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.avatars import records, results, store
-from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Batch
@@ -125,7 +125,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
 
     def ask(batch: Batch) -> int | ImgpipeError:
         try:
-            with lanes.flowise:
+            with turn(lanes.flowise, services, claim):
                 answer = _buy(services, task, batch)
             return _keep(services, claim, task, batch, answer)
         except (PartnerUnavailable, RateLimited) as error:

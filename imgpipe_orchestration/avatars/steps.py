@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
-from imgpipe_orchestration.avatars.lanes import Lanes
+from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
@@ -120,15 +119,14 @@ def _prompt(place: _Place, persona: Persona) -> None:
         prediction = flowise.predict_text(flow, asked)
         return Purchase(prediction.usage, value=prediction.answer)
 
-    with place.lanes.flowise:
+    with turn(place.lanes.flowise, services, place.claim):
         answer = place.services.ledger.buy(call, purchase, buyer=buyer_of(persona))
     place.commit(Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
 
 
 def _base(place: _Place, persona: Persona) -> None:
-    with ExitStack() as lane:
-        lane.enter_context(place.lanes.images)
-        answer = draw_base(place.services, persona, place.bought, answered=lane.close)
+    with turn(place.lanes.images, place.services, place.claim) as leave:
+        answer = draw_base(place.services, persona, place.bought, answered=leave)
     place.commit(
         Step.BASE,
         cost=answer.cost_usd,
@@ -151,9 +149,8 @@ def _base_upload(place: _Place, persona: Persona) -> None:
 
 def _grid(place: _Place, persona: Persona) -> None:
     base = place.data(persona.base_object)
-    with ExitStack() as lane:
-        lane.enter_context(place.lanes.images)
-        answer = draw_grid(place.services, persona, base, place.bought, answered=lane.close)
+    with turn(place.lanes.images, place.services, place.claim) as leave:
+        answer = draw_grid(place.services, persona, base, place.bought, answered=leave)
     place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
 
 

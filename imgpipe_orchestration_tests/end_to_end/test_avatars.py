@@ -181,7 +181,7 @@ def test_a_used_up_quota_holds_the_task_and_a_cancelled_one_stays_cancelled(stac
     partners.tell("DELETE", "faults")
 
     partners.tell("POST", "delays", {"openai": 2})
-    stopped = Request(stack, 6)
+    stopped = Request(stack, 10)
     wait_for(lambda: stopped.step() >= 1, "the first person to be drawn", 120)
     stopped.post("cancel")
     sent = partners.paid("images")
