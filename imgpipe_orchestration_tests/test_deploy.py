@@ -157,6 +157,18 @@ def test_the_keys_that_production_asks_for_are_in_the_example() -> None:
         assert f"{name}=\n" in written
 
 
+def test_what_dagster_yaml_reads_is_in_the_example_or_named_beside_it() -> None:
+    read = set(re.findall(r"env: (\w+)", (DEPLOY / "dagster.yaml").read_text())) | OF_BOTO3
+    told = (DEPLOY / "example.env").read_text() + (DEPLOY / "README.md").read_text()
+    assert read - set(re.findall(r"\w+", told)) == set()
+
+
+def test_the_containers_make_every_bucket() -> None:
+    (logs,) = re.findall(r"^DAGSTER_LOGS_BUCKET=(.+)$", (DEPLOY / "example.env").read_text(), re.MULTILINE)
+    (made,) = re.findall(r"mc mb --ignore-existing (.*) &&", (DEPLOY / "compose.yaml").read_text())
+    assert {f"store/{name}" for name in Settings(dagster_logs_bucket=logs).buckets} == set(made.split())
+
+
 def test_the_image_runs_as_nobody_special_and_copies_only_what_is_there() -> None:
     written = (DEPLOY / "Containerfile").read_text()
     assert "USER 10001" in written

@@ -38,7 +38,7 @@ BIN = Path(sys.executable).parent
 DEPLOY = Path(__file__).parents[1] / "deploy"
 PARTS = ("imgpipe-gateway", "imgpipe-code", "imgpipe-webserver", "imgpipe-daemon")
 QUEUES = ("cpu", "network", "paid")
-BUCKETS = ("media", "listing-images", "avatar-images", "vision-reports")
+BUCKETS = ("media", "listing-images", "avatar-images", "vision-reports", "dagster-logs")
 
 
 @dataclass
@@ -137,6 +137,8 @@ def site() -> Iterator[Site]:
             "S3_ENDPOINT": store.url,
             "S3_ACCESS_KEY": keys["access_key"],
             "S3_SECRET_KEY": keys["secret_key"],
+            "AWS_ACCESS_KEY_ID": keys["access_key"],
+            "AWS_SECRET_ACCESS_KEY": keys["secret_key"],
             "MONGODB_URL": f"{mongo.url}/ichat",
             "CELERY_BROKER_URL": redis.url,
             "CELERY_RESULT_BACKEND": redis.url,

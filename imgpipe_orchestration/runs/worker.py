@@ -157,6 +157,9 @@ def main(queues: str, concurrency: int) -> None:
             raise SettingsError(
                 f"dagster.yaml in DAGSTER_HOME names {type(launcher).__name__} as run launcher: no queues"
             )
+        # Made now: one that lacks its settings would fail every run, and a worker that does not start is noticed.
+        kept_by = type(instance.compute_log_manager).__name__
+        log.info("worker starting", extra={"queues": queues, "prints_kept_by": kept_by})
         keeper = Keeper(instance, warm)
         setup_logging.connect(_already_set_up)
         worker_shutting_down.connect(keeper.stop_soon)
