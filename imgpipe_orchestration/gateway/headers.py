@@ -41,10 +41,9 @@ class SecureHeaders:
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                present = {name.lower() for name, _ in headers}
-                headers += [header for header in wanted if header[0] not in present]
-                message["headers"] = headers
+                headers = message.get("headers", ())
+                present = {name for name, _ in headers}  # in lower case, as ASGI has it
+                message["headers"] = [*headers, *[header for header in wanted if header[0] not in present]]
             await send(message)
 
         await self.app(scope, receive, adding)

@@ -28,8 +28,8 @@ class Traces:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == _NAME), b"").decode("latin-1")
-        parent = tracing.parse(given)
+        given = [value for name, value in scope["headers"] if name == _NAME]
+        parent = tracing.parse(given[0].decode("latin-1")) if given else None
         if parent is None and scope["method"] in _READS:
             if scope["path"].startswith(_IMAGES):
                 await self.app(scope, receive, send)

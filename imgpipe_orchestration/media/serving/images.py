@@ -97,7 +97,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     hot: HotImages = state.hot
     wish = decision.read(scope["query_string"])
     asked = _asked(scope)
-    manifest = await hot.manifest(media_id)
+    manifest = hot.manifests.peek(media_id) or await hot.manifest(media_id)
     if manifest.media.private:
         seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
@@ -109,14 +109,32 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
     if not again:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
+    variant = decided.variant
+    etag = f'"{variant.sha256[:32]}"'
+    if _has_it(asked.get(b"if-none-match"), etag):
+        return Ready(_head(etag, caching, vary), status=304)
+    if scope["method"] == "HEAD":
+        return Ready(_head(etag, caching, vary, MIME_OF[variant.format], variant.bytes))
     try:
-        return await _sent(scope["method"], asked, hot, decided.variant, caching, vary)
+        data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
     except NotFound:
         if again:
             raise
         # The image was made again since its manifest was read, and the old objects went.
         hot.forget(media_id)
         return await _found(scope, media_id, caching, vary, again=True)
+    return _sent(asked, variant, data, etag, caching, vary)
+
+
+def _sent(asked: dict[bytes, str], variant: StoredVariant, data: bytes, etag: str, caching: str, vary: str) -> Response:
+    """The whole, or the part that was asked for."""
+    part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
+    if part is None:
+        return Ready(_head(etag, caching, vary, MIME_OF[variant.format], len(data)), data)
+    first, last = part
+    span = (b"content-range", f"bytes {first}-{last}/{len(data)}".encode())
+    head = _head(etag, caching, vary, MIME_OF[variant.format], last - first + 1)
+    return Ready([*head, span], data[first : last + 1], status=206)
 
 
 def _asked(scope: Scope) -> dict[bytes, str]:
@@ -127,25 +145,6 @@ def _asked(scope: Scope) -> dict[bytes, str]:
             text = value.decode("latin-1")
             found[name] = f"{found[name]}, {text}" if name in found else text
     return found
-
-
-async def _sent(
-    method: str, asked: dict[bytes, str], hot: HotImages, variant: StoredVariant, caching: str, vary: str
-) -> Response:
-    """304, 206, or the whole."""
-    etag = f'"{variant.sha256[:32]}"'
-    if _has_it(asked.get(b"if-none-match"), etag):
-        return Ready(_head(etag, caching, vary), status=304)
-    mime = MIME_OF[variant.format]
-    if method == "HEAD":
-        return Ready(_head(etag, caching, vary, mime, variant.bytes))
-    data = await hot.content(variant)
-    part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
-    if part is None:
-        return Ready(_head(etag, caching, vary, mime, len(data)), data)
-    first, last = part
-    span = (b"content-range", f"bytes {first}-{last}/{len(data)}".encode())
-    return Ready([*_head(etag, caching, vary, mime, last - first + 1), span], data[first : last + 1], status=206)
 
 
 class Ready(Response):
