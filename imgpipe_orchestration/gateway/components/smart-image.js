@@ -164,7 +164,7 @@ export class SmartImage extends Base {
       const answer = await fetch(address, { signal: this.#asked.signal });
       if (answer.ok) this.#take(await answer.json());
       else if (answer.status >= 500 || answer.status === 429) this.#later("This image cannot be reached at the moment.");
-      else this.#failed("This image is not there.");
+      else this.#failed(answer.status === 403 ? "This image may not be shown here." : "This image is not there.");
     } catch (error) {
       if (error.name !== "AbortError") this.#later("This image cannot be reached at the moment.");
     }

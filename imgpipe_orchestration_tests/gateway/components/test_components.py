@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -86,6 +88,26 @@ def test_an_image_that_failed_or_never_was_says_so(gateway: Gateway, visit: Visi
         page = guest.go("/")
         expect(page.get_by_text("Me: this image could not be processed.")).to_be_visible()
         expect(page.get_by_text("You: This image is not there.")).to_be_visible()
+
+
+def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture(1500, 1000))
+    gateway.run_due()
+    api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
+    gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
+    signed = gateway.session.post(f"{api}/signed-url", json={"seconds": 60}, headers=worker, timeout=30).json()["url"]
+    (signature,) = parse_qs(urlsplit(signed).query)["signature"]
+    body = f"""<smart-image media-id="1" alt="Mine" signature="{signature}"></smart-image>
+        <smart-image media-id="1" alt="Not mine"></smart-image>
+        <smart-image media-id="1" alt="Forged" signature="{signature[:-6]}AAAAAA"></smart-image>"""
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["403"]
+        page = guest.go("/")
+        assert "signature=" in shown(page)
+        expect(page.get_by_role("img", name="Mine", exact=True)).to_be_visible()
+        expect(page.get_by_text("Not mine: This image may not be shown here.")).to_be_visible()
+        expect(page.get_by_text("Forged: This image may not be shown here.")).to_be_visible()
+        expect(page.locator("smart-image .box.there")).to_have_count(1)
 
 
 def test_under_react_with_the_documents_props_and_the_analysis_on_demand(seeing_gateway: Gateway, visit: Visit) -> None:
