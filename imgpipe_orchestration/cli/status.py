@@ -67,15 +67,16 @@ def _written(value: object) -> str:
 
 
 def _show(report: dict[str, Any]) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    table = Table(title="queues", title_justify="left")
+    table = Table(title="queues (stuck: for over an hour)", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
-    for heading in ("waiting", "in work", "done", "failed", "oldest", "stuck > 1 h", "average"):
-        table.add_column(heading, justify="right")
+    for heading in ("waiting", "in work", "done", "failed", "oldest", "stuck", "average"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for queue in report["queues"]:
         counts = [str(queue[name]) for name in ("waiting", "claimed", "done", "failed")]
         oldest, average = _duration(queue["oldest_waiting_seconds"]), _duration(queue["average_seconds"])

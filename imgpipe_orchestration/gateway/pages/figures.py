@@ -130,18 +130,22 @@ class Watch:
                 names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
                 one = _summed(about, [counts[name] for name in names if name in counts], names[0])
             if about.name == "media":
-                one.waiting += self._unseen(mark)
+                self._add_unseen(one, mark)
             _add_hours(one, names, hours, midnight)
             pipelines.append(one)
         return Glance(now, pipelines, spent, pauses)
 
-    def _unseen(self, mark: int) -> int:
-        """Uploads past the intake's mark; another database may hold them, and may be away."""
+    def _add_unseen(self, media: Pipeline, mark: int) -> None:
+        """Uploads past the intake's mark, which nobody takes in while the daemon is away. Another database may hold
+        them, and may be away."""
         try:
             with transaction(self._backends.pending_engine) as connection:
-                return int(connection.scalar(_UNSEEN, {"mark": mark, "most": UNSEEN}) or 0)
+                unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
         except ImgpipeError:
-            return 0  # the overview shows what there is; /health says what is away
+            return  # the overview shows what there is; /health says what is away
+        media.waiting += unseen.uploads
+        if unseen.oldest is not None:
+            media.oldest_seconds = max(media.oldest_seconds or 0.0, (unseen.now - unseen.oldest).total_seconds())
 
 
 def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
@@ -197,6 +201,7 @@ _MARKER = text("""
 _MARK = text("select max(last_id) from pending_intake")
 
 _UNSEEN = text("""
-    select count(*) from
-        (select 1 as one from pending_images where status = 'pending' and id > :mark limit :most) as unseen
+    select count(*) as uploads, min(created_at) as oldest, current_timestamp as now from (
+        select created_at from pending_images where status = 'pending' and id > :mark order by id limit :most
+    ) as unseen
 """)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from imgpipe_orchestration.gateway.pages import figures
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
-from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
 def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor, gateway: Gateway) -> None:
@@ -31,6 +32,14 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     finish(gateway.services, queue, [])
     link = page.get_by_role("link", name="runs of Listings in Dagster").get_attribute("href") or ""
     assert link.startswith(gateway.settings.dagster_url)
+
+
+def test_uploads_that_nobody_takes_in_have_an_age(gateway: Gateway) -> None:
+    gateway.upload(profile_image=picture())
+    with transaction(gateway.services.engine) as connection:
+        connection.exec_driver_sql("update pending_images set created_at = created_at - interval '3 hours'")
+    words = figures.values(figures.Watch(gateway.services).glance())["words"]
+    assert (words["media.waiting"], words["media.oldest"]) == ("1", "3.0 h")
 
 
 def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
