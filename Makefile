@@ -80,7 +80,7 @@ bench: $(STAMP)  ## every bench under bench/, each ending in its bars
 bench-%: $(STAMP)
 	@$(BIN)/python bench/bench_$(subst -,_,$*).py $(ARGS)
 
-soak: $(STAMP)  ## 5,000 uploads mixed over all pipelines, with faults: memory, growth, orphans (hours; ARGS="--uploads 400")
+soak: $(STAMP)  ## 5,000 uploads mixed over all pipelines, with faults: memory, growth, orphans (40 min; ARGS="--uploads 400")
 	@$(BIN)/python bench/soak.py $(ARGS)
 
 lock:  ## pin the newest versions that fit pyproject.toml (needs uv)

@@ -1,7 +1,7 @@
 """A long day in short: uploads mixed over all five pipelines, some of them broken, partners that fail now and then.
 
 Prints what each process keeps in memory and how that grows, how large the databases are before and after the retention
-job, and whether the object store and the rows agree in the end. `make soak` runs 5,000 (hours on two cores);
+job, and whether the object store and the rows agree in the end. `make soak` runs 5,000 (some 40 minutes on two cores);
 `make soak ARGS="--uploads 400 --minutes 12"` stops feeding after twelve minutes and says how far it came.
 """
 

@@ -121,13 +121,23 @@ LAUNCH = """
 """
 
 
+TICKS = """
+    query Ticks($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
+        ... on Sensor { sensorState { ticks(limit: 1, statuses: [SKIPPED, SUCCESS]) { id } } } } }
+"""
+REPOSITORY = {"repositoryLocationName": "imgpipe", "repositoryName": "__repository__"}
+
+
+def alerts_watch(stack: Stack) -> bool:
+    """Whether the sensor has looked once: what failed before its first look is not news to it."""
+    variables = {"selector": REPOSITORY | {"sensorName": "alert_on_failed_runs"}}
+    answer = stack.request("POST", stack.dagster("/graphql"), json={"query": TICKS, "variables": variables}).json()
+    return bool(answer["data"]["sensorOrError"]["sensorState"]["ticks"])
+
+
 def launch_what_fails(stack: Stack) -> None:
     """A run that ends badly, which the webhook is to be told of."""
-    selector = {
-        "repositoryLocationName": "imgpipe",
-        "repositoryName": "__repository__",
-        "pipelineName": "garbage_collection",
-    }
+    selector = REPOSITORY | {"pipelineName": "garbage_collection"}
     config = {"ops": {"collect": {"config": {"pipelines": [MARKS["WRONG_KEY"][:8]]}}}}
     variables = {"params": {"selector": selector, "mode": "default", "runConfigData": config}}
     body = {"query": LAUNCH, "variables": variables}
@@ -193,10 +203,11 @@ def test_no_secret_is_seen_in_logs_events_rows_answers_or_command_lines(
             stack = Stack(up.environment)
             for _ in range(ROUNDS):
                 feed(stack)
+            wait_for(lambda: alerts_watch(stack), "the sensor of failed runs to look", 60)
             launch_what_fails(stack)
             wait_for(lambda: unfinished(urls["DATABASE_URL"]) == 0, "all of it to be tried", 150)
             told = f"/services/{MARKS['WEBHOOK']}"
-            wait_for(lambda: told in partners.paths, "the webhook to be told", 60)
+            wait_for(lambda: told in partners.paths, "the webhook to be told", 120)
             (message,) = [body for path, _, body in partners.requests if path == told]
             assert b"*garbage_collection* failed" in message
             found += leaks("the message to the webhook", message.decode())
