@@ -33,9 +33,10 @@ pytestmark = [
 ]
 
 LISTINGS = 40
-IMAGES = 200
+IMAGES = 500
 PEOPLE = 36
-"""For each worker whose rate is measured; enough to outlast the sensor tick after which the second run begins."""
+"""For each worker whose rate is measured: three times what one does in the 10 s until the sensor's next tick begins the
+second run."""
 HELD = "select count(*) from work_items where state = 'claimed' and owner = any(:runs)"
 PAID = {"openai": ("responses", "images", "embeddings"), "google": ("annotate",), "flowise": ("prediction",)}
 
