@@ -20,7 +20,7 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, Queue
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import reading, transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
 log = logger(__name__)
@@ -82,7 +82,7 @@ class Line:
         """
         bucket, claims = self.backends.listings_bucket, self.backends.claims
         try:
-            with transaction(self.backends.engine) as connection:
+            with reading(self.backends.engine) as connection:
                 work = store.work(connection, claim.item_id)
             original = bucket.get(work.original_key)
             file = self.backends.workshop.call(_make, original, self.options)
@@ -90,8 +90,9 @@ class Line:
         except BackendUnavailable as error:
             self.away = error.public
             raise
-        with claims.fenced(claim) as connection:
-            digest = hashlib.sha256(file.data).hexdigest()
+        digest = hashlib.sha256(file.data).hexdigest()
+        with transaction(self.backends.engine) as connection:
+            claims.finish(connection, self.queue, claim)
             store.rendered(
                 connection,
                 claim.item_id,
@@ -101,7 +102,6 @@ class Line:
                 height=file.height,
                 frames=file.frames,
             )
-            claims.finish(connection, self.queue, claim)
         self.processed[claim.item_id] = work.file_name
 
 

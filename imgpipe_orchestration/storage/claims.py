@@ -252,7 +252,8 @@ class Claims:
         connection.execute(sql.PROGRESS, {**_key(claim), "lease": self.lease_seconds})
 
     def finish(self, connection: Connection, queue: Queue, claim: Claim) -> None:
-        """The item is done. Inside `fenced`, with the writes that make it so.
+        """The item is done. Inside `fenced`, with the writes that make it so; or first in a transaction of its own, for
+        it is a fence itself.
 
         Raises:
             LeaseLost: another worker has taken the item over.
@@ -290,13 +291,10 @@ class Claims:
         pause: float = 0.0,
     ) -> None:
         error = None if error is None else _storable(error)
-        values = {**_key(claim), "state": state.value, "error": error, "code": code, "spent": spent, "pause": pause}
-        row = connection.execute(sql.SETTLE, values).one_or_none()
-        if row is None:
-            raise _lost(claim)
         outcome = "retry" if state is State.WAITING else state.value
-        history = {**_key(claim), "started_at": row.claimed_at, "outcome": outcome, "error": error, "code": code}
-        connection.execute(sql.RECORD, history)
+        told = {"state": state.value, "outcome": outcome, "error": error, "code": code, "spent": spent, "pause": pause}
+        if connection.execute(sql.SETTLE, {**_key(claim), **told}).rowcount == 0:
+            raise _lost(claim)
         queue.mirror(connection, [claim.item_id], state, error)
 
     def release(self, owner: str, *, died: bool = False) -> int:

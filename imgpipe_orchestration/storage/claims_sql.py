@@ -205,16 +205,16 @@ PROGRESS = text(f"""
     where {_HELD}
 """)
 
+# With its line in the history: each further statement is another trip to the server.
 SETTLE = text(f"""
-    update work_items set state = :state, error = :error, error_code = :code, failures = failures + :spent,
-        owner = null, updated_at = clock_timestamp(),
-        due_at = case when :state = 'waiting' then clock_timestamp() + make_interval(secs => :pause) end
-    where {_HELD} returning claimed_at
-""")
-
-RECORD = text("""
+    with settled as (
+        update work_items set state = :state, error = :error, error_code = :code, failures = failures + :spent,
+            owner = null, updated_at = clock_timestamp(),
+            due_at = case when :state = 'waiting' then clock_timestamp() + make_interval(secs => :pause) end
+        where {_HELD} returning claimed_at
+    )
     insert into work_attempts (queue, item_id, attempt, owner, started_at, ended_at, outcome, error, error_code)
-    values (:queue, :item_id, :attempt, :owner, :started_at, clock_timestamp(), :outcome, :error, :code)
+    select :queue, :item_id, :attempt, :owner, claimed_at, clock_timestamp(), :outcome, :error, :code from settled
 """)
 
 RELEASE = text("""

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, SettingsError
+from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.rows import connect, transaction
 
 
@@ -83,6 +84,33 @@ def test_a_session_that_was_ended_under_us(engine: Engine, postgres_server: Post
         connection.execute(text("select 1"))
     with transaction(engine) as connection:
         assert connection.scalar(text("select 1")) == 1
+
+
+def test_a_session_that_was_ended_in_the_pool(engine: Engine, postgres_server: Postgres) -> None:
+    import psycopg
+
+    with transaction(engine) as connection:
+        pid = connection.scalar(text("select pg_backend_pid()"))
+    with psycopg.connect(postgres_server.url, autocommit=True) as other:
+        other.execute("select pg_terminate_backend(%s, 10000)", [pid])
+    with transaction(engine) as connection:
+        assert connection.scalar(text("select pg_backend_pid()")) != pid
+
+
+def test_only_a_connection_that_has_been_idle_is_asked_whether_it_still_leads_somewhere(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    ping = engine.dialect.do_ping
+    monkeypatch.setattr(engine.dialect, "do_ping", lambda connection: asked.append(connection) or ping(connection))
+    for _ in range(3):
+        with transaction(engine) as connection:
+            connection.execute(text("select 1"))
+    assert asked == []
+    monkeypatch.setattr(rows, "_TRUSTED_SECONDS", 0)
+    with transaction(engine) as connection:
+        connection.execute(text("select 1"))
+    assert len(asked) == 1
 
 
 def test_a_statement_that_takes_too_long(engine: Engine) -> None:

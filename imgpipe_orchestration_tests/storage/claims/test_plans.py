@@ -29,6 +29,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     key = {"queue": QUEUE.name, "partition": "day", "owner": "run", "lease": 30}
     held = {"queue": QUEUE.name, "item_id": 2000, "owner": "run", "attempt": 1}
     lost = {"error": "", "code": ""}
+    done = {"state": "done", "outcome": "done", "error": None, "code": None, "spent": 0, "pause": 0}
     statements: list[tuple[TextClause, dict[str, Any]]] = [
         (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
         (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
@@ -40,7 +41,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         ),
         (claims_sql.CHECK, held),
         (claims_sql.PROGRESS, {**held, "lease": 30}),
-        (claims_sql.SETTLE, {**held, "state": "done", "error": None, "code": None, "spent": 0, "pause": 0}),
+        (claims_sql.SETTLE, {**held, **done}),
         (claims_sql.HEARTBEAT, key),
         (claims_sql.OWNED, key),
         (claims_sql.RELEASE, {**key, **lost, "lost": False}),
