@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,11 @@ from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """A background job of a script ignores Ctrl-C, which the tests of interrupted work send."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -35,9 +35,17 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PRELOADED = ("__main__", "imgpipe_orchestration.imaging.render", "imgpipe_orchestration.imaging.measure")
+_PLUGINS = ("Avif", "Bmp", "Gif", "Mpo", "Png", "Ppm", "Tiff", "WebP")
+_PRELOADED = (
+    "__main__",
+    "pyvips",
+    *(f"PIL.{name}ImagePlugin" for name in _PLUGINS),
+    "imgpipe_orchestration.imaging.render",
+    "imgpipe_orchestration.imaging.measure",
+)
 """Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because every
-worker would otherwise run the caller's main module anew."""
+worker would otherwise run the caller's main module anew (before Python 3.12.8 it does); the plugins because Pillow,
+when it meets a format whose plugin is not loaded, loads all forty that it has."""
 
 _CRASHES = 2
 """Workers that may crash over an image before it is held to be the image's doing: the first may have been worn out by
@@ -65,7 +73,7 @@ class Workshop:
         memory_bytes: int = 1024**3,
         cpu_seconds: float = 60,
         wall_seconds: float = 120,
-        max_tasks: int = 200,
+        max_tasks: int = 1000,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.memory_bytes = memory_bytes
