@@ -20,7 +20,7 @@ def _mirror(connection: Connection, ids: Sequence[int], state: State, error: str
     same transaction, together with what the WebP is."""
     if state is State.DONE:
         return
-    status = Status.FAILED if state is not State.WAITING else Status.PENDING if error is None else Status.RETRY
+    status = Status.FAILED if state is State.FAILED else Status.PENDING if error is None else Status.RETRY
     connection.execute(_MIRROR, {"ids": list(ids), "status": status.value, "error": error})
 
 

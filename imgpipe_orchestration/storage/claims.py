@@ -310,15 +310,16 @@ class Claims:
     def requeue(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
         """Failed or ignored items wait again with fresh attempts; None means every failed one. Returns the ids."""
         if ids is not None:
-            return self._bury(queue, ids, (State.FAILED, State.IGNORED), State.WAITING)
+            return self._requeue(queue, ids, (State.FAILED, State.IGNORED))
         requeued: list[int] = []
         while letters := self.failures(queue, limit=BATCH):
-            requeued += self._bury(queue, [letter.item_id for letter in letters], (State.FAILED,), State.WAITING)
+            requeued += self._requeue(queue, [letter.item_id for letter in letters], (State.FAILED,))
         return requeued
 
     def ignore(self, queue: Queue, ids: Sequence[int]) -> list[int]:
-        """Failed items stay as they are and no longer count as failures. Returns their ids."""
-        return self._bury(queue, ids, (State.FAILED,), State.IGNORED)
+        """Failed items no longer count as failures; all that is said of them stays. Returns their ids."""
+        with transaction(self.engine) as connection:
+            return list(connection.scalars(sql.IGNORE, {"queue": queue.name, "ids": list(ids)}))
 
     def withdraw(self, connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
         """Take items out of the queue for good, in the caller's transaction, even from a worker that holds them: its
@@ -326,12 +327,12 @@ class Claims:
         values = {"queue": queue.name, "ids": list(ids), "reason": _storable(reason)}
         return list(connection.scalars(sql.WITHDRAW, values))
 
-    def _bury(self, queue: Queue, ids: Sequence[int], old: Sequence[State], new: State) -> list[int]:
-        values = {"queue": queue.name, "old": [s.value for s in old], "new": new.value, "ids": list(ids)}
+    def _requeue(self, queue: Queue, ids: Sequence[int], states: Sequence[State]) -> list[int]:
+        values = {"queue": queue.name, "states": [s.value for s in states], "ids": list(ids)}
         with transaction(self.engine) as connection:
-            changed = [row.item_id for row in connection.execute(sql.BURY, values)]
+            changed = list(connection.scalars(sql.REQUEUE, values))
             if changed:
-                queue.mirror(connection, changed, new, None)
+                queue.mirror(connection, changed, State.WAITING, None)
         return changed
 
 

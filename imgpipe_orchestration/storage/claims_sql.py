@@ -231,16 +231,24 @@ RELEASE = text("""
 """)
 
 # Through the schedule, so that a requeued flood takes its turns like any other.
-BURY = text("""
+REQUEUE = text("""
     with chosen as (
         select item_id from work_items
-        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = any(cast(:old as text[]))
+        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = any(cast(:states as text[]))
         order by item_id for update
     )
-    update work_items w set state = :new, failures = 0, losses = 0, updated_at = now(),
-        error = case when :new = 'waiting' then null else error end,
-        error_code = case when :new = 'waiting' then null else error_code end,
-        due_at = case when :new = 'waiting' then now() end
+    update work_items w set state = 'waiting', failures = 0, losses = 0, error = null, error_code = null,
+        due_at = now(), updated_at = now()
+    from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
+""")
+
+IGNORE = text("""
+    with chosen as (
+        select item_id from work_items
+        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = 'failed'
+        order by item_id for update
+    )
+    update work_items w set state = 'ignored', updated_at = now()
     from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
 """)
 

@@ -39,8 +39,8 @@ Mirror = Callable[[Connection, Sequence[int], State, str | None], None]
 """Keeps a feature's own rows equal to their items: called with the connection of the very transaction that changes
 the state, the item ids, the new state (WAITING with an error means "will be tried again") and the error or None.
 
-It is called for what outlives a run: finish, failure, requeue, ignore. It is not called when an item is claimed or
-given back: a run that died could not take back what it had said."""
+It is called for what outlives a run: finish, failure, requeue. It is not called when an item is claimed or given back,
+for a run that died could not take back what it had said; nor for ignore, which leaves a failure what it is."""
 
 
 def _no_mirror(_: Connection, __: Sequence[int], ___: State, ____: str | None) -> None:

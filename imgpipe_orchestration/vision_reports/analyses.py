@@ -22,17 +22,16 @@ from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import executions
 from imgpipe_orchestration.vision_reports.model import Analysis, AnalysisStatus, Document
 
-_OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.IGNORED: "failed", State.WAITING: "running"}
+_OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
 
 
 def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
     """Keep the analyses, their outcomes and the executions' totals equal to the items in QUEUE."""
     values = {"ids": list(ids), "error": error, "outcome": _OUTCOMES[state], "ended": state is not State.WAITING}
-    if state is not State.IGNORED:
-        status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
-            state, "case when batch_id is null then 'waiting' else 'submitted' end"
-        )
-        rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
+    status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
+        state, "case when batch_id is null then 'waiting' else 'submitted' end"
+    )
+    rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
     touched = rows.execute(
         text("""
             update vision_outcomes o set status = :outcome, error = coalesce(:error, case when :ended then o.error end),

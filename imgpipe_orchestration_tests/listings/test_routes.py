@@ -18,6 +18,7 @@ from PIL import Image
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture, pixels
@@ -176,7 +177,12 @@ def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert "cut short" in answer.json()["detail"]
-    assert rows(backends, "select status, error, retries from image_queue")[0] == ("failed", "the jpeg is cut short", 1)
+    kept = ("failed", "the jpeg is cut short", 1)
+    assert rows(backends, "select status, error, retries from image_queue")[0] == kept
+    (failed,) = rows(backends, "select id from image_queue")
+    backends.claims.ignore(queue_of(backends.settings), [failed.id])
+    assert rows(backends, "select status, error, retries from image_queue")[0] == kept
+    assert client.get(path_of(image)).json()["detail"] == answer.json()["detail"]
 
 
 def test_a_name_that_was_never_handed_out_is_404(client: TestClient) -> None:

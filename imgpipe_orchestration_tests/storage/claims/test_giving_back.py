@@ -50,6 +50,17 @@ def test_requeue_gives_failed_items_fresh_attempts_and_leaves_ignored_ones(claim
     assert ids(claims.claim(QUEUE, "run", 9)) == [1]
 
 
+def test_an_ignored_item_keeps_its_reason_and_its_attempts(claims: Claims) -> None:
+    put(claims, 1)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    fail(claims, claim, BadImage("cut off"))
+    assert claims.ignore(QUEUE, [1]) == [1]
+    assert claims.ignore(QUEUE, [1]) == []
+    left = row(claims, 1)
+    assert (left.state, left.error, left.error_code, left.failures) == ("ignored", "cut off", "bad-image", 1)
+    assert claims.counts()[QUEUE.name].failed == 0
+
+
 def test_a_withdrawn_item_is_lost_to_whoever_holds_it(claims: Claims) -> None:
     put(claims, 1, 2)
     (claim,) = claims.claim(QUEUE, "run", 1)
@@ -83,6 +94,5 @@ def test_the_features_rows_follow_in_the_same_transaction(claims: Claims) -> Non
         ([1], State.DONE, None),
         ([2], State.WAITING, "away"),
         ([2], State.FAILED, "still away"),
-        ([2], State.IGNORED, None),
         ([2], State.WAITING, None),
     ]

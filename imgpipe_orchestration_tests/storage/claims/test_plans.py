@@ -45,7 +45,8 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         (claims_sql.HEARTBEAT, key),
         (claims_sql.OWNED, key),
         (claims_sql.RELEASE, {**key, **lost, "lost": False}),
-        (claims_sql.BURY, {"queue": QUEUE.name, "ids": [5], "old": ["failed"], "new": "waiting"}),
+        (claims_sql.REQUEUE, {"queue": QUEUE.name, "ids": [5], "states": ["failed"]}),
+        (claims_sql.IGNORE, {"queue": QUEUE.name, "ids": [5]}),
     ]
     for statement, values in statements:
         with engine.connect() as connection:
