@@ -112,20 +112,25 @@ class Fetcher:
     def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> Fetched:
         from urllib3.exceptions import HTTPError
 
+        from imgpipe_orchestration.partners.connections import answered_by
+
         headers = {"Accept-Encoding": "identity", "User-Agent": "imgpipe"}
         if progress.received and progress.validator:
             headers |= {"Range": f"bytes={progress.received}-", "If-Range": progress.validator}
         else:
             progress.restart()
         try:
-            response, final = self._follow(url, headers, limits, deadline)
+            with answered_by(deadline):
+                response, final = self._follow(url, headers, limits, deadline)
             try:
                 _refuse_bad_status(response, final)
-                _receive(response, progress, limits, deadline, without_secrets(final))
+                _receive(response, progress, limits, without_secrets(final))
             finally:
                 response.close()
         except HTTPError as error:
             # urllib3 names the whole URL in its messages, so they go nowhere, not even into the traceback.
+            if deadline.passed:
+                raise PartnerUnavailable(f"{without_secrets(url)}: not there after {limits.seconds:.0f} s") from None
             raise PartnerUnavailable(
                 f"{without_secrets(url)}: the download broke off ({type(error).__name__})"
             ) from None
@@ -153,11 +158,12 @@ class Fetcher:
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 return response, url
             response.close()
-            url = urljoin(url, location)
             try:
+                url = urljoin(url, location)
                 check_url(url)
-            except BadInput as error:
-                raise Forbidden(f"A redirect leads to something we do not fetch: {error.public}") from None
+            except (ValueError, BadInput) as error:
+                why = error.public if isinstance(error, BadInput) else "it is not a URL"
+                raise Forbidden(f"A redirect leads to something we do not fetch: {why}") from None
         raise PartnerRefused(f"{without_secrets(url)}: more than {limits.redirects} redirects")
 
     def _open(self) -> urllib3.PoolManager:
@@ -203,9 +209,7 @@ def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     raise PartnerRefused(f"{link}: {reasons.get(status, 'the server refused')} (HTTP {status})", partner_status=status)
 
 
-def _receive(
-    response: urllib3.BaseHTTPResponse, progress: _Progress, limits: FetchLimits, deadline: Deadline, link: str
-) -> None:
+def _receive(response: urllib3.BaseHTTPResponse, progress: _Progress, limits: FetchLimits, link: str) -> None:
     """Add the body to the sink. What has arrived stays there when this raises, for the next attempt to go on from."""
     _place(response, progress, link)
     _keep_validator(response, progress)
@@ -219,8 +223,6 @@ def _receive(
         if progress.received > limits.max_bytes:
             raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
         progress.sink.write(part)
-        if deadline.passed:
-            raise PartnerUnavailable(f"{link}: not there after {limits.seconds:.0f} s")
     if progress.total is not None and progress.received != progress.total:
         raise PartnerUnavailable(f"{link}: {progress.received:,} of {progress.total:,} bytes came")
 

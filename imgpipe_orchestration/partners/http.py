@@ -49,7 +49,7 @@ class JsonApi:
             guard: needed where the address comes from a tenant and not from the operator.
         """
         self.partner = partner
-        self.base_url = base_url.rstrip("/")
+        self.base_url = base_url
         self.timeout = timeout
         self.policy = policy or RetryPolicy(budget=2 * timeout)
         self._headers = dict(headers or {})
@@ -69,7 +69,7 @@ class JsonApi:
         """Send and return the answer's bytes, repeating what is worth repeating.
 
         Args:
-            path: appended to the base address.
+            path: appended to the base address; empty, or a query, asks that address as it was configured.
             limit: largest accepted answer, bytes.
 
         Raises:
@@ -110,18 +110,23 @@ class JsonApi:
     ) -> Reply:
         import requests  # 0.15 s, and definitions import this module
 
-        deadline = Deadline(seconds)
+        from imgpipe_orchestration.partners.connections import answered_by
+
+        base = self.base_url.rstrip("/") if path.startswith("/") else self.base_url
         try:
-            with self._open().request(
-                method,
-                self.base_url + path,
-                data=body,
-                headers=headers,
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                content = read_bounded(response.raw, limit=limit, deadline=deadline, partner=self.partner)
+            with (
+                answered_by(Deadline(seconds)),
+                self._open().request(
+                    method,
+                    base + path,
+                    data=body,
+                    headers=headers,
+                    timeout=seconds,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                content = read_bounded(response.raw, limit=limit, partner=self.partner)
                 return Reply(response.status_code, response.headers, content)
         except requests.Timeout as error:
             raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
@@ -154,8 +159,21 @@ class JsonApi:
 def _adapter(guard: Guard | None) -> HTTPAdapter:
     from requests.adapters import HTTPAdapter
 
+    from imgpipe_orchestration.partners.connections import connect_by
+
+    class TimedAdapter(HTTPAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options)
+            connect_by(self.poolmanager)
+
+        def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+            manager = super().proxy_manager_for(proxy, **options)
+            if not proxy.lower().startswith("socks"):  # whose own connections do the talking to the proxy
+                connect_by(manager)
+            return manager
+
     if guard is None:
-        return HTTPAdapter(pool_maxsize=32)
+        return TimedAdapter(pool_maxsize=32)
 
     pools = guarded_pools(guard)
 
@@ -209,16 +227,14 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
     raise PartnerRefused(f"{partner} {reason} (HTTP {status})", detail=detail, partner_status=status)
 
 
-def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, deadline: Deadline, partner: str) -> bytes:
-    """The whole body, but no more than `limit` bytes and no longer than `deadline`.
-
-    Reads what has arrived rather than full chunks: a full chunk from a server that drips never comes.
+def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> bytes:
+    """The whole body, but no more than `limit` bytes.
 
     Raises:
         TooLarge: more than `limit`.
         PartnerUnavailable: too slow, or cut off.
     """
-    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
 
     parts: list[bytes] = []
     size = 0
@@ -228,8 +244,8 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, deadline: Deadlin
             size += len(part)
             if size > limit:
                 raise TooLarge(f"{partner} answered more than the {limit:,} bytes allowed")
-            if deadline.passed:
-                raise PartnerUnavailable(f"{partner} took too long to send its answer")
+    except ReadTimeoutError as error:
+        raise PartnerUnavailable(f"{partner} took too long to send its answer") from error
     except HTTPError as error:
         raise PartnerUnavailable(f"{partner}'s answer broke off ({type(error).__name__})") from error
     return b"".join(parts)

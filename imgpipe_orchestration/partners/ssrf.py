@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
 
@@ -141,9 +141,10 @@ def guarded_pools(guard: Guard) -> urllib3.PoolManager:
     """urllib3's pools with connections that obey `guard`. Proxies of the environment are not used: they would do the
     connecting, out of the guard's sight."""
     import urllib3
-    from urllib3.connection import HTTPConnection, HTTPSConnection
-    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+    from urllib3.connection import HTTPConnection
     from urllib3.util.connection import create_connection
+
+    from imgpipe_orchestration.partners.connections import TimedHTTP, TimedHTTPS, connect_by, time_left
 
     def open_socket(connection: HTTPConnection) -> socket.socket:
         last: OSError | None = None
@@ -151,7 +152,7 @@ def guarded_pools(guard: Guard) -> urllib3.PoolManager:
             try:
                 sock = create_connection(
                     (address, connection.port),
-                    connection.timeout,
+                    time_left(connection.timeout),
                     socket_options=connection.socket_options,
                 )
             except OSError as error:
@@ -161,20 +162,14 @@ def guarded_pools(guard: Guard) -> urllib3.PoolManager:
             return sock
         raise PartnerUnavailable(f"No connection to {connection.host} ({type(last).__name__})") from last
 
-    class GuardedHTTP(HTTPConnection):
+    class GuardedHTTP(TimedHTTP):
         def _new_conn(self) -> socket.socket:
             return open_socket(self)
 
-    class GuardedHTTPS(HTTPSConnection):
+    class GuardedHTTPS(TimedHTTPS):
         def _new_conn(self) -> socket.socket:
             return open_socket(self)
-
-    class HTTPPool(HTTPConnectionPool):
-        ConnectionCls: Any = GuardedHTTP
-
-    class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls: Any = GuardedHTTPS
 
     pools = urllib3.PoolManager(num_pools=32, maxsize=8)
-    pools.pool_classes_by_scheme = {"http": HTTPPool, "https": HTTPSPool}
+    connect_by(pools, GuardedHTTP, GuardedHTTPS)
     return pools

@@ -31,7 +31,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
+from imgpipe_orchestration_tests.partners.wire import DRIPS, Server, dripping, reply, serving
 
 CONTENT = bytes(range(256)) * 2000
 QUICK = FetchLimits(seconds=20, attempts=4)
@@ -97,8 +97,10 @@ def test_a_redirect_into_a_private_address_is_refused() -> None:
         assert len(outside.requests) == 1, "refused at once, not tried again"
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://example.com/x", "gopher://127.0.0.1/"])
-def test_a_redirect_to_another_scheme_is_refused(location: str) -> None:
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://example.com/x", "gopher://127.0.0.1/", "http://[", "http://[::1", "//["]
+)
+def test_a_redirect_to_what_is_no_plain_web_link_is_refused(location: str) -> None:
     with serving(lambda h, _: reply(h, status=302, Location=location)) as server, pytest.raises(Forbidden):
         fetcher(server).fetch_bytes(server.url, QUICK)
 
@@ -212,20 +214,35 @@ def test_compressed_content_counts_as_what_it_unpacks_to() -> None:
         fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
 
 
-def test_a_server_that_drips_is_cut_off_in_time() -> None:
+@pytest.mark.parametrize("every", [0, 0.05])
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_server_that_drips_is_cut_off_in_time(drip: str, every: float) -> None:
+    limits = FetchLimits(seconds=1, stall_seconds=0.8, attempts=1)
+    with dripping(*DRIPS[drip], every=every) as port:
+        began = time.monotonic()
+        with pytest.raises(PartnerUnavailable):
+            Fetcher(AllowList.parse("127.0.0.1")).fetch_bytes(f"http://127.0.0.1:{port}/", limits)
+        assert time.monotonic() - began < 3
+
+
+def test_a_server_that_drips_over_tls_is_cut_off_in_time(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
-        for _ in range(1000):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
+        begin, drop = DRIPS["header"]
+        handler.wfile.write(begin)
+        while True:
+            handler.wfile.write(drop)
             time.sleep(0.05)
 
-    began = time.monotonic()
-    with serving(drip) as server, pytest.raises(PartnerUnavailable):
-        fetcher(server).fetch_bytes(server.url, FetchLimits(seconds=0.5))
-    assert time.monotonic() - began < 20
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(drip, tls=context) as server:
+        began = time.monotonic()
+        with pytest.raises(PartnerUnavailable, match="not there after 1 s"):
+            Fetcher(AllowList.parse("localhost, 127.0.0.1")).fetch_bytes(
+                f"https://localhost:{server.port}/", FetchLimits(seconds=1, attempts=1)
+            )
+        assert time.monotonic() - began < 3
 
 
 def test_a_server_that_says_nothing_is_given_up() -> None:

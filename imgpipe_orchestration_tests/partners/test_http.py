@@ -14,7 +14,7 @@ from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import DRIPS, dripping, reply, serving
 
 ONCE = RetryPolicy(attempts=1, budget=5)
 
@@ -49,20 +49,43 @@ def test_an_answer_beyond_the_limit_is_not_taken() -> None:
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
 
 
-def test_a_server_that_drips_is_cut_off_in_time() -> None:
-    def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
-        for _ in range(100):
-            handler.wfile.write(b" ")
-            handler.wfile.flush()
-            time.sleep(0.05)
+@pytest.mark.parametrize("every", [0, 0.05])
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("drip", DRIPS)
+def test_a_server_that_drips_is_cut_off_in_time(drip: str, guarded: bool, every: float) -> None:
+    guard = Guard(AllowList.parse("127.0.0.1")) if guarded else None
+    with dripping(*DRIPS[drip], every=every) as port:
+        api = JsonApi("X", f"http://127.0.0.1:{port}", timeout=1, policy=ONCE, guard=guard)
+        began = time.monotonic()
+        with pytest.raises(PartnerUnavailable):
+            api.request("GET", "/", limit=10**9)
+        assert time.monotonic() - began < 3
 
-    began = time.monotonic()
-    with serving(drip) as server, pytest.raises(PartnerUnavailable, match="too long"):
-        JsonApi("X", server.url, timeout=0.4, policy=ONCE).request("GET", "/")
-    assert time.monotonic() - began < 4.5
+
+def test_a_proxy_that_drips_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with dripping(*DRIPS["header"], every=0.05) as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        began = time.monotonic()
+        with pytest.raises(PartnerUnavailable, match="did not answer"):
+            JsonApi("X", "http://partner.test", timeout=1, policy=ONCE).request("GET", "/")
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("configured", "path", "asked"),
+    [
+        ("/list/", "", "/list/"),
+        ("/list/", "?page=1", "/list/?page=1"),
+        ("/list", "?page=1", "/list?page=1"),
+        ("/api/", "/v1/images", "/api/v1/images"),
+        ("/api", "/v1/images", "/api/v1/images"),
+    ],
+)
+def test_a_configured_address_is_asked_as_written(configured: str, path: str, asked: str) -> None:
+    with serving(lambda h, _: reply(h, b"{}")) as server:
+        JsonApi("X", server.url + configured).request("GET", path)
+    assert server.paths == [asked]
 
 
 def test_one_threads_rate_limit_holds_the_others_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -70,3 +71,45 @@ def reply(handler: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200,
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(body)
+
+
+DRIPS = {
+    "header": (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"a"),
+    "chunk extension": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;slow=", b"a"),
+    "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X-Slow: 1\r\n"),
+    "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n", b"a"),
+}
+"""Answers that never end: how each begins, and what then comes again and again."""
+
+
+@contextmanager
+def dripping(begin: bytes, drop: bytes, *, every: float) -> Iterator[int]:
+    """A port where each connection is answered with `begin` and then `drop` until the other side hangs up."""
+    over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                connection.recv(65536)
+                connection.sendall(begin)
+                while not over.wait(every):
+                    connection.sendall(drop)
+            except OSError:  # hung up, as wished
+                return
+
+    def accept(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # closed: the test is over
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener,), daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
