@@ -67,7 +67,8 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
     configs, news = ImageConfigs(services.documents), News(services.documents)
     pending = news.pending_by_customer(opted_out=configs.opted_out())
     usable = {customer: pending[customer].clean_image for customer in sorted(filter(_usable, pending))}
-    nobody = {repr(whose)[:80]: backlog.documents for whose, backlog in pending.items() if whose not in usable}
+    others = {whose: backlog for whose, backlog in pending.items() if whose not in usable}
+    nobody = {(whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: b.documents for whose, b in others.items()}
     return Plan(usable, asked, nobody)
 
 

@@ -122,7 +122,9 @@ class News:
         return False
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:
-        """What is pending, by customer. Keys are as stored: a customer_id may be no text at all."""
+        """What is pending, by customer. Keys are as stored: a customer_id may be no text at all. Objects and the like,
+        which can be no keys, are tuples of how they are written.
+        """
         found: dict[Any, Backlog] = {}
         # Of the customer only what the index can tell apart is excluded here.
         others = {"$nin": list(opted_out)}
@@ -218,7 +220,7 @@ class News:
 
 
 def _hashable(value: Any) -> Any:
-    return value if isinstance(value, str | None | int | float) else repr(value)
+    return value if isinstance(value, str | None | int | float) else (repr(value),)
 
 
 # --- the toggle -----------------------------------------------------------------------------------------------------
@@ -234,8 +236,8 @@ class ImageConfigs:
         """Customers whose toggle is off."""
         with reachable():
             query = self._configs.find({"auto_mark_cleaned": {"$in": [False, 0]}}, {"customer_id": 1, "_id": 0})
-            found = {document.get("customer_id") for document in query.max_time_ms(READING_SECONDS * 1000)}
-        return sorted(customer for customer in found if isinstance(customer, str))
+            found = [document.get("customer_id") for document in query.max_time_ms(READING_SECONDS * 1000)]
+        return sorted({customer for customer in found if isinstance(customer, str)})
 
     def customers(self) -> list[Any]:
         """Everybody who has a document; as stored, a customer_id may be no text at all."""

@@ -12,7 +12,7 @@ from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page, create_indexes, missing_indexes
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.documents import Documents
-from imgpipe_orchestration_tests.mongo_servers import GIVEN, ferretdb
+from imgpipe_orchestration_tests.mongo_servers import EMBEDDED, GIVEN, ferretdb
 
 PENDING = {"customer_id": "c1", "image": "https://example.com/a.jpg", "short_summary": "s"}
 
@@ -206,6 +206,21 @@ def test_an_odd_customer_id_is_that_customer_and_nobody_else(documents: Document
     assert configs.add_new(customer)
     configs.switch(customer, False)
     assert configs.opted_out() == [customer]
+
+
+def test_a_customer_id_that_is_no_text_is_nobodys(documents: Documents, any_mongo: str) -> None:
+    odd: list[Any] = [None, 7, True, {"a": 1}, ObjectId()]
+    documents.collection("news_document").insert_many([{**PENDING, "customer_id": customer} for customer in odd])
+    found = News(documents).pending_by_customer(opted_out=[])
+    assert sum(backlog.documents for backlog in found.values()) == len(odd)
+    if any_mongo != EMBEDDED:  # whose groups write objects and ids as texts
+        assert not [customer for customer in found if isinstance(customer, str)]
+
+
+def test_a_config_whose_customer_id_is_no_text_hides_nobody_who_is_off(documents: Documents) -> None:
+    odd: list[Any] = [{"a": 1}, 7, None, ObjectId(), "off"]
+    documents.collection("image_config").insert_many([{"customer_id": c, "auto_mark_cleaned": False} for c in odd])
+    assert ImageConfigs(documents).opted_out() == ["off"]
 
 
 def test_a_new_customer_gets_one_document_switched_on(documents: Documents) -> None:
