@@ -67,10 +67,24 @@ class Retryable(ImgpipeError):
 
 
 class PartnerUnavailable(Retryable):
-    """An outside API did not answer, answered 5xx or answered something unreadable."""
+    """An outside API did not answer, answered 5xx or answered something unreadable.
+
+    `partner_status` is the HTTP status it refused with. None: nobody knows whether it did what it was asked.
+    """
 
     status = 502
     title = "Partner unavailable"
+
+    def __init__(
+        self,
+        public: str,
+        *,
+        detail: str | None = None,
+        retry_after: float | None = None,
+        partner_status: int | None = None,
+    ) -> None:
+        super().__init__(public, detail=detail, retry_after=retry_after)
+        self.partner_status = partner_status
 
 
 class UnreadableAnswer(PartnerUnavailable):

@@ -220,7 +220,8 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
     if status == 429:
         raise RateLimited(f"{partner} asks us to slow down (HTTP 429)", detail=detail, retry_after=asked)
     if status >= 500 or status in (408, 425):
-        raise PartnerUnavailable(f"{partner} failed (HTTP {status})", detail=detail, retry_after=asked)
+        failed = f"{partner} failed (HTTP {status})"
+        raise PartnerUnavailable(failed, detail=detail, retry_after=asked, partner_status=status)
     reason = {401: "does not accept our credential", 403: "forbids this", 404: "does not know this address"}.get(
         status, "redirected, which is not followed" if status < 400 else "refused the request"
     )

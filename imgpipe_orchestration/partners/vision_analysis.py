@@ -6,68 +6,106 @@ is a tenant's; a partner may send it back in the body of an error, so it is take
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, Self
-from urllib.parse import urlencode
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, UnreadableAnswer
-from imgpipe_orchestration.partners.http import JsonApi
-from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.partners.http import JsonApi, Reply
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
 
 _NAME = "The Vision Analysis API"
+_ASKED = ("is_processed", "page", "page_size")
+"""The parameters of a page; what the address brings along under these names is replaced."""
+_LOOKS = 6
+"""Most looks at a listing that keeps changing."""
 
 
 class _Record(BaseModel):
-    """A record of theirs: what we need, and whatever else they add."""
+    """A record of theirs: what we need, and whatever else they add. A null is a field left out."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return {name: v for name, v in given.items() if v is not None} if isinstance(given, dict) else given
 
 
 class Document(_Record):
-    """A file of an analysis. `document_name` is outside text: never a path."""
+    """A file of an analysis. `document_name` is outside text: never a path. One without a usable address has none."""
 
     document_id: str = ""
-    document_path: str
+    document_path: str = ""
     document_name: str = ""
     document_type: str = ""
     is_input: bool = True
 
 
-class VisionAnalysis(_Record):
-    """One analysis that somebody asked for."""
+Id = Annotated[str, Field(min_length=1, max_length=500)]
 
-    vision_analysis_id: str = Field(min_length=1)
+
+class VisionAnalysis(_Record):
+    """One analysis that somebody asked for. Its ids go back exactly as they came."""
+
+    vision_analysis_id: Id
     vision_analysis_run_code: str = ""
     is_processed: bool = False
-    organization_id: str = Field(min_length=1)
-    organization_name: str = ""
+    organization_id: Id
     user_query: str = ""
     created_date: str = ""
     documents: tuple[Document, ...] = ()
 
+    @field_validator("vision_analysis_id", "organization_id")
+    @classmethod
+    def _can_be_kept(cls, value: str) -> str:
+        if not value.strip() or "\0" in value or not _encodes(value):
+            raise ValueError("an id must have characters, all of them storable")
+        return value
 
-class _Page(_Record):
-    total: int | None = None
-    vision_analysis: list[dict[str, Any]]
+    @field_validator("created_date", mode="before")
+    @classmethod
+    def _or_unknown(cls, value: Any) -> str:
+        return value if isinstance(value, str) else ""
+
+    @field_validator("documents", mode="before")
+    @classmethod
+    def _each_by_itself(cls, value: Any) -> Any:
+        return [_document(entry) for entry in value if entry is not None] if isinstance(value, list) else value
+
+
+class _Page(BaseModel):
+    # Null is an empty list; only its absence is a shape we do not know.
+    vision_analysis: list[Any] | None
 
 
 class _Listing(_Record):
-    code: int = 200
     status: Literal["success"]
     data: _Page
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An entry of the listing that cannot be used, with the reason; the others are not its fault."""
+    """An entry of the listing that cannot be used, with the reason; the others are not its fault.
+
+    `organization_id` is empty where it does not say whose it is.
+    """
 
     vision_analysis_id: str
     reason: str
+    organization_id: str = ""
+
+
+class UncertainUpload(PartnerUnavailable):
+    """An upload broke off, or was not answered: the report may have arrived or not."""
+
+    title = "Uncertain upload"
 
 
 class VisionAnalysisApi:
@@ -85,14 +123,20 @@ class VisionAnalysisApi:
     ) -> None:
         self._key = api_key
         headers = {"Authorization": f"Bearer {api_key}"}
-        self._list = JsonApi(_NAME, get_url, headers=headers, timeout=timeout, policy=policy, guard=guard)
-        self._upload = JsonApi(_NAME, post_url, headers=headers, timeout=timeout, policy=policy, guard=guard)
+        parts = urlsplit(get_url)
+        self._query = [pair for pair in parts.query.split("&") if pair and _name(pair) not in _ASKED]
+        place = urlunsplit(parts._replace(query="", fragment=""))
+        self._list = JsonApi(_NAME, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
+        # Whether a report is sent again is for `upload` to say and not for the transport.
+        self._policy = self._list.policy
+        once = replace(self._policy, attempts=1)
+        self._upload = JsonApi(_NAME, post_url, headers=headers, timeout=timeout, policy=once, guard=guard)
 
     def unprocessed(self, *, page_size: int = 50, most_pages: int = 1000) -> Iterator[VisionAnalysis | Malformed]:
         """All unprocessed analyses, page by page as they are consumed, none twice.
 
-        Ends at `total`, at an empty page, or at a page that brings nothing new. A listing of more than `most_pages`
-        is taken for one that never ends.
+        Ends at a page that brings nothing new; what the API says of totals and of pages is not relied on. A listing of
+        more than `most_pages` is taken for one that never ends.
 
         Raises:
             PartnerUnavailable: the listing does not end; also as in `JsonApi.request_json`.
@@ -100,29 +144,59 @@ class VisionAnalysisApi:
             Forbidden: the address is private and not allowed.
         """
         seen: set[str] = set()
-        listed = 0
         for number in range(1, most_pages + 1):
-            page = self._page(number, page_size)
-            fresh = [entry for entry in page.vision_analysis if str(entry.get("vision_analysis_id")) not in seen]
-            for entry in fresh:
-                seen.add(str(entry.get("vision_analysis_id")))
-                yield _analysis(entry)
-            listed += len(page.vision_analysis)
-            # Some say 0 where they do not know the total: then the empty page is the end.
-            if not fresh or (page.total and listed >= page.total):
+            known = len(seen)
+            for entry in self._page(number, page_size):
+                found = _analysis(entry)
+                key = _identity(found, entry)
+                if key in seen:
+                    continue
+                seen.add(key)
+                # Some APIs ignore the filter.
+                if not (entry.get("is_processed") is True if isinstance(found, Malformed) else found.is_processed):
+                    yield found
+            if len(seen) == known:
                 return
         raise PartnerUnavailable(f"{_NAME} lists more than {most_pages} pages: its listing seems never to end")
 
     def is_unprocessed(self, vision_analysis_id: str, *, page_size: int = 50) -> bool:
-        """Whether the API still waits for the report of this analysis; raises as `unprocessed`."""
-        listed = self.unprocessed(page_size=page_size)
-        return any(a.vision_analysis_id.casefold() == vision_analysis_id.casefold() for a in listed)
+        """Whether the API still waits for the report of this analysis; raises as `unprocessed`.
 
-    def upload(self, *, vision_analysis_id: str, organization_id: str, filename: str, html: bytes) -> Any:
-        """Deliver a report; the analysis counts as processed from then on. Returns the decoded answer.
+        When an analysis is processed while we look, those after it move up a page and one of them is passed over. So a
+        look that does not find it counts only if the next look finds all that this one found.
+        """
+        wanted = vision_analysis_id.casefold()
+        before: set[str] | None = None
+        for _ in range(_LOOKS):
+            listed = {a.vision_analysis_id.casefold() for a in self.unprocessed(page_size=page_size)}
+            if wanted in listed:
+                return True
+            if before is not None and before <= listed:
+                return False
+            before = listed
+        raise PartnerUnavailable(f"{_NAME} changes its listing faster than it can be read")
+
+    def upload(
+        self,
+        *,
+        vision_analysis_id: str,
+        organization_id: str,
+        filename: str,
+        html: bytes,
+        listed: bool = True,
+        page_size: int = 50,
+    ) -> None:
+        """Deliver a report; the analysis counts as processed from then on. Any answer 2xx but an error in JSON will do.
+
+        A try whose end nobody saw may have arrived: before the next one the listing is asked.
+
+        Args:
+            listed: whether the API lists the analysis until it has the report; it does not list what it got before.
+            page_size: of the listing.
 
         Raises:
-            ImgpipeError: as in `JsonApi.request`.
+            UncertainUpload: the report may have arrived.
+            ImgpipeError: as in `JsonApi.request`; it has not.
         """
         from urllib3.filepost import encode_multipart_formdata
 
@@ -133,9 +207,22 @@ class VisionAnalysisApi:
         }
         body, content_type = encode_multipart_formdata(fields)
         headers = {"Content-Type": content_type, "Accept": "application/json"}
+        uncertain = False
+
+        def attempt(_: Deadline) -> None:
+            nonlocal uncertain
+            if uncertain and listed and not self._still_lacks(vision_analysis_id, page_size):
+                return
+            try:
+                _refuse_error(self._upload.request("POST", "", body=body, headers=headers))
+            except (PartnerUnavailable, TooLarge) as error:
+                uncertain = isinstance(error, TooLarge) or error.partner_status is None
+                if uncertain:
+                    raise UncertainUpload(error.public, detail=error.detail) from error
+                raise
+
         with self._without_token():
-            reply = self._upload.request("POST", "", body=body, headers=headers)
-            return reply.json(_NAME) if reply.content else None
+            call(attempt, self._policy)
 
     def __enter__(self) -> Self:
         return self
@@ -157,17 +244,43 @@ class VisionAnalysisApi:
                 error.detail = error.detail.replace(self._key, "***")
             raise
 
-    def _page(self, number: int, size: int) -> _Page:
-        query = urlencode({"is_processed": "false", "page": number, "page_size": size})
-        mark = "&" if "?" in self._list.base_url else "?"
-        with self._without_token():
-            answer = self._list.request_json("GET", mark + query, headers={"Content-Type": "application/json"})
+    def _still_lacks(self, vision_analysis_id: str, page_size: int) -> bool:
         try:
-            return _Listing.model_validate(answer).data
+            return self.is_unprocessed(vision_analysis_id, page_size=page_size)
+        except ImgpipeError as error:
+            raise UncertainUpload(error.public, detail=error.detail) from error
+
+    def _page(self, number: int, size: int) -> list[dict[str, Any]]:
+        asked = urlencode(dict(zip(_ASKED, ("false", number, size), strict=True)))
+        query = "&".join([*self._query, asked])
+        try:
+            with self._without_token():
+                answer = self._list.request_json("GET", f"?{query}", headers={"Content-Type": "application/json"})
+        except PartnerRefused as error:
+            if number > 1 and error.partner_status == 404:
+                return []  # some say so past their last page
+            raise
+        try:
+            entries = _Listing.model_validate(answer).data.vision_analysis or []
         except ValidationError as error:
             raise UnreadableAnswer(
                 f"{_NAME} answered in a shape we do not know", detail=str(error.errors(include_input=False))[:500]
             ) from error
+        return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
+
+
+def _refuse_error(reply: Reply) -> None:
+    """Raise when an answer 2xx is JSON that tells of an error. The contract says nothing else of the answer."""
+    try:
+        answer = json.loads(reply.content)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(answer, dict) and str(answer.get("status")).casefold() == "error":
+        raise PartnerUnavailable(
+            f"{_NAME} answered with an error (HTTP {reply.status})",
+            detail=reply.content[:1000].decode(errors="replace"),
+            partner_status=reply.status,
+        )
 
 
 def _analysis(entry: dict[str, Any]) -> VisionAnalysis | Malformed:
@@ -176,4 +289,33 @@ def _analysis(entry: dict[str, Any]) -> VisionAnalysis | Malformed:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
-        return Malformed(str(entry.get("vision_analysis_id", "")), f"{where}: {fault['msg']}")
+        ids = (entry.get("vision_analysis_id"), entry.get("organization_id"))
+        analysis, organization = (str(one) if isinstance(one, str | int) else "" for one in ids)
+        return Malformed(analysis, f"{where}: {fault['msg']}", organization)
+
+
+def _document(entry: Any) -> Document:
+    """One that cannot be read is a document without an address: one missing image."""
+    try:
+        return Document.model_validate(entry)
+    except ValidationError:
+        name = entry.get("document_name") if isinstance(entry, dict) else None
+        return Document(document_name=name if isinstance(name, str) else "")
+
+
+def _identity(found: VisionAnalysis | Malformed, entry: dict[str, Any]) -> str:
+    if isinstance(found, Malformed) and not found.vision_analysis_id:
+        return json.dumps(entry, sort_keys=True)
+    return json.dumps([found.organization_id.casefold(), found.vision_analysis_id.casefold()])
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _name(pair: str) -> str:
+    return unquote_plus(pair.partition("=")[0])

@@ -155,6 +155,11 @@ def uploading(rows: Rows, analysis_id: int) -> None:
     rows.execute(text("update vision_analyses set upload_started_at = now() where id = :id"), {"id": analysis_id})
 
 
+def not_uploaded(rows: Rows, analysis_id: int) -> None:
+    """The upload that began is known not to have arrived."""
+    rows.execute(text("update vision_analyses set upload_started_at = null where id = :id"), {"id": analysis_id})
+
+
 def delivered(rows: Rows, analysis_id: int) -> None:
     rows.execute(text("update vision_analyses set delivered_at = now() where id = :id"), {"id": analysis_id})
 

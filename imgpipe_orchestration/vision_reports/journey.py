@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from imgpipe_orchestration.errors import BadInput, NotFound, PartnerRefused
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound, PartnerRefused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.fetch import FetchLimits
-from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
+from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
@@ -175,13 +175,27 @@ class Journey:
             report = backend.report(analysis.batch_id)
             with self._services.claims.fenced(claim) as rows:
                 analyses.uploading(rows, analysis.id)
+            self._upload(claim, analysis, api, report)
+        with self._services.claims.fenced(claim) as rows:
+            analyses.delivered(rows, analysis.id)
+            self._services.claims.finish(rows, analyses.QUEUE, claim)
+        log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": analysis.batch_id})
+
+    def _upload(self, claim: Claim, analysis: Analysis, api: VisionAnalysisApi, report: bytes) -> None:
+        assert analysis.batch_id is not None  # noqa: S101 - as above
+        try:
             api.upload(
                 html=report,
                 filename=report_name(analysis.batch_id),
                 vision_analysis_id=analysis.vision_analysis_id,
                 organization_id=analysis.organization_id,
+                listed=not analysis.redelivery,
+                page_size=self._services.settings.vision_page_size,
             )
-        with self._services.claims.fenced(claim) as rows:
-            analyses.delivered(rows, analysis.id)
-            self._services.claims.finish(rows, analyses.QUEUE, claim)
-        log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": analysis.batch_id})
+        except UncertainUpload:
+            raise
+        except ImgpipeError:
+            # It said no. Should it not list the analysis next time, that proves nothing.
+            with self._services.claims.fenced(claim) as rows:
+                analyses.not_uploaded(rows, analysis.id)
+            raise

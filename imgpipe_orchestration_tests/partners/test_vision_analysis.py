@@ -18,7 +18,12 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
-from imgpipe_orchestration.partners.vision_analysis import Malformed, VisionAnalysis, VisionAnalysisApi
+from imgpipe_orchestration.partners.vision_analysis import (
+    Malformed,
+    UncertainUpload,
+    VisionAnalysis,
+    VisionAnalysisApi,
+)
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
@@ -41,6 +46,14 @@ def listing(*entries: Any, total: int | None = None) -> bytes:
     return json.dumps({"code": 200, "status": "success", "data": data}).encode()
 
 
+def entry(analysis: Any, **other: Any) -> dict[str, Any]:
+    return {"vision_analysis_id": analysis, "organization_id": "o", **other}
+
+
+def sent(api: VisionAnalysisApi, **options: Any) -> None:
+    api.upload(vision_analysis_id="v", organization_id="o", filename="r.html", html=b"<html></html>", **options)
+
+
 def test_all_pages_are_read_and_processed_ones_are_not_listed(api: VisionAnalysisApi, standins: StandInAccess) -> None:
     seeded = standins.admin("POST", "vision-analyses", [{"images": 1}] * 7)
     done = seeded[0]
@@ -53,7 +66,7 @@ def test_all_pages_are_read_and_processed_ones_are_not_listed(api: VisionAnalysi
     found = [analysis for analysis in api.unprocessed(page_size=2) if isinstance(analysis, VisionAnalysis)]
     assert [a.vision_analysis_id for a in found] == [a["vision_analysis_id"] for a in seeded[1:]]
     assert found[0].documents[0].document_type == "image"
-    assert len(standins.calls("vision_analysis", "list")) == 3
+    assert len(standins.calls("vision_analysis", "list")) == 4
     (report,) = standins.admin("GET", "reports")
     assert report["filename"] == "report_1.html"
 
@@ -83,14 +96,100 @@ def test_pages_that_always_bring_something_new_are_an_error() -> None:
         list(on(server).unprocessed(page_size=1, most_pages=20))
 
 
-def test_a_malformed_entry_fails_alone() -> None:
-    good = {"vision_analysis_id": "good", "organization_id": "o", "documents": [{"document_path": "http://x/a.jpg"}]}
-    no_link = {"vision_analysis_id": "bad", "organization_id": "o", "documents": [{"document_name": "a.jpg"}]}
-    with serving(lambda h, _: reply(h, listing(no_link, good, {"organization_id": "o"}))) as server:
-        bad, fine, nameless = on(server).unprocessed()
-    assert bad == Malformed("bad", "documents.0.document_path: Field required")
+def test_the_listing_is_read_to_its_end_whatever_it_says_of_totals() -> None:
+    """`total` of this page, unknown, or wrong; pages that overlap; an answer 404 past the last page."""
+    ids = [f"v{number}" for number in range(5)]
+    for total in (2, 1, 0, -1, 10**9):
+
+        def pages(handler: BaseHTTPRequestHandler, _: int, total: int = total) -> None:
+            query = parse_qs(urlsplit(handler.path).query)
+            (page,) = query["page"]
+            shown = ids[2 * int(page) - 2 : 2 * int(page) + 1]
+            if shown:
+                reply(handler, listing(*(entry(one) for one in shown), total=total))
+            else:
+                reply(handler, b'{"status": "error"}', 404)
+
+        with serving(pages) as server:
+            api = VisionAnalysisApi(f"{server.url}/list?page=1&k=%2Fv&page_size=7#x", server.url, "key", guard=LOOPBACK)
+            found = [a.vision_analysis_id for a in api.unprocessed(page_size=2)]
+            assert found == ids, total
+            assert server.paths[1] == "/list?k=%2Fv&is_processed=false&page=2&page_size=2"
+
+
+def test_nulls_are_what_is_left_out() -> None:
+    nulls = dict.fromkeys(
+        ["documents", "user_query", "created_date", "vision_analysis_run_code", "organization_name", "is_processed"]
+    )
+    unnamed = {"document_name": None, "document_path": "http://x/a.jpg", "is_input": None, "document_type": None}
+    entries = [entry("a", **nulls), None, entry("b", documents=[unnamed, None])]
+    with serving(lambda h, _: reply(h, listing(*entries))) as server:
+        one, other = on(server).unprocessed()
+    assert isinstance(one, VisionAnalysis)
+    assert (one.documents, one.user_query, one.is_processed) == ((), "", False)
+    assert isinstance(other, VisionAnalysis)
+    assert [document.document_path for document in other.documents] == ["http://x/a.jpg"]
+
+    nothing = b'{"code": 200, "status": "success", "data": {"page": 1, "total": 0, "vision_analysis": null}}'
+    with serving(lambda h, _: reply(h, nothing)) as server:
+        assert list(on(server).unprocessed()) == []
+
+
+def test_a_document_that_cannot_be_read_is_one_without_an_address() -> None:
+    documents = [{"document_name": "a.jpg"}, 5, {"document_name": "b.jpg", "document_path": ["x"]}]
+    with serving(lambda h, _: reply(h, listing(entry("a", documents=documents)))) as server:
+        (analysis,) = on(server).unprocessed()
+    assert isinstance(analysis, VisionAnalysis)
+    assert [(d.document_name, d.document_path) for d in analysis.documents] == [("a.jpg", ""), ("", ""), ("b.jpg", "")]
+
+
+@pytest.mark.parametrize("unusable", ["", "  ", "a\0b", "\ud800", "x" * 501, {"id": 1}])
+def test_a_malformed_entry_fails_alone(unusable: Any) -> None:
+    done = entry(unusable, is_processed=True)
+    with serving(lambda h, _: reply(h, listing(entry(unusable), entry("good"), "?", done, {}))) as server:
+        bad, fine, no_object, empty = on(server).unprocessed()
+    assert isinstance(bad, Malformed)
+    assert bad.organization_id == "o"
+    assert bad.reason.startswith("vision_analysis_id: ")
     assert isinstance(fine, VisionAnalysis)
-    assert isinstance(nameless, Malformed)
+    assert isinstance(no_object, Malformed)
+    assert isinstance(empty, Malformed)
+
+
+@pytest.mark.parametrize("strange", ["two  spaces", "\xa0nbsp\xa0", "\ufeffbom", "y" * 300])
+def test_ids_come_through_as_they_are(strange: str) -> None:
+    with serving(lambda h, _: reply(h, listing(entry(strange)))) as server:
+        (found,) = on(server).unprocessed()
+    assert found.vision_analysis_id == strange
+
+
+def test_an_api_that_ignores_the_filter_is_filtered_here() -> None:
+    entries = [entry("done", is_processed=True), entry("open")]
+    with serving(lambda h, _: reply(h, listing(*entries))) as server:
+        assert [a.vision_analysis_id for a in on(server).unprocessed()] == ["open"]
+        assert on(server).is_unprocessed("OPEN")
+        assert not on(server).is_unprocessed("done")
+
+
+def test_an_analysis_that_moves_up_a_page_during_the_look_is_found() -> None:
+    """Another upload is taken between two pages of the first look."""
+    ids = ["a", "b", "wanted", "c"]
+
+    def shifting(handler: BaseHTTPRequestHandler, number: int) -> None:
+        page = int(parse_qs(urlsplit(handler.path).query)["page"][0])
+        left = ids if number == 0 else ids[1:]
+        reply(handler, listing(*(entry(one) for one in left[2 * page - 2 : 2 * page])))
+
+    with serving(shifting) as server:
+        assert on(server).is_unprocessed("wanted", page_size=2)
+
+
+def test_a_listing_that_never_stands_still_proves_nothing() -> None:
+    def restless(handler: BaseHTTPRequestHandler, number: int) -> None:
+        reply(handler, listing(entry(f"v{number // 2}")))
+
+    with serving(restless) as server, pytest.raises(PartnerUnavailable, match="changes its listing"):
+        on(server).is_unprocessed("wanted")
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"status": "success"}', b'{"data": {}}', b"<html>", b'{"status": "error"}'])
@@ -120,14 +219,60 @@ def test_a_long_rate_limit_is_passed_on(api: VisionAnalysisApi, standins: StandI
 def test_an_upload_answered_500_twice_arrives_once(api: VisionAnalysisApi, standins: StandInAccess) -> None:
     (analysis,) = standins.admin("POST", "vision-analyses", {"images": 0})
     standins.fault("vision_analysis", "server_error", operation="upload", count=2)
-    answer = api.upload(
+    api.upload(
         vision_analysis_id=analysis["vision_analysis_id"],
         organization_id=analysis["organization_id"],
         filename="r.html",
         html="<html>grün</html>".encode(),
     )
-    assert answer["status"] == "success"
     assert [report["html"] for report in standins.admin("GET", "reports")] == ["<html>grün</html>"]
+    assert standins.calls("vision_analysis", "list") == []
+
+
+@pytest.mark.parametrize(("arrived", "posts"), [(True, 1), (False, 3)])
+def test_after_an_upload_without_an_answer_the_listing_says_whether_it_arrived(arrived: bool, posts: int) -> None:
+    taken = 0
+
+    def deaf(handler: BaseHTTPRequestHandler, _: int) -> None:
+        nonlocal taken
+        if handler.command == "GET":
+            reply(handler, listing(entry("v", is_processed=arrived)))
+        else:
+            taken += 1
+            handler.close_connection = True
+            if taken == 3:
+                reply(handler)
+
+    with serving(deaf) as server:
+        sent(on(server))
+    assert taken == posts
+
+
+def test_an_upload_of_which_nobody_can_say_whether_it_arrived_is_not_sent_again() -> None:
+    def deaf(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.command == "GET":
+            reply(handler, b"", 401)
+        handler.close_connection = True
+
+    with serving(deaf) as server:
+        with pytest.raises(UncertainUpload, match="HTTP 401"):
+            sent(on(server))
+        assert len([path for path in server.paths if "page" not in path]) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b"<html>thanks</html>", b"[]", b"[" * 100_000, b'{"status": "success"}'])
+def test_any_answer_2xx_to_an_upload_will_do(body: bytes) -> None:
+    with serving(lambda h, _: reply(h, body, 201)) as server:
+        sent(on(server))
+        assert len(server.paths) == 1
+
+
+def test_an_error_in_an_answer_200_is_an_error() -> None:
+    with serving(lambda h, _: reply(h, b'{"code": 500, "status": "error"}')) as server:
+        with pytest.raises(PartnerUnavailable, match="answered with an error") as raised:
+            sent(on(server))
+        assert not isinstance(raised.value, UncertainUpload)
+        assert len(server.paths) == 3
 
 
 def test_a_private_address_of_a_tenant_is_refused(standins: StandInAccess) -> None:

@@ -140,6 +140,27 @@ def test_an_upload_that_keeps_failing_is_taken_up_later_without_another_batch(de
     assert (len(desk.backend.orders), desk.backend.images) == (1, 1)
 
 
+def test_an_upload_whose_answer_is_lost_is_sent_once(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "cut", operation="upload", count=1)
+    assert desk.execute()["status"] == "success"
+    assert len(desk.reports) == 1
+    assert len(desk.standins.calls("vision_analysis", "upload")) == 1
+
+
+def test_after_an_upload_that_was_refused_the_listing_proves_nothing(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=3)
+    desk.ask(job)
+    desk.run()
+    assert desk.reports == []
+    desk.standins.fault("vision_analysis", "wrong_shape", operation="list", count=None)
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert len(desk.reports) == 1
+
+
 def test_a_backend_that_never_finishes_times_out_and_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
     desk.seed(images=1)
