@@ -178,7 +178,9 @@ class Settings(BaseModel):
     # --- media -------------------------------------------------------------------------------------------------
     public_base_url: str = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
     smart_media_base_url: str = Field("", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images.")
-    upload_max_bytes: int = Field(5 * 1024 * 1024, gt=0, description="Largest accepted upload, bytes.")
+    upload_max_bytes: int = Field(
+        5 * 1024 * 1024, gt=0, le=64 * 1024 * 1024, description="Largest accepted upload, bytes; at most 64 MiB."
+    )
     serve_cache_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Bytes of images that one gateway process keeps in memory."
     )

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 
 import pymysql
-import pytest
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration_tests.lacking import lacking
 
 PENDING_IMAGES = """
     CREATE TABLE pending_images (
@@ -74,10 +74,7 @@ def require_mariadb() -> None:
     """Skip where there is no MariaDB; on CI its absence is a failure."""
     if _found("mariadbd") and _found("mariadb-install-db"):
         return
-    reason = "no mariadbd here: apt-get install mariadb-server"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    lacking("mariadbd", "make test-servers")
 
 
 def _found(command: str) -> str | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
-import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import Part
+from imgpipe_orchestration_tests.lacking import lacking
 
 
 class RedisServer(Part):
@@ -38,7 +37,4 @@ def require_redis() -> None:
     """Skip where there is no Redis; on CI its absence is a failure."""
     if shutil.which("redis-server"):
         return
-    reason = "no redis-server here: apt-get install redis-server"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    lacking("redis-server", "make test-servers")

@@ -40,7 +40,9 @@ class ProcessImages(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    batch_size: int = Field(listings.DEFAULT_BATCH_SIZE, ge=1, le=listings.MAX_BATCH_SIZE, description="images a claim")
+    batch_size: int = Field(
+        listings.DEFAULT_BATCH_SIZE, ge=1, le=listings.MAX_BATCH_SIZE, strict=True, description="images a claim"
+    )
 
 
 class JobBody(BaseModel):

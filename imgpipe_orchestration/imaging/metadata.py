@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin, PngImagePlugin
 
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.parts import directory_entries
@@ -17,6 +17,10 @@ def exif_of(image: Image.Image) -> Image.Exif:
     if directory_entries(block.removeprefix(b"Exif\0\0")) > DEFAULT_LIMITS.max_entries:
         return Image.Exif()
     try:
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            # Its own way decodes all pixels in search of a chunk behind them, and once that has failed here, Pillow
+            # holds the picture for loaded and says nothing any more.
+            return Image.Image.getexif(image)
         return image.getexif()
     except Exception:
         return Image.Exif()

@@ -6,13 +6,16 @@ and 150 MB before a pixel is decoded. Counting stops at the limit.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Literal
 
-from imgpipe_orchestration.errors import TooLarge
+from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 
+_PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
+"""PNG chunks that hold pixels, or say what they mean."""
 _START_OF_SCAN = 0xDA
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 """JPEG markers that have no length after them."""
@@ -49,10 +52,38 @@ def jpeg_segments(data: bytes) -> Iterator[int]:
 
 def png_chunks(data: bytes) -> Iterator[bytes]:
     """The kind of each chunk."""
+    for kind, _, _ in _png_chunks(data):
+        yield kind
+
+
+def png_chunk(data: bytes, wanted: bytes) -> bytes:
+    """The content of the first chunk of a kind; empty where there is none."""
+    return next((data[start:end] for kind, start, end in _png_chunks(data) if kind == wanted), b"")
+
+
+def check_png_sums(data: bytes) -> None:
+    """Compare the checksums of the chunks that make the picture, which Pillow does not: it shows what broke as colours.
+
+    Raises:
+        BadImage: one is wrong, or cut short.
+    """
+    view = memoryview(data)
+    for kind, start, end in _png_chunks(data):
+        if kind == b"IEND":
+            return
+        if kind in _PICTURE and end + 4 > len(data):
+            raise BadImage("the png is cut short")
+        if kind in _PICTURE and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4]):
+            raise BadImage(f"the png data is broken: the checksum of a chunk {kind.decode()} is wrong")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each chunk, and where its content begins and ends."""
     at = 8
     while at + 8 <= len(data):
-        yield data[at + 4 : at + 8]
-        at += int.from_bytes(data[at : at + 4]) + 12
+        end = at + 8 + int.from_bytes(data[at : at + 4])
+        yield data[at + 4 : at + 8], at + 8, end
+        at = end + 4
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:

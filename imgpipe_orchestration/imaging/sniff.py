@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import headers, plugins
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
+from imgpipe_orchestration.imaging.parts import check_png_sums, png_chunk
 
 MIME = {
     "jpeg": "image/jpeg",
@@ -30,9 +31,9 @@ MIME = {
 EXTENSION = {"jpeg": "jpg", "tiff": "tif"} | {name: name for name in MIME if name not in ("jpeg", "tiff")}
 """The usual file extension, without the dot."""
 
-_MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl", "tiff"})
-"""Formats whose further frames are frames (or pages). A phone's JPEG or HEIC may hold a depth or gain map beside the
-picture, which Pillow counts as well."""
+_MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
+"""Formats whose further frames are frames. Those of a TIFF are pages, and a phone's JPEG or HEIC may hold a depth or
+gain map beside the picture."""
 
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
@@ -107,6 +108,10 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     check_pixels(image.width, image.height, name, limits)
     if name == "jpeg":
         headers.check_scans(data, image.width * image.height, limits)
+    elif name == "png":
+        check_png_sums(data)
+        if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
+            image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
     return image, name
 
 

@@ -20,6 +20,12 @@ SHORTEST_FRAME = 20
 """Milliseconds. Browsers show a GIF frame that claims less than this for 100 (a habit since Netscape)."""
 NETSCAPE_FRAME = 100
 
+_LONGEST_FRAME = 2**24 - 1
+_LONGEST_ANIMATION = 2**31 - 1
+_MOST_PLAYS = 2**16 - 1
+"""What WebP has room for: 24 bits of milliseconds a frame, 16 bits of repeats (its container's specification); and
+libwebp for the sum, an int of milliseconds."""
+
 DEEPEST = 10
 """Frames are looked at up to this many times the limit; what lies beyond is not shown. Bounds the time of a GIF that
 claims a million frames."""
@@ -44,12 +50,14 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
         TooLarge: a frame is past the limits, or needs more memory than the worker may take.
     """
     image, name = original.image, original.sniffed.format
-    count = min(int(getattr(image, "n_frames", 1)), most * DEEPEST)
+    # A PNG may have a picture before its animation, for readers that know of no animations.
+    first = int(getattr(image, "default_image", False))
+    count = min(int(getattr(image, "n_frames", 1)) - first, most * DEEPEST)
     stride = -(-count // most)
     kept, shown = None, 0
     try:
         for number in range(count):
-            image.seek(number)
+            image.seek(first + number)
             check_pixels(image.width, image.height, name, original.limits)
             image.load()
             if number % stride == 0:
@@ -75,10 +83,10 @@ def _milliseconds(image: Image.Image) -> int:
 def plays(image: Image.Image) -> int:
     """How often the animation plays, 0 for ever. GIF counts the repeats after the first time; without a count it plays
     once."""
+    loop = image.info.get("loop")
     if image.format == "GIF":
-        repeats = image.info.get("loop")
-        return 1 if repeats is None else 0 if repeats == 0 else int(repeats) + 1
-    return int(image.info.get("loop", 0))
+        loop = 1 if loop is None else loop and loop + 1
+    return min(int(loop or 0), _MOST_PLAYS)
 
 
 def encode(pictures: Sequence[Frame], *, quality: int, plays: int, exif: bytes) -> bytes:
@@ -86,13 +94,14 @@ def encode(pictures: Sequence[Frame], *, quality: int, plays: int, exif: bytes) 
     alpha = any(frame.image.mode == "RGBA" for frame in pictures)
     # Copies: `Image.save` keeps its options on the image object.
     images = [frame.image.convert("RGBA") if alpha else frame.image.copy() for frame in pictures]
+    longest = min(_LONGEST_FRAME, _LONGEST_ANIMATION // len(pictures))
     file = io.BytesIO()
     images[0].save(
         file,
         "WEBP",
         save_all=True,
         append_images=images[1:],
-        duration=[frame.milliseconds for frame in pictures],
+        duration=[min(frame.milliseconds, longest) for frame in pictures],
         loop=plays,
         quality=quality,
         method=METHOD,

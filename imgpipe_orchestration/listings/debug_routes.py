@@ -76,10 +76,11 @@ def _allowed(folder: str, image_path: str) -> Path:
     root = Path(folder).resolve()
     try:
         path = (root / image_path).resolve()
-    except (OSError, ValueError) as error:
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
         raise BadInput(f"image_path cannot be used: {error}", field="image_path") from error
     if not path.is_relative_to(root):
         raise Forbidden("image_path must lie below DEBUG_IMAGE_DIR.")
-    if not path.is_file():
+    if not there:
         raise NotFound(f"There is no file {image_path!r}.")
     return path

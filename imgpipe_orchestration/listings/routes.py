@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Header, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Header, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, user_id
 from imgpipe_orchestration.gateway.problems import problem
@@ -13,7 +14,15 @@ from imgpipe_orchestration.listings import serving, uploads
 
 router = APIRouter(tags=["listings"])
 
-Files = Annotated[list[UploadFile] | None, File()]
+MOST_TITLE = 10_000
+"""Characters of a title: what is said of an image, not a document."""
+
+
+async def every_file(request: Request) -> list[UploadFile]:
+    """The files of the form, whatever its fields are called: the document does not say. A field for files in which
+    nothing was chosen comes as one without name and bytes."""
+    parts = [part for _, part in (await request.form()).multi_items()]
+    return [part for part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
 
 
 async def uploader(credentials: Credentials, backends: Backends) -> int | None:
@@ -31,20 +40,38 @@ async def uploader(credentials: Credentials, backends: Backends) -> int | None:
         422: {"description": "No file was sent, or the Idempotency-Key belongs to another upload"},
         503: {"description": "Nothing was accepted; try again"},
     },
+    openapi_extra={
+        "requestBody": {
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["images"],
+                        "properties": {
+                            "listing_title": {"type": "string", "default": "", "maxLength": MOST_TITLE},
+                            "images": {
+                                "type": "array",
+                                "items": {"type": "string", "format": "binary"},
+                                "description": "one or many images; the name of the field does not matter",
+                            },
+                        },
+                    }
+                }
+            },
+            "required": True,
+        }
+    },
 )
 def upload_listing_image(
     backends: Backends,
     user: Annotated[int | None, Depends(uploader)],
-    listing_title: Annotated[str, Form()] = "",
-    images: Annotated[list[UploadFile] | None, File(description="one or many images")] = None,
-    image: Files = None,
-    file: Files = None,
-    files: Files = None,
+    files: Annotated[list[UploadFile], Depends(every_file)],
+    listing_title: Annotated[str, Form(max_length=MOST_TITLE)] = "",
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JSONResponse:
     """Queue images and answer with their final URLs, which are valid at once."""
     most = backends.settings.upload_max_bytes
-    sent = [_sent(one, most) for one in [*(images or []), *(image or []), *(file or []), *(files or [])]]
+    sent = [_sent(one, most) for one in files]
     try:
         answer = uploads.upload(backends, listing_title, sent, user_id=user, idempotency_key=idempotency_key)
     except uploads.NothingUsable as nothing:

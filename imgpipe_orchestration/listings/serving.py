@@ -11,7 +11,7 @@ from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import reading
 
 log = logger(__name__)
 
@@ -43,13 +43,15 @@ def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
 
     Raises:
         NotFound: the name was never handed out, or its image failed for good (with the reason).
-        BackendUnavailable: the database is away.
     """
     unknown = NotFound(f"There is no listing image {name!r}.")
     if not handed_out(name):
         raise unknown
-    with transaction(backends.engine) as connection:
-        image = store.served(connection, name)
+    try:
+        with reading(backends.engine) as connection:
+            image = store.served(connection, name)
+    except BackendUnavailable as away:
+        return _without_database(backends, name, away)
     if image is None:
         raise unknown
     if image.webp_sha256 is None and image.status is Status.FAILED:
@@ -59,9 +61,20 @@ def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
             return _finished(backends, image, if_none_match)
         return _unfinished(backends, image)
     except BackendUnavailable as away:
-        log.warning("placeholder served", extra={"file_name": name, "error": away.detail})
-        shape = placeholder(*_placeholder_size(image.width, image.height))
-        return Reply(503, shape, "image/webp", _NO_STORE, retry_after=5)
+        return _stand_in(name, away, *_placeholder_size(image.width, image.height))
+
+
+def _without_database(backends: Services, name: str, away: BackendUnavailable) -> Reply:
+    """A WebP that is there lies under its name; nothing else can be known."""
+    try:
+        return Reply(200, backends.listings_bucket.get(name), "image/webp", _NO_STORE)
+    except (NotFound, BackendUnavailable):
+        return _stand_in(name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
+
+
+def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> Reply:
+    log.warning("placeholder served", extra={"file_name": name, "error": away.detail})
+    return Reply(503, placeholder(width, height), "image/webp", _NO_STORE, retry_after=5)
 
 
 def _finished(backends: Services, image: store.Served, if_none_match: str) -> Reply:

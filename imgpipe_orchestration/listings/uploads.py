@@ -122,7 +122,7 @@ def _inspected(
         try:
             usable.append((_described(file, title, user_id, max_bytes, new_id()), file.data))
         except (BadImage, TooLarge) as error:
-            rejected.append(Rejected(file.name, error))
+            rejected.append(Rejected(_storable(file.name), error))
     return usable, rejected
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, column, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
@@ -177,14 +177,18 @@ def manifest(connection: Connection, media_id: int) -> tuple[MediaFile, list[Sto
     if not rows:
         raise NotFound(f"There is no media {media_id}.")
     file_end = len(MediaFile.__slots__)
-    made = [StoredVariant(*row[file_end:]) for row in rows if row.object_key is not None]
+    made = [StoredVariant(*row[file_end:]) for row in rows if row.variant_object_key is not None]
     return _file(rows[0]), made
 
 
+# Named, so that SQLAlchemy need not make out the result's columns anew each time: a fifth of this statement's time.
 _MANIFEST = text(f"""
     select {_FILE_COLUMNS}, {_VARIANT_COLUMNS} from media_files f left join media_variants v on v.media_id = f.id
     where f.id = :id order by v.size, v.format, v.background
-""")
+""").columns(
+    *(column(name) for name in MediaFile.__slots__),
+    *(column(f"variant_{name}") for name in StoredVariant.__slots__),
+)
 
 
 def variants(connection: Connection, media_id: int) -> list[StoredVariant]:

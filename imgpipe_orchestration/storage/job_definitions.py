@@ -19,7 +19,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(days=7)
 
-_INTERVAL = re.compile(r"(?:(?P<hours>\d{1,6})h)?(?:(?P<minutes>\d{1,6})m)?(?:(?P<seconds>\d{1,6})s)?")
+_INTERVAL = re.compile(r"(?:(?P<hours>\d{1,6})h)?(?:(?P<minutes>\d{1,6})m)?(?:(?P<seconds>\d{1,6})s)?", re.ASCII)
 
 
 def parse_interval(written: str) -> timedelta:

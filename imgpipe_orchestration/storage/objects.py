@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MAX_KEY_BYTES = 1024
 """Longest key of S3 (Amazon S3 user guide, "Naming Amazon S3 objects")."""
 
-_ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
+_ABSENT = {"404", "NoSuchKey", "NotFound"}
+_NO_BUCKET = "NoSuchBucket"
 _HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarge", "XMinioInvalidObjectName"}
 """Refusals that another try will meet again. Others, wrong keys among them, are for an operator to mend: work waits."""
 
@@ -294,7 +295,7 @@ class _translated:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None or isinstance(error, ImgpipeError):
             return
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and _code_of(error) != _NO_BUCKET:
             raise NotFound(f"No object {self.what!r}") from error
         from botocore.exceptions import BotoCoreError, ClientError
         from obstore.exceptions import BaseError
@@ -304,6 +305,8 @@ class _translated:
         code = _code_of(error)
         if code in _ABSENT:
             raise NotFound(f"No object {self.what!r}") from error
+        if code == _NO_BUCKET:  # for an operator to mend: nothing that waits may be given up for it
+            raise BackendUnavailable("The object store has no such bucket.", detail=str(error)) from error
         if code in _HOPELESS:
             raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
         if code in _FULL:

@@ -12,12 +12,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from imgpipe_orchestration_tests.lacking import lacking
 
 NPM = Path.home() / ".cache" / "imgpipe" / "npm" / "node_modules"
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -41,19 +42,11 @@ _ARGUMENTS = [
 ]
 
 
-def missing(what: str, remedy: str) -> NoReturn:
-    """Skip the test, or on CI fail it."""
-    message = f"{what} is not installed: {remedy}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
 def npm(path: str) -> Path:
     """A file of a package from npm."""
     file = NPM / path
     if not file.is_file():
-        missing(path.partition("/")[0], "make npm-test-tools (needs npm)")
+        lacking(path.partition("/")[0], "make npm-test-tools (needs npm)")
     return file
 
 
@@ -62,7 +55,7 @@ def chromium() -> Iterator[Browser]:
     """The browser of a test session."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
-        missing("Chromium", "apt-get install chromium")
+        lacking("Chromium", "apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
         yield browser

@@ -136,6 +136,18 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
 
 
+def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x8298] = "(c) 2026 Ada"
+    data = encoded(_picture(), "PNG")
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
+    end = data.index(b"IEND") - 4
+    source = prepare(data[:end] + chunk + data[end:], MEDIA).source
+    assert (source.orientation, source.copyright) == (6, "(c) 2026 Ada")
+
+
 def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
     exif = Image.Exif()
     exif[0x0112] = 77

@@ -19,6 +19,7 @@ from PIL import Image
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.measure import measure
+from imgpipe_orchestration.imaging.opening import open_original
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare, render
 from imgpipe_orchestration.imaging.sniff import sniff
@@ -78,6 +79,21 @@ def test_a_file_cut_anywhere_is_refused_or_complete(name: str) -> None:
             assert error.public
         else:
             assert difference(_array(prepared.image), _array(expected)) < 1, percent
+
+
+def test_a_png_whose_pixels_are_broken_is_refused_wherever_the_break_is() -> None:
+    whole = encoded(picture(200, 150), "PNG")
+    start = whole.index(b"IDAT") + 4
+    wrong = start + np.linspace(2, len(whole) - start - 24, 12).astype(int)
+    broken = [whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :] for at in wrong]
+    for data in [*broken, whole[:start] + b"junk" * 10]:
+        with pytest.raises(BadImage):
+            prepare(data, MEDIA)
+
+
+def test_a_header_is_read_without_a_pixel() -> None:
+    for name in ("jpeg", "png", "gif", "tiff", "bmp"):
+        assert open_original(KINDS[name](picture(96, 72))).image.tile, name
 
 
 def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:

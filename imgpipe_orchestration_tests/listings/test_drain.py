@@ -10,10 +10,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from psycopg import sql
+from sqlalchemy.engine import make_url
 
 from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control, store
@@ -116,6 +120,38 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         assert rows(services, UNSETTLED) == [(0,)]
         assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
     services.close()
+
+
+def test_with_the_database_away_finished_images_are_served_and_others_have_a_placeholder(
+    client: TestClient, backends: Services, postgres_server: Postgres, settings: Settings
+) -> None:
+    done = queued(client, photo())[0]
+    drain(backends, "run-1")
+    waiting = queued(client, photo(seed=2))[0]
+    webp = client.get(path_of(done)).content
+    name, allow = make_url(settings.database_url).database or "", sql.SQL("alter database {} with allow_connections {}")
+    with psycopg.connect(postgres_server.url, autocommit=True) as administrator:
+        administrator.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
+        administrator.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
+        try:
+            shown = client.get(path_of(done))
+            assert (shown.status_code, shown.headers["cache-control"], shown.content) == (200, "no-store", webp)
+            shown = client.get(path_of(waiting))
+            assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
+        finally:
+            administrator.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
+    assert client.get(path_of(waiting)).headers["content-type"] == "image/jpeg"
+
+
+def test_a_bucket_that_is_not_there_costs_no_image_a_try(client: TestClient, settings: Settings) -> None:
+    queued(client, *(photo(),) * 3)
+    elsewhere = Services(settings.model_copy(update={"listings_bucket_name": "nobody-made-this"}))
+    done = drain(elsewhere, "run-1")
+    assert (done.processed, done.failed, done.ended) == (0, 0, "The object store has no such bucket.")
+    assert set(rows(elsewhere, "select status, retries from image_queue")) <= {("pending", 0), ("retry", 0)}
+    with TestClient(create_app(elsewhere.settings)) as wrong:
+        assert Form("Lost", [("a.jpg", photo())]).send(wrong).status_code == 503
+    elsewhere.close()
 
 
 def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(

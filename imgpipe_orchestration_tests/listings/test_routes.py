@@ -43,8 +43,8 @@ def test_two_images_are_answered_with_exactly_the_documents_shape(client: TestCl
         assert image["status"] == "pending"
 
 
-def test_one_image_says_image_and_any_of_the_usual_field_names_works(client: TestClient) -> None:
-    for field in ("images", "image", "file", "files"):
+def test_one_image_says_image_and_any_name_of_the_field_works(client: TestClient) -> None:
+    for field in ("images", "image", "file", "listing_image", "images[]"):
         answer = Form("One", [("a.jpg", photo())], field).send(client)
         assert answer.status_code == 200, (field, answer.text)
         assert answer.json()["data"]["message"] == "1 image queued for processing"
@@ -61,6 +61,41 @@ def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestCli
     assert data["rejected"][0]["code"] == "bad-image"
     assert data["rejected"][0]["error"]
     assert rows(backends, "select count(*) from image_queue")[0][0] == 9
+
+
+def test_the_name_of_a_bad_file_may_be_anything(client: TestClient) -> None:
+    body = (
+        '--X\r\nContent-Disposition: form-data; name="images"; filename="+2AA-.jpg"\r\n\r\nnotes\r\n'
+        '--X\r\nContent-Disposition: form-data; name="images"; filename="a.jpg"\r\n\r\n'
+    )
+    content = body.encode() + photo() + b"\r\n--X--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=X; charset=utf-7"}  # half a pair of surrogates
+    answer = client.post("/api/upload/listing_image", content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert [one["code"] for one in answer.json()["data"]["rejected"]] == ["bad-image"]
+
+
+def test_a_broken_png_is_named_and_not_queued(client: TestClient) -> None:
+    good = encoded(picture(64, 48), "PNG")
+    at = good.index(b"IDAT") + 30
+    broken = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+    files = [("good.png", good), ("broken.png", broken), ("cut.png", good[:-60])]
+    data = Form("PNG", files).send(client).json()["data"]
+    assert data["image_count"] == 1
+    assert {one["file_name"]: one["error"] for one in data["rejected"]} == {
+        "broken.png": "the png data is broken: the checksum of a chunk IDAT is wrong",
+        "cut.png": "the png is cut short",
+    }
+
+
+def test_a_title_past_all_reason_is_refused(client: TestClient) -> None:
+    answer = Form("x" * 10_001, [("a.jpg", photo())]).send(client)
+    assert answer.status_code == 422
+
+
+def test_a_form_in_which_no_file_was_chosen_says_so(client: TestClient) -> None:
+    answer = Form("None", [("", b"")]).send(client)
+    assert (answer.status_code, "at least one image" in answer.text) == (422, True)
 
 
 def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: TestClient, backends: Services) -> None:

@@ -129,6 +129,41 @@ def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:
     assert total == 25 * 80
 
 
+@pytest.mark.parametrize(("kind", "loop", "plays"), [("GIF", 65535, 65535), ("GIF", None, 1), ("PNG", 2**20, 65535)])
+def test_more_repeats_than_a_webp_can_count_are_as_many_as_it_can(kind: str, loop: int | None, plays: int) -> None:
+    options = {} if loop is None else {"loop": loop}
+    file = steps.make(moving(3, kind, size=(60, 40), duration=100, **options), OPTIONS)
+    with opened(file.data) as image:
+        assert image.info["loop"] == plays
+
+
+def test_a_frame_that_stands_longer_than_a_webp_can_say_stands_as_long_as_it_can() -> None:
+    file = steps.make(moving(3, "PNG", size=(60, 40), duration=65_000_000), OPTIONS)
+    with opened(file.data) as image:
+        assert image.n_frames == 3
+        image.load()
+        assert image.info["duration"] == 2**24 - 1
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_picture_for_readers_without_animations_is_no_frame(frames: int) -> None:
+    colours = [(200, 20, 20), (20, 200, 20), (20, 20, 200), (90, 90, 90)][: frames + 1]
+    pictures = [Image.new("RGB", (60, 40), colour) for colour in colours]
+    data = encoded(
+        pictures[0], "PNG", save_all=True, append_images=pictures[1:], default_image=True, duration=100, loop=0
+    )
+    file = steps.make(data, OPTIONS)
+    assert file.frames == frames
+    with opened(file.data) as image:
+        assert np.asarray(image.convert("RGB")).mean(axis=(0, 1)) == pytest.approx(colours[1], abs=4)
+
+
+def test_of_a_tiff_with_pages_the_first_is_the_picture() -> None:
+    pages = [picture(200, 150), picture(90, 300)]
+    file = steps.make(encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:]), OPTIONS)
+    assert (file.width, file.height, file.frames) == (200, 150, 1)
+
+
 def test_a_broken_frame_is_a_bad_image() -> None:
     whole = moving(6, "GIF", duration=100)
     with pytest.raises(BadImage):

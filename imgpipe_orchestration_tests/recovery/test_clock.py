@@ -15,14 +15,12 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.recovery.conftest import attempts_by_outcome, count
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 """Debian's package libfaketime."""
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed"),
-]
+pytestmark = pytest.mark.slow
 
 QUEUE = Queue("drill", max_attempts=2)
 ITEMS = 120
@@ -51,6 +49,8 @@ with claims.hold(owner):
 
 
 def test_a_workers_clock_that_jumps_costs_nothing(settings: Settings, tmp_path: Path) -> None:
+    if not FAKETIME.exists():
+        lacking("libfaketime", "make test-servers")
     services = Services(settings)
     with transaction(services.engine) as connection:
         connection.execute(text("create table made (item bigint, owner text, clock double precision)"))
