@@ -88,7 +88,7 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
     """
     origin = request.headers.get("origin")
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"} or (
-        origin is not None and urlsplit(origin).netloc != request.url.netloc
+        origin is not None and origin.partition("://")[2] != request.url.netloc
     ):
         raise Forbidden("The request comes from another site.")
     async with AsyncExitStack() as read:
@@ -169,7 +169,10 @@ class Attempts:
 
 def safe_target(target: str) -> str:
     """Where to go after the login: a path of ours, never another site's address."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # no URL
+        return "/"
     if parts.scheme or parts.netloc or not target.startswith("/") or target.startswith(("//", "/\\")):
         return "/"
     return target

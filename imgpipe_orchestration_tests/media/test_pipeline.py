@@ -178,6 +178,9 @@ def test_an_image_is_shown_before_it_is_ready(gateway: Gateway) -> None:
     answer = gateway.get("/api/images/1?size=thumbnail")
     assert answer.content == photo
     assert answer.headers["cache-control"] == "no-store"
+    told = gateway.get("/api/images/1?size=thumbnail&explain=1").json()
+    assert told["asked"]["size"] == "thumbnail"
+    assert "its original is shown" in told["because"]["status"]
 
 
 def test_a_backfill_makes_again_what_an_older_recipe_made_and_nothing_else(gateway: Gateway) -> None:

@@ -108,7 +108,8 @@ class PageRoute(APIRoute):
             except LoginNeeded as error:
                 if not _wants_html(request):
                     return of_error(error)
-                asked = request.url.path if request.method == "GET" else "/"
+                query = f"?{request.url.query}" if request.url.query else ""
+                asked = request.url.path + query if request.method == "GET" else "/"
                 return RedirectResponse(f"/login?next={quote(asked, safe='/')}", 303, {"Cache-Control": "no-store"})
             except RequestValidationError as error:
                 first = error.errors()[0]

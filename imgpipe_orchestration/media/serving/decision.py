@@ -77,6 +77,17 @@ class Decision:
         }
 
 
+def explained_meanwhile(wish: Wish, accept: str | None, *, original: bool) -> dict[str, Any]:
+    """For `?explain=1` of an image that has no variants yet."""
+    shown = "its original is shown" if original else "a placeholder is, for no browser shows its original"
+    return {
+        "asked": {**wish.parameters, "accept": accept},
+        "given": None,
+        "because": {"status": f"The image is being processed; until its variants are there, {shown}."},
+        "varies_with_accept": False,
+    }
+
+
 def read(query: bytes) -> Wish:
     """The wish in a query string. Of a parameter given twice the last one wins, and a further `?` is read as `&`: the
     documents' front end appends `?size=thumbnail` to URLs that end in `?size=detail` already, and some clients encode

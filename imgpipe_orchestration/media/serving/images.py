@@ -18,6 +18,7 @@ from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
+from imgpipe_orchestration.media.serving.decision import Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER, SHOWN_BY_BROWSERS
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
+_NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
 _HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
@@ -74,7 +76,7 @@ class Images:
 
 async def respond(scope: Scope, media_id: int, caching: str) -> Response:
     """The image or the problem; either says that Accept mattered, unless the URL names a format."""
-    vary = "" if b"format=" in scope["query_string"] else "Accept"
+    vary = "" if _NAMES_FORMAT.search(scope["query_string"]) else "Accept"
     try:
         return await _found(scope, media_id, caching, vary)
     except ImgpipeError as error:
@@ -97,13 +99,13 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     hot: HotImages = state.hot
     wish = decision.read(scope["query_string"])
     asked = _asked(scope)
+    accept = asked.get(b"accept")
     manifest = hot.manifests.peek(media_id) or await hot.manifest(media_id)
     if manifest.media.private:
         seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
     if not manifest.variants:
-        return await asyncio.to_thread(_not_ready, state.services, manifest.media, vary)
-    accept = asked.get(b"accept")
+        return await asyncio.to_thread(_not_ready, state.services, manifest.media, wish, accept, vary)
     decided = decision.decide(manifest.variants, wish, accept)
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
@@ -175,7 +177,7 @@ def _has_it(if_none_match: str | None, etag: str) -> bool:
     return etag in (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
 
 
-def _not_ready(backends: Services, media: MediaFile, vary: str) -> Response:
+def _not_ready(backends: Services, media: MediaFile, wish: Wish, accept: str | None, vary: str) -> Response:
     """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
 
     Raises:
@@ -184,6 +186,9 @@ def _not_ready(backends: Services, media: MediaFile, vary: str) -> Response:
     if media.status is MediaStatus.FAILED:
         raise NotFound(f"Media {media.id} could not be processed: {media.error}")
     headers = {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
-    if media.mime_type not in SHOWN_BY_BROWSERS:
+    showable = media.mime_type in SHOWN_BY_BROWSERS
+    if wish.explain:
+        return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=headers)
+    if not showable:
         return Response(PLACEHOLDER, media_type="image/svg+xml", headers=headers)
     return Response(original(backends, media), media_type=media.mime_type, headers=headers)

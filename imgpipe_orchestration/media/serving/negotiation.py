@@ -8,7 +8,8 @@ from functools import lru_cache
 
 MIME_OF = {"avif": "image/avif", "webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
 MODERN = frozenset({"avif", "webp"})
-"""Formats that are sent only to clients that name them: `image/*` and `*/*` are sent by clients that show neither."""
+"""Formats that are sent only to clients that name them, or that refuse all others: `image/*` and `*/*` are sent by
+clients that show neither."""
 ORDER = ("avif", "webp", "jpeg", "png")
 """Ours, among formats that the client likes equally."""
 LONGEST_KEPT = 512
@@ -35,6 +36,10 @@ def _choose(accept: str, available: tuple[str, ...]) -> Choice:
     liked = quality(best, ranges)
     if liked > 0:
         return Choice(best, f"the client accepts {MIME_OF[best]} with q={liked:g}; among equals AVIF, WebP, JPEG, PNG")
+    # WebP before AVIF: more programs show it.
+    other = next((name for name in reversed(ranked) if _by_wildcard(name, ranges) > 0), None)
+    if other is not None:
+        return Choice(other, f"the client refuses what every browser shows and accepts {MIME_OF[other]} as any other")
     plain = next((name for name in ranked if name not in MODERN), ranked[0])
     return Choice(plain, "the client names no format that there is; every browser shows this one")
 
@@ -75,9 +80,9 @@ def _weight(parameters: Sequence[str]) -> float | None:
 
 def quality(name: str, ranges: dict[str, float]) -> float:
     """How much a client wants a format, 0 for not at all; the most specific range decides."""
-    exact = ranges.get(MIME_OF[name])
-    if exact is not None:
-        return exact
-    if name in MODERN:
-        return 0.0
-    return ranges.get("image/*", ranges.get("*/*", 0.0))
+    return ranges.get(MIME_OF[name], 0.0) if name in MODERN else _by_wildcard(name, ranges)
+
+
+def _by_wildcard(name: str, ranges: dict[str, float]) -> float:
+    """The same where a wildcard also means formats that the client does not name."""
+    return ranges.get(MIME_OF[name], ranges.get("image/*", ranges.get("*/*", 0.0)))

@@ -74,6 +74,7 @@ def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
         ({}, {}),
         ({}, {"form_token": "guessed"}),
         ({"Origin": "https://evil.example"}, {"form_token": "guessed"}),
+        ({"Origin": "http://["}, {"form_token": "guessed"}),
         ({"Sec-Fetch-Site": "cross-site"}, {}),
     ):
         answer = requests.post(f"{gateway.url}/failures/requeue", data=data, headers=headers, timeout=10)

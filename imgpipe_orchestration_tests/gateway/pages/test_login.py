@@ -64,9 +64,18 @@ def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Ga
         assert answer.status_code == 401
 
 
-@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "//[", "/\t/evil"]
+)
 def test_the_login_leads_to_no_other_site(target: str) -> None:
     assert session.safe_target(target) == "/"
+
+
+def test_the_login_leads_back_to_the_page_with_its_filters(production: Gateway) -> None:
+    asked = {"Accept": "text/html"}
+    answer = requests.get(f"{production.url}/failures?queue=media", headers=asked, allow_redirects=False, timeout=10)
+    door = requests.get(production.url + answer.headers["Location"], timeout=10)
+    assert 'name="next" value="/failures?queue=media"' in door.text
 
 
 def test_development_is_open_to_this_machine_only(gateway: Gateway) -> None:

@@ -42,6 +42,7 @@ def test_every_negotiated_answer_varies_and_no_explicit_one_does(shown: Gateway,
     assert shown.get(path).headers["vary"] == "Accept"
     joint = "&" if "?" in path else "?"
     assert "vary" not in shown.get(f"{path}{joint}format=webp").headers
+    assert shown.get(f"{path}{joint}utm_format=webp").headers["vary"] == "Accept"
 
 
 def test_a_client_that_has_it_gets_304_with_the_same_headers(shown: Gateway) -> None:
@@ -76,6 +77,10 @@ def test_ranges(shown: Gateway) -> None:
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(whole)}")
     for ignored in ("bytes=5-2", "lines=1-2", "bytes=1-2,5-6", "bytes=x"):
         assert shown.get("/serve/1", Range=ignored).status_code == 200
+    endless = "9" * 5000
+    assert shown.get("/serve/1", Range=f"bytes=10-{endless}").content == whole[10:]
+    assert shown.get("/serve/1", Range=f"bytes=-{endless}").content == whole
+    assert shown.get("/serve/1", Range=f"bytes={endless}-").status_code == 416
     assert shown.get("/serve/1", **{"Range": "bytes=0-1", "If-Range": '"other"'}).status_code == 200
 
 
