@@ -18,7 +18,7 @@ from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.crew import Crew, Ending
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, Connection, ExecutionStatus, Trigger
+from imgpipe_orchestration.vision_reports.model import AT_ONCE, Connection, ExecutionStatus, Trigger, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -92,7 +92,7 @@ def _names(services: Services, execution_id: int) -> dict[int, str]:
             text("select id, run_code, vision_analysis_id from vision_analyses where execution_id = :id order by id"),
             {"id": execution_id},
         )
-        return {row.id: row.run_code or row.vision_analysis_id for row in found}
+        return {row.id: row.run_code or plain_text(row.vision_analysis_id, 200) for row in found}
 
 
 def _others_finished(services: Services, execution_id: int) -> Mapping[str, Any]:

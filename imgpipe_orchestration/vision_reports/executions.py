@@ -120,7 +120,7 @@ def note_run(engine: Engine, ids: Sequence[int], run_id: str) -> None:
 
 
 def settle(rows: Rows, ids: Sequence[int]) -> None:
-    """Count the outcomes of executions, and end those that have none open.
+    """Count the outcomes of executions, and end those that have none open. An entry that cannot be used has failed.
 
     The lock comes first and as a statement of its own: of two transactions that settle the last two analyses, the
     second must see what the first has written. `no key`, because both hold a key share already when they have written
@@ -131,9 +131,11 @@ def settle(rows: Rows, ids: Sequence[int]) -> None:
     rows.execute(text(locked), wanted)
     rows.execute(
         text("""
-            update vision_executions e set total = c.total, successful = c.successful, failed = c.failed,
-                status = case when e.listed_at is null or c.open > 0 then 'running' when c.failed = 0 then 'success'
-                    when c.successful = 0 then 'failed' else 'partial' end,
+            update vision_executions e set total = c.total + e.unusable, successful = c.successful,
+                failed = c.failed + e.unusable,
+                status = case when e.listed_at is null or c.open > 0 then 'running'
+                    when c.failed + e.unusable = 0 then 'success' when c.successful = 0 then 'failed'
+                    else 'partial' end,
                 finished_at = case when e.listed_at is not null and c.open = 0 then now() end
             from (
                 select x.id, count(o.analysis_id) as total,

@@ -71,8 +71,8 @@ def gather(
         except Permanent as error:
             gathered.missing.append(Missing(document.name, error.public))
             continue
-        description = plain_text(description_for(document.name, descriptions), _DESCRIPTION_LENGTH)
-        gathered.images.append(ImageOrder(image_id, description))
+        description = description_for(document.listed_as or document.name, descriptions)
+        gathered.images.append(ImageOrder(image_id, plain_text(description, _DESCRIPTION_LENGTH)))
     return gathered
 
 
@@ -81,6 +81,9 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
     from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.sniff import sniff
 
+    if not document.url:
+        missing.append(Missing(document.name, "the list gives no usable address for it"))
+        return None
     data = b""
     try:
         with tempfile.TemporaryFile(prefix="imgpipe-vision-") as file:

@@ -38,20 +38,26 @@ def fetch_list(services: Services, claim: Claim) -> None:
         connection = executions.connection_of(rows, claim.item_id, services.vault)
     listed: list[Listed] = []
     unusable: list[str] = []
+    nobodys: list[str] = []
     foreign = 0
     with api_of(services, connection) as api:
         for found in api.unprocessed(page_size=settings.vision_page_size):
-            if isinstance(found, Malformed):
-                name = found.vision_analysis_id or "an entry without an id"
-                unusable.append(plain_text(f"{name}: {found.reason}", 300))
-            elif found.organization_id.casefold() != connection.organization_id.casefold():
+            if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
                 foreign += 1
-            elif not found.is_processed:
+            elif isinstance(found, Malformed):
+                name = found.vision_analysis_id or "an entry without an id"
+                whose = unusable if found.organization_id else nobodys
+                whose.append(plain_text(f"{name}: {found.reason}", 300))
+            else:
                 listed.append(_listed(found))
             if len(listed) >= settings.vision_max_analyses:
                 log.warning("more analyses than one execution takes", extra={"taken": len(listed)})
                 break
-    note = f"{len(unusable)} entries of the list cannot be used. {'; '.join(unusable[:5])}" if unusable else None
+    notes = [
+        f"{len(entries)} entries of the list {fault}. {'; '.join(entries[:5])}"
+        for entries, fault in ((unusable, "cannot be used"), (nobodys, "name no organization"))
+        if entries
+    ]
     source, new = analyses.source_of(connection.get_url), 0
     with services.claims.fenced(claim) as rows:
         # Two jobs that list the same API at once would else wait for each other's rows.
@@ -61,8 +67,8 @@ def fetch_list(services: Services, claim: Claim) -> None:
                 rows, services.claims, claim.item_id, source, connection.organization_id, analysis, services.vault
             )
         rows.execute(
-            text("update vision_executions set listed_at = now(), error = :note where id = :id"),
-            {"id": claim.item_id, "note": note},
+            text("update vision_executions set listed_at = now(), error = :note, unusable = :unusable where id = :id"),
+            {"id": claim.item_id, "note": " ".join(notes) or None, "unusable": len(unusable)},
         )
         executions.settle(rows, [claim.item_id])
         services.claims.finish(rows, executions.QUEUE, claim)
@@ -90,7 +96,7 @@ def api_of(services: Services, connection: Connection) -> VisionAnalysisApi:
 
 def _listed(found: VisionAnalysis) -> Listed:
     return Listed(
-        vision_analysis_id=plain_text(found.vision_analysis_id, 200),
+        vision_analysis_id=found.vision_analysis_id,
         run_code=plain_text(found.vision_analysis_run_code, 200),
         user_query=plain_text(found.user_query, 4000),
         created_day=_day(found.created_date),
@@ -100,14 +106,16 @@ def _listed(found: VisionAnalysis) -> Listed:
 
 def _documents(found: VisionAnalysis) -> Iterable[Document]:
     """The inputs, each under a name of its own: names are how descriptions and reports refer to them."""
-    taken: dict[str, int] = {}
-    for document in found.documents[:_DOCUMENTS_LIMIT]:
-        if not document.is_input:
-            continue
-        name = plain_text(document.document_name, 200) or _last_part(document.document_path) or "document"
-        taken[name] = taken.get(name, 0) + 1
-        unique = name if taken[name] == 1 else f"{name} ({taken[name]})"
-        yield Document(unique, document.document_path, plain_text(document.document_type, 40))
+    inputs = [document for document in found.documents[:_DOCUMENTS_LIMIT] if document.is_input]
+    names = [plain_text(d.document_name, 200) or _last_part(d.document_path) or "document" for d in inputs]
+    real, taken, numbers = set(names), set[str](), dict[str, int]()
+    for document, name in zip(inputs, names, strict=True):
+        unique = name
+        while unique in taken or (unique != name and unique in real):
+            numbers[name] = numbers.get(name, 1) + 1
+            unique = f"{name} ({numbers[name]})"
+        taken.add(unique)
+        yield Document(unique, document.document_path, plain_text(document.document_type, 40), name)
 
 
 def _last_part(url: str) -> str:
@@ -118,9 +126,9 @@ def _last_part(url: str) -> str:
 
 
 def _day(created: str) -> date:
-    """The UTC day an analysis was created on; today when the API does not say."""
+    """The UTC day an analysis was created on; today when the API does not say, or names one that UTC does not have."""
     try:
         moment = datetime.fromisoformat(created)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date()
+    except (ValueError, OverflowError):
         return datetime.now(UTC).date()
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date()

@@ -93,11 +93,15 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file of an analysis; `url` may carry a signature."""
+    """A file of an analysis; `url` may carry a signature, or be empty where the API gave none that can be used.
+
+    `name` is its alone; `listed_as` is the name it came with, which another may have as well.
+    """
 
     name: str
     url: str
     kind: str
+    listed_as: str = ""
 
     def __repr__(self) -> str:
         return f"Document(name={self.name!r}, kind={self.kind!r})"
@@ -105,7 +109,7 @@ class Document:
     @property
     def holds_descriptions(self) -> bool:
         """Whether it is the JSON of descriptions rather than an image."""
-        return self.kind.casefold() == "json" or self.name.casefold().endswith(".json")
+        return self.kind.casefold() == "json" or (self.listed_as or self.name).casefold().endswith(".json")
 
 
 @dataclass(frozen=True, slots=True)

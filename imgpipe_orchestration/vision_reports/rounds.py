@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, batches, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE
+from imgpipe_orchestration.vision_reports.model import AT_ONCE, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -83,7 +83,7 @@ def described(services: Services, claims: Sequence[Claim], run_id: str) -> list[
     return [
         Taken(
             claim,
-            found[claim.item_id].run_code or found[claim.item_id].vision_analysis_id,
+            found[claim.item_id].run_code or plain_text(found[claim.item_id].vision_analysis_id, 200),
             found[claim.item_id].organization_id,
         )
         for claim in claims

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
 
@@ -106,6 +108,66 @@ def test_descriptions_that_are_not_json_are_noted_and_not_fatal(desk: Desk) -> N
     assert execution["status"] == "success"
     (order,) = desk.backend.orders.values()
     assert "could not be used: it is not JSON" in order["notes"][0]
+
+
+def listed_as(*entries: Any) -> Behaviour:
+    """An external API that lists these, whatever it is asked, and takes every report."""
+    data = {"page": 1, "total": len(entries), "vision_analysis": list(entries)}
+    body = json.dumps({"code": 200, "status": "success", "data": data}).encode()
+    return lambda handler, _: reply(handler, body if handler.command == "GET" else b"")
+
+
+def execute_over(desk: Desk, *entries: Any) -> tuple[dict[str, Any], list[bytes]]:
+    """An execution over such an API, and the reports that were sent to it."""
+    with serving(listed_as(*entries)) as server:
+        execution = desk.execute(external_api_get_url=server.url, external_api_post_url=server.url)
+        return execution, [body for _, _, body in server.requests if body]
+
+
+def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_names(desk: Desk) -> None:
+    good = desk.seed(images=1)
+    bad: dict[str, Any] = {**good, "vision_analysis_id": None}
+    others = {**bad, "organization_id": "somebody-else"}
+    execution, _ = execute_over(desk, bad, others, {**bad, "organization_id": None}, good)
+    assert (execution["status"], execution["total"], execution["successful"], execution["failed"]) == (
+        "partial", 2, 1, 1,
+    )  # fmt: skip
+    assert execution["error"] == (
+        "1 entries of the list cannot be used. an entry without an id: vision_analysis_id: Field required "
+        "1 entries of the list name no organization. an entry without an id: vision_analysis_id: Field required"
+    )
+    execution, _ = execute_over(desk, bad)
+    assert (execution["status"], execution["total"], execution["failed"]) == ("failed", 1, 1)
+
+
+@pytest.mark.parametrize("strange", ["two  spaces", "\xa0nbsp", "\ufeffbom", "y" * 300])
+def test_an_id_goes_back_exactly_as_it_came(desk: Desk, strange: str) -> None:
+    execution, (report,) = execute_over(desk, {**desk.seed(images=1), "vision_analysis_id": strange})
+    assert execution["status"] == "success"
+    assert b'name="vision_analysis_id"\r\n\r\n' + strange.encode() + b"\r\n" in report
+
+
+@pytest.mark.parametrize("created", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "yesterday", None])
+def test_a_strange_moment_of_creation_is_today(desk: Desk, created: str | None) -> None:
+    execution, _ = execute_over(desk, {**desk.seed(images=1), "created_date": created})
+    assert execution["status"] == "success"
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select created_day = (now() at time zone 'utc')::date from vision_analyses"))
+
+
+def test_documents_of_one_name_share_its_description_and_no_other_name(desk: Desk) -> None:
+    seeded = desk.seed(images=3)
+    first, second, third, descriptions = seeded["documents"]
+    name = first["document_name"]
+    second["document_name"], third["document_name"] = name, f"{name} (2)"
+    execute_over(desk, {**seeded, "documents": [first, second, third, 5, descriptions]})
+    (order,) = desk.backend.orders.values()
+    described = "Section 1: look for rust"
+    assert [image["description"] for image in order["images"]] == [described, described, ""]
+    assert order["missing"] == [{"name": "document", "reason": "the list gives no usable address for it"}]
+    uploads = [body for path, _, body in desk.backend.server.requests if path.endswith("/images")]
+    for body, unique in zip(uploads, (name, f"{name} (3)", f"{name} (2)"), strict=True):
+        assert f'filename="{unique}"'.encode() in body
 
 
 def test_one_that_fails_fails_alone_and_is_red_in_the_run(desk: Desk) -> None:
