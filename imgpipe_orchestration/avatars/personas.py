@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -36,6 +36,18 @@ LARGEST_BATCH = 10
 MOST_ROUNDS = 8
 IDLE_ROUNDS = 2
 """Rounds in a row that bring nobody new before the rest is given up."""
+
+
+def _listed(answer: Any) -> Any:
+    """The list in an answer: structured output is an object with the list in it, and one person may come alone."""
+    if not isinstance(answer, dict):
+        return answer
+    lists = [value for value in answer.values() if isinstance(value, list)]
+    return lists[0] if len(lists) == 1 and "firstname" not in answer else [answer]
+
+
+_Entries = Annotated[list[Any], pydantic.BeforeValidator(_listed)]
+"""What a flow answered, not looked at any closer: an entry that is no person costs nobody but itself."""
 
 
 @dataclass
@@ -151,7 +163,7 @@ def _buy(services: Services, task: Task, batch: Batch) -> Answer:
     call = PaidCall.of("flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": batch.number})
 
     def purchase() -> Purchase:
-        prediction: Prediction[list[dict[str, Any]]] = flowise.predict(flow, batch.question, list[dict[str, Any]])
+        prediction: Prediction[list[Any]] = flowise.predict(flow, batch.question, _Entries)
         return Purchase(prediction.usage, value=prediction.answer)
 
     return services.ledger.buy(call, purchase, buyer=Buyer("avatars", f"task_{task.id}", f"task_{task.id}"))

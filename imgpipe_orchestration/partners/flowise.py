@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ _Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_le
 
 _NAME = "Flowise"
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_MOST_STARTS = 100
+"""Brackets in a text of which each is tried as the beginning of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def _payload(answer: Any) -> Any:
         return answer
     structured = answer.get("json")
     if structured not in (None, "", {}, []):
-        return json.loads(structured) if isinstance(structured, str) else structured
+        return _decoded(structured) if isinstance(structured, str) else structured
     text = answer.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the answer has neither `json` nor `text`")
@@ -115,15 +118,31 @@ def _payload(answer: Any) -> Any:
 
 
 def _prose(answer: Any) -> Any:
-    """The text of an answer: the only string of its JSON, if it is JSON, else the text as it stands."""
+    """The text of an answer: the only string of its JSON, else the text as it stands, for prose may have brackets.
+
+    A text that is JSON and holds no string is no prose.
+    """
     try:
-        payload = _payload(answer)
+        found = _string_in(_payload(answer))
     except ValueError:
-        return answer.get("text") if isinstance(answer, dict) else answer
+        found = None
+    text = answer.get("text") if isinstance(answer, dict) else answer
+    return text if found is None and not _is_json(text) else found
+
+
+def _string_in(payload: Any) -> Any:
     if isinstance(payload, dict):
         texts = [value for value in payload.values() if isinstance(value, str)]
-        return texts[0] if len(texts) == 1 else payload.get("prompt")
-    return payload
+        payload = texts[0] if len(texts) == 1 else payload.get("prompt")
+    return payload if isinstance(payload, str) else None
+
+
+def _is_json(text: Any) -> bool:
+    try:
+        _decoded(text)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _json_in(text: str) -> Any:
@@ -132,19 +151,30 @@ def _json_in(text: str) -> Any:
     Raises:
         ValueError: none of these.
     """
-    candidates = [text.strip(), *(match.strip() for match in _FENCE.findall(text))]
-    starts = [position for position in (text.find("["), text.find("{")) if position >= 0]
-    for candidate in candidates:
+    for candidate in (text.strip(), *(match.strip() for match in _FENCE.findall(text))):
         try:
-            return json.loads(candidate)
+            return _decoded(candidate)
         except ValueError:
             continue
-    for start in sorted(starts):
+    # Prose comes before it, perhaps with brackets of its own.
+    for start in islice(re.finditer(r"[\[{]", text), _MOST_STARTS):
         try:
-            return json.JSONDecoder().raw_decode(text, start)[0]
+            return _decoded(text, start.start())
         except ValueError:
             continue
     raise ValueError("the text holds no JSON")
+
+
+def _decoded(text: str, start: int | None = None) -> Any:
+    """The JSON that is the text, or that begins at `start` in it.
+
+    Raises:
+        ValueError: there is none, or it is nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text) if start is None else json.JSONDecoder().raw_decode(text, start)[0]
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
 
 
 def _problem(error: Exception) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus, name_key
 from imgpipe_orchestration.avatars.personas import sort_out
@@ -97,6 +99,27 @@ def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) ->
     done = desk.task(task)
     assert done.status is TaskStatus.COMPLETED
     assert (done.error_log or "").startswith("persona ")
+
+
+@pytest.mark.parametrize("junk", [None, "Eve", ["Eve"]])
+def test_an_entry_that_is_no_person_costs_nobody_but_itself(desk: Desk, junk: Any) -> None:
+    people = iter(["Ada", "Ben", "Cleo", "Dan", "Eva", "Fay", "Gil", "Hal"])
+    with AnyFlowise([{"json": [junk, person(name)]} for name in people]) as flowise:
+        desk.use_flowise(flowise.url)
+        task = desk.ask(4)
+        desk.data()
+    assert {p.firstname for p in desk.people(task)} == {"Ada", "Ben", "Cleo", "Dan"}
+    assert "Input should be" in json.loads(flowise.questions[1])["previous_problem"]
+
+
+@pytest.mark.parametrize("answer", [person("Ada", hobbies=["tea"]), {"personas": [person("Ada")]}])
+def test_a_person_alone_and_a_list_in_an_object_are_read(desk: Desk, answer: Any) -> None:
+    with AnyFlowise([{"json": answer}]) as flowise:
+        desk.use_flowise(flowise.url)
+        task = desk.ask(1)
+        desk.data()
+    assert [p.firstname for p in desk.people(task)] == ["Ada"]
+    assert len(flowise.questions) == 1
 
 
 def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason(desk: Desk) -> None:

@@ -45,6 +45,7 @@ def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Prediction[Any
         {"text": f"```json\n{json.dumps([ANNA])}\n```"},
         {"text": f"Sure!\n```\n{json.dumps([ANNA], indent=2)}\n```\nAnything else?"},
         {"text": f"Here you are: {json.dumps([ANNA])} - enjoy"},
+        {"text": f"Here they are [as asked]: {json.dumps([ANNA])}"},
         {"json": {}, "text": json.dumps([ANNA])},
         {"json": None, "text": json.dumps([ANNA])},
         [ANNA],
@@ -66,7 +67,15 @@ def test_an_invalid_answer_is_asked_for_once_more_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [{"text": "Once upon a time"}, {"json": [{"firstname": "Anna"}]}, {}, {"text": ""}, {"text": "[1, 2"}]
+    "answer",
+    [
+        {"text": "Once upon a time"},
+        {"json": [{"firstname": "Anna"}]},
+        {},
+        {"text": ""},
+        {"text": "[1, 2"},
+        {"text": "[" * 100_000},
+    ],
 )
 def test_two_invalid_answers_are_enough(answer: Any) -> None:
     with pytest.raises(UnreadableAnswer, match="twice"):
@@ -87,10 +96,23 @@ def test_an_unknown_flow_is_a_refusal(flowise: Flowise) -> None:
         {"json": {"prompt": "a portrait"}},
         {"text": '```json\n{"prompt": "a portrait", "negative": "blur"}\n```'},
         {"text": '"a portrait"'},
+        {"text": 'Here it is: {"prompt": "a portrait"}'},
+        {"json": {"width": 5}, "text": "a portrait"},
     ],
 )
 def test_prose_comes_as_text_or_as_json_with_one_string(answer: Any) -> None:
     assert answered(answer, schema=str)[0].answer == "a portrait"
+
+
+@pytest.mark.parametrize("words", ["a portrait [1] by a window", 'a {"a": "b", "c": "d"} portrait', "a {}"])
+def test_prose_may_have_brackets_in_it(words: str) -> None:
+    assert answered({"text": words}, schema=str)[0].answer == words
+
+
+@pytest.mark.parametrize("answer", [{"text": "null"}, {"text": "{}"}, {"text": "[1]"}, {"json": ["a"]}, {"text": 5}])
+def test_json_without_a_text_is_no_prose(answer: Any) -> None:
+    with pytest.raises(UnreadableAnswer, match="twice"):
+        answered(answer, schema=str)
 
 
 def test_the_key_is_sent_when_there_is_one_and_only_then() -> None:
