@@ -90,6 +90,17 @@ def register(
     return True
 
 
+def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> list[int]:
+    """Let an execution go on with what earlier commands left waiting; theirs end without it. Returns the ids."""
+    left = rows.execute(
+        text(_LEFT), {"queue": QUEUE.name, "source": source, "organization": organization_id, "execution": execution_id}
+    ).all()
+    ids = [row.id for row in left]
+    rows.execute(text(_ADOPT), {"ids": ids, "execution": execution_id})
+    executions.settle(rows, sorted({execution_id, *(row.execution_id for row in left)}))
+    return ids
+
+
 def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
     """An analysis and whom to talk to about it.
 
@@ -211,6 +222,27 @@ _REGISTER = """
         status = case when a.batch_id is null then 'waiting' else 'submitted' end
     where a.status = 'failed'
     returning a.id
+"""
+
+# In the order of `fenced`: the item's row is locked first.
+_LEFT = """
+    select a.id, a.execution_id
+    from work_items w join vision_analyses a on a.id = w.item_id join vision_executions e on e.id = a.execution_id
+    where w.queue = :queue and w.state = 'waiting' and a.source = :source
+        and lower(a.organization_id) = lower(:organization) and e.trigger = 'command' and e.id <> :execution
+    order by w.item_id for update of w skip locked
+"""
+
+_ADOPT = """
+    with ended as (
+        update vision_outcomes o set status = 'failed', finished_at = now(),
+            error = concat_ws(' ', a.error, 'A later command went on with it.')
+        from vision_analyses a where a.id = any(:ids) and o.analysis_id = a.id and o.execution_id = a.execution_id
+    ),
+    moved as (
+        update vision_analyses set execution_id = :execution where id = any(:ids) returning id, batch_id
+    )
+    insert into vision_outcomes (execution_id, analysis_id, batch_id) select :execution, id, batch_id from moved
 """
 
 _OF_DAY = """

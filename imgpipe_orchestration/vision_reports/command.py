@@ -1,6 +1,7 @@
 """One execution from the command line: listed, worked on and waited for in this process, without Dagster.
 
-What it cannot finish stays in the queue like anybody's, and the next Dagster run goes on with it.
+What it cannot finish stays in the queue like anybody's: the next Dagster run goes on with it, or the next command for
+the same external API and organization.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -47,15 +49,16 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
         )
     try:
         with claims.hold(owner):
-            _list(services, owner, execution.id)
-            _work(services, owner, execution.id, say)
+            if _list(services, owner, execution.id):
+                _adopt(services, connection, execution.id, say)
+                _work(services, owner, execution.id, say)
         return _others_finished(services, execution.id)
     finally:
         claims.release(owner)
 
 
-def _list(services: Services, owner: str, execution_id: int) -> None:
-    """A list that cannot be had now ends the execution: whoever typed the command is there to type it again."""
+def _list(services: Services, owner: str, execution_id: int) -> bool:
+    """Whether there is a list now. If not, that ends the execution: whoever typed the command can type it again."""
     claims = services.claims
     held = claims.claim_these(executions.QUEUE, owner, [execution_id])
     outcome = work_through(claims, executions.QUEUE, held, lambda claim: fetch_list(services, claim), threads=1)
@@ -69,6 +72,48 @@ def _list(services: Services, owner: str, execution_id: int) -> None:
                     """),
                     {"id": execution_id, "reason": reason},
                 )
+    return bool(outcome.done)
+
+
+def _adopt(services: Services, connection: Connection, execution_id: int, say: Callable[[str], None]) -> None:
+    """Take up what earlier commands for the same organization left behind, as far as nobody works on it."""
+    source = analyses.source_of(connection.get_url)
+    _wait_for_the_dead(services, source, connection.organization_id, say)
+    with transaction(services.engine) as rows:
+        adopted = analyses.adopt(rows, execution_id, source, connection.organization_id)
+    if adopted:
+        say(f"{len(adopted)} analyses left by an earlier command")
+
+
+def _wait_for_the_dead(services: Services, source: str, organization_id: str, say: Callable[[str], None]) -> None:
+    """A command that was killed holds its leases until they run out; one that lives renews them before that."""
+    first = _leases(services, source, organization_id)
+    if first:
+        say("An earlier command holds some analyses; looking whether it still works on them")
+    while True:
+        leases = _leases(services, source, organization_id)
+        for owner, (_, over) in leases.items():
+            if over:
+                services.claims.release(owner, died=True)
+        if not any(not over and first.get(owner, (None,))[0] == until for owner, (until, over) in leases.items()):
+            return
+        time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _leases(services: Services, source: str, organization_id: str) -> dict[str, tuple[datetime, bool]]:
+    """The other commands that hold analyses of an organization: until when, and whether that is over."""
+    with transaction(services.engine) as rows:
+        found = rows.execute(
+            text("""
+                select w.owner, max(w.due_at) as until, max(w.due_at) <= now() as over
+                from work_items w join vision_analyses a on a.id = w.item_id
+                where w.queue = :queue and w.state = 'claimed' and w.owner like 'command-%'
+                    and a.source = :source and lower(a.organization_id) = lower(:organization)
+                group by w.owner
+            """),
+            {"queue": analyses.QUEUE.name, "source": source, "organization": organization_id},
+        )
+        return {row.owner: (row.until, row.over) for row in found}
 
 
 def _work(services: Services, owner: str, execution_id: int, say: Callable[[str], None]) -> None:

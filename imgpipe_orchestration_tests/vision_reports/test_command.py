@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from sqlalchemy import text
 
 from imgpipe_orchestration.cli.vision_reports import command
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
+
+RUN = "from imgpipe_orchestration.cli.vision_reports import command; command()"
 
 
 @pytest.fixture
@@ -82,3 +89,47 @@ def test_a_list_that_cannot_be_had_ends_the_command_with_the_reason(desk: Desk, 
     assert ran.exit_code == 1
     assert "failed: The Vision Analysis API does not accept our credential (HTTP 401)" in ran.output
     assert os.environ["DATABASE_URL"] not in ran.output
+
+
+def invoke(config: Path) -> Result:
+    return CliRunner().invoke(command, ["run", "--config", str(config)])
+
+
+def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, config: Path) -> None:
+    desk.seed(images=1)
+    desk.seed(images=1, organization_id="somebody-else")
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=6)
+    for total in ("1 unprocessed analyses", "1 analyses left by an earlier command"):
+        ran = invoke(config)
+        assert ran.exit_code == 1, ran.output
+        assert total in ran.output
+        assert "VISION_RUN_001: will be tried again" in ran.output
+    ran = invoke(config)
+    assert ran.exit_code == 0, ran.output
+    assert "success. Total 1, successful 1, failed 0." in ran.output
+    assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+    with transaction(desk.services.engine) as rows:
+        ended = rows.execute(text("select status, failed from vision_executions order by id")).all()
+    assert [tuple(one) for one in ended] == [("failed", 1), ("failed", 1), ("success", 0)]
+
+
+def test_what_a_killed_command_held_is_taken_up_and_what_a_living_one_holds_is_not(
+    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEASE_SECONDS", "3")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
+    first = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: desk.backend.asked("/batches/"), "the first look at the batch", 60)
+        ran = invoke(config)
+        assert "0 unprocessed analyses" in ran.output
+    finally:
+        first.kill()
+        first.wait(20)
+    desk.backend.status = {"status": "completed"}
+    ran = invoke(config)
+    assert ran.exit_code == 0, ran.output
+    assert "1 analyses left by an earlier command" in ran.output
+    assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
