@@ -34,6 +34,7 @@ _DERIVED = {
 }
 """Settings that follow another one until they are set themselves."""
 
+_ADDRESS = re.compile(r"_(URL|ENDPOINT)$", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 _SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
@@ -281,6 +282,16 @@ class Settings(BaseModel):
                 raise SettingsError("DATABASE_URL must be set in production", field="DATABASE_URL")
         return self
 
+    @model_validator(mode="after")
+    def _refuse_what_is_no_address(self) -> Self:
+        for name in filter(_ADDRESS.search, type(self).model_fields):
+            value = getattr(self, name)
+            if value and not _is_address(value):
+                # Not what was given: it may hold a password.
+                example = "postgresql://user@host/name" if "database" in name else "https://host:8000"
+                raise SettingsError(f"{name.upper()} is no address such as {example}", field=name.upper())
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -345,6 +356,16 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
         name = str(first["loc"][0]).upper() if first["loc"] else "settings"
         given = cleaned(first.get("input"), name)
         raise SettingsError(f"{name}: {first['msg']} (got {given!r})", field=name) from None
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        # Several hosts, as MongoDB and PostgreSQL have them, have no one port.
+        several = "," in parts.netloc
+        return "://" in value and bool(parts.scheme) and (several or parts.port is None or parts.port >= 0)
+    except ValueError:
+        return False
 
 
 def _dagster_url(url: str | None, database_url: str | None) -> str:

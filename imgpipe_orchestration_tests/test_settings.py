@@ -67,6 +67,31 @@ def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value:
     assert value in raised.value.public
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "postgresql://user:hidden@host:port/name"),
+        ("DATABASE_URL", "postgresql://user:hidden@[::1/name"),
+        ("MONGODB_URL", "localhost:27017"),
+        ("S3_ENDPOINT", "http://["),
+        ("SMART_MEDIA_BASE_URL", "images.example"),
+    ],
+)
+def test_what_is_no_address_names_its_variable_and_not_its_password(variable: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=variable) as raised:
+        load({variable: value}, data_dir=tmp_path)
+    assert raised.value.field == variable
+    assert "hidden" not in raised.value.public
+
+
+@pytest.mark.parametrize(
+    "value", ["mongodb://a:27017,b:27018/news?replicaSet=rs", "mongodb+srv://user:p@cluster.example"]
+)
+def test_an_address_may_name_several_hosts_or_no_port(value: str, tmp_path: Path) -> None:
+    assert load({"MONGODB_URL": value}, data_dir=tmp_path).mongodb_url == value
+
+
 def test_production_starts_with_every_secret_set(tmp_path: Path) -> None:
     assert load(PRODUCTION, data_dir=tmp_path).production
 

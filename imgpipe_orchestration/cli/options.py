@@ -44,7 +44,9 @@ def settings_of(data_dir: Path) -> Settings:
     Ends the command with code 3 when there is neither.
     """
     settings = load(data_dir=data_dir)
-    if not settings.database_url:
+    # A stack that was killed leaves its file behind.
+    named = os.environ.get("DATABASE_URL") or (settings.database_url and stackfile.is_running(data_dir))
+    if not named:
         _no_stack(data_dir)
     return settings
 

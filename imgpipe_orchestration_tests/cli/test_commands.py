@@ -11,7 +11,7 @@ from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
-from imgpipe_orchestration_tests.devstack.running import imgpipe
+from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
 
 
 def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: Postgres) -> None:
@@ -69,6 +69,25 @@ def test_commands_that_need_a_stack_end_with_3_when_none_runs(command: str, tmp_
     result = imgpipe(command, "--data", str(tmp_path))
     assert result.returncode == 3
     assert f"imgpipe up --data {tmp_path}" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "requeue media"])
+def test_what_a_killed_stack_left_behind_is_no_running_stack(command: str, tmp_path: Path) -> None:
+    left = {"environment": {"DATABASE_URL": "postgresql://postgres@127.0.0.1:9/imgpipe"}}
+    (tmp_path / "stack.json").write_text(json.dumps(left))
+    (tmp_path / "lock").touch()
+    result = imgpipe(*command.split(), "--data", str(tmp_path))
+    assert result.returncode == 3, result.stderr
+    assert f"imgpipe up --data {tmp_path}" in result.stderr
+
+
+def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) -> None:
+    for command in ("status", "up", "doctor"):
+        environ = {**clean_environment(), "DATABASE_URL": "nonsense"}
+        result = imgpipe(command, "--data", str(tmp_path), environ=environ)
+        assert result.returncode == 2, result.stderr
+        assert result.stderr.startswith("imgpipe: DATABASE_URL is no address")
+        assert "Traceback" not in result.stderr
 
 
 def test_help_lists_every_command(run: Run) -> None:
