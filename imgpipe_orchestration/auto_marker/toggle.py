@@ -11,6 +11,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.job_instances import given, kept
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -63,11 +64,11 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
         try:
             before: Any = switched_on(customer_id, values) if known else None
         except UnusableToggle:
-            before = json.loads(json.dumps(values, default=str))
+            before = json.loads(json.dumps(values, default=str))  # dates, ids and the like as texts
         entry = {
             "customer": kept(customer_id),
             "by": kept(by),
-            "before": json.dumps(before),
+            "before": jsonb.dumps(before),
             "after": json.dumps(on),
         }
         connection.execute(_RECORD, entry)

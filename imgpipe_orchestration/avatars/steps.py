@@ -12,7 +12,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import BadImage, SpendingPaused, TooLarge
+from imgpipe_orchestration.errors import BadImage, NotFound, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -29,6 +29,10 @@ TRIES = 2
 """Pictures bought before a persona is given up because none was usable."""
 
 
+_BEFORE = {"base_object": Step.PROMPT, "grid_object": Step.BASE_UPLOAD}
+"""The step after which a picture is bought."""
+
+
 @dataclass
 class _Place:
     """Where one persona is worked on, and what this worker still has in hand from the step before."""
@@ -39,11 +43,19 @@ class _Place:
     bought: dict[str, bytes] = field(default_factory=dict)
     cut: tuple[Files, ...] = ()
 
-    def data(self, key: str | None) -> bytes:
-        """A bought picture, from the hand or from the bucket."""
-        key = key or ""
+    def data(self, persona: Persona, name: str) -> bytes:
+        """A bought picture (`base_object` or `grid_object`), from the hand or from the bucket.
+
+        Raises:
+            NotFound: it is gone from there. Whoever tries the person again buys it again.
+        """
+        key = getattr(persona, name) or ""
         if key not in self.bought:
-            self.bought[key] = bought(self.services, key)
+            try:
+                self.bought[key] = bought(self.services, key)
+            except NotFound:
+                self.commit(_BEFORE[name], **{name: None})
+                raise
         return self.bought[key]
 
     def wanted(self, persona: Persona) -> Wanted:
@@ -139,16 +151,16 @@ def _base(place: _Place, persona: Persona) -> None:
 def _base_upload(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging import portraits
 
-    found = _looked_at(place, persona, portraits.selfie, persona.base_object)
+    found = _looked_at(place, persona, portraits.selfie, "base_object")
     if reasons := found.judgement.reasons:
         tries = persona.base_tries
-        _buy_again(place, "selfie", reasons, tries, Step.PROMPT, base_object=None, base_tries=tries + 1)
+        _buy_again(place, "selfie", reasons, tries, _BEFORE["base_object"], base_object=None, base_tries=tries + 1)
     described = publish(place.services, persona, "base", found.files[0], parent=None)
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
 
 def _grid(place: _Place, persona: Persona) -> None:
-    base = place.data(persona.base_object)
+    base = place.data(persona, "base_object")
     with turn(place.lanes.images, place.services, place.claim) as leave:
         answer = draw_grid(place.services, persona, base, place.bought, answered=leave)
     place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
@@ -157,22 +169,20 @@ def _grid(place: _Place, persona: Persona) -> None:
 def _split(place: _Place, persona: Persona) -> None:
     from imgpipe_orchestration.imaging import portraits
 
-    found = _looked_at(place, persona, portraits.four, persona.grid_object)
+    found = _looked_at(place, persona, portraits.four, "grid_object")
     if reasons := found.judgement.reasons:
         tries = persona.grid_tries
-        _buy_again(place, "grid", reasons, tries, Step.BASE_UPLOAD, grid_object=None, grid_tries=tries + 1)
+        _buy_again(place, "grid", reasons, tries, _BEFORE["grid_object"], grid_object=None, grid_tries=tries + 1)
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
 
 
-def _looked_at(
-    place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], key: str | None
-) -> Portraits:
+def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
     """What is on a bought picture. One that breaks, or breaks a worker, shows nothing that can be used."""
     from imgpipe_orchestration.imaging.portraits import unusable
 
-    data = place.data(key)  # one that is gone from the bucket is an error, not a bad picture to be bought again
+    data = place.data(persona, name)  # one that is gone is no bad picture
     try:
         return place.services.workshop.call(look, data, place.wanted(persona))
     except (BadImage, TooLarge) as error:
@@ -184,7 +194,7 @@ def _upload(place: _Place, persona: Persona) -> None:
 
     services = place.services
     if not place.cut:
-        data, cells = place.data(persona.grid_object), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
+        data, cells = place.data(persona, "grid_object"), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
         place.cut = services.workshop.call(portraits.these, data, cells, place.wanted(persona))
     # Fetched as it was published, for the signature names it; unsigned pictures name nothing.
     selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if services.settings.c2pa_certificate else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -107,6 +108,16 @@ def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Te
     assert now["created_at"] <= now["updated_at"]
     changes = [(c["changed_by"], c["before"], c["after"]) for c in now["changes"]]
     assert changes == [("operator", True, False), ("c1", False, True), ("user_456", None, False)]
+
+
+@pytest.mark.parametrize("value", ["false", "no\0", {"a": [None]}, datetime(2026, 1, 20, tzinfo=UTC)])
+def test_a_stored_toggle_that_is_no_boolean_can_be_put_right(
+    client: TestClient, services: Services, value: object
+) -> None:
+    services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": value})
+    assert client.get("/api/customers/c1/image-config").status_code >= 400
+    answer = client.put("/api/customers/c1/image-config", json={"auto_mark_cleaned": False})
+    assert (answer.status_code, answer.json()["auto_mark_cleaned"]) == (200, False)
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,24 @@ def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(des
     assert desk.people(task)[0].cost_usd > 0
 
 
+@pytest.mark.parametrize(("last", "kind"), [(Step.BASE, "base"), (Step.SPLIT, "grid")])
+def test_a_bought_picture_that_somebody_removed_is_bought_again_when_its_person_is_tried_again(
+    desk: Desk, last: Step, kind: str
+) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps={step for step in Step if step <= last})
+    bucket = desk.services.avatars_bucket
+    bucket.delete(next(found.key for found in bucket.list("avatars/") if f"/bought/{kind}-" in found.key))
+    desk.images()
+    failed = desk.task(task)
+    assert "is gone from the bucket" in (failed.error_log or "")
+    with transaction(desk.services.engine) as connection:
+        store.retry_failed(connection, desk.services.claims, failed)
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+
+
 def _move_s3(desk: Desk, endpoint: str) -> None:
     desk.services.__dict__.pop("objects", None)
     desk.services.settings = desk.services.settings.model_copy(update={"s3_endpoint": endpoint})
