@@ -61,8 +61,8 @@ def translating(send: Callable[[], Answer]) -> Answer:
 
 
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:
-    status, code = error.status_code, error.code or ""
-    kind = error.type or ""
+    # Texts in OpenAI's answers; whatever stands there in those of others that speak its protocol.
+    status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
     detail = f"{status} {code or kind}: {error.message[:500]}"
     if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
         return SpendingPaused(

@@ -114,6 +114,16 @@ def test_a_failure_told_inside_a_200_is_one(code: str, error: type[Exception], p
         client.close()
 
 
+@pytest.mark.parametrize(("status", "error"), [(400, PartnerRefused), (429, RateLimited), (500, PartnerUnavailable)])
+def test_an_error_in_another_shape_means_what_its_status_says(status: int, error: type[Exception]) -> None:
+    body = json.dumps({"error": {"code": ["x"], "type": {"a": 1}, "message": 5}}).encode()
+    with serving(lambda h, _: reply(h, body, status=status)) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(error):
+            client.generate_image("a portrait", model="m")
+        client.close()
+
+
 def test_pictures_are_not_kept_at_the_provider(photo: bytes) -> None:
     with serving(lambda h, _: reply(h, b"{}", Content_Type="application/json")) as server:
         client = OpenAIClient("store", base_url=server.url, policy=RetryPolicy(attempts=1))
