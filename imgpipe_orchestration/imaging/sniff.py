@@ -70,14 +70,22 @@ def sniff(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SniffedImage:
 
 
 def describe(image: Image.Image, name: str) -> SniffedImage:
-    """What the header of an opened image says."""
+    """What the header of an opened image says.
+
+    Raises:
+        BadImage: what stands before the second frame is broken.
+    """
+    try:
+        animated = name in _MAY_MOVE and bool(getattr(image, "is_animated", False))
+    except Exception as error:
+        raise BadImage(f"a frame of the {name} is broken: {in_short(error)}") from error
     return SniffedImage(
         format=name,
         mime=MIME[name],
         width=image.width,
         height=image.height,
         mode=image.mode,
-        animated=name in _MAY_MOVE and bool(getattr(image, "is_animated", False)),
+        animated=animated,
         has_alpha=image.mode in ALPHA_MODES or "transparency" in image.info,
     )
 

@@ -91,6 +91,14 @@ def test_a_png_whose_pixels_are_broken_is_refused_wherever_the_break_is() -> Non
             prepare(data, MEDIA)
 
 
+def test_a_gif_whose_second_frame_cannot_be_found_is_refused() -> None:
+    frames = [picture(24, 18).rotate(turn).quantize(8) for turn in (0, 90, 45)]
+    whole = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    second = whole.index(b",", whole.index(b"!\xf9", 100)) + 9
+    with pytest.raises(BadImage, match="frame"):
+        sniff(whole[:second] + b"\xff" + whole[second + 1 :])
+
+
 def test_a_header_is_read_without_a_pixel() -> None:
     for name in ("jpeg", "png", "gif", "tiff", "bmp"):
         assert open_original(KINDS[name](picture(96, 72))).image.tile, name
