@@ -52,10 +52,10 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
     image, name = original.image, original.sniffed.format
     # A PNG may have a picture before its animation, for readers that know of no animations.
     first = int(getattr(image, "default_image", False))
-    count = min(int(getattr(image, "n_frames", 1)) - first, most * DEEPEST)
-    stride = -(-count // most)
     kept, shown = None, 0
     try:
+        count = min(int(getattr(image, "n_frames", 1)) - first, most * DEEPEST)
+        stride = -(-count // most)
         for number in range(count):
             image.seek(first + number)
             check_pixels(image.width, image.height, name, original.limits)

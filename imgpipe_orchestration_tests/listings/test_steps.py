@@ -168,6 +168,9 @@ def test_a_broken_frame_is_a_bad_image() -> None:
     whole = moving(6, "GIF", duration=100)
     with pytest.raises(BadImage):
         steps.make(whole[: len(whole) * 2 // 3], OPTIONS)
+    third = whole.index(b",", whole.index(b"!\xf9", whole.index(b"!\xf9", whole.index(b"!\xf9") + 9) + 9)) + 9
+    with pytest.raises(BadImage, match="frame"):
+        steps.make(whole[:third] + b"\xff" + whole[third + 1 :], OPTIONS)
 
 
 def test_the_same_original_always_makes_the_same_bytes() -> None:
