@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from imgpipe_orchestration.errors import BadInput
 
@@ -93,13 +94,18 @@ def temp_path(field: Field, user_id: int, extension: str) -> str:
     return f"/temp_images/{field.folder}/{name}"
 
 
+def is_temp_path(path: str) -> bool:
+    """Whether a path is that of a temp file, and does not climb out of the folder."""
+    return _TEMP_PATH.fullmatch(path) is not None and ".." not in path
+
+
 def temp_key(path: str) -> str:
     """The object key of a temp path.
 
     Raises:
-        BadInput: the path is not one of ours (it might climb out of the folder).
+        BadInput: the path is not one of ours.
     """
-    if not _TEMP_PATH.fullmatch(path) or ".." in path:
+    if not is_temp_path(path):
         raise BadInput(f"{path!r} is no temp image path", field="image_path")
     return path.lstrip("/")
 
@@ -144,6 +150,24 @@ def variant_key(prefix: str, media_id: int, size: str, background: str, sha256: 
     can be committed while the old one is still being served."""
     cut_out = "-removed" if background == "removed" else ""
     return f"{prefix}/{media_id}-{size}{cut_out}-{sha256[:12]}.{extension}"
+
+
+_MEDIA_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+
+
+def is_media_id(text: str) -> bool:
+    """Whether it can be the id of an image, ours or another worker's."""
+    return _MEDIA_ID.fullmatch(text) is not None
+
+
+def media_id_in(url: str | None) -> str | None:
+    """The media id that `permanent_url` names, None when it names none. The documents' table keeps the id alone there,
+    their callback a URL that ends in it."""
+    try:
+        named = urlsplit(url or "").path.rstrip("/").rpartition("/")[2]
+    except ValueError:
+        return None
+    return named if is_media_id(named) else None
 
 
 def smart_url(base: str, media_id: str | int) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.media.model import PendingStatus, partition_day
+from imgpipe_orchestration.media.model import PendingStatus, media_id_in, partition_day
 from imgpipe_orchestration.media.tables import pending_images as t
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -29,6 +29,11 @@ class PendingImage:
     permanent_url: str | None
     status: PendingStatus
     created_at: datetime
+
+    @property
+    def media_id(self) -> str | None:
+        """What it was processed as; None also where somebody set the state by hand and no id."""
+        return media_id_in(self.permanent_url)
 
     @property
     def day(self) -> str:

@@ -45,7 +45,7 @@ def _enhanced(backends: Services, found: dict[str, Any]) -> dict[str, Any]:
     with transaction(backends.pending_engine) as connection:
         known = pending.by_paths(connection, temp)
     base = backends.settings.smart_media_base_url
-    return _replaced(found, {p: model.smart_url(base, i.permanent_url) for p, i in known.items() if i.permanent_url})
+    return _replaced(found, {p: model.smart_url(base, i.media_id) for p, i in known.items() if i.media_id})
 
 
 def _signed(backends: Services, found: dict[str, Any]) -> dict[str, Any]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BadInput, Conflict
-from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import keep_reported
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
-
-_MEDIA_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
 
 def complete(backends: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
@@ -33,17 +29,19 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
         image = pending.get(where, image_id, lock=True)
         if image.status is PendingStatus.FAILED:
             raise Conflict(f"Image {image_id} was marked as failed; upload it again or requeue it first.")
-        if image.status is PendingStatus.PENDING:
+        if image.status is PendingStatus.PENDING or image.media_id is None:
             pending.mark_processed(where, image_id, media_id)
-        elif image.permanent_url != media_id:
-            raise Conflict(f"Image {image_id} is already processed as media {image.permanent_url}.")
+        elif image.media_id != media_id:
+            raise Conflict(f"Image {image_id} is already processed as media {image.media_id}.")
         ours = store.media_of_pending(connection, image_id)
         if ours is None or str(ours.id) != media_id:
             keep_reported(connection, image_id, media_id, body.get("ai_analysis"))
         if ours is not None and str(ours.id) != media_id:
             _drop(backends, connection, ours.id, f"Processed by another worker as media {media_id}.")
-        if image.status is not PendingStatus.COMPLETE:
-            backends.claims.enqueue(connection, store.URLS, [Item(image_id, tenant=str(image.user_id))])
+        if image.status is not PendingStatus.COMPLETE or image.media_id is None:
+            items = [Item(image_id, tenant=str(image.user_id))]
+            # Again: without an id the replacement had to be given up.
+            backends.claims.enqueue(connection, store.URLS, items, again=image.media_id is None)
         return pending.get(where, image_id)
 
 
@@ -55,9 +53,9 @@ def media_id_of(body: dict[str, Any]) -> str:
     """
     named = body.get("media_id")
     if named is None and isinstance(body.get("permanent_url"), str):
-        named = urlsplit(body["permanent_url"]).path.rstrip("/").rpartition("/")[2]
+        named = model.media_id_in(body["permanent_url"])
     media_id = str(named) if isinstance(named, str | int) and not isinstance(named, bool) else ""
-    if not _MEDIA_ID.fullmatch(media_id):
+    if not model.is_media_id(media_id):
         raise BadInput("Send the media id as `media_id`, or a `permanent_url` that ends in it.", field="media_id")
     return media_id
 
@@ -77,7 +75,7 @@ def clean_up(backends: Services, image_id: int) -> None:
         ours = store.media_of_pending(connection, image_id)
         if ours is not None:
             _drop(backends, connection, ours.id, "Cleaned up by another worker.")
-    backends.media_bucket.delete(model.temp_key(image.image_path))
+    uploads.remove_temp(backends, image.image_path)
 
 
 def _drop(backends: Services, connection: Connection, media_id: int, reason: str) -> None:

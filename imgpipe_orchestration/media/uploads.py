@@ -160,6 +160,12 @@ def point_to(connection: Connection, user_id: int, field: Field, path: str) -> N
         connection.execute(query, values)
 
 
+def remove_temp(backends: Services, path: str) -> None:
+    """Delete the temp file of an upload; a row that others wrote may name none of ours."""
+    if model.is_temp_path(path):
+        backends.media_bucket.delete(model.temp_key(path))
+
+
 def field_named(name: str) -> Field:
     """The file field of the form.
 

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration.media import audit, checks
+from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.resources import (
     BackendsResource,
     DatabaseResource,
@@ -84,6 +85,36 @@ def test_a_processed_upload_that_nobody_enqueued_is_taken_up(gateway: Gateway) -
         connection.exec_driver_sql("update pending_images set status = 'processed', permanent_url = '77'")
     assert audit.unreplaced(gateway.services) == 1
     gateway.run_due()
+    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
+
+
+def test_a_url_in_the_column_of_the_media_id_is_read_as_its_id(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "update pending_images set status = 'processed', permanent_url = 'https://media-backend/serve/77'"
+        )
+    assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
+    audit.unreplaced(gateway.services)
+    gateway.run_due()
+    assert gateway.rows("select profile_image_path from user_profiles") == [
+        (f"{gateway.url}/api/images/77?size=detail",)
+    ]
+
+
+def test_an_upload_called_processed_without_a_media_id_keeps_its_temp_file_until_it_has_one(gateway: Gateway) -> None:
+    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update pending_images set status = 'processed'")
+    audit.unreplaced(gateway.services)
+    gateway.run_due()
+    assert gateway.me(1)["profile_image_path"] == path
+    assert gateway.get(path).status_code == 200
+    assert gateway.rows("select status from pending_images") == [("processed",)]
+    (row,) = gateway.rows("select state, error from work_items where queue = 'media_urls'")
+    assert row.state == "failed" and "no media id" in row.error
+    complete(gateway.services, 1, {"media_id": "77"})
+    gateway.run_due("run-2")
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
 
 

@@ -83,6 +83,7 @@ _NO_IDS: list[dict[str, Any]] = [
     {"media_id": -3},
     {"media_id": "../x"},
     {"permanent_url": "https://x/"},
+    {"permanent_url": "http://["},
 ]
 
 
@@ -101,6 +102,13 @@ def test_cleaning_up_marks_failed_removes_the_file_and_closes_the_way(gateway: G
     assert gateway.get(path).status_code == 404
     assert post(gateway, 1, {"media_id": "5"}).status_code == 409
     gateway.run_due()
+    assert gateway.rows("select status from pending_images") == [("failed",)]
+
+
+def test_cleaning_up_a_row_whose_path_is_none_of_ours_marks_it_failed(gateway: Gateway) -> None:
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("insert into pending_images (user_id, image_path) values (1, '/uploads/x.jpg')")
+    assert delete(gateway, 1).status_code == 200
     assert gateway.rows("select status from pending_images") == [("failed",)]
 
 

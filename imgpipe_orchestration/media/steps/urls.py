@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.errors import Conflict, PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -29,6 +29,7 @@ def replace_urls(backends: Services, claim: Claim) -> int:
     Raises:
         BackendUnavailable: a database or the object store is away.
         PartnerUnavailable: the main API has not stored our report yet.
+        Conflict: the upload is called processed and names no media id, so there is no URL to show; it stays as it is.
     """
     with transaction(backends.pending_engine) as connection:
         image = pending.get(connection, claim.item_id)
@@ -38,13 +39,15 @@ def replace_urls(backends: Services, claim: Claim) -> int:
         with backends.claims.fenced(claim) as connection:
             backends.claims.finish(connection, store.URLS, claim)
         return 0
-    url = model.smart_url(backends.settings.smart_media_base_url, image.permanent_url or "")
+    if image.media_id is None:
+        raise Conflict(f"Image {image.id} is {image.status} and its permanent_url names no media id.")
+    url = model.smart_url(backends.settings.smart_media_base_url, image.media_id)
     with backends.claims.fenced(claim) as connection:
         changed = replace(connection, image.image_path, url)
     # The row says complete before the file goes: a crash in between leaves a file too many, never a URL without one.
     with transaction(backends.pending_engine) as connection:
         pending.mark(connection, [image.id], PendingStatus.COMPLETE, unless=[PendingStatus.FAILED])
-    backends.media_bucket.delete(model.temp_key(image.image_path))
+    uploads.remove_temp(backends, image.image_path)
     with backends.claims.fenced(claim) as connection:
         backends.claims.finish(connection, store.URLS, claim)
     return changed
