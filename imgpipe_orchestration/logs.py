@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from types import MappingProxyType
 from typing import Any, Literal
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.redaction import cleaned, redact
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -30,12 +32,23 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO") -> None:
-    """Send all log lines of this process to standard error, redacted."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO", file: str = "") -> None:
+    """Send all log lines of this process, redacted, to standard error, and to `file` (LOG_FILE) where there is one.
+
+    Raises:
+        SettingsError: the file cannot be opened.
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file:
+        try:
+            # Watched, so that logrotate may take the file away.
+            handlers.append(WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise SettingsError(f"LOG_FILE cannot be opened: {error}", field="LOG_FILE") from error
+    for handler in handlers:
+        handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = handlers
     root.setLevel(level.upper())
 
 

@@ -62,6 +62,7 @@ class Settings(BaseModel):
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster UI.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_level: str = Field("INFO", description="Least severe level that is logged.")
+    log_file: str = Field("", description="File that log lines are appended to, beside standard error. Empty: none.")
 
     # --- rows, objects, documents ------------------------------------------------------------------------------
     database_url: str = Field("", description="PostgreSQL of the project. Empty: `imgpipe up` starts its own.")

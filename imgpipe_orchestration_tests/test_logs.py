@@ -8,11 +8,13 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from imgpipe_orchestration import logs
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.logs import JsonFormatter, TextFormatter
 from imgpipe_orchestration.redaction import _Known, cleaned, is_secret, know, redact
 from imgpipe_orchestration.settings import Settings
@@ -228,6 +230,24 @@ def test_configured_logging_goes_to_standard_error_redacted(
     assert "sig=***" in line
     assert "not shown" not in line
     assert len(root.handlers) == 1
+
+
+def test_lines_also_go_to_a_file_redacted_and_its_rotation_is_followed(root: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "image-auto-marker.log"
+    logs.configure(file=str(path))
+    logs.logger("image").info("first", extra={"url": f"https://h/?sig={S}"})
+    path.rename(tmp_path / "rotated")
+    logs.logger("image").info("second")
+    root.handlers[1].close()
+    rotated = (tmp_path / "rotated").read_text()
+    assert " - image - INFO - first" in rotated
+    assert S not in rotated
+    assert "second" in path.read_text()
+
+
+def test_a_log_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="LOG_FILE"):
+        logs.configure(file=str(tmp_path / "nowhere" / "x.log"))
 
 
 # --- speed ---------------------------------------------------------------------------------------------------------

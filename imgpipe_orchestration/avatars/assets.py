@@ -43,7 +43,8 @@ def _services(backends: BackendsResource) -> "Services":
 
     services = backends.services
     if not logging.getLogger().handlers:
-        logs.configure(style=services.settings.log_format, level=services.settings.log_level)
+        settings = services.settings
+        logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
     return services
 
 

@@ -109,11 +109,11 @@ def _log_as_settings_say() -> None:
 
     try:
         settings = load()
+        logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
     except SettingsError as error:
         logs.configure()
-        logs.logger(__name__).error(error.public)  # the run's first step will fail of it, and say so in the UI
-    else:
-        logs.configure(style=settings.log_format, level=settings.log_level)
+        # Unless it is LOG_FILE, the run's first step will fail of it, and say so in the UI.
+        logs.logger(__name__).error(error.public)
 
 
 def _collect(_: int, __: FrameType | None) -> None:
