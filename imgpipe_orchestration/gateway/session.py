@@ -114,10 +114,10 @@ def log_in(backends: Services, response: Response, request: Request, key: str) -
     settings = backends.settings
     address = request.client.host if request.client else ""
     limiter: Attempts = request.app.state.login_attempts
-    limiter.check(address)
+    limiter.begin(address)
     if not same_key(key.strip(), settings.admin_api_key):
-        limiter.count(address)
         raise Unauthenticated("That is not the ADMIN_API_KEY.")
+    limiter.forgive(address)
     now = int(time.time())
     claims = {"sid": secrets.token_urlsafe(18), "iat": now, "exp": now + LIFETIME}
     secure = request.url.scheme == "https" or settings.public_base_url.startswith("https://")
@@ -137,14 +137,18 @@ def log_out(response: Response) -> None:
 
 
 class Attempts:
-    """Wrong keys of late, by address and in all. Kept in memory: a restart forgets at most WINDOW seconds of them."""
+    """Wrong keys of late, by address and in all. Kept in memory: a restart forgets at most WINDOW seconds of them.
+
+    A try counts as wrong until its key turns out to be right: guesses that come at once are not let in together.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wrong: deque[tuple[float, str]] = deque()
 
-    def check(self, address: str) -> None:
-        """
+    def begin(self, address: str) -> None:
+        """Count a try.
+
         Raises:
             TooManyAttempts: this address, or all together, had their share.
         """
@@ -152,15 +156,18 @@ class Attempts:
             self._forget()
             own = [at for at, who in self._wrong if who == address]
             if len(own) < ATTEMPTS and len(self._wrong) < ATTEMPTS_OF_ALL:
+                self._wrong.append((time.monotonic(), address))
                 return
             oldest = own[0] if len(own) >= ATTEMPTS else self._wrong[0][0]
         wait = max(1.0, oldest + WINDOW - time.monotonic())
         raise TooManyAttempts(f"Too many wrong keys; try again in {wait / 60:.0f} minutes.", retry_after=wait)
 
-    def count(self, address: str) -> None:
+    def forgive(self, address: str) -> None:
+        """The key was right."""
         with self._lock:
-            self._forget()
-            self._wrong.append((time.monotonic(), address))
+            last = next((one for one in reversed(self._wrong) if one[1] == address), None)
+            if last is not None:
+                self._wrong.remove(last)
 
     def _forget(self) -> None:
         while self._wrong and self._wrong[0][0] < time.monotonic() - WINDOW:

@@ -42,6 +42,7 @@ class Found:
     height: int | None
     created_at: datetime
     private: bool
+    has_variants: bool
     alt_text: str | None
     thumbhash: bytes | None
     why: str = ""
@@ -69,7 +70,7 @@ class Duplicates:
 
 _COLUMNS = """
     f.id, f.user_id, f.data_type, f.original_name, f.status, f.error, f.width, f.height, f.created_at, f.private,
-    a.alt_text, a.thumbhash
+    f.recipe is not null as has_variants, a.alt_text, a.thumbhash
 """
 _TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
 

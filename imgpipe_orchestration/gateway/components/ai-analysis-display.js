@@ -2,7 +2,8 @@
 //
 // What the analysis of an image found, shown when somebody asks for it (or at once, with `open`). Parts that are
 // missing are said to be missing. Naming no show-* attribute shows everything; naming some shows those; `="false"`
-// hides one. Further attributes: token (short-lived, from your server), base (the gateway).
+// hides one. Further attributes: token (short-lived, from your server), signature (of a signed URL, for a private image),
+// base (the gateway).
 
 const ORIGIN = new URL(import.meta.url).origin;
 const PARTS = ["style", "colors", "quality", "mood"];
@@ -41,7 +42,7 @@ function swatch(hex) {
 }
 
 export class AIAnalysisDisplay extends Base {
-  static observedAttributes = ["media-id", "token", "base", "open", ...PARTS.map((part) => `show-${part}`)];
+  static observedAttributes = ["media-id", "token", "signature", "base", "open", ...PARTS.map((part) => `show-${part}`)];
 
   #details;
   #body;
@@ -93,8 +94,10 @@ export class AIAnalysisDisplay extends Base {
     this.#body.replaceChildren(made("p", "Loading…"));
     const token = this.getAttribute("token");
     const base = (this.getAttribute("base") ?? ORIGIN).replace(/\/$/, "");
+    const signature = this.getAttribute("signature");
+    const query = signature ? `?signature=${encodeURIComponent(signature)}` : "";
     try {
-      const answer = await fetch(`${base}/api/images/${encodeURIComponent(id)}/analysis`, {
+      const answer = await fetch(`${base}/api/images/${encodeURIComponent(id)}/analysis${query}`, {
         headers: token ? { Authorization: `Bearer ${token}` } : {},
         signal: this.#asked.signal,
       });
@@ -102,7 +105,8 @@ export class AIAnalysisDisplay extends Base {
         this.#answer = await answer.json();
         return this.#show();
       }
-      const words = { 401: "The analysis of this image is not public.", 404: "This image has not been analysed yet." };
+      const hidden = "The analysis of this image is not public.";
+      const words = { 401: hidden, 403: hidden, 404: "This image has not been analysed yet." };
       this.#again(words[answer.status] ?? "The analysis cannot be reached at the moment.");
     } catch (error) {
       if (error.name !== "AbortError") this.#again("The analysis cannot be reached at the moment.");

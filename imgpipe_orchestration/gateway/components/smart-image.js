@@ -243,7 +243,9 @@ export class SmartImage extends Base {
     const display = document.createElement("ai-analysis-display");
     display.setAttribute("media-id", this.#id);
     display.setAttribute("base", this.#base);
-    if (this.hasAttribute("token")) display.setAttribute("token", this.getAttribute("token"));
+    for (const name of ["token", "signature"]) {
+      if (this.hasAttribute(name)) display.setAttribute(name, this.getAttribute(name));
+    }
     this.shadowRoot.append(display);
   }
 }

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
@@ -59,6 +59,8 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
     trace = tracing.parse(backends.claims.trace(known, item_id))
     with transaction(backends.engine) as connection:
         subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
+    if not (attempts or trace or subject):
+        raise NotFound(f"There is no item {item_id} in {known.name}.")
     return page(
         request,
         "attempts.html",

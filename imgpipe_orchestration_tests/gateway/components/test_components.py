@@ -97,7 +97,7 @@ def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit:
     gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
     signed = gateway.session.post(f"{api}/signed-url", json={"seconds": 60}, headers=worker, timeout=30).json()["url"]
     (signature,) = parse_qs(urlsplit(signed).query)["signature"]
-    body = f"""<smart-image media-id="1" alt="Mine" signature="{signature}"></smart-image>
+    body = f"""<smart-image media-id="1" alt="Mine" signature="{signature}" show-ai-data></smart-image>
         <smart-image media-id="1" alt="Not mine"></smart-image>
         <smart-image media-id="1" alt="Forged" signature="{signature[:-6]}AAAAAA"></smart-image>"""
     with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
@@ -108,6 +108,8 @@ def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit:
         expect(page.get_by_text("Not mine: This image may not be shown here.")).to_be_visible()
         expect(page.get_by_text("Forged: This image may not be shown here.")).to_be_visible()
         expect(page.locator("smart-image .box.there")).to_have_count(1)
+        page.get_by_text("What the analysis found").click()
+        expect(page.get_by_text("Colours")).to_be_visible()
 
 
 def test_under_react_with_the_documents_props_and_the_analysis_on_demand(seeing_gateway: Gateway, visit: Visit) -> None:

@@ -93,3 +93,4 @@ def test_an_unknown_queue_is_a_page_that_says_what_there_is(guest: Visitor) -> N
     page = guest.go("/failures?queue=nonsense")
     expect(page.get_by_text("There is no pipeline or queue")).to_be_visible()
     assert guest.axe() == []
+    expect(guest.go("/failures/media/77").get_by_text("There is no item 77 in media.")).to_be_visible()

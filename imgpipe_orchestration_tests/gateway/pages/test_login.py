@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
@@ -62,6 +63,22 @@ def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Ga
     ):
         answer = requests.get(f"{url}/events", cookies={session.COOKIE: forged}, timeout=10)
         assert answer.status_code == 401
+
+
+def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(production: Gateway) -> None:
+    def guess(_: int) -> int:
+        return requests.post(f"{production.url}/login", data={"key": "guess"}, timeout=30).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(guess, range(40)))
+    assert answers.count(401) == session.ATTEMPTS
+    assert answers.count(429) == 40 - session.ATTEMPTS
+
+
+def test_signing_in_often_is_no_guessing(production: Gateway) -> None:
+    for _ in range(session.ATTEMPTS + 1):
+        answer = requests.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+        assert answer.status_code == 303
 
 
 @pytest.mark.parametrize(

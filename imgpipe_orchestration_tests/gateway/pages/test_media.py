@@ -87,6 +87,19 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
 
 
+def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    gateway.rows("update media_files set status = 'failed', error = 'The callback was refused.' returning id")
+    page = guest.go("/media")
+    expect(page.locator("smart-image .box.there")).to_have_count(1)
+    page.locator(".tile").click()
+    expect(page.get_by_text("The callback was refused.")).to_be_visible()
+    expect(page.locator("smart-image .box.there")).to_have_count(1)
+    expect(page.get_by_text("No picture could be made")).not_to_be_attached()
+    expect(page.get_by_role("button", name="Requeue")).to_be_visible()
+
+
 @pytest.mark.slow
 def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
     same = picture(900, 600, seed=9)
