@@ -66,8 +66,12 @@ async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Up
                     files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
                 elif name in uploads.PROFILE_TEXTS:
                     texts[name] = value
+                elif name in model.FIELDS and value:
+                    raise BadInput(f"{name} came as a text; send a file, with a `filename`.", field=name)
     except MultiPartException as error:
         raise BadInput(f"The form cannot be read: {error.message}") from error
+    except UnicodeError as error:
+        raise BadInput("The form's texts are not in the charset that it names; send UTF-8.") from error
     if not files and not texts:
         known = ", ".join((*model.FIELDS, *uploads.PROFILE_TEXTS))
         raise BadInput(f"The form has none of the fields that can be changed: {known}.")

@@ -153,7 +153,10 @@ def point_to(connection: Connection, user_id: int, field: Field, path: str) -> N
             query = text(f"update {table} set logo_path = :path, updated_at = now() where user_id = :user_id")
             changed += connection.execute(query, values).rowcount
         if not changed:  # whoever uploads a logo without either profile begins as an artist
-            query = text("insert into artist_profiles (user_id, logo_path) values (:user_id, :path)")
+            query = text("""
+                insert into artist_profiles (user_id, logo_path) values (:user_id, :path)
+                on conflict (user_id) do update set logo_path = excluded.logo_path, updated_at = now()
+            """)
             connection.execute(query, values)
     else:
         query = text(f"insert into {field.kind}_media (user_id, media_path) values (:user_id, :path)")

@@ -153,6 +153,8 @@ def translated() -> Iterator[None]:
             raise
         reason = str(error.orig).splitlines()[0]
         raise BadInput(f"A value cannot be stored: {reason}", detail=str(error)) from error
+    except UnicodeEncodeError as error:
+        raise BadInput("A value cannot be stored: half a surrogate pair is no character", detail=str(error)) from error
     except DBAPIError as error:
         # A replica that has not taken over yet refuses writes under a class of its own.
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
@@ -141,6 +142,36 @@ def test_a_logo_goes_to_the_promoter_who_has_no_artist_profile(gateway: Gateway)
     path = gateway.upload(9, logo_image=picture()).json()["logo_path"]
     assert gateway.rows("select logo_path from promoter_profiles where user_id = 9")[0][0] == path
     assert gateway.rows("select 1 from artist_profiles") == []
+
+
+def test_logos_of_one_user_that_arrive_together_are_all_accepted(gateway: Gateway) -> None:
+    gateway.upload(9, texts={"bio": "x"})
+
+    def at_once(seed: int) -> int:
+        return gateway.upload(9, logo_image=picture(seed=seed)).status_code
+
+    for turn in range(3):
+        gateway.rows("delete from artist_profiles returning 1")
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(at_once, range(4))) == [200] * 4, turn
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "undefined"])
+def test_a_form_in_a_charset_that_says_no_characters_is_refused(gateway: Gateway, charset: str) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="bio"\r\n\r\n\\ud800 +2AA-\r\n--B--\r\n'
+    headers = {**gateway.as_user(1), "Content-Type": f"multipart/form-data; boundary=B; charset={charset}"}
+    answer = gateway.session.patch(f"{gateway.url}/users/me", data=part, headers=headers, timeout=30)
+    assert answer.status_code == 422
+
+
+def test_a_photo_sent_without_a_filename_is_not_left_out_in_silence(gateway: Gateway) -> None:
+    form = {"bio": (None, "x"), "profile_image": (None, picture())}
+    headers = gateway.as_user(1)
+    answer = gateway.session.patch(f"{gateway.url}/users/me", files=form, headers=headers, timeout=30)
+    assert (answer.status_code, answer.json()["field"]) == (422, "profile_image")
+    assert gateway.rows("select 1 from user_profiles") == []
+    form["profile_image"] = (None, "")
+    assert gateway.session.patch(f"{gateway.url}/users/me", files=form, headers=headers, timeout=30).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["profiles/../secret", "profiles/none.jpg", "..%2f..%2fetc/passwd", "bulk/x"])
