@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
+from psycopg import sql
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -30,6 +38,32 @@ def backends(settings: Settings) -> Iterator[Services]:
     services = Services(settings)
     yield services
     services.close()
+
+
+@pytest.fixture
+def own_s3(tmp_path: Path, settings: Settings) -> Iterator[tuple[S3, Settings]]:
+    """An object store that a test may stop, and settings that use it."""
+    server = S3(tmp_path / "own-s3", free_port(), access_key="test-access", secret_key="test-secret")
+    settings = settings.model_copy(update={"s3_endpoint": server.url})
+    with server:
+        services = Services(settings)
+        services.listings_bucket.ensure()
+        services.close()
+        yield server, settings
+
+
+@contextmanager
+def database_away(settings: Settings, server: Postgres) -> Iterator[None]:
+    """The settings' database lets nobody in meanwhile, and ends every session."""
+    name = make_url(settings.database_url).database or ""
+    allow = sql.SQL("alter database {} with allow_connections {}")
+    with psycopg.connect(server.url, autocommit=True) as administrator:
+        administrator.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
+        administrator.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = %s", [name])
+        try:
+            yield
+        finally:
+            administrator.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
 
 
 def photo(width: int = 320, height: int = 240, *, seed: int = 1) -> bytes:

@@ -7,16 +7,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import psycopg
 import pytest
 from fastapi.testclient import TestClient
-from psycopg import sql
-from sqlalchemy.engine import make_url
 
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.gateway.app import create_app
@@ -26,7 +20,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels
-from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
+from imgpipe_orchestration_tests.listings.conftest import Form, database_away, path_of, photo, queued, rows
 
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
 
@@ -35,18 +29,6 @@ def due_at_once(backends: Services) -> None:
     """Ends the pauses after failures, so that a test need not wait for them."""
     with backends.engine.begin() as connection:
         connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
-
-
-@pytest.fixture
-def own_s3(tmp_path: Path, settings: Settings) -> Iterator[tuple[S3, Settings]]:
-    """An object store that a test may stop, and settings that use it."""
-    server = S3(tmp_path / "own-s3", free_port(), access_key="test-access", secret_key="test-secret")
-    settings = settings.model_copy(update={"s3_endpoint": server.url})
-    with server:
-        services = Services(settings)
-        services.listings_bucket.ensure()
-        services.close()
-        yield server, settings
 
 
 def test_one_run_drains_what_is_due_in_batches(client: TestClient, backends: Services) -> None:
@@ -123,23 +105,17 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
 
 
 def test_with_the_database_away_finished_images_are_served_and_others_have_a_placeholder(
-    client: TestClient, backends: Services, postgres_server: Postgres, settings: Settings
+    client: TestClient, backends: Services, settings: Settings, postgres_server: Postgres
 ) -> None:
     done = queued(client, photo())[0]
     drain(backends, "run-1")
     waiting = queued(client, photo(seed=2))[0]
     webp = client.get(path_of(done)).content
-    name, allow = make_url(settings.database_url).database or "", sql.SQL("alter database {} with allow_connections {}")
-    with psycopg.connect(postgres_server.url, autocommit=True) as administrator:
-        administrator.execute(allow.format(sql.Identifier(name), sql.Literal(False)))
-        administrator.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", [name])
-        try:
-            shown = client.get(path_of(done))
-            assert (shown.status_code, shown.headers["cache-control"], shown.content) == (200, "no-store", webp)
-            shown = client.get(path_of(waiting))
-            assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
-        finally:
-            administrator.execute(allow.format(sql.Identifier(name), sql.Literal(True)))
+    with database_away(settings, postgres_server):
+        shown = client.get(path_of(done))
+        assert (shown.status_code, shown.headers["cache-control"], shown.content) == (200, "no-store", webp)
+        shown = client.get(path_of(waiting))
+        assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
     assert client.get(path_of(waiting)).headers["content-type"] == "image/jpeg"
 
 

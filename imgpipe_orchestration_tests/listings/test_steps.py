@@ -100,7 +100,7 @@ def moving(count: int, kind: str, *, size: tuple[int, int] = (1000, 800), **opti
     return encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_an_animation_stays_one(kind: str) -> None:
     file = steps.make(moving(6, kind, duration=[100, 200, 300, 100, 100, 400], loop=0), OPTIONS)
     assert (file.width, file.height, file.frames) == (800, 640, 6)

@@ -1,0 +1,150 @@
+"""What goes away between two steps: nothing half accepted, nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.s3 import S3
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.listings import uploads
+from imgpipe_orchestration.listings.drain import Drained, drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.listings.conftest import JOB, Form, database_away, path_of, photo, queued, rows
+
+THREE = [("a.jpg", photo(seed=1)), ("b.jpg", photo(seed=2)), ("c.jpg", photo(seed=3))]
+KEY = {"Idempotency-Key": "once"}
+
+
+def test_the_object_store_dies_between_two_originals_of_an_upload(
+    own_s3: tuple[S3, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, settings = own_s3
+    put, kept = Bucket.put, threading.Semaphore(1)
+
+    def dying(bucket: Bucket, *arguments: Any, **named: Any) -> None:
+        if not kept.acquire(blocking=False):
+            server.kill()
+        put(bucket, *arguments, **named)
+
+    services = Services(settings)
+    with TestClient(create_app(settings)) as client:
+        monkeypatch.setattr(Bucket, "put", dying)
+        assert Form("Cut", THREE).send(client, **KEY).status_code == 503
+        assert rows(services, "select count(*) from image_queue") == [(0,)]
+        monkeypatch.undo()
+        server.start()
+        server.wait_until_ready()
+        assert Form("Cut", THREE).send(client, **KEY).json()["data"]["image_count"] == 3
+        assert drain(services, "run-1").processed == 3
+    services.close()
+
+
+def test_the_database_goes_away_after_the_originals_are_kept(
+    client: TestClient,
+    backends: Services,
+    settings: Settings,
+    postgres_server: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep = uploads._keep_originals
+    with ExitStack() as absence:
+
+        def keep_and_lose(*arguments: Any) -> None:
+            keep(*arguments)
+            absence.enter_context(database_away(settings, postgres_server))
+
+        monkeypatch.setattr(uploads, "_keep_originals", keep_and_lose)
+        assert Form("Cut", THREE).send(client, **KEY).status_code == 503
+    monkeypatch.undo()
+    assert rows(backends, "select count(*) from image_queue") == [(0,)]
+    assert rows(backends, "select count(*) from work_items") == [(0,)]
+    again = Form("Cut", THREE).send(client, **KEY)
+    assert again.json()["data"]["image_count"] == 3
+    assert Form("Cut", THREE).send(client, **KEY).json() == again.json()
+    assert rows(backends, "select count(*) from image_queue") == [(3,)]
+
+
+def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(settings: Settings) -> None:
+    settings = settings.model_copy(update={"lease_seconds": 1.0})
+    services = Services(settings)
+    with TestClient(create_app(settings)) as client:
+        image = queued(client, photo())[0]
+        killed = subprocess.run(
+            [sys.executable, "-c", DIES_BEFORE_THE_ROW],
+            check=False,
+            env={**os.environ, **settings.environment()},
+            timeout=60,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        assert services.listings_bucket.head(image["file_name"]) is not None
+        assert client.get(path_of(image)).headers["cache-control"] == "no-store", "the row does not know of it"
+        due = "select count(*) from work_items where state = 'claimed' and due_at > now()"
+        wait_for(lambda: rows(services, due) == [(0,)], "the lease to run out")
+        assert drain(services, "second").processed == 1
+        assert client.get(path_of(image)).headers["cache-control"].startswith("public")
+        outcomes = "select outcome, count(*) from work_attempts group by outcome order by outcome"
+        assert rows(services, outcomes) == [("done", 1), ("lost", 1)]
+    services.close()
+
+
+DIES_BEFORE_THE_ROW = """
+import os, signal
+from imgpipe_orchestration.listings import control, store
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import load
+
+if __name__ == "__main__":
+    store.rendered = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    control.run(Services(load()), "killed", "killed")
+"""
+
+
+def test_a_job_that_is_stopped_under_way_ends_with_its_batches_and_goes_on_when_started(
+    client: TestClient, backends: Services
+) -> None:
+    queued(client, *(photo(900, 700),) * 20)
+    queued(client, *(photo(900, 700, seed=2),) * 20)
+    body = {"id": "process-image-queue", "type": "process_images", "payload": {"batch_size": 2}}
+    assert client.post("/api/jobs", json=body).status_code == 200
+    ended: list[Drained] = []
+    run = threading.Thread(target=lambda: ended.append(drain(backends, "run-1")))
+    run.start()
+    done = "select count(*) from image_queue where status = 'processed'"
+    wait_for(lambda: rows(backends, done)[0][0] >= 3, "the first images")
+    assert client.delete(JOB).status_code == 200
+    run.join(30)
+    assert ended[0].ended == "the job was stopped"
+    assert 3 <= ended[0].processed < 40
+    assert rows(backends, "select count(*) from work_items where state = 'claimed'") == [(0,)]
+    queued(client, photo(seed=3))
+    assert client.post("/api/jobs", json=body).status_code == 200
+    assert drain(backends, "run-2").processed == 41 - ended[0].processed
+
+
+def test_one_key_for_two_requests_at_once_belongs_to_one_of_them(client: TestClient, backends: Services) -> None:
+    answers: list[int] = []
+    forms = [Form(f"Race {n}", [("a.jpg", photo(seed=n))]) for n in range(4)]
+    threads = [
+        threading.Thread(target=lambda form=form: answers.append(form.send(client, **KEY).status_code))
+        for form in forms
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200, 422, 422, 422]
+    assert rows(backends, "select count(*) from image_queue") == [(1,)]
+    assert len(list(backends.listings_bucket.list("originals/"))) == 1
