@@ -45,7 +45,7 @@ BARS = {"uploads": 0.6, "answers": 3.0, "drain": 0.8, "tick": 1.3}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(BARS), action="append")
-    parser.add_argument("--images", type=int, default=150, help="images that are drained")
+    parser.add_argument("--images", type=int, default=500, help="images that are drained")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -174,7 +174,7 @@ def worker(settings: Settings) -> Iterator[None]:
 # --- the drain -------------------------------------------------------------------------------------------------------
 
 
-def drained(settings: Settings, images: int, *, rounds: int = 9) -> float:
+def drained(settings: Settings, images: int, *, rounds: int = 5) -> float:
     services = Services(settings)
     warm(services)
     originals = photos()
