@@ -232,7 +232,7 @@ class Settings(BaseModel):
     external_api_key: str = Field("", description="Bearer token of both, for `imgpipe vision-reports run`.")
     organization_id: str = Field("", description="Whose analyses `imgpipe vision-reports run` takes.")
     backend_api_url: str = Field("", description="Analysis backend of that command. Empty: GATEWAY_URL, our own.")
-    backend_api_key: str = Field("", description="Bearer key we send to analysis backends; ours takes it as well.")
+    backend_api_key: str = Field("", description="Bearer key for the backend at BACKEND_API_URL; ours takes it too.")
     vision_bucket_name: str = Field("vision-reports", description="Bucket of submitted images and of reports.")
     vision_page_size: int = Field(50, ge=1, le=1000, description="Analyses asked for in one page of the external API.")
     vision_max_analyses: int = Field(1000, ge=1, description="Most analyses one execution takes up.")

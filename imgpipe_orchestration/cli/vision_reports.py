@@ -55,7 +55,7 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
         backend_url=values["backend_api_url"],
         organization_id=values["organization_id"],
     )
-    services = Services(settings)
+    services = Services(settings.model_copy(update={"backend_api_url": connection.backend_url}))
     try:
         execution = run_now(services, connection, say=lambda line: click.echo(line, err=as_json))
     finally:

@@ -6,6 +6,7 @@ was delivered, it is left alone; listed again after it failed, it gets fresh att
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,10 @@ def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> 
     status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
         state, "case when batch_id is null then 'waiting' else 'submitted' end"
     )
+    if state is State.WAITING:
+        # Requeued after it had failed: its batch has all the time once more.
+        requeued = "update vision_analyses set submitted_at = null where id = any(:ids) and status = 'failed'"
+        rows.execute(text(requeued), values)
     rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
     touched = rows.execute(
         text("""
@@ -150,6 +155,11 @@ def submitted(rows: Rows, analysis_id: int, batch_id: str) -> None:
     )
 
 
+def awaited_anew(rows: Rows, analysis_id: int) -> None:
+    """Somebody waits again for a batch that was given up once: its time begins now."""
+    rows.execute(text("update vision_analyses set submitted_at = now() where id = :id"), {"id": analysis_id})
+
+
 def forget_batch(rows: Rows, analysis_id: int) -> None:
     """The backend will never deliver this batch: another try is another order."""
     rows.execute(
@@ -189,8 +199,10 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
         groups: dict[tuple[int | None, str | None], list[Row[Any]]] = {}
         for row in rows.execute(text(_OF_DAY), {"day": day, "queue": QUEUE.name}):
             groups.setdefault((row.cron_job_id, row.connection), []).append(row)
-        for number, ((job, connection), members) in enumerate(groups.items()):
-            execution = executions.of_backfill(rows, job, connection, f"{reference}/{day}/{job or number}")
+        for (job, connection), members in groups.items():
+            # A command's connection is encrypted, which makes it unlike any other's.
+            whose = f"job {job}" if connection is None else hashlib.sha256(connection.encode()).hexdigest()
+            execution = executions.of_backfill(rows, job, connection, f"{reference}/{day}/{whose}")
             if execution is None:
                 continue
             for row in members:
@@ -218,7 +230,7 @@ _REGISTER = """
     on conflict (source, lower(organization_id), lower(vision_analysis_id)) do update set
         execution_id = excluded.execution_id, run_code = excluded.run_code, user_query = excluded.user_query,
         documents = excluded.documents, error = null, upload_started_at = null, redelivery = false,
-        submitted_at = case when a.batch_id is not null then now() end,
+        submitted_at = null,
         status = case when a.batch_id is null then 'waiting' else 'submitted' end
     where a.status = 'failed'
     returning a.id

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from imgpipe_orchestration.errors import LeaseLost
-from imgpipe_orchestration.storage.claims import Claim
+from sqlalchemy import Connection as Rows
+
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
+from imgpipe_orchestration.storage.claims import Claim, State
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 from imgpipe_orchestration.vision_reports.journey import Journey
-from imgpipe_orchestration.vision_reports.model import StillWaiting
+from imgpipe_orchestration.vision_reports.model import NoReport, StillWaiting
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -95,7 +97,7 @@ class Crew:
                 if not waiting:
                     self._last_progress = time.monotonic()
 
-        outcome = work_through(self._claims, analyses.QUEUE, [claim], travel, threads=1)
+        outcome = work_through(self._claims, analyses.QUEUE, [claim], travel, threads=1, on_failure=_order_anew)
         item = claim.item_id
         if outcome.done:
             return Ending(item, "done")
@@ -123,3 +125,9 @@ class Crew:
             if time.monotonic() + seconds - self._last_progress > self._patience:
                 raise StillWaiting("The analysis backend has not finished yet.", retry_after=max(seconds, 15.0))
             time.sleep(seconds)
+
+
+def _order_anew(rows: Rows, claim: Claim, error: ImgpipeError, state: State) -> None:
+    """A batch without a report is no use to whoever tries again."""
+    if state is State.FAILED and isinstance(error, NoReport):
+        analyses.forget_batch(rows, claim.item_id)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError, NotFound, PartnerRefused
+from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, NotFound, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.fetch import FetchLimits
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
@@ -26,6 +26,7 @@ from imgpipe_orchestration.vision_reports.model import (
     BatchOrder,
     BatchState,
     Connection,
+    NoReport,
     TimedOut,
     next_poll,
     report_name,
@@ -72,6 +73,10 @@ class Journey:
         backend = self._backend(analysis.connection.backend_url)
         if analysis.batch_id is None:
             self._submit(claim, analysis, backend)
+            analysis = self._load(claim)
+        elif analysis.submitted_at is None:
+            with self._services.claims.fenced(claim) as rows:
+                analyses.awaited_anew(rows, analysis.id)
             analysis = self._load(claim)
         wait = self._wait(claim, analysis, backend)
         if wait is not None:
@@ -172,7 +177,7 @@ class Journey:
         # a backfill delivers anew is listed by nobody, so that is simply sent again.)
         uncertain = analysis.upload_started_at is not None and not analysis.redelivery
         if not uncertain or api.is_unprocessed(analysis.vision_analysis_id, page_size=page_size):
-            report = backend.report(analysis.batch_id)
+            report = self._report(analysis.batch_id, backend)
             with self._services.claims.fenced(claim) as rows:
                 analyses.uploading(rows, analysis.id)
             self._upload(claim, analysis, api, report)
@@ -180,6 +185,21 @@ class Journey:
             analyses.delivered(rows, analysis.id)
             self._services.claims.finish(rows, analyses.QUEUE, claim)
         log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": analysis.batch_id})
+
+    def _report(self, batch_id: str, backend: AnalysisBackend) -> bytes:
+        """The report of a completed batch.
+
+        Raises:
+            NoReport: there is none to be had, or it is not HTML.
+        """
+        try:
+            return backend.report(batch_id)
+        except (NotFound, Conflict, UnreadableAnswer) as error:
+            raise NoReport(error.public) from error
+        except PartnerRefused as error:
+            if error.partner_status in {404, 409, 410}:
+                raise NoReport(error.public) from error
+            raise
 
     def _upload(self, claim: Claim, analysis: Analysis, api: VisionAnalysisApi, report: bytes) -> None:
         assert analysis.batch_id is not None  # noqa: S101 - as above

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from imgpipe_orchestration.errors import Permanent, Retryable
+from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryable
 
 AT_ONCE = 200
 """Analyses of one run, so that its page in the UI stays readable; each has a thread there."""
@@ -75,6 +75,12 @@ class TimedOut(Permanent):
     status = 504
     title = "Timed out"
     report = True
+
+
+class NoReport(PartnerUnavailable):
+    """A backend says that a batch is completed and does not hand its report out."""
+
+    title = "No report"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class Backend:
         self.server: Server
         self.status: dict[str, Any] = {"status": "completed", "done": 1, "total": 1}
         self.report = b"<!doctype html><title>report</title>"
+        self.report_status = 200
         self.orders: dict[str, dict[str, Any]] = {}
         self.images = 0
 
@@ -41,7 +42,7 @@ class Backend:
             self.orders[batch_id] = {"key": headers["idempotency-key"], **json.loads(body)}
             return _json(handler, {"batch_id": batch_id, "status": "queued"})
         if path.endswith("/report"):
-            return reply(handler, self.report, Content_Type="text/html")
+            return reply(handler, self.report, self.report_status, Content_Type="text/html")
         if path.startswith("/batch-analysis/batches/"):
             return _json(handler, self.status)
         return reply(handler, b"{}", 404)

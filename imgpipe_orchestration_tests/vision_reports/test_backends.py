@@ -15,12 +15,14 @@ from PIL import Image
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import NotFound, Permanent
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batch_work
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Picture, backend_at
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
 
@@ -31,6 +33,22 @@ def test_our_gateways_own_address_means_our_tables(desk: Desk) -> None:
         other = backend_at(desk.services, url)
         assert isinstance(other, RemoteBackend)
         other.close()
+
+
+def test_our_key_goes_to_the_backend_that_the_operator_configured_and_to_no_other(desk: Desk) -> None:
+    configured = {"backend_api_key": "our-key", "backend_api_url": f"{desk.backend.url}/somewhere"}
+    services = Services(desk.settings.model_copy(update=configured))
+    with backend_serving() as other:
+        for url in (f"{desk.backend.url}/", other.url):
+            backend = backend_at(services, url)
+            with pytest.raises(Permanent):
+                backend.available_models()
+            backend.close()
+        ((_, told, _),) = desk.backend.server.requests
+        ((_, not_told, _),) = other.server.requests
+    services.close()
+    assert told["authorization"] == "Bearer our-key"
+    assert "authorization" not in not_told
 
 
 @pytest.fixture(params=["own", "over HTTP"])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,21 @@ def test_what_a_killed_command_held_is_taken_up_and_what_a_living_one_holds_is_n
     assert ran.exit_code == 0, ran.output
     assert "1 analyses left by an earlier command" in ran.output
     assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+
+
+def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config: Path) -> None:
+    desk.seed(images=1)
+    assert desk.execute()["status"] == "success"
+    for _ in range(2):
+        desk.seed(images=1)
+        assert invoke(config).exit_code == 0
+    today = datetime.now(UTC).date().isoformat()
+    assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
+    assert (len(desk.reports), len(desk.backend.orders)) == (6, 6)
+
+
+def test_the_backend_that_is_named_gets_the_key(desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKEND_API_KEY", "our-key")
+    desk.seed(images=1)
+    assert invoke(config).exit_code == 0
+    assert {headers["authorization"] for _, headers, _ in desk.backend.server.requests} == {"Bearer our-key"}

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
@@ -235,6 +236,23 @@ def test_a_backend_that_never_finishes_times_out_and_says_so(desk: Desk, monkeyp
     assert desk.reports == []
 
 
+def test_what_timed_out_and_is_requeued_has_all_the_time_once_more(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    job = desk.job()
+    assert desk.execute(job)["status"] == "failed"
+    looks = desk.backend.asked("/batches/")
+    assert len(desk.services.claims.requeue(analyses.QUEUE)) == 1
+    desk.run()
+    assert desk.backend.asked("/batches/") > looks + 1
+    desk.services.claims.requeue(analyses.QUEUE)
+    desk.backend.status = {"status": "completed"}
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert (len(desk.backend.orders), len(desk.reports)) == (1, 1)
+
+
 def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +292,21 @@ def test_a_report_that_is_no_html_is_not_delivered(desk: Desk) -> None:
         desk.backend.report = report
         assert desk.execute(job)["status"] == "failed"
     assert desk.reports == []
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (409, b"{}"), (200, b"{}")])
+def test_a_completed_batch_without_a_report_is_ordered_anew_by_the_next_execution(
+    desk: Desk, status: int, body: bytes
+) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    good = desk.backend.report
+    desk.backend.report, desk.backend.report_status = body, status
+    assert desk.execute(job)["status"] == "failed"
+    assert len(desk.backend.orders) == 1
+    desk.backend.report, desk.backend.report_status = good, 200
+    assert desk.execute(job)["status"] == "success"
+    assert (len(desk.backend.orders), len(desk.reports)) == (2, 1)
 
 
 def test_an_analysis_listed_twice_is_taken_up_once(desk: Desk) -> None:
