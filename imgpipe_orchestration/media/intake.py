@@ -47,28 +47,35 @@ def take_in(backends: Services, *, everything: bool = False) -> int:
             page = pending.waiting(connection, after=after, limit=PAGE)
         if not page:
             return added
-        added += _register(backends, page)
+        added += _take_in(backends, page)
         after = page[-1].id
 
 
+def _take_in(backends: Services, page: list[PendingImage]) -> int:
+    """Register a page; a row that we cannot keep fails alone, found by halves."""
+    try:
+        return _register(backends, page)
+    except BadInput as error:
+        if len(page) > 1:
+            half = len(page) // 2
+            return _take_in(backends, page[:half]) + _take_in(backends, page[half:])
+        log.warning("pending image refused", extra={"pending_id": page[0].id, "error": error.public})
+    with transaction(backends.pending_engine) as connection:
+        pending.mark(connection, [page[0].id], PendingStatus.FAILED)
+    with transaction(backends.engine) as connection:
+        registering.move_intake_mark(connection, page[0].id)
+    return 0
+
+
 def _register(backends: Services, page: list[PendingImage]) -> int:
-    hopeless: list[int] = []
     added = 0
     with transaction(backends.engine) as connection:
         traces = registering.take_upload_traces(connection, [image.id for image in page])
         for image in page:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
-            try:
-                media_id = registering.register(connection, image, str(trace))
-            except BadInput as error:
-                log.warning("pending image refused", extra={"pending_id": image.id, "error": error.public})
-                hopeless.append(image.id)
-                continue
+            media_id = registering.register(connection, image, str(trace))
             if media_id is not None:
                 item = Item(media_id, tenant=str(image.user_id), partition=image.day, trace=str(trace))
                 added += backends.claims.enqueue(connection, store.MEDIA, [item])
         registering.move_intake_mark(connection, page[-1].id)
-    if hopeless:
-        with transaction(backends.pending_engine) as connection:
-            pending.mark(connection, hopeless, PendingStatus.FAILED)
     return added

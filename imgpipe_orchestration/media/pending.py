@@ -55,6 +55,8 @@ _COLUMNS = (
 
 def _image(row: Sequence[Any]) -> PendingImage:
     created_at = row[-1]
+    if not isinstance(created_at, datetime):  # the documents' DDL allows NULL, and MySQL's zero date comes as a text
+        created_at = datetime.now(UTC)
     # MySQL's TIMESTAMP comes back without its zone; our sessions run in UTC.
     created_at = created_at.astimezone(UTC) if created_at.tzinfo else created_at.replace(tzinfo=UTC)
     id_, user_id, path, name, mime, url, status, _ = row

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.test_pipeline import make_due
@@ -107,3 +108,24 @@ def test_an_image_that_the_main_api_no_longer_wants_is_given_up_without_another_
     gateway.run_due()
     assert callback_of(gateway) == ("failed", "failed", "failed")
     assert _MainApi.asked == ["POST /api/media/complete/1"]
+
+
+def test_an_image_that_was_requeued_before_the_main_api_heard_of_its_failure_is_not_cleaned_up(
+    make_gateway: Callable[..., Gateway], main_api: str
+) -> None:
+    gateway = make_gateway(main_api_url=main_api, partner_timeout_seconds=2)
+    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
+    bucket = gateway.services.media_bucket
+    bucket.put(path.lstrip("/"), b"no image", content_type="image/jpeg", cache_control="no-store")
+    _MainApi.answer = (503, {})
+    gateway.run_due()
+    assert gateway.rows("select state from work_items where queue = 'media_cleanups'") == [("waiting",)]
+    (original,) = [one.key for one in bucket.list("bulk/")]
+    bucket.put(original, picture(), content_type="image/jpeg", cache_control="private")
+    assert gateway.services.claims.requeue(store.MEDIA) == [1]
+    _MainApi.asked.clear()
+    _MainApi.answer = (200, {"success": True})
+    make_due(gateway, "media_cleanups")
+    gateway.run_due("run-2")
+    assert _MainApi.asked == ["POST /api/media/complete/1"]
+    assert gateway.rows("select state from work_items where queue = 'media_cleanups'") == [("done",)]

@@ -195,6 +195,19 @@ def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(backends: Servic
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
+def test_a_row_that_only_mariadb_can_hold_fails_alone(backends: Services, engine: Engine) -> None:
+    rows = [add(engine, n) for n in range(5)]
+    with transaction(engine) as connection:
+        update = "update pending_images set {} where id = :id"
+        connection.execute(text(update.format("original_name = 'a\\0b.jpg'")), {"id": rows[1]})
+        connection.execute(text(update.format("created_at = null")), {"id": rows[3]})
+    assert intake.take_in(backends) == 4
+    assert [status(engine, one) for one in rows] == ["pending", "failed", "pending", "pending", "pending"]
+    assert intake.first_new(backends) is None
+
+
 def test_a_batch_larger_than_a_page_is_taken_in_whole(
     backends: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,13 +63,17 @@ def replace(connection: Connection, old: str, new: str) -> int:
 
 
 def tell_of_failure(backends: Services, claim: Claim) -> None:
-    """Tell a main API of somebody else's that an upload failed for good, as the documents ask of a worker.
+    """Tell a main API of somebody else's that an upload failed for good, as the documents ask of a worker; unless it
+    was requeued before the main API could be told.
 
     Raises:
         PartnerUnavailable, RateLimited: worth another try.
     """
+    with transaction(backends.pending_engine) as connection:
+        failed = pending.get(connection, claim.item_id).status is PendingStatus.FAILED
     try:
-        backends.main_api.cleanup(claim.item_id)
+        if failed:
+            backends.main_api.cleanup(claim.item_id)
     except PartnerRefused as refused:
         # It does not know the image, or has settled it by itself: either way it has nothing to learn from us.
         if refused.partner_status not in {404, 409, 410}:
