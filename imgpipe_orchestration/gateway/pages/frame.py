@@ -120,9 +120,7 @@ class PageRoute(APIRoute):
             except Exception as error:
                 if not _wants_html(request):
                     raise
-                log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
-                words = "Something went wrong on our side; it has been logged. Loading the page again may help."
-                return _error_page(request, 500, "Internal error", words)
+                return _unexpected(request, error)
 
         return handled
 
@@ -144,6 +142,14 @@ def _failed(request: Request, error: ImgpipeError) -> Response:
     if "retry-after" in document.headers:
         answer.headers["Retry-After"] = document.headers["retry-after"]
     return answer
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # a form that cannot be read
+        return _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail))
+    log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
+    words = "Something went wrong on our side; it has been logged. Loading the page again may help."
+    return _error_page(request, 500, "Internal error", words)
 
 
 def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:

@@ -81,6 +81,16 @@ def test_signing_in_often_is_no_guessing(production: Gateway) -> None:
         assert answer.status_code == 303
 
 
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=b"])
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_a_form_that_cannot_be_read_is_refused_and_no_fault(gateway: Gateway, kind: str, accept: str) -> None:
+    headers = {"Content-Type": kind, "Accept": accept}
+    for path in ("/login", "/failures/requeue"):
+        answer = requests.post(gateway.url + path, data=b"--c\r\n:\r\n\r\n", headers=headers, timeout=10)
+        assert answer.status_code == 400
+        assert answer.headers["Content-Type"].startswith("text/html") == (accept == "text/html")
+
+
 @pytest.mark.parametrize(
     "target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "//[", "/\t/evil"]
 )

@@ -100,6 +100,16 @@ def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visito
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
 
 
+def test_a_private_image_leads_to_those_of_its_owner_that_are_like_it(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(7, profile_image=picture(seed=1), header_image=picture(seed=1, format="PNG"))
+    gateway.run_due()
+    gateway.rows("update media_files set private = true where id = 1 returning id")
+    page = guest.go("/media/1")
+    page.get_by_role("link", name="Find similar").click()
+    expect(page.get_by_text("Images like image 1")).to_be_visible()
+    expect(page.locator(".tile")).to_contain_text("looks")
+
+
 @pytest.mark.slow
 def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
     same = picture(900, 600, seed=9)
