@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -34,15 +35,16 @@ class SizeFile:
 
 
 def encode_all(
-    picture: Image.Image, focal: FocalBox, recipe: Recipe, *, exif: bytes, pool: ThreadPoolExecutor
+    picture: Image.Image, focal: Callable[[], FocalBox], recipe: Recipe, *, exif: bytes, pool: ThreadPoolExecutor
 ) -> list[SizeFile]:
     """Cut every size and encode it in every format; in the order of the recipe.
 
-    Each format follows its own chain of tries, so the outcome does not depend on the number of threads.
+    `focal` is asked by the sizes that are crops, when they are cut: the others need not wait for it. Each format
+    follows its own chain of tries, so the outcome does not depend on the number of threads.
     """
     formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
-    cuts = plan(*picture.size, recipe, focal)
-    pictures = _pictures(picture, cuts)
+    cuts = plan(*picture.size, recipe)
+    pictures = _pictures(picture, cuts, focal)
     distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
     chains = _chains(formats, distinct, recipe, exif)
     _run(list(chains.values()), pool)
@@ -56,15 +58,14 @@ def encode_all(
     return result
 
 
-def _pictures(picture: Image.Image, cuts: tuple[Cut, ...]) -> dict[str, Picture]:
+def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], FocalBox]) -> dict[str, Picture]:
     """The picture of each size, by its name; nothing is cut yet."""
     images: dict[str | None, Later] = {None: Later(picture.size, lambda: picture)}
     distinct: dict[tuple[int, float], Picture] = {}
     named = {}
     for cut in cuts:
         source, size = images[cut.source], (cut.width, cut.height)
-        same = source.size == size and cut.box == (0, 0, *size)
-        image = source if same else Later(size, partial(_cut, source, cut))
+        image = source if source.size == size else Later(size, partial(_cut, source, cut, focal))
         images[cut.size.name] = image
         named[cut.size.name] = distinct.setdefault(
             (id(image), cut.size.target), Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
@@ -72,8 +73,8 @@ def _pictures(picture: Image.Image, cuts: tuple[Cut, ...]) -> dict[str, Picture]
     return named
 
 
-def _cut(source: Later, cut: Cut) -> Image.Image:
-    return shrink_to(source.get(), cut.width, cut.height, cut.box)
+def _cut(source: Later, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
+    return shrink_to(source.get(), cut.width, cut.height, cut.box(focal))
 
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from PIL import Image
 
 from imgpipe_orchestration.imaging.faces import find_faces
-from imgpipe_orchestration.imaging.geometry import WHOLE, Box, union
+from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within, union
 from imgpipe_orchestration.imaging.plain_ground import box_before_plain_ground
 from imgpipe_orchestration.imaging.saliency import salient_box
 
@@ -67,8 +67,9 @@ def _around_faces(faces: tuple[Box, ...], reason: Reason) -> FocalBox:
 
 
 def _found_here(image: Image.Image) -> FocalBox:
-    small = image.convert("RGB")
-    small.thumbnail((_LOOKED_AT, _LOOKED_AT), Image.Resampling.BOX)
+    size = fit_within(*image.size, _LOOKED_AT, _LOOKED_AT)
+    opaque = image if image.mode == "RGB" else image.convert("RGB")
+    small = opaque.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
     if faces := find_faces(small):
         return _around_faces(faces, "local faces")
     if box := box_before_plain_ground(small):

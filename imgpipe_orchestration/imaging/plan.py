@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -16,14 +17,21 @@ _ENOUGH = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One size: shrink `box` of the picture `source` to width x height."""
+    """One size: shrink a part of the picture `source` to width x height."""
 
     size: Size
     source: str | None
     """Name of the size it is made from; None for the working picture."""
-    box: PixelBox
+    source_size: tuple[int, int]
     width: int
     height: int
+
+    def box(self, focal: Callable[[], FocalBox]) -> PixelBox:
+        """The part of the source that is shown. Only a crop asks where the subject is."""
+        if self.size.fit == "within":
+            return (0, 0, *self.source_size)
+        found = focal()
+        return crop_box(*self.source_size, self.width, self.height, found.box, core=found.core)
 
 
 def output_size(width: int, height: int, size: Size) -> tuple[int, int]:
@@ -48,7 +56,7 @@ def working_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
     return best
 
 
-def plan(width: int, height: int, recipe: Recipe, focal: FocalBox) -> tuple[Cut, ...]:
+def plan(width: int, height: int, recipe: Recipe) -> tuple[Cut, ...]:
     """The cuts from a working picture of `width` x `height`, each after the one it is made from.
 
     Every size is made from the smallest picture that is large enough: detail from zoom, small and grid from detail,
@@ -62,11 +70,7 @@ def plan(width: int, height: int, recipe: Recipe, focal: FocalBox) -> tuple[Cut,
             (p for p in pictures if _can_make(p[1], p[2], p[3], size, target, whole=(width, height))),
             key=lambda p: p[2] * p[3],
         )
-        if size.fit == "crop":
-            box = crop_box(source_width, source_height, *target, focal.box, core=focal.core)
-        else:
-            box = (0, 0, source_width, source_height)
-        cuts.append(Cut(size, source, box, *target))
+        cuts.append(Cut(size, source, (source_width, source_height), *target))
         pictures.append((size.name, size, *target))
     return tuple(cuts)
 

@@ -11,7 +11,7 @@ from typing import Literal
 Format = Literal["avif", "webp", "jpeg", "png"]
 Fit = Literal["crop", "within"]
 
-ENGINE = 2
+ENGINE = 3
 """Raised when the code makes other pixels from the same recipe, so that a backfill makes them again."""
 
 

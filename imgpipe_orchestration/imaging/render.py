@@ -56,7 +56,6 @@ def render(
         TooLarge: past a limit.
     """
     prepared = prepare(data, recipe, limits=limits)
-    focal = find_focus(prepared.image, focus)
     exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
     notes = [*prepared.notes, *_shortfalls(recipe, prepared.source)]
     pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
@@ -67,12 +66,13 @@ def render(
             pictures.append(("removed", cut_out))
     variants: list[Variant] = []
     with ThreadPoolExecutor(threads) as pool:
+        focal = pool.submit(find_focus, prepared.image, focus)  # ahead of all that may wait for it
         for background, picture in pictures:
-            made = encode_all(picture, focal, recipe, exif=exif, pool=pool)
+            made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool)
             kept, dropped = _worth_keeping(made)
             notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
             variants += [_variant(file, background) for file in kept]
-    return Rendition(tuple(variants), prepared.source, focal, tuple(notes), recipe.version)
+    return Rendition(tuple(variants), prepared.source, focal.result(), tuple(notes), recipe.version)
 
 
 def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Prepared:

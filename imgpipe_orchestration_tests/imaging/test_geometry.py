@@ -81,9 +81,10 @@ def test_a_plan_makes_exactly_the_sizes_asked_from_pictures_that_hold_them(w: in
     assert width <= w
     assert height <= h
     made = {None: (width, height)}
-    for cut in plan(width, height, MEDIA, FocalBox(subject, "manual", subject)):
-        left, top, right, bottom = cut.box
+    for cut in plan(width, height, MEDIA):
+        left, top, right, bottom = cut.box(lambda: FocalBox(subject, "manual", subject))
         source = made[cut.source]
+        assert cut.source_size == source
         assert 0 <= left < right <= source[0]
         assert 0 <= top < bottom <= source[1]
         assert right - left >= cut.width
