@@ -35,6 +35,10 @@ _CROP_SIDE = 320
 _CROP_MARGIN = 0.35
 """Share of a finding's box that is shown around it: a scratch without its surroundings tells nothing."""
 _FINDINGS_IN_ALL = 600
+_LONGEST_TEXT = 4000
+_LONGEST_LIST = 200
+"""Images that could not be had, or notes."""
+_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,16 @@ def write(
 
     Args:
         picture: the JPEG an image was judged by (`looking.view`), asked for one at a time; may raise NotFound.
-        limit: pictures are left out, the least serious first, before it is passed.
+        limit: pictures are left out, the least serious first, before it is passed. When the words alone pass it, they
+            are cut: half as long and half as many, again and again, whole images only after the rest.
     """
-    context = _context(batch, made_at or datetime.now(UTC))
+    made_at = made_at or datetime.now(UTC)
     # Words first: what they leave of the limit is for pictures.
-    words = len(_render(context))
-    left = limit - words - 2_000
+    for step in range(_STEPS):
+        context = _context(batch, made_at, step)
+        left = limit - len(_render(context)) - 2_000
+        if left >= 0:
+            break
     side = next((side for most, side in _PICTURE_SIDES if len(batch.images) <= most), _SMALL_SIDE)
     by_position = {image.position: image for image in batch.images}
     for shown in context["images"]:
@@ -69,54 +77,73 @@ def write(
     return _render(context)
 
 
-def _context(batch: Batch, made_at: datetime) -> dict[str, Any]:
+def _context(batch: Batch, made_at: datetime, step: int) -> dict[str, Any]:
+    """What the page says; counts are of everything, texts and lists are shorter with each `step` from 0."""
     seen = [image for image in batch.images if image.analysis is not None]
-    most = max(3, _FINDINGS_IN_ALL // max(1, len(seen)))
-    images = sorted((_image(image, most) for image in seen), key=lambda i: (i["rank"], i["position"]))
-    counts = Counter(finding["severity"] for image in images for finding in image["findings"])
-    missing = [{"name": m["name"], "reason": m["reason"]} for m in batch.missing]
-    missing += [{"name": i.name, "reason": i.error or "not analysed"} for i in batch.images if i.analysis is None]
+    most = max(1, 3 >> step, (_FINDINGS_IN_ALL >> step) // max(1, len(seen)))
+    text, listed = max(80, _LONGEST_TEXT >> step), max(5, _LONGEST_LIST >> step)
+    images = sorted((_image(image, most, text) for image in seen), key=lambda i: (i["rank"], i["position"]))
+    counts: Counter[str] = sum((image["severities"] for image in images), Counter())
+    missing = [(one["name"], one["reason"]) for one in batch.missing]
+    missing += [(i.name, i.error or "not analysed") for i in batch.images if i.analysis is None]
+    shown = images[: len(images) >> max(0, step - 5)]
     models = sorted({image["model"] for image in images})
     return {
         "batch_id": str(batch.batch_id),
         "organization_id": batch.organization_id,
-        "query": batch.user_query,
+        "query": _cut(batch.user_query, text),
         "made_at": made_at,
         "models": models,
         "standin": any(image["standin"] for image in images),
         "counts": [(severity.value, counts[severity.value]) for severity in _SEVERITIES],
         "findings_total": sum(counts.values()),
         "clean": sum(1 for image in images if image["rank"] == len(_SEVERITIES)),
-        "top": _most_serious(images),
-        "images": images,
-        "missing": missing,
-        "notes": batch.notes,
+        "top": _most_serious(shown),
+        "images": shown,
+        "images_left_out": len(images) - len(shown),
+        "missing": [{"name": _cut(name, text), "reason": _cut(reason, text)} for name, reason in missing[:listed]],
+        "missing_left_out": max(0, len(missing) - listed),
+        "notes": [_cut(note, text) for note in batch.notes[:listed]],
+        "notes_left_out": max(0, len(batch.notes) - listed),
     }
 
 
-def _image(image: BatchImage, most: int) -> dict[str, Any]:
-    """An image with its findings, worst first and numbered. `rank` is its worst severity's, 5 when it has none."""
+def _image(image: BatchImage, most: int, text: int) -> dict[str, Any]:
+    """An image with its findings, worst first and numbered. `rank` is its worst severity's, 5 when it has none.
+
+    Args:
+        most: findings that are shown.
+        text: characters of each text.
+    """
     analysis = image.analysis or {}
     ranked = sorted(
         analysis.get("findings", []),
         key=lambda f: (_SEVERITIES.index(Severity(f["severity"])), -f["confidence"]),
     )
-    findings = [{**finding, "number": number} for number, finding in enumerate(ranked[:most], 1)]
-    worst = _SEVERITIES.index(Severity(findings[0]["severity"])) if findings else len(_SEVERITIES)
+    findings = [
+        {**f, "title": _cut(f["title"], text), "explanation": _cut(f["explanation"], text), "number": number}
+        for number, f in enumerate(ranked[:most], 1)
+    ]
+    worst = _SEVERITIES.index(Severity(ranked[0]["severity"])) if ranked else len(_SEVERITIES)
     return {
         "position": image.position,
-        "name": image.name,
-        "description": image.description,
-        "summary": analysis.get("summary", ""),
+        "name": _cut(image.name, text),
+        "description": _cut(image.description, text),
+        "summary": _cut(analysis.get("summary", ""), text),
         "model": analysis.get("model", ""),
         "standin": bool(analysis.get("standin")),
         "measured": image.measured or {},
         "findings": findings,
+        "severities": Counter(finding["severity"] for finding in ranked),
         "left_out": len(ranked) - len(findings),
         "rank": worst,
-        "worst": _SEVERITIES[worst].value if findings else "",
+        "worst": _SEVERITIES[worst].value if ranked else "",
         "picture": None,
     }
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -222,8 +249,10 @@ def _machine_readable(context: dict[str, Any]) -> str:
             }
             for image in sorted(context["images"], key=lambda image: image["position"])
         ],
-        "missing": context["missing"],
-        "notes": context["notes"],
+        **{
+            name: context[name]
+            for name in ("images_left_out", "missing", "missing_left_out", "notes", "notes_left_out")
+        },
     }
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":

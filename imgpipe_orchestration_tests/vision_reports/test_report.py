@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from typing import Any
@@ -134,6 +135,44 @@ def test_a_thousand_findings_do_not_burst_it() -> None:
     long = finding("low", "x" * 200, explanation="word " * 400)
     html = written(batch(*(image(n, *[long] * 30) for n in range(4))), 400_000)
     assert len(html.encode()) <= 400_000
+
+
+def data_of(html: str) -> dict[str, Any]:
+    found = re.search(r'id="report-data">(.*?)</script>', html, re.S)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_thousands_of_missing_images_do_not_burst_it_either() -> None:
+    made = batch(image(0, finding("high")))
+    made.missing.extend([{"name": "<" * 200, "reason": "&" * 500}] * 2000)
+    made.notes.extend(["<" * 500] * 300)
+    html = written(made, 400_000)
+    assert len(html.encode()) <= 400_000
+    assert "2001 images could not be had" in html
+    data = data_of(html)
+    assert data["missing"][0]["name"] == "gone.jpg"
+    assert len(data["missing"]) + data["missing_left_out"] == 2001
+    assert len(data["notes"]) + data["notes_left_out"] == 301
+    assert f"And {data['missing_left_out']} more." in html
+
+
+@pytest.mark.parametrize("limit", [200_000, 8_000_000])
+def test_a_thousand_images_with_much_to_say_do_not_burst_it(limit: int) -> None:
+    analysed = image(0, *[finding("low", "<" * 160, explanation="\u2028" * 1200)] * 5)
+    images = [replace(analysed, position=n, name="<" * 200, description="&" * 2000) for n in range(999)]
+    html = report.write(
+        batch(*images, replace(image(0, finding("critical", "Crack")), position=999)),
+        picture=lambda _: photo(),
+        limit=limit,
+    ).decode()
+    assert len(html.encode()) <= limit
+    assert "on 1000 images" in html.replace("\n", " ")
+    data = data_of(html)
+    assert data["severities"] == {"critical": 1, "high": 0, "medium": 0, "low": 4995, "none": 0}
+    assert len(data["images"]) + data["images_left_out"] == 1000
+    assert html.index("Crack") < html.index("Image by image")
 
 
 def test_what_a_stand_in_made_up_is_said_to_be_that() -> None:
