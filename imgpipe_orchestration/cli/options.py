@@ -60,5 +60,8 @@ def running_stack(data_dir: Path) -> RunningStack:
 
 
 def _no_stack(data_dir: Path) -> NoReturn:
-    click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `imgpipe up --data {data_dir}`.", err=True)
+    if stackfile.is_running(data_dir):
+        click.echo(f"imgpipe: the stack on {data_dir} is starting or stopping; try again in a moment.", err=True)
+    else:
+        click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `imgpipe up --data {data_dir}`.", err=True)
     sys.exit(NOT_RUNNING)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
 from imgpipe_orchestration.gateway import problems
@@ -131,8 +132,11 @@ class Limits:
             else:
                 self._admit(address, credential, upload=upload)
             body.announced()
+        except LoginNeeded as error:
+            await body.refuse(_door(scope["path"], headers, error))
+            return
         except ImgpipeError as error:
-            await body.refuse(error)
+            await body.refuse(problems.of_error(error))
             return
         await self.app(scope, body.receive, self._watched(body, address) if credential else body.send)
         await body.end()
@@ -163,6 +167,13 @@ class Limits:
             await body.send(message)
 
         return send
+
+
+def _door(page: str, headers: Headers, error: LoginNeeded) -> Response:
+    """A browser whose session has ended is led to the login and back to the page, a script is told."""
+    if "text/html" in headers.get("accept", ""):
+        return RedirectResponse(f"/login?next={page}", 303, {"Cache-Control": "no-store"})
+    return problems.of_error(error)
 
 
 class Body:
@@ -222,11 +233,10 @@ class Body:
     async def end(self) -> None:
         """Say what was refused, if something was."""
         if self._refused is not None and not self._started:
-            await self.refuse(self._refused)
+            await self.refuse(problems.of_error(self._refused))
 
-    async def refuse(self, error: ImgpipeError) -> None:
-        """Answer with `error`, then close the connection: what is left of the body is not worth reading."""
-        answer = problems.of_error(error)
+    async def refuse(self, answer: Response) -> None:
+        """Give this answer, then close the connection: what is left of the body is not worth reading."""
         if self._expected:
             answer.headers["Connection"] = "close"
         await self._send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})

@@ -48,6 +48,14 @@ def of_error(error: ImgpipeError) -> JSONResponse:
     return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)
 
 
+def of_invalid(error: RequestValidationError) -> JSONResponse:
+    """The problem document of a request that is not what its route takes; names all that is wrong."""
+    errors = [{"field": _field(e["loc"]), "message": e["msg"]} for e in error.errors()]
+    first = errors[0]
+    detail = f"{first['field']}: {first['message']}"
+    return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
+
+
 def reported(error: ImgpipeError, path: str) -> JSONResponse:
     """The problem document of an error, which goes into the log when an operator should hear of it."""
     if error.report:
@@ -64,10 +72,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [{"field": _field(e["loc"]), "message": e["msg"]} for e in error.errors()]
-        first = errors[0]
-        detail = f"{first['field']}: {first['message']}"
-        return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
+        return of_invalid(error)
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> JSONResponse:

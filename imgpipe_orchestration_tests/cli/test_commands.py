@@ -9,6 +9,7 @@ import pytest
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.stackfile import StackLock
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
@@ -79,6 +80,16 @@ def test_what_a_killed_stack_left_behind_is_no_running_stack(command: str, tmp_p
     result = imgpipe(*command.split(), "--data", str(tmp_path))
     assert result.returncode == 3, result.stderr
     assert f"imgpipe up --data {tmp_path}" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "down"])
+def test_a_stack_that_is_starting_is_not_said_to_be_missing(command: str, tmp_path: Path) -> None:
+    lock = StackLock(tmp_path)
+    lock.acquire()
+    result = imgpipe(command, "--data", str(tmp_path))
+    lock.release()
+    assert result.returncode == 3
+    assert "is starting or stopping" in result.stderr
 
 
 def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) -> None:

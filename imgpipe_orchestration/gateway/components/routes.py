@@ -11,13 +11,14 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, media_key, same_key
 from imgpipe_orchestration.gateway.components import tokens
-from imgpipe_orchestration.gateway.problems import of_error
+from imgpipe_orchestration.gateway.problems import of_error, of_invalid
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
@@ -41,6 +42,8 @@ class OpenRoute(APIRoute):
                 answer = await handle(request)
             except ImgpipeError as error:
                 answer = of_error(error)
+            except RequestValidationError as error:
+                answer = of_invalid(error)
             answer.headers.update(ANYWHERE)
             return answer
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+import pytest
+
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -42,3 +44,11 @@ def test_components_are_modules_for_every_origin_and_name_what_there_is(gateway:
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert gateway.get("/components/smart-image.js", **{"If-None-Match": answer.headers["ETag"]}).status_code == 304
     assert gateway.get("/components/routes.py").status_code == 404
+
+
+@pytest.mark.parametrize("media_id", ["abc", "77"])
+def test_a_page_of_another_origin_may_read_that_an_id_is_none(gateway: Gateway, media_id: str) -> None:
+    for what in ("info", "analysis"):
+        answer = gateway.get(f"/api/images/{media_id}/{what}", Origin="https://shop.example")
+        assert answer.status_code in {404, 422}
+        assert answer.headers["access-control-allow-origin"] == "*"

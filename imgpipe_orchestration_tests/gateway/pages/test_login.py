@@ -65,6 +65,18 @@ def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Ga
         assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/listings", "/upload"])
+def test_files_sent_after_the_session_has_ended_lead_a_browser_to_the_login(production: Gateway, path: str) -> None:
+    def sent(accept: str) -> requests.Response:
+        file = {"images": ("a.jpg", b"0" * 200_000)}
+        headers = {"Accept": accept}
+        return requests.post(production.url + path, files=file, headers=headers, allow_redirects=False, timeout=10)
+
+    answer = sent("text/html,*/*")
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/login?next={path}")
+    assert sent("application/json").status_code == 401
+
+
 def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(production: Gateway) -> None:
     def guess(_: int) -> int:
         return requests.post(f"{production.url}/login", data={"key": "guess"}, timeout=30).status_code
