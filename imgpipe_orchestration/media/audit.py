@@ -77,6 +77,21 @@ def unhealed(backends: Services) -> int:
         return backends.claims.enqueue(connection, store.HEALING, items, again=True)
 
 
+def reopened(backends: Services) -> int:
+    """Take up uploads that wait although their images are settled: somebody set them back to `pending`, or a main API
+    has forgotten what it acknowledged. Returns how many."""
+    added, after = 0, 0
+    while True:
+        with transaction(backends.pending_engine) as connection:
+            page = pending.waiting(connection, after=after, limit=1000)
+        if not page:
+            return added
+        after = page[-1].id
+        with transaction(backends.engine) as connection:
+            items = store.start_again(connection, [image.id for image in page])
+            added += backends.claims.enqueue(connection, store.MEDIA, items, again=True)
+
+
 def unreplaced(backends: Services) -> int:
     """Give every processed upload whose temp URLs nobody is about to replace to the queue; returns how many."""
     added, after = 0, 0

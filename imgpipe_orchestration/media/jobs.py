@@ -26,16 +26,17 @@ media_checks = dg.define_asset_job(
 
 @dg.op(
     description="Registers pending uploads and enqueues processed ones that no mark and no report has covered; "
-    "gives analyses that never came another round."
+    "takes up uploads that were set back to pending; gives analyses that never came another round."
 )
 def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.media import audit, intake
 
     registered = intake.take_in(backends.services, everything=True)
+    reopened = audit.reopened(backends.services)
     enqueued = audit.unreplaced(backends.services)
     to_heal = audit.unhealed(backends.services)
-    metadata: dict[str, Any] = {"registered": registered, "urls_enqueued": enqueued, "to_heal": to_heal}
-    context.add_output_metadata(metadata)
+    metadata: dict[str, Any] = {"registered": registered, "reopened": reopened}
+    context.add_output_metadata(metadata | {"urls_enqueued": enqueued, "to_heal": to_heal})
 
 
 @dg.job(

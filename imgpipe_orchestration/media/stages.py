@@ -19,7 +19,7 @@ from imgpipe_orchestration.media.steps.resize import Resized, resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
 
@@ -42,6 +42,7 @@ def retrieve_stage(backends: Services, owner: str, day: str) -> Stage:
         batch = claims.owned(store.MEDIA, owner)  # a re-execution has some already
         room = max(0, settings.media_batch_size - len(batch))
         batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=settings.media_healing_batch)
+        _close(backends)
         if batch:
             backends.workshop.start()  # the next stages need its workers
         _reopen(backends, batch)
@@ -201,6 +202,17 @@ def _ready(backends: Services, batch: Sequence[Claim], step: Step) -> list[Claim
 def _settled(step: Step, state: StepState) -> bool:
     """A failed analysis does not hold an image back; any other failure does."""
     return state is StepState.COMPLETED or (step is Step.AI_VISUAL_ANALYSIS and state is StepState.FAILED)
+
+
+def _close(backends: Services) -> None:
+    """Uploads whose images were given up because their workers died have failed: the workers could not say so."""
+    dead = [letter.item_id for letter in backends.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
+    if dead:
+        with transaction(backends.engine) as connection:
+            ids = store.pending_ids(connection, dead)
+        others = [status for status in PendingStatus if status is not PendingStatus.PENDING]
+        with transaction(backends.pending_engine) as connection:
+            pending.mark(connection, ids, PendingStatus.FAILED, unless=others)
 
 
 def _reopen(backends: Services, batch: Sequence[Claim]) -> None:

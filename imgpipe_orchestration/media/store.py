@@ -358,6 +358,21 @@ def private_ones(connection: Connection, media_ids: Sequence[int], *, owner: int
     return set(connection.scalars(query, {"ids": list(media_ids), "owner": owner}))
 
 
+def start_again(connection: Connection, pending_ids: Sequence[int]) -> list[Item]:
+    """Of some uploads that wait, those whose images are settled: what failed starts afresh, what is finished is to be
+    reported once more. Returns them, to be enqueued again."""
+    query = text("""
+        select id, user_id, upload_day from media_files
+        where main_api_id = any(:ids) and status in ('failed', 'completed') order by id
+    """)
+    rows = connection.execute(query, {"ids": list(pending_ids)}).all()
+    ids = [row.id for row in rows]
+    connection.execute(_RESTART, {"ids": ids})
+    again = text("update processing_checklist set update_callback = 'pending' where media_id = any(:ids)")
+    connection.execute(again, {"ids": ids})
+    return [Item(row.id, str(row.user_id), row.upload_day.isoformat()) for row in rows]
+
+
 def completed(connection: Connection, media_id: int) -> None:
     """The main API acknowledged the callback."""
     query = text("""

@@ -62,6 +62,8 @@ ERROR_LENGTH = 2000
 FRESH, AGAIN = 0, 1
 """Lanes (`work_items.lane`): never failed; failed before. Above that: suspects, one lane per worker lost."""
 
+WORKER_DIED = "worker-died"
+"""Error code of an item that was given up because its workers died; no feature was there to write anything about it."""
 LOST = {"error": "The worker stopped without a word; its lease ran out.", "code": "lease-lost"}
 
 
@@ -205,7 +207,7 @@ class Claims:
         reason = f"The worker died {row.losses} times while it held this item."
         try:
             with connection.begin_nested():
-                self._settle(connection, queue, claim, State.FAILED, reason, "worker-died", 0)
+                self._settle(connection, queue, claim, State.FAILED, reason, WORKER_DIED, 0)
         except Exception as error:
             if connection.invalidated:
                 raise

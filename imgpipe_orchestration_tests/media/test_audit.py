@@ -88,6 +88,34 @@ def test_a_processed_upload_that_nobody_enqueued_is_taken_up(gateway: Gateway) -
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
 
 
+def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(gateway: Gateway) -> None:
+    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
+    bucket = gateway.services.media_bucket
+    bucket.delete(path.lstrip("/"))
+    gateway.run_due()
+    assert gateway.rows("select status from pending_images") == [("failed",)]
+    assert audit.reopened(gateway.services) == 0
+    bucket.put(path.lstrip("/"), picture(), content_type="image/jpeg", cache_control="no-store")
+    gateway.rows("update pending_images set status = 'pending' returning 1")
+    assert audit.reopened(gateway.services) == 1
+    assert audit.reopened(gateway.services) == 0
+    gateway.run_due("run-2")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
+def test_a_finished_upload_that_was_set_back_to_pending_is_reported_again(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    made = gateway.rows("select object_key from media_variants order by 1")
+    gateway.rows("update pending_images set status = 'pending', permanent_url = null returning 1")
+    assert audit.reopened(gateway.services) == 1
+    assert gateway.get("/serve/1").status_code == 200
+    gateway.run_due("run-2")
+    assert gateway.rows("select status, permanent_url from pending_images") == [("complete", "1")]
+    assert gateway.rows("select status from media_files") == [("completed",)]
+    assert gateway.rows("select object_key from media_variants order by 1") == made
+
+
 def test_a_url_in_the_column_of_the_media_id_is_read_as_its_id(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     with gateway.services.engine.begin() as connection:

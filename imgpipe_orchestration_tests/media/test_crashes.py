@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import intake, store
+from imgpipe_orchestration.storage.claims import MAX_LOSSES
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -81,3 +82,19 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     assert len(calls) - len(set(calls)) <= under_way
     assert gateway.rows("select count(*) from paid_calls where state = 'committed'")[0][0] == 3 * IMAGES
     assert len(set(calls)) == 3 * IMAGES
+
+
+def test_an_upload_that_is_given_up_because_its_workers_died_has_failed(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    intake.take_in(gateway.services)
+    gateway.rows(
+        "update work_items set state = 'claimed', owner = 'dead', claimed_at = now(), due_at = now(), losses = :n "
+        "returning 1",
+        n=MAX_LOSSES,
+    )
+    gateway.run_due()
+    assert gateway.rows("select status from media_files") == [("failed",)]
+    assert gateway.rows("select status from pending_images") == [("failed",)]
+    assert gateway.services.claims.requeue(store.MEDIA) == [1]
+    gateway.run_due("run-2")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
