@@ -33,6 +33,8 @@ Schema = TypeVar("Schema", bound=BaseModel)
 Result = TypeVar("Result")
 
 _NAME = "OpenAI"
+_LONGEST_NAME = 200
+"""Characters of a model's name; what is longer is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ class OpenAIClient:
         except (binascii.Error, ValueError) as error:
             raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
         if not _whole(image):
-            raise UnreadableAnswer(f"{_NAME} sent an image that is cut off")
+            raise UnreadableAnswer(f"{_NAME} sent an image that is cut off, or none that we know")
         return Drawn(image, _usage(response, model))
 
     def _call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
@@ -280,8 +282,10 @@ def _usage(response: Any, model: str) -> Usage:
     """Token counts of any of the APIs; whatever was left out, or is no count, is zero."""
     usage = _get(response, "usage")
     details = _get(usage, "input_tokens_details")
+    named = _get(response, "model")
     return Usage(
-        model=str(_get(response, "model") or model),
+        # Kept in rows, and in the metadata of objects, which is bounded.
+        model=named if isinstance(named, str) and 0 < len(named) <= _LONGEST_NAME and named.isprintable() else model,
         input_tokens=_count(_get(usage, "input_tokens") or _get(usage, "prompt_tokens")),
         output_tokens=_count(_get(usage, "output_tokens")),
         input_image_tokens=_count(_get(details, "image_tokens")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import threading
@@ -174,6 +175,15 @@ def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: S
     standins.fault("openai", "truncated_base64")
     with pytest.raises(UnreadableAnswer, match="cut off"):
         openai.generate_image("a face", model="gpt-image-2.5-flare", size="64x64")
+
+
+@pytest.mark.parametrize("named", ["m" * 5000, "m\0", "m\n", "", 5, ["m"], None])
+def test_a_model_whose_name_is_none_is_called_what_was_asked_for(named: object, photo: bytes) -> None:
+    body = {"model": named, "data": [{"b64_json": base64.b64encode(photo).decode()}]}
+    with serving(lambda h, _: reply(h, json.dumps(body).encode(), Content_Type="application/json")) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        assert client.generate_image("a portrait", model="asked-for").usage.model == "asked-for"
+        client.close()
 
 
 def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
