@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.avatars.model import PersonaData, PersonaStatus, name_key
+from imgpipe_orchestration.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,15 @@ def _persona(row: Row[Any]) -> Persona:
 def get(connection: Connection, persona: int) -> Persona:
     """The person of a row number that is known to exist."""
     return _persona(connection.execute(text(f"{_SELECT} where r.id = :id"), {"id": persona}).one())
+
+
+def find(connection: Connection, task: int, persona: int) -> Persona:
+    """A person of a task. Raises NotFound."""
+    values = {"id": persona, "task": task}
+    row = connection.execute(text(f"{_SELECT} where r.id = :id and r.task_id = :task"), values).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no person {persona} in this task.")
+    return _persona(row)
 
 
 def of_task(connection: Connection, task: int) -> list[Persona]:

@@ -143,10 +143,11 @@ def retry_failed(task_id: str, backends: Backends) -> Retried:
     return Retried(retried=count, task=_current(backends, task_id))
 
 
+Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
+
+
 @router.get("/tasks/{task_id}/export", response_class=StreamingResponse)
-def export_task(
-    task_id: str, backends: Backends, format: Annotated[Literal["csv", "jsonl", "zip"], Query()] = "csv"
-) -> StreamingResponse:
+def export_task(task_id: str, backends: Backends, format: Format = "csv") -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(backends.engine) as connection:
         found = records.by_public_id(connection, task_id)
@@ -159,6 +160,12 @@ def export_task(
     name = f"avatars-{found.task_id}.{format}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingResponse(body, media_type=media_type, headers=headers)
+
+
+@router.head("/tasks/{task_id}/export", include_in_schema=False)
+def export_head(task_id: str, backends: Backends, format: Format = "csv") -> StreamingResponse:
+    """The head alone: no picture is read for it."""
+    return StreamingResponse(iter(()), headers=dict(export_task(task_id, backends, format).headers))
 
 
 @router.get("/figures")

@@ -85,6 +85,22 @@ def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: TestClien
             image.load()
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
+def test_the_head_of_an_export_is_that_of_the_export(desk: Desk, client: TestClient, format: str) -> None:
+    url = f"/api/avatars/tasks/{desk.ask(1).task_id}/export?format={format}"
+    head, whole = client.head(url), client.get(url)
+    assert (head.status_code, head.content) == (200, b"")
+    assert {**head.headers, "traceparent": ""} == {**whole.headers, "traceparent": ""}
+    assert client.head("/api/avatars/tasks/nope/export").status_code == 404
+
+
+@pytest.mark.parametrize("person", [999_999, 10**30])
+def test_the_page_has_no_picture_of_a_person_who_is_not_there(desk: Desk, person: int) -> None:
+    app = create_app(desk.services.settings)
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+        assert operator.get(f"/avatars/{desk.ask(1).task_id}/{person}/base").status_code == 404
+
+
 def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: TestClient) -> None:
     task_id = made(desk, client, 1)
     bucket = desk.services.avatars_bucket

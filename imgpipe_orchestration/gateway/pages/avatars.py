@@ -104,9 +104,9 @@ def picture(backends: Backends, _: Operator, task_id: str, person_id: int, name:
     """A picture through the gateway, so that the page asks no other host; a thumbnail unless told otherwise."""
     with transaction(backends.engine) as connection:
         found = records.by_public_id(connection, task_id)
-        person = results.get(connection, person_id)
+        person = results.find(connection, found.id, person_id)
     described = person.images.get(name)
-    if person.task_id != found.id or not described:
+    if not described:
         raise NotFound("There is no such picture.")
     key: str = ((described.get("thumbnails") or {}).get("webp") if small else None) or described["key"]
     data, head = backends.avatars_bucket.get_with_head(key)
