@@ -12,19 +12,28 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Row
 
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import cron_jobs, executions
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
-from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger
+from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])
 
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
-JobId = Annotated[UUID, Path(description="The `job_id` of a cron job.")]
+
+
+def _job_id(job_id: Annotated[str, Path(description="The `job_id` of a cron job.")]) -> UUID:
+    try:
+        return UUID(job_id)
+    except ValueError:
+        raise NotFound(f"No cron job {plain_text(job_id, 60)}") from None
+
+
+JobId = Annotated[UUID, Depends(_job_id)]
 
 
 class NewCronJob(BaseModel):
@@ -78,6 +87,16 @@ class CronJobAnswer(BaseModel):
     last_run_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+
+class Created(BaseModel):
+    """What the contract says of a new job; GET has the rest."""
+
+    status: Literal["success"] = "success"
+    job_id: UUID
+    name: str
+    schedule: str
+    enabled: bool
 
 
 class CronJobList(BaseModel):
@@ -139,11 +158,12 @@ class Started(Done):
 
 
 @router.post("/cron-jobs")
-def create_cron_job(job: NewCronJob, backends: Backends) -> CronJobAnswer:
+def create_cron_job(job: NewCronJob, backends: Backends) -> Created:
     """Create a cron job. An enabled one runs at the next moment its schedule names."""
     values = _checked(job.model_dump(), backends)
     values["backend_api_url"] = values["backend_api_url"] or backends.settings.backend_api_url
-    return _answer(cron_jobs.create(backends.engine, values))
+    created = cron_jobs.create(backends.engine, values)
+    return Created(job_id=created.job_id, name=created.name, schedule=created.schedule, enabled=created.enabled)
 
 
 @router.get("/cron-jobs")

@@ -46,3 +46,13 @@ def test_a_daily_tick_happens_once_on_the_night_that_has_its_hour_twice() -> Non
 def test_a_daily_tick_is_not_lost_on_the_night_that_lacks_its_hour() -> None:
     tick = next_tick("30 2 * * *", "Europe/Berlin", datetime(2026, 3, 28, 12, tzinfo=UTC))
     assert datetime(2026, 3, 29, 0, 30, tzinfo=UTC) <= tick <= datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("schedule", "half_hours"), [("*/30 * * * *", 4), ("*/30 0-23 * * *", 2)])
+def test_the_hour_that_happens_twice_counts_twice_where_the_hour_field_has_a_star(
+    schedule: str, half_hours: int
+) -> None:
+    tick, ticks = datetime(2026, 10, 24, 23, 59, tzinfo=UTC), 0
+    while (tick := next_tick(schedule, "Europe/Berlin", tick)) < datetime(2026, 10, 25, 2, tzinfo=UTC):
+        ticks += 1
+    assert ticks == half_hours

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi.testclient import TestClient
@@ -28,15 +31,15 @@ DOCUMENTED = {
 
 def test_the_documents_requests_are_answered_as_the_documents_say(desk: Desk) -> None:
     created = desk.api.post("/cron-jobs", json=DOCUMENTED).json()
-    named = {name: created[name] for name in ("status", "name", "schedule", "enabled")}
-    assert named == {
+    assert created == {
         "status": "success",
+        "job_id": str(UUID(created["job_id"])),
         "name": "Test Vision Analysis Job",
         "schedule": "0 * * * *",
         "enabled": False,
     }
     job = f"/cron-jobs/{created['job_id']}"
-    assert created["next_run_at"] is None
+    assert desk.api.get(job).json()["next_run_at"] is None
     assert desk.api.get("/cron-jobs?enabled_only=true").json()["jobs"] == []
     assert desk.api.post(f"{job}/activate").json() == {
         "status": "success",
@@ -50,6 +53,22 @@ def test_the_documents_requests_are_answered_as_the_documents_say(desk: Desk) ->
     assert desk.api.get(f"{job}/executions?limit=20").json()["executions"] == []
     assert desk.api.delete(job).json()["status"] == "success"
     assert desk.api.get(job).status_code == 404
+
+
+@pytest.mark.parametrize("unknown", ["1d2e7a52-6d8c-4c39-a6b5-6f8a4a8f0a51", "17", "my-job", "%00"])
+def test_an_unknown_job_is_not_found_whatever_its_id_looks_like(desk: Desk, unknown: str) -> None:
+    job = f"/cron-jobs/{unknown}"
+    answers = [desk.api.get(job), desk.api.get(f"{job}/executions"), desk.api.delete(job)]
+    answers += [desk.api.patch(job, json={"name": "x"})]
+    answers += [desk.api.post(f"{job}/{verb}") for verb in ("activate", "deactivate", "run")]
+    assert {answer.status_code for answer in answers} == {404}
+
+
+def test_the_example_of_a_config_file_has_the_documents_five_values() -> None:
+    example = json.loads((Path(__file__).parents[2] / "cron_config.example.json").read_text())
+    assert list(example) == [
+        "external_api_get_url", "external_api_post_url", "external_api_key", "backend_api_url", "organization_id",
+    ]  # fmt: skip
 
 
 def test_a_change_keeps_what_it_does_not_name(desk: Desk) -> None:

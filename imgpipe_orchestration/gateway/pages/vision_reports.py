@@ -80,16 +80,16 @@ def save(
     given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
     try:
         if job_id is None:
-            saved = routes.create_cron_job(NewCronJob(**given), backends)
+            saved = routes.create_cron_job(NewCronJob(**given), backends).job_id
         else:
-            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(backends, job_id, given)), backends)
+            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(backends, job_id, given)), backends).job_id
     except ValidationError as error:
         first = error.errors()[0]
         wrong, field = first["msg"], str(first["loc"][0])
     except BadInput as error:
         wrong, field = error.public, error.field or ""
     else:
-        return back_to(f"/vision-reports/{saved.job_id}", notice="Saved." if job_id else "The cron job is created.")
+        return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
     typed = {**_EMPTY, **{key: value for key, value in given.items() if key != "external_api_key"}}
     shown = {"job": typed, "job_id": str(job_id or ""), "wrong": wrong, "field": field}
     return page(request, "cron_job.html", session, status=422, **shown)
