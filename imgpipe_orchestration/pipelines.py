@@ -46,11 +46,12 @@ PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
 
 
 def queues(name: str, settings: Settings) -> list[Queue]:
-    """The queues of a pipeline, or the one queue of that name.
+    """The queues of a pipeline, or the one queue of that name; dashes are as good as underscores.
 
     Raises:
         NotFound: there is neither; says what there is.
     """
+    name = name.replace("-", "_")
     if name in PIPELINES:
         return PIPELINES[name](settings)
     every = [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(settings)]

@@ -362,8 +362,8 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
 def _is_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
-        # Several hosts, as MongoDB and PostgreSQL have them, have no one port.
-        several = "," in parts.netloc
+        # Several hosts, as MongoDB and PostgreSQL have them, and several brokers have no one port.
+        several = not {",", ";"}.isdisjoint(parts.netloc)
         return "://" in value and bool(parts.scheme) and (several or parts.port is None or parts.port >= 0)
     except ValueError:
         return False

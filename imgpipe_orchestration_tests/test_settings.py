@@ -86,10 +86,17 @@ def test_what_is_no_address_names_its_variable_and_not_its_password(variable: st
 
 
 @pytest.mark.parametrize(
-    "value", ["mongodb://a:27017,b:27018/news?replicaSet=rs", "mongodb+srv://user:p@cluster.example"]
+    ("variable", "value"),
+    [
+        ("MONGODB_URL", "mongodb://a:27017,b:27018/news?replicaSet=rs"),
+        ("MONGODB_URL", "mongodb+srv://user:p@cluster.example"),
+        ("DATABASE_URL", "postgresql:///name?host=/run/postgresql"),
+        ("CELERY_BROKER_URL", "sentinel://a:26379;sentinel://b:26379"),
+        ("CELERY_BROKER_URL", "amqp://user:p@a:5672//"),
+    ],
 )
-def test_an_address_may_name_several_hosts_or_no_port(value: str, tmp_path: Path) -> None:
-    assert load({"MONGODB_URL": value}, data_dir=tmp_path).mongodb_url == value
+def test_an_address_may_name_several_hosts_or_none(variable: str, value: str, tmp_path: Path) -> None:
+    assert getattr(load({variable: value}, data_dir=tmp_path), variable.lower()) == value
 
 
 def test_production_starts_with_every_secret_set(tmp_path: Path) -> None:

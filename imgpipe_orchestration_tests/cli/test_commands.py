@@ -59,6 +59,16 @@ def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -
     assert found["database"]["do"] == "Run `imgpipe migrate`."
 
 
+@pytest.mark.parametrize("command", ["status", "requeue media"])
+def test_a_database_that_was_never_migrated_is_named_with_the_way_out(
+    command: str, postgres_server: Postgres, tmp_path: Path
+) -> None:
+    environ = {**clean_environment(), "DATABASE_URL": postgres_server.ensure_database("never_migrated")}
+    result = imgpipe(*command.split(), "--data", str(tmp_path), environ=environ)
+    assert result.returncode == 1
+    assert result.stderr == "imgpipe: The database's schema is not up to date: run `imgpipe migrate`.\n"
+
+
 def test_doctor_shows_no_password(run: Run) -> None:
     result = run("doctor", DATABASE_URL="postgresql://someone:hidden-word@127.0.0.1:9/imgpipe")
     assert result.exit_code == 1

@@ -83,6 +83,10 @@ def test_requeue_of_an_item_that_did_not_fail_says_so(run: Run, claims: Claims) 
     assert "not among the failed: 3" in result.stderr
 
 
+def test_a_pipeline_may_be_written_as_its_command_is(run: Run, claims: Claims) -> None:
+    assert json.loads(run("requeue", "vision-reports", "--json").stdout)["requeued"].keys() >= {"vision_analyses"}
+
+
 def test_requeue_of_an_unknown_pipeline_names_the_known_ones(run: Run, claims: Claims) -> None:
     result = run("requeue", "medai")
     assert isinstance(result.exception, NotFound)
