@@ -36,6 +36,8 @@ LARGEST_BATCH = 10
 MOST_ROUNDS = 8
 IDLE_ROUNDS = 2
 """Rounds in a row that bring nobody new before the rest is given up."""
+STORY = 80
+"""Characters from which on a bio is a story, which two people do not share; "Bakes bread." may be true of many."""
 
 
 def _listed(answer: Any) -> Any:
@@ -185,7 +187,7 @@ def _keep(services: Services, claim: Claim, task: Task, batch: Batch, answer: An
 def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, str]]) -> Sorted:
     """The usable people of an answer: valid, and neither the name nor the story of somebody who is there already."""
     names = {name_key(name, "") for name, _ in known}
-    stories = {" ".join(bio.casefold().split()) for _, bio in known}
+    stories = {_story(bio) for _, bio in known}
     sorted_ = Sorted()
     free = list(positions)
     for entry in answer if isinstance(answer, list) else []:
@@ -197,8 +199,8 @@ def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, s
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             sorted_.problems.append(f"{'.'.join(map(str, first['loc'])) or 'persona'}: {first['msg']}")
             continue
-        name, story = name_key(person.firstname, person.lastname), " ".join(person.bio.casefold().split())
-        if name in names or story in stories:
+        name, story = name_key(person.firstname, person.lastname), _story(person.bio)
+        if name in names or (len(story) >= STORY and story in stories):
             sorted_.problems.append(f"{person.full_name} is a duplicate")
             continue
         names.add(name)
@@ -207,3 +209,7 @@ def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, s
     if free and not sorted_.problems:
         sorted_.problems.append(f"{len(positions)} personas were asked for, {len(sorted_.people)} came")
     return sorted_
+
+
+def _story(bio: str) -> str:
+    return " ".join(bio.casefold().split())

@@ -41,6 +41,14 @@ def test_an_answer_is_sorted_into_usable_people_and_reasons() -> None:
     assert found.problems == ["ADA Müller is a duplicate", "lastname: Field required", "Ben Müller is a duplicate"]
 
 
+def test_a_story_is_one_persons_and_a_few_words_are_anybodys() -> None:
+    story = "Grew up above a bakery, ran away to sea at sixteen and came home to marry the girl next door."
+    told_twice = [person("Ada", bio=story), person("Ben", bio=story.upper().replace(" ", "  "))]
+    assert sort_out(told_twice, [0, 1], []).problems == ["Ben Müller is a duplicate"]
+    few_words = [person("Ada", bio="Bakes bread."), person("Ben", bio="Bakes bread.")]
+    assert len(sort_out(few_words, [0, 1], [("Cleo Müller", "Bakes bread.")]).people) == 2
+
+
 def test_too_few_people_are_noticed() -> None:
     assert sort_out([person("Ada")], [0, 1], []).problems == ["2 personas were asked for, 1 came"]
 
