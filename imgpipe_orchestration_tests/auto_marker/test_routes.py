@@ -120,6 +120,19 @@ def test_a_stored_toggle_that_is_no_boolean_can_be_put_right(
     assert (answer.status_code, answer.json()["auto_mark_cleaned"]) == (200, False)
 
 
+def test_the_page_of_a_customer_whose_stored_toggle_is_no_boolean_says_so_and_offers_it(
+    settings: Settings, services: Services
+) -> None:
+    seed(services, "c1")
+    services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": "false"})
+    app = create_app(settings)
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+        answer = operator.get("/processing?customer=c1")
+    assert answer.status_code == 200
+    assert "not true or false" in answer.text
+    assert "Automatic marking for c1" in answer.text
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"auto_mark_cleaned": "yes"}, {"auto_mark_cleaned": 1}, {"auto_mark_cleaned": True, "x": 1}, None]
 )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import toggle
-from imgpipe_orchestration.auto_marker.model import JOB, partition_key
+from imgpipe_orchestration.auto_marker.model import JOB, UnusableToggle, partition_key
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.gateway.auth import Backends
@@ -42,7 +42,7 @@ def processing(
             if customer:
                 partition_key(customer)
                 one = toggle.read(backends, customer)
-        except BackendUnavailable as error:
+        except (BackendUnavailable, UnusableToggle) as error:
             away = error.public
     recent = job_instances.recent(backends.engine, job=JOB, customer_id=customer or None, limit=RECENT)
     return page(
