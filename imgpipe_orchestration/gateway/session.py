@@ -160,7 +160,7 @@ class Attempts:
                 return
             oldest = own[0] if len(own) >= ATTEMPTS else self._wrong[0][0]
         wait = max(1.0, oldest + WINDOW - time.monotonic())
-        raise TooManyAttempts(f"Too many wrong keys; try again in {wait / 60:.0f} minutes.", retry_after=wait)
+        raise TooManyAttempts(f"Too many wrong keys; try again in {wait:.0f} seconds.", retry_after=wait)
 
     def forgive(self, address: str) -> None:
         """The key was right."""

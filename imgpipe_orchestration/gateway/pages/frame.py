@@ -126,12 +126,19 @@ class PageRoute(APIRoute):
 
 
 def not_a_page(request: Request, error: Exception) -> Response:
-    """An address that leads nowhere: a page for browsers, a problem document for scripts."""
+    """An address that leads nowhere, or that only takes forms: a page for browsers, a problem document for scripts."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
     title = HTTPStatus(error.status_code).phrase
-    if _wants_html(request):
-        return _error_page(request, error.status_code, title, "There is no such page. It may have moved.")
-    return problem(error.status_code, title, str(error.detail), code=title.lower().replace(" ", "-"))
+    headers = dict(error.headers or {})
+    if not _wants_html(request):
+        code = title.lower().replace(" ", "-")
+        return problem(error.status_code, title, str(error.detail), code=code, headers=headers)
+    words = "There is no such page. It may have moved."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        words = "There is nothing to see here: this address only takes what a page or a program sends to it."
+    answer = _error_page(request, error.status_code, title, words)
+    answer.headers.update(headers)
+    return answer
 
 
 def _failed(request: Request, error: ImgpipeError) -> Response:

@@ -53,5 +53,6 @@ def install(app: FastAPI) -> None:
     """Mount the pages; call it once the app has its services."""
     app.state.watch = Watch(app.state.services)
     app.state.login_attempts = Attempts()
-    app.add_exception_handler(404, not_a_page)
+    for status in (404, 405):
+        app.add_exception_handler(status, not_a_page)
     app.include_router(router)

@@ -82,6 +82,14 @@ def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
     assert failed(gateway) == {"media": 1}
 
 
+def test_the_address_of_a_form_is_a_page_for_whoever_loads_it(guest: Visitor, gateway: Gateway) -> None:
+    guest.allowed = ["405"]
+    expect(guest.go("/failures/requeue").get_by_text("There is nothing to see here")).to_be_visible()
+    for accept, kind in (("text/html", "text/html; charset=utf-8"), ("*/*", "application/problem+json")):
+        answer = gateway.get("/failures/requeue", Accept=accept)
+        assert (answer.status_code, answer.headers["allow"], answer.headers["content-type"]) == (405, "POST", kind)
+
+
 def test_nothing_failed_says_so(guest: Visitor) -> None:
     page = guest.go("/failures")
     expect(page.get_by_role("heading", name="Nothing here has failed")).to_be_visible()
