@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from imgpipe_orchestration import tracing
 from imgpipe_orchestration.runs.threads import threads_executor
 
 
@@ -17,6 +18,21 @@ def say_pid(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def quick() -> None:
     say_pid()
+
+
+COLLECTOR_TAG = "collector"
+
+
+@dg.op
+def leave_a_span(context: dg.OpExecutionContext) -> None:
+    tracing.configure(context.run.tags[COLLECTOR_TAG])
+    with tracing.span("left by a run"):
+        os.getpid()
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def traced() -> None:
+    leave_a_span()
 
 
 @dg.op

@@ -17,6 +17,7 @@ from dagster._core.launcher import WorkerStatus
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.runs.launcher import PROCESS_TAG, ForkedRunLauncher
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.runs import jobs
 from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of
 
@@ -57,6 +58,14 @@ def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterIn
     (first, its_parent), (second, other_parent) = [processes(instance, run_id) for run_id in ids]
     assert first != second
     assert its_parent == other_parent != os.getpid()
+
+
+def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInstance) -> None:
+    """They go out in the background every five seconds; a forked process ends without unwinding."""
+    with serving(lambda handler, _: reply(handler, b"")) as collector:
+        run_id = launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url})
+        becomes(instance, run_id, SUCCESS)
+        wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span", 30)
 
 
 def test_the_process_that_forks_has_one_thread(instance: dg.DagsterInstance) -> None:
