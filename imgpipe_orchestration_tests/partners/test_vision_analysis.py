@@ -80,6 +80,15 @@ def test_what_the_contract_says_is_sent() -> None:
     assert headers["authorization"] == "Bearer key"
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_last_slash_of_the_addresses_is_kept(slash: str) -> None:
+    with serving(lambda h, _: reply(h, listing())) as server:
+        api = VisionAnalysisApi(f"{server.url}/list{slash}", f"{server.url}/upload{slash}", "key", guard=LOOPBACK)
+        list(api.unprocessed())
+        sent(api)
+    assert [path.partition("?")[0] for path in server.paths] == [f"/list{slash}", f"/upload{slash}"]
+
+
 def test_pages_that_repeat_themselves_end(api: VisionAnalysisApi, standins: StandInAccess) -> None:
     standins.admin("POST", "vision-analyses", [{"images": 0}] * 2)
     standins.fault("vision_analysis", "endless_pages", count=None)
