@@ -76,7 +76,14 @@ def accept(
             key = model.temp_key(one.path)
             backends.media_bucket.put(key, one.upload.data, content_type=one.mime, cache_control="no-store")
             stored.append(key)
+    except ImgpipeError:
+        _take_back(backends, stored)
+        raise
+    try:
         return _commit(backends, user_id, checked, texts, within)
+    except BackendUnavailable:
+        # It may have gone with the rows committed, which then need their files; what no row names is garbage.
+        raise
     except ImgpipeError:
         _take_back(backends, stored)
         raise

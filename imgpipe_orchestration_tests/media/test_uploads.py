@@ -10,6 +10,9 @@ import jwt
 import pytest
 import requests
 
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput
+from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.media.uploads import Upload, accept
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -190,3 +193,20 @@ def test_with_the_object_store_away_nothing_is_half_accepted(gateway: Gateway, s
         s3.server.start()
         s3.server.wait_until_ready()
     assert gateway.upload(1, profile_image=picture()).status_code == 200
+
+
+def test_the_files_of_an_upload_whose_commit_may_have_come_through_stay(gateway: Gateway) -> None:
+    def lost(*_: object) -> None:
+        raise BackendUnavailable("the connection went with the answer to the commit")
+
+    upload = Upload(FIELDS["profile_image"], "me.jpg", picture())
+    with pytest.raises(BackendUnavailable):
+        accept(gateway.services, 1, [upload], {}, within=lost)
+    assert len(stored_keys(gateway)) == 1
+
+
+def test_the_files_of_an_upload_that_was_not_accepted_go(gateway: Gateway) -> None:
+    upload = Upload(FIELDS["profile_image"], "me.jpg", picture())
+    with pytest.raises(BadInput):
+        accept(gateway.services, 1, [upload], {"bio": "\0"})
+    assert stored_keys(gateway) == []
