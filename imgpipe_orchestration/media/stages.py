@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from imgpipe_orchestration.errors import Conflict, NotFound
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import intake, pending, store
 from imgpipe_orchestration.media.driving import WAITING_THREADS, drain, drive, spends
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
@@ -22,6 +24,8 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
+
+log = logger(__name__)
 
 
 @dataclass
@@ -176,7 +180,10 @@ def analyse_anew(backends: Services, claim: Claim) -> Analysis:
 def _heal(backends: Services, claim: Claim) -> Analysis:
     """Analyse a finished image again and, when nothing fails any more, report it again with its analysis."""
     found = analyse_anew(backends, claim)
-    report(backends, claim.item_id)
+    try:
+        report(backends, claim.item_id)
+    except (Conflict, NotFound) as refused:
+        log.info("no second report wanted", extra={"media_id": claim.item_id, "error": refused.public})
     with backends.claims.fenced(claim) as connection:
         store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
         backends.claims.finish(connection, store.HEALING, claim)

@@ -12,6 +12,7 @@ import pytest
 
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.reports import complete
+from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.test_pipeline import make_due
 
@@ -129,3 +130,21 @@ def test_an_image_that_was_requeued_before_the_main_api_heard_of_its_failure_is_
     gateway.run_due("run-2")
     assert _MainApi.asked == ["POST /api/media/complete/1"]
     assert gateway.rows("select state from work_items where queue = 'media_cleanups'") == [("done",)]
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_an_analysis_is_healed_though_the_main_api_wants_no_second_report(
+    make_gateway: Callable[..., Gateway], main_api: str, standins: StandInAccess, status: int
+) -> None:
+    key = f"healed-{status}"
+    gateway = make_gateway(main_api_url=main_api, openai_api_key=key, openai_base_url=standins.openai_url)
+    standins.fault("openai", "wrong_shape", count=None)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (200, {"success": True})
+    gateway.run_due()
+    standins.admin("DELETE", "faults")
+    _MainApi.answer = (status, {})
+    make_due(gateway, "media_healing")
+    gateway.run_due("run-2")
+    assert gateway.rows("select ai_visual_analysis from processing_checklist") == [("completed",)]
+    assert gateway.rows("select state from work_items where queue = 'media_healing'") == [("done",)]
