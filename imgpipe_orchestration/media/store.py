@@ -339,6 +339,13 @@ def save_variants(
     return sorted(old - {key for _, key in made})
 
 
+def focus(connection: Connection, media_id: int) -> dict[str, Any] | None:
+    """What crops of an image keep; nobody else sets it until the transaction ends."""
+    query = text("select focus from media_files where id = :id for update")
+    found: dict[str, Any] | None = connection.scalar(query, {"id": media_id})
+    return found
+
+
 def set_focus(connection: Connection, media_id: int, box: Sequence[float] | None) -> None:
     """Keep a box set by hand (shares of width and height: left, top, right, bottom), or forget it."""
     focus = None if box is None else json.dumps({"box": list(box), "reason": "manual"})

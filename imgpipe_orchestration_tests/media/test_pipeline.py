@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import requests
 from PIL import Image
 
-from imgpipe_orchestration.media import intake
+from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.media.due import due_days
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
@@ -132,8 +134,6 @@ def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway
     assert answer.status_code == 404
     assert row.error in answer.json()["detail"]
     assert row.id in {**stages["analyse"].outcome.failed, **stages["resize"].outcome.failed}
-    from imgpipe_orchestration.media import store
-
     assert gateway.services.claims.requeue(store.MEDIA) == [row.id]
     gateway.run_due("run-2")
     assert [tuple(r) for r in gateway.rows("select state from work_items where queue = 'media' and item_id = 2")] == [
@@ -293,6 +293,28 @@ def test_a_focus_set_by_hand_wins_and_the_variants_follow(gateway: Gateway) -> N
     assert gateway.rows("select focus ->> 'reason' from media_files")[0][0] == "manual"
 
 
+def test_a_focus_set_while_the_image_is_being_made_again_is_not_lost(gateway: Gateway) -> None:
+    from imgpipe_orchestration.media.remake import make_variants
+
+    gateway.upload(1, profile_image=picture(600, 300, seed=4))
+    gateway.run_due()
+    url = f"{gateway.url}/api/media/focus/1"
+    gateway.session.put(url, json={"box": [0.0, 0.0, 0.1, 0.1]}, headers=gateway.as_worker, timeout=30)
+    (day,) = due_days(gateway.services, limit=5)
+    blocked = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, gateway.services.engine.connect() as person:
+        store.set_focus(person, 1, (0.9, 0.9, 1.0, 1.0))
+        run = pool.submit(make_variants, gateway.services, "run-2", day)
+        wait_for(lambda: gateway.rows(blocked) or run.done(), "the run to reach the image's row", 30, every=0.02)
+        person.commit()
+        assert len(run.result(30).outcome.retried) == 1
+    assert gateway.rows("select focus -> 'box' from media_files") == [([0.9, 0.9, 1.0, 1.0],)]
+    make_due(gateway, "media_remake_variants")
+    assert len(make_variants(gateway.services, "run-3", day).outcome.done) == 1
+    ((box,),) = gateway.rows("select focus -> 'box' from media_files")
+    assert box == pytest.approx([0.9, 0.9, 1.0, 1.0])
+
+
 def thumbnail_key(gateway: Gateway) -> str:
     query = "select object_key from media_variants where size = 'thumbnail' and format = 'jpeg'"
     return str(gateway.rows(query)[0][0])
@@ -328,8 +350,6 @@ def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_i
     assert make_analyses(gateway.services, "run-2", day).figures["failed"] == 1
     assert due_days(gateway.services, limit=5) == [], "what failed for good is a dead letter and asks for no run"
     standins.admin("DELETE", "faults")
-    from imgpipe_orchestration.media import store
-
     assert gateway.services.claims.requeue(store.REMAKE_ANALYSIS) == [1]
     assert due_days(gateway.services, limit=5) == [day]
     assert make_analyses(gateway.services, "run-3", day).figures["images"] == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.errors import BackendUnavailable, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
@@ -40,6 +40,12 @@ class Resized:
     thumbnail: bytes
 
 
+class FocusMoved(Retryable):
+    """Somebody set the focus by hand while the image was being made with another one."""
+
+    spends_attempt = False
+
+
 def resize(backends: Services, claim: Claim) -> Resized:
     """Render, store every variant, then switch the manifest in one transaction.
 
@@ -56,7 +62,11 @@ def resize(backends: Services, claim: Claim) -> Resized:
 
 
 def remake(backends: Services, claim: Claim) -> Resized:
-    """Render a finished image again, for a backfill; the old variants are served until the new ones are all there."""
+    """Render a finished image again, for a backfill; the old variants are served until the new ones are all there.
+
+    Raises:
+        FocusMoved: what was rendered is out of date; also as `resize`.
+    """
     return _make(backends, claim, lambda connection: backends.claims.finish(connection, store.REMAKE_VARIANTS, claim))
 
 
@@ -69,6 +79,8 @@ def _make(backends: Services, claim: Claim, also: Callable[[Connection], None]) 
     rendition = render_in(backends.workshop, data, media, hints(media, analysis))
     made = put_variants(backends, media, rendition)
     with backends.claims.fenced(claim) as connection:
+        if store.focus(connection, media.id) != media.focus:
+            raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=0)
         orphans = switch_manifest(connection, media, made, rendition)
         also(connection)
     remove(backends, orphans)
