@@ -20,12 +20,15 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, Queue
+from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import reading, transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
 log = logger(__name__)
 
 _LANES = 2
+_AT_A_TIME = 10
+"""Images of a batch after which a run looks whether its job was stopped."""
 _EXAMPLES = 6
 _NICENESS = 10
 
@@ -143,13 +146,17 @@ def drain(
 
         def lane(number: int) -> None:
             turn = number
-            while batch := _next_batch(line, owner, turn, deadline, only_day, total):
-                threads = backends.workshop.workers
-                outcome = work_through(
-                    backends.claims, line.queue, batch, line.process, threads=threads, deadline=deadline
-                )
-                with guard:
-                    _add(total, outcome, line)
+            while _goes_on(line, deadline, only_day, total) and (batch := _next_batch(line, owner, turn, only_day)):
+                for start in range(0, len(batch), _AT_A_TIME):
+                    if start and not _goes_on(line, deadline, only_day, total):
+                        return
+                    part = batch[start : start + _AT_A_TIME]
+                    threads = backends.workshop.workers
+                    outcome = work_through(
+                        backends.claims, line.queue, part, line.process, threads=threads, deadline=deadline
+                    )
+                    with guard:
+                        _add(total, outcome, line)
                 turn += 1
 
         try:
@@ -178,30 +185,35 @@ def make_now(backends: Services, owner: str, image_id: int) -> None:
             backends.claims.release(owner)
 
 
-def _next_batch(
-    line: Line, owner: str, turn: int, deadline: float, only_day: str | None, total: Drained
-) -> list[Claim] | None:
-    """The next claims, or None with the reason in `total.ended`. Days with something due take turns."""
-    backends = line.backends
+def _goes_on(line: Line, deadline: float, only_day: str | None, total: Drained) -> bool:
+    """Whether more is to be begun; if not, the reason is in `total.ended`."""
     if line.away:
         total.ended = line.away
-        return None
-    if time.monotonic() >= deadline:
+    elif time.monotonic() >= deadline:
         total.ended = "the time budget is used up"
-        return None
-    with transaction(backends.engine) as connection:
-        job = job_definitions.get(connection, model.JOB_ID)
-    if only_day is None and not job.enabled:
+    elif only_day is None and not _definition(line).enabled:
         total.ended = "the job was stopped"
-        return None
-    size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
+    else:
+        return True
+    return False
+
+
+def _definition(line: Line) -> JobDefinition:
+    with transaction(line.backends.engine) as connection:
+        return job_definitions.get(connection, model.JOB_ID)
+
+
+def _next_batch(line: Line, owner: str, turn: int, only_day: str | None) -> list[Claim]:
+    """The next claims; empty when nothing is due. Days with something due take turns."""
+    backends = line.backends
+    size = int(_definition(line).payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
     days = backends.claims.due_partitions(line.queue) if only_day is None else [only_day]
     for index in range(len(days)):
         day = days[(turn + index) % len(days)]
         batch = backends.claims.claim(line.queue, owner, size, partition=day)
         if batch:
             return batch
-    return None
+    return []
 
 
 def _add(total: Drained, outcome: Outcome, line: Line) -> None:

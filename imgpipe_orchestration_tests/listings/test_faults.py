@@ -117,7 +117,7 @@ def test_a_job_that_is_stopped_under_way_ends_with_its_batches_and_goes_on_when_
 ) -> None:
     queued(client, *(photo(900, 700),) * 20)
     queued(client, *(photo(900, 700, seed=2),) * 20)
-    body = {"id": "process-image-queue", "type": "process_images", "payload": {"batch_size": 2}}
+    body = {"id": "process-image-queue", "type": "process_images", "payload": {"batch_size": 500}}
     assert client.post("/api/jobs", json=body).status_code == 200
     ended: list[Drained] = []
     run = threading.Thread(target=lambda: ended.append(drain(backends, "run-1")))
