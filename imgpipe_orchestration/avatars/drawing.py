@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def _buy(
         bucket.put(
             key, data, content_type="image/png", cache_control="no-store", metadata={"usage": json.dumps(asdict(usage))}
         )
-        safe.unlink(missing_ok=True)
+        _forget(safe)
         hand[key] = data
         return Purchase(usage, object_key=key)
 
@@ -137,10 +138,21 @@ def _buy(
 
 def _keep(safe: Path, usage: Usage, data: bytes) -> None:
     """Usage in the first line, then the picture; whole or not at all."""
-    safe.parent.mkdir(parents=True, exist_ok=True)
     part = safe.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(json.dumps(asdict(usage)).encode() + b"\n" + data)
-    part.replace(safe)
+    try:
+        safe.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(json.dumps(asdict(usage)).encode() + b"\n" + data)
+        part.replace(safe)
+    except OSError as error:
+        # The file is there for the case that the bucket fails next, which it seldom does: paid for is paid for.
+        log.warning("a bought picture is not kept on this machine", extra={"file": safe.name, "error": str(error)})
+        _forget(part)
+
+
+def _forget(file: Path) -> None:
+    """A file that stays does no harm: nobody looks for it once the journal has the answer."""
+    with suppress(OSError):
+        file.unlink()
 
 
 def _kept(safe: Path) -> tuple[Usage, bytes] | None:

@@ -228,6 +228,15 @@ def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(des
     assert desk.people(task)[0].cost_usd > 0
 
 
+def test_a_machine_that_can_keep_nothing_does_not_cost_the_picture(desk: Desk) -> None:
+    (desk.services.settings.imgpipe_data_dir / "avatars-bought").touch()  # where a folder should be
+    task = desk.ask(1)
+    desk.data()
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
+
+
 @pytest.mark.parametrize(("last", "kind"), [(Step.BASE, "base"), (Step.SPLIT, "grid")])
 def test_a_bought_picture_that_somebody_removed_is_bought_again_when_its_person_is_tried_again(
     desk: Desk, last: Step, kind: str
