@@ -88,8 +88,8 @@ def latest(connection: Connection, filters: Filters, *, before: int | None = Non
 def by_text(
     connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int = 60
 ) -> list[Found]:
-    """By words in alt text, subject, style, labels and text in the picture, by number or file name, and, with the
-    vector of the question, by meaning. Best first, both rankings fused."""
+    """By words in alt text, subject, style, labels and text in the picture, by number, and, with the vector of the
+    question, by meaning. Best first, both rankings fused."""
     rankings = [_by_words(connection, words, filters, limit)]
     if vector is not None:
         rankings.append(_by_meaning(connection, vector, filters, limit))

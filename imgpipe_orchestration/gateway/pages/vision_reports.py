@@ -18,6 +18,16 @@ from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJo
 router = APIRouter(prefix="/vision-reports", include_in_schema=False, route_class=PageRoute)
 
 SHOWN = 20
+_LABELS = {
+    "name": "Name",
+    "organization_id": "Organization",
+    "schedule": "Schedule",
+    "timezone": "Time zone",
+    "external_api_get_url": "Address that lists analyses",
+    "external_api_post_url": "Address that takes reports",
+    "external_api_key": "Bearer token of both",
+    "backend_api_url": "Analysis backend",
+}
 Text = Annotated[str, Form(max_length=2000)]
 _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
     ("external_api_get_url", "external_api_post_url", "backend_api_url"), ""
@@ -33,7 +43,7 @@ def jobs(request: Request, backends: Backends, session: Operator) -> Response:
 
 @router.get("/new", response_class=Response)
 def new(request: Request, session: Operator) -> Response:
-    return page(request, "cron_job.html", session, job=_EMPTY, job_id="", wrong="", field="")
+    return page(request, "cron_job.html", session, job=_EMPTY, job_id="", wrong="", field="", labels=_LABELS)
 
 
 @router.get("/{job_id}", response_class=Response)
@@ -48,7 +58,8 @@ def job(request: Request, backends: Backends, session: Operator, job_id: UUID) -
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
     found = routes.get_cron_job(job_id, backends)
-    return page(request, "cron_job.html", session, job=found.model_dump(), job_id=str(job_id), wrong="", field="")
+    shown: dict[str, Any] = {"job": found.model_dump(), "job_id": str(job_id), "wrong": "", "field": ""}
+    return page(request, "cron_job.html", session, labels=_LABELS, **shown)
 
 
 @router.post("", response_class=Response)
@@ -85,13 +96,14 @@ def save(
             saved = routes.change_cron_job(job_id, CronJobChange(**_changed(backends, job_id, given)), backends).job_id
     except ValidationError as error:
         first = error.errors()[0]
-        wrong, field = first["msg"], str(first["loc"][0])
+        field = str(first["loc"][0])
+        wrong = f"{_LABELS.get(field, field)}: {first['msg']}"
     except BadInput as error:
         wrong, field = error.public, error.field or ""
     else:
         return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
     typed = {**_EMPTY, **{key: value for key, value in given.items() if key != "external_api_key"}}
-    shown = {"job": typed, "job_id": str(job_id or ""), "wrong": wrong, "field": field}
+    shown = {"job": typed, "job_id": str(job_id or ""), "wrong": wrong, "field": field, "labels": _LABELS}
     return page(request, "cron_job.html", session, status=422, **shown)
 
 

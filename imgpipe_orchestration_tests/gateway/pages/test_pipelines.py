@@ -142,6 +142,18 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         expect(page.get_by_role("heading", name="No cron jobs yet")).to_be_visible()
 
 
+def test_what_is_wrong_with_a_cron_job_is_said_by_the_fields_name(guest: Visitor) -> None:
+    guest.allowed = ["422"]
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_label("Name").fill("x" * 500)
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("alert")).to_contain_text("Name: ")
+    expect(page.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Organization")).to_have_value("acme")
+
+
 def test_people_are_asked_for_watched_looked_at_and_taken_home(
     make_gateway: MakeGateway, visit: Visit, standins: StandInAccess
 ) -> None:
