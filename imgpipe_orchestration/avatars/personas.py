@@ -21,7 +21,14 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Batch
-from imgpipe_orchestration.errors import ImgpipeError, PartnerUnavailable, RateLimited, SpendingPaused
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    SpendingPaused,
+    TooLarge,
+)
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.flowise import Prediction
 from imgpipe_orchestration.services import Services
@@ -142,7 +149,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
             with turn(lanes.flowise, services, claim):
                 answer = _buy(services, task, batch)
             return _keep(services, claim, task, batch, answer)
-        except (PartnerUnavailable, RateLimited) as error:
+        except (PartnerUnavailable, PartnerRefused, RateLimited, TooLarge) as error:
             return error
 
     with ThreadPoolExecutor(services.settings.multithread_flowise, thread_name_prefix="personas") as pool:

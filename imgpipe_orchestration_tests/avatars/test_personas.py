@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from imgpipe_orchestration.avatars.personas import sort_out
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.flowise import AnyFlowise
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 PERSON = {
     "firstname": "Zoë",
@@ -136,6 +138,22 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason(desk: 
     desk.data()
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
     assert len(desk.standins.calls("flowise")) == 2
+
+
+def test_a_question_that_is_refused_costs_the_others_nothing_and_is_asked_anew(desk: Desk) -> None:
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 0:
+            reply(handler, b'{"message": "no"}', status=400)
+        else:
+            reply(handler, json.dumps({"json": [person(f"Nr {number}")]}).encode())
+
+    with serving(answer) as flowise:
+        desk.use_flowise(flowise.url)
+        desk.services.settings = desk.services.settings.model_copy(update={"multithread_flowise": 3})
+        task = desk.ask(3)
+        desk.data()
+    assert desk.task(task).status is TaskStatus.DATA_GENERATED
+    assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
 
 
 def test_a_flowise_that_is_away_makes_the_task_wait_and_then_fail_with_the_reason(desk: Desk) -> None:
