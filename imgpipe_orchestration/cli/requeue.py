@@ -12,7 +12,7 @@ from imgpipe_orchestration.cli.options import data_option, json_option, settings
 
 @click.command()
 @click.argument("pipeline")
-@click.argument("ids", type=int, nargs=-1, metavar="[ID ...]")
+@click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1, metavar="[ID ...]")
 @data_option
 @json_option
 @click.pass_context

@@ -87,6 +87,13 @@ def test_a_pipeline_may_be_written_as_its_command_is(run: Run, claims: Claims) -
     assert json.loads(run("requeue", "vision-reports", "--json").stdout)["requeued"].keys() >= {"vision_analyses"}
 
 
+@pytest.mark.parametrize("number", ["0", "9" * 30, "two"])
+def test_what_is_no_items_number_is_a_mistake_of_the_command_line(run: Run, number: str) -> None:
+    result = run("requeue", "media", number)
+    assert result.exit_code == 2
+    assert number in result.stderr
+
+
 def test_requeue_of_an_unknown_pipeline_names_the_known_ones(run: Run, claims: Claims) -> None:
     result = run("requeue", "medai")
     assert isinstance(result.exception, NotFound)

@@ -66,6 +66,12 @@ def test_head_says_what_get_would(shown: Gateway) -> None:
             assert head.headers[name] == get.headers[name]
 
 
+def test_another_method_is_told_which_there_are(shown: Gateway) -> None:
+    for path in ("/serve/1", "/api/images/1"):
+        answer = shown.session.post(shown.url + path, timeout=10)
+        assert (answer.status_code, sorted(answer.headers["allow"].split(", "))) == (405, ["GET", "HEAD"])
+
+
 def test_ranges(shown: Gateway) -> None:
     whole = shown.get("/serve/1").content
     part = shown.get("/serve/1", Range="bytes=10-19")
