@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
@@ -16,18 +16,25 @@ log = logger(__name__)
 
 DIMENSIONS = 1536
 """Of the column `embedding`."""
+_LARGEST = 3.4e38
+"""What the column's numbers can hold, in 32 bits."""
 
 
 def embed(backends: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
     """The vector of a text; only vectors of one model and one length can be compared.
 
     Raises:
+        UnreadableAnswer: a vector that the column cannot hold: some servers do not heed `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
     model = backends.settings.openai_embedding_model
 
     def purchase() -> Purchase:
         answer = client.embed(text, model=model, dimensions=DIMENSIONS)
+        if len(answer.vector) != DIMENSIONS or not all(abs(number) < _LARGEST for number in answer.vector):
+            raise UnreadableAnswer(
+                f"{model} answered with {len(answer.vector)} numbers instead of {DIMENSIONS} that can be stored"
+            )
         return Purchase(answer.usage, answer.vector)
 
     call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})

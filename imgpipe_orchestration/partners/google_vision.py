@@ -168,16 +168,26 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
     texts = raw.get("textAnnotations", [])
     colours = raw.get("imagePropertiesAnnotation", {}).get("dominantColors", {}).get("colors", [])
     return Annotations(
-        labels=tuple(Scored(a["description"], float(a.get("score", 0))) for a in raw.get("labelAnnotations", [])),
+        labels=tuple(
+            Scored(_name(a["description"]), float(a.get("score", 0))) for a in raw.get("labelAnnotations", [])
+        ),
         objects=tuple(
-            Scored(a["name"], float(a.get("score", 0)), _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)))
+            Scored(
+                _name(a["name"]),
+                float(a.get("score", 0)),
+                _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)),
+            )
             for a in objects
         ),
         colours=tuple(_colour(entry) for entry in colours),
         text=str(texts[0]["description"]).strip() if texts else "",
         text_boxes=_boxes(texts[1:], size),
         logos=tuple(
-            Scored(a["description"], float(a.get("score", 0)), _box(a.get("boundingPoly", {}).get("vertices"), size))
+            Scored(
+                _name(a["description"]),
+                float(a.get("score", 0)),
+                _box(a.get("boundingPoly", {}).get("vertices"), size),
+            )
             for a in raw.get("logoAnnotations", [])
         ),
         faces=tuple(
@@ -193,6 +203,17 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
         raw=raw,
         usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=units),
     )
+
+
+def _name(value: Any) -> str:
+    """What was seen, in words.
+
+    Raises:
+        TypeError: something else than words.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no name")
+    return value
 
 
 def _billed(features: Sequence[str]) -> float:

@@ -204,7 +204,7 @@ class Reply:
         """
         try:
             return json.loads(self.content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnreadableAnswer(
                 f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
             ) from error

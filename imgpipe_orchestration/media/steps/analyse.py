@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import seeing, store
 from imgpipe_orchestration.media.embedding import embed
@@ -79,6 +79,13 @@ def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
         log.warning("provider failed", extra={"provider": provider, "error": error.public})
         found.providers[provider] = f"failed: {error.public}"
         found.errors[provider] = mendable(error)
+    except ImgpipeError:
+        raise
+    except Exception as error:  # an answer of a shape that nobody thought of is no fault of the image either
+        log.error("provider's answer not understood", extra={"provider": provider}, exc_info=error)
+        unreadable = UnreadableAnswer(f"{provider} answered in a way we do not understand ({type(error).__name__})")
+        found.providers[provider] = f"failed: {unreadable.public}"
+        found.errors[provider] = unreadable
 
 
 def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:
