@@ -70,7 +70,8 @@ def operator(request: Request, backends: Backends) -> Session:
         LoginNeeded: no session, or one that has ended.
     """
     settings = backends.settings
-    if session_id := _session_id(settings, request.cookies.get(COOKIE, "")):
+    session_id = _session_id(settings, request.cookies.get(COOKIE, ""))
+    if session_id and session_id not in request.app.state.ended_sessions:
         return Session(session_id, _form_token(settings, session_id), login=True)
     if not settings.production and _local(request):
         return Session(_OPEN, _form_token(settings, _OPEN), login=False)
@@ -131,9 +132,25 @@ def log_in(backends: Services, response: Response, request: Request, key: str) -
     )
 
 
-def log_out(response: Response) -> None:
-    """Forget the session."""
+def log_out(response: Response, request: Request, session: Session) -> None:
+    """End the session: a copy of its cookie opens nothing any more."""
+    request.app.state.ended_sessions.add(session.id)
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
+
+
+class EndedSessions:
+    """Sessions that somebody signed out of before their time. Kept in memory: other gateways, and this one after a
+    restart, take a copy of the cookie until it expires."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._until
+
+    def add(self, session_id: str) -> None:
+        now = time.time()
+        self._until = {one: until for one, until in self._until.items() if until > now} | {session_id: now + LIFETIME}
 
 
 class Attempts:

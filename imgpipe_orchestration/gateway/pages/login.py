@@ -44,8 +44,8 @@ def enter(
 
 
 @router.post("/logout", response_class=Response)
-def leave(_: Acting) -> Response:
-    """Ends the session in this browser."""
+def leave(request: Request, session: Acting) -> Response:
+    """Ends the session."""
     answer = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
-    sessions.log_out(answer)
+    sessions.log_out(answer, request, session)
     return answer

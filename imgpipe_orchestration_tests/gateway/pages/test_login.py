@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,21 @@ def test_files_sent_after_the_session_has_ended_lead_a_browser_to_the_login(prod
     answer = sent("text/html,*/*")
     assert (answer.status_code, answer.headers["Location"]) == (303, f"/login?next={path}")
     assert sent("application/json").status_code == 401
+
+
+def test_a_copy_of_the_cookie_opens_nothing_once_its_owner_signed_out(production: Gateway) -> None:
+    url, browser, other = production.url, requests.Session(), requests.Session()
+    for one in (browser, other):
+        one.post(f"{url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    token, *_ = re.findall('name="form_token" value="([0-9a-f]+)"', browser.get(f"{url}/failures", timeout=10).text)
+    copy = dict(browser.cookies)
+    assert requests.get(f"{url}/failures", cookies=copy, timeout=10).status_code == 200
+    left = browser.post(f"{url}/logout", data={"form_token": token}, allow_redirects=False, timeout=10)
+    assert left.headers["Location"] == "/login"
+    assert requests.get(f"{url}/failures", cookies=copy, timeout=10).status_code == 401
+    again = requests.post(f"{url}/failures/requeue", cookies=copy, data={"form_token": token}, timeout=10)
+    assert again.status_code == 401
+    assert other.get(f"{url}/failures", timeout=10).status_code == 200
 
 
 def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(production: Gateway) -> None:
