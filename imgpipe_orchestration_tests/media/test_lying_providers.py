@@ -62,3 +62,15 @@ def test_an_annotation_that_is_none(make_gateway: Callable[..., Gateway], body: 
         gateway = make_gateway(google_vision_api_key="test-key", google_vision_endpoint=server.url)
         states = providers_of(gateway)
     assert states["google_vision"].startswith("failed: ")
+
+
+def test_a_novel_read_off_a_photo_is_cut_to_what_the_main_api_takes(make_gateway: Callable[..., Gateway]) -> None:
+    novel = " ".join(f"word{n}" for n in range(300_000))
+    seen = {"textAnnotations": [{"description": novel}], "logoAnnotations": [{"description": "x" * 3_000_000}]}
+    body = json.dumps({"responses": [seen]}).encode()
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
+        gateway = make_gateway(google_vision_api_key="test-key", google_vision_endpoint=server.url)
+        assert providers_of(gateway)["google_vision"] == "ok"
+    analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+    assert analysis["detected_text"].startswith("word0 word1 ")
+    assert len(analysis["detected_text"]) == 10_000

@@ -29,6 +29,11 @@ log = logger(__name__)
 
 ABSENT = "absent"
 OK = "ok"
+_LONGEST = 10_000
+"""Characters that are kept of a text, a tenth of it in a list; a longer one is no description, and a report that holds
+it is refused for its size."""
+_MOST = 50
+"""Entries that are kept of a list."""
 
 
 @dataclass
@@ -66,7 +71,22 @@ def analyse(backends: Services, media: MediaFile) -> Analysis:
     _ask(found, "openai_vision", lambda: _openai(backends, media, seen, buyer, found))
     _ask(found, "openai_embedding", lambda: _embedding(backends, buyer, found))
     found.values["providers"] = found.providers
+    found.values = {name: value if name in _AS_IT_CAME else _bounded(value) for name, value in found.values.items()}
     return found
+
+
+_AS_IT_CAME = {"embedding", "raw_google_response", "raw_gpt4_response", "boxes"}
+"""Values that no report holds."""
+
+
+def _bounded(value: Any, longest: int = _LONGEST) -> Any:
+    if isinstance(value, str):
+        return value[:longest]
+    if isinstance(value, list):
+        return [_bounded(item, _LONGEST // 10) for item in value[:_MOST]]
+    if isinstance(value, dict):
+        return {name: _bounded(item, _LONGEST // 10) for name, item in value.items()}
+    return value
 
 
 def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
