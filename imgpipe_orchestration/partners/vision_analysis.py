@@ -126,8 +126,6 @@ class VisionAnalysisApi:
         parts = urlsplit(get_url)
         self._query = [pair for pair in parts.query.split("&") if pair and _name(pair) not in _ASKED]
         place = urlunsplit(parts._replace(query="", fragment=""))
-        # `JsonApi` takes a last slash off; some redirect who leaves it out.
-        self._list_slash, self._upload_slash = ("/" if url.endswith("/") else "" for url in (place, post_url))
         self._list = JsonApi(_NAME, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
         # Whether a report is sent again is for `upload` to say and not for the transport.
         self._policy = self._list.policy
@@ -216,7 +214,7 @@ class VisionAnalysisApi:
             if uncertain and listed and not self._still_lacks(vision_analysis_id, page_size):
                 return
             try:
-                _refuse_error(self._upload.request("POST", self._upload_slash, body=body, headers=headers))
+                _refuse_error(self._upload.request("POST", "", body=body, headers=headers))
             except (PartnerUnavailable, TooLarge) as error:
                 uncertain = isinstance(error, TooLarge) or error.partner_status is None
                 if uncertain:
@@ -256,9 +254,8 @@ class VisionAnalysisApi:
         asked = urlencode(dict(zip(_ASKED, ("false", number, size), strict=True)))
         query = "&".join([*self._query, asked])
         try:
-            path = f"{self._list_slash}?{query}"
             with self._without_token():
-                answer = self._list.request_json("GET", path, headers={"Content-Type": "application/json"})
+                answer = self._list.request_json("GET", f"?{query}", headers={"Content-Type": "application/json"})
         except PartnerRefused as error:
             if number > 1 and error.partner_status == 404:
                 return []  # some say so past their last page
