@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,6 @@ from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration.devstack.ports import free_port
 
-PAUSE = 0.03
 CONNECTIONS = 64
 ACCEPT = "Accept: image/webp,image/apng,*/*;q=0.8\r\n"
 
@@ -130,7 +130,11 @@ class Bench:
         return spent.user + spent.system
 
     def cold(self) -> None:
-        """Every variant once, with neither its manifest nor its bytes in memory, and again when both are."""
+        """Every variant with neither its manifest nor its bytes in memory, and again when both are.
+
+        One of each image in turn, for its manifest is warm for the others; one after the other without a pause, for
+        processes that were idle answer later, whatever they answer.
+        """
         with requests.Session() as session:
 
             def seconds(path: str) -> float:
@@ -139,18 +143,18 @@ class Bench:
                 return time.perf_counter() - began
 
             hot, cold = [], []
-            for media_id in self.ids:
-                for size, format_ in rows(
-                    self.stack, "select size, format from media_variants where media_id = %s", media_id
-                ):
-                    path = f"/serve/{media_id}?size={size}&format={format_}"
-                    if (size, format_) == ("grid", "webp") and media_id == self.ids[0]:
-                        continue  # the load has warmed it
-                    rows(self.stack, "update media_files set error = null where id = %s returning 1", media_id)
-                    time.sleep(PAUSE)  # until the news has arrived
-                    cold.append(seconds(path))
-                    time.sleep(PAUSE)  # the same start for both: processes that were idle are slower
-                    hot.append(seconds(path))
+            query = "select size, format from media_variants where media_id = %s"
+            paths = [
+                [f"/serve/{media_id}?size={size}&format={kind}" for size, kind in rows(self.stack, query, media_id)]
+                for media_id in self.ids
+            ]
+            paths[0].remove(f"/serve/{self.ids[0]}?size=grid&format=webp")  # the load has warmed it
+            for turn in zip_longest(*paths):
+                rows(self.stack, "update media_files set error = null where id = any(%s) returning 1", self.ids)
+                time.sleep(0.1)  # until the news has arrived
+                asked = [path for path in turn if path]
+                cold += [seconds(path) for path in asked]
+                hot += [seconds(path) for path in asked]
         p50 = statistics.median(hot), statistics.median(cold)
         print(f"one after the other, {len(cold)} variants: hot {1000 * p50[0]:.2f} ms, cold {1000 * p50[1]:.2f} ms")
         bar("serve_cold_over_hot_p50", p50[1] / p50[0], 3)
