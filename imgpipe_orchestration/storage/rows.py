@@ -65,6 +65,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=not postgresql,
+        pool_use_lifo=True,  # the session that was used last has its statements prepared and its caches warm
         pool_recycle=1800,
         connect_args={**timeouts, **options},
     )
