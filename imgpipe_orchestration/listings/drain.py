@@ -146,7 +146,9 @@ def drain(
 
         def lane(number: int) -> None:
             turn = number
-            while _goes_on(line, deadline, only_day, total) and (batch := _next_batch(line, owner, turn, only_day)):
+            while (job := _goes_on(line, deadline, only_day, total)) and (
+                batch := _next_batch(line, job, owner, turn, only_day)
+            ):
                 for start in range(0, len(batch), _AT_A_TIME):
                     if start and not _goes_on(line, deadline, only_day, total):
                         return
@@ -185,28 +187,26 @@ def make_now(backends: Services, owner: str, image_id: int) -> None:
             backends.claims.release(owner)
 
 
-def _goes_on(line: Line, deadline: float, only_day: str | None, total: Drained) -> bool:
-    """Whether more is to be begun; if not, the reason is in `total.ended`."""
+def _goes_on(line: Line, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
+    """The job as it is defined now, if more is to be begun; if not, the reason is in `total.ended`."""
     if line.away:
         total.ended = line.away
-    elif time.monotonic() >= deadline:
+        return None
+    if time.monotonic() >= deadline:
         total.ended = "the time budget is used up"
-    elif only_day is None and not _definition(line).enabled:
-        total.ended = "the job was stopped"
-    else:
-        return True
-    return False
-
-
-def _definition(line: Line) -> JobDefinition:
+        return None
     with transaction(line.backends.engine) as connection:
-        return job_definitions.get(connection, model.JOB_ID)
+        job = job_definitions.get(connection, model.JOB_ID)
+    if only_day is None and not job.enabled:
+        total.ended = "the job was stopped"
+        return None
+    return job
 
 
-def _next_batch(line: Line, owner: str, turn: int, only_day: str | None) -> list[Claim]:
+def _next_batch(line: Line, job: JobDefinition, owner: str, turn: int, only_day: str | None) -> list[Claim]:
     """The next claims; empty when nothing is due. Days with something due take turns."""
     backends = line.backends
-    size = int(_definition(line).payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
+    size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
     days = backends.claims.due_partitions(line.queue) if only_day is None else [only_day]
     for index in range(len(days)):
         day = days[(turn + index) % len(days)]
