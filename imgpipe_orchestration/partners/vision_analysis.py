@@ -15,7 +15,14 @@ from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    ImgpipeError,
+    PartnerRefused,
+    PartnerUnavailable,
+    Retryable,
+    TooLarge,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.http import JsonApi, Reply
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
@@ -103,7 +110,7 @@ class Malformed:
 
 
 class UncertainUpload(PartnerUnavailable):
-    """An upload broke off, or was not answered: the report may have arrived or not."""
+    """An upload broke off, was not answered or answered 5xx: the report may have arrived or not."""
 
     title = "Uncertain upload"
 
@@ -188,7 +195,7 @@ class VisionAnalysisApi:
     ) -> None:
         """Deliver a report; the analysis counts as processed from then on. Any answer 2xx but an error in JSON will do.
 
-        A try whose end nobody saw may have arrived: before the next one the listing is asked.
+        A try that was not answered, or with 5xx, may have arrived: before the next one the listing is asked.
 
         Args:
             listed: whether the API lists the analysis until it has the report; it does not list what it got before.
@@ -213,13 +220,12 @@ class VisionAnalysisApi:
             nonlocal uncertain
             if uncertain and listed and not self._still_lacks(vision_analysis_id, page_size):
                 return
+            uncertain = False
             try:
                 _refuse_error(self._upload.request("POST", "", body=body, headers=headers))
             except (PartnerUnavailable, TooLarge) as error:
-                uncertain = isinstance(error, TooLarge) or error.partner_status is None
-                if uncertain:
-                    raise UncertainUpload(error.public, detail=error.detail) from error
-                raise
+                uncertain = True
+                raise _uncertain(error) from error
 
         with self._without_token():
             call(attempt, self._policy)
@@ -248,7 +254,7 @@ class VisionAnalysisApi:
         try:
             return self.is_unprocessed(vision_analysis_id, page_size=page_size)
         except ImgpipeError as error:
-            raise UncertainUpload(error.public, detail=error.detail) from error
+            raise _uncertain(error) from error
 
     def _page(self, number: int, size: int) -> list[dict[str, Any]]:
         asked = urlencode(dict(zip(_ASKED, ("false", number, size), strict=True)))
@@ -267,6 +273,11 @@ class VisionAnalysisApi:
                 f"{_NAME} answered in a shape we do not know", detail=str(error.errors(include_input=False))[:500]
             ) from error
         return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
+
+
+def _uncertain(error: ImgpipeError) -> UncertainUpload:
+    asked = error.retry_after if isinstance(error, Retryable) else None
+    return UncertainUpload(error.public, detail=error.detail, retry_after=asked)
 
 
 def _refuse_error(reply: Reply) -> None:

@@ -172,7 +172,7 @@ def forget_batch(rows: Rows, analysis_id: int) -> None:
 
 
 def uploading(rows: Rows, analysis_id: int) -> None:
-    """An upload begins. Should its end never be written down, the next run asks the external API first."""
+    """An upload begins. Until it is known not to have arrived, the external API is asked before another one."""
     rows.execute(text("update vision_analyses set upload_started_at = now() where id = :id"), {"id": analysis_id})
 
 

@@ -203,21 +203,38 @@ def test_an_upload_that_keeps_failing_is_taken_up_later_without_another_batch(de
     assert (len(desk.backend.orders), desk.backend.images) == (1, 1)
 
 
-def test_an_upload_whose_answer_is_lost_is_sent_once(desk: Desk) -> None:
+@pytest.mark.parametrize("kind", ["cut", "late_error"])
+def test_an_upload_that_arrived_is_sent_once_whatever_the_answer(desk: Desk, kind: str) -> None:
     desk.seed(images=1)
-    desk.standins.fault("vision_analysis", "cut", operation="upload", count=1)
+    desk.standins.fault("vision_analysis", kind, operation="upload", count=None)
     assert desk.execute()["status"] == "success"
     assert len(desk.reports) == 1
     assert len(desk.standins.calls("vision_analysis", "upload")) == 1
 
 
+def test_after_an_upload_answered_500_nothing_is_sent_before_the_listing_can_be_had(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="list", after=2, count=None)
+    desk.ask(job)
+    desk.run()
+    desk.run()
+    assert len(desk.standins.calls("vision_analysis", "upload")) == 1
+    assert desk.executions(job)[0]["status"] == "running"
+    desk.standins.admin("DELETE", "faults")
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+
+
 def test_after_an_upload_that_was_refused_the_listing_proves_nothing(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()
-    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=3)
-    desk.ask(job)
-    desk.run()
+    desk.standins.fault("vision_analysis", "forbidden", operation="upload", count=1)
+    assert desk.execute(job)["status"] == "failed"
     assert desk.reports == []
+    desk.services.claims.requeue(analyses.QUEUE)
     desk.standins.fault("vision_analysis", "wrong_shape", operation="list", count=None)
     desk.run()
     assert desk.executions(job)[0]["status"] == "success"

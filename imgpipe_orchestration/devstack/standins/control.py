@@ -21,6 +21,7 @@ class Kind(StrEnum):
     NOT_FOUND = "not_found"  # 404
     RATE_LIMIT = "rate_limit"  # 429 with Retry-After and, from OpenAI, rate-limit headers
     SERVER_ERROR = "server_error"  # 500, or `status`
+    LATE_ERROR = "late_error"  # the same, after having done what was asked
     INSUFFICIENT_QUOTA = "insufficient_quota"  # OpenAI's other 429
     CONTENT_POLICY = "content_policy"  # 400 from images, a refusal from responses
     SLOW = "slow"  # the right answer after `seconds`

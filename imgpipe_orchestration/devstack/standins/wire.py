@@ -105,7 +105,7 @@ async def _answer(
     await asyncio.sleep(due - time.monotonic())
     for name, value in headers.items():
         response.headers.setdefault(name, value)
-    return _spoilt(fault, response) if fault else response
+    return _spoilt(fault, provider, response) if fault else response
 
 
 async def _instead(fault: Fault, provider: Provider, headers: dict[str, str]) -> Response | None:
@@ -127,8 +127,11 @@ async def _instead(fault: Fault, provider: Provider, headers: dict[str, str]) ->
     return others[kind]() if kind in others else None
 
 
-def _spoilt(fault: Fault, response: Response) -> Response:
+def _spoilt(fault: Fault, provider: Provider, response: Response) -> Response:
     """A good answer, made bad on its way out."""
+    if fault.kind is Kind.LATE_ERROR:
+        _, code, message = _ERRORS[Kind.SERVER_ERROR]
+        return JSONResponse(provider.error(fault.status, code, f"{message} (seeded fault)"), fault.status)
     if fault.kind not in (Kind.TRUNCATED_JSON, Kind.CUT, Kind.DRIP):
         return response
     body = bytes(response.body)
