@@ -23,6 +23,7 @@ from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
 from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
 from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, signed_in
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
@@ -185,6 +186,7 @@ class Body:
         self._most = most
         self._length = headers.get("content-length", "")
         self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
+        self._form_end = ClosingBoundary.of(headers)
         self._idle = settings.request_idle_seconds
         self._deadline = time.monotonic() + settings.request_seconds
         self._bytes = 0
@@ -198,10 +200,10 @@ class Body:
 
     async def receive(self) -> Message:
         """The next piece, while limits hold."""
-        if not self._expected:
-            return await self._receive()
         if self._refused is not None:
             return {"type": "http.disconnect"}
+        if not self._expected:
+            return await self._receive()
         try:
             async with asyncio.timeout(max(0.0, min(self._idle, self._deadline - time.monotonic()))):
                 message = await self._receive()
@@ -213,6 +215,11 @@ class Body:
             self._refused = self._too_large()
             raise self._refused
         self._expected = message.get("more_body", False)
+        if self._form_end is not None and message["type"] == "http.request":
+            self._form_end.see(message.get("body", b""))
+            if not self._expected and not self._form_end.seen:
+                self._refused = IncompleteBody()
+                raise self._refused
         return message
 
     async def send(self, message: Message) -> None:
