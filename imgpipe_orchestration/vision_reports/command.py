@@ -7,12 +7,13 @@ the same external API and organization.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from sqlalchemy import Connection as Rows
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
 _LOOK_AGAIN_SECONDS = 1.0
+_NO_LIST = "The command ended before it had the list."
 
 
 def run_now(services: Services, connection: Connection, say: Callable[[str], None]) -> Mapping[str, Any]:
@@ -38,6 +40,7 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
     """
     owner = f"command-{uuid4()}"
     claims = services.claims
+    _bury_the_dead(services, connection, say)
     with transaction(services.engine) as rows:
         execution = executions.start(
             rows,
@@ -54,6 +57,9 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
                 _work(services, owner, execution.id, say)
         return _others_finished(services, execution.id)
     finally:
+        unlisted = [claim.item_id for claim in claims.owned(executions.QUEUE, owner)]
+        with transaction(services.engine) as rows:
+            _end(rows, services, unlisted, _NO_LIST)
         claims.release(owner)
 
 
@@ -64,34 +70,50 @@ def _list(services: Services, owner: str, execution_id: int) -> bool:
     outcome = work_through(claims, executions.QUEUE, held, lambda claim: fetch_list(services, claim), threads=1)
     if reason := outcome.retried.get(execution_id):
         with transaction(services.engine) as rows:
-            if claims.withdraw(rows, executions.QUEUE, [execution_id], reason):
-                rows.execute(
-                    text("""
-                        update vision_executions set status = 'failed', error = :reason, finished_at = now()
-                        where id = :id
-                    """),
-                    {"id": execution_id, "reason": reason},
-                )
+            _end(rows, services, [execution_id], reason)
     return bool(outcome.done)
+
+
+def _end(rows: Rows, services: Services, ids: Sequence[int], reason: str) -> None:
+    """End executions that have no list, and will have none."""
+    ended = services.claims.withdraw(rows, executions.QUEUE, ids, reason)
+    rows.execute(
+        text("""
+            update vision_executions set status = 'failed', error = :reason, finished_at = now() where id = any(:ids)
+        """),
+        {"ids": ended, "reason": reason},
+    )
 
 
 def _adopt(services: Services, connection: Connection, execution_id: int, say: Callable[[str], None]) -> None:
     """Take up what earlier commands for the same organization left behind, as far as nobody works on it."""
-    source = analyses.source_of(connection.get_url)
-    _wait_for_the_dead(services, source, connection.organization_id, say)
     with transaction(services.engine) as rows:
+        source = analyses.source_of(connection.get_url)
         adopted = analyses.adopt(rows, execution_id, source, connection.organization_id)
     if adopted:
         say(f"{len(adopted)} analyses left by an earlier command")
 
 
-def _wait_for_the_dead(services: Services, source: str, organization_id: str, say: Callable[[str], None]) -> None:
+def _bury_the_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
+    """Take from commands that were killed what they hold, and end those of their executions that have no list."""
+    _wait_for_the_dead(services, connection, say)
+    with transaction(services.engine) as rows:
+        # One that lives has claimed its execution within moments of its start.
+        values = {
+            "queue": executions.QUEUE.name,
+            "organization": connection.organization_id,
+            "lease": services.settings.lease_seconds,
+        }
+        _end(rows, services, rows.scalars(text(_UNLISTED), values).all(), _NO_LIST)
+
+
+def _wait_for_the_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
     """A command that was killed holds its leases until they run out; one that lives renews them before that."""
-    first = _leases(services, source, organization_id)
+    first = _leases(services, connection)
     if first:
-        say("An earlier command holds some analyses; looking whether it still works on them")
+        say("An earlier command holds some work; looking whether it still does that")
     while True:
-        leases = _leases(services, source, organization_id)
+        leases = _leases(services, connection)
         for owner, (_, over) in leases.items():
             if over:
                 services.claims.release(owner, died=True)
@@ -100,19 +122,16 @@ def _wait_for_the_dead(services: Services, source: str, organization_id: str, sa
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def _leases(services: Services, source: str, organization_id: str) -> dict[str, tuple[datetime, bool]]:
-    """The other commands that hold analyses of an organization: until when, and whether that is over."""
+def _leases(services: Services, connection: Connection) -> dict[str, tuple[datetime, bool]]:
+    """The commands that work for an organization: until when they hold what they hold, and whether that is over."""
+    values = {
+        "analyses": analyses.QUEUE.name,
+        "executions": executions.QUEUE.name,
+        "source": analyses.source_of(connection.get_url),
+        "organization": connection.organization_id,
+    }
     with transaction(services.engine) as rows:
-        found = rows.execute(
-            text("""
-                select w.owner, max(w.due_at) as until, max(w.due_at) <= now() as over
-                from work_items w join vision_analyses a on a.id = w.item_id
-                where w.queue = :queue and w.state = 'claimed' and w.owner like 'command-%'
-                    and a.source = :source and lower(a.organization_id) = lower(:organization)
-                group by w.owner
-            """),
-            {"queue": analyses.QUEUE.name, "source": source, "organization": organization_id},
-        )
+        found = rows.execute(text(_LEASES), values)
         return {row.owner: (row.until, row.over) for row in found}
 
 
@@ -166,3 +185,20 @@ def _claimed(services: Services, execution_id: int) -> bool:
                 {"id": execution_id},
             )
         )
+
+
+_LEASES = """
+    select w.owner, max(w.due_at) as until, max(w.due_at) <= now() as over
+    from work_items w left join vision_analyses a on a.id = w.item_id and w.queue = :analyses
+    where w.state = 'claimed' and w.owner like 'command-%' and (
+        (w.queue = :analyses and a.source = :source and lower(a.organization_id) = lower(:organization))
+        or (w.queue = :executions and lower(w.tenant) = lower(:organization)))
+    group by w.owner
+"""
+
+_UNLISTED = """
+    select e.id from vision_executions e join work_items w on w.queue = :queue and w.item_id = e.id
+    where e.trigger = 'command' and w.state = 'waiting' and lower(w.tenant) = lower(:organization)
+        and e.started_at < now() - make_interval(secs => :lease)
+    for update of w skip locked
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -120,8 +121,7 @@ def test_what_a_killed_command_held_is_taken_up_and_what_a_living_one_holds_is_n
     monkeypatch.setenv("LEASE_SECONDS", "3")
     desk.seed(images=1)
     desk.backend.status = {"status": "running"}
-    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    first = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = start(config)
     try:
         wait_for(lambda: desk.backend.asked("/batches/"), "the first look at the batch", 60)
         ran = invoke(config)
@@ -134,6 +134,40 @@ def test_what_a_killed_command_held_is_taken_up_and_what_a_living_one_holds_is_n
     assert ran.exit_code == 0, ran.output
     assert "1 analyses left by an earlier command" in ran.output
     assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "stopped"])
+def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
+    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    monkeypatch.setenv("LEASE_SECONDS", "2")
+    monkeypatch.setenv("PARTNER_TIMEOUT_SECONDS", "2")
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "slow", operation="list", seconds=30, count=None)
+    first = start(config)
+    try:
+        wait_for(lambda: desk.standins.calls("vision_analysis", "list"), "the list to be asked for", 60)
+    finally:
+        first.send_signal(how)
+        first.wait(20)
+    stopped = executions_of(desk)
+    assert [one[0] for one in stopped] == ["running" if how is signal.SIGKILL else "failed"]
+    desk.standins.admin("DELETE", "faults")
+    ran = invoke(config)
+    assert ran.exit_code == 0, ran.output
+    assert executions_of(desk) == [("failed", "The command ended before it had the list."), ("success", None)]
+    assert len(desk.reports) == 1
+
+
+def executions_of(desk: Desk) -> list[tuple[str, str | None]]:
+    """State and error of all, oldest first."""
+    with transaction(desk.services.engine) as rows:
+        return [(row.status, row.error) for row in rows.execute(text("select * from vision_executions order by id"))]
+
+
+def start(config: Path) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config: Path) -> None:
