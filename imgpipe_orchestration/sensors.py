@@ -1,10 +1,17 @@
 """What every pipeline's sensors share: how many runs at a time, and claims that come back when a run ends badly."""
 
+import time
+
 import dagster as dg
 
+from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.jobs import PARTITION
 from imgpipe_orchestration.resources import BackendsResource
 
+ALERTS_A_TICK = 5
+"""So many that a webhook which is slow to answer each does not outlast the tick's minute."""
+ALERT_SECONDS = 24 * 3600.0
+"""Until a failure is old news: what a webhook refused as long as that keeps later failures waiting no more."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -62,30 +69,58 @@ def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: Backe
     return _give_back(context, backends, cancelled=True)
 
 
-@dg.run_failure_sensor(
+@dg.sensor(
     name="alert_on_failed_runs",
-    description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link.",
+    description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link. What it does not take is told later.",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
 )
-def alert_on_failed_runs(context: dg.RunFailureSensorContext, backends: BackendsResource) -> dg.SkipReason:
+def alert_on_failed_runs(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SkipReason:
+    # No run failure sensor: those pass over a run once they were asked about it, whether they raised or not.
     from imgpipe_orchestration import alerts
 
-    settings, run = backends.services.settings, context.dagster_run
+    settings = backends.services.settings
     if not settings.alert_webhook_url:
         return dg.SkipReason("ALERT_WEBHOOK_URL is not set")
+    cursor = context.cursor or ""
+    if not cursor.isdigit():  # the first tick, or the cursor of a run failure sensor
+        newest = context.instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+        context.update_cursor(str(newest[0].storage_id if newest else 0))
+        return dg.SkipReason("tells of runs that fail from now on")
+    failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=int(cursor))
+    told = 0
+    for record in context.instance.fetch_run_status_changes(failed, limit=ALERTS_A_TICK, ascending=True).records:
+        message = _about(context.instance, record.event_log_entry, settings.dagster_url)
+        try:
+            if message and record.timestamp > time.time() - ALERT_SECONDS:
+                alerts.send(settings.alert_webhook_url, message)
+                told += 1
+        except ImgpipeError as error:
+            if not told:
+                raise  # the cursor stays, and the tick shows why
+            return dg.SkipReason(f"told of {told} failed runs; the next waits: {error}")
+        context.update_cursor(str(record.storage_id))
+    return dg.SkipReason(f"told of {told} failed runs")
+
+
+def _about(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url: str) -> dict[str, str] | None:
+    """The message about a failed run; None when the run was deleted since."""
+    from imgpipe_orchestration import alerts
+
+    run = instance.get_run_by_id(failure.run_id)
+    if run is None:
+        return None
     reasons = []
-    for event in context.get_step_failure_events():
-        error = event.step_failure_data.error
+    for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE):
+        error = entry.dagster_event.step_failure_data.error if entry.dagster_event else None
         while error is not None and error.cause is not None:  # the outermost only says which step it was
             error = error.cause
         reasons += [error.message] if error is not None else []
-    message = alerts.run_failed(
+    said = failure.dagster_event.message if failure.dagster_event else None
+    return alerts.run_failed(
         job=run.job_name,
         run_id=run.run_id,
-        link=f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}",
-        reason=(reasons[0] if reasons else context.failure_event.message or "The run died without a word.").strip(),
+        link=f"{dagster_url.rstrip('/')}/runs/{run.run_id}",
+        reason=(reasons[0] if reasons else said or "The run died without a word.").strip(),
         partition=run.tags.get(PARTITION, ""),
     )
-    alerts.send(settings.alert_webhook_url, message)
-    return dg.SkipReason(f"told of run {run.run_id}")

@@ -1,10 +1,12 @@
-"""Failed runs are told to a webhook, without secrets, and again when it was away for a moment."""
+"""Failed runs are told to a webhook, without secrets, each once, and later when it was away."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,8 +14,8 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration import alerts
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.resources import build_backends
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import alert_on_failed_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
@@ -22,10 +24,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run 
 class Webhook(ThreadingHTTPServer):
     """Answers with the statuses it is told, then with 200; keeps what it was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.statuses: list[int] = []
         self.messages: list[dict[str, Any]] = []
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/services/T/B/secret"
 
 
@@ -45,14 +47,20 @@ class Handler(BaseHTTPRequestHandler):
         return
 
 
-@pytest.fixture
-def webhook() -> Iterator[Webhook]:
-    with Webhook() as server:
-        thread = threading.Thread(target=server.serve_forever)
+@contextmanager
+def listening(port: int = 0) -> Iterator[Webhook]:
+    with Webhook(port) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with listening() as server:
+        yield server
 
 
 @dg.op
@@ -65,30 +73,121 @@ def broken() -> None:
     breaks()
 
 
-def test_a_failed_run_is_told_with_its_reason_and_a_link(
-    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, postgres_url: str
-) -> None:
-    monkeypatch.setenv("ALERT_WEBHOOK_URL", webhook.url)
+@dg.op
+def breaks_at_length() -> None:
+    raise ValueError("word " * 2000)
+
+
+@dg.job
+def broken_at_length() -> None:
+    breaks_at_length()
+
+
+class Alerts:
+    """The sensor over an instance, ticked as the daemon does it: what a tick that raises did to its cursor is lost."""
+
+    def __init__(self, instance: dg.DagsterInstance, backends: BackendsResource) -> None:
+        self.instance = instance
+        self._backends = backends
+        self._cursor: str | None = None
+
+    def tick(self) -> str | None:
+        """What the tick says of itself."""
+        resources = {"backends": self._backends}
+        with dg.build_sensor_context(instance=self.instance, cursor=self._cursor, resources=resources) as context:
+            result = alert_on_failed_runs.evaluate_tick(context)
+        self._cursor = result.cursor
+        return result.skip_message
+
+    def fail(self, job: dg.JobDefinition = broken) -> str:
+        result = job.execute_in_process(
+            instance=self.instance, raise_on_error=False, tags={"dagster/partition": "today"}
+        )
+        return result.run_id
+
+
+@pytest.fixture
+def over(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Iterator[Callable[[str], Alerts]]:
+    """The sensor with a webhook's URL, after its first tick."""
     monkeypatch.setenv("DAGSTER_URL", "https://dagster.example")
     monkeypatch.setenv("DATABASE_URL", postgres_url)
-    backends = build_backends()
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = broken.execute_in_process(instance=instance, raise_on_error=False, tags={"dagster/partition": "today"})
-        event = next(e for e in result.all_events if e.is_run_failure)
-        run, resources = result.dagster_run, {"backends": backends}
-        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=resources) as context:
-            alert_on_failed_runs(context.for_run_failure())
-    backends.services.close()
+    with ExitStack() as opened:
+        instance = opened.enter_context(dg.DagsterInstance.ephemeral())
+
+        def make(url: str) -> Alerts:
+            monkeypatch.setenv("ALERT_WEBHOOK_URL", url)
+            backends = build_backends()
+            opened.callback(backends.services.close)
+            alerts = Alerts(instance, backends)
+            alerts.fail()
+            assert alerts.tick() == "tells of runs that fail from now on"
+            return alerts
+
+        yield make
+
+
+def told(webhook: Webhook) -> list[str]:
+    """Of which runs, as far as a message shows an id."""
+    return [message["text"].rsplit("|run ", 1)[1].rstrip(">") for message in webhook.messages]
+
+
+def test_a_failed_run_is_told_with_its_reason_and_a_link(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
+    alerts = over(webhook.url)
+    run_id = alerts.fail()
+    assert alerts.tick() == "told of 1 failed runs"
     (message,) = webhook.messages
     assert "*broken* failed on today" in message["text"]
     assert "no luck with &lt;this&gt; &amp; postgresql://u:***@h/d" in message["text"]
-    assert f"<https://dagster.example/runs/{result.run_id}|run {result.run_id[:8]}>" in message["text"]
+    assert f"<https://dagster.example/runs/{run_id}|run {run_id[:8]}>" in message["text"]
 
 
-def test_a_webhook_that_was_away_for_a_moment_is_asked_again(webhook: Webhook) -> None:
-    webhook.statuses = [503, 429]
-    alerts.send(webhook.url, {"text": "x"})
-    assert webhook.messages == [{"text": "x"}]
+def test_runs_that_fail_while_the_webhook_is_away_are_told_once_when_it_is_back(
+    webhook: Webhook, over: Callable[[str], Alerts]
+) -> None:
+    alerts = over(webhook.url)
+    failed = [alerts.fail() for _ in range(7)]
+    webhook.statuses = [503, 429, 404, 200, 200, 500]
+    for status in (503, 429, 404):
+        with pytest.raises(ImgpipeError, match=str(status)):
+            alerts.tick()
+    assert alerts.tick() == "told of 2 failed runs; the next waits: The alert webhook answered 500."
+    assert alerts.tick() == "told of 5 failed runs"
+    assert told(webhook) == [run_id[:8] for run_id in failed]
+    assert alerts.tick() == "told of 0 failed runs"
+    assert len(webhook.messages) == 7
+
+
+def test_runs_that_fail_while_nothing_listens_at_the_webhook_are_told_when_something_does(
+    over: Callable[[str], Alerts],
+) -> None:
+    with listening() as webhook:
+        alerts = over(webhook.url)
+    run_id = alerts.fail()
+    with pytest.raises(ImgpipeError, match="does not answer"):
+        alerts.tick()
+    with listening(webhook.server_port) as back:
+        assert alerts.tick() == "told of 1 failed runs"
+    assert told(back) == [run_id[:8]]
+
+
+def test_a_failure_that_nobody_took_for_a_day_keeps_later_ones_waiting_no_more(
+    webhook: Webhook, over: Callable[[str], Alerts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts = over(webhook.url)
+    alerts.fail()
+    tomorrow = time.time() + 24 * 3600 + 60
+    with monkeypatch.context() as later:
+        later.setattr(time, "time", lambda: tomorrow)
+        assert alerts.tick() == "told of 0 failed runs"
+    assert webhook.messages == []
+
+
+def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
+    alerts = over(webhook.url)
+    alerts.fail(broken_at_length)
+    alerts.tick()
+    (message,) = webhook.messages
+    assert 1500 < len(message["text"]) < 2000
 
 
 def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:
