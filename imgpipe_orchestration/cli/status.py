@@ -47,18 +47,22 @@ def _pending_images(services: Services) -> dict[str, Any]:
     """The media document's monitoring figures, by its own queries; they also see what no worker has taken up yet."""
     from sqlalchemy import text
 
+    from imgpipe_orchestration.media.tables import TIME_IS_READABLE
     from imgpipe_orchestration.storage.rows import transaction
 
     with transaction(services.pending_engine) as connection:
         rows = connection.execute(text("SELECT status, count(*) FROM pending_images GROUP BY status")).all()
-        oldest = connection.scalar(text("SELECT min(created_at) FROM pending_images WHERE status = 'pending'"))
+        oldest = connection.scalar(
+            text(f"SELECT min(created_at) FROM pending_images WHERE status = 'pending' AND {TIME_IS_READABLE}")
+        )
         stuck = connection.scalar(
             text(
                 "SELECT count(*) FROM pending_images"
                 " WHERE status = 'pending' AND created_at < CURRENT_TIMESTAMP - INTERVAL '1' HOUR"
             )
         )
-    counted = dict.fromkeys(("pending", "processed", "complete", "failed"), 0) | {row[0]: row[1] for row in rows}
+    counted: dict[str, Any] = dict.fromkeys(("pending", "processed", "complete", "failed"), 0)
+    counted |= {row[0] or "unknown": row[1] for row in rows}  # MySQL's column may hold NULL, or '' for what it refused
     return {**counted, "oldest_pending": oldest, "stuck": stuck}
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, case, func, insert, literal_column, select, update
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import PendingStatus, media_id_in, partition_day
+from imgpipe_orchestration.media.tables import TIME_IS_READABLE
 from imgpipe_orchestration.media.tables import pending_images as t
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -49,18 +50,22 @@ _COLUMNS = (
     t.c.mime_type,
     t.c.permanent_url,
     t.c.status,
-    t.c.created_at,
+    case((literal_column(TIME_IS_READABLE), t.c.created_at)),
 )
 
 
+_STATES = frozenset(PendingStatus)
+
+
 def _image(row: Sequence[Any]) -> PendingImage:
-    created_at = row[-1]
-    if not isinstance(created_at, datetime):  # the documents' DDL allows NULL, and MySQL's zero date comes as a text
+    id_, user_id, path, name, mime, url, status, created_at = row
+    if not isinstance(created_at, datetime):  # the documents' DDL allows NULL; what cannot be read is no time either
         created_at = datetime.now(UTC)
     # MySQL's TIMESTAMP comes back without its zone; our sessions run in UTC.
     created_at = created_at.astimezone(UTC) if created_at.tzinfo else created_at.replace(tzinfo=UTC)
-    id_, user_id, path, name, mime, url, status, _ = row
-    return PendingImage(id_, user_id, path, name, mime, url, PendingStatus(status), created_at)
+    # The documents' DDL allows NULL, and MySQL writes '' for a state it does not know: nobody's work either way.
+    known = PendingStatus(status) if status in _STATES else PendingStatus.FAILED
+    return PendingImage(id_, user_id, path, name, mime, url, known, created_at)
 
 
 def add(connection: Connection, *, user_id: int, image_path: str, original_name: str, mime_type: str) -> int:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, func
 
+TIME_IS_READABLE = "created_at between '0001-01-02' and '9999-12-30'"
+"""SQL that is false for what somebody else's insert may hold and Python cannot: 'infinity', years past 9999 or before
+Christ, MySQL's zero date."""
+
 pending_images = Table(
     "pending_images",
     MetaData(),

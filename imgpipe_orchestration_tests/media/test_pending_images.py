@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
 from imgpipe_orchestration.media import intake, pending, store
@@ -195,17 +198,95 @@ def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(backends: Servic
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
+ODD = {
+    "postgresql": (
+        "created_at = 'infinity'",
+        "created_at = '-infinity'",
+        "created_at = '20000-01-01'",
+        "created_at = '0044-03-15 BC'",
+    ),
+    "mysql": (
+        "created_at = null",
+        "created_at = 0",
+        "original_name = repeat('long ', 51), mime_type = repeat('x', 100)",
+    ),
+}
+ODD_EVERYWHERE = (
+    "original_name = null, mime_type = null, permanent_url = null, thumbnail_url = null",
+    "original_name = '', mime_type = '', permanent_url = '', thumbnail_url = ''",
+    """permanent_url = '{"a": [null, {"b": "\\u0000"}]}', thumbnail_url = 'http://[', original_name = '{}'""",
+    "user_id = -1",
+    "user_id = 9223372036854775807",
+    "created_at = '1970-01-02 00:00:01'",
+    "created_at = '2037-12-31 00:00:01'",
+)
+UNUSABLE: dict[str, tuple[str, ...]] = {"postgresql": (), "mysql": ("original_name = 'a\\0b.jpg'",)}
+UNUSABLE_EVERYWHERE = ("image_path = ''", "image_path = repeat('/x', 127)", "image_path = '/temp_images/profiles/'")
+
+
+def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
+    """A row for each change, as somebody's own SQL leaves it; MySQL checks nothing, as it did before 5.7."""
+    rows = {}
+    with transaction(engine) as connection:
+        if engine.dialect.name != "postgresql":
+            connection.exec_driver_sql("set sql_mode = ''")
+        for n, change in enumerate(changes):
+            rows[change] = pending.add(
+                connection, user_id=1, image_path=PATH.format(n=n), original_name="a.jpg", mime_type="image/jpeg"
+            )
+            connection.exec_driver_sql(f"update pending_images set {change} where id = {rows[change]}")
+    return rows
+
+
+def test_odd_rows_hold_up_nobody(backends: Services, engine: Engine) -> None:
+    dialect = engine.dialect.name
+    taken, refused = ODD_EVERYWHERE + ODD[dialect], UNUSABLE_EVERYWHERE + UNUSABLE[dialect]
+    rows = add_changed(engine, taken + refused)
+    good = add(engine, 99)
+    assert intake.first_new(backends) is not None
+    assert intake.take_in(backends) == len(taken) + 1
+    states = {change: status(engine, row) for change, row in rows.items()}
+    assert states == dict.fromkeys(taken, "pending") | dict.fromkeys(refused, "failed")
+    assert status(engine, good) == "pending"
+    assert intake.first_new(backends) is None
+
+
+def test_a_refused_row_is_named_with_its_reason(
+    backends: Services, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    (row,) = add_changed(engine, ["image_path = ''"]).values()
+    assert intake.take_in(backends) == 0
+    (record,) = (one for one in caplog.records if one.message == "pending image refused")
+    assert (vars(record)["pending_id"], vars(record)["error"]) == (row, "'' does not say what kind of image it is")
+
+
+def test_odd_rows_are_listed_and_counted_as_any_other(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    engine = gateway.services.pending_engine
+    rows = add_changed(engine, ODD_EVERYWHERE + ODD[engine.dialect.name])
+    listed = gateway.get("/api/media/pending/all", **gateway.as_worker).json()["images"]
+    assert [image["id"] for image in listed] == list(rows.values())
+    assert gateway.get("/").status_code == 200
+    environment = {name: value for name, value in gateway.settings.environment().items() if value}
+    told = CliRunner().invoke(imgpipe, ["status", "--json"], env=environment)
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["pending_images"]["pending"] == len(rows)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
-def test_a_row_that_only_mariadb_can_hold_fails_alone(backends: Services, engine: Engine) -> None:
-    rows = [add(engine, n) for n in range(5)]
-    with transaction(engine) as connection:
-        update = "update pending_images set {} where id = :id"
-        connection.execute(text(update.format("original_name = 'a\\0b.jpg'")), {"id": rows[1]})
-        connection.execute(text(update.format("created_at = null")), {"id": rows[3]})
-    assert intake.take_in(backends) == 4
-    assert [status(engine, one) for one in rows] == ["pending", "failed", "pending", "pending", "pending"]
-    assert intake.first_new(backends) is None
+@pytest.mark.parametrize("state", ["null", "'lost'"])
+def test_a_row_in_no_state_is_nobodys_work(make_gateway: Callable[..., Gateway], pending_url: str, state: str) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
+    with transaction(gateway.services.pending_engine) as connection:
+        connection.exec_driver_sql("set sql_mode = ''")
+        connection.exec_driver_sql(f"update pending_images set status = {state}")
+    assert intake.take_in(gateway.services) == 0
+    assert gateway.me()["profile_image_path"] == path
+    url = f"{gateway.url}/api/media/complete/1"
+    told = gateway.session.post(url, json={"media_id": "7"}, headers=gateway.as_worker, timeout=30)
+    assert told.status_code == 409
 
 
 def test_a_batch_larger_than_a_page_is_taken_in_whole(

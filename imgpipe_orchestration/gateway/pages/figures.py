@@ -17,6 +17,7 @@ from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media.tables import TIME_IS_READABLE
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
@@ -200,8 +201,9 @@ _MARKER = text("""
 
 _MARK = text("select max(last_id) from pending_intake")
 
-_UNSEEN = text("""
-    select count(*) as uploads, min(created_at) as oldest, current_timestamp as now from (
+_UNSEEN = text(f"""
+    select count(*) as uploads, min(case when {TIME_IS_READABLE} then created_at end) as oldest,
+        current_timestamp as now from (
         select created_at from pending_images where status = 'pending' and id > :mark order by id limit :most
     ) as unseen
 """)
