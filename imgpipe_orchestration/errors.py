@@ -3,6 +3,7 @@
     ImgpipeError
     ├── Retryable                 a later try may succeed
     │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
+    │   │   ├── PartnerAway       nobody is at its address, or it answers 5xx: it did nothing
     │   │   └── UnreadableAnswer  it answered, perhaps for money, but not what was asked for
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        no quota, budget or valid key: waits, not counted a try 503
@@ -85,6 +86,16 @@ class PartnerUnavailable(Retryable):
     ) -> None:
         super().__init__(public, detail=detail, retry_after=retry_after)
         self.partner_status = partner_status
+
+
+class PartnerAway(PartnerUnavailable):
+    """Nobody answers at an outside API's address, or it answers 5xx: nothing was done, and nothing is paid.
+
+    Whoever can wait may do so for as long as it takes. What was too slow or broke off is not this: it may have been
+    done.
+    """
+
+    title = "Partner away"
 
 
 class UnreadableAnswer(PartnerUnavailable):

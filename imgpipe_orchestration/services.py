@@ -150,7 +150,12 @@ class Services:
         s = self.settings
         if not s.openai_api_key:
             return None
-        return OpenAIClient(s.openai_api_key, base_url=s.openai_base_url, timeout=s.avatar_image_timeout_seconds)
+        return OpenAIClient(
+            s.openai_api_key,
+            base_url=s.openai_base_url,
+            timeout=s.avatar_image_timeout_seconds,
+            fetcher=self.fetcher,
+        )
 
     @cached_property
     def flowise(self) -> Flowise | None:

@@ -264,6 +264,9 @@ class Settings(BaseModel):
     avatar_thumbnail_side: int = Field(256, ge=16, description="Side of the thumbnails, pixels.")
     avatar_batch_size: int = Field(100, ge=1, description="Most people one image run takes.")
     avatar_run_seconds: float = Field(1800, gt=0, description="Time budget of one image run.")
+    avatar_outage_seconds: float = Field(
+        21600, gt=0, description="How long a task waits for a Flowise or OpenAI that is away before it is given up."
+    )
     avatar_cleanup_days: float = Field(
         7, ge=0, description="How long images of cancelled and failed tasks are kept before they are removed."
     )

@@ -23,6 +23,7 @@ from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Batch
 from imgpipe_orchestration.errors import (
     ImgpipeError,
+    PartnerAway,
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
@@ -141,6 +142,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
     """Ask a round's questions in parallel; returns how many new people it brought.
 
     Raises:
+        PartnerAway: Flowise went away; what it has not answered it is asked again once it is back.
         ImgpipeError: the first error, if no question of the round was answered or one was that stops everything.
     """
 
@@ -155,6 +157,8 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
     with ThreadPoolExecutor(services.settings.multithread_flowise, thread_name_prefix="personas") as pool:
         outcomes = list(pool.map(tracing.carried(ask), batches))
     errors = [(b, o) for b, o in zip(batches, outcomes, strict=True) if isinstance(o, ImgpipeError)]
+    if away := next((error for _, error in errors if isinstance(error, PartnerAway)), None):
+        raise away
     if len(errors) == len(batches):
         raise errors[0][1]
     for batch, error in errors:

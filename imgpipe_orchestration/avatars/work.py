@@ -11,10 +11,11 @@ from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.manifest import write_manifests
 from imgpipe_orchestration.avatars.model import Step
+from imgpipe_orchestration.avatars.outages import waiting_out
 from imgpipe_orchestration.avatars.personas import invent
 from imgpipe_orchestration.avatars.steps import ALL_STEPS, picture
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Queue
+from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
@@ -40,7 +41,11 @@ def run_data(services: Services, owner: str) -> Report:
         batch = claims.owned(store.DATA, owner) or claims.claim(store.DATA, owner, TASKS_AT_ONCE)
         with transaction(services.engine) as connection:
             store.begin(connection, store.DATA, [claim.item_id for claim in batch])
-        outcome = work_through(claims, store.DATA, batch, lambda c: invent(services, c, lanes), threads=TASKS_AT_ONCE)
+
+        def data(claim: Claim) -> None:
+            waiting_out(services, claim, lambda: invent(services, claim, lanes))
+
+        outcome = work_through(claims, store.DATA, batch, data, threads=TASKS_AT_ONCE)
     return Report(outcome, tasks=len(batch))
 
 
@@ -60,13 +65,17 @@ def run_images(
         batch += claims.claim(store.IMAGES, owner, max(0, settings.avatar_batch_size - len(batch)))
         with transaction(services.engine) as connection:
             store.begin(connection, store.IMAGES, [claim.item_id for claim in batch])
+
+        def pictures(claim: Claim) -> None:
+            waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))
+
         if batch:
             services.workshop.start()  # while the first pictures are being drawn
         outcome = work_through(
             claims,
             store.IMAGES,
             batch,
-            lambda c: picture(services, c, lanes, steps=steps),
+            pictures,
             threads=lanes.people,
             deadline=time.monotonic() + settings.avatar_run_seconds,
         )

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    PartnerAway,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    TooLarge,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
 from imgpipe_orchestration.partners.ssrf import Guard, guarded_pools
@@ -76,7 +83,8 @@ class JsonApi:
             PartnerRefused: 3xx and 4xx but 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
             TooLarge: an answer past `limit`.
-            PartnerUnavailable: no connection, too slow, cut off, or 5xx.
+            PartnerAway: no connection, or 5xx.
+            PartnerUnavailable: too slow, or cut off.
         """
         rate = gate(self.partner, self.base_url, *self._headers.values())
 
@@ -128,11 +136,14 @@ class JsonApi:
             ):
                 content = read_bounded(response.raw, limit=limit, partner=self.partner)
                 return Reply(response.status_code, response.headers, content)
+        except requests.ConnectTimeout:
+            raise PartnerAway(f"{self.partner} could not be reached within {seconds:.0f} s") from None
         except requests.Timeout as error:
             raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
         except requests.RequestException as error:
             # The exception's text holds the URL with its query, thus keys: only its kind is told.
-            raise PartnerUnavailable(f"{self.partner} could not be reached ({type(error).__name__})") from None
+            kind = PartnerAway if _never_sent(error) else PartnerUnavailable
+            raise kind(f"{self.partner} could not be reached ({type(error).__name__})") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -220,8 +231,8 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
     if status == 429:
         raise RateLimited(f"{partner} asks us to slow down (HTTP 429)", detail=detail, retry_after=asked)
     if status >= 500 or status in (408, 425):
-        failed = f"{partner} failed (HTTP {status})"
-        raise PartnerUnavailable(failed, detail=detail, retry_after=asked, partner_status=status)
+        kind = PartnerAway if status >= 500 else PartnerUnavailable
+        raise kind(f"{partner} failed (HTTP {status})", detail=detail, retry_after=asked, partner_status=status)
     reason = {401: "does not accept our credential", 403: "forbids this", 404: "does not know this address"}.get(
         status, "redirected, which is not followed" if status < 400 else "refused the request"
     )
@@ -250,6 +261,14 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
     except HTTPError as error:
         raise PartnerUnavailable(f"{partner}'s answer broke off ({type(error).__name__})") from error
     return b"".join(parts)
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Whether no connection came about: a refused one, a name without an address, a proxy or certificate that fails."""
+    from urllib3.exceptions import NewConnectionError, ProxyError, SSLError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, NewConnectionError | ProxyError | SSLError)
 
 
 def _leave_as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 
-from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.http import ANSWER_LIMIT
 from imgpipe_orchestration.partners.openai_errors import from_answer, translating
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -73,7 +75,14 @@ class OpenAIClient:
         base_url: str = "https://api.openai.com/v1",
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
+        """
+        Args:
+            timeout: seconds for one try.
+            fetcher: downloads pictures of which the answer holds only the address; by default no private one.
+        """
+        self._fetcher = fetcher or Fetcher()
         self._api_key = api_key
         self._base_url = base_url
         self._timeout = timeout
@@ -156,8 +165,8 @@ class OpenAIClient:
             size: "WxH" or "auto"; which sizes there are depends on the model.
 
         Raises:
-            PartnerRefused: content policy, or 4xx.
-            UnreadableAnswer: the image data is missing or truncated.
+            PartnerRefused: content policy, or 4xx; no image in the answer, or only an address that leads to none.
+            UnreadableAnswer: the image data is truncated.
             PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
         arguments: dict[str, Any] = {"size": size, "quality": quality}
@@ -201,16 +210,41 @@ class OpenAIClient:
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
         response = self._call(model, send)
         data = _expect(response, "data", list)
-        encoded = _get(data[0], "b64_json") if data else None
+        first = data[0] if data else None
+        image = self._decoded(_get(first, "b64_json")) or self._fetched(_get(first, "url"))
+        if image is None:
+            # Permanent: it was paid for, and whoever answers so answers the next one so as well.
+            raise PartnerRefused(f"{_NAME} answered with neither an image nor the address of one")
+        return Drawn(image, _usage(response, model))
+
+    def _decoded(self, encoded: Any) -> bytes | None:
         if not isinstance(encoded, str) or not encoded:
-            raise UnreadableAnswer(f"{_NAME} answered without an image")
+            return None
         try:
             image = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
             raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
         if not _whole(image):
             raise UnreadableAnswer(f"{_NAME} sent an image that is cut off, or none that we know")
-        return Drawn(image, _usage(response, model))
+        return image
+
+    def _fetched(self, url: Any) -> bytes | None:
+        """What lies at the address in an answer (DALL-E's form; servers that speak OpenAI's protocol still use it).
+
+        Raises:
+            PartnerRefused: it cannot be had. Without a status: what the host of files says is not about our credential.
+        """
+        if not isinstance(url, str) or not url:
+            return None
+        limits = FetchLimits(max_bytes=ANSWER_LIMIT, seconds=self._timeout)
+        try:
+            image = self._fetcher.fetch_bytes(url, limits)
+        except (Permanent, Retryable) as error:
+            reason = f"{_NAME} gave the address of an image, which cannot be fetched: {error.public}"
+            raise PartnerRefused(reason, detail=error.detail) from error
+        if not _whole(image):
+            raise PartnerRefused(f"{_NAME} gave the address of an image that is cut off, or none that we know")
+        return image
 
     def _call(self, model: str, send: Callable[[openai.OpenAI], Result]) -> Result:
         rate = gate(_NAME, self._base_url, self._api_key, model)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
+    PartnerAway,
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
@@ -34,22 +35,28 @@ def translating(send: Callable[[], Answer]) -> Answer:
     Raises:
         SpendingPaused: the account's quota or billing limit is used up.
         RateLimited: 429; `retry_after` from Retry-After, else from the reset headers.
-        PartnerUnavailable: 5xx, 408, no connection, too slow.
+        PartnerAway: 5xx, no connection.
+        PartnerUnavailable: 408, cut off, too slow.
         UnreadableAnswer: not JSON, not the schema asked for.
         PartnerRefused: other 4xx, and content policy.
     """
-    import openai  # 0.9 s
+    import httpx2  # with openai 0.9 s
+    import openai
 
     try:
         return send()
     except openai.APITimeoutError as error:
+        if isinstance(error.__cause__, httpx2.ConnectTimeout):
+            raise PartnerAway(f"{_NAME} could not be reached in time") from error
         raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
     except openai.APIStatusError as error:
         raise _from_status(error) from error
     except openai.APIConnectionError as error:
         if isinstance(error.__cause__, UnreadableAnswer):  # from `WatchedTransport`
             raise error.__cause__ from None
-        raise PartnerUnavailable(f"{_NAME} could not be reached") from error
+        never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ProxyError)
+        kind = PartnerAway if never_sent else PartnerUnavailable
+        raise kind(f"{_NAME} could not be reached") from error
     except openai.ContentFilterFinishReasonError as error:
         raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
@@ -71,7 +78,8 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
     if status == 429:
         return RateLimited(f"{_NAME} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
     if status >= 500 or status in (408, 409):  # 409: "try again", as the SDK's own retries see it
-        return PartnerUnavailable(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error))
+        kind_ = PartnerAway if status >= 500 else PartnerUnavailable
+        return kind_(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error), partner_status=status)
     if code in _POLICY or kind == "image_generation_user_error":
         # Without the status: it is about this request, whatever number it comes under.
         return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
 from imgpipe_orchestration.avatars import store
@@ -9,6 +12,7 @@ from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.proxy import refusing_uploads
+from imgpipe_orchestration_tests.avatars.relay import Relay
 
 
 @pytest.mark.parametrize(
@@ -258,3 +262,67 @@ def test_a_bought_picture_that_somebody_removed_is_bought_again_when_its_person_
 def _move_s3(desk: Desk, endpoint: str) -> None:
     desk.services.__dict__.pop("objects", None)
     desk.services.settings = desk.services.settings.model_copy(update={"s3_endpoint": endpoint})
+
+
+def test_pictures_of_which_only_the_address_comes_are_fetched_from_there(desk: Desk) -> None:
+    with _openai_with_addresses(desk) as openai:
+        update = {"openai_base_url": openai.url, "allowed_private_hosts": openai.host}
+        desk.services.settings = desk.services.settings.model_copy(update=update)
+        task = desk.ask(1)
+        desk.data()
+        desk.images()
+        assert desk.task(task).status is TaskStatus.COMPLETED
+        assert len(openai.fetched) == 2
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
+    assert desk.people(task)[0].cost_usd > 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("private", "private or reserved address"),
+        ("missing", "there is nothing there"),
+        ("page", "or none that we know"),
+        ("neither", "neither an image nor the address of one"),
+        ("nothing", "neither an image nor the address of one"),
+    ],
+)
+def test_an_answer_without_a_picture_that_can_be_had_fails_the_person_and_is_bought_once(
+    desk: Desk, answer: str, reason: str
+) -> None:
+    with _openai_with_addresses(desk) as openai:
+        allowed = "" if answer == "private" else openai.host
+        update = {"openai_base_url": openai.url, "allowed_private_hosts": allowed}
+        desk.services.settings = desk.services.settings.model_copy(update=update)
+        if answer == "missing":
+            openai.rewrite = lambda _: json.dumps({"data": [{"url": f"http://{openai.host}/nowhere.png"}]}).encode()
+        elif answer == "page":
+            openai.files["/page.png"] = b"<html>Sign in</html>"
+            openai.rewrite = lambda _: json.dumps({"data": [{"url": f"http://{openai.host}/page.png"}]}).encode()
+        elif answer != "private":
+            data = [{"revised_prompt": "a face"}] if answer == "neither" else []
+            openai.rewrite = lambda _: json.dumps({"data": data}).encode()
+        task = desk.ask(1)
+        desk.data()
+        for _ in range(4):
+            desk.images_now()
+        assert openai.fetched == {"missing": ["/nowhere.png"], "page": ["/page.png"]}.get(answer, [])
+    failed = desk.task(task)
+    assert failed.status is TaskStatus.FAILED
+    assert reason in (failed.error_log or "")
+    assert desk.calls("openai", "images") == 1
+
+
+def _openai_with_addresses(desk: Desk) -> Relay:
+    """OpenAI in the form of DALL-E: answers hold the address of a picture instead of the picture."""
+
+    def moved(body: bytes) -> bytes:
+        answer = json.loads(body)
+        path = f"/files/{len(relay.files)}.png"
+        relay.files[path] = base64.b64decode(answer["data"][0].pop("b64_json"))
+        answer["data"][0]["url"] = f"http://{relay.host}{path}"
+        return json.dumps(answer).encode()
+
+    relay = Relay(desk.standins.openai_url, moved)
+    relay.back()
+    return relay

@@ -156,19 +156,19 @@ def test_a_question_that_is_refused_costs_the_others_nothing_and_is_asked_anew(d
     assert {p.status for p in desk.people(task)} == {PersonaStatus.PENDING}
 
 
-def test_a_flowise_that_is_away_makes_the_task_wait_and_then_fail_with_the_reason(desk: Desk) -> None:
-    desk.standins.fault("flowise", "server_error", count=None)
+def test_a_flowise_that_answers_nonsense_makes_the_task_wait_and_then_fail_with_the_reason(desk: Desk) -> None:
+    desk.standins.fault("flowise", "not_json", count=None)
     task = desk.ask(2)
     desk.data()
     waiting = desk.task(task)
     assert waiting.status is TaskStatus.PENDING
-    assert "Flowise failed (HTTP 500)" in (waiting.waiting_for or "")
+    assert "Flowise answered something that is not JSON" in (waiting.waiting_for or "")
     for _ in range(2):
         desk.now()
         desk.data()
     failed = desk.task(task)
     assert failed.status is TaskStatus.FAILED
-    assert (failed.error_log or "").count("Flowise failed (HTTP 500)") == 2
+    assert (failed.error_log or "").count("Flowise answered something that is not JSON") == 2
 
     desk.standins.admin("DELETE", "faults")
     with transaction(desk.services.engine) as connection:
@@ -179,7 +179,7 @@ def test_a_flowise_that_is_away_makes_the_task_wait_and_then_fail_with_the_reaso
 
 
 def test_requeueing_the_dead_letter_is_as_good_as_retrying(desk: Desk) -> None:
-    desk.standins.fault("flowise", "server_error", count=None)
+    desk.standins.fault("flowise", "not_json", count=None)
     task = desk.ask(1)
     for _ in range(3):
         desk.now()
