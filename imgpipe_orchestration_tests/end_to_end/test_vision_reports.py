@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -85,8 +85,9 @@ def test_an_analysis_is_reported_by_itself_and_again_by_a_backfill_of_its_day(st
 
     wait_for(reported, "the step of the analysis to succeed", 30)
 
-    today = datetime.now(UTC).date().isoformat()
-    words = ("-w", "workspace.yaml", "-j", "vision_reports_backfill", "--partitions", today, "--noprompt")
+    today = datetime.now(UTC).date()
+    days = ("--from", str(today - timedelta(days=1)), "--to", str(today))
+    words = ("-w", "workspace.yaml", "-j", "vision_reports_backfill", *days, "--noprompt")
     started = stack.dagster("job", "backfill", *words)
     assert started.returncode == 0, started.stderr
     wait_for(lambda: client.execution()["trigger"] == "backfill", "the backfill", 60)

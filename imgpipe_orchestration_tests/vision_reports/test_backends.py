@@ -5,25 +5,20 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 from PIL import Image
 
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import NotFound, Permanent
-from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batch_work
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Picture, backend_at
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
-from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
-from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk, served
 
 
 def test_our_gateways_own_address_means_our_tables(desk: Desk) -> None:
@@ -58,17 +53,11 @@ def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBack
         assert isinstance(found, OwnBackend)
         yield found
         return
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(desk.settings), port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_for(lambda: server.started, "the gateway", 20)
-    found = backend_at(desk.services, f"http://127.0.0.1:{port}")
-    assert isinstance(found, RemoteBackend)
-    yield found
-    found.close()
-    server.should_exit = True
-    thread.join()
+    with served(desk.settings) as url:
+        found = backend_at(desk.services, url)
+        assert isinstance(found, RemoteBackend)
+        yield found
+        found.close()
 
 
 def picture(name: str = "hull.jpg", colour: str = "navy") -> Picture:

@@ -79,6 +79,21 @@ def test_a_change_keeps_what_it_does_not_name(desk: Desk) -> None:
     )  # fmt: skip
 
 
+def test_a_null_changes_nothing(desk: Desk) -> None:
+    job = desk.job(schedule="0 2 * * *", timezone="Europe/Berlin")
+
+    def row() -> dict[str, Any]:
+        with transaction(desk.services.engine) as rows:
+            found = rows.execute(text("select * from cron_jobs")).one()
+        return {name: value for name, value in found._mapping.items() if name != "updated_at"}
+
+    before = row()
+    for nulls in [dict.fromkeys([*DOCUMENTED, "timezone"]), *({name: None} for name in DOCUMENTED), {}]:
+        answer = desk.api.patch(f"/cron-jobs/{job}", json=nulls)
+        assert answer.status_code == 200, answer.text
+        assert row() == before
+
+
 def test_a_request_that_makes_no_sense_names_its_field(desk: Desk) -> None:
     nonsense = {
         "schedule": "every day",
