@@ -22,11 +22,13 @@ from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request, Response
+from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, same_key
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.rows import transaction
 
 COOKIE = "imgpipe_session"
 LIFETIME = 12 * 3600
@@ -68,10 +70,11 @@ def operator(request: Request, backends: Backends) -> Session:
 
     Raises:
         LoginNeeded: no session, or one that has ended.
+        BackendUnavailable: the database, which knows whether it has, is away.
     """
     settings = backends.settings
     session_id = _session_id(settings, request.cookies.get(COOKIE, ""))
-    if session_id and session_id not in request.app.state.ended_sessions:
+    if session_id and not _ended(backends, session_id):
         return Session(session_id, _form_token(settings, session_id), login=True)
     if not settings.production and _local(request):
         return Session(_OPEN, _form_token(settings, _OPEN), login=False)
@@ -132,25 +135,23 @@ def log_in(backends: Services, response: Response, request: Request, key: str) -
     )
 
 
-def log_out(response: Response, request: Request, session: Session) -> None:
-    """End the session: a copy of its cookie opens nothing any more."""
-    request.app.state.ended_sessions.add(session.id)
+def log_out(backends: Services, response: Response, session: Session) -> None:
+    """End the session: a copy of its cookie opens nothing any more, at any gateway.
+
+    Raises:
+        BackendUnavailable: the session has not ended.
+    """
+    if session.login:
+        with transaction(backends.engine) as connection:
+            connection.execute(_FORGET)
+            connection.execute(_END, {"id": session.id, "seconds": LIFETIME})
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
 
 
-class EndedSessions:
-    """Sessions that somebody signed out of before their time. Kept in memory: other gateways, and this one after a
-    restart, take a copy of the cookie until it expires."""
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}
-
-    def __contains__(self, session_id: str) -> bool:
-        return session_id in self._until
-
-    def add(self, session_id: str) -> None:
-        now = time.time()
-        self._until = {one: until for one, until in self._until.items() if until > now} | {session_id: now + LIFETIME}
+def _ended(backends: Services, session_id: str) -> bool:
+    """Whether somebody signed out of the session. Asked at each request of a page: other processes end sessions too."""
+    with transaction(backends.engine) as connection:
+        return connection.scalar(_IS_ENDED, {"id": session_id}) is not None
 
 
 class Attempts:
@@ -191,6 +192,14 @@ class Attempts:
             self._wrong.popleft()
 
 
+_IS_ENDED = text("select 1 from ended_sessions where session_id = :id")
+# What has expired is refused for that, and need not be remembered.
+_FORGET = text("delete from ended_sessions where expires_at < now()")
+_END = text("""
+    insert into ended_sessions values (:id, now() + make_interval(secs => :seconds)) on conflict do nothing
+""")
+
+
 def safe_target(target: str) -> str:
     """Where to go after the login: a path of ours, never another site's address."""
     try:
@@ -203,12 +212,12 @@ def safe_target(target: str) -> str:
 
 
 def signed_in(settings: Settings, cookie: str) -> bool:
-    """Whether the cookie is one of ours, of a session that has not ended."""
+    """Whether the cookie is one of ours and has not expired. Its owner may have signed out: `operator` knows."""
     return _session_id(settings, cookie) is not None
 
 
 def _session_id(settings: Settings, cookie: str) -> str | None:
-    """The session of a cookie that is ours and has not ended."""
+    """The session of a cookie that is ours and has not expired."""
     try:
         claims = jwt.decode(cookie, _key(settings, "session"), algorithms=["HS256"], options={"require": ["exp"]})
         return str(claims["sid"])

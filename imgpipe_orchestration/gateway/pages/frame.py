@@ -13,9 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.gateway.problems import of_error, problem, reported
@@ -114,13 +115,14 @@ class PageRoute(APIRoute):
             except RequestValidationError as error:
                 first = error.errors()[0]
                 field = str(first["loc"][-1])
-                return _failed(request, BadInput(f"{field}: {first['msg']}", field=field))
+                # In a thread, here and below: whose session it is stands in the database.
+                return await run_in_threadpool(_failed, request, BadInput(f"{field}: {first['msg']}", field=field))
             except ImgpipeError as error:
-                return _failed(request, error)
+                return await run_in_threadpool(_failed, request, error)
             except Exception as error:
                 if not _wants_html(request):
                     raise
-                return _unexpected(request, error)
+                return await run_in_threadpool(_unexpected, request, error)
 
         return handled
 
@@ -163,7 +165,7 @@ def _error_page(request: Request, status: int, title: str, words: str) -> HTMLRe
     """With the way to the other pages for those who may go there."""
     try:
         session: Session | None = operator(request, request.app.state.services)
-    except LoginNeeded:
+    except (LoginNeeded, BackendUnavailable):
         session = None
     return page(request, "error.html", session, status=status, title=title, words=words)
 

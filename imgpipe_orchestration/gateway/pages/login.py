@@ -44,8 +44,8 @@ def enter(
 
 
 @router.post("/logout", response_class=Response)
-def leave(request: Request, session: Acting) -> Response:
+def leave(backends: Backends, session: Acting) -> Response:
     """Ends the session."""
     answer = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
-    sessions.log_out(answer, request, session)
+    sessions.log_out(backends, answer, session)
     return answer

@@ -26,7 +26,7 @@ from imgpipe_orchestration.gateway.pages import (
 )
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import not_a_page
-from imgpipe_orchestration.gateway.session import Attempts, EndedSessions
+from imgpipe_orchestration.gateway.session import Attempts
 
 _PAGES = (overview, media, upload, listings, processing, vision_reports, avatars, failures, components, docs)
 _DOORS = (login, static, events)
@@ -53,7 +53,6 @@ def install(app: FastAPI) -> None:
     """Mount the pages; call it once the app has its services."""
     app.state.watch = Watch(app.state.services)
     app.state.login_attempts = Attempts()
-    app.state.ended_sessions = EndedSessions()
     for status in (404, 405):
         app.add_exception_handler(status, not_a_page)
     app.include_router(router)

@@ -11,8 +11,10 @@ import jwt
 import pytest
 import requests
 from playwright.sync_api import expect
+from sqlalchemy import text
 
 from imgpipe_orchestration.gateway import session
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -20,11 +22,17 @@ from imgpipe_orchestration_tests.media.conftest import Gateway
 ADMIN = "admin-key-of-production"
 
 
+KEYS = ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")
+IN_PRODUCTION = {
+    "imgpipe_env": "production",
+    "admin_api_key": ADMIN,
+    **{name: f"{name}-of-production-which-is-long-enough" for name in KEYS},
+}
+
+
 @pytest.fixture
 def production(make_gateway: Callable[..., Gateway]) -> Gateway:
-    keys = ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")
-    values = {name: f"{name}-of-production-which-is-long-enough" for name in keys}
-    return make_gateway(imgpipe_env="production", admin_api_key=ADMIN, **values)
+    return make_gateway(**IN_PRODUCTION)
 
 
 def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: Visit) -> None:
@@ -78,19 +86,58 @@ def test_files_sent_after_the_session_has_ended_lead_a_browser_to_the_login(prod
     assert sent("application/json").status_code == 401
 
 
-def test_a_copy_of_the_cookie_opens_nothing_once_its_owner_signed_out(production: Gateway) -> None:
-    url, browser, other = production.url, requests.Session(), requests.Session()
+def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed_out(
+    production: Gateway, make_gateway: Callable[..., Gateway]
+) -> None:
+    url, second = production.url, make_gateway(**IN_PRODUCTION).url
+    browser, other = requests.Session(), requests.Session()
     for one in (browser, other):
         one.post(f"{url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
     token, *_ = re.findall('name="form_token" value="([0-9a-f]+)"', browser.get(f"{url}/failures", timeout=10).text)
     copy = dict(browser.cookies)
-    assert requests.get(f"{url}/failures", cookies=copy, timeout=10).status_code == 200
+    for gateway in (url, second):
+        assert requests.get(f"{gateway}/failures", cookies=copy, timeout=10).status_code == 200
     left = browser.post(f"{url}/logout", data={"form_token": token}, allow_redirects=False, timeout=10)
     assert left.headers["Location"] == "/login"
-    assert requests.get(f"{url}/failures", cookies=copy, timeout=10).status_code == 401
-    again = requests.post(f"{url}/failures/requeue", cookies=copy, data={"form_token": token}, timeout=10)
-    assert again.status_code == 401
-    assert other.get(f"{url}/failures", timeout=10).status_code == 200
+    for gateway in (url, second, make_gateway(**IN_PRODUCTION).url):
+        assert requests.get(f"{gateway}/failures", cookies=copy, timeout=10).status_code == 401
+        again = requests.post(f"{gateway}/failures/requeue", cookies=copy, data={"form_token": token}, timeout=10)
+        assert again.status_code == 401
+        assert other.get(f"{gateway}/failures", timeout=10).status_code == 200
+
+
+def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
+    production: Gateway, make_gateway: Callable[..., Gateway]
+) -> None:
+    browser = requests.Session()
+    browser.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    away = "postgresql://nobody@127.0.0.1:1/none"
+    cut_off = make_gateway(**IN_PRODUCTION, database_url=away, pending_images_database_url=away)
+    answer = browser.get(f"{cut_off.url}/upload", headers={"Accept": "text/html"}, timeout=10)
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "database cannot be reached" in answer.text
+    assert "Sign out" not in answer.text
+
+
+def test_what_is_remembered_of_a_session_that_ended_goes_when_its_cookie_has_expired(production: Gateway) -> None:
+    def sign_in_and_out() -> None:
+        browser = requests.Session()
+        browser.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+        page = browser.get(f"{production.url}/failures", timeout=10).text
+        (token,) = set(re.findall('name="form_token" value="([0-9a-f]+)"', page))
+        left = browser.post(f"{production.url}/logout", data={"form_token": token}, allow_redirects=False, timeout=10)
+        assert left.status_code == 303
+
+    sign_in_and_out()
+    with transaction(production.services.engine) as connection:
+        kept = connection.scalar(text("select extract(epoch from expires_at - now()) from ended_sessions"))
+        assert session.LIFETIME - 60 < kept <= session.LIFETIME
+        connection.execute(text("update ended_sessions set expires_at = now() - interval '1 second'"))
+    sign_in_and_out()
+    with transaction(production.services.engine) as connection:
+        assert connection.scalar(text("select count(*) from ended_sessions where expires_at < now()")) == 0
+        assert connection.scalar(text("select count(*) from ended_sessions")) == 1
 
 
 def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(production: Gateway) -> None:
@@ -114,7 +161,7 @@ def test_signing_in_often_is_no_guessing(production: Gateway) -> None:
 def test_a_form_that_cannot_be_read_is_refused_and_no_fault(gateway: Gateway, kind: str, accept: str) -> None:
     headers = {"Content-Type": kind, "Accept": accept}
     for path in ("/login", "/failures/requeue"):
-        answer = requests.post(gateway.url + path, data=b"--c\r\n:\r\n\r\n", headers=headers, timeout=10)
+        answer = requests.post(gateway.url + path, data=b"--b\r\n:\r\n\r\n\r\n--b--\r\n", headers=headers, timeout=10)
         assert answer.status_code == 400
         assert answer.headers["Content-Type"].startswith("text/html") == (accept == "text/html")
 
