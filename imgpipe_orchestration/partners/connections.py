@@ -1,15 +1,18 @@
-"""urllib3's connections with one time limit for a whole answer.
+"""urllib3's connections with one time limit for a whole answer, from the look-up of the name on.
 
 A socket's timeout counts from one byte to the next: a server that drips its headers, chunk sizes or trailers, or says
-`100 Continue` for ever, would hold a thread as long as it likes. Here no wait for bytes outlasts the deadline.
+`100 Continue` for ever, would hold a thread as long as it likes. A look-up has no timeout at all. Here no wait outlasts
+the deadline.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
+import queue
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
 
 from imgpipe_orchestration.partners.retry import Deadline
 
@@ -51,6 +56,54 @@ def time_left(longest: float | None, deadline: Deadline | None = None) -> float 
     return remaining if longest is None else min(longest, remaining)
 
 
+def addresses_of(host: str, port: int, longest: float | None) -> list[str]:
+    """What a name resolves to, in the resolver's order, within the deadline and `longest` seconds.
+
+    The look-up itself cannot be called off: a thread waits for its end, which the system's resolver sets.
+
+    Raises:
+        TimeoutError: the resolver took too long.
+        socket.gaierror: it knows no such name, or cannot tell now.
+    """
+    answer: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            answer.put(error)
+        else:
+            answer.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    try:
+        found = answer.get(timeout=time_left(longest))
+    except queue.Empty:
+        raise TimeoutError(f"no address of {host} came in time") from None
+    if isinstance(found, UnicodeError):
+        raise socket.gaierror(f"{host} is no host name") from found
+    if isinstance(found, OSError):
+        raise found
+    return found
+
+
+def first_that_answers(connection: HTTPConnection, addresses: Sequence[str]) -> socket.socket:
+    """A socket connected to one of the addresses, tried in their order.
+
+    Raises:
+        OSError: none answers; the last one's reason.
+    """
+    last = OSError("there is no address")
+    for address in addresses:
+        try:
+            return create_connection(
+                (address, connection.port), time_left(connection.timeout), socket_options=connection.socket_options
+            )
+        except OSError as error:
+            last = error
+    raise last
+
+
 class _InTime(io.RawIOBase):
     """A socket's bytes until the deadline."""
 
@@ -82,6 +135,16 @@ class _Answer(http.client.HTTPResponse):
 
 class TimedHTTP(HTTPConnection):
     response_class = _Answer
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            return first_that_answers(self, addresses_of(self._dns_host, self.port, self.timeout))
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"No connection to {self.host} in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"No connection to {self.host}: {error}") from error
 
     def send(self, data: Any) -> None:
         if self.sock is not None:

@@ -52,7 +52,7 @@ def translating(send: Callable[[], Answer]) -> Answer:
     except openai.APIStatusError as error:
         raise _from_status(error) from error
     except openai.APIConnectionError as error:
-        if isinstance(error.__cause__, UnreadableAnswer):  # from `WatchedTransport`
+        if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`
             raise error.__cause__ from None
         never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ProxyError)
         kind = PartnerAway if never_sent else PartnerUnavailable

@@ -1,7 +1,7 @@
-"""What goes over the wire to OpenAI, watched: rate-limit headers, the kind of body, its size and the time it takes.
+"""What goes over the wire to OpenAI, under our own limits and watched: rate-limit headers, the kind of body, its size.
 
-The SDK's timeout counts from one chunk to the next, so a server that drips would hold a worker for ever, and its
-objects do not carry the headers of good answers. A transport of our own under its HTTP client sees both.
+The SDK's timeout counts from one byte to the next, so a server that drips would hold a worker for ever, and its objects
+do not carry the headers of good answers. So its HTTP client gets a transport over the connections of all the partners.
 """
 
 from __future__ import annotations
@@ -9,16 +9,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as TookTooLong
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import UnreadableAnswer
-from imgpipe_orchestration.partners.http import ANSWER_LIMIT
+from imgpipe_orchestration.errors import PartnerUnavailable, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.partners.connections import answered_by, connect_by
+from imgpipe_orchestration.partners.http import ANSWER_LIMIT, read_bounded
 from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
+
+_NAME = "OpenAI"
+_OF_THE_BODY_ON_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class _Calls(threading.local):
@@ -28,12 +35,12 @@ class _Calls(threading.local):
 
 
 class WatchedTransport(httpx2.BaseTransport):
-    """httpx2's own transport, with every answer looked at on its way up."""
+    """A transport of the SDK's HTTP client. Our own errors come out of it as the cause of the SDK's."""
 
     def __init__(self, base_url: str) -> None:
         self._calls = _Calls()
-        limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20)
-        self._inner = httpx2.HTTPTransport(limits=limits, proxy=_proxy_for(base_url))
+        self._pools = _pools_to(base_url)
+        connect_by(self._pools)
 
     @contextmanager
     def watching(self, rate: RateGate, deadline: Deadline) -> Iterator[None]:
@@ -45,50 +52,62 @@ class WatchedTransport(httpx2.BaseTransport):
             self._calls.current = None
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        request.headers.update(tracing.headers())
-        response = self._inner.handle_request(request)
-        if self._calls.current is None:
-            return response
+        """
+        Raises:
+            PartnerUnavailable: no connection, too slow, cut off.
+            UnreadableAnswer: too long, or no JSON.
+        """
+        assert self._calls.current is not None  # noqa: S101 - nobody sends outside of `watching`
         rate, deadline = self._calls.current
-        rate.learn(response.status_code, response.headers)
+        request.headers.update(tracing.headers())
+        request.headers["Accept-Encoding"] = "gzip, deflate"  # what urllib3 unpacks by itself
+        response, content = self._answer(request, deadline)
+        rate.learn(response.status, response.headers)
         content_type = response.headers.get("content-type", "")
-        if 200 <= response.status_code < 300 and "json" not in content_type:
-            response.close()
+        if 200 <= response.status < 300 and "json" not in content_type:
             # The SDK would take a proxy's error page for an answer in text.
-            raise UnreadableAnswer(f"OpenAI answered {content_type[:50] or 'something untyped'} instead of JSON")
-        return httpx2.Response(
-            response.status_code,
-            headers=response.headers,
-            stream=_Bounded(response, deadline),
-            extensions=response.extensions,
-        )
+            raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
+        headers = [(n, v) for n, v in response.headers.items() if n.lower() not in _OF_THE_BODY_ON_THE_WIRE]
+        return httpx2.Response(response.status, headers=headers, content=content)
+
+    def _answer(self, request: httpx2.Request, deadline: Deadline) -> tuple[urllib3.BaseHTTPResponse, bytes]:
+        try:
+            with answered_by(deadline):
+                response = self._pools.urlopen(
+                    request.method,
+                    str(request.url),
+                    body=request.read(),
+                    headers=urllib3.HTTPHeaderDict(request.headers.multi_items()),
+                    timeout=max(0.001, deadline.remaining),
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                )
+            try:
+                return response, read_bounded(response, limit=ANSWER_LIMIT, partner=_NAME)
+            finally:
+                response.close()
+        except TookTooLong as error:
+            raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
+        except HTTPError as error:
+            raise PartnerUnavailable(f"{_NAME} could not be reached ({type(error).__name__})") from error
+        except TooLarge as error:
+            raise UnreadableAnswer(error.public) from error
 
     def close(self) -> None:
-        self._inner.close()
+        self._pools.clear()
 
 
-def _proxy_for(base_url: str) -> str | None:
-    """HTTPS_PROXY and NO_PROXY, which httpx2 heeds only without a transport of one's own."""
+def _pools_to(base_url: str) -> urllib3.PoolManager:
+    """Connections under HTTPS_PROXY and NO_PROXY, trusting whom the SDK's own client trusts."""
     parts = urlsplit(base_url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-
-
-class _Bounded(httpx2.SyncByteStream):
-    """A body that ends in an error when it gets too long in bytes or in time."""
-
-    def __init__(self, response: httpx2.Response, deadline: Deadline) -> None:
-        self._response = response
-        self._deadline = deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        for chunk in self._response.iter_raw():
-            size += len(chunk)
-            if size > ANSWER_LIMIT:
-                raise UnreadableAnswer(f"OpenAI answered more than {ANSWER_LIMIT:,} bytes")
-            if self._deadline.passed:
-                raise httpx2.ReadTimeout("the answer took too long to arrive")
-            yield chunk
-
-    def close(self) -> None:
-        self._response.close()
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    trust = httpx2.create_ssl_context()
+    if proxy is None:
+        return urllib3.PoolManager(maxsize=32, ssl_context=trust)
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    at = urlsplit(proxy)
+    login = f"{unquote(at.username)}:{unquote(at.password or '')}" if at.username else None
+    return urllib3.ProxyManager(
+        proxy, maxsize=32, ssl_context=trust, proxy_headers=urllib3.make_headers(proxy_basic_auth=login)
+    )

@@ -106,21 +106,23 @@ class Guard:
 
     allowed: AllowList
 
-    def addresses(self, host: str, port: int) -> list[str]:
+    def addresses(self, host: str, port: int, seconds: float | None = None) -> list[str]:
         """What the name resolves to and may be reached, in the resolver's order.
 
         Raises:
             Forbidden: it resolves to nothing else than addresses we refuse.
-            PartnerUnavailable: it does not resolve now.
+            PartnerUnavailable: it does not resolve now, or not within `seconds` and the deadline of the call.
         """
+        from imgpipe_orchestration.partners.connections import addresses_of
+
         try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
+            found = addresses_of(host, port, seconds)
+        except OSError as error:
             raise PartnerUnavailable(f"The host {host} cannot be resolved") from error
-        permitted = [str(entry[4][0]) for entry in found if self._permits(host, port, str(entry[4][0]))]
+        permitted = [address for address in found if self._permits(host, port, address)]
         if not permitted:
             raise Forbidden(f"{host} is a private or reserved address, which links from outside may not reach")
-        return list(dict.fromkeys(permitted))
+        return permitted
 
     def check_peer(self, sock: socket.socket, host: str, port: int) -> None:
         """Look at what a connected socket is really connected to.
@@ -142,25 +144,17 @@ def guarded_pools(guard: Guard) -> urllib3.PoolManager:
     connecting, out of the guard's sight."""
     import urllib3
     from urllib3.connection import HTTPConnection
-    from urllib3.util.connection import create_connection
 
-    from imgpipe_orchestration.partners.connections import TimedHTTP, TimedHTTPS, connect_by, time_left
+    from imgpipe_orchestration.partners.connections import TimedHTTP, TimedHTTPS, connect_by, first_that_answers
 
     def open_socket(connection: HTTPConnection) -> socket.socket:
-        last: OSError | None = None
-        for address in guard.addresses(connection.host, connection.port):
-            try:
-                sock = create_connection(
-                    (address, connection.port),
-                    time_left(connection.timeout),
-                    socket_options=connection.socket_options,
-                )
-            except OSError as error:
-                last = error
-                continue
-            guard.check_peer(sock, connection.host, connection.port)
-            return sock
-        raise PartnerUnavailable(f"No connection to {connection.host} ({type(last).__name__})") from last
+        permitted = guard.addresses(connection.host, connection.port, connection.timeout)
+        try:
+            sock = first_that_answers(connection, permitted)
+        except OSError as error:
+            raise PartnerUnavailable(f"No connection to {connection.host} ({type(error).__name__})") from error
+        guard.check_peer(sock, connection.host, connection.port)
+        return sock
 
     class GuardedHTTP(TimedHTTP):
         def _new_conn(self) -> socket.socket:

@@ -6,18 +6,11 @@ import gzip
 import io
 import logging
 import socket
-import ssl
 import time
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from imgpipe_orchestration.errors import (
     BadInput,
@@ -31,7 +24,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.partners.wire import DRIPS, Server, dripping, reply, serving
+from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 CONTENT = bytes(range(256)) * 2000
 QUICK = FetchLimits(seconds=20, attempts=4)
@@ -139,30 +132,6 @@ def test_what_is_no_plain_web_link_is_refused(url: str) -> None:
         Fetcher().fetch_bytes(url)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for `localhost` that nobody has signed, with its key, in one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + signed.public_bytes(Encoding.PEM)
-    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    file.write_bytes(pem)
-    return file
-
-
 @pytest.mark.parametrize(("trusted", "host"), [(True, "localhost"), (False, "localhost"), (True, "127.0.0.1")])
 def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
     certificate: Path, trusted: bool, host: str, monkeypatch: pytest.MonkeyPatch
@@ -170,9 +139,7 @@ def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
     """Connecting by number, as the guard does, must not weaken what TLS checks."""
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with serving(lambda h, _: reply(h, CONTENT), tls=context) as server:
+    with serving(lambda h, _: reply(h, CONTENT), certificate=certificate) as server:
         fetch = Fetcher(AllowList.parse("localhost, 127.0.0.1"))
         url, limits = f"https://{host}:{server.port}/", FetchLimits(seconds=5, attempts=1)
         if trusted and host == "localhost":
@@ -182,7 +149,7 @@ def test_https_needs_a_trusted_certificate_for_the_name_in_the_link(
                 fetch.fetch_bytes(url, limits)
 
 
-# --- sizes and times -----------------------------------------------------------------------------------------------
+# --- sizes ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_announces_too_many_bytes_is_not_read() -> None:
@@ -212,42 +179,6 @@ def test_compressed_content_counts_as_what_it_unpacks_to() -> None:
     bomb = gzip.compress(bytes(20_000_000))
     with serving(lambda h, _: reply(h, bomb, Content_Encoding="gzip")) as server, pytest.raises(TooLarge):
         fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
-
-
-@pytest.mark.parametrize("every", [0, 0.05])
-@pytest.mark.parametrize("drip", DRIPS)
-def test_a_server_that_drips_is_cut_off_in_time(drip: str, every: float) -> None:
-    limits = FetchLimits(seconds=1, stall_seconds=0.8, attempts=1)
-    with dripping(*DRIPS[drip], every=every) as port:
-        began = time.monotonic()
-        with pytest.raises(PartnerUnavailable):
-            Fetcher(AllowList.parse("127.0.0.1")).fetch_bytes(f"http://127.0.0.1:{port}/", limits)
-        assert time.monotonic() - began < 3
-
-
-def test_a_server_that_drips_over_tls_is_cut_off_in_time(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
-        begin, drop = DRIPS["header"]
-        handler.wfile.write(begin)
-        while True:
-            handler.wfile.write(drop)
-            time.sleep(0.05)
-
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with serving(drip, tls=context) as server:
-        began = time.monotonic()
-        with pytest.raises(PartnerUnavailable, match="not there after 1 s"):
-            Fetcher(AllowList.parse("localhost, 127.0.0.1")).fetch_bytes(
-                f"https://localhost:{server.port}/", FetchLimits(seconds=1, attempts=1)
-            )
-        assert time.monotonic() - began < 3
-
-
-def test_a_server_that_says_nothing_is_given_up() -> None:
-    with serving(lambda *_: time.sleep(2)) as server, pytest.raises(PartnerUnavailable):
-        fetcher(server).fetch_bytes(server.url, FetchLimits(seconds=0.6, stall_seconds=0.2, attempts=2))
 
 
 # --- broken connections --------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.errors import Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.errors import Forbidden, PartnerRefused, RateLimited, TooLarge
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.partners.wire import DRIPS, dripping, reply, serving
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 ONCE = RetryPolicy(attempts=1, budget=5)
 
@@ -47,29 +47,6 @@ def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: py
 def test_an_answer_beyond_the_limit_is_not_taken() -> None:
     with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(TooLarge):
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
-
-
-@pytest.mark.parametrize("every", [0, 0.05])
-@pytest.mark.parametrize("guarded", [False, True])
-@pytest.mark.parametrize("drip", DRIPS)
-def test_a_server_that_drips_is_cut_off_in_time(drip: str, guarded: bool, every: float) -> None:
-    guard = Guard(AllowList.parse("127.0.0.1")) if guarded else None
-    with dripping(*DRIPS[drip], every=every) as port:
-        api = JsonApi("X", f"http://127.0.0.1:{port}", timeout=1, policy=ONCE, guard=guard)
-        began = time.monotonic()
-        with pytest.raises(PartnerUnavailable):
-            api.request("GET", "/", limit=10**9)
-        assert time.monotonic() - began < 3
-
-
-def test_a_proxy_that_drips_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with dripping(*DRIPS["header"], every=0.05) as port:
-        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
-        began = time.monotonic()
-        with pytest.raises(PartnerUnavailable, match="did not answer"):
-            JsonApi("X", "http://partner.test", timeout=1, policy=ONCE).request("GET", "/")
-        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import threading
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -212,6 +214,43 @@ def test_threads_share_one_client(openai: OpenAIClient, standins: StandInAccess)
         thread.join(20)
     assert len(found) == 8
     assert len(standins.calls("openai")) == 8
+
+
+MODELS = json.dumps({"object": "list", "data": [{"id": "gpt-9", "object": "model"}]}).encode()
+
+
+def test_a_server_is_trusted_whose_certificate_the_system_trusts(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with serving(lambda h, _: reply(h, MODELS, Content_Type="application/json"), certificate=certificate) as server:
+        client = OpenAIClient("k", base_url=f"https://localhost:{server.port}", policy=RetryPolicy(attempts=1))
+        assert client.models() == {"gpt-9": None}
+        client.close()
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_proxy_of_the_environment_is_used_with_its_login(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda h, _: reply(h, MODELS, Content_Type="application/json")) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, f"{scheme}us%40er:pw@127.0.0.1:{proxy.port}")
+        client = OpenAIClient("k", base_url="http://openai.test/v1", policy=RetryPolicy(attempts=1))
+        assert client.models() == {"gpt-9": None}
+        client.close()
+    ((path, headers, _),) = proxy.requests
+    assert path == "http://openai.test/v1/models"
+    assert headers["proxy-authorization"] == f"Basic {base64.b64encode(b'us@er:pw').decode()}"
+
+
+def test_a_packed_answer_is_unpacked_and_one_that_grows_too_large_refused() -> None:
+    answers = (gzip.compress(MODELS), gzip.compress(bytes(64 * 1024 * 1024)))
+    headers = {"Content_Type": "application/json", "Content_Encoding": "gzip"}
+    with serving(lambda h, n: reply(h, answers[n], **headers)) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        assert client.models() == {"gpt-9": None}
+        with pytest.raises(UnreadableAnswer, match="bytes"):
+            client.models()
+        client.close()
 
 
 def test_without_a_key_there_is_no_client() -> None:
