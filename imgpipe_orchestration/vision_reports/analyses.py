@@ -112,7 +112,7 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
     Raises:
         Gone: its cron job was deleted.
     """
-    row = rows.execute(text("select * from vision_analyses where id = :id"), {"id": analysis_id}).one()
+    row = rows.execute(text(_LOAD), {"id": analysis_id}).one()
     connection = executions.connection_of(rows, row.execution_id, vault)
     return Analysis(
         id=row.id,
@@ -125,7 +125,7 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
         status=AnalysisStatus(row.status),
         reference=str(row.reference),
         batch_id=row.batch_id,
-        submitted_at=row.submitted_at,
+        waited=row.waited,
         upload_started_at=row.upload_started_at,
         redelivery=row.redelivery,
         connection=connection,
@@ -222,6 +222,11 @@ def take(claims: Claims, owner: str, analysis_id: int) -> Claim | None:
     taken = claims.claim_these(QUEUE, owner, [analysis_id])
     return taken[0] if taken else None
 
+
+_LOAD = """
+    select *, cast(extract(epoch from now() - submitted_at) as double precision) as waited
+    from vision_analyses where id = :id
+"""
 
 _REGISTER = """
     insert into vision_analyses as a (source, organization_id, vision_analysis_id, execution_id, run_code, user_query,

@@ -8,7 +8,6 @@ turn can be cut off anywhere, by anything, and the next one neither submits nor 
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -74,7 +73,7 @@ class Journey:
         if analysis.batch_id is None:
             self._submit(claim, analysis, backend)
             analysis = self._load(claim)
-        elif analysis.submitted_at is None:
+        elif analysis.waited is None:
             with self._services.claims.fenced(claim) as rows:
                 analyses.awaited_anew(rows, analysis.id)
             analysis = self._load(claim)
@@ -150,7 +149,7 @@ class Journey:
         if status.state is BatchState.FAILED:
             self._forget(claim, analysis)
             raise PartnerRefused(f"The analysis backend gave the batch up: {status.error or 'it gave no reason'}")
-        waited = self._waited(analysis)
+        waited = analysis.waited or 0.0
         limit = self._services.settings.vision_timeout_seconds
         if waited > limit:
             raise TimedOut(
@@ -158,10 +157,6 @@ class Journey:
                 f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
             )
         return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
-
-    def _waited(self, analysis: Analysis) -> float:
-        since = analysis.submitted_at or datetime.now(UTC)
-        return max(0.0, (datetime.now(UTC) - since).total_seconds())
 
     def _forget(self, claim: Claim, analysis: Analysis) -> None:
         with self._services.claims.fenced(claim) as rows:

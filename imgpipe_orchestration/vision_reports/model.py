@@ -172,7 +172,8 @@ class Analysis:
     status: AnalysisStatus
     reference: str
     batch_id: str | None
-    submitted_at: datetime | None
+    waited: float | None
+    """Seconds since its batch was submitted, by the database's clock; None: nobody waits for one yet."""
     upload_started_at: datetime | None
     redelivery: bool
     connection: Connection

@@ -17,6 +17,8 @@ from sqlalchemy import text
 from imgpipe_orchestration.cli.vision_reports import command
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.lacking import lacking
+from imgpipe_orchestration_tests.recovery.test_clock import FAKETIME
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
 RUN = "from imgpipe_orchestration.cli.vision_reports import command; command()"
@@ -159,15 +161,33 @@ def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
     assert len(desk.reports) == 1
 
 
+@pytest.mark.slow
+def test_on_a_machine_whose_clock_is_hours_ahead_a_batch_has_all_its_time(desk: Desk, config: Path) -> None:
+    if not FAKETIME.exists():
+        lacking("libfaketime", "make test-servers")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    ahead = start(config, LD_PRELOAD=str(FAKETIME), FAKETIME="+2h")
+    try:
+        wait_for(lambda: desk.backend.asked("/batches/") or ahead.poll() is not None, "a look at the batch", 60)
+        desk.backend.status = {"status": "completed"}
+        assert ahead.wait(60) == 0
+    finally:
+        ahead.kill()
+        ahead.wait(20)
+    assert len(desk.reports) == 1
+
+
 def executions_of(desk: Desk) -> list[tuple[str, str | None]]:
     """State and error of all, oldest first."""
     with transaction(desk.services.engine) as rows:
         return [(row.status, row.error) for row in rows.execute(text("select * from vision_executions order by id"))]
 
 
-def start(config: Path) -> subprocess.Popen[bytes]:
+def start(config: Path, **environ: str) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(arguments, env={**os.environ, **environ}, stdout=quiet, stderr=quiet)
 
 
 def test_a_backfill_takes_a_cron_jobs_analyses_and_a_commands(desk: Desk, config: Path) -> None:
