@@ -39,7 +39,8 @@ def fetch_list(services: Services, claim: Claim) -> None:
     listed: list[Listed] = []
     unusable: list[str] = []
     nobodys: list[str] = []
-    foreign = 0
+    notes: list[str] = []
+    most, foreign = settings.vision_max_analyses, 0
     with api_of(services, connection) as api:
         for found in api.unprocessed(page_size=settings.vision_page_size):
             if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
@@ -48,12 +49,12 @@ def fetch_list(services: Services, claim: Claim) -> None:
                 name = found.vision_analysis_id or "an entry without an id"
                 whose = unusable if found.organization_id else nobodys
                 whose.append(plain_text(f"{name}: {found.reason}", 300))
-            else:
+            elif len(listed) < most:
                 listed.append(_listed(found))
-            if len(listed) >= settings.vision_max_analyses:
-                log.warning("more analyses than one execution takes", extra={"taken": len(listed)})
+            else:
+                notes.append(f"More than {most:,} analyses are unprocessed; the others are left to later executions.")
                 break
-    notes = [
+    notes += [
         f"{len(entries)} entries of the list {fault}. {'; '.join(entries[:5])}"
         for entries, fault in ((unusable, "cannot be used"), (nobodys, "name no organization"))
         if entries

@@ -141,6 +141,22 @@ def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_name
     assert (execution["status"], execution["total"], execution["failed"]) == ("failed", 1, 1)
 
 
+def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_MAX_ANALYSES", "2")
+    monkeypatch.setenv("VISION_PAGE_SIZE", "1")
+    for _ in range(3):
+        desk.seed(images=1, descriptions=False)
+    job = desk.job()
+    first = desk.execute(job)
+    assert (first["status"], first["total"]) == ("success", 2)
+    assert first["error"] == "More than 2 analyses are unprocessed; the others are left to later executions."
+    second = desk.execute(job)
+    assert (second["status"], second["total"], second["error"]) == ("success", 1, None)
+    assert len(desk.reports) == 3
+
+
 @pytest.mark.parametrize("strange", ["two  spaces", "\xa0nbsp", "\ufeffbom", "y" * 300])
 def test_an_id_goes_back_exactly_as_it_came(desk: Desk, strange: str) -> None:
     execution, (report,) = execute_over(desk, {**desk.seed(images=1), "vision_analysis_id": strange})

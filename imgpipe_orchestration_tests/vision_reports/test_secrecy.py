@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration import logs
+from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk
@@ -33,6 +37,17 @@ def test_neither_a_token_nor_a_signature_reaches_a_log_an_event_an_answer_or_the
         desk.ask(refused)
         run = desk.run()
         seen = [desk.api.get(f"/cron-jobs/{job}/executions").text for job in (echoed, refused)]
+    loopback: dict[str, Any] = {"base_url": "http://127.0.0.1", "client": ("127.0.0.1", 50000)}
+    with TestClient(create_app(desk.settings), **loopback) as operator:
+        pages = [f"/vision-reports/{job}{part}" for job in (echoed, refused) for part in ("", "/edit")]
+        answers = [operator.get(page) for page in (*pages, "/vision-reports", "/failures")]
+        form = {"name": "x", "schedule": "no", "external_api_key": KEY}
+        token = re.search(r'name="form_token" value="([^"]+)"', answers[1].text)
+        assert token is not None
+        answers += [operator.post("/vision-reports", data={**form, "form_token": token[1]})]
+    assert [answer.status_code for answer in answers] == [200] * 6 + [422]
+    assert "HTTP 403" in answers[0].text
+    seen += [answer.text for answer in answers]
     assert "HTTP 403" in seen[0]
     assert "HTTP 403" in seen[1]
     seen += [str(event) for event in run.all_events]
