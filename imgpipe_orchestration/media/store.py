@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, column, text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
@@ -71,7 +71,7 @@ _FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
 _VARIANT_COLUMNS = ", ".join(f"v.{name}" for name in StoredVariant.__slots__)
 
 
-def _file(row: Row[Any]) -> MediaFile:
+def _file(row: Sequence[Any]) -> MediaFile:
     values = dict(zip(MediaFile.__slots__, row, strict=False))  # more columns may follow
     values["data_type"] = DataType(values["data_type"])
     values["status"] = MediaStatus(values["status"])
@@ -167,28 +167,19 @@ def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
     return list(connection.scalars(query, {"ids": list(media_ids)}))
 
 
-def manifest(connection: Connection, media_id: int) -> tuple[MediaFile, list[StoredVariant]]:
-    """One media file and its variants, in one statement.
-
-    Raises:
-        NotFound: no such media id.
-    """
-    rows = connection.execute(_MANIFEST, {"id": media_id}).all()
-    if not rows:
-        raise NotFound(f"There is no media {media_id}.")
-    file_end = len(MediaFile.__slots__)
-    made = [StoredVariant(*row[file_end:]) for row in rows if row.variant_object_key is not None]
-    return _file(rows[0]), made
-
-
-# Named, so that SQLAlchemy need not make out the result's columns anew each time: a fifth of this statement's time.
-_MANIFEST = text(f"""
+MANIFEST = f"""
     select {_FILE_COLUMNS}, {_VARIANT_COLUMNS} from media_files f left join media_variants v on v.media_id = f.id
-    where f.id = :id order by v.size, v.format, v.background
-""").columns(
-    *(column(name) for name in MediaFile.__slots__),
-    *(column(f"variant_{name}") for name in StoredVariant.__slots__),
-)
+    where f.id = %s order by v.size, v.format, v.background
+"""
+"""One media file and its variants, as psycopg takes a statement."""
+
+
+def manifest(rows: Sequence[Sequence[Any]]) -> tuple[MediaFile, list[StoredVariant]] | None:
+    """What `MANIFEST` found; None without a row."""
+    if not rows:
+        return None
+    file_end = len(MediaFile.__slots__)
+    return _file(rows[0]), [StoredVariant(*row[file_end:]) for row in rows if row[-1] is not None]
 
 
 def variants(connection: Connection, media_id: int) -> list[StoredVariant]:

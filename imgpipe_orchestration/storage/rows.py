@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, OutOfSpace, SettingsError
 
 if TYPE_CHECKING:
+    from psycopg import AsyncConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _DRIVERS = {
@@ -73,6 +74,23 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         _check_before_use(engine)
     return engine
 
+
+async def connect_async(engine: Engine) -> AsyncConnection:
+    """A connection of its own for the running event loop, to the database of an engine; every statement commits.
+
+    Raises:
+        psycopg.OperationalError: the database cannot be reached.
+    """
+    import psycopg
+
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    return await psycopg.AsyncConnection.connect(
+        url, autocommit=True, connect_timeout=5, tcp_user_timeout=_SILENT_MILLISECONDS, application_name="imgpipe"
+    )
+
+
+_SILENT_MILLISECONDS = 10_000
+"""How long the peer may leave what it was sent unacknowledged until the connection counts as lost."""
 
 _TRUSTED_SECONDS = 30
 """A connection that was used this recently still leads somewhere, unless its socket says otherwise."""

@@ -16,6 +16,7 @@ import psycopg
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import connect_async
 
 log = logger(__name__)
 
@@ -31,10 +32,9 @@ class NotHeard(OSError):
 
 async def follow_changes(backends: Services, hot: HotImages) -> None:
     """Keep `hot` true until cancelled."""
-    url = backends.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     while True:
         try:
-            async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as connection:
+            async with await connect_async(backends.engine) as connection:
                 await _listen(connection, hot)
         except (psycopg.Error, OSError) as error:
             log.warning("no news of changed images; manifests are read anew", extra={"error": repr(error)})

@@ -10,25 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from imgpipe_orchestration.media import store
-from imgpipe_orchestration.media.serving.decision import Shelves, shelved
-from imgpipe_orchestration.media.store import MediaFile, StoredVariant
+from imgpipe_orchestration.media.serving.manifests import Manifest, ManifestReader
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import reading
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """An image as it stands: its row and its variants (none before it is ready)."""
-
-    media: MediaFile
-    variants: Shelves
 
 
 class Bounded(Generic[Key, Value]):
@@ -117,6 +106,7 @@ class HotImages:
 
     def __init__(self, backends: Services) -> None:
         self._backends = backends
+        self._reader = ManifestReader(backends.engine)
         self.trusted = False
         self.manifests: Bounded[int, Manifest] = Bounded(backends.settings.serve_cache_images)
         self.bytes: Bounded[str, bytes] = Bounded(backends.settings.serve_cache_bytes, len)
@@ -130,7 +120,7 @@ class HotImages:
         """
         return await self.manifests.get(
             media_id,
-            lambda: asyncio.to_thread(self._load, media_id),
+            lambda: self._reader.read(media_id),
             keep=lambda found: self.trusted and bool(found.variants),
         )
 
@@ -158,7 +148,6 @@ class HotImages:
         self.manifests.clear()
         self.trusted = True
 
-    def _load(self, media_id: int) -> Manifest:
-        with reading(self._backends.engine) as connection:
-            media, variants = store.manifest(connection, media_id)
-        return Manifest(media, shelved(variants))
+    async def close(self) -> None:
+        """Give the database its connection back."""
+        await self._reader.close()

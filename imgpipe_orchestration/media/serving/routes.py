@@ -61,6 +61,7 @@ async def serving(app: FastAPI, backends: Services) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await app.state.hot.close()
 
 
 @router.get(

@@ -92,9 +92,10 @@ def test_an_image_made_again_is_served_without_a_gap_and_never_old_by_every_proc
 
 
 class Proxy:
-    """A way to PostgreSQL on which connections that listen can go silent: open, and nothing passes any more."""
+    """A way to PostgreSQL on which connections can go silent that said certain words: open, and nothing passes."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], words: bytes) -> None:
+        self._words = words
         self.port = free_port()
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -104,7 +105,7 @@ class Proxy:
         self._accepting.start()
 
     def silence(self) -> int:
-        """Nothing passes over the connections that listen now; returns how many."""
+        """Nothing passes over the connections that have said it by now; returns how many."""
         for event in self._silent:
             event.set()
         return len(self._silent)
@@ -130,7 +131,7 @@ class Proxy:
     def _pass(self, source: socket.socket, sink: socket.socket, silent: threading.Event) -> None:
         try:
             while data := source.recv(65536):
-                if b"listen media_changed" in data:
+                if self._words in data:
                     self._silent.append(silent)
                 if not silent.is_set():
                     sink.sendall(data)
@@ -139,18 +140,54 @@ class Proxy:
             return
 
 
+@contextmanager
+def gateway_by_proxy(
+    gateway: Gateway, make_gateway: Callable[..., Gateway], words: bytes
+) -> Iterator[tuple[Gateway, Proxy]]:
+    """Another gateway, whose way to the database leads over a proxy."""
+    url = make_url(gateway.settings.database_url)
+    proxy = Proxy((url.host or "127.0.0.1", url.port or 5432), words)
+    try:
+        through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+        yield make_gateway(database_url=through), proxy
+    finally:
+        proxy.close()
+
+
+def changed(gateway: Gateway) -> None:
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
+
+
 def test_a_connection_that_died_silently_is_noticed(gateway: Gateway, make_gateway: Callable[..., Gateway]) -> None:
     gateway.upload(1, product_image=picture(640, 640))
     gateway.run_due()
-    url = make_url(gateway.settings.database_url)
-    proxy = Proxy((url.host or "127.0.0.1", url.port or 5432))
-    try:
-        through = url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
-        other = make_gateway(database_url=through)
+    with gateway_by_proxy(gateway, make_gateway, b"listen media_changed") as (other, proxy):
         before = other.get(PATH).headers["etag"]
         wait_for(lambda: proxy.silence() > 0, "a connection that listens", 30)
-        with gateway.services.engine.begin() as connection:
-            connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
+        changed(gateway)
         wait_for(lambda: other.get(PATH).headers["etag"] != before, "the change", 30)
-    finally:
-        proxy.close()
+
+
+@pytest.mark.parametrize("end", ["silence", "terminate"])
+def test_the_connection_that_reads_manifests_is_replaced(
+    gateway: Gateway, make_gateway: Callable[..., Gateway], end: str
+) -> None:
+    gateway.upload(1, product_image=picture(640, 640))
+    gateway.run_due()
+    with gateway_by_proxy(gateway, make_gateway, b"left join media_variants") as (other, proxy):
+        before = other.get(PATH).headers["etag"]
+        if end == "silence":
+            assert proxy.silence() == 1
+        else:
+            reading = "query like '%left join media_variants%' and pid <> pg_backend_pid()"
+            assert gateway.rows(f"select pg_terminate_backend(pid) from pg_stat_activity where {reading}")
+        changed(gateway)
+        answers = []
+
+        def shows_it() -> bool:
+            answers.append(other.get(PATH))
+            return answers[-1].headers.get("etag", before) != before
+
+        wait_for(shows_it, "the change", 60)
+        assert {answer.status_code for answer in answers} <= ({200, 503} if end == "silence" else {200})
