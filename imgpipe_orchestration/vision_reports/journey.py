@@ -11,7 +11,15 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from imgpipe_orchestration.errors import BadInput, Conflict, ImgpipeError, NotFound, PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    BadInput,
+    Conflict,
+    Gone,
+    ImgpipeError,
+    NotFound,
+    PartnerRefused,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.fetch import FetchLimits
 from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
@@ -69,6 +77,9 @@ class Journey:
             LeaseLost: somebody else has it.
         """
         analysis = self._load(claim)
+        if analysis.elsewhere and not analysis.redelivery:
+            # Its new list says nothing of this one, or has it as another that would be uploaded as well.
+            raise Gone("The cron job asks another external API or for another organization since it found this one.")
         backend = self._backend(analysis.connection.backend_url)
         if analysis.batch_id is None:
             self._submit(claim, analysis, backend)

@@ -176,6 +176,8 @@ class Analysis:
     """Seconds since its batch was submitted, by the database's clock; None: nobody waits for one yet."""
     upload_started_at: datetime | None
     redelivery: bool
+    elsewhere: bool
+    """Whether `connection` leads to another external API or organization than the one that listed it."""
     connection: Connection
 
 

@@ -368,6 +368,25 @@ def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
     assert len(desk.reports) == 1
 
 
+def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    job = desk.job()
+    desk.ask(job)
+    desk.run()
+    moved = desk.standins.analyses_url.replace("127.0.0.1", "localhost")
+    assert desk.api.patch(f"/cron-jobs/{job}", json={"external_api_get_url": moved}).status_code == 200
+    desk.backend.status = {"status": "completed"}
+    assert desk.execute(job)["status"] == "success"
+    (before,) = desk.executions(job)[1:]
+    assert before["status"] == "failed"
+    assert "asks another external API" in before["analyses"][0]["error"]
+    assert len(desk.reports) == 1
+
+
 def test_what_a_deleted_job_had_in_flight_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
     desk.seed(images=1)
