@@ -14,7 +14,7 @@ from enum import StrEnum
 import requests
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
@@ -23,6 +23,7 @@ from imgpipe_orchestration.storage.rows import connect, transaction
 
 _TIMEOUT_SECONDS = 5
 _ENOUGH_DISK_BYTES = 2 * 1024**3
+_MIGRATE = "Run `imgpipe migrate`."
 
 
 class Verdict(StrEnum):
@@ -70,7 +71,8 @@ class _Check:
         except _Bad as bad:
             return Finding(self.what, Verdict.BAD, str(bad), bad.do or self.do)
         except ImgpipeError as error:
-            return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), self.do)
+            do = _MIGRATE if isinstance(error, NotMigrated) else self.do
+            return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), do)
         except requests.RequestException as error:
             where = redact(str(error.request.url)) if error.request is not None else "there"
             return Finding(self.what, Verdict.BAD, f"no answer from {where} ({type(error).__name__})", self.do)
@@ -156,7 +158,7 @@ def _database(engine: Engine) -> str:
         vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
     lacking = migrations.pending(engine)
     if lacking:
-        raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", "Run `imgpipe migrate`.")
+        raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", _MIGRATE)
     return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"
 
 

@@ -8,7 +8,8 @@
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        no quota, budget or valid key: waits, not counted a try 503
     │   └── BackendUnavailable    our own database, object or document store is away      503
-    │       └── OutOfSpace        its disk is full                                        507
+    │       ├── OutOfSpace        its disk is full                                        507
+    │       └── NotMigrated       its schema is older than this code                      503
     ├── Permanent                 the same input will fail again
     │   ├── BadInput              a request or a setting that makes no sense              422
     │   │   └── SettingsError     an environment variable that cannot be used
@@ -28,7 +29,7 @@ attention. What must not be shown (a partner's raw answer, say) goes into `detai
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ImgpipeError(Exception):
@@ -133,6 +134,17 @@ class OutOfSpace(BackendUnavailable):
 
     status = 507
     title = "Out of space"
+
+
+class NotMigrated(BackendUnavailable):
+    """The database's schema is older than this code. Work waits for `imgpipe migrate`."""
+
+    title = "Database not migrated"
+
+    def __init__(
+        self, public: str = "The database's schema is not up to date: run `imgpipe migrate`.", **more: Any
+    ) -> None:
+        super().__init__(public, **more)
 
 
 class Permanent(ImgpipeError):

@@ -16,9 +16,6 @@ from imgpipe_orchestration.errors import ImgpipeError, SettingsError
 NOT_RUNNING = 3
 ALREADY_RUNNING = 4
 
-_SCHEMA_LACKS = {"42P01", "42703"}
-"""PostgreSQL's codes for a table and for a column that are not there."""
-
 _COMMANDS = {
     "up": "start everything and keep it running",
     "down": "stop what `up` started",
@@ -64,10 +61,6 @@ def main() -> None:
         _fail(error, 2)
     except ImgpipeError as error:
         _fail(error, 1)
-    except Exception as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) not in _SCHEMA_LACKS:
-            raise
-        _fail(ImgpipeError("The database's schema is not up to date: run `imgpipe migrate`."), 1)
 
 
 def _fail(error: ImgpipeError, code: int) -> None:

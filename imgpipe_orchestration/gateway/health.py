@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import heartbeats
+from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(tags=["health"])
@@ -65,7 +64,8 @@ async def live() -> dict[str, str]:
 def _database(backends: Services) -> str:
     try:
         with transaction(backends.engine) as connection:
-            connection.execute(text("select 1"))
+            if migrations.behind(connection):
+                raise NotMigrated
     except ImgpipeError as error:
         return error.public
     return OK

@@ -20,7 +20,8 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, OutOfSpace, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotMigrated, OutOfSpace, SettingsError
+from imgpipe_orchestration.storage import migrations
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -135,6 +136,9 @@ _CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
 """SQLSTATEs of a text that is too long, a number that is too large, and characters that no text can have; NUL is
 refused by the driver itself, without one."""
 
+_LACKING = {"42P01", "42703"}
+"""SQLSTATEs of a table and of a column that are not there."""
+
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
@@ -143,9 +147,10 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         BackendUnavailable: the database cannot be reached, went away, gave up waiting, broke a deadlock or takes no
             writes at this moment; or every connection of the pool is in use.
+        NotMigrated: a table or a column is not there yet.
         BadInput: a value that no column can hold, such as a text with a NUL or an id of thirty digits.
     """
-    with translated(), engine.begin() as connection:
+    with translated(engine), engine.begin() as connection:
         yield connection
 
 
@@ -154,15 +159,16 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A connection for one statement that reads: no BEGIN and no COMMIT, which cost a round trip each.
 
     Raises:
-        BackendUnavailable: as `transaction`.
+        BackendUnavailable, NotMigrated: as `transaction`.
     """
-    with translated(), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with translated(engine), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """What `transaction` says of a lost database, for code that holds a connection by itself."""
+def translated(engine: Engine | None = None) -> Iterator[None]:
+    """What `transaction` says of a lost database, for code that holds a connection by itself; of a schema that is not
+    there yet only where `engine` can be asked."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
@@ -178,7 +184,17 @@ def translated() -> Iterator[None]:
         # A replica that has not taken over yet refuses writes under a class of its own.
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise unavailable(error) from error
+        if engine is not None and not_migrated(engine, error.orig):
+            raise NotMigrated(detail=str(error.orig).splitlines()[0]) from error
         raise
+
+
+def not_migrated(engine: Engine, error: BaseException | None) -> bool:
+    """Whether the driver's error is about a table or a column that a migration will bring, and no mistake of ours."""
+    if getattr(error, "sqlstate", None) not in _LACKING:
+        return False
+    with translated(), engine.connect() as connection:
+        return migrations.behind(connection)
 
 
 def unavailable(error: SQLAlchemyError) -> BackendUnavailable:

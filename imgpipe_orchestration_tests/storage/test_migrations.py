@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
-from imgpipe_orchestration.storage.migrations import pending, upgrade
+from imgpipe_orchestration.storage.migrations import behind, pending, upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 
 QUEUE = Queue("media")
@@ -28,6 +28,22 @@ def empty(postgres_server: Postgres) -> Iterator[Engine]:
     engine.dispose()
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+def test_a_database_is_behind_until_it_has_every_revision(empty: Engine) -> None:
+    def is_behind() -> bool:
+        with empty.begin() as connection:
+            return behind(connection)
+
+    assert is_behind()
+    *_, last = pending(empty)
+    upgrade(empty, "0001")
+    assert is_behind()
+    upgrade(empty)
+    assert not is_behind()
+    with empty.begin() as connection:  # migrated by a newer version of ours, which only adds
+        connection.execute(text("update alembic_version set version_num = :later"), {"later": f"{int(last) + 1:04d}"})
+    assert not is_behind()
 
 
 def test_the_history_is_one_line_and_ends_with_nothing_pending(empty: Engine) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, SettingsError
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotMigrated, SettingsError
 from imgpipe_orchestration.storage import rows
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import connect, reading, transaction
 
 
 @pytest.mark.parametrize(
@@ -50,9 +52,19 @@ def test_a_session_speaks_utc_and_plans_for_what_is_there(engine: Engine) -> Non
         assert connection.scalar(text("show plan_cache_mode")) == "force_custom_plan"
 
 
-def test_a_mistake_of_ours_is_not_taken_for_an_absence(engine: Engine) -> None:
+@pytest.mark.parametrize("what", ["* from no_such_table", "no_such_column from work"])
+def test_a_mistake_of_ours_is_not_taken_for_an_absence(what: str, engine: Engine) -> None:
     with pytest.raises(sa.exc.ProgrammingError), transaction(engine) as connection:
-        connection.execute(text("select * from no_such_table"))
+        connection.execute(text(f"select {what}"))
+
+
+@pytest.mark.parametrize("use", [transaction, reading])
+def test_a_table_that_is_not_there_yet_needs_a_migration(use: Any, postgres_server: Postgres) -> None:
+    empty = connect(postgres_server.ensure_database("never_migrated"))
+    with pytest.raises(NotMigrated, match="imgpipe migrate") as raised, use(empty) as connection:
+        connection.execute(text("select 1 from work"))
+    assert raised.value.detail == 'relation "work" does not exist'
+    empty.dispose()
 
 
 @pytest.mark.parametrize(("type_", "value"), [("text", "a\0b"), ("bigint", 10**30), ("jsonb", '"\\u0000"')])

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import psycopg
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrated
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.serving.decision import Shelves, shelved
 from imgpipe_orchestration.media.store import MediaFile
-from imgpipe_orchestration.storage.rows import connect_async
+from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 
 _READ_SECONDS = 5.0
 """How long a request waits for the database."""
@@ -42,7 +42,7 @@ class ManifestReader:
 
         Raises:
             NotFound: no such media.
-            BackendUnavailable: the database cannot be reached.
+            BackendUnavailable, NotMigrated: the database cannot be reached, or has no such tables yet.
         """
         try:
             async with asyncio.timeout(_READ_SECONDS):
@@ -54,6 +54,10 @@ class ManifestReader:
             if isinstance(error, TimeoutError):  # it leads nowhere; psycopg closes it when it cannot be cancelled
                 self._connection = None
             raise BackendUnavailable("The database cannot be reached; try again.", detail=str(error)) from error
+        except psycopg.ProgrammingError as error:
+            if await asyncio.to_thread(not_migrated, self._engine, error):
+                raise NotMigrated(detail=str(error).splitlines()[0]) from error
+            raise
         read = store.manifest(found)
         if read is None:
             raise NotFound(f"There is no media {media_id}.")
