@@ -116,7 +116,9 @@ def _documents(found: VisionAnalysis) -> Iterable[Document]:
             numbers[name] = numbers.get(name, 1) + 1
             unique = f"{name} ({numbers[name]})"
         taken.add(unique)
-        yield Document(unique, document.document_path, plain_text(document.document_type, 40), name)
+        # Storage paths are often listed with their spaces as they are.
+        url = document.document_path.strip().replace(" ", "%20")
+        yield Document(unique, url, plain_text(document.document_type, 40), name)
 
 
 def _last_part(url: str) -> str:

@@ -97,6 +97,12 @@ class Desk:
         found: list[dict[str, Any]] = self.api.get(f"/cron-jobs/{job_id}/executions").json()["executions"]
         return found
 
+    def stored(self) -> list[str]:
+        """Every row of every table."""
+        with transaction(self.services.engine) as rows:
+            tables = rows.scalars(text("select tablename from pg_tables where schemaname = 'public'")).all()
+            return [str(row) for table in tables for row in rows.execute(text(f'select * from "{table}"'))]
+
     def run(self, job: str = "vision_reports", **options: Any) -> dg.JobExecutionResult:
         """One Dagster run, in this process."""
         self.hurry()

@@ -187,6 +187,15 @@ def test_documents_of_one_name_share_its_description_and_no_other_name(desk: Des
         assert f'filename="{unique}"'.encode() in body
 
 
+def test_a_link_with_spaces_in_it_is_followed(desk: Desk) -> None:
+    seeded = desk.seed(images=1, run_code="TWO WORDS", descriptions=False)
+    (document,) = seeded["documents"]
+    assert "%20" in document["document_path"]
+    document["document_path"] = f" {document['document_path'].replace('%20', ' ')} "
+    execution, _ = execute_over(desk, seeded)
+    assert (execution["status"], execution["analyses"][0]["images_usable"]) == ("success", 1)
+
+
 def test_one_that_fails_fails_alone_and_is_red_in_the_run(desk: Desk) -> None:
     desk.seed(images=0, run_code="EMPTY", descriptions=False)
     desk.seed(images=1, run_code="GOOD")
