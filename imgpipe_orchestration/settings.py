@@ -89,7 +89,9 @@ class Settings(BaseModel):
         "", description="Where runs wait for workers, redis:// or amqp://; read by `deploy/dagster.yaml` alone."
     )
     celery_result_backend: str = Field(
-        "", description="Where workers say which runs live; redis:// too. Read by `deploy/dagster.yaml` alone."
+        "",
+        description="Where workers say which runs live: redis://, or db+postgresql+psycopg2:// beside RabbitMQ. "
+        "Read by `deploy/dagster.yaml` alone.",
     )
     dagster_logs_bucket: str = Field(
         "", description="Bucket of what runs print. Empty: a local folder. Used by `deploy/dagster.yaml` alone."

@@ -42,6 +42,13 @@ _CONFIGURATION = {
     },
     "broker_connection_retry_on_startup": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,  # the run goes on without the broker
+    # Else the thread of a run that begins after RabbitMQ came back asks it for more and waits for an answer that the
+    # worker's main thread reads: celery 5.7 with threads then never begins the run.
+    "worker_enable_prefetch_count_reduction": False,
+    # Else RabbitMQ lets no worker start while it still knows one of that name: a second one on a machine, or one whose
+    # machine lost its power. RabbitMQ 4 is about to refuse queues that are neither exclusive nor durable.
+    "control_queue_exclusive": False,
+    "control_queue_durable": True,
     "worker_hijack_root_logger": False,
     "result_expires": 86400,
 }

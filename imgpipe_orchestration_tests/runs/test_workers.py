@@ -16,10 +16,12 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.runs.celery_launcher import SILENCE_SECONDS, WorkersRunLauncher
 from imgpipe_orchestration.runs.queues import QUEUE_TAG
 from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.rabbitmq_server import RabbitMQ, require_rabbitmq
 from imgpipe_orchestration_tests.redis_server import RedisServer, require_redis
 from imgpipe_orchestration_tests.runs import jobs
 from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of
@@ -33,24 +35,36 @@ pytestmark = [
 
 _numbers = itertools.count()
 
+over_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True, scope="module")
+over_each = pytest.mark.parametrize(
+    "broker",
+    ["redis", pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))],
+    indirect=True,
+    scope="module",
+)
+"""What a broker may do otherwise than another. RabbitMQ takes its time to start: once, in one process."""
+
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    require_redis()
-    with RedisServer(tmp_path_factory.mktemp("redis") / "data", free_port()) as server:
-        yield server
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Part]:
+    require, server = {"redis": (require_redis, RedisServer), "rabbitmq": (require_rabbitmq, RabbitMQ)}[request.param]
+    require()
+    with server(tmp_path_factory.mktemp(request.param) / "data", free_port()) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def home(postgres_server: Postgres, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DAGSTER_HOME configured as deploy/dagster.yaml does it."""
+def home(postgres_server: Postgres, broker: Part, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME configured as deploy/dagster.yaml does it; results are kept by Redis, or beside RabbitMQ by
+    PostgreSQL."""
     home = tmp_path_factory.mktemp("dagster")
-    url = postgres_server.ensure_database("dagster_workers")
+    url = postgres_server.ensure_database(f"dagster_workers_{broker.name}")
+    results = broker.url if broker.name == "redis" else "db+" + postgres_server.ensure_database("celery_results")
     configure(
         home,
         url,
         "run_launcher: {module: imgpipe_orchestration.runs.celery_launcher, class: WorkersRunLauncher,"
-        f" config: {{broker: '{redis.url}', backend: '{redis.url}', default_queue: cpu}}}}",
+        f" config: {{broker: '{broker.url}', backend: '{results}', default_queue: cpu}}}}",
     )
     return home
 
@@ -92,6 +106,7 @@ def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
     return psutil.Process(launcher.celery.backend.get_task_meta(run_id)["result"]["pid"])
 
 
+@over_each
 def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterInstance, worker: Worker) -> None:
     ids = [queued(instance, jobs.quick) for _ in range(2)]
     for run_id in ids:
@@ -102,6 +117,7 @@ def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterIn
     assert its_parent in {child.pid for child in psutil.Process(worker.pid).children()}
 
 
+@over_each
 def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInstance, worker: Worker) -> None:
     paid = queued(instance, jobs.quick, "paid")
     ours = queued(instance, jobs.quick)
@@ -111,6 +127,20 @@ def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInst
         becomes(instance, paid, dg.DagsterRunStatus.SUCCESS)
 
 
+@over_each
+def test_a_worker_starts_beside_one_of_its_name(home: Path, instance: dg.DagsterInstance, worker: Worker) -> None:
+    with working(home, "cpu") as second:
+
+        def taken() -> bool:
+            run_id = queued(instance, jobs.quick)
+            becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
+            _, forked_by = processes(instance, run_id)
+            return forked_by in {child.pid for child in psutil.Process(second.pid).children()}
+
+        wait_for(taken, "the second one to take a run", 30)
+
+
+@over_each
 def test_a_cancelled_run_ends_as_cancelled(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
@@ -123,6 +153,7 @@ def test_a_cancelled_run_ends_as_cancelled(
     assert not launcher.terminate(run_id)
 
 
+@over_redis
 def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
@@ -133,6 +164,7 @@ def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
     assert instance.get_run_stats(run_id).start_time is None
 
 
+@over_redis
 def test_a_killed_run_is_seen_as_failed(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
@@ -144,6 +176,7 @@ def test_a_killed_run_is_seen_as_failed(
     wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
 
 
+@over_redis
 def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
@@ -157,6 +190,7 @@ def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
         wait_for(lambda: not process.is_running(), "its process to end")
 
 
+@over_redis
 def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
@@ -171,6 +205,7 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
     wait_for(failed, "the silence to be noticed", SILENCE_SECONDS + 10)
 
 
+@over_redis
 def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
@@ -184,6 +219,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
         assert leaving.exit_code() == 0
 
 
+@over_each
 def test_a_run_that_is_delivered_twice_runs_once(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
@@ -195,15 +231,16 @@ def test_a_run_that_is_delivered_twice_runs_once(
     assert len(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)) == 1
 
 
+@over_each
 def test_runs_go_on_while_the_broker_is_away(
-    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, redis: RedisServer
+    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
 ) -> None:
     run_id = queued(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
     process = process_of(launcher, run_id)
-    redis.kill()
-    redis.start()
-    redis.wait_until_ready()
+    broker.kill()
+    broker.start()
+    broker.wait_until_ready()
     wait_for(lambda: launcher.celery.backend.get_task_meta(run_id)["result"], "a sign of life after it", 30)
     assert process.is_running()
     launcher.terminate(run_id)
