@@ -18,6 +18,7 @@ from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.runs.queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.lacking import lacking
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.[st]*"))
@@ -112,6 +113,19 @@ def test_kubernetes_knows_every_field_of_the_manifests() -> None:
 
 def test_hadolint_has_nothing_to_say_of_the_image() -> None:
     checked([BESIDE_PYTHON / "hadolint", DEPLOY / "Containerfile"])
+
+
+def test_prometheus_takes_its_configuration_and_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        lacking("promtool", "make test-servers")
+    watching, cases = DEPLOY / "prometheus", Path(__file__).with_name("alert_rules_test.yaml")
+    checked(["promtool", "check", "config", "--syntax-only", watching / "prometheus.yml"])
+    for file in (watching / "alerts.yaml", cases):
+        shutil.copy(file, tmp_path)
+    checked(["promtool", "test", "rules", tmp_path / cases.name])
+    said = cases.read_text()
+    for group in loaded("prometheus", "alerts.yaml")["groups"]:
+        assert [rule["alert"] for rule in group["rules"] if rule["alert"] not in said] == []
 
 
 def checked(command: list[str | Path]) -> None:
