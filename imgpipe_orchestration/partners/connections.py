@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ProxyError, SSLError
 from urllib3.util.connection import create_connection
 
 from imgpipe_orchestration.partners.retry import Deadline
@@ -39,6 +39,12 @@ def answered_by(deadline: Deadline) -> Iterator[None]:
         yield
     finally:
         _deadline.reset(token)
+
+
+def never_sent(error: object) -> bool:
+    """Whether urllib3 says that no connection came about: refused, no address to the name, a proxy or certificate that
+    fails. The partner has heard nothing then."""
+    return isinstance(error, ConnectTimeoutError | ProxyError | SSLError)
 
 
 def time_left(longest: float | None, deadline: Deadline | None = None) -> float | None:

@@ -118,7 +118,7 @@ class JsonApi:
     ) -> Reply:
         import requests  # 0.15 s, and definitions import this module
 
-        from imgpipe_orchestration.partners.connections import answered_by
+        from imgpipe_orchestration.partners.connections import answered_by, never_sent
 
         base = self.base_url.rstrip("/") if path.startswith("/") else self.base_url
         try:
@@ -142,7 +142,8 @@ class JsonApi:
             raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
         except requests.RequestException as error:
             # The exception's text holds the URL with its query, thus keys: only its kind is told.
-            kind = PartnerAway if _never_sent(error) else PartnerUnavailable
+            reason = getattr(error.args[0], "reason", None) if error.args else None
+            kind = PartnerAway if never_sent(reason) else PartnerUnavailable
             raise kind(f"{self.partner} could not be reached ({type(error).__name__})") from None
 
     def close(self) -> None:
@@ -261,14 +262,6 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
     except HTTPError as error:
         raise PartnerUnavailable(f"{partner}'s answer broke off ({type(error).__name__})") from error
     return b"".join(parts)
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """Whether no connection came about: a refused one, a name without an address, a proxy or certificate that fails."""
-    from urllib3.exceptions import NewConnectionError, ProxyError, SSLError
-
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(reason, NewConnectionError | ProxyError | SSLError)
 
 
 def _leave_as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

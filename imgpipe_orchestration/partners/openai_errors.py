@@ -40,23 +40,16 @@ def translating(send: Callable[[], Answer]) -> Answer:
         UnreadableAnswer: not JSON, not the schema asked for.
         PartnerRefused: other 4xx, and content policy.
     """
-    import httpx2  # with openai 0.9 s
-    import openai
+    import openai  # 0.9 s
 
     try:
         return send()
-    except openai.APITimeoutError as error:
-        if isinstance(error.__cause__, httpx2.ConnectTimeout):
-            raise PartnerAway(f"{_NAME} could not be reached in time") from error
-        raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
     except openai.APIStatusError as error:
         raise _from_status(error) from error
     except openai.APIConnectionError as error:
-        if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`
+        if isinstance(error.__cause__, ImgpipeError):  # from `WatchedTransport`, which makes all connections
             raise error.__cause__ from None
-        never_sent = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ProxyError)
-        kind = PartnerAway if never_sent else PartnerUnavailable
-        raise kind(f"{_NAME} could not be reached") from error
+        raise PartnerUnavailable(f"{_NAME} could not be reached") from error
     except openai.ContentFilterFinishReasonError as error:
         raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:

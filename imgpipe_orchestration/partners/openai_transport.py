@@ -18,8 +18,8 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TookTooLong
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import PartnerUnavailable, TooLarge, UnreadableAnswer
-from imgpipe_orchestration.partners.connections import answered_by, connect_by
+from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.partners.connections import answered_by, connect_by, never_sent
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT, read_bounded
 from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
@@ -54,7 +54,8 @@ class WatchedTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """
         Raises:
-            PartnerUnavailable: no connection, too slow, cut off.
+            PartnerAway: no connection.
+            PartnerUnavailable: too slow, cut off.
             UnreadableAnswer: too long, or no JSON.
         """
         assert self._calls.current is not None  # noqa: S101 - nobody sends outside of `watching`
@@ -87,10 +88,12 @@ class WatchedTransport(httpx2.BaseTransport):
                 return response, read_bounded(response, limit=ANSWER_LIMIT, partner=_NAME)
             finally:
                 response.close()
-        except TookTooLong as error:
-            raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
         except HTTPError as error:
-            raise PartnerUnavailable(f"{_NAME} could not be reached ({type(error).__name__})") from error
+            if never_sent(error):
+                raise PartnerAway(f"{_NAME} could not be reached ({type(error).__name__})") from error
+            if isinstance(error, TookTooLong):
+                raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
+            raise PartnerUnavailable(f"{_NAME} broke off ({type(error).__name__})") from error
         except TooLarge as error:
             raise UnreadableAnswer(error.public) from error
 
