@@ -80,7 +80,7 @@ def nothing() -> None:
     """No ops."""
 
 
-def test_several_machines_differ_from_one_in_launcher_logs_and_the_number_of_runs_only() -> None:
+def test_several_machines_differ_from_one_in_launcher_logs_waiting_and_the_number_of_runs_only() -> None:
     ours, theirs = yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text()), loaded("dagster.yaml")
     assert theirs.pop("run_launcher")["class"] == "WorkersRunLauncher"
     assert ours.pop("run_launcher")["class"] == "ForkedRunLauncher"
@@ -89,7 +89,15 @@ def test_several_machines_differ_from_one_in_launcher_logs_and_the_number_of_run
     assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
     assert theirs["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 4
     assert ours["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 1
+    assert theirs["run_monitoring"].pop("start_timeout_seconds") > ours["run_monitoring"].pop("start_timeout_seconds")
     assert theirs == ours
+
+
+def test_a_run_may_wait_for_a_worker_longer_than_any_run_keeps_one_busy() -> None:
+    patience = loaded("dagster.yaml")["run_monitoring"]["start_timeout_seconds"]
+    budgets = {name: field.default for name, field in Settings.model_fields.items() if name.endswith("_run_seconds")}
+    assert len(budgets) >= 3
+    assert max(budgets.values()) < patience
 
 
 def test_every_queue_of_a_job_has_workers() -> None:
