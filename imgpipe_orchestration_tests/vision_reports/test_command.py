@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,6 +17,8 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.cli.vision_reports import command
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import executions
+from imgpipe_orchestration.vision_reports.model import Connection, Trigger
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.recovery.test_clock import FAKETIME
@@ -159,6 +162,20 @@ def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
     assert ran.exit_code == 0, ran.output
     assert executions_of(desk) == [("failed", "The command ended before it had the list."), ("success", None)]
     assert len(desk.reports) == 1
+
+
+def test_an_execution_that_was_never_begun_is_ended_when_its_command_cannot_be_alive(desk: Desk, config: Path) -> None:
+    services = desk.services
+    connection = Connection(desk.standins.analyses_url, desk.standins.analyses_url, KEY, desk.backend.url, ORGANIZATION)
+    with transaction(services.engine) as rows:
+        options: dict[str, Any] = {"connection": connection, "tenant": ORGANIZATION, "vault": services.vault}
+        executions.start(rows, services.claims, Trigger.COMMAND, **options)
+    assert invoke(config).exit_code == 0
+    assert [state for state, _ in executions_of(desk)] == ["running", "success"], "it may be about to begin"
+    with transaction(services.engine) as rows:
+        rows.execute(text("update vision_executions set started_at = now() - interval '1 hour'"))
+    assert invoke(config).exit_code == 0
+    assert [state for state, _ in executions_of(desk)] == ["failed", "success", "success"]
 
 
 @pytest.mark.slow
