@@ -1,36 +1,53 @@
-"""Connections that say nothing, or whose headers do not end, are closed.
+"""Connections that say nothing, that take nothing, or whose headers do not end, are closed.
 
-uvicorn itself waits for a request's head for ever and keeps as many headers as come.
+uvicorn itself waits for a request's head for ever, keeps as many headers as come, and keeps an answer for who does not
+read it. Refusals from here are sent without the app: they bring HEADERS themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from imgpipe_orchestration.gateway.headers import HEADERS
+
 HEAD_SECONDS = 10.0
 """From a connection's first moment, or a request's first byte, to the end of the request's head."""
+
+UNREAD_SECONDS = 60.0
+"""For which a client may take nothing of an answer. Then the kernel ends the connection, and whoever waits to send is
+told (Linux: TCP_USER_TIMEOUT counts a closed window, too)."""
 
 HEAD_BYTES = 64 * 1024
 """Of a request's head, beyond what the socket hands over at once; browsers and proxies stay below 16 KB."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)
+
+def _refusal(status: str) -> bytes:
+    headers = {**HEADERS, "Content-Length": "0", "Connection": "close"}
+    lines = [f"HTTP/1.1 {status}", *[f"{name}: {value}" for name, value in headers.items()]]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+_NO_REQUEST = _refusal("400 Bad Request")
+_TOO_LARGE = _refusal("431 Request Header Fields Too Large")
 
 
 class ImpatientProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with limits of time and size on the head of each request."""
 
     head_seconds = HEAD_SECONDS
+    unread_seconds = UNREAD_SECONDS
     _head_bytes = 0
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            taken = transport.get_extra_info("socket")
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self.unread_seconds * 1000))
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -40,6 +57,16 @@ class ImpatientProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_NO_REQUEST)
+        self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        return False  # no route is a WebSocket, and whoever asks for one is answered as if not (RFC 9110, section 7.8)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing to tell an operator."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

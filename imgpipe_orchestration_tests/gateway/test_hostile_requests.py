@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jwt
+import psutil
 import pytest
 import requests
 
+from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.test_limits import listening, spoken
 from imgpipe_orchestration_tests.media.conftest import picture
 
@@ -56,6 +59,12 @@ def dripped(address: Address, begun: bytes, drop: bytes, pause: float, most: flo
     return answer, time.monotonic() - started
 
 
+def guarded(answer: bytes) -> bool:
+    """Whether the answer has the headers that all have."""
+    said = answer.partition(b"\r\n\r\n")[0].decode("latin-1").lower()
+    return all(f"\r\n{name}: {value}".lower() in said for name, value in HEADERS.items())
+
+
 def test_a_head_that_drips_is_cut_off(address: Address) -> None:
     answer, seconds = dripped(address, b"GET /health HTTP/1.1\r\n", b"X-A: b\r\n", 0.05, 8)
     assert answer == b""
@@ -66,7 +75,25 @@ def test_a_head_that_does_not_end_is_refused_before_it_fills_the_memory(address:
     for begun, drop in ((b"GET /health HTTP/1.1\r\n", b"X-A: " + b"b" * 60_000 + b"\r\n"), (b"GET /", b"a" * 60_000)):
         answer, _ = dripped(address, begun, drop, 0.001, 8)
         assert answer[:13] in {b"", b"HTTP/1.1 431 "}
+        assert not answer or guarded(answer)
     assert requests.get(f"http://{address[0]}:{address[1]}/openapi.json", timeout=10).status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux alone ends connections that are not read")
+def test_who_asks_and_does_not_read_loses_the_connection(address: Address) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(address)
+        connection.sendall(head("GET", "/openapi.json"))
+        here = connection.getsockname()[1]
+        theirs = lambda: any(  # noqa: E731
+            one.raddr and one.raddr.port == here for one in psutil.Process().net_connections("tcp")
+        )
+        wait_for(theirs, "the connection", 5)
+        wait_for(lambda: not theirs(), "its end", 20)
+        with pytest.raises(ConnectionResetError):
+            while connection.recv(65536):
+                pass
 
 
 FORM = ("POST", "/api/upload/listing_image", "Content-Type: multipart/form-data; boundary=b")
@@ -117,6 +144,15 @@ def test_a_head_with_two_meanings_is_no_request(address: Address) -> None:
         answer = spoken(address, head("POST", "/api/jobs", *lines) + second)
         assert answer.startswith(b"HTTP/1.1 400 "), lines
         assert answer.count(b"HTTP/1.1 ") == 1, lines
+        assert guarded(answer)
+
+
+def test_who_asks_for_a_websocket_is_answered_as_if_not(address: Address) -> None:
+    asked = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    for path, status in (("/health/live", b"200"), ("/no/such/path", b"404")):
+        answer = spoken(address, head("GET", path, *asked, "Connection: Upgrade, close"))
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert guarded(answer)
 
 
 NAMES = (

@@ -35,6 +35,7 @@ def produced(settings: Settings, **more: object) -> Settings:
 
 class Hasty(ImpatientProtocol):
     head_seconds = 0.3
+    unread_seconds = 1.0
 
 
 @contextmanager
