@@ -21,6 +21,9 @@ TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedi
 """IPTC's term for pictures that a trained model made."""
 
 _XMP_KEYWORD = "XML:com.adobe.xmp"
+_XMP_CHUNK = _XMP_KEYWORD.encode() + b"\0"
+_HEADER_END = 33
+"""Bytes of a PNG before its second chunk: signature 8, IHDR 4 + 4 + 13 + 4."""
 _SOURCE = re.compile(r"""DigitalSourceType(?:=["']|>)([^"'<]+)""")
 
 
@@ -52,7 +55,7 @@ def source_of(data: bytes) -> str | None:
 
 
 def decoded(data: bytes) -> Image.Image:
-    """The picture as RGB.
+    """The picture as RGB, what is transparent on white: under it anything may be hidden.
 
     Raises:
         BadImage: not an image, cut off or broken.
@@ -61,6 +64,9 @@ def decoded(data: bytes) -> Image.Image:
     image, name = open_checked(data, DEFAULT_LIMITS)
     try:
         image.load()
+        if image.has_transparency_data:
+            seen = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise BadImage(f"the {name} is broken or cut off: {error}") from error
@@ -84,7 +90,7 @@ def as_png(image: Image.Image, xmp: str) -> bytes:
 
 
 def labelled(data: bytes, xmp: str) -> bytes:
-    """A bought picture as PNG with its statement. A PNG keeps its pixels and other chunks byte for byte.
+    """A bought picture as PNG with its statement, in place of one it may have. A PNG keeps all else byte for byte.
 
     Raises:
         BadImage, TooLarge: as `decoded`.
@@ -96,12 +102,19 @@ def labelled(data: bytes, xmp: str) -> bytes:
 
 
 def _with_statement(png: bytes, xmp: str) -> bytes:
-    """The PNG with an iTXt chunk behind its header."""
-    payload = _XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp.encode()
+    """The PNG with an iTXt chunk behind its header, and no other XMP: of two packets readers take either."""
+    payload = _XMP_CHUNK + b"\0\0\0\0" + xmp.encode()
     file = io.BytesIO()
     PngImagePlugin.putchunk(file, b"iTXt", payload)
-    header_end = 33  # signature 8, IHDR 4 + 4 + 13 + 4
-    return png[:header_end] + file.getvalue() + png[header_end:]
+    parts = [png[:_HEADER_END], file.getvalue()]
+    start = kept = _HEADER_END
+    while start + 12 <= len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        if png[start + 4 : start + 8 + len(_XMP_CHUNK)] == b"iTXt" + _XMP_CHUNK:
+            parts.append(png[kept:start])
+            kept = end
+        start = end
+    return b"".join([*parts, png[kept:]])
 
 
 def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:

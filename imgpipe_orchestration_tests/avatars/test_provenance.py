@@ -13,11 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.imaging.portrait_files import TRAINED, as_png, labelled, source_of, statement
+from imgpipe_orchestration.imaging.portrait_files import TRAINED, as_png, decoded, labelled, source_of, statement
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.avatars.conftest import Desk
@@ -33,6 +33,28 @@ def test_a_bought_png_keeps_its_pixels_and_gains_the_statement() -> None:
     assert source_of(data) == TRAINED
     with Image.open(io.BytesIO(data)) as image:
         assert image.convert("RGB").tobytes() == picture().tobytes()
+
+
+def test_a_statement_that_was_there_gives_way_and_everything_else_stays() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta xmlns:x='adobe:ns:meta/'>somebody else's</x:xmpmeta>")
+    info.add_text("Software", "a model")
+    file = io.BytesIO()
+    picture().save(file, "PNG", pnginfo=info, dpi=(72, 72))
+    original = file.getvalue()
+    data = labelled(original, XMP)
+    assert source_of(data) == TRAINED
+    assert b"somebody else's" not in data
+    with Image.open(io.BytesIO(original)) as before, Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert image.tobytes() == before.tobytes()
+        assert (image.info["Software"], image.info["dpi"]) == ("a model", before.info["dpi"])
+
+
+def test_what_is_hidden_under_transparency_is_not_judged_nor_shown() -> None:
+    hidden = picture().convert("RGBA")
+    hidden.putalpha(0)
+    assert decoded(encoded(hidden, "PNG")).getextrema() == ((255, 255),) * 3
 
 
 def test_a_bought_jpeg_becomes_a_png_with_the_statement() -> None:
