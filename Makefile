@@ -72,7 +72,7 @@ npm-test-tools:  ## axe and React for the browser tests (needs npm; into ~/.cach
 	@cd $(HOME)/.cache/imgpipe/npm && npm ci --silent --no-audit --no-fund --ignore-scripts
 
 screenshots: $(STAMP)  ## take the pictures of the pages in docs/images anew
-	@SCREENSHOTS=docs/images $(BIN)/pytest -q -m "slow or not slow" imgpipe_orchestration_tests/gateway
+	@SCREENSHOTS=docs/images $(BIN)/pytest -q -m slow imgpipe_orchestration_tests/end_to_end/test_pictures.py
 
 bench: $(STAMP)  ## every bench under bench/, each ending in its bars
 	@for bench in bench/bench_*.py; do $(BIN)/python $$bench $(ARGS) || exit 1; done

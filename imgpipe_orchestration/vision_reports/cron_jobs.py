@@ -98,8 +98,8 @@ def take_due(rows: Rows) -> list[Row[Any]]:
     ).all()
     for job in due:
         rows.execute(
-            text("update cron_jobs set next_run_at = :next, last_run_at = :now where id = :id"),
-            {"next": next_tick(job.schedule, job.timezone, now), "now": now, "id": job.id},
+            text("update cron_jobs set next_run_at = :next where id = :id"),
+            {"next": next_tick(job.schedule, job.timezone, now), "id": job.id},
         )
     return list(due)
 

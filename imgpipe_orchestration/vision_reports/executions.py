@@ -58,6 +58,8 @@ def start(
         """),
         {"job": cron_job_id, "connection": locked, "trigger": trigger.value},
     ).one()
+    if cron_job_id is not None:
+        rows.execute(text("update cron_jobs set last_run_at = now() where id = :job"), {"job": cron_job_id})
     claims.enqueue(rows, QUEUE, [Item(row.id, tenant=tenant)])
     return row
 

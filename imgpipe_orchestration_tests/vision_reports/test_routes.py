@@ -175,6 +175,17 @@ def test_a_tick_is_the_databases_and_not_that_of_a_machine_whose_clock_is_late(
         assert not cron_jobs.any_due(rows), "the next one is yet to come"
 
 
+def test_the_last_run_of_a_job_is_the_one_that_somebody_asked_for_as_well(desk: Desk) -> None:
+    job = desk.job()
+    assert desk.api.get(f"/cron-jobs/{job}").json()["last_run_at"] is None
+    desk.ask(job)
+    asked = desk.api.get(f"/cron-jobs/{job}").json()["last_run_at"]
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
+    executions.start_due(desk.services.engine, desk.services.claims)
+    assert desk.api.get(f"/cron-jobs/{job}").json()["last_run_at"] > asked
+
+
 def test_executions_are_those_of_the_job_newest_first(desk: Desk) -> None:
     one, other = desk.job(), desk.job(organization_id=ORGANIZATION[::-1])
     desk.ask(one)

@@ -12,6 +12,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.pipelines import PIPELINES, queues
@@ -46,6 +47,7 @@ def failures(
         chosen=queue,
         more=more,
         first=not after,
+        abouts={letter.queue: about_queue(letter.queue, backends.settings) for letter in found[:PAGE]},
         subjects=named,
         runs_failed=watch.glance().runs_failed if not queue else 0,
     )
@@ -65,6 +67,7 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
         request,
         "attempts.html",
         session,
+        about=about_queue(known.name, backends.settings),
         queue=known.name,
         item_id=item_id,
         attempts=attempts,

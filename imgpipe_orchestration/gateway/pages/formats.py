@@ -12,7 +12,7 @@ def duration(seconds: float | None) -> str:
     """`42 s`, `7 min`, `3.5 h`, `4 days`; a dash for None."""
     if seconds is None:
         return "–"
-    if seconds < 10:
+    if seconds < 10 and seconds != int(seconds):
         return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
@@ -58,6 +58,8 @@ def ago(at: datetime | str | None) -> str:
     seconds = (datetime.now(UTC) - at).total_seconds()
     if abs(seconds) < 2:
         return "now"
+    if abs(seconds) < 10:
+        seconds = float(round(seconds))
     return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.pipelines import PIPELINES
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +29,13 @@ ABOUT = (
     About("vision_reports", "Vision reports", "/vision-reports", "analyses"),
     About("avatars", "Avatars", "/avatars", "people"),
 )
+
+
+def about(name: str) -> About:
+    """The pipeline of this name."""
+    return next(one for one in ABOUT if one.name == name)
+
+
+def about_queue(queue: str, settings: Settings) -> About | None:
+    """The pipeline that a queue belongs to; None for a queue of before."""
+    return next((about(name) for name, of in PIPELINES.items() if queue in {one.name for one in of(settings)}), None)

@@ -12,6 +12,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
+from imgpipe_orchestration.gateway.pages.pipelines import about
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
@@ -25,7 +26,7 @@ MOST_FOLLOWED = 200
 @router.get("/upload", response_class=Response)
 def form(request: Request, backends: Backends, session: Operator) -> Response:
     limit = backends.settings.upload_max_bytes
-    return page(request, "upload.html", session, fields=list(FIELDS.values()), limit=limit)
+    return page(request, "upload.html", session, about=about("media"), fields=list(FIELDS.values()), limit=limit)
 
 
 @router.post("/upload", response_class=Response)

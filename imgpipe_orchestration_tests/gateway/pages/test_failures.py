@@ -22,7 +22,6 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     fail(gateway.services, queue_of(gateway.settings), [11], "The image is truncated.")
     page = guest.go("/failures")
     expect(page.get_by_text("The image is truncated.")).to_be_visible()
-    guest.picture("failures")
     assert guest.axe() == []
     page.get_by_role("button", name="Requeue media 2").click()
     expect(page.get_by_role("status")).to_contain_text("1 item waits again")
@@ -65,7 +64,6 @@ def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gat
         expect(page.get_by_text("onerror=alert(1)")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert guest.axe() == []
-        guest.picture("failures-narrow")
 
 
 def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:

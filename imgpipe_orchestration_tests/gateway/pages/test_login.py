@@ -42,7 +42,6 @@ def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: V
         page = guest.go("/failures")
         expect(page).to_have_url(f"{production.url}/login?next=/failures")
         assert guest.axe() == []
-        guest.picture("login")
         page.get_by_label("Key").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_API_KEY")

@@ -41,26 +41,22 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
         expect(page.locator("smart-image .box.there")).to_have_count(3)
         assert guest.axe() == []
-        guest.picture("upload")
 
         page = guest.go("/media?type=product")
         expect(page.locator("smart-image .box.there")).to_have_count(3)
         assert guest.axe() == []
-        guest.picture("media")
         page.locator(".tile").first.click()
         expect(page.get_by_role("heading", name="Variants")).to_be_visible()
         expect(page.locator("smart-image .box.there").first).to_be_visible()
         expect(page.get_by_role("link", name="avif of thumbnail")).to_be_visible()
         expect(page.get_by_role("cell", name="done")).to_be_visible()
         assert guest.axe() == []
-        guest.picture("image")
 
         page.get_by_role("link", name="See the components with this image").click()
         page.get_by_label("size").select_option("thumbnail")
         expect(page.locator("#written")).to_contain_text('size="thumbnail"')
         expect(page.locator("smart-image .box.there")).to_be_visible()
         assert guest.axe() == []
-        guest.picture("components")
         page.go_back()
 
         colour = page.locator(".colours a").first
@@ -122,6 +118,5 @@ def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gatew
         expect(page.get_by_role("heading", name="Looks alike")).not_to_be_attached()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert guest.axe() == []
-        guest.picture("image-narrow-dark")
     sha = gateway.rows("select sha256 from media_files where id = 1")[0][0]
     assert sha == hashlib.sha256(same).hexdigest()

@@ -25,7 +25,6 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     expect(page.locator("[data-live='listings.failed']")).to_have_text("2")
     expect(page.get_by_text("Live, as of")).to_be_visible()
     assert guest.axe() == []
-    guest.picture("overview")
     with transaction(gateway.services.engine) as connection:
         gateway.services.claims.enqueue(connection, queue, [Item(500 + i) for i in range(7)])
     expect(page.locator("[data-live='listings.waiting']")).to_have_text("7")

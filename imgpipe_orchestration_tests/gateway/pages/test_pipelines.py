@@ -41,7 +41,6 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     drain(gateway.services, "run-1")
     guest.go("/listings")
     expect(page.get_by_text("processed", exact=True)).to_be_visible()
-    guest.picture("listings")
     assert guest.axe() == []
     if page.get_by_text("failed", exact=True).count() > 1:
         page.get_by_role("button", name="Requeue").click()
@@ -74,7 +73,6 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
     expect(page.get_by_text("completed").first).to_be_visible()
     assert guest.axe() == []
-    guest.picture("processing")
 
 
 def run_both() -> None:
@@ -133,7 +131,6 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
                 if page.get_by_role("link", name="open the report").count():
                     break
         assert guest.axe() == []
-        guest.picture("vision-reports")
         page.get_by_role("link", name="open the report").click()
         expect(page.get_by_text("Vision report", exact=False).first).to_be_visible()
         page.goto(here)
@@ -180,7 +177,6 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         expect(page.locator(".faces img").first).to_have_js_property("naturalWidth", 128)
         expect(page.locator(".faces img").last).to_have_js_property("naturalWidth", 128)
         assert guest.axe() == []
-        guest.picture("avatars")
         with page.expect_download() as csv:
             page.get_by_role("link", name="CSV").click()
         assert Path(csv.value.path()).read_text().count("\n") >= 3

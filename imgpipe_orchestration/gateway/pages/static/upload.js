@@ -12,7 +12,7 @@ let sending = 0;
 function row(file) {
   const item = document.getElementById("row").content.firstElementChild.cloneNode(true);
   item.querySelector(".name").textContent = file.name;
-  item.querySelector(".size").textContent = file.size < 1048576 ? `${Math.ceil(file.size / 1024)} KB` : `${(file.size / 1048576).toFixed(1)} MB`;
+  item.querySelector(".size").textContent = file.size < 1048576 ? `${Math.max(1, Math.round(file.size / 1024))} KB` : `${(file.size / 1048576).toFixed(1)} MB`;
   item.querySelector("progress").setAttribute("aria-label", `Progress of ${file.name}`);
   list.prepend(item);
   return item;

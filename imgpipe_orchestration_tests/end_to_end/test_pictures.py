@@ -1,0 +1,110 @@
+"""Every page with the demo's work on it: clean, within the screen, and pictured for the docs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.devstack.demo import scenario
+from imgpipe_orchestration.devstack.demo.runner import run, scenarios
+from imgpipe_orchestration_tests.end_to_end.conftest import Stack
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit, browser, visit
+
+__all__ = ["browser", "visit"]
+
+LOOKS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
+LIVELY = {"overview", "upload"}
+"""Pages that change by themselves while one looks, and may move for it."""
+_SHIFTS = """
+window.shift = 0;
+new PerformanceObserver((list) => {
+  for (const e of list.getEntries()) window.shift += e.hadRecentInput ? 0 : e.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+@pytest.fixture(scope="module")
+def pages(stack: Stack) -> dict[str, str]:
+    """The pages by the name of their picture, once the demo has been through."""
+    results = run(scenario.Stack(stack.environment), scenarios(), lambda _: None)
+    assert all(result.finished for result in results), results
+    ((image,),) = stack.rows("select max(id) from media_files where data_type = 'product' and status = 'completed'")
+    ((task,),) = stack.rows("select task_id from generation_tasks order by id desc limit 1")
+    ((job,),) = stack.rows("select job_id from cron_jobs order by id desc limit 1")
+    ((queue, item),) = stack.rows("select queue, item_id from work_items where state = 'failed' limit 1")
+    return {
+        "overview": "/",
+        "media": "/media",
+        "image": f"/media/{image}",
+        "upload": "/upload",
+        "listings": "/listings",
+        "processing": "/processing",
+        "vision-reports": f"/vision-reports/{job}",
+        "vision-reports-all": "/vision-reports",
+        "vision-reports-edit": f"/vision-reports/{job}/edit",
+        "avatars": f"/avatars/{task}",
+        "avatars-all": "/avatars",
+        "failures": "/failures",
+        "failure": f"/failures/{queue}/{item}",
+        "components": f"/components?media={image}",
+        "docs": "/docs",
+        "not-there": "/nothing-here",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_every_page_full_of_work_is_accessible_stands_still_and_fits_the_screen(
+    stack: Stack, pages: dict[str, str], visit: Visit, tmp_path: Path, scheme: str, width: int
+) -> None:
+    found: dict[str, list[str]] = {}
+    with visit(stack.gateway, color_scheme=scheme, viewport={"width": width, "height": 860}) as guest:
+        guest.allowed = ["404", "415"]  # of the page that is not there, and of the file that is no image
+        guest.page.add_init_script(_SHIFTS)
+        for name, path in pages.items():
+            page = guest.go(path)
+            page.wait_for_load_state("networkidle" if name == "docs" else "load")
+            if name == "upload":
+                _send(guest, stack.new_user(), tmp_path)
+            problems = [] if name == "docs" else guest.axe()  # Swagger UI's own colours
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                problems.append("wider than the screen")
+            if name not in LIVELY and (shift := page.evaluate("window.shift")) > 0:
+                problems.append(f"layout shift {shift}")
+            if problems:
+                found[path] = problems
+            guest.picture(name if (scheme, width) == LOOKS[0] else f"{name}-{scheme}-{width}")
+    assert not found, json.dumps(found, indent=1)
+
+
+@pytest.mark.slow
+def test_every_page_of_a_pipeline_leads_to_its_runs_and_assets(
+    stack: Stack, pages: dict[str, str], visit: Visit
+) -> None:
+    with visit(stack.gateway) as guest:
+        for name, path in pages.items():
+            if name in {"components", "docs", "not-there", "vision-reports-edit"}:
+                continue
+            page = guest.go(path)
+            targets = [link.get_attribute("href") or "" for link in page.locator("main a[rel=noreferrer]").all()]
+            assert any("/runs" in target for target in targets), path
+            assert any(re.search("/asset", target) for target in targets), path
+
+
+def _send(guest: Visitor, user: int, folder: Path) -> None:
+    names = ("coffee", "astronaut", "chelsea")
+    for name in names:
+        (folder / f"{name}.jpg").write_bytes(photos.jpeg(name))
+    (folder / "notes.jpg").write_text("this is no photograph")
+    page = guest.page
+    page.get_by_label("User").fill(str(user))
+    page.locator("#files").set_input_files([folder / f"{name}.jpg" for name in (*names, "notes")])
+    expect(page.get_by_text("Ready", exact=True)).to_have_count(len(names), timeout=90_000)
+    expect(page.locator("smart-image .box.there")).to_have_count(len(names))
+    expect(page.locator(".state.bad")).to_have_count(1)
