@@ -34,6 +34,8 @@ log = logger(__name__)
 CUSTOMERS_AT_ONCE = 4
 GROUP = 16
 """Customers who are begun together; up to twice as many are open when a run dies."""
+_SETTLED_TOGETHER = 0.05
+"""Seconds within which those who are done share one transaction for their figures."""
 
 PAGE = 1000
 """Documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
@@ -121,7 +123,8 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
                         running.add(pool.submit(task.carry_out))
                     for customer in set(group) - {instance.customer_id for instance in begun}:
                         yield Figures(customer, note="another run is at work for this customer")
-                over = wait(running, return_when=FIRST_COMPLETED).done
+                wait(running, return_when=FIRST_COMPLETED)
+                over = wait(running, timeout=_SETTLED_TOGETHER).done
                 running -= over
                 yield from _settle(services, [future.result() for future in over if future.exception() is None])
                 for future in over:
