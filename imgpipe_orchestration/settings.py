@@ -23,6 +23,8 @@ STACK_FILE = "stack.json"
 """What a running `imgpipe up` writes into its data folder: the URLs, ports and development keys in force."""
 
 DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa: S105 - refused in production below
+LEAST_SECRET = 8
+"""Characters of a secret in production. Too few for a good one; it is there for `x`, `test` and the like."""
 
 _DERIVED = {
     "pending_images_database_url": "database_url",
@@ -282,8 +284,12 @@ class Settings(BaseModel):
         if self.imgpipe_env == "production":
             names = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
             for name in names:
-                if getattr(self, name) == DEVELOPMENT_SECRET:
+                given = getattr(self, name).strip()  # of an environment file that pads its lines
+                if given in ("", DEVELOPMENT_SECRET):
                     raise SettingsError(f"{name.upper()} must be set in production", field=name.upper())
+                if len(given) < LEAST_SECRET:
+                    problem = f"{name.upper()} is too short to be a secret: `openssl rand -hex 32` makes one"
+                    raise SettingsError(problem, field=name.upper())
             if not self.database_url:
                 raise SettingsError("DATABASE_URL must be set in production", field="DATABASE_URL")
         return self

@@ -104,8 +104,8 @@ def test_production_starts_with_every_secret_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", [name for name in PRODUCTION if name != "IMGPIPE_ENV"])
-@pytest.mark.parametrize("value", ["", DEVELOPMENT_SECRET])
-def test_production_refuses_a_missing_or_a_default_secret(variable: str, value: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["", " ", DEVELOPMENT_SECRET, f"{DEVELOPMENT_SECRET} ", "test", " x       "])
+def test_production_refuses_a_missing_a_default_and_a_toy_secret(variable: str, value: str, tmp_path: Path) -> None:
     if variable == "DATABASE_URL":
         value = ""
     with pytest.raises(SettingsError, match=variable) as raised:
