@@ -27,23 +27,28 @@ def _config() -> Config:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the database of `engine` to `revision`, whatever it is at; safe to call from several processes."""
+    """Bring the database of `engine` to `revision`, whatever it is at; safe to call from several processes. One that a
+    newer version of ours has migrated stays as it is."""
     from alembic import command
 
     config = _config()
     with engine.begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        if revision == "head" and not behind(connection):
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
 
 def pending(engine: Engine) -> list[str]:
-    """Revisions the database lacks, oldest first; empty when it is up to date."""
+    """Revisions the database lacks, oldest first; empty when it is up to date, or newer than this code."""
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
     script = ScriptDirectory.from_config(_config())
     with engine.connect() as connection:
+        if not behind(connection):
+            return []
         current = MigrationContext.configure(connection).get_current_heads()
     known = {revision.revision for head in current for revision in script.iterate_revisions(head, "base")}
     return [r.revision for r in reversed(list(script.walk_revisions())) if r.revision not in known]
