@@ -35,6 +35,8 @@ def test_an_upload_is_a_row_an_object_and_a_temp_url(gateway: Gateway) -> None:
     assert served.content == photo
     assert served.headers["content-type"] == "image/jpeg"
     assert served.headers["cache-control"] == "no-store"
+    asked = requests.head(gateway.url + path, timeout=30)
+    assert (asked.status_code, asked.headers["content-length"], asked.content) == (200, str(len(photo)), b"")
 
 
 def test_every_field_goes_to_its_folder_and_its_table(gateway: Gateway) -> None:
