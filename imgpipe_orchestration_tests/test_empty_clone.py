@@ -26,7 +26,7 @@ ONE_TEST = " ARGS=imgpipe_orchestration_tests/test_errors.py"
 NOT_ALL = " --only listings"
 """Behind `make test` and a second demo: the whole of them would only take longer."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Shell:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from PIL import Image
 
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.end_to_end.conftest import Stack
+from imgpipe_orchestration_tests.end_to_end.conftest import ROOT, Stack
 from imgpipe_orchestration_tests.media.conftest import picture
 
 
@@ -67,22 +68,40 @@ def test_nothing_due_launches_nothing(stack: Stack) -> None:
     wait_for(skipped, "a tick that launches nothing", 60)
 
 
+_PAGE = (ROOT / "docs" / "media.md").read_text()
+_DATE = r"\d{4}-\d\d-\d\d"
+BACKFILLS = re.findall(r"^    dagster (.+)$", _PAGE, re.MULTILINE)
+"""The page's commands for making images again."""
+
+
 @pytest.mark.slow
-def test_the_cli_backfill_makes_again_what_an_older_recipe_made(stack: Stack) -> None:
+@pytest.mark.parametrize("command", BACKFILLS)
+def test_the_documents_commands_make_again_what_is_outdated(stack: Stack, command: str) -> None:
     user = stack.new_user()
     stack.upload(user, profile_image=picture(600, 400, seed=user))
     wait_for(lambda: finished(stack, user), "the image to be complete", 60)
     wait_for(
         lambda: all(run["status"] in {"SUCCESS", "FAILURE"} for run in stack.runs("media_pipeline")), "idle runs", 60
     )
-    ((media_id, recipe, day),) = stack.rows(
-        "update media_files set recipe = 'old' where user_id = %s returning id, (select recipe), upload_day::text", user
+    ((media_id, day),) = stack.rows(
+        "update media_files set recipe = 'old' where user_id = %s returning id, upload_day", user
     )
-    assert recipe == "old"
-    answer = stack.dagster(
-        "job", "backfill", "-w", "workspace.yaml", "-j", "media_pipeline", "--from", day, "--to", day, "--noprompt"
-    )
+    stack.rows("update media_ai_analysis set version = 'old' where media_id = %s returning 1", media_id)
+    days = iter((day - timedelta(days=1), day))
+    several = len(re.findall(_DATE, command)) == 2
+    typed = re.sub(_DATE, lambda _: str(next(days)) if several else str(day), command)
+    answer = stack.dagster(*typed.split())
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    query = "select recipe from media_files where id = %s"
-    wait_for(lambda: stack.rows(query, media_id)[0][0] != "old", "the backfill", 90)
-    assert stack.rows("select count(*) from media_variants where media_id = %s and recipe = 'old'", media_id) == [(0,)]
+
+    selected = re.search(r"--select (\w+)", command)
+    wanted = {selected[1]} if selected else {"resize_optimize", "ai_visual_analysis"}
+    query = "select f.recipe, a.version from media_files f join media_ai_analysis a on f.id = media_id where f.id = %s"
+
+    def made_again() -> set[str]:
+        recipe, version = stack.rows(query, media_id)[0]
+        return {name for name, is_ in (("resize_optimize", recipe), ("ai_visual_analysis", version)) if is_ != "old"}
+
+    wait_for(lambda: made_again() >= wanted, "the backfill", 90)
+    assert made_again() == wanted
+    if "resize_optimize" in wanted:
+        assert stack.rows("select 1 from media_variants where media_id = %s and recipe = 'old'", media_id) == []
