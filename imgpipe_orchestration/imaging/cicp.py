@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgpipe_orchestration.imaging.parts import png_chunk
+
 Curve = NDArray[np.float64]
 
 _BT2020_TO_SRGB = ((1.660491, -0.587641, -0.072850), (-0.124551, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
@@ -45,13 +47,30 @@ class ColourNumbers:
         return self.primaries not in _TO_SRGB and not self.is_hdr and self.transfer != _LINEAR
 
 
+_SRGB_LIKE = frozenset({1, 6, 13, 14, 15})
+"""Transfer curves that are shown as sRGB's is."""
+
+
+def _is_known(found: ColourNumbers) -> bool:
+    return found.primaries in {1, *_TO_SRGB} and found.transfer in {_LINEAR, _PQ, _HLG, *_SRGB_LIKE}
+
+
+def outranks_profile(data: bytes) -> bool:
+    """Whether a PNG's numbers count more than its profile (PNG, third edition, 4.3): those that are understood do."""
+    found = _of_png(data)
+    return found is not None and _is_known(found)
+
+
+def _of_png(data: bytes) -> ColourNumbers | None:
+    chunk = png_chunk(data, b"cICP")
+    return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 else None
+
+
 def colour_numbers(data: bytes, name: str) -> ColourNumbers | None:
     """What a file says about its colours by number; None where it says nothing or nothing unusual."""
     found = None
     if name == "png":
-        at = data.find(b"cICP", 0, max(data.find(b"IDAT"), 0))
-        if at > 0 and len(data) >= at + 6:
-            found = ColourNumbers(data[at + 4], data[at + 5])
+        found = _of_png(data)
     elif name in ("avif", "heic"):
         at = data.find(b"colrnclx", 0, 16_384)
         if at > 0 and len(data) >= at + 12:

@@ -43,6 +43,8 @@ def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = source.profile.xcolor_space.strip()
     if space == "GRAY" and image.mode in ("RGB", "RGBA", "LA"):
+        if image.mode != "LA" and not _is_grey(image):
+            raise ValueError("it is for grey pictures, and this one has colours")
         return _with_alpha_of(image, _transformed(image.convert("L"), profile, "RGB"))
     if space == "RGB" and image.mode in ("L", "LA"):
         image = image.convert(target)
@@ -59,6 +61,12 @@ def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image
     if image.mode == target and _changes_nothing(transform, target):
         return image
     return ImageCms.applyTransform(image, transform) or image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether an RGB or RGBA picture has no colours: a palette, or grey with a transparent level, became one."""
+    red, green, blue = (image.getchannel(name).tobytes() for name in "RGB")
+    return red == green == blue
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:

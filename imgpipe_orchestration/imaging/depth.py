@@ -42,5 +42,7 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
     else:
         whole = np.asarray(image) if image.mode != "I" else np.asarray(image).clip(0, 65535)
         grey = Image.fromarray((whole >> 8).astype(np.uint8))
+        if "transparency" in image.info:
+            grey.putalpha(Image.fromarray(np.where(whole == image.info["transparency"], 0, 255).astype(np.uint8)))
     grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     return grey

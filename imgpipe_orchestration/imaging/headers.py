@@ -7,10 +7,11 @@ and neither a JPEG's scans nor a PNG's texts are counted by anyone.
 from __future__ import annotations
 
 import struct
+from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
-from imgpipe_orchestration.imaging.parts import check_parts, png_chunks
+from imgpipe_orchestration.imaging.parts import START_OF_SCAN, check_parts, jpeg_markers, png_chunks
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _PIXELS_A_BYTE = 512
@@ -90,7 +91,10 @@ def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
     """
     if len(data) * _PIXELS_A_BYTE < pixels:
         raise BadImage(f"the JPEG is cut short: {len(data):,} bytes cannot hold {pixels / 1e6:.1f} megapixels")
-    scans = data.count(b"\xff\xda")
+    markers = list(islice(jpeg_markers(data), limits.max_parts + 1))
+    if len(markers) > limits.max_parts:
+        raise TooLarge(f"the jpeg is cut into more than {limits.max_parts:,} parts, which no picture needs")
+    scans = markers.count(START_OF_SCAN)
     if scans > limits.max_jpeg_scans or scans * pixels > limits.max_scan_pixels:
         raise TooLarge(
             f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"

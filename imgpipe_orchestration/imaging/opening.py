@@ -8,7 +8,7 @@ from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import sniff
-from imgpipe_orchestration.imaging.cicp import ColourNumbers, colour_numbers
+from imgpipe_orchestration.imaging.cicp import ColourNumbers, colour_numbers, outranks_profile
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.orientation import orientation_of, swaps_sides
 
@@ -46,6 +46,8 @@ def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
     """
     image, name = sniff.open_checked(data, limits)
     sniffed, orientation = sniff.describe(image, name), orientation_of(image)
+    if name == "png" and "icc_profile" in image.info and outranks_profile(data):
+        del image.info["icc_profile"]
     return Original(data, image, sniffed, orientation, colour_numbers(data, name), limits)
 
 

@@ -6,6 +6,7 @@ and 150 MB before a pixel is decoded. Counting stops at the limit.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +17,9 @@ from imgpipe_orchestration.imaging.limits import Limits
 
 _PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 """PNG chunks that hold pixels, or say what they mean."""
-_START_OF_SCAN = 0xDA
+START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
+"""A JPEG's next marker, past stuffed and fill bytes and restarts."""
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 """JPEG markers that have no length after them."""
 
@@ -43,11 +46,24 @@ def jpeg_segments(data: bytes) -> Iterator[int]:
         if data[at] != 0xFF or kind in (0x00, 0xFF):
             yield 0
             at += 1
-        elif kind == _START_OF_SCAN:
+        elif kind == START_OF_SCAN:
             return
         else:
             yield kind
             at += 2 if kind in _ALONE else 2 + int.from_bytes(data[at + 2 : at + 4])
+
+
+def jpeg_markers(data: bytes) -> Iterator[int]:
+    """The markers that a decoder comes by before the picture's end. Bytes that look like them stand in a segment too,
+    and in the film that a phone appends."""
+    at = 2
+    while marker := _MARKER.search(data, at):
+        kind, at = data[marker.end() - 1], marker.end()
+        if kind == _END_OF_IMAGE:
+            return
+        yield kind
+        if kind not in _ALONE:
+            at += int.from_bytes(data[at : at + 2])
 
 
 def png_chunks(data: bytes) -> Iterator[bytes]:

@@ -120,7 +120,20 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         check_png_sums(data)
         if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
             image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
+        if "transparency" in image.info:
+            image.info["transparency"] = _transparent_level(image, depth=png_chunk(data, b"IHDR")[8])
     return image, name
+
+
+def _transparent_level(image: Image.Image, depth: int) -> object:
+    """The level or colour that is transparent in a PNG, as the decoded pixels have it: Pillow leaves it in the depth of
+    the file, where it meets no pixel or another one."""
+    found = image.info["transparency"]
+    if image.mode == "L":
+        return found * {2: 85, 4: 17}.get(depth, 1)
+    if image.mode == "RGB" and depth == 16:
+        return tuple(level >> 8 for level in found)
+    return found
 
 
 def in_short(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import struct
 import sys
 import zlib
 
@@ -113,6 +114,54 @@ def test_one_transparent_colour_becomes_transparency() -> None:
     result = _prepared(encoded(image, "PNG", transparency=(255, 0, 255)))
     assert result[:32, :, 3].max() == 0
     assert (result[32:] == (10, 200, 30, 255)).all()
+
+
+def _png(depth: int, kind: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 32 rows that are one row, 32 pixels wide, written by hand: Pillow writes few depths."""
+    head = struct.pack(">IIBBBBB", 32, 32, depth, kind, 0, 0, 0)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress((b"\0" + row) * 32)), (b"IEND", b"")]
+    body = (len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4) for name, data in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("brightest", [False, True])
+def test_one_transparent_level_of_grey_becomes_transparency_at_every_depth(depth: int, brightest: bool) -> None:
+    most = 2**depth - 1
+    left, right = (most, 0) if brightest else (most // 3, most)
+    row = int("".join(f"{level:0{depth}b}" for level in [left] * 16 + [right] * 16), 2).to_bytes(depth * 4)
+    result = _prepared(_png(depth, 0, row, (b"tRNS", struct.pack(">H", left))))
+    assert result[:, :16, 3].max() == 0
+    grey = round(255 * right / most)
+    assert (result[:, 16:] == (grey, grey, grey, 255)).all()
+
+
+def test_one_transparent_colour_of_sixteen_bits_becomes_transparency() -> None:
+    key = struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)
+    result = _prepared(_png(16, 2, key * 16 + struct.pack(">HHH", 0xFFFF, 0, 0) * 16, (b"tRNS", key)))
+    assert result[:, :16, 3].max() == 0
+    assert (result[:, 16:] == (255, 0, 0, 255)).all()
+
+
+def test_a_png_s_colour_numbers_count_more_than_its_profile() -> None:
+    profile = (b"iCCP", b"x\0\0" + zlib.compress(display_p3()))
+    row = bytes((200, 100, 50)) * 32
+    srgb = _prepared(_png(8, 2, row, (b"cICP", bytes([1, 13, 0, 1])), profile))
+    assert (srgb == (200, 100, 50)).all()
+    unknown = _prepared(_png(8, 2, row, (b"cICP", bytes([2, 2, 0, 1])), profile))
+    assert (unknown == _prepared(_png(8, 2, row, profile))).all()
+    assert np.abs(unknown[0, 0].astype(int) - (200, 100, 50)).max() > 10
+
+
+def test_colour_numbers_are_read_from_their_own_chunk() -> None:
+    row = bytes((200, 100, 50)) * 32
+    assert (_prepared(_png(8, 2, row, (b"tEXt", b"note\0cICP\x09\x10\0\1"))) == (200, 100, 50)).all()
+
+
+def test_a_grey_profile_takes_no_colours_away() -> None:
+    prepared = prepare(encoded(_picture(), "PNG", icc_profile=grey_gamma(1.0)), MEDIA)
+    assert "colour profile ignored" in prepared.notes[0]
+    assert difference(np.asarray(prepared.image), np.asarray(_picture())) == 0
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", pytest.param("HEIF", marks=pytest.mark.slow)])

@@ -112,6 +112,20 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
             prepare(whole[:-60], MEDIA)
 
 
+def test_the_film_that_a_phone_appends_to_a_jpeg_is_not_taken_for_its_scans() -> None:
+    """Any bytes hold two that look like a scan's marker once in 65,536; so do those of a thumbnail in EXIF."""
+    whole = encoded(picture(96, 72), "JPEG", quality=85, exif=b"Exif\0\0" + b"\xff\xda" * 120)
+    assert sniff(whole + b"\xff\xda" * 200).width == 96
+
+
+def test_a_jpeg_full_of_markers_behind_its_first_scan_is_refused() -> None:
+    whole = encoded(picture(96, 72), "JPEG", quality=85)
+    started = time.process_time()
+    with pytest.raises(TooLarge, match="more than 5,000 parts"):
+        sniff(whole[:-2] + b"\xff\xfe\0\2" * 1_200_000 + whole[-2:])
+    assert time.process_time() - started < 0.1
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_flipped_bits_give_a_picture_or_a_plain_error(name: str) -> None:
     _flip(name, 60, seed=7)
