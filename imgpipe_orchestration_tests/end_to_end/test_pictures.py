@@ -19,6 +19,8 @@ from imgpipe_orchestration_tests.gateway.conftest import Visit, browser, visit
 __all__ = ["browser", "visit"]
 
 LOOKS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
+OF_SWAGGER = ("nested-interactive", "heading-order")
+"""What axe finds in the structure of Swagger UI's own pages."""
 LIVELY = {"overview", "upload"}
 """Pages that change by themselves while one looks, and may move for it."""
 _SHIFTS = """
@@ -72,7 +74,9 @@ def test_every_page_full_of_work_is_accessible_stands_still_and_fits_the_screen(
             page.wait_for_load_state("networkidle" if name == "docs" else "load")
             if name == "upload":
                 _send(guest, stack.new_user(), tmp_path)
-            problems = [] if name == "docs" else guest.axe()  # Swagger UI's own colours
+            problems = guest.axe()
+            if name == "docs":
+                problems = [problem for problem in problems if not problem.startswith(OF_SWAGGER)]
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 problems.append("wider than the screen")
             if name not in LIVELY and (shift := page.evaluate("window.shift")) > 0:

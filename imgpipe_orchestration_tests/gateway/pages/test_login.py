@@ -41,7 +41,9 @@ def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: V
         guest.allowed = ["401"]
         page = guest.go("/failures")
         expect(page).to_have_url(f"{production.url}/login?next=/failures")
-        assert guest.axe() == []
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            assert guest.axe() == []
         page.get_by_label("Key").fill("wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_contain_text("not the ADMIN_API_KEY")
