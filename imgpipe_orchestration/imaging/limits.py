@@ -27,6 +27,8 @@ class Limits:
     """Segments, chunks or blocks beyond those that a file of its length may need (see `parts`)."""
     max_entries: int = 1_000
     """Entries of a TIFF's directory, or of EXIF's; cameras write under a hundred."""
+    max_values: int = 65_000
+    """Numbers in a TIFF's directory, each of which becomes a Python object: a strip has two."""
     max_icc_bytes: int = 4 * 1024 * 1024
     """Larger colour profiles are ignored: the largest printer profiles have 3 MB."""
 

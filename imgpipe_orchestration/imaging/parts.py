@@ -20,6 +20,8 @@ _PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 """A JPEG's next marker, past stuffed and fill bytes and restarts."""
+_NO_NUMBERS = frozenset({1, 2, 6, 7})
+"""TIFF types whose values stay one string of bytes: BYTE, ASCII, SBYTE, UNDEFINED."""
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 """JPEG markers that have no length after them."""
 
@@ -34,8 +36,12 @@ def check_parts(data: bytes, name: str, limits: Limits) -> None:
     most = limits.max_parts + len(data) // 256  # a GIF's blocks have 256 bytes, a PNG's chunks seldom under 4,096
     if walk and next(islice(walk(data), most, None), None) is not None:
         raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
+    if name == "jpeg" and data.count(b"8BIM") > most:
+        raise TooLarge(f"the jpeg has more than {most:,} blocks of Photoshop's, which no picture of its length needs")
     if name == "tiff" and (entries := directory_entries(data)) > limits.max_entries:
         raise TooLarge(f"the tiff's directory has {entries:,} entries, the limit is {limits.max_entries:,}")
+    if name == "tiff" and (values := _directory_values(data)) > limits.max_values:
+        raise TooLarge(f"the tiff's directory has {values:,} values, the limit is {limits.max_values:,}")
 
 
 def jpeg_segments(data: bytes) -> Iterator[int]:
@@ -136,7 +142,26 @@ def _gif_colours(data: bytes, at: int) -> int:
 
 def directory_entries(data: bytes) -> int:
     """Entries of the first directory of a TIFF (or of EXIF, which is one); 0 where there is none to read."""
+    order, big, at = _directory(data)
+    return int.from_bytes(data[at : at + (8 if big else 2)], order)
+
+
+def _directory_values(data: bytes) -> int:
+    """Numbers in the first directory of a TIFF; texts and bytes are none. Only of what the file has room for."""
+    order, big, at = _directory(data)
+    length, width = (20, 8) if big else (12, 4)
+    first = at + (8 if big else 2)
+    values = 0
+    for entry in range(first, first + directory_entries(data) * length, length):
+        kind = int.from_bytes(data[entry + 2 : entry + 4], order)
+        count = int.from_bytes(data[entry + 4 : entry + 4 + width], order)
+        if kind not in _NO_NUMBERS and count <= len(data):
+            values += count
+    return values
+
+
+def _directory(data: bytes) -> tuple[Literal["little", "big"], bool, int]:
+    """Byte order of a TIFF, whether it is a BigTIFF, and where its first directory begins."""
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     big = data[2:4] in (b"+\0", b"\0+")
-    at = int.from_bytes(data[8:16] if big else data[4:8], order)
-    return int.from_bytes(data[at : at + (8 if big else 2)], order)
+    return order, big, int.from_bytes(data[8:16] if big else data[4:8], order)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import headers, plugins
@@ -34,6 +34,12 @@ EXTENSION = {"jpeg": "jpg", "tiff": "tif"} | {name: name for name in MIME if nam
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
 """Formats whose further frames are frames. Those of a TIFF are pages, and a phone's JPEG or HEIC may hold a depth or
 gain map beside the picture."""
+
+_PLANAR = 2
+"""Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8."""
+_TIFF_BOUNDED = frozenset({5, 7, 8, 32773, 32946})
+"""LZW, JPEG, deflate, PackBits: none of them makes more than `_TIFF_RATIO` bytes out of one."""
+_TIFF_RATIO = 2000
 
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
@@ -103,11 +109,14 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     headers.check_cost(data, name, limits)
     try:
         image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_tiff(image, len(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         megapixels = limits.max_pixels / 1e6
         raise TooLarge(f"the {name} header claims far more than the limit of {megapixels:g} megapixels") from error
     except UnidentifiedImageError as error:
-        raise BadImage(f"the file begins like {name} but its header is broken") from error
+        rarely = ", or it is of a kind that is not read" if name in ("tiff", "bmp", "jpeg") else ""
+        raise BadImage(f"the file begins like {name} but its header is broken{rarely}") from error
     except ImgpipeError:
         raise
     except Exception as error:
@@ -123,6 +132,21 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         if "transparency" in image.info:
             image.info["transparency"] = _transparent_level(image, depth=png_chunk(data, b"IHDR")[8])
     return image, name
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile, length: int) -> None:
+    """Refuse a TIFF that would be shown wrong, and one of fewer bytes than its pixels need: they would be allocated.
+
+    Raises:
+        BadImage: says which.
+    """
+    tags = image.tag_v2
+    bits, samples = max(tags.get(ExifTags.Base.BitsPerSample, (1,))), tags.get(ExifTags.Base.SamplesPerPixel, 1)
+    if bits > 8 and samples > 1 and tags.get(ExifTags.Base.PlanarConfiguration) == _PLANAR:
+        raise BadImage(f"a TIFF of {bits} bits a channel is read only with the channels of a pixel side by side")
+    pixels = image.width * image.height
+    if tags.get(ExifTags.Base.Compression) in _TIFF_BOUNDED and pixels * samples * bits > length * 8 * _TIFF_RATIO:
+        raise BadImage(f"the TIFF is cut short: {length:,} bytes cannot hold {pixels / 1e6:.1f} megapixels")
 
 
 def _transparent_level(image: Image.Image, depth: int) -> object:

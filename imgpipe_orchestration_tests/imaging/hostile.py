@@ -164,6 +164,13 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff strips of no rows": lambda: tiff(t278=0),
     "tiff tiles of 4 gigapixels": lambda: tiff(t259=5, t322=65_520, t323=65_520, t324=200, t325=4096),
     "tiff of 65,535 channels": lambda: tiff(t277=65_535),
+    "tiff of 1.8 million strips": lambda: tiff(
+        t256=1, t257=29_999, t278=1, more=((320, 4, 900_000, 200), (321, 4, 900_000, 200))) + bytes(4_000_000),
+    "tiff of 1,900,000 bit depths": lambda: tiff(more=((258, 3, 1_900_000, 200),)) + bytes(4_000_000),
+    "tiff of 49 megapixels of LZW with none of them": lambda: tiff(
+        t256=7000, t257=7000, t278=7000, t259=5, t277=3, t262=2),
+    "jpeg of 380,000 blocks of Photoshop's": lambda: jpeg_with(
+        (b"\xff\xed" + struct.pack(">H", 64_816) + b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0" * 5400) * 70),
     "tiff of 65,000 tags": lambda: tiff(more=tuple((tag, 4, 1, 1) for tag in range(500, 65_500))),
     "tiff in an unknown compression": lambda: tiff(t259=999),
     "avif of 900 megapixels": lambda: avif_claiming(30_000, 30_000),

@@ -158,6 +158,18 @@ def test_colour_numbers_are_read_from_their_own_chunk() -> None:
     assert (_prepared(_png(8, 2, row, (b"tEXt", b"note\0cICP\x09\x10\0\1"))) == (200, 100, 50)).all()
 
 
+def test_a_tiff_of_deep_planes_is_refused_rather_than_shown_wrong() -> None:
+    deep = np.asarray(_picture()).astype(np.uint16) * 257
+    planes = [deep[..., channel].tobytes() for channel in range(3)]
+    size = len(planes[0])
+    tags = [(256, 4, 1, WIDTH), (257, 4, 1, HEIGHT), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, 140)]
+    tags += [(277, 3, 1, 3), (278, 4, 1, HEIGHT), (279, 4, 3, 152), (284, 3, 1, 2)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    head += struct.pack("<3H3I3I", 16, 16, 16, *(164 + size * plane for plane in range(3)), size, size, size)
+    with pytest.raises(BadImage, match="16 bits a channel"):
+        sniff(head + b"".join(planes))
+
+
 def test_a_grey_profile_takes_no_colours_away() -> None:
     prepared = prepare(encoded(_picture(), "PNG", icc_profile=grey_gamma(1.0)), MEDIA)
     assert "colour profile ignored" in prepared.notes[0]

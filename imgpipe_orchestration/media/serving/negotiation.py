@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,9 @@ MODERN = frozenset({"avif", "webp"})
 clients that show neither."""
 ORDER = ("avif", "webp", "jpeg", "png")
 """Ours, among formats that the client likes equally."""
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"?')
+"""A quoted parameter, whose commas and semicolons separate nothing; one that is not closed goes to the end, or a header
+of nothing but quotes would be searched from each of them."""
 LONGEST_KEPT = 512
 """Letters of a header whose reading is remembered: what strangers send must not fill memory."""
 
@@ -55,7 +59,7 @@ def parse(accept: str) -> dict[str, float]:
     counts. Media type parameters other than q are ignored: ours have none.
     """
     ranges: dict[str, float] = {}
-    for part in accept.split(","):
+    for part in _QUOTED.sub('""', accept).split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         kind, slash, subtype = name.partition("/")
         if not slash or not kind or not subtype or (kind == "*" and subtype != "*"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from imgpipe_orchestration.media.serving.negotiation import choose, parse
@@ -45,6 +47,9 @@ TABLE = [
     ("image/avif;q=NaN,image/webp;q=0.1", ALL, "webp"),
     (",,;;,image/,/webp,image,*/webp,image/webp", ALL, "webp"),
     ("image/avif", ("jpeg",), "jpeg"),
+    ('image/avif;x="a,b";q=0,image/webp;q=0.1', ALL, "webp"),
+    ('image/avif;x="a;q=1\\",";q=0,image/webp;q=0.1', ALL, "webp"),
+    ('image/webp,image/avif;x="never closed,image/avif', ALL, "avif"),
     ("image/avif;q=0.1,image/avif;q=0.9,image/webp;q=0.5", ALL, "avif"),
     ("image/webp", ALPHA, "webp"),
     ("image/jpeg", ALPHA, "png"),
@@ -63,3 +68,10 @@ def test_the_reason_names_the_quality() -> None:
 
 def test_an_endless_header_is_read_in_time() -> None:
     assert parse("image/avif," * 20_000) == {"image/avif": 1.0}
+
+
+@pytest.mark.parametrize("letters", ['"', '\\"', '"\\', ",", ";", "image/webp;q=0,", 'a/b;c="'])
+def test_a_header_as_long_as_the_server_takes_costs_little(letters: str) -> None:
+    started = time.process_time()
+    choose(letters * (65_536 // len(letters)), ALL)
+    assert time.process_time() - started < 0.2
