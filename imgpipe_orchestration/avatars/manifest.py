@@ -10,13 +10,12 @@ from imgpipe_orchestration.avatars.model import PersonaStatus, public_url, task_
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.imaging.portrait_files import TRAINED
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
-
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 def write_manifests(services: Services) -> int:
@@ -56,7 +55,7 @@ def manifest(task: Task, people: list[Persona]) -> dict[str, Any]:
         "style": task.style,
         "seed": task.seed,
         "finished_at": task.finished_at.isoformat() if task.finished_at else None,
-        "digital_source_type": SOURCE_TYPE,
+        "digital_source_type": TRAINED,
         "personas": [
             {
                 "result_id": person.id,

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.imaging.portrait_files import TRAINED
 from imgpipe_orchestration.services import Services
 
-_TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _SELFIE = {"title": "selfie", "relationship": "parentOf", "instance_id": "selfie", "label": "selfie"}
-_DRAWN = [{"action": "c2pa.created", "digitalSourceType": _TRAINED}]
+_DRAWN = [{"action": "c2pa.created", "digitalSourceType": TRAINED}]
 _DRAWN_FROM_PARENT: list[dict[str, Any]] = [
     {"action": "c2pa.opened", "parameters": {"ingredientIds": [_SELFIE["label"]]}},
-    {"action": "c2pa.edited", "digitalSourceType": _TRAINED, "description": "Four more pictures drawn in a grid."},
+    {"action": "c2pa.edited", "digitalSourceType": TRAINED, "description": "Four more pictures drawn in a grid."},
     {"action": "c2pa.cropped", "description": "Cut from the grid."},
 ]
 

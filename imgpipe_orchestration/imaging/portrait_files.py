@@ -90,7 +90,7 @@ def as_png(image: Image.Image, xmp: str) -> bytes:
 
 
 def labelled(data: bytes, xmp: str) -> bytes:
-    """A bought picture as PNG with its statement, in place of one it may have. A PNG keeps all else byte for byte.
+    """A bought picture as PNG with its statement, in place of those it may have. A PNG keeps all else byte for byte.
 
     Raises:
         BadImage, TooLarge: as `decoded`.
@@ -102,7 +102,8 @@ def labelled(data: bytes, xmp: str) -> bytes:
 
 
 def _with_statement(png: bytes, xmp: str) -> bytes:
-    """The PNG with an iTXt chunk behind its header, and no other XMP: of two packets readers take either."""
+    """The PNG with an iTXt chunk behind its header, and no other XMP: of two packets readers take either. A C2PA
+    manifest goes as well: it signs the bytes as they were, and would say of these that somebody tampered with them."""
     payload = _XMP_CHUNK + b"\0\0\0\0" + xmp.encode()
     file = io.BytesIO()
     PngImagePlugin.putchunk(file, b"iTXt", payload)
@@ -110,7 +111,7 @@ def _with_statement(png: bytes, xmp: str) -> bytes:
     start = kept = _HEADER_END
     while start + 12 <= len(png):
         end = start + 12 + int.from_bytes(png[start : start + 4], "big")
-        if png[start + 4 : start + 8 + len(_XMP_CHUNK)] == b"iTXt" + _XMP_CHUNK:
+        if png.startswith((b"iTXt" + _XMP_CHUNK, b"caBX"), start + 4):
             parts.append(png[kept:start])
             kept = end
         start = end

@@ -35,9 +35,10 @@ def test_a_bought_png_keeps_its_pixels_and_gains_the_statement() -> None:
         assert image.convert("RGB").tobytes() == picture().tobytes()
 
 
-def test_a_statement_that_was_there_gives_way_and_everything_else_stays() -> None:
+def test_statements_that_were_there_give_way_and_everything_else_stays() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta xmlns:x='adobe:ns:meta/'>somebody else's</x:xmpmeta>")
+    info.add(b"caBX", b"a C2PA manifest over the bytes as they were")
     info.add_text("Software", "a model")
     file = io.BytesIO()
     picture().save(file, "PNG", pnginfo=info, dpi=(72, 72))
@@ -45,6 +46,8 @@ def test_a_statement_that_was_there_gives_way_and_everything_else_stays() -> Non
     data = labelled(original, XMP)
     assert source_of(data) == TRAINED
     assert b"somebody else's" not in data
+    assert b"caBX" in original
+    assert b"caBX" not in data
     with Image.open(io.BytesIO(original)) as before, Image.open(io.BytesIO(data)) as image:
         image.load()
         assert image.tobytes() == before.tobytes()
