@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, TiffImagePlugin
+
+_SAMPLE_FORMAT = 339
+"""TIFF tag: 1 for unsigned, 2 for signed integers."""
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
@@ -26,12 +32,13 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (or wider) to 8. Integers are 0 to 65535; floats 0 to 1, or stretched when they go beyond.
+    """Grey of 16 bits (or wider) to 8. Integers are 0 to 65535, floats 0 to 1; stretched when they go beyond.
 
     In place where it can be: at 50 megapixels each further copy would take 200 MB.
     """
-    if image.mode == "F":
-        values = np.array(image, dtype=np.float32)
+    whole = _levels(image)
+    if whole.dtype.kind == "f":
+        values = whole
         np.nan_to_num(values, copy=False)
         low, high = float(values.min()), float(values.max())
         if low < 0 or high > 1:
@@ -40,9 +47,22 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
         values *= 255
         grey = Image.fromarray(np.rint(values, out=values).astype(np.uint8))
     else:
-        whole = np.asarray(image) if image.mode != "I" else np.asarray(image).clip(0, 65535)
         grey = Image.fromarray((whole >> 8).astype(np.uint8))
         if "transparency" in image.info:
             grey.putalpha(Image.fromarray(np.where(whole == image.info["transparency"], 0, 255).astype(np.uint8)))
     grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     return grey
+
+
+def _levels(image: Image.Image) -> NDArray[Any]:
+    """The pixels: integers of 16 bits, or floats, which wider integers become where they need stretching."""
+    if image.mode == "F":
+        return np.array(image, dtype=np.float32)
+    whole = np.asarray(image)
+    if image.mode != "I":
+        return whole
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        if tags.get(ExifTags.Base.BitsPerSample) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+            whole = whole.view(np.uint32)  # Pillow has no mode for it
+    return whole if whole.min() >= 0 and whole.max() <= 0xFFFF else whole.astype(np.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from PIL import ExifTags, Image, ImageFile, IptcImagePlugin, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.parts import directory_entries
 
 _LONGEST = 256
+_RAW_PROFILE = "Raw profile type exif"
+"""Under which old programs put EXIF into a PNG's texts."""
 _IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 110), (2, 116)
 
 
@@ -17,11 +19,19 @@ def exif_of(image: Image.Image) -> Image.Exif:
     if directory_entries(block.removeprefix(b"Exif\0\0")) > DEFAULT_LIMITS.max_entries:
         return Image.Exif()
     try:
-        if isinstance(image, PngImagePlugin.PngImageFile):
-            # Its own way decodes all pixels in search of a chunk behind them, and once that has failed here, Pillow
+        if block:
+            # Not `getexif`, which takes an orientation that is missing from XMP: no browser does, and programs that
+            # turn a picture's pixels clear it in EXIF only.
+            exif = Image.Exif()
+            exif.load(block)
+            return exif
+        if image.format == "TIFF":
+            return image.getexif()
+        if _RAW_PROFILE in image.info:
+            # A PNG's own way decodes all pixels in search of a chunk behind them, and once that has failed here, Pillow
             # holds the picture for loaded and says nothing any more.
             return Image.Image.getexif(image)
-        return image.getexif()
+        return Image.Exif()
     except Exception:
         return Image.Exif()
 

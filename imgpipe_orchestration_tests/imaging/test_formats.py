@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import pillow_heif
 import pytest
+import pyvips
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.opening import open_original
@@ -195,6 +197,35 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
     assert prepared.source.orientation == (1 if kind in ("TIFF", "HEIF") else orientation)
     assert (prepared.source.width, prepared.source.height) == (WIDTH, HEIGHT)
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
+
+
+def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
+    xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    exif = Image.Exif()
+    exif[0x8298] = "(c) 2026 Ada"
+    for kind in ("JPEG", "WEBP", "AVIF"):
+        source = prepare(encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes()), MEDIA).source
+        assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada"), kind
+        assert prepare(encoded(_picture(), kind, xmp=xmp), MEDIA).source.orientation == 1, kind
+
+
+def test_a_png_of_an_old_program_has_its_exif_in_a_text() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()
+    texts = PngInfo()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
+    assert prepare(encoded(_picture(), "PNG", pnginfo=texts), MEDIA).source.orientation == 6
+
+
+def test_integers_of_32_bits_are_stretched_as_floats_are() -> None:
+    grey = np.asarray(_picture().convert("L"))
+    low, high = int(grey.min()), int(grey.max())
+    expected = (grey.astype(float) - low) / (high - low) * 255
+    deep = grey.astype(np.uint32) * 0x01010101
+    wide = pyvips.Image.new_from_memory(deep.tobytes(), WIDTH, HEIGHT, 1, "uint").tiffsave_buffer()
+    assert difference(_prepared(wide)[..., 0], expected) < 1
+    assert difference(_prepared(encoded(Image.fromarray(grey.astype(np.int32) * 257), "TIFF"))[..., 0], grey) < 1
 
 
 def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
