@@ -118,8 +118,13 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
                     begun = job_instances.begin(services.engine, JOB, group, run_id, lease_seconds=seconds)
+                    # A backfill may take minutes for one customer: there each toggle is read when its turn comes.
+                    toggles = _toggles(services, begun) if batch_size is not None else {}
                     for instance in begun:
-                        task = _Task(services, instance, todo.customers.get(instance.customer_id), batch_size)
+                        customer = instance.customer_id
+                        task = _Task(
+                            services, instance, todo.customers.get(customer), toggles.get(customer), batch_size
+                        )
                         running.add(pool.submit(task.carry_out))
                     for customer in set(group) - {instance.customer_id for instance in begun}:
                         yield Figures(customer, note="another run is at work for this customer")
@@ -132,6 +137,17 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _toggles(services: Services, begun: Sequence[JobInstance]) -> dict[str, list[Document]]:
+    """The `image_config` documents of a group of customers; nothing when one of them cannot be read, for then each
+    customer asks for their own and fails alone."""
+    from bson.errors import InvalidBSON
+
+    try:
+        return ImageConfigs(services.documents).of_each([instance.customer_id for instance in begun])
+    except InvalidBSON:
+        return {}
 
 
 @contextmanager
@@ -160,11 +176,13 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Task:
-    """One customer from the begun instance to the figures. `clean_image`: see `Plan.customers`."""
+    """One customer from the begun instance to the figures. `clean_image`: see `Plan.customers`; `toggle`: the
+    `image_config` documents, where they were read already."""
 
     services: Services
     instance: JobInstance
     clean_image: Document | None
+    toggle: Sequence[Document] | None
     batch_size: int | None
 
     def carry_out(self) -> _Done:
@@ -199,7 +217,7 @@ class _Task:
     def _mark(self, figures: Figures) -> None:
         configs, news = ImageConfigs(self.services.documents), News(self.services.documents)
         customer = figures.customer_id
-        known = configs.of(customer)  # not with the group: in a backfill its turn may come much later
+        known = configs.of(customer) if self.toggle is None else self.toggle
         if not known:
             configs.add_new(customer)
         elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):

@@ -249,6 +249,20 @@ class ImageConfigs:
         with reachable():
             return list(self._configs.find({"customer_id": customer_id}))
 
+    def of_each(self, customer_ids: Sequence[str]) -> dict[str, list[Document]]:
+        """The documents of each of some customers, in one query; of all of them or of none.
+
+        Raises:
+            bson.errors.InvalidBSON: one of the documents cannot be read.
+        """
+        found: dict[str, list[Document]] = {customer: [] for customer in customer_ids}
+        with reachable():
+            for document in self._configs.find({"customer_id": {"$in": list(customer_ids)}}):
+                whose = document["customer_id"]
+                if isinstance(whose, str):  # MongoDB finds a list that holds one of them, too
+                    found[whose].append(document)
+        return found
+
     def add_new(self, customer_id: str) -> bool:
         """Give a new customer their document, switched on; False when there is one already."""
         from pymongo.errors import DuplicateKeyError

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bson.errors import InvalidBSON
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import steps
@@ -18,6 +19,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats, job_instances
+from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
@@ -84,6 +86,30 @@ def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) 
         "odd-toggle": "failed",
     }
     assert (jobs["mixed"].result["images_found"], jobs["mixed"].result["images_failed"]) == (4, 1)
+
+
+def test_an_image_config_that_cannot_be_read_costs_its_customer_alone(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MongoDB keeps dates that Python cannot hold; the embedded server refuses to."""
+    for customer in ("fine", "unreadable"):
+        seed(services, customer, 2)
+    plain = ImageConfigs.of
+
+    def of(self: ImageConfigs, customer: str) -> list[Document]:
+        if customer == "unreadable":
+            raise InvalidBSON("year 36812 is out of range")
+        return plain(self, customer)
+
+    def of_each(self: ImageConfigs, customers: Sequence[str]) -> dict[str, list[Document]]:
+        return {customer: of(self, customer) for customer in customers}
+
+    monkeypatch.setattr(ImageConfigs, "of", of)
+    monkeypatch.setattr(ImageConfigs, "of_each", of_each)
+    figures = round_of(services)
+    assert (figures["fine"].marked, figures["fine"].trouble) == (2, None)
+    assert figures["unreadable"].broken
+    assert "year 36812" in str(figures["unreadable"].trouble)
 
 
 def test_documents_that_cannot_be_marked_do_not_block_those_behind_them(services: Services) -> None:
