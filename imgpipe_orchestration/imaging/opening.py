@@ -75,6 +75,8 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
             return _without_end_marker(original, enough)
         raise BadImage(f"the {name} data is broken: {sniff.in_short(error)}") from error
     check_pixels(image.width, image.height, name, original.limits)
+    if name == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # Windows leaves the byte empty; browsers show such a picture as well
     return image
 
 

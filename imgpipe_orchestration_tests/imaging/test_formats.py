@@ -199,6 +199,16 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
 
 
+@pytest.mark.parametrize(("alpha", "shape"), [(0, (8, 8, 3)), (255, (8, 8, 3)), (128, (8, 8, 4))])
+def test_a_bmp_whose_alpha_was_never_written_is_no_invisible_picture(alpha: int, shape: tuple[int, ...]) -> None:
+    pixels = bytes((30, 120, 200, alpha)) * 64
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 124, 8, 8, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks
+    result = _prepared(b"BM" + struct.pack("<IHHI", 138 + len(pixels), 0, 0, 138) + info.ljust(124, b"\0") + pixels)
+    assert result.shape == shape
+    assert (result[..., :3] == (200, 120, 30)).all()
+
+
 def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
     xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
     exif = Image.Exif()
