@@ -23,7 +23,7 @@ class PrunedRuns:
 
     deleted: int = 0
     kept: int = 0
-    """The last successful ones of their partitions: the UI's picture of what has been made rests on their events."""
+    """Those in which an asset, or a partition of it, was last materialized: what the UI shows as made rests on that."""
 
 
 def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> PrunedRuns:
@@ -40,7 +40,7 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> Prune
     while page := instance.get_run_records(filters=old, limit=PAGE, ascending=True, cursor=after):
         for record in page:
             run = record.dagster_run
-            if _last_of_its_partition(instance, run):
+            if _made_what_is_shown(instance, run.run_id):
                 pruned.kept += 1
                 after = run.run_id
             elif pruned.deleted < most:
@@ -51,13 +51,19 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> Prune
     return pruned
 
 
-def _last_of_its_partition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    partition = run.tags.get(PARTITION)
-    if partition is None or run.status is not dg.DagsterRunStatus.SUCCESS:
-        return False
-    same = dg.RunsFilter(job_name=run.job_name, statuses=[dg.DagsterRunStatus.SUCCESS], tags={PARTITION: partition})
-    newest = instance.get_run_records(filters=same, limit=1)
-    return bool(newest) and newest[0].dagster_run.run_id == run.run_id
+def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """By what the run reports, whatever its job and its tags: runs without a partition fill those of many assets, and
+    a run of one asset must not stand for another's."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
+        event = entry.dagster_event
+        if event is None or event.asset_key is None:
+            continue
+        partitions = None if event.partition is None else [event.partition]
+        same = dg.AssetRecordsFilter(asset_key=event.asset_key, asset_partitions=partitions)
+        (newest,) = instance.fetch_materializations(same, limit=1).records
+        if newest.run_id == run_id:
+            return True
+    return False
 
 
 @dg.op(description="Removes finished items, attempts, ended job instances and single uses of paid calls that are old.")
@@ -67,7 +73,7 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
     context.add_output_metadata(tidy(backends.services).figures())
 
 
-@dg.op(description="Removes Dagster's own old runs and their events, but for the last good one of each partition.")
+@dg.op(description="Removes Dagster's own old runs and their events, but for those that made what the assets show.")
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     settings = backends.services.settings
     pruned = prune_runs(context.instance, days=settings.retention_runs_days, most=settings.retention_most_runs)

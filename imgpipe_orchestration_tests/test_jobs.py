@@ -1,7 +1,5 @@
 """The retention job: Dagster's event log and our tables shrink, and what is needed stays."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator
@@ -27,8 +25,6 @@ from imgpipe_orchestration.storage.rows import transaction
 # Dagster itself asks for it when a job is run with a resource made of others.
 pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
 
-PARTITION = "dagster/partition"
-
 
 @dg.op
 def works() -> None:
@@ -48,6 +44,43 @@ def breaks() -> None:
 @dg.job
 def broken() -> None:
     breaks()
+
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["one", "two"]))
+def pictures() -> None:
+    return None
+
+
+@dg.asset(partitions_def=dg.StaticPartitionsDefinition(["one", "two"]))
+def texts() -> None:
+    return None
+
+
+@dg.asset
+def figures() -> None:
+    return None
+
+
+made = dg.Definitions(
+    assets=[pictures, texts, figures],
+    jobs=[
+        dg.define_asset_job("making_pictures", selection=[pictures]),
+        dg.define_asset_job("making_both", selection=[pictures, texts]),
+        dg.define_asset_job("making_figures", selection=[figures]),
+    ],
+    executor=dg.in_process_executor,
+)
+
+
+@dg.op(config_schema={"customers": [str]})
+def marks(context: dg.OpExecutionContext) -> None:
+    for customer in context.op_config["customers"]:
+        context.log_event(dg.AssetMaterialization("clean", partition=customer))
+
+
+@dg.job
+def marking() -> None:
+    marks()
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +112,17 @@ def instance(dagster_instance: dg.DagsterInstance) -> dg.DagsterInstance:
     return dagster_instance
 
 
-def run(instance: dg.DagsterInstance, job: dg.JobDefinition = working, **tags: str) -> str:
-    return job.execute_in_process(instance=instance, raise_on_error=False, tags=tags).run_id
+def run(instance: dg.DagsterInstance, job: dg.JobDefinition = working) -> str:
+    return job.execute_in_process(instance=instance, raise_on_error=False).run_id
+
+
+def make(instance: dg.DagsterInstance, job: str, partition: str | None = None) -> str:
+    return made.resolve_job_def(job).execute_in_process(instance=instance, partition_key=partition).run_id
+
+
+def mark(instance: dg.DagsterInstance, *customers: str) -> str:
+    config = {"ops": {"marks": {"config": {"customers": list(customers)}}}}
+    return marking.execute_in_process(config, instance=instance).run_id
 
 
 def run_ids(instance: dg.DagsterInstance) -> set[str]:
@@ -112,14 +154,38 @@ def test_a_prune_deletes_no_more_than_it_may_the_oldest_first(instance: dg.Dagst
     assert run_ids(instance) == set(runs[2:])
 
 
-def test_the_last_good_run_of_a_partition_stays(instance: dg.DagsterInstance) -> None:
-    run(instance, **{PARTITION: "2026-01-01"})
-    last = run(instance, **{PARTITION: "2026-01-01"})
-    other = run(instance, **{PARTITION: "2026-01-02"})
-    run(instance, broken, **{PARTITION: "2026-01-02"})
+def test_what_made_a_partition_last_stays(instance: dg.DagsterInstance) -> None:
+    make(instance, "making_pictures", "one")
+    last = make(instance, "making_pictures", "one")
+    other = make(instance, "making_pictures", "two")
     pruned = prune_runs(instance, days=0, most=100)
-    assert (pruned.deleted, pruned.kept) == (2, 2)
+    assert (pruned.deleted, pruned.kept) == (1, 2)
     assert run_ids(instance) == {last, other}
+
+
+def test_a_later_run_of_one_asset_does_not_take_anothers_partition_away(instance: dg.DagsterInstance) -> None:
+    both = make(instance, "making_both", "one")
+    again = make(instance, "making_pictures", "one")
+    assert prune_runs(instance, days=0, most=100).deleted == 0
+    assert run_ids(instance) == {both, again}
+    assert instance.get_materialized_partitions(texts.key) == {"one"}
+
+
+def test_what_runs_without_a_partition_made_of_many_stays(instance: dg.DagsterInstance) -> None:
+    """Listings, auto-marker and vision reports report days and customers from jobs that have no partitions."""
+    first = mark(instance, "a", "b")
+    mark(instance, "a")
+    last = mark(instance, "a")
+    assert prune_runs(instance, days=0, most=100).deleted == 1
+    assert run_ids(instance) == {first, last}
+    assert instance.get_materialized_partitions(dg.AssetKey("clean")) == {"a", "b"}
+
+
+def test_the_last_figures_of_an_asset_without_partitions_stay(instance: dg.DagsterInstance) -> None:
+    make(instance, "making_figures")
+    last = make(instance, "making_figures")
+    assert prune_runs(instance, days=0, most=100).deleted == 1
+    assert run_ids(instance) == {last}
 
 
 def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
@@ -131,7 +197,7 @@ def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
 
 def test_a_prune_goes_through_many_pages(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imgpipe_orchestration.jobs.PAGE", 2)
-    kept = [run(instance, **{PARTITION: str(n)}) for n in range(3)]
+    kept = [mark(instance, str(n)) for n in range(3)]
     for _ in range(4):
         run(instance)
     assert prune_runs(instance, days=0, most=100).deleted == 4
