@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -22,6 +23,7 @@ from imgpipe_orchestration.gateway.limits import Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.media.conftest import Gateway
 
 KEYS = {
     name: f"a-good-key-of-at-least-32-bytes-for-{name}"
@@ -134,6 +136,18 @@ def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> N
             ),
         ]
     assert 413 not in [answer.status_code for answer in answers]
+
+
+def test_a_page_and_the_api_refuse_a_file_that_is_too_large_alike(gateway: Gateway) -> None:
+    file = {"profile_image": ("a.jpg", b"x" * (gateway.settings.upload_max_bytes + 100_000))}
+    api = requests.patch(f"{gateway.url}/users/me", files=file, headers=gateway.as_user(7), timeout=30)
+    token = re.search('data-token="([0-9a-f]+)"', gateway.get("/upload").text)
+    assert token is not None
+    page = requests.post(
+        f"{gateway.url}/upload", files={"file": file["profile_image"]}, headers={"X-Form-Token": token[1]}, timeout=30
+    )
+    assert page.status_code == api.status_code == 413
+    assert page.json() == api.json()
 
 
 def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> None:

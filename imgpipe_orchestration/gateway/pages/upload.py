@@ -38,14 +38,11 @@ async def take(
     user: Annotated[int, Query(ge=1, lt=2**63)] = 1,
 ) -> Response:
     """One file for one user, as that user's `PATCH /users/me` would take it."""
-    limit = backends.settings.upload_max_bytes
-    if int(request.headers.get("content-length") or 0) > limit + 64 * 1024:
-        raise BadInput(f"The file is larger than {limit / 1024 / 1024:g} MB.", field="file")
     async with request.form(max_files=1, max_fields=5) as sent:
         file = sent.get("file")
         if file is None or isinstance(file, str):
             raise BadInput("Send one file in the field `file`.", field="file")
-        data, name = await file.read(limit + 1), file.filename or "unnamed"
+        data, name = await file.read(backends.settings.upload_max_bytes + 1), file.filename or "unnamed"
     one = uploads.Upload(uploads.field_named(field), name, data)
     (accepted,) = await run_in_threadpool(uploads.accept, backends, user, [one], {})
     return JSONResponse({"id": accepted.pending_id, "image_path": accepted.image_path}, 202, NO_STORE)
