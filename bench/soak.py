@@ -89,7 +89,6 @@ class Soak:
                 if len(self.samples) % 10 == 1:
                     print(f"{sampled - began:.0f} s: {self.total} fed, {self.unfinished()} unfinished", flush=True)
             time.sleep(0.2)
-        self.fed_for = time.monotonic() - began
         deadline = time.monotonic() + patience
         while self.unfinished() and time.monotonic() < deadline:
             time.sleep(0.5)

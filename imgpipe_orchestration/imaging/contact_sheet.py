@@ -13,9 +13,10 @@ CELL = 96
 """Pixels of one picture's square."""
 _GAP = 4
 _GROUND = (128, 128, 128)
+_COLUMNS = 8
 
 
-def contact_sheet(pictures: Sequence[bytes], *, columns: int = 8, most: int = 32) -> bytes:
+def contact_sheet(pictures: Sequence[bytes], *, most: int = 32) -> bytes:
     """The first `most` encoded pictures on one sheet, row by row; WebP bytes, about 1 KB a picture.
 
     Raises:
@@ -24,7 +25,7 @@ def contact_sheet(pictures: Sequence[bytes], *, columns: int = 8, most: int = 32
     shown = pictures[:most]
     if not shown:
         raise ValueError("a contact sheet needs a picture")
-    columns = min(columns, len(shown))
+    columns = min(_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     step = CELL + _GAP
     sheet = Image.new("RGB", (columns * step - _GAP, rows * step - _GAP), _GROUND)

@@ -28,15 +28,13 @@ _REFUSED = frozenset({13, 18, 8000})
 class Documents:
     """One MongoDB database. The client is made on first use and its pool is shared by the process's threads."""
 
-    def __init__(self, url: str, *, database: str, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, url: str, *, database: str) -> None:
         """
         Args:
             url: `mongodb://...` or `mongodb+srv://...`; the database it names wins over `database`.
-            timeout_seconds: limit of one answer from the server.
         """
         self.url = url
         self._default = database
-        self._timeout = timeout_seconds
 
     @cached_property
     def client(self) -> MongoClient[Document]:
@@ -51,15 +49,14 @@ class Documents:
         from pymongo import MongoClient
         from pymongo.errors import ConfigurationError, InvalidURI
 
-        milliseconds = int(self._timeout * 1000)
         options: dict[str, Any] = {
             "appname": "imgpipe",
             "retryWrites": True,
             "retryReads": True,
-            "serverSelectionTimeoutMS": min(5_000, milliseconds),
-            "connectTimeoutMS": min(5_000, milliseconds),
-            "socketTimeoutMS": milliseconds,
-            "waitQueueTimeoutMS": milliseconds,
+            "serverSelectionTimeoutMS": 5_000,
+            "connectTimeoutMS": 5_000,
+            "socketTimeoutMS": 30_000,
+            "waitQueueTimeoutMS": 30_000,
             "maxPoolSize": 32,
         }
         # What the URL says wins; with pymongo it would be the arguments.

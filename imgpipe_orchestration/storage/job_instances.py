@@ -59,7 +59,6 @@ class JobInstance:
     trigger: Trigger
     customer_id: str
     user_id: str
-    payload: dict[str, Any]
     status: JobStatus
     result: dict[str, Any]
     error: str | None
@@ -92,27 +91,7 @@ class JobInstance:
 # --- asking ----------------------------------------------------------------------------------------------------------
 
 
-def create(
-    engine: Engine,
-    job: str,
-    *,
-    trigger: Trigger = Trigger.ON_DEMAND,
-    customer_id: str = "",
-    user_id: str = "",
-    payload: Mapping[str, Any] | None = None,
-) -> JobInstance:
-    """A new queued instance."""
-    with transaction(engine) as connection:
-        return _create(connection, job, trigger, customer_id, user_id, payload)
-
-
-def create_or_join(
-    engine: Engine,
-    job: str,
-    *,
-    customer_id: str = "",
-    user_id: str = "",
-) -> tuple[JobInstance, bool]:
+def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: str = "") -> tuple[JobInstance, bool]:
     """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined."""
     with transaction(engine) as connection:
         _alone(connection, job, [customer_id])
@@ -120,7 +99,9 @@ def create_or_join(
         row = connection.execute(_OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
         if row is not None:
             return _read(row), True
-        return _create(connection, job, Trigger.ON_DEMAND, customer_id, user_id, None), False
+        trace = str(tracing.current() or "")
+        values = {"job": job, "customer": kept(customer_id), "user": kept(user_id), "trace": trace}
+        return _read(connection.execute(_CREATE, values).one()), False
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -270,25 +251,6 @@ def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:
     connection.execute(_LOCK, {"keys": keys})
 
 
-def _create(
-    connection: Connection,
-    job: str,
-    trigger: Trigger,
-    customer_id: str,
-    user_id: str,
-    payload: Mapping[str, Any] | None,
-) -> JobInstance:
-    values = {
-        "job": job,
-        "trigger": trigger.value,
-        "customer": kept(customer_id),
-        "user": kept(user_id),
-        "payload": json.dumps(payload or {}),
-        "trace": str(tracing.current() or ""),
-    }
-    return _read(connection.execute(_CREATE, values).one())
-
-
 def kept(value: str) -> str:
     """The text as PostgreSQL can hold it: it knows no NUL, which MongoDB's strings may contain."""
     return value.replace("\\", "\\\\").replace("\0", "\\0")
@@ -306,7 +268,6 @@ def _read(row: Row[Any]) -> JobInstance:
         trigger=Trigger(row.trigger),
         customer_id=given(row.customer_id),
         user_id=given(row.user_id),
-        payload=row.payload,
         status=JobStatus(row.status),
         result=row.result,
         error=row.error,
@@ -322,8 +283,8 @@ def _read(row: Row[Any]) -> JobInstance:
 # --- the statements --------------------------------------------------------------------------------------------------
 
 _CREATE = text("""
-    insert into job_instances (job, trigger, customer_id, user_id, payload, trace)
-    values (:job, :trigger, :customer, :user, cast(:payload as jsonb), :trace) returning *
+    insert into job_instances (job, trigger, customer_id, user_id, trace)
+    values (:job, 'on_demand', :customer, :user, :trace) returning *
 """)
 
 _CREATE_RUNNING = text("""

@@ -147,20 +147,12 @@ class Ledger:
     limits: Limits = field(default_factory=Limits)
     prices: Mapping[str, Price] = field(default_factory=lambda: PRICES)
 
-    def buy(
-        self,
-        call: PaidCall,
-        purchase: Callable[[], Purchase],
-        *,
-        buyer: Buyer,
-        recover: Callable[[], Purchase | None] | None = None,
-    ) -> Answer:
+    def buy(self, call: PaidCall, purchase: Callable[[], Purchase], *, buyer: Buyer) -> Answer:
         """The committed answer to `call`, bought with `purchase` if there is none.
 
         Args:
-            purchase: asks the provider; for a binary answer it also stores the object. Runs outside any transaction.
-            recover: called instead of `purchase` after an earlier buyer vanished: finds what that one had stored
-                before it could commit, or returns None.
+            purchase: asks the provider; for a binary answer it also stores the object, and looks first whether a buyer
+                who vanished had stored it already. Runs outside any transaction.
 
         Raises:
             SpendingPaused: the budget is used up; or the provider said within the last `limits.pause` seconds that the
@@ -177,7 +169,7 @@ class Ledger:
             if start.answer is not None:
                 return start.answer
             if start.ours:
-                return self._purchase(call, token, purchase, buyer, recover if start.taken_over else None)
+                return self._purchase(call, token, purchase, buyer)
             if time.monotonic() >= give_up:
                 raise Retryable(f"Another worker is still waiting for {call.provider}'s answer", retry_after=10)
             time.sleep(pause)
@@ -212,11 +204,10 @@ class Ledger:
                 "reserved": reserved,
             }
             ours = connection.execute(text(sql.START), values).one_or_none() is not None
-            taken_over = ours and row is not None and row.state == "started"
-            if taken_over:
+            if ours and row is not None and row.state == "started":
                 _record(connection, call, buyer, Outcome.LOST, error="an earlier buyer vanished while it was asking")
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
-            return _Start(ours=ours, taken_over=taken_over)
+            return _Start(ours=ours)
 
     def _allow(self, connection: Connection, call: PaidCall) -> Decimal | None:
         """Whether money may be spent: what to set aside for this call, or None to wait for the first of its kind.
@@ -240,19 +231,12 @@ class Ledger:
             )
         return None if today.scouts and not today.known else Decimal(today.estimate)
 
-    def _purchase(
-        self,
-        call: PaidCall,
-        token: str,
-        purchase: Callable[[], Purchase],
-        buyer: Buyer,
-        recover: Callable[[], Purchase | None] | None,
-    ) -> Answer:
+    def _purchase(self, call: PaidCall, token: str, purchase: Callable[[], Purchase], buyer: Buyer) -> Answer:
         began = time.monotonic()
         try:
             with self._lease_kept(call, token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
                 span.note(model=call.model, item=buyer.item, pipeline=buyer.pipeline)
-                bought = (recover() if recover else None) or purchase()
+                bought = purchase()
                 span.note(input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
         except BaseException as error:
             seconds = time.monotonic() - began
@@ -336,7 +320,6 @@ class _Start:
 
     answer: Answer | None = None
     ours: bool = False
-    taken_over: bool = False
 
 
 def _record(

@@ -50,9 +50,7 @@ class _Shown:
     height: int
 
 
-def write(
-    batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int, made_at: datetime | None = None
-) -> bytes:
+def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -> bytes:
     """The report, UTF-8, no longer than `limit` bytes.
 
     Args:
@@ -60,7 +58,7 @@ def write(
         limit: pictures are left out, the least serious first, before it is passed. When the words alone pass it, they
             are cut: half as long and half as many, again and again, whole images only after the rest.
     """
-    made_at = made_at or datetime.now(UTC)
+    made_at = datetime.now(UTC)
     # Words first: what they leave of the limit is for pictures.
     for step in range(_STEPS):
         context = _context(batch, made_at, step)

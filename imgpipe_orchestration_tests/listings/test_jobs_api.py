@@ -105,7 +105,7 @@ def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(
     assert client.get("/api/jobs/%00").status_code == 404
     assert client.delete("/api/jobs/unknown").status_code == 404
     services = Services(settings)
-    instance = job_instances.create(services.engine, "auto_marker", customer_id="customer_123")
+    instance, _ = job_instances.create_or_join(services.engine, "auto_marker", customer_id="customer_123")
     services.close()
     found = client.get(f"/api/jobs/{instance.id}")
     assert (found.status_code, found.json()["status"]) == (200, "queued")

@@ -28,7 +28,7 @@ def engine(postgres_url: str) -> Iterator[Engine]:
 
 
 def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
-    asked = job_instances.create(engine, JOB, customer_id="c1", user_id="u1", payload={"why": "asked"})
+    asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1", user_id="u1")
     assert [i.id for i in job_instances.queued(engine, JOB)] == [asked.id]
     (started,) = job_instances.start(engine, [asked], "run-1", lease_seconds=60)
     assert (started.status, started.run_id) == (JobStatus.RUNNING, "run-1")
@@ -40,16 +40,16 @@ def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
 
 
 def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
-    (started,) = job_instances.start(engine, [job_instances.create(engine, JOB)], "run-1", lease_seconds=60)
+    (started,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
     job_instances.finish(engine, [Ending(started, error="no such\0thing", failed=True)])
     over = job_instances.get(engine, started.id)
     assert (over.status, over.error) == (JobStatus.FAILED, "no such\\0thing")
 
 
 def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:
-    mine = job_instances.create(engine, JOB, customer_id="mine")
-    job_instances.create(engine, JOB, customer_id="theirs")
-    job_instances.create(engine, "another_job", customer_id="theirs")
+    mine, _ = job_instances.create_or_join(engine, JOB, customer_id="mine")
+    job_instances.create_or_join(engine, JOB, customer_id="theirs")
+    job_instances.create_or_join(engine, "another_job", customer_id="theirs")
     assert job_instances.get(engine, mine.id, customer_id="mine").id == mine.id
     for stranger in ("theirs", ""):
         with pytest.raises(NotFound):
@@ -111,7 +111,7 @@ def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine
 
 
 def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
-    asked = [job_instances.create(engine, JOB, customer_id=f"c{n}") for n in range(20)]
+    asked = [job_instances.create_or_join(engine, JOB, customer_id=f"c{n}")[0] for n in range(20)]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
             lambda run: job_instances.start(engine, asked, run, lease_seconds=60), ["run-1", "run-2"]
@@ -121,7 +121,7 @@ def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
 
 
 def test_what_was_asked_for_survives_interruptions_and_gives_up_in_the_end(engine: Engine) -> None:
-    asked = job_instances.create(engine, JOB, customer_id="c1")
+    asked, _ = job_instances.create_or_join(engine, JOB, customer_id="c1")
     for attempt in range(1, job_instances.MAX_ATTEMPTS + 1):
         (started,) = job_instances.start(engine, [asked], f"run-{attempt}", lease_seconds=60)
         assert job_instances.interrupted(engine, f"run-{attempt}") == 1

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from imgpipe_orchestration.storage.ledger import Ledger, Limits, Purchase
+from imgpipe_orchestration.storage.ledger import Ledger, Limits
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.ledger.words import BERT, VISION, Shop, a_call, uses
+from imgpipe_orchestration_tests.storage.ledger.words import BERT, Shop, a_call, uses
 
 BUYER = """
 import sys, time
@@ -69,15 +69,3 @@ def test_a_buyer_killed_between_start_and_commit_costs_one_lease_and_shows_as_lo
     assert answer.bought
     assert time.monotonic() - began < 20, "one lease, not the patience of another buyer"
     assert [use.outcome for use in uses(engine)] == ["lost", "bought"]
-
-
-def test_what_a_killed_buyer_had_stored_is_recovered_and_not_bought_again(
-    engine: Engine, postgres_url: str, tmp_path: Path
-) -> None:
-    _killed_while_it_asks(postgres_url, tmp_path / "purchases")
-    shop = Shop()
-    answer = Ledger(engine, Limits(lease=1)).buy(
-        a_call(), shop, buyer=BERT, recover=lambda: Purchase(VISION, object_key="stored/before/the/kill.png")
-    )
-    assert shop.sold == 0
-    assert answer.object_key == "stored/before/the/kill.png"
