@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, RateLimited, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, PartnerUnavailable, RateLimited, UnreadableAnswer
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.settings import Settings
@@ -197,7 +197,7 @@ def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
 def test_a_call_is_sent_once_the_sdks_own_retries_are_off(openai: OpenAIClient, standins: StandInAccess) -> None:
     standins.fault("openai", "server_error", count=None)
     client = OpenAIClient("once", base_url=standins.openai_url, policy=RetryPolicy(attempts=1))
-    with pytest.raises(Exception, match="500"):
+    with pytest.raises(PartnerAway, match="500"):
         client.embed("x", model="text-embedding-3-small")
     assert len(standins.calls("openai")) == 1
 

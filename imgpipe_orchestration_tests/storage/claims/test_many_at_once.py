@@ -30,7 +30,7 @@ from imgpipe_orchestration.storage.leases import renew
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, time_passes
+from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
 
 
 def test_eight_claimers_work_off_a_queue_with_no_item_twice_and_none_missed(postgres_url: str) -> None:
@@ -242,7 +242,8 @@ def test_a_database_that_goes_away_and_comes_back_costs_nothing(open_folder: Pat
             server.start()
             server.wait_until_ready()
             finish(claims, first)
-            time.sleep(2.5)  # the heart has found the database again
+            leased_until = row(claims, 2).due_at
+            wait_for(lambda: row(claims, 2).due_at > leased_until, "the heart to have found the database again", 10)
             assert claims.claim(QUEUE, "other", 2) == []
             finish(claims, second)
         assert claims.counts()["listings"].done == 2
