@@ -3,7 +3,7 @@
     ImgpipeError
     ├── Retryable                 a later try may succeed
     │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
-    │   │   ├── PartnerAway       nobody is at its address, or it answers 5xx: it did nothing
+    │   │   ├── PartnerAway       nobody is at its address, or it answers 5xx: nothing is to be paid
     │   │   └── UnreadableAnswer  it answered, perhaps for money, but not what was asked for
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        no quota, budget or valid key: waits, not counted a try 503
@@ -90,10 +90,10 @@ class PartnerUnavailable(Retryable):
 
 
 class PartnerAway(PartnerUnavailable):
-    """Nobody answers at an outside API's address, or it answers 5xx: nothing was done, and nothing is paid.
+    """Nobody answers at an outside API's address, or it answers 5xx, for which nobody charges.
 
-    Whoever can wait may do so for as long as it takes. What was too slow or broke off is not this: it may have been
-    done.
+    Whoever buys can wait for as long as it takes. What was too slow or broke off is not this: it may have to be paid.
+    Whoever delivers cannot tell from a 5xx (`partner_status`) that nothing arrived.
     """
 
     title = "Partner away"

@@ -1,6 +1,6 @@
 """A provider that is away is waited for: whoever needs it is not at fault and spends no attempt, up to a limit.
 
-Only what is known to have done nothing counts: nobody at the address, or a 5xx. A call that was too slow or broke off
+Only what nobody charges for counts: no connection, or a 5xx. A call that was too slow or broke off
 may have been paid for, so asking again is counted as an attempt.
 """
 

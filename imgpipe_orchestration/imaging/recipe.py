@@ -70,7 +70,7 @@ MEDIA_SIZES = (
     Size("header", 1600, 534, "crop"),
     Size("zoom", 2400, 2400, "within"),
 )
-"""The six sizes of spec/media.md. The document gives thumbnail, grid and detail; `small` is one phone's width, `header`
+"""The documents give thumbnail, grid and detail; `small` is one phone's width, `header`
 a 3:1 banner on a 1600 pixel wide page, `zoom` twice the detail."""
 
 MEDIA = Recipe(sizes=MEDIA_SIZES)

@@ -85,6 +85,7 @@ class JsonApi:
             TooLarge: an answer past `limit`.
             PartnerAway: no connection, or 5xx.
             PartnerUnavailable: too slow, or cut off.
+            Forbidden: the guard does not let it reach that address.
         """
         rate = gate(self.partner, self.base_url, *self._headers.values())
 
