@@ -12,6 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from sqlalchemy import make_url, text
 
 from imgpipe_orchestration.definitions import defs
@@ -87,10 +89,54 @@ def test_several_machines_differ_from_one_in_launcher_logs_waiting_and_the_numbe
     assert theirs.pop("compute_logs")["class"] == "S3ComputeLogManager"
     assert theirs["concurrency"]["runs"].pop("max_concurrent_runs") == 32
     assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
-    assert theirs["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 4
-    assert ours["concurrency"]["runs"]["tag_concurrency_limits"][0].pop("limit") == 1
+    assert [one.pop("limit") for one in theirs["concurrency"]["runs"]["tag_concurrency_limits"]] == [4, 4]
+    assert [one.pop("limit") for one in ours["concurrency"]["runs"]["tag_concurrency_limits"]] == [1, 2]
     assert theirs["run_monitoring"].pop("start_timeout_seconds") > ours["run_monitoring"].pop("start_timeout_seconds")
     assert theirs == ours
+
+
+def concurrency_of_the_chart() -> Any:
+    queue = loaded("helm", "values.yaml")["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
+    runs = {"max_concurrent_runs": queue["maxConcurrentRuns"], "tag_concurrency_limits": queue["tagConcurrencyLimits"]}
+    return {"runs": runs}
+
+
+@pytest.mark.parametrize(
+    "concurrency",
+    [
+        yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())["concurrency"],
+        loaded("dagster.yaml")["concurrency"],
+        concurrency_of_the_chart(),
+    ],
+    ids=["one machine", "several machines", "Kubernetes"],
+)
+def test_what_is_due_finds_a_place_beside_a_backfill_of_a_hundred_days(concurrency: Any, tmp_path: Path) -> None:
+    """As the UI starts one: its runs are of no job of ours and carry no tags of ours."""
+    coordinator = {"module": "dagster", "class": "QueuedRunCoordinator"}
+    (tmp_path / "dagster.yaml").write_text(
+        yaml.safe_dump({"concurrency": concurrency, "run_coordinator": coordinator, "telemetry": {"enabled": False}})
+    )
+
+    location = RegisteredCodeLocationOrigin("imgpipe")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "nothing")
+
+    def queued(**tags: str) -> str:
+        python = dg.reconstructable(nothing).get_python_origin()
+        waiting = dg.DagsterRunStatus.QUEUED
+        return instance.create_run_for_job(
+            nothing, status=waiting, tags=tags, remote_job_origin=origin, job_code_origin=python
+        ).run_id
+
+    with (
+        dg.DagsterInstance.from_config(str(tmp_path)) as instance,
+        QueuedRunCoordinatorDaemon(interval_seconds=1) as daemon,
+    ):
+        for _ in range(100):
+            queued(**{"dagster/backfill": "abcdefgh"})
+        due = queued(pipeline="listings")
+        begun = daemon._get_runs_to_dequeue(instance, instance.get_concurrency_config(), None)
+    assert due in {run.run_id for run in begun}
+    assert len(begun) <= concurrency["runs"]["max_concurrent_runs"] / 2 + 1
 
 
 def test_a_run_may_wait_for_a_worker_longer_than_any_run_keeps_one_busy() -> None:
@@ -200,8 +246,8 @@ def test_the_image_runs_as_nobody_special_and_copies_only_what_is_there() -> Non
             assert (DEPLOY.parent / source).exists(), source
 
 
-def test_helm_values_have_the_limits_that_one_machine_has() -> None:
-    values, ours = loaded("helm", "values.yaml"), yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())
+def test_helm_values_have_the_limits_that_several_machines_have() -> None:
+    values, ours = loaded("helm", "values.yaml"), loaded("dagster.yaml")
     daemon = values["dagsterDaemon"]
     limits = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["tagConcurrencyLimits"]
     assert limits == ours["concurrency"]["runs"]["tag_concurrency_limits"]
