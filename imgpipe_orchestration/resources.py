@@ -5,6 +5,7 @@ deployment can point a single one elsewhere. `backends` gathers them into the `S
 Nothing heavy is imported and nothing is opened before a run or a sensor asks.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -151,10 +152,20 @@ def _ready_made(backends: BackendsResource) -> dg.ResourceDefinition:
     took 10 of a tick's 14 ms in the code server (docs/performance.md)."""
 
     @dg.resource(description="Everything a stage needs: rows, objects, documents and partners.")
-    def ready_made(_: dg.InitResourceContext) -> Iterator[BackendsResource]:
+    def ready_made(context: dg.InitResourceContext) -> Iterator[BackendsResource]:
+        if context.run is not None and not logging.getLogger().handlers:
+            # A run that we did not fork: in a pod of its own, or of the `dagster` command.
+            _log_as_settings_say(backends.services.settings)
         try:
             yield backends
         finally:
             backends.services.close_workers()
 
     return ready_made
+
+
+def _log_as_settings_say(settings: "Settings") -> None:
+    """Without, warnings of the steps would go out unredacted, and all else nowhere."""
+    from imgpipe_orchestration import logs
+
+    logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)

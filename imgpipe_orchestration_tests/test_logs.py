@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.logs import JsonFormatter, TextFormatter
 from imgpipe_orchestration.redaction import _Known, cleaned, is_secret, know, redact
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.devstack.running import clean_environment
 
 S = "hunter2hunter2"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -248,6 +250,31 @@ def test_lines_also_go_to_a_file_redacted_and_its_rotation_is_followed(root: log
 def test_a_log_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="LOG_FILE"):
         logs.configure(file=str(tmp_path / "nowhere" / "x.log"))
+
+
+RUN = """
+import dagster as dg
+from imgpipe_orchestration import logs, resources
+
+@dg.op(required_resource_keys={"backends"})
+def speak():
+    logs.logger("imgpipe.step").info("said", extra={"url": "https://h/?sig=hunter2hunter2"})
+
+@dg.job
+def unforked():
+    speak()
+
+dg.Definitions(jobs=[unforked], resources=resources.build()).get_job_def("unforked").execute_in_process()
+"""
+
+
+def test_a_run_that_was_not_forked_logs_as_the_settings_say(tmp_path: Path) -> None:
+    """In a pod, or by the `dagster` command, whatever the pipeline."""
+    environ = {**clean_environment(LOG_FORMAT="json"), "DAGSTER_HOME": str(tmp_path), "IMGPIPE_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", RUN]
+    run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=True)
+    (line,) = [json.loads(line) for line in run.stderr.splitlines() if line.startswith("{")]
+    assert (line["logger"], line["message"], line["url"]) == ("imgpipe.step", "said", "https://h/?sig=***")
 
 
 # --- speed ---------------------------------------------------------------------------------------------------------

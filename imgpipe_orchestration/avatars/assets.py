@@ -4,7 +4,6 @@ The seven steps are one operation, so that one person's waiting is another's wor
 be chosen alone: people then go as far as the chosen steps lead.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.storage.work import Outcome
 
 GROUP = "avatars"
@@ -35,17 +33,6 @@ STAGES = {
     Step.URLS: ("avatar_results", "Step 7/7: the five URLs of each person; tasks completed, manifests.", "postgres"),
 }
 """Asset name, description and kind of each step."""
-
-
-def _services(backends: BackendsResource) -> "Services":
-    """The services, with the log lines of the steps going to the run's own output."""
-    from imgpipe_orchestration import logs
-
-    services = backends.services
-    if not logging.getLogger().handlers:
-        settings = services.settings
-        logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
-    return services
 
 
 def _figures(outcome: "Outcome") -> dict[str, Any]:
@@ -71,7 +58,7 @@ def _figures(outcome: "Outcome") -> dict[str, Any]:
 def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.avatars.work import run_data
 
-    report = run_data(_services(backends), owner_of(context.run))
+    report = run_data(backends.services, owner_of(context.run))
     return dg.MaterializeResult(metadata={"tasks": report.tasks, **_figures(report.outcome)})
 
 
@@ -92,7 +79,7 @@ def avatar_pictures(
     from imgpipe_orchestration.avatars.work import run_images
 
     chosen = {step for step, (name, _, _) in STAGES.items() if dg.AssetKey(name) in context.selected_asset_keys}
-    report = run_images(_services(backends), owner_of(context.run), steps=chosen)
+    report = run_images(backends.services, owner_of(context.run), steps=chosen)
     for step in sorted(chosen):
         metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
         if step is max(chosen):
