@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 customers = dg.DynamicPartitionsDefinition(name="customers")
 """One partition a customer; keys are customer ids as `model.partition_key` writes them."""
 
+news_document = dg.AssetSpec(
+    "news_document",
+    group_name="auto_marker",
+    owners=["team:images"],
+    kinds={"mongodb"},
+    description="The news as the customers' systems write them: a document each, with its image and its summary.",
+)
+
 
 def metadata_of(figures: "Figures") -> dict[str, Any]:
     """A customer's figures as a person wants to see them beside the partition."""
@@ -33,6 +41,7 @@ def metadata_of(figures: "Figures") -> dict[str, Any]:
 
 
 @dg.asset(
+    deps=[news_document],
     partitions_def=customers,
     group_name="auto_marker",
     kinds={"mongodb", "python"},

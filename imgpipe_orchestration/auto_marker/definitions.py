@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.auto_marker import assets, checks, jobs, schedules, sensors
 
 definitions = dg.Definitions(
-    assets=[assets.clean_images],
+    assets=[assets.news_document, assets.clean_images],
     asset_checks=[checks.marked_images_are_usable],
     jobs=[jobs.auto_marker, jobs.clean_images_backfill, jobs.clean_images_checks, jobs.clean_images_customers],
     schedules=[schedules.clean_images_checked_daily, schedules.customers_followed_daily],

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 GROUP = "avatars"
 OWNERS = ["team:images"]
 
+generation_tasks = dg.AssetSpec(
+    "generation_tasks",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="Requests for personas as the gateway takes them in: a row each.",
+)
+
 STAGES = {
     Step.PROMPT: (
         "avatar_image_prompts",
@@ -52,6 +60,7 @@ def _figures(outcome: "Outcome") -> dict[str, Any]:
     group_name=GROUP,
     owners=OWNERS,
     kinds={"flowise", "postgres"},
+    deps=[generation_tasks],
     pool="flowise",
     description="The people of each task, invented by Flowise in parallel batches, no two alike.",
 )
@@ -91,6 +100,7 @@ def avatar_pictures(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"postgres"},
+    deps=["avatar_results"],
     description="People pictured, people given up, paid calls and their cost, by day.",
 )
 def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any]:
@@ -115,6 +125,7 @@ def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any
     group_name=GROUP,
     owners=OWNERS,
     kinds={"s3"},
+    deps=["avatar_base_uploads", "avatar_split_uploads"],
     description="Dry run: the images that the clean-up would remove, of tasks cancelled or failed a while ago.",
 )
 def avatar_cleanup_plan(backends: BackendsResource) -> dg.MaterializeResult[Any]:

@@ -2,14 +2,14 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.avatars.assets import DAILY, PEOPLE, PICTURES
+from imgpipe_orchestration.avatars.assets import DAILY, PEOPLE, PICTURES, generation_tasks
 from imgpipe_orchestration.avatars.checks import avatar_tasks_move
 from imgpipe_orchestration.avatars.jobs import avatar_daily, avatar_data, avatar_images
 from imgpipe_orchestration.avatars.schedules import avatar_daily_schedule
 from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor
 
 definitions = dg.Definitions(
-    assets=[*PEOPLE, *PICTURES, *DAILY],
+    assets=[generation_tasks, *PEOPLE, *PICTURES, *DAILY],
     asset_checks=[avatar_tasks_move],
     jobs=[avatar_data, avatar_images, avatar_daily],
     sensors=[avatar_data_sensor, avatar_images_sensor],

@@ -6,21 +6,28 @@ again from the kept originals: for another size, another step, a better encoder.
 
 import dagster as dg
 
-from imgpipe_orchestration.listings.jobs import IMAGES, PIPELINE
+from imgpipe_orchestration.listings.jobs import IMAGES
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", timezone="UTC", end_offset=1)
 
+image_queue = dg.AssetSpec(
+    "image_queue",
+    group_name="listings",
+    owners=["team:images"],
+    kinds={"postgres", "s3"},
+    description="Uploads of listings as the gateway takes them in: a row and a kept original for each.",
+)
+
 
 @dg.asset(
     key=IMAGES,
+    deps=[image_queue],
     partitions_def=DAYS,
     group_name="listings",
     kinds={"webp", "s3"},
     owners=["team:images"],
-    op_tags=PIPELINE,
-    tags=PIPELINE,
 )
 def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[None]:
     """WebP at the URLs that uploads were answered with. Materializing makes the chosen day's images again."""

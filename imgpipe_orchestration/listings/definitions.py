@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.listings import assets, jobs, sensors
 
 definitions = dg.Definitions(
-    assets=[assets.listing_images],
+    assets=[assets.image_queue, assets.listing_images],
     jobs=[jobs.process_image_queue],
     sensors=[sensors.process_image_queue_sensor],
 )

@@ -6,7 +6,6 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import CPU
 from imgpipe_orchestration.sensors import owner_of
 
-PIPELINE = {"pipeline": "listings"}
 IMAGES = dg.AssetKey("listing_images")
 
 
@@ -25,7 +24,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 @dg.job(
     name="process_image_queue",
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out.",
-    tags={**PIPELINE, **CPU},
+    tags={"pipeline": "listings", **CPU},
 )
 def process_image_queue() -> None:
     drain_image_queue()

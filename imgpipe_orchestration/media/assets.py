@@ -24,6 +24,15 @@ days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 """Days of upload, UTC; today is one of them."""
 
 
+pending_images = dg.AssetSpec(
+    "pending_images",
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"postgres"},
+    description="Uploads as the gateway takes them in: a row for each file, in PostgreSQL or the main API's MySQL.",
+)
+
+
 def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
     """A stage's totals, its failures by item, and a picture of what it made."""
     outcome = stage.outcome
@@ -72,6 +81,7 @@ def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
     group_name=GROUP,
     owners=OWNERS,
     kinds={"s3", "postgres"},
+    deps=[pending_images],
     partitions_def=days,
     description="The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
 )

@@ -5,10 +5,18 @@ import dagster as dg
 DAYS = dg.DailyPartitionsDefinition(start_date="2025-01-01", end_offset=1)
 """Days on which analyses were created, UTC; today among them."""
 
+analyses = dg.AssetSpec(
+    key=["vision_reports", "analyses"],
+    description="Analyses that the external Vision Analysis API lists as unprocessed.",
+    group_name="vision_reports",
+    owners=["team:images"],
+)
+
 REPORTS = dg.AssetKey(["vision_reports", "reports"])
 
 reports = dg.AssetSpec(
     key=REPORTS,
+    deps=[analyses],
     description="HTML reports delivered to the external API, by the day their analyses were created.",
     group_name="vision_reports",
     kinds={"openai", "html"},

@@ -6,7 +6,7 @@ from imgpipe_orchestration.vision_reports import assets, jobs, sensors
 from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
 
 definitions = dg.Definitions(
-    assets=[assets.reports],
+    assets=[assets.analyses, assets.reports],
     jobs=[jobs.vision_reports, jobs.vision_reports_backfill, jobs.vision_batches],
     sensors=[sensors.vision_reports_due, sensors.vision_batches_due],
     resources={"vision_crew": VisionCrewResource()},

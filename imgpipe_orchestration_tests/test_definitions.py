@@ -1,0 +1,45 @@
+"""What Dagster's catalogue and the timeline show of the whole project."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from imgpipe_orchestration.definitions import defs
+
+GRAPH = defs.resolve_asset_graph()
+FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
+SOURCES = {
+    "generation_tasks": "avatars",
+    "image_queue": "listings",
+    "news_document": "auto_marker",
+    "pending_images": "media",
+    "vision_reports/analyses": "vision_reports",
+}
+
+
+@pytest.mark.parametrize("key", sorted(GRAPH.get_all_asset_keys()), ids=dg.AssetKey.to_user_string)
+def test_every_asset_says_what_it_is_and_whose(key: dg.AssetKey) -> None:
+    asset = GRAPH.get(key)
+    assert asset.description
+    assert asset.owners == ["team:images"]
+    assert asset.group_name in FEATURES
+
+
+def test_everything_that_is_made_comes_from_a_source_of_its_feature_and_nobody_elses() -> None:
+    assets = {key.to_user_string(): GRAPH.get(key) for key in GRAPH.get_all_asset_keys()}
+    assert {name: asset.group_name for name, asset in assets.items() if not asset.parent_keys} == SOURCES
+    for asset in assets.values():
+        assert {GRAPH.get(parent).group_name for parent in asset.parent_keys} <= {asset.group_name}
+
+
+def test_nobody_can_materialize_a_source() -> None:
+    assert not any(GRAPH.get(dg.AssetKey.from_user_string(name)).is_executable for name in SOURCES)
+
+
+def test_every_job_has_a_pipeline_by_which_its_runs_are_limited_and_every_schedule_a_time_zone() -> None:
+    jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
+    assert [job.name for job in jobs if not job.tags.get("pipeline")] == []
+    schedules = defs.get_repository_def().schedule_defs
+    assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}
+    assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
