@@ -166,11 +166,15 @@ TAKE_SUSPECTS = text(f"""
     {_TAKEN}
 """)
 
+# Items by their ids, in a state. It is written so that no partial index answers to it: with old statistics the planner
+# would take that one, and read all that waits or all that failed.
+_THESE_IN_STATE = "queue = :queue and item_id = any(cast(:ids as bigint[])) and state || ''"
+
 # Somebody asks for these by name: neither turn nor pause counts.
 TAKE_THESE = text(f"""
     with due as (
         select item_id from work_items
-        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = 'waiting'
+        where {_THESE_IN_STATE} = 'waiting'
         order by item_id for update skip locked
     )
     {_TAKEN}, w.partition
@@ -231,10 +235,10 @@ RELEASE = text("""
 """)
 
 # Through the schedule, so that a requeued flood takes its turns like any other.
-REQUEUE = text("""
+REQUEUE = text(f"""
     with chosen as (
         select item_id from work_items
-        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = any(cast(:states as text[]))
+        where {_THESE_IN_STATE} = any(cast(:states as text[]))
         order by item_id for update
     )
     update work_items w set state = 'waiting', failures = 0, losses = 0, error = null, error_code = null,
@@ -242,20 +246,20 @@ REQUEUE = text("""
     from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
 """)
 
-IGNORE = text("""
+IGNORE = text(f"""
     with chosen as (
         select item_id from work_items
-        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state = 'failed'
+        where {_THESE_IN_STATE} = 'failed'
         order by item_id for update
     )
     update work_items w set state = 'ignored', updated_at = now()
     from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
 """)
 
-WITHDRAW = text("""
+WITHDRAW = text(f"""
     with chosen as (
         select item_id from work_items
-        where queue = :queue and item_id = any(cast(:ids as bigint[])) and state in ('waiting', 'claimed')
+        where {_THESE_IN_STATE} in ('waiting', 'claimed')
         order by item_id for update
     )
     update work_items w set state = 'ignored', error = :reason, owner = null, due_at = null, updated_at = now()

@@ -11,6 +11,8 @@ from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.storage.claims.words import QUEUE, finish, put
 
+Statement = tuple[TextClause, dict[str, Any]]
+
 
 def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, engine: Engine) -> None:
     """A table that was analysed while it was all but empty, and then grew: the worst the planner can be told."""
@@ -22,6 +24,10 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     for tenant in range(10):
         put(claims, *range(1000 * tenant, 1000 * tenant + 1000), tenant=str(tenant), partition="day")
     put(claims, *range(20_000, 25_000), partition="day", delay=3600)
+    put(claims, *range(30_000, 50_000))
+    with transaction(engine) as connection:
+        ended = "update work_items set state = case when item_id < 40000 then 'done' else 'failed' end"
+        connection.execute(text(f"{ended} where item_id >= 30000"))
     for claim in claims.claim(QUEUE, "run", 200, partition="day"):
         if claim.item_id % 2:
             finish(claims, claim)
@@ -30,27 +36,38 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     held = {"queue": QUEUE.name, "item_id": 2000, "owner": "run", "attempt": 1}
     lost = {"error": "", "code": ""}
     done = {"state": "done", "outcome": "done", "error": None, "code": None, "spent": 0, "pause": 0}
-    statements: list[tuple[TextClause, dict[str, Any]]] = [
+    some = {"queue": QUEUE.name, "ids": [5, 99_999]}
+    put_in = {**some, "tenants": ["", ""], "partitions": ["", ""], "traces": ["", ""], "delay": 1}
+    # Those of a claim and of a sensor's question, after INDEXES_ONLY.
+    by_index: list[Statement] = [
         (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
         (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
         (claims_sql.TAKE, {**key, "lane": 0, "limit": 10}),
         (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4}),
-        (
-            claims_sql.ENQUEUE,
-            {"queue": QUEUE.name, "ids": [1, 99_999], "tenants": ["", ""], "partitions": ["", ""], "traces": ["", ""]},
-        ),
+        (claims_sql.SERVE, {**key, "lane": 0, "turn": 1}),
+    ]
+    as_planned: list[Statement] = [
+        (claims_sql.ENQUEUE, put_in),
+        (claims_sql.ENQUEUE_LATER, put_in),
+        (claims_sql.RESTART, put_in),
+        (claims_sql.TAKE_THESE, {**key, **some}),
+        (claims_sql.TRACE, {"queue": QUEUE.name, "item_id": 5}),
         (claims_sql.CHECK, held),
         (claims_sql.PROGRESS, {**held, "lease": 30}),
         (claims_sql.SETTLE, {**held, **done}),
         (claims_sql.HEARTBEAT, key),
         (claims_sql.OWNED, key),
         (claims_sql.RELEASE, {**key, **lost, "lost": False}),
-        (claims_sql.REQUEUE, {"queue": QUEUE.name, "ids": [5], "states": ["failed"]}),
-        (claims_sql.IGNORE, {"queue": QUEUE.name, "ids": [5]}),
+        (claims_sql.REQUEUE, {**some, "states": ["failed"]}),
+        (claims_sql.IGNORE, some),
+        (claims_sql.WITHDRAW, {**some, "reason": ""}),
     ]
-    for statement, values in statements:
+    every = {id(one) for one in vars(claims_sql).values() if isinstance(one, TextClause)}
+    assert {id(one) for one, _ in by_index + as_planned} == every - {id(claims_sql.INDEXES_ONLY)}
+    for statement, values in by_index + as_planned:
         with engine.connect() as connection:
-            connection.execute(claims_sql.INDEXES_ONLY)
+            if (statement, values) in by_index:
+                connection.execute(claims_sql.INDEXES_ONLY)
             explained = connection.execute(text(f"explain (analyze, format json) {statement.text}"), values)
             rows = _most_rows(explained.scalar_one()[0]["Plan"])
             connection.rollback()
