@@ -71,6 +71,15 @@ def _brings_up_to_date(context: dg.AssetExecutionContext) -> bool:
     return context.run.tags.get(DUE_ONLY) != "true"
 
 
+def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
+    """Give back what the run holds when it has no later step: somebody chose some assets only. `replace_urls` does so
+    by itself. Left to the end of its lease, an image would be taken for one that a worker died over."""
+    names = [asset.key.path[-1] for asset in ASSETS]
+    chosen = context.run.step_keys_to_execute or names
+    if context.asset_key.path[-1] == [name for name in names if name in chosen][-1]:
+        backends.services.claims.release(owner_of(context.run))
+
+
 def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
     """A second stage's figures, beside those of the first."""
     figures = {**stage.figures, "done": len(stage.outcome.done)}
@@ -88,7 +97,9 @@ def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
 def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import retrieve_stage
 
-    return _result(retrieve_stage(backends.services, owner_of(context.run), context.partition_key))
+    stage = retrieve_stage(backends.services, owner_of(context.run), context.partition_key)
+    _give_back_at_the_end(context, backends)
+    return _result(stage)
 
 
 @dg.asset(
@@ -107,6 +118,7 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     stage = analyse_stage(services, owner)
     ordered = order_analyses(services, context.partition_key) if _brings_up_to_date(context) else 0
     again = make_analyses(services, owner, context.partition_key)
+    _give_back_at_the_end(context, backends)
     return _result(stage, ordered_again=ordered, **_prefixed("again", again))
 
 
@@ -126,6 +138,7 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
     stage = resize_stage(services, owner)
     ordered = order_variants(services, context.partition_key) if _brings_up_to_date(context) else 0
     again = make_variants(services, owner, context.partition_key)
+    _give_back_at_the_end(context, backends)
     stage.sheet += again.sheet
     return _result(stage, ordered_again=ordered, **_prefixed("again", again))
 
@@ -141,7 +154,9 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
 def update_callback(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import callback_stage
 
-    return _result(callback_stage(backends.services, owner_of(context.run)))
+    stage = callback_stage(backends.services, owner_of(context.run))
+    _give_back_at_the_end(context, backends)
+    return _result(stage)
 
 
 @dg.asset(
