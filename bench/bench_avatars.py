@@ -12,12 +12,14 @@ import math
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+from running import bar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -38,6 +40,8 @@ from imgpipe_orchestration_tests.imaging.grid_samples import right, sample
 FLOWISE_SECONDS = 0.2
 IMAGE_SECONDS = 0.5
 LIMIT = 5
+ONE_BY_ONE = Lanes(threading.Semaphore(1), threading.Semaphore(1), people=1)
+"""The order of the documents: one person at a time, one thing at a time."""
 
 
 def main() -> None:
@@ -60,14 +64,14 @@ def pipeline(services: Services, people: int, rounds: int) -> None:
         before = time.process_time()
         together.append(run(services, people, Lanes.of(services.settings)))
         cpu.append(time.process_time() - before)
-        sequence.append(run(services, people, Lanes.single()))
+        sequence.append(run(services, people, ONE_BY_ONE))
     bound = 2 * FLOWISE_SECONDS + math.ceil(2 * people / LIMIT) * IMAGE_SECONDS
     wall, alone = statistics.median(together), statistics.median(sequence)
     print(f"{people} people, {LIMIT} calls at once, Flowise {FLOWISE_SECONDS} s, images {IMAGE_SECONDS} s")
     print(f"medians of {rounds}: wall clock {wall:.2f} s, bound {bound:.2f} s, one after another {alone:.2f} s")
     print(f"our CPU time {statistics.median(cpu):.2f} s, {1000 * statistics.median(cpu) / people:.0f} ms a person")
-    bar("avatars_wall_over_bound", wall / bound, "<=", 1.25)
-    bar("avatars_sequential_over_parallel", alone / wall, ">=", 4)
+    bar("avatars_wall_over_bound", wall / bound, 1.25)
+    bar("avatars_sequential_over_parallel", alone / wall, 4, at_least=True)
 
 
 def run(services: Services, people: int, lanes: Lanes) -> float:
@@ -98,8 +102,8 @@ def grids(count: int) -> None:
         else:
             print(f"wrong: {grid.said}: {layout.shape.value}")
     print(f"split and trim of a 2048 px grid: {1000 * statistics.median(seconds):.1f} ms CPU, median of {count}")
-    bar("avatars_split_cpu_ms", 1000 * statistics.median(seconds), "<=", 60)
-    bar("avatars_grids_right_percent", 100 * good / count, ">=", 99)
+    bar("avatars_split_cpu_ms", 1000 * statistics.median(seconds), 60)
+    bar("avatars_grids_right_percent", 100 * good / count, 99, at_least=True)
 
 
 @contextmanager
@@ -129,11 +133,6 @@ def running(folder: Path) -> Iterator[Services]:
         services.avatars_bucket.ensure()
         yield services
         services.close()
-
-
-def bar(name: str, value: float, comparison: str, limit: float) -> None:
-    good = value <= limit if comparison == "<=" else value >= limit
-    print(f"bar {name} {value:.2f} {comparison} {limit} {'ok' if good else 'short'}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from running import bar
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -77,10 +78,6 @@ def measure(small: Claims, large: Claims, eight: Claims, many: int, rounds: int)
     bar("claims_due_million_over_thousand", due[1] / due[0], 1.3)
     bar("claims_counts_million_over_thousand", counts[1] / counts[0], 2)
     bar("claims_counted_over_uncounted", counted / plain, 1.25)
-
-
-def bar(name: str, value: float, limit: float) -> None:
-    print(f"bar {name} {value:.3f} <= {limit} {'ok' if value <= limit else 'short'}")
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from typing import Any
 import engine_photos
 import numpy as np
 from PIL import Image
+from running import bar
 
 from imgpipe_orchestration.imaging.encode import encode
 from imgpipe_orchestration.imaging.focus import FocusHints
@@ -98,20 +99,20 @@ def report(used: dict[str, dict[str, list[dict[str, float]]]]) -> None:
         return float(np.exp(np.mean(np.log(pairs))))
 
     if "usual" in median:
-        bar("engine CPU over sharp as usual", ratio("ours", "usual", "cpu"), "<=", 0.75)
-        bar("engine CPU over sharp tuned", ratio("ours", "tuned", "cpu"), "<=", 1.05)
+        bar("engine CPU over sharp as usual", ratio("ours", "usual", "cpu"), 0.75)
+        bar("engine CPU over sharp tuned", ratio("ours", "tuned", "cpu"), 1.05)
         most = {way: max(r["peak"] for r in median[way].values()) for way in ("ours", "usual", "tuned")}
-        bar("engine peak memory over sharp as usual", most["ours"] / most["usual"], "<=", 0.8)
+        bar("engine peak memory over sharp as usual", most["ours"] / most["usual"], 0.8)
         print(f"engine peak memory over sharp tuned {most['ours'] / most['tuned']:.2f}")
     else:
         print("sharp is not here (npm is missing or offline): its bars were not measured")
-    bar("engine wall on two threads over naive Pillow", ratio("ours on two threads", "naive", "wall"), "<=", 0.15)
-    bar("engine CPU over naive Pillow", ratio("ours", "naive", "cpu"), "<=", 0.2)
+    bar("engine wall on two threads over naive Pillow", ratio("ours on two threads", "naive", "wall"), 0.15)
+    bar("engine CPU over naive Pillow", ratio("ours", "naive", "cpu"), 0.2)
     print(f"engine CPU over naive Pillow at our encoder speeds {ratio('ours', 'naive, matched', 'cpu'):.2f}")
-    bar("engine two-thread scaling", 1 / ratio("ours on two threads", "ours", "wall"), ">=", 1.8)
+    bar("engine two-thread scaling", 1 / ratio("ours on two threads", "ours", "wall"), 1.8, at_least=True)
     scaling = 1 / ratio("ours, adaptive on two threads", "ours, adaptive", "wall")
     print(f"engine two-thread scaling with per-photo quality {scaling:.2f}")
-    bar("engine CPU of per-photo quality over fixed", ratio("ours, adaptive", "ours, as found", "cpu"), "<=", 1.35)
+    bar("engine CPU of per-photo quality over fixed", ratio("ours, adaptive", "ours, as found", "cpu"), 1.35)
     print(f"engine CPU of per-photo quality over the recipe's fixed one {ratio('ours, adaptive', 'ours', 'cpu'):.2f}")
 
 
@@ -126,7 +127,7 @@ def sizes_of_files() -> None:
         for one, other, most in (("avif", "webp", 0.80), ("webp", "jpeg", 0.82), ("avif", "jpeg", 0.65)):
             ratios[one, other] = float(np.exp(np.mean(np.log(np.array(at[one]) / np.array(at[other])))))
             if label == "at 1200 px":
-                bar(f"{one} bytes over {other} {label}", ratios[one, other], "<=", most)
+                bar(f"{one} bytes over {other} {label}", ratios[one, other], most)
             else:
                 print(f"{one} bytes over {other} {label}: {ratios[one, other]:.3f}")
 
@@ -169,7 +170,7 @@ def spread() -> None:
             span = f"mean {np.mean(values):.1f}, {min(values):.1f} to {max(values):.1f}"
             print(f"score of {label}: {span}, sd {figure:.2f}")
         if adaptive:
-            bar("score spread with per-photo quality", max(float(np.std(v)) for v in scores.values()), "<=", 1.5)
+            bar("score spread with per-photo quality", max(float(np.std(v)) for v in scores.values()), 1.5)
 
 
 def isolation() -> None:
@@ -266,11 +267,6 @@ def sharp_home() -> Path | None:
         ["npm", "install", "--silent", "--no-audit", "--no-fund", f"sharp@{SHARP}"], cwd=home, check=False
     )
     return home if run.returncode == 0 else None
-
-
-def bar(name: str, value: float, sign: str, limit: float) -> None:
-    met = value <= limit if sign == "<=" else value >= limit
-    print(f"bar {name} {value:.3f} {sign} {limit:g} {'ok' if met else 'short'}")
 
 
 if __name__ == "__main__":

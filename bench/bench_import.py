@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 
+from running import bar
+
 LIMIT = 1.3
 
 
@@ -35,8 +37,7 @@ def main() -> None:
             seconds[statement].append(cpu_seconds(statement))
     bare, ours = (statistics.median(seconds[statement]) for statement in statements)
     print(f"import dagster: {bare:.2f} CPU s; with our definitions: {ours:.2f} CPU s; medians of {rounds}")
-    ratio = ours / bare
-    print(f"bar import_definitions_over_dagster {ratio:.3f} <= {LIMIT} {'ok' if ratio <= LIMIT else 'short'}")
+    bar("import_definitions_over_dagster", ours / bare, LIMIT)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from running import bar
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -60,12 +61,12 @@ def main() -> None:
                 print(f"  the very first one: {first[0] * 1000:.0f} ms and {first[1] * 1000:.0f} ms")
                 name = "overview" if path == "/" else "failures"
                 ratio = many / few
-                print(f"bar {name}_large_by_small {ratio:.2f} <= 2 {'ok' if ratio <= 2 else 'short'}")
+                bar(f"{name}_large_by_small", ratio, 2)
         few, many = interleaved(5, lambda: first_after_a_start(urls[0]), lambda: first_after_a_start(urls[1]))
         print(
             f"the first GET / after a restart: {few * 1000:.0f} ms with 1,000 items, {many * 1000:.0f} with the others"
         )
-        print(f"bar first_overview_large_by_small {many / few:.2f} <= 2 {'ok' if many <= 2 * few else 'short'}")
+        bar("first_overview_large_by_small", many / few, 2)
 
 
 def first_after_a_start(url: str) -> float:

@@ -1,4 +1,4 @@
-"""A stack for benches: `imgpipe up` on a fresh folder, users that upload, and what the databases say happened."""
+"""What the benches share: a stack on a fresh folder, what its databases say happened, the line that judges a figure."""
 
 from __future__ import annotations
 

@@ -36,11 +36,6 @@ class Lanes:
             people=flowise + images + cores,
         )
 
-    @classmethod
-    def single(cls) -> Self:
-        """One person at a time, one thing at a time: the order of the documents."""
-        return cls(threading.Semaphore(1), threading.Semaphore(1), people=1)
-
 
 @contextmanager
 def turn(lane: threading.Semaphore, services: Services, claim: Claim) -> Iterator[Callable[[], None]]:
