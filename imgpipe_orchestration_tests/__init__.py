@@ -1,1 +1,1 @@
-"""The tests mirror the package; beside it `contracts` (one suite a port, every implementation) and `end_to_end`."""
+"""The tests mirror the package; beside it `end_to_end` (all of a running stack), `recovery`, `scale` and `security`."""

@@ -40,7 +40,7 @@ def reach(
     tries: int,
     before: Encoded | None = None,
 ) -> Encoded:
-    """Encode until the score is within a point of the target, at most `tries` times; the nearest one wins.
+    """Encode until the score is CLOSE to the target, at most `tries` times; the nearest one wins.
 
     Args:
         start: quality of the first try.

@@ -23,7 +23,7 @@ class Picture:
 
 
 class AnalysisBackend(Protocol):
-    """Takes images, analyses them as a batch, gives a report. `contracts` of the tests runs against each."""
+    """Takes images, analyses them as a batch, gives a report. One suite of tests runs against each."""
 
     def available_models(self) -> list[str]:
         """Names of the models it can use, the default first."""
