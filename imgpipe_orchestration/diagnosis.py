@@ -242,7 +242,12 @@ def _openai(settings: Settings) -> str:
     if answer.status_code != 200:
         raise _Bad(f"{settings.openai_base_url} answered {answer.status_code}")
     there = {model["id"]: model.get("shutdown_date") for model in answer.json()["data"]}
-    for model in (settings.openai_vision_model, settings.openai_embedding_model, settings.openai_image_model):
+    for model in (
+        settings.openai_vision_model,
+        settings.openai_embedding_model,
+        settings.openai_image_model,
+        settings.openai_image_edit_model or settings.openai_image_model,
+    ):
         if there.get(model):
             raise _Note(f"model {model} ends on {there[model]}")
         if there and model not in there:

@@ -12,6 +12,7 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
+from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
 
 
@@ -49,6 +50,19 @@ def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, 
     create_indexes(documents)
     documents.close()
     assert mongo()["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("setting", ["VISION_MODEL", "EMBEDDING_MODEL", "IMAGE_MODEL", "IMAGE_EDIT_MODEL"])
+def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: StandInAccess, setting: str) -> None:
+    def openai(**models: str) -> dict[str, str]:
+        told = run("doctor", "--json", OPENAI_API_KEY="key", OPENAI_BASE_URL=standins.openai_url, **models).stdout
+        found: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "OpenAI")
+        return found
+
+    assert openai()["verdict"] == "ok"
+    for model, seen in (("gpt-0", "gpt-0 is not among those on offer"), ("gpt-4o", "gpt-4o ends on 2027-01-14")):
+        found = openai(**{f"OPENAI_{setting}": model})
+        assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
 
 
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
