@@ -168,18 +168,18 @@ def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
 
 
 MANIFEST = f"""
-    select {_FILE_COLUMNS}, {_VARIANT_COLUMNS} from media_files f left join media_variants v on v.media_id = f.id
-    where f.id = %s order by v.size, v.format, v.background
+    select {_FILE_COLUMNS}, (
+        select json_agg(json_build_array({_VARIANT_COLUMNS}) order by v.size, v.format, v.background)
+        from media_variants v where v.media_id = f.id
+    ) from media_files f where f.id = %s
 """
-"""One media file and its variants, as psycopg takes a statement."""
+"""One media file and its variants, as psycopg takes a statement. One row: with one for each variant most of its time
+goes into reading the file's columns again and again."""
 
 
-def manifest(rows: Sequence[Sequence[Any]]) -> tuple[MediaFile, list[StoredVariant]] | None:
-    """What `MANIFEST` found; None without a row."""
-    if not rows:
-        return None
-    file_end = len(MediaFile.__slots__)
-    return _file(rows[0]), [StoredVariant(*row[file_end:]) for row in rows if row[-1] is not None]
+def manifest(row: Sequence[Any]) -> tuple[MediaFile, list[StoredVariant]]:
+    """What `MANIFEST` found."""
+    return _file(row), [StoredVariant(*made) for made in row[-1] or ()]
 
 
 def variants(connection: Connection, media_id: int) -> list[StoredVariant]:

@@ -47,9 +47,9 @@ class ManifestReader:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 try:
-                    found = await self._rows(media_id)
+                    row = await self._row(media_id)
                 except psycopg.OperationalError:  # the connection was lost, as a rule while nobody used it
-                    found = await self._rows(media_id)
+                    row = await self._row(media_id)
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             if isinstance(error, TimeoutError):  # it leads nowhere; psycopg closes it when it cannot be cancelled
                 self._connection = None
@@ -58,19 +58,18 @@ class ManifestReader:
             if await asyncio.to_thread(not_migrated, self._engine, error):
                 raise NotMigrated(detail=str(error).splitlines()[0]) from error
             raise
-        read = store.manifest(found)
-        if read is None:
+        if row is None:
             raise NotFound(f"There is no media {media_id}.")
-        media, variants = read
+        media, variants = store.manifest(row)
         return Manifest(media, shelved(variants))
 
-    async def _rows(self, media_id: int) -> list[tuple[object, ...]]:
+    async def _row(self, media_id: int) -> tuple[object, ...] | None:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 self._connection = await connect_async(self._engine)
             connection = self._connection
         cursor = await connection.execute(store.MANIFEST, (media_id,))
-        return await cursor.fetchall()
+        return await cursor.fetchone()
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
