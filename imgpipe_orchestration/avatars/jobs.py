@@ -22,7 +22,14 @@ avatar_images = dg.define_asset_job(
 
 avatar_daily = dg.define_asset_job(
     "avatar_daily",
-    selection=DAILY,
+    selection=dg.AssetSelection.assets(*DAILY).without_checks(),
     tags={"pipeline": "avatar_daily", **NETWORK},
     description="Figures by day, and images of cancelled and failed tasks removed after AVATAR_CLEANUP_DAYS.",
+)
+
+avatar_checks = dg.define_asset_job(
+    "avatar_checks",
+    selection=dg.AssetSelection.checks_for_assets(*DAILY),
+    tags={"pipeline": "avatar_checks", **NETWORK},
+    description="The asset checks of the avatars.",
 )

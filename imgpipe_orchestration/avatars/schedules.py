@@ -1,8 +1,8 @@
-"""Once a day: figures and clean-up."""
+"""What the avatars do by the clock."""
 
 import dagster as dg
 
-from imgpipe_orchestration.avatars.jobs import avatar_daily
+from imgpipe_orchestration.avatars.jobs import avatar_checks, avatar_daily
 
 avatar_daily_schedule = dg.ScheduleDefinition(
     job=avatar_daily,
@@ -10,4 +10,14 @@ avatar_daily_schedule = dg.ScheduleDefinition(
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Figures of the avatars by day; images of cancelled and failed tasks removed.",
+)
+
+# Of a task that has stood still for an hour a look once a day would tell tomorrow.
+avatar_checks_hourly = dg.ScheduleDefinition(
+    name="avatar_checks_hourly",
+    job=avatar_checks,
+    cron_schedule="53 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Looks every hour for tasks that nobody works on.",
 )

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+from sqlalchemy import text
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.avatars.assets import STAGES
 from imgpipe_orchestration.avatars.definitions import definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
 from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor, too_early
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 
 
@@ -102,3 +104,22 @@ def test_the_daily_job_reports_figures_and_what_is_cleaned_up(
     (record,) = instance.fetch_materializations(dg.AssetKey("avatar_daily_figures"), limit=1).records
     assert record.asset_materialization is not None
     assert record.asset_materialization.metadata["latest_pictured"].value == 1
+
+
+def test_a_task_that_nobody_works_on_is_found_by_the_check_within_the_hour(
+    desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    assert repository.get_repository_def().get_schedule_def("avatar_checks_hourly").cron_schedule == "53 * * * *"
+
+    def red() -> list[str]:
+        """Names of the checks that failed, of all there are."""
+        result = repository.resolve_job_def("avatar_checks").execute_in_process(instance=instance)
+        (check,) = result.get_asset_check_evaluations()
+        return [] if check.passed else [check.check_name]
+
+    desk.ask(1)
+    assert red() == []
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("set local session_replication_role = replica"))  # else a trigger says now
+        connection.execute(text("update generation_tasks set updated_at = now() - interval '61 minutes'"))
+    assert red() == ["avatar_tasks_move"]
