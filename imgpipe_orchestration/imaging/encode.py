@@ -7,6 +7,7 @@ import os
 
 from PIL import Image
 
+from imgpipe_orchestration.imaging import registers
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _PROGRESSIVE_PAYS_FROM = 100_000
@@ -28,6 +29,7 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
     A copy is saved, because `Image.save` keeps its options on the image: one image saved by two threads at once gives
     wrong files, silently.
     """
+    registers.clear()
     image = image.copy()
     image.info = {}
     if kind == "avif":

@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging import registers
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.resize import shrink_within
 from imgpipe_orchestration.imaging.sniff import open_checked
@@ -125,6 +126,7 @@ def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     small = shrink_within(image.reduce(halves) if halves > 1 else image, side, side)
     packet = xmp.encode()
     webp, avif = io.BytesIO(), io.BytesIO()
+    registers.clear()
     small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
     small.save(avif, "AVIF", quality=63, speed=9, max_threads=1, xmp=packet)
     return {"webp": webp.getvalue(), "avif": avif.getvalue()}
