@@ -161,8 +161,9 @@ def own_mongo(tmp_path: Path) -> Iterator[Mongo]:
 def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settings: Settings, own_mongo: Mongo) -> None:
     url = f"{own_mongo.url}/ichat?serverSelectionTimeoutMS=300"
     services = Services(settings.model_copy(update={"mongodb_url": url}))
-    for n in range(12):
-        seed(services, f"c{n}", 30)
+    customers = [f"c{n}" for n in range(4 * steps.GROUP)]  # who ends together is told of together
+    for customer in customers:
+        seed(services, customer, 30)
     asked, _ = job_instances.create_or_join(services.engine, JOB, customer_id="c0")
     todo = steps.plan(services, scheduled=True)
     seen: list[Figures] = []
@@ -179,8 +180,8 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     own_mongo.wait_until_ready()
     assert steps.due(services).anything
     figures_again = round_of(services, "run-2")
-    assert all(marked(services, f"c{n}") == 30 for n in range(12))
-    assert sum(f.marked for f in figures_again.values()) <= 12 * 30 - sum(f.marked for f in seen)
+    assert all(marked(services, customer) == 30 for customer in customers)
+    assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)
     assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
     services.close()
 
