@@ -26,6 +26,9 @@ ONE_TEST = " ARGS=imgpipe_orchestration_tests/test_errors.py"
 NOT_ALL = " --only listings"
 """Behind `make test` and a second demo: the whole of them would only take longer."""
 
+_NOT_A_TERMINALS = {"VIRTUAL_ENV", "CI", "ARGS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+"""What the tests' own environment, `make` and CI leave behind; `make` would take the ARGS of the one that tests."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -34,7 +37,7 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        home = {name: value for name, value in clean_environment().items() if name not in {"VIRTUAL_ENV", "CI"}}
+        home = {name: value for name, value in clean_environment().items() if name not in _NOT_A_TERMINALS}
         self.environ = {**home, "COLUMNS": "200"}
 
     def type(self, command: str, *, code: int = 0) -> str:
