@@ -1,4 +1,4 @@
-"""The embedded MongoDB's process: nx-27017, with three things mended.
+"""The embedded MongoDB's process: nx-27017, with four things mended.
 
 Booleans and dates stay what they are. neosqlite, below it, binds the values of `$set` as SQL parameters, and SQLite
 knows neither: `true` would become 1 and a date a string. Its own way of updating in Python keeps them; here it is told
@@ -9,12 +9,17 @@ they share are written for every one.
 
 A projection takes the fields it names. Otherwise each document is copied whole before, a third of the time of `find`.
 
+`find` and `update` are answered by the thread that read them. Otherwise each is handed to another, and while several
+clients ask, the threads wait for each other's interpreter lock: a fifth of the time of them all.
+
 Should a later version mend one of them, its function can go: the tests of the queries on every server say so of the
 first, `make bench-auto-marker` of the others.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +39,10 @@ def keep_types() -> None:
     SqlUpdatesMixin._can_use_sql_updates = can_use_sql_updates
 
 
+def _command(message: dict[str, Any]) -> dict[str, Any]:
+    return next((body for kind, body in message.get("sections", ()) if kind == "body"), {})
+
+
 def commit_once_a_message() -> None:
     """Put a transaction around what handles an `update` command."""
     from nx_27017.handler import NeoSQLiteHandler
@@ -41,7 +50,7 @@ def commit_once_a_message() -> None:
     handle = NeoSQLiteHandler.handle_command
 
     def handle_command(self: Any, message: dict[str, Any]) -> Any:
-        command: dict[str, Any] = next((body for kind, body in message["sections"] if kind == "body"), {})
+        command = _command(message)
         # How durable it is cannot be changed within a transaction: one who asks for that gets the plain way.
         if "update" not in command or "writeConcern" in command:
             return handle(self, message)
@@ -74,12 +83,38 @@ def project_without_copying() -> None:
     AggregationMixin._apply_projection = apply_projection
 
 
+def answer_where_it_was_read() -> None:
+    """Keep `find` and `update` from other threads, unless the database is in use.
+
+    What may take long goes to a thread as before, and what would wait for it too: `hello` must be answered meanwhile,
+    or clients believe the server dead.
+    """
+    from nx_27017.handler import NeoSQLiteHandler
+
+    in_thread = asyncio.to_thread
+
+    async def to_thread(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        handler = getattr(function, "__self__", None)
+        if isinstance(handler, NeoSQLiteHandler):
+            command = _command(arguments[0])
+            lock = handler._lock_for(command.get("$db", "test"))
+            if ("find" in command or "update" in command) and lock.acquire(blocking=False):
+                try:
+                    return function(*arguments, **named)
+                finally:
+                    lock.release()
+        return await in_thread(function, *arguments, **named)
+
+    asyncio.to_thread = to_thread  # type: ignore[assignment]
+
+
 def main() -> None:
     from nx_27017.nx_27017 import main as serve
 
     keep_types()
     commit_once_a_message()
     project_without_copying()
+    answer_where_it_was_read()
     serve()
 
 
