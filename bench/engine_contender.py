@@ -73,8 +73,8 @@ def naive(data: bytes, plan: dict[str, Any], *, matched: bool) -> dict[str, byte
             if matched:
                 large = image.width * image.height > 1_300_000
                 options |= {
-                    "avif": {"speed": 9 if large else 8, "subsampling": "4:4:4"},
-                    "webp": {"method": 2},
+                    "avif": {"speed": 9 if large else 8},
+                    "webp": {"method": 2 if large else 3},
                     "jpeg": {"progressive": True, "optimize": True},
                 }[kind]
             file = io.BytesIO()

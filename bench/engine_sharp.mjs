@@ -12,8 +12,8 @@ sharp.cache(false);
 
 const encode = (pipeline, kind, plan, pixels) => {
   const quality = plan.sharp_quality[kind];
-  if (kind === "avif") return pipeline.avif({ quality, effort: pixels > 1_300_000 ? 0 : 1, chromaSubsampling: "4:4:4" });
-  if (kind === "webp") return pipeline.webp({ quality, effort: 2 });
+  if (kind === "avif") return pipeline.avif({ quality, effort: pixels > 1_300_000 ? 0 : 1, chromaSubsampling: "4:2:0" });
+  if (kind === "webp") return pipeline.webp({ quality, effort: pixels > 1_300_000 ? 2 : 3 });
   return pipeline.jpeg({ quality, progressive: true, optimiseCoding: true, chromaSubsampling: "4:2:0" });
 };
 const KINDS = ["avif", "webp", "jpeg"];

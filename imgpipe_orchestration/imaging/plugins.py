@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from imgpipe_orchestration.errors import BadImage
 
@@ -20,6 +20,10 @@ PILLOW_NAME = {
     "jxl": "JXL",
 }
 """Pillow's name of each format that is read. Opening is restricted to the one the signature says."""
+
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+"""Threads that decode one AVIF. One for each core is Pillow's way, but the other cores have images of their own."""
 
 
 def enable(name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging import metadata
+from imgpipe_orchestration.imaging import memory, metadata
 from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
 from imgpipe_orchestration.imaging.colour import to_srgb
@@ -33,6 +33,7 @@ class Prepared:
     notes: tuple[str, ...]
 
 
+@memory.reused()
 def render(
     data: bytes,
     recipe: Recipe,
@@ -55,7 +56,7 @@ def render(
         BadImage: not an image, broken, cut short.
         TooLarge: past a limit.
     """
-    prepared = prepare(data, recipe, limits=limits)
+    prepared = prepare(data, recipe, threads=threads, limits=limits)
     exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
     notes = [*prepared.notes, *_shortfalls(recipe, prepared.source)]
     pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
@@ -75,7 +76,7 @@ def render(
     return Rendition(tuple(variants), prepared.source, focal.result(), tuple(notes), recipe.version)
 
 
-def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Prepared:
+def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = DEFAULT_LIMITS) -> Prepared:
     """Decode and normalise. The order is the point:
 
     1. decode, JPEG at a fraction where that is still at least as large as the largest size
@@ -94,7 +95,7 @@ def prepare(data: bytes, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> 
     enough = working_size(width, height, recipe)
     image = decode(original, enough)
     image = to_eight_bits(image)
-    image = shrink_to(image, *original.stored(enough))
+    image = shrink_to(image, *original.stored(enough), threads=threads)
     image, note = to_srgb(image, original.colours)
     image = upright(image, original.orientation)
     image = drop_opaque_alpha(image)

@@ -18,7 +18,9 @@ def shrink_within(image: Image.Image, width: int, height: int) -> Image.Image:
     return shrink_to(image, *fit_within(image.width, image.height, width, height))
 
 
-def shrink_to(image: Image.Image, width: int, height: int, box: PixelBox | None = None) -> Image.Image:
+def shrink_to(
+    image: Image.Image, width: int, height: int, box: PixelBox | None = None, *, threads: int = 1
+) -> Image.Image:
     """Exactly `width` x `height` by LANCZOS, from all of the image or from a box of it.
 
     libvips takes a quarter of Pillow's time for it. Transparency is left to Pillow, which premultiplies, so that hidden
@@ -28,14 +30,14 @@ def shrink_to(image: Image.Image, width: int, height: int, box: PixelBox | None 
     if (box[2] - box[0], box[3] - box[1]) == (width, height):
         return image if box == (0, 0, image.width, image.height) else image.crop(box)
     if image.mode in _BANDS:
-        return _by_libvips(image, width, height, box)
+        return _by_libvips(image, width, height, box, threads)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
-def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox) -> Image.Image:
+def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox, threads: int) -> Image.Image:
     vips, (left, top, right, bottom) = _libvips(), box
     picture = vips.Image.new_from_memory(image.tobytes(), *image.size, _BANDS[image.mode], "uchar")
-    picture.set_type(vips.GValue.gint_type, "concurrency", 1)  # the other cores have images of their own
+    picture.set_type(vips.GValue.gint_type, "concurrency", threads)  # other cores have images of their own
     picture = picture.crop(left, top, right - left, bottom - top)
     picture = picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
     result = Image.frombytes(image.mode, (width, height), picture.write_to_memory())

@@ -167,7 +167,7 @@ def encode(picture: Picture, options: Options) -> Picture:
     if len(frames) > 1:
         data = animation.encode(frames, quality=options.quality, plays=picture.plays, exif=picture.exif)
     else:
-        recipe = Recipe(sizes=(), webp_method=animation.METHOD)
+        recipe = Recipe(sizes=(), webp_method=animation.METHOD, webp_method_large=animation.METHOD)
         data = encoded(drop_opaque_alpha(first), "webp", options.quality, recipe, exif=picture.exif)
     return replace(picture, frames=(), file=File(data, first.width, first.height, len(frames)))
 
