@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from imgpipe_orchestration.imaging import registers
 from imgpipe_orchestration.imaging.alpha import flattened
 
 CELL = 96
@@ -38,5 +39,6 @@ def contact_sheet(pictures: Sequence[bytes], *, most: int = 32) -> bytes:
         top = row * step + (CELL - small.height) // 2
         sheet.paste(flattened(small, (255, 255, 255)), (left, top))
     out = io.BytesIO()
+    registers.clear()
     sheet.save(out, "WEBP", quality=70, method=4)
     return out.getvalue()

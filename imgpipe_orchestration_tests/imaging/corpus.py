@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +12,8 @@ from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.imaging import plugins
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import prepare
 
 
 @lru_cache(maxsize=16)
@@ -56,3 +60,16 @@ def photo(name: str) -> Image.Image:
     plain = open_photo(name)
     plain.info = {}
     return plain
+
+
+def prepared_pixels(data: bytes) -> np.ndarray:
+    """The pixels of a file as the media pipeline prepares them."""
+    return np.asarray(prepare(data, MEDIA).image)
+
+
+def flat_png(depth: int, kind: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of 32 rows that are one row, 32 pixels wide, written by hand: Pillow writes few depths."""
+    head = struct.pack(">IIBBBBB", 32, 32, depth, kind, 0, 0, 0)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress((b"\0" + row) * 32)), (b"IEND", b"")]
+    body = (len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4) for name, data in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)

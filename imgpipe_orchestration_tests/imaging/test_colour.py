@@ -1,0 +1,114 @@
+"""Whatever colour space a picture is in, it comes out in sRGB."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import prepare
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
+from imgpipe_orchestration_tests.imaging.profiles import P3, cmyk_to, display_p3, grey_gamma
+
+
+def test_a_png_s_colour_numbers_count_more_than_its_profile() -> None:
+    profile = (b"iCCP", b"x\0\0" + zlib.compress(display_p3()))
+    row = bytes((200, 100, 50)) * 32
+    srgb = prepared_pixels(flat_png(8, 2, row, (b"cICP", bytes([1, 13, 0, 1])), profile))
+    assert (srgb == (200, 100, 50)).all()
+    unknown = prepared_pixels(flat_png(8, 2, row, (b"cICP", bytes([2, 2, 0, 1])), profile))
+    assert (unknown == prepared_pixels(flat_png(8, 2, row, profile))).all()
+    assert np.abs(unknown[0, 0].astype(int) - (200, 100, 50)).max() > 10
+
+
+def test_colour_numbers_are_read_from_their_own_chunk() -> None:
+    row = bytes((200, 100, 50)) * 32
+    assert (prepared_pixels(flat_png(8, 2, row, (b"tEXt", b"note\0cICP\x09\x10\0\1"))) == (200, 100, 50)).all()
+
+
+def test_a_grey_profile_takes_no_colours_away() -> None:
+    prepared = prepare(encoded(picture(160, 120), "PNG", icc_profile=grey_gamma(1.0)), MEDIA)
+    assert "colour profile ignored" in prepared.notes[0]
+    assert difference(np.asarray(prepared.image), np.asarray(picture(160, 120))) == 0
+
+
+def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
+    colours = np.array([[200, 100, 50], [90, 160, 90], [30, 60, 150], [128, 128, 128]], dtype=np.uint8)
+    image = Image.fromarray(np.repeat(colours[None], 8, axis=0).repeat(8, axis=1))
+    linear = (colours / 255) ** 2.2
+    xyz_to_linear = np.array(
+        [[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]]
+    )
+    srgb = np.clip(linear @ P3.T @ xyz_to_linear.T, 0, 1)
+    expected = np.where(srgb <= 0.0031308, srgb * 12.92, 1.055 * srgb ** (1 / 2.4) - 0.055) * 255
+    result = prepared_pixels(encoded(image, "PNG", icc_profile=display_p3()))[4, 4::8].astype(float)
+    assert np.abs(result - expected).max() < 3
+    assert np.abs(result - colours).max() > 15
+
+
+def _p3_as_srgb(colour: tuple[int, int, int]) -> np.ndarray:
+    """Display P3 to sRGB by way of XYZ, with the matrices of the CSS Color 4 specification."""
+    to_xyz = np.array(
+        [[0.4865709, 0.2656677, 0.1982173], [0.2289746, 0.6917385, 0.0792869], [0.0, 0.0451134, 1.0439444]]
+    )
+    from_xyz = np.array(
+        [[3.2409699, -1.5373832, -0.4986108], [-0.9692436, 1.8759675, 0.0415551], [0.0556301, -0.2039770, 1.0569715]]
+    )
+    value = np.array(colour) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    srgb = np.clip(from_xyz @ to_xyz @ linear, 0, 1)
+    return np.where(srgb <= 0.0031308, srgb * 12.92, 1.055 * srgb ** (1 / 2.4) - 0.055) * 255
+
+
+@pytest.mark.parametrize("colour", [(200, 100, 50), (90, 160, 90), (30, 60, 150), (128, 128, 128)])
+def test_a_wide_gamut_named_by_number_is_converted_as_well(colour: tuple[int, int, int]) -> None:
+    image = Image.new("RGB", (32, 32), colour)
+    png = encoded(image, "PNG")
+    chunk = b"cICP" + bytes([12, 13, 0, 1])
+    numbered = png[:33] + b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:]
+    avif = encoded(image, "AVIF", quality=100, subsampling="4:4:4")
+    at = avif.index(b"colrnclx") + 8
+    numbered_avif = avif[:at] + b"\0\x0c" + avif[at + 2 :]
+    for file in (numbered, numbered_avif):
+        assert np.abs(prepared_pixels(file).mean(axis=(0, 1)) - _p3_as_srgb(colour)).max() < 3.5
+
+
+def test_an_hdr_picture_is_neither_grey_nor_burnt_out() -> None:
+    ramp = Image.fromarray(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 32, axis=0)).convert("RGB")
+    png = encoded(ramp, "PNG")
+    chunk = b"cICP" + bytes([9, 16, 0, 1])
+    prepared = prepare(png[:33] + b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:], MEDIA)
+    levels = np.asarray(prepared.image)[16, :, 1].astype(int)
+    assert (np.diff(levels) >= 0).all()
+    assert levels[0] == 0
+    assert levels[-1] == 255
+    # PQ 0.58 is paper white (203 cd/m2).
+    assert 150 < levels[round(0.58 * 63)] < 220
+    assert "HDR" in prepared.notes[0]
+
+
+def test_a_grey_profile_is_applied_to_grey() -> None:
+    image = Image.new("L", (32, 32), 100)
+    result = prepared_pixels(encoded(image, "PNG", icc_profile=grey_gamma(1.0)))
+    linear = 100 / 255
+    expected = (1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    assert abs(float(result.mean()) - expected) < 3
+
+
+def test_cmyk_is_read_through_its_profile() -> None:
+    profile = cmyk_to(lambda c, m, y, k: (100 * (1 - k) * (1 - 0.4 * c), -30 * c + 70 * m, -45 * c + 90 * y))
+    image = Image.new("CMYK", (32, 32), (255, 0, 0, 0))
+    with_profile = prepared_pixels(encoded(image, "TIFF", icc_profile=profile)).mean(axis=(0, 1))
+    # Lab 60, -30, -45 in sRGB, by the CIE's formulae.
+    assert np.abs(with_profile - (0, 161, 226)).max() < 12
+    without = prepare(encoded(image, "TIFF"), MEDIA)
+    assert "without a colour profile" in without.notes[0]
+
+
+def test_a_broken_profile_counts_as_srgb() -> None:
+    prepared = prepare(encoded(picture(160, 120), "PNG", icc_profile=b"no profile at all" * 20), MEDIA)
+    assert "colour profile ignored" in prepared.notes[0]
+    assert difference(np.asarray(prepared.image), np.asarray(picture(160, 120))) == 0

@@ -1,0 +1,96 @@
+"""A report arrives once, whatever becomes of its upload."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk
+
+
+def test_an_upload_answered_500_twice_is_delivered_once(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=2)
+    assert desk.execute()["status"] == "success"
+    assert len(desk.reports) == 1
+
+
+def test_an_upload_that_keeps_failing_is_taken_up_later_without_another_batch(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=4)
+    assert desk.execute()["status"] == "success"
+    assert len(desk.reports) == 1
+    assert (len(desk.backend.orders), desk.backend.images) == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["cut", "late_error"])
+def test_an_upload_that_arrived_is_sent_once_whatever_the_answer(desk: Desk, kind: str) -> None:
+    desk.seed(images=1)
+    desk.standins.fault("vision_analysis", kind, operation="upload", count=None)
+    assert desk.execute()["status"] == "success"
+    assert len(desk.reports) == 1
+    assert len(desk.standins.calls("vision_analysis", "upload")) == 1
+
+
+def test_after_an_upload_answered_500_nothing_is_sent_before_the_listing_can_be_had(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    desk.standins.fault("vision_analysis", "server_error", operation="upload", count=1)
+    desk.standins.fault("vision_analysis", "server_error", operation="list", after=2, count=None)
+    desk.ask(job)
+    desk.run()
+    desk.run()
+    assert len(desk.standins.calls("vision_analysis", "upload")) == 1
+    assert desk.executions(job)[0]["status"] == "running"
+    desk.standins.admin("DELETE", "faults")
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
+
+
+def test_after_an_upload_that_was_refused_the_listing_proves_nothing(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    desk.standins.fault("vision_analysis", "forbidden", operation="upload", count=1)
+    assert desk.execute(job)["status"] == "failed"
+    assert desk.reports == []
+    desk.services.claims.requeue(analyses.QUEUE)
+    desk.standins.fault("vision_analysis", "wrong_shape", operation="list", count=None)
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert len(desk.reports) == 1
+
+
+def test_an_upload_whose_end_nobody_saw_is_not_sent_again(desk: Desk) -> None:
+    """The run died after the external API had taken the report and before that could be written down."""
+    desk.seed(images=1)
+    job = desk.job()
+    assert desk.execute(job)["status"] == "success"
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update work_items set state = 'waiting', owner = null where queue = 'vision_analyses'"))
+        rows.execute(text("update vision_analyses set status = 'submitted', delivered_at = null"))
+    desk.run()
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select status from vision_analyses")) == "delivered"
+    assert len(desk.reports) == 1
+
+
+def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    job = desk.job()
+    desk.ask(job)
+    desk.run()
+    moved = desk.standins.analyses_url.replace("127.0.0.1", "localhost")
+    assert desk.api.patch(f"/cron-jobs/{job}", json={"external_api_get_url": moved}).status_code == 200
+    desk.backend.status = {"status": "completed"}
+    assert desk.execute(job)["status"] == "success"
+    (before,) = desk.executions(job)[1:]
+    assert before["status"] == "failed"
+    assert "asks another external API" in before["analyses"][0]["error"]
+    assert len(desk.reports) == 1
