@@ -20,6 +20,7 @@ from imgpipe_orchestration.imaging.quality import (
     carried,
     close,
     exact,
+    miss,
     reach,
     slope,
 )
@@ -123,18 +124,30 @@ class SearchingChain(Chain):
         self._first_tries: dict[int, Encoded] = {}
 
     def first(self) -> list[Task]:
-        if self._kind == "avif":
-            return [(self, self._searched, self._scout_and_search)]
-        return [self._reach(self._searched, self._start, tries=_TRIES[self._kind])]
+        return [(self, self._searched, self._search)]
 
-    def _scout_and_search(self) -> Encoded:
-        """AVIF's search, begun by a try at the fast speed, which takes a third of the time and is thrown away."""
+    def _search(self) -> Encoded:
+        """The searched picture's quality. Where even the highest falls short, half of the colours' resolution was too
+        little, as in red letters on blue: then the whole chain goes on with all of it, in a format that can.
+        """
+        found = self._search_once()
+        if self._kind != "webp" and miss(found, self._searched.target) < -_CLOSE_LARGE:
+            self._recipe = replace(self._recipe, avif_subsampling="4:4:4", jpeg_subsampling="4:4:4")
+            found = self._search_once()
+        return found
+
+    def _search_once(self) -> Encoded:
+        start = self._scouted() if self._kind == "avif" else self._start
+        _, _, search = self._reach(self._searched, start, tries=_TRIES[self._kind])
+        return search()
+
+    def _scouted(self) -> float:
+        """Where AVIF's search begins, by a try at the fast speed: it takes a third of the time and is thrown away."""
         one = self._searched
         fast = replace(self._recipe, avif_speed=self._recipe.avif_speed_large)
         data = encode(one.image, self._format, self._start, fast, self._exif)
         lacks = min(max(one.target - one.score(data), -_SCOUTED_WITHIN), _SCOUTED_WITHIN)
-        _, _, search = self._reach(one, self._start + float(np.polyval(_SCOUTED, lacks)), tries=_TRIES[self._kind])
-        return search()
+        return self._start + float(np.polyval(_SCOUTED, lacks))
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from ssimulacra2 import compute_ssimulacra2 as compute
 
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
@@ -71,6 +71,16 @@ def test_a_target_of_its_own_is_reached_by_a_size() -> None:
     rendition = render(encoded(photo("coffee"), "PNG"), Recipe(sizes=sizes))
     for variant in rendition.variants:
         assert variant.score == pytest.approx(88 if variant.size == "fine" else 75, abs=2)
+
+
+def test_what_half_the_colours_cannot_show_gets_all_of_them() -> None:
+    letters = Image.new("RGB", (600, 400), (20, 40, 160))
+    for size, y in ((64, 40), (22, 180), (22, 260)):
+        ImageDraw.Draw(letters).text((40, y), "Red on blue 123", (230, 20, 30), font=ImageFont.load_default(size))
+    rendition = render(encoded(letters, "PNG"), Recipe(sizes=(Size("small", 480, 480, "within"),)))
+    scores = {variant.format: variant.score for variant in rendition.variants}
+    assert scores["avif"] == pytest.approx(75, abs=2)
+    assert scores.get("jpeg", 75) == pytest.approx(75, abs=2)
 
 
 def test_a_format_larger_than_a_better_supported_one_is_dropped_and_named() -> None:
