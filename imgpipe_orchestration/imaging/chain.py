@@ -127,8 +127,8 @@ class SearchingChain(Chain):
         return [(self, self._searched, self._search)]
 
     def _search(self) -> Encoded:
-        """The searched picture's quality. Where the search ends short of the target, half of the colours' resolution was
-        too little, as in red letters on blue: then the whole chain goes on with all of it, in a format that can.
+        """The searched picture's quality. Where the search ends short of the target, half of the colours' resolution
+        was too little, as in red letters on blue: then the whole chain goes on with all of it, in a format that can.
         """
         found = self._search_once()
         if self._kind != "webp" and miss(found, self._searched.target) < -_CLOSE_LARGE:
