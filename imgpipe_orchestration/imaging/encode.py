@@ -67,7 +67,7 @@ def _bare(image: Image.Image) -> Image.Image:
 
 
 def _avif(image: Image.Image, quality: int, speed: int, exif: bytes) -> bytes:
-    """In 4:2:0 by OpenCV, whose libaom takes 0.6 to 0.75 of the time of Pillow's, which is compiled to be small."""
+    """In 4:2:0 by OpenCV, whose build of libaom takes 0.6 to 0.75 of the time of Pillow's, of the same version."""
     order = cv2.COLOR_RGBA2BGRA if image.mode == "RGBA" else cv2.COLOR_RGB2BGR
     metadata = ([cv2.IMAGE_METADATA_EXIF], [np.frombuffer(exif, np.uint8)]) if exif else ([], [])
     settings = [cv2.IMWRITE_AVIF_QUALITY, quality, cv2.IMWRITE_AVIF_SPEED, speed]
