@@ -92,7 +92,7 @@ class Settings(BaseModel):
     )
     celery_result_backend: str = Field(
         "",
-        description="Where workers say which runs live: redis://, or db+postgresql+psycopg2:// beside RabbitMQ.",
+        description="Where workers say which runs live: redis:// or db+postgresql+psycopg2://; read there alone.",
     )
     dagster_logs_bucket: str = Field(
         "", description="Bucket of what runs print. Empty: a local folder. Used by `deploy/dagster.yaml` alone."

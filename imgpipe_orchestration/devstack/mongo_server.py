@@ -86,8 +86,8 @@ def project_without_copying() -> None:
 def answer_where_it_was_read() -> None:
     """Keep `find` and `update` from other threads, unless the database is in use.
 
-    What may take long goes to a thread as before, and what would wait for it too: `hello` must be answered meanwhile,
-    or clients believe the server dead.
+    Those two are short here, for indexes answer them. What may take long (grouping, building an index) goes to a thread
+    as before, and what would wait for it too: `hello` must be answered meanwhile, or clients believe the server dead.
     """
     from nx_27017.handler import NeoSQLiteHandler
 
