@@ -1,7 +1,7 @@
 """Signatures, and the few header fields that must be known before a decoder may allocate anything.
 
-Pillow reads every header but three: WebP's reader allocates the whole canvas on opening, JPEG XL's decodes on opening,
-and neither a JPEG's scans nor a PNG's texts are counted by anyone.
+Pillow reads every header but these: WebP's reader allocates the whole canvas on opening, JPEG XL's decodes on opening,
+and nobody counts a JPEG's scans and a PNG's texts or looks at the size in which an AVIF is coded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import struct
 from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.av1 import check_coded_size
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.parts import START_OF_SCAN, check_parts, jpeg_markers, png_chunks
 
@@ -68,13 +69,15 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     """Refuse what would cost much merely to open.
 
     Raises:
-        BadImage: a WebP or JPEG XL without a readable size.
+        BadImage: a WebP or JPEG XL without a readable size, an AVIF that is coded in another one than it claims.
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
         check_pixels(*webp_size(data), name, limits)
     elif name == "jxl":
         check_pixels(*jxl_size(data), name, limits)
+    elif name == "avif":
+        check_coded_size(data, limits)
     check_parts(data, name, limits)
     if name == "png":
         texts = sum(kind in (b"zTXt", b"iTXt") for kind in png_chunks(data))

@@ -74,14 +74,43 @@ def gif_claiming(width: int, height: int) -> bytes:
     )
 
 
-def avif_claiming(width: int, height: int) -> bytes:
-    """An AVIF whose `ispe` box claims another size."""
+def avif_claiming(width: int, height: int, coded: tuple[int, int] = (16, 16), *, mode: str = "RGB") -> bytes:
+    """An AVIF whose `ispe` boxes claim another size than the one it is coded in."""
     file = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(file, "AVIF")
+    Image.new(mode, coded).save(file, "AVIF", speed=10)
+    return _restated(file.getvalue(), width, height)
+
+
+def avif_film_claiming(width: int, height: int) -> bytes:
+    """An AVIF of two frames of 16x16 pixels whose track claims another size."""
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "AVIF", save_all=True, append_images=frames[1:])
     data = bytearray(file.getvalue())
-    at = data.index(b"ispe") + 8
-    data[at : at + 8] = struct.pack(">II", width, height)
+    at = data.index(b"tkhd") + 92
+    data[at : at + 8] = struct.pack(">II", width << 16, height << 16)
     return bytes(data)
+
+
+def avif_with(parts: bytes) -> bytes:
+    """A small AVIF with more parts before those of its picture."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "AVIF")
+    data = bytearray(file.getvalue())
+    box = data.index(b"mdat") - 4
+    length = len(data) - box - 8
+    at = data.index(struct.pack(">II", box + 8, length)) + 4
+    data[at : at + 4] = struct.pack(">I", length + len(parts))
+    data[box : box + 4] = struct.pack(">I", 8 + length + len(parts))
+    return bytes(data[: box + 8] + parts + data[box + 8 :])
+
+
+def _restated(data: bytes, width: int, height: int) -> bytes:
+    """A file of boxes whose `ispe` boxes claim another size."""
+    changed, at = bytearray(data), 0
+    while (at := changed.find(b"ispe", at) + 8) > 8:
+        changed[at : at + 8] = struct.pack(">II", width, height)
+    return bytes(changed)
 
 
 def icc_bomb() -> bytes:
@@ -126,18 +155,14 @@ def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + header + bytes(1024) + runs
 
 
-def heic_claiming(width: int, height: int) -> bytes:
+def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) -> bytes:
     """A HEIC whose `ispe` boxes claim another size."""
     from imgpipe_orchestration.imaging import plugins
 
     plugins.enable("heic")
     file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "HEIF")
-    data = bytearray(file.getvalue())
-    at = 0
-    while (at := data.find(b"ispe", at) + 8) > 8:
-        data[at : at + 8] = struct.pack(">II", width, height)
-    return bytes(data)
+    Image.new("RGB", coded).save(file, "HEIF")
+    return _restated(file.getvalue(), width, height)
 
 
 PNG_END = png(16, 16, body=zlib.compress(bytes(16 * 49)))[-12:]
@@ -174,8 +199,16 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff of 65,000 tags": lambda: tiff(more=tuple((tag, 4, 1, 1) for tag in range(500, 65_500))),
     "tiff in an unknown compression": lambda: tiff(t259=999),
     "avif of 900 megapixels": lambda: avif_claiming(30_000, 30_000),
+    "avif of 49 megapixels that is coded in 16x16": lambda: avif_claiming(7000, 7000),
+    "avif of 16x16 that is coded in 16 megapixels": lambda: avif_claiming(16, 16, coded=(4000, 4000)),
+    "avif of 17x17 with transparency that is coded in 1 megapixel": lambda: avif_claiming(
+        17, 17, coded=(1000, 1000), mode="RGBA"),
+    "avif film of 49 megapixels that is coded in 16x16": lambda: avif_film_claiming(7000, 7000),
+    "avif of two million empty parts": lambda: avif_with(b"\x12\0" * 2_000_000),
+    "avif of 500,000 empty boxes": lambda: avif_with(b"") + b"\0\0\0\x08free" * 500_000,
     "heic of 900 megapixels": lambda: heic_claiming(30_000, 30_000),
     "heic of 49 megapixels with none of them": lambda: heic_claiming(7000, 7000),
+    "heic of 64x64 that is coded in 4 megapixels": lambda: heic_claiming(64, 64, coded=(2000, 2000)),
     "jpeg xl of 900 megapixels": lambda: b"\xff\x0a" + (2 << 1 | 29_999 << 3 | 1 << 21).to_bytes(99, "little"),
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),

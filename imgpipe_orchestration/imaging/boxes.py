@@ -1,0 +1,163 @@
+"""AVIF's container: the size it states for each AV1 picture, and where the bytes of that picture are.
+
+Boxes are those of ISO/IEC 14496-12 (files and tracks) and ISO/IEC 23008-12 (items). What is cut short reads as zeros:
+what is broken is said by the decoder behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imgpipe_orchestration.errors import TooLarge
+
+Size = tuple[int, int]
+_AV1 = b"av01"
+_IN_IDAT = 1
+"""Construction method of an item whose bytes lie in the box `idat`, not in the file at large."""
+
+
+@dataclass(slots=True)
+class _Span:
+    """A stretch of the file, read from front to back in big-endian numbers."""
+
+    data: memoryview
+    at: int
+    end: int
+
+    def take(self, count: int) -> int:
+        """The number in the next `count` bytes."""
+        start, self.at = self.at, self.at + count
+        return int.from_bytes(self.data[start : min(self.at, self.end)])
+
+
+class Boxes:
+    """The boxes of an AVIF.
+
+    Args:
+        most: boxes and entries of tables to read before the file is refused.
+    """
+
+    def __init__(self, data: bytes, most: int) -> None:
+        self._file = _Span(memoryview(data), 0, len(data))
+        self._most = self._left = most
+
+    def av1_pictures(self) -> Iterator[tuple[Size, memoryview]]:
+        """Stated width and height, pixels, and AV1 stream of every item and of every track's first frame.
+
+        Tiles of a grid and transparency are items of their own.
+
+        Raises:
+            TooLarge: more boxes and entries than allowed.
+        """
+        top = self._first_of_each(self._file)
+        if meta := top.get(b"meta"):
+            meta.at += 4
+            yield from self._items(self._first_of_each(meta))
+        if moov := top.get(b"moov"):
+            for kind, track in self._boxes(moov):
+                if kind == b"trak" and (found := self._first_frame(track)):
+                    yield found
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise TooLarge(f"the avif has more than {self._most:,} boxes and entries, which no picture needs")
+
+    def _boxes(self, within: _Span) -> Iterator[tuple[bytes, _Span]]:
+        """The kind and content of each box in a stretch."""
+        data, at, end = within.data, within.at, within.end
+        while at + 8 <= end:
+            self._step()
+            length, head = int.from_bytes(data[at : at + 4]), 8
+            if length == 1:
+                length, head = int.from_bytes(data[at + 8 : at + 16]), 16
+            until = min(at + max(length, head), end) if length else end
+            yield bytes(data[at + 4 : at + 8]), _Span(data, at + head, until)
+            at = until
+
+    def _first_of_each(self, within: _Span) -> dict[bytes, _Span]:
+        """The content of the first box of each kind."""
+        found: dict[bytes, _Span] = {}
+        for kind, content in self._boxes(within):
+            found.setdefault(kind, content)
+        return found
+
+    def _items(self, meta: dict[bytes, _Span]) -> Iterator[tuple[Size, memoryview]]:
+        if not {b"iinf", b"iloc", b"iprp"} <= meta.keys():
+            return
+        kinds, stated = self._item_kinds(meta[b"iinf"]), self._stated_sizes(meta[b"iprp"])
+        for item, stream in self._streams(meta[b"iloc"], meta.get(b"idat")):
+            if kinds.get(item) == _AV1 and item in stated:
+                yield stated[item], stream
+
+    def _item_kinds(self, iinf: _Span) -> dict[int, bytes]:
+        version = iinf.take(4) >> 24
+        iinf.take(4 if version else 2)
+        kinds = {}
+        for kind, entry in self._boxes(iinf):
+            if kind == b"infe":
+                item = entry.take(4 if entry.take(4) >> 24 > 2 else 2)
+                kinds[item] = bytes(entry.data[entry.at + 2 : entry.at + 6])
+        return kinds
+
+    def _stated_sizes(self, iprp: _Span) -> dict[int, Size]:
+        """Of each item, by its property `ispe`."""
+        properties: list[Size | None] = [None]
+        for kind, content in self._boxes(self._first_of_each(iprp).get(b"ipco", _Span(iprp.data, 0, 0))):
+            content.take(4)
+            properties.append((content.take(4), content.take(4)) if kind == b"ispe" else None)
+        sizes: dict[int, Size] = {}
+        for kind, ipma in self._boxes(iprp):
+            if kind != b"ipma":
+                continue
+            flags = ipma.take(4)
+            for _ in range(ipma.take(4)):
+                item = ipma.take(4 if flags >> 24 else 2)
+                self._step()
+                for _ in range(ipma.take(1)):
+                    self._step()
+                    number = ipma.take(2) & 0x7FFF if flags & 1 else ipma.take(1) & 0x7F
+                    if number < len(properties) and (size := properties[number]):
+                        sizes.setdefault(item, size)
+        return sizes
+
+    def _streams(self, iloc: _Span, idat: _Span | None) -> Iterator[tuple[int, memoryview]]:
+        """The bytes of each item, by its number."""
+        version, widths = iloc.take(4) >> 24, iloc.take(2)
+        offset_width, length_width, base_width, index_width = (widths >> shift & 15 for shift in (12, 8, 4, 0))
+        for _ in range(iloc.take(2 if version < 2 else 4)):
+            self._step()
+            item = iloc.take(2 if version < 2 else 4)
+            method = iloc.take(2) & 15 if version else 0
+            source = idat if method == _IN_IDAT and idat else self._file
+            iloc.take(2)
+            base = source.at + iloc.take(base_width)
+            pieces = []
+            for _ in range(iloc.take(2)):
+                self._step()
+                iloc.take(index_width if version else 0)
+                start, length = base + iloc.take(offset_width), iloc.take(length_width)
+                pieces.append(source.data[start : min(start + length, source.end) if length else source.end])
+            whole = sum(map(len, pieces)) <= len(source.data)  # or one stretch is told of again and again
+            yield item, pieces[0] if len(pieces) == 1 or (pieces and not whole) else memoryview(b"".join(pieces))
+
+    def _first_frame(self, track: _Span) -> tuple[Size, memoryview] | None:
+        """Stated size and bytes of a track's first frame; None where it is no AV1."""
+        inside = self._first_of_each(track)
+        header = inside.get(b"tkhd")
+        for kind in (b"mdia", b"minf", b"stbl"):
+            inside = self._first_of_each(inside[kind]) if kind in inside else {}
+        wide = b"co64" in inside
+        boxes = header, inside.get(b"stsd"), inside.get(b"stsz"), inside.get(b"co64" if wide else b"stco")
+        header, described, lengths, offsets = boxes
+        if not (header and described and lengths and offsets):
+            return None
+        if described.data[described.at + 12 : described.at + 16] != _AV1:
+            return None
+        offsets.take(8)
+        lengths.take(4)
+        equal, _, first = lengths.take(4), lengths.take(4), lengths.take(4)
+        at = offsets.take(8 if wide else 4)
+        header.at = header.end - 8  # in 65,536ths of a pixel
+        return (header.take(4) >> 16, header.take(4) >> 16), track.data[at : at + (equal or first)]
