@@ -15,8 +15,6 @@ from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.parts import START_OF_SCAN, check_parts, jpeg_markers, png_chunks
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-_PIXELS_A_BYTE = 512
-"""A JPEG has at least a bit for each block of 8x8. What lacks would be filled with grey, and silently."""
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 
 
@@ -86,14 +84,11 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
 
 
 def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
-    """Refuse a JPEG whose scans would take too long (each is a pass over all pixels), or that cannot be complete.
+    """Refuse a JPEG whose scans would take too long: each is a pass over all pixels.
 
     Raises:
-        BadImage: fewer bytes than so many pixels can have.
         TooLarge: past a limit, which the message names.
     """
-    if len(data) * _PIXELS_A_BYTE < pixels:
-        raise BadImage(f"the JPEG is cut short: {len(data):,} bytes cannot hold {pixels / 1e6:.1f} megapixels")
     markers = list(islice(jpeg_markers(data), limits.max_parts + 1))
     if len(markers) > limits.max_parts:
         raise TooLarge(f"the jpeg is cut into more than {limits.max_parts:,} parts, which no picture needs")

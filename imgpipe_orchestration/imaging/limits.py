@@ -15,6 +15,9 @@ class Limits:
     max_pixels: int = 50_000_000
     """50 MP: 200 MB as RGBA, the most one image may take in a worker before it is shrunk."""
     max_side: int = 30_000
+    empty_pixels: int = 5_000_000
+    """Pixels up to which a GIF or BMP may be empty for the most part: so many cost under 100 ms and 50 MB (a GIF of 37
+    bytes and 49 MP: 550 ms and 226 MB). Beyond, its bytes must be able to hold its pixels (see `density`)."""
     max_pixels_webp: int = 17_000_000
     """WebP's decoder holds the whole canvas twice: measured 747 MB for 49 MP, out of a file of 186 bytes."""
     max_jpeg_scans: int = 100

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import headers, plugins
+from imgpipe_orchestration.imaging.density import check_length
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.parts import check_png_sums, png_chunk
 
@@ -37,9 +38,6 @@ gain map beside the picture."""
 
 _PLANAR = 2
 """Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8."""
-_TIFF_BOUNDED = frozenset({5, 7, 8, 32773, 32946})
-"""LZW, JPEG, deflate, PackBits: none of them makes more than `_TIFF_RATIO` bytes out of one."""
-_TIFF_RATIO = 2000
 
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
@@ -67,7 +65,8 @@ def sniff(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SniffedImage:
     """Identify an image and check it against `limits`; costs about a millisecond.
 
     Raises:
-        BadImage: not an image, an image of a kind that is not read (SVG among them), or a broken header.
+        BadImage: not an image, an image of a kind that is not read (SVG among them), a broken header, or fewer bytes
+            than its pixels need.
         TooLarge: more bytes, pixels, scans or texts than the limits allow; the message names figure and limit.
     """
     image, name = open_checked(data, limits)
@@ -110,7 +109,9 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     try:
         image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            _check_tiff(image, len(data))
+            _check_planes(image)
+        check_pixels(image.width, image.height, name, limits)
+        check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         megapixels = limits.max_pixels / 1e6
         raise TooLarge(f"the {name} header claims far more than the limit of {megapixels:g} megapixels") from error
@@ -122,7 +123,6 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     except Exception as error:
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
-    check_pixels(image.width, image.height, name, limits)
     if name == "jpeg":
         headers.check_scans(data, image.width * image.height, limits)
     elif name == "png":
@@ -134,19 +134,16 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     return image, name
 
 
-def _check_tiff(image: TiffImagePlugin.TiffImageFile, length: int) -> None:
-    """Refuse a TIFF that would be shown wrong, and one of fewer bytes than its pixels need: they would be allocated.
+def _check_planes(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse a TIFF that would be shown wrong.
 
     Raises:
-        BadImage: says which.
+        BadImage: says why.
     """
     tags = image.tag_v2
     bits, samples = max(tags.get(ExifTags.Base.BitsPerSample, (1,))), tags.get(ExifTags.Base.SamplesPerPixel, 1)
     if bits > 8 and samples > 1 and tags.get(ExifTags.Base.PlanarConfiguration) == _PLANAR:
         raise BadImage(f"a TIFF of {bits} bits a channel is read only with the channels of a pixel side by side")
-    pixels = image.width * image.height
-    if tags.get(ExifTags.Base.Compression) in _TIFF_BOUNDED and pixels * samples * bits > length * 8 * _TIFF_RATIO:
-        raise BadImage(f"the TIFF is cut short: {length:,} bytes cannot hold {pixels / 1e6:.1f} megapixels")
 
 
 def _transparent_level(image: Image.Image, depth: int) -> object:

@@ -172,6 +172,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "png of 2.5 gigapixels": lambda: png(50_000, 50_000, body=zlib.compress(bytes(1000))),
     "png of 100 megapixels in 100 kB": lambda: png(10_000, 10_000, body=zlib.compress(bytes(30_010_000), 9)),
     "png of 49 megapixels with none of them": lambda: png(7000, 7000, body=zlib.compress(bytes(1000))),
+    "png of 49 megapixels with nine tenths of them": lambda: png(
+        7000, 7000, body=zlib.compress(bytes(6300 * 21_001), 9)),
     "png of 300,000 texts": lambda: png(16, 16, *[(b"tEXt", b"a\0b")] * 300_000, body=zlib.compress(bytes(16 * 49))),
     "png of 400,000 empty chunks": lambda: png(16, 16)[:-12] + EMPTY_CHUNK * 400_000 + PNG_END,
     "png text bomb": text_bomb,
@@ -182,6 +184,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg of a million comments": lambda: jpeg_with(b"\xff\xfe\0\2" * 1_200_000),
     "jpeg of five million fill bytes": lambda: jpeg_with(b"\xff" * 5_000_000),
     "gif of 4 gigapixels": lambda: gif_claiming(65_535, 65_535),
+    "gif of a pixel on 49 megapixels": lambda: gif_claiming(7000, 7000).replace(
+        b"," + struct.pack("<HHHH", 0, 0, 7000, 7000), b"," + struct.pack("<HHHH", 0, 0, 1, 1)),
     "gif of a million comments": lambda: gif_with(b"!\xfe\1a\0" * 1_000_000),
     "tiff of 1 gigapixel": lambda: tiff_claiming(32_000, 32_000),
     "tiff strip beyond the file": lambda: tiff(t273=0xFFFFFFF0, t279=0xFFFFFFFF),
@@ -213,6 +217,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),
     "bmp of 49 megapixels with none of them": lambda: bmp_of_runs(7000, 7000, b"\0\1"),
+    "bmp that skips 49 megapixels": lambda: bmp_of_runs(7000, 7000, b"\0\2\xff\xff" * 30 + b"\0\1"),
 }  # fmt: skip
 ODD: dict[str, Callable[[], bytes]] = {
     "gif of 100,000 frames": lambda: gif_with(frames=100_000),
