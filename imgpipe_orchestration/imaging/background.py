@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.imaging.opencv import cv2
 
 Field = NDArray[np.float32]
 """Rows x columns (x channels), float32."""

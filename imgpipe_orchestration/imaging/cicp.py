@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.parts import png_chunk
 
 Curve = NDArray[np.float64]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging import registers
+from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _PROGRESSIVE_PAYS_FROM = 100_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from threading import local
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import Box
+from imgpipe_orchestration.imaging.opencv import cv2
 
 _LONG_SIDE = 320
 _SMALLEST_FACE = 0.08

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-import cv2
 import numpy as np
 from PIL import Image
+
+from imgpipe_orchestration.imaging.opencv import cv2
 
 _ROWS = 256
 """Rows that are hashed at a time: all at once would take the picture's memory again."""

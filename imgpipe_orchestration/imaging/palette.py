@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from imgpipe_orchestration.imaging.opencv import cv2
 
 _SIDE = 96
 _MERGE_BELOW = 0.06

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import Box
+from imgpipe_orchestration.imaging.opencv import cv2
 
 _SIDE = 128
 _PLAIN = 10.0

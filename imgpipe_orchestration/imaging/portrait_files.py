@@ -75,8 +75,9 @@ def decoded(data: bytes) -> Image.Image:
 
 def as_png(image: Image.Image, xmp: str) -> bytes:
     """The picture (RGB), unchanged, as PNG."""
-    import cv2  # in worker processes only: whoever just labels pictures need not wait for it
-    import numpy as np
+    import numpy as np  # in worker processes only: whoever just labels pictures need not wait for it
+
+    from imgpipe_orchestration.imaging.opencv import cv2
 
     options = (
         # Run lengths only: after the filter a photograph is 13 % smaller than with level 1, in the same time. One

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from PIL import Image
+
+from imgpipe_orchestration.imaging.opencv import cv2
 
 _GRID = 8
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from imgpipe_orchestration.imaging.opencv import cv2
 
 Plane = NDArray[np.float32]
 """Rows x columns (x channels), float32."""

@@ -13,13 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 
-def png(width: int, height: int, *chunks: tuple[bytes, bytes], body: bytes = b"") -> bytes:
-    """A PNG header that claims 8-bit RGB of any size, with any chunks before its pixels."""
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], body: bytes = b"", colour: int = 2) -> bytes:
+    """A PNG header that claims 8 bits a channel of any size, with any chunks before its pixels; RGB by default."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
     middle = b"".join(chunk(kind, data) for kind, data in chunks)
     return b"\x89PNG\r\n\x1a\n" + head + middle + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
