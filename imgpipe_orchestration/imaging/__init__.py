@@ -1,7 +1,7 @@
 """What the project knows about pixels: pure functions on images, without Dagster, database or network.
 
     sniff        what these bytes are, from their header alone, within limits: nothing is decoded
-    opening      bytes -> first frame, decoded no larger than needed
+    opening      bytes -> first frame, decoded no larger than needed; streaming: what is plain, by libvips
     depth        16 bit, float, palette, 1 bit -> 8 bits a channel
     colour       CMYK, any ICC profile and colour numbers (cicp) -> sRGB
     orientation  the EXIF orientation turned into pixels

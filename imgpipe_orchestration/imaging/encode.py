@@ -31,7 +31,6 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
     """
     registers.clear()
     large = image.width * image.height > recipe.large_pixels
-    image = _bare(image)
     if kind == "avif":
         speed = recipe.avif_speed_large if large else recipe.avif_speed
         # Not every platform's OpenCV has AVIF, and none writes 4:4:4.
@@ -55,7 +54,7 @@ def encode_draft(image: Image.Image, kind: Format, quality: int, recipe: Recipe,
     if kind != "jpeg":
         return encode(image, kind, quality, recipe, exif)
     registers.clear()
-    return _into_file(_bare(image), "JPEG", quality=quality, subsampling=recipe.jpeg_subsampling)
+    return _into_file(image, "JPEG", quality=quality, subsampling=recipe.jpeg_subsampling)
 
 
 def _bare(image: Image.Image) -> Image.Image:
@@ -90,7 +89,7 @@ def _jpeg(image: Image.Image, quality: int, recipe: Recipe, exif: bytes) -> byte
 def _into_memory(image: Image.Image, name: str, **options: object) -> bytes:
     """For encoders that work outside Python's lock anyway."""
     file = io.BytesIO()
-    image.save(file, name, **options)
+    _bare(image).save(file, name, **options)
     return file.getvalue()
 
 
@@ -99,6 +98,6 @@ def _into_file(image: Image.Image, name: str, **options: object) -> bytes:
     if not hasattr(os, "memfd_create"):  # macOS
         return _into_memory(image, name, **options)
     with os.fdopen(os.memfd_create("image"), "w+b") as file:
-        image.save(file, name, **options)
+        _bare(image).save(file, name, **options)
         file.seek(0)
         return file.read()

@@ -25,6 +25,11 @@ def into_libvips(image: Image.Image) -> Any:
     return libvips().Image.new_from_memory(image.tobytes(), *image.size, BANDS[image.mode], "uchar")
 
 
+def resized(picture: Any, width: int, height: int) -> Any:
+    """By LANCZOS, to exactly that size, when the pixels are asked for."""
+    return picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
+
+
 def out_of_libvips(picture: Any, mode: str, *, threads: int) -> Image.Image:
     """The picture's pixels, computed on that many threads.
 

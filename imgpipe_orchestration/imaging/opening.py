@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import sniff
 from imgpipe_orchestration.imaging.cicp import ColourNumbers, colour_numbers, outranks_profile
-from imgpipe_orchestration.imaging.libvips import libvips, out_of_libvips
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.orientation import orientation_of, swaps_sides
+from imgpipe_orchestration.imaging.streaming import streamed
 
 _END_OF_JPEG = b"\xff\xd9"
+_PIXELS = b"\x55" * 1024
+"""Codes of some pixels in any JPEG; of fewer, libjpeg sees the next marker and gives up."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,23 @@ def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
     return Original(data, image, sniffed, orientation, colour_numbers(data, name), limits)
 
 
-def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.Image:
+def decode(original: Original, enough: tuple[int, int] | None = None, *, threads: int = 1) -> Image.Image:
     """The first frame, still in its own mode, profile and orientation (`info` holds `icc_profile`).
 
     Args:
         enough: upright width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still
-            at least as large.
+            at least as large; else what is plain is shrunk to it at once.
+        threads: that shrink while one decodes.
 
     Raises:
         BadImage: broken or cut short.
         TooLarge: past a limit, or more memory than the worker may take.
     """
     image, name = original.image, original.sniffed.format
-    if name == "png" and (quickly := _plain_png(original)):
-        return quickly
     try:
         _draft(image, original, enough)
+        if (quickly := _streamed(original, enough, threads)) is not None:
+            return quickly
         image.load()
     except ImgpipeError:
         raise
@@ -83,29 +87,17 @@ def decode(original: Original, enough: tuple[int, int] | None = None) -> Image.I
     return image
 
 
-def _plain_png(original: Original) -> Image.Image | None:
-    """A PNG of one frame and 8 bits, by libvips in 0.6 of Pillow's time; None where it is another or broken, and Pillow
-    is to say how.
-
-    Both give the same pixels. The sums over its chunks were checked when it was opened.
-    """
-    image = original.image
-    if not isinstance(image, PngImagePlugin.PngImageFile) or original.sniffed.animated:
-        return None
-    if image.tile[0].args not in {"L", "RGB", "RGBA"} or "transparency" in image.info:
-        return None
-    try:
-        picture = libvips().Image.pngload_buffer(original.data, access="sequential", fail_on="warning")
-        result = out_of_libvips(picture, image.mode, threads=1)
-    except (libvips().Error, MemoryError):
-        return None
-    result.info = dict(image.info)
-    return result
-
-
 def _draft(image: Image.Image, original: Original, enough: tuple[int, int] | None) -> None:
     if enough and isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, original.stored(enough))
+
+
+def _streamed(original: Original, enough: tuple[int, int] | None, threads: int) -> Image.Image | None:
+    """A single frame that no draft has made smaller already, where libvips is quicker."""
+    sniffed = original.sniffed
+    if sniffed.animated or original.image.size != (sniffed.width, sniffed.height):
+        return None
+    return streamed(original.image, original.data, original.stored(enough) if enough else None, threads=threads)
 
 
 def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:
@@ -118,7 +110,7 @@ def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> I
         BadImage: pixels are missing.
     """
     pictures = []
-    for filling in (b"", b"\x55" * 64):
+    for filling in (b"", _filling(original.data)):
         image, _ = sniff.open_checked(original.data + filling + _END_OF_JPEG, original.limits)
         try:
             _draft(image, original, enough)
@@ -129,3 +121,12 @@ def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> I
     if pictures[0].tobytes() != pictures[1].tobytes():
         raise BadImage("the jpeg is cut short")
     return pictures[0]
+
+
+def _filling(jpeg: bytes) -> bytes:
+    """Pixels for whatever may be missing, after each of the restart markers that a decoder may be waiting for."""
+    found = re.findall(rb"\xff([\xd0-\xd7])", jpeg)
+    last = found[-1][0] if found else 0xD7
+    restarts = [0xD0 + (last + 1 + number) % 8 for number in range(8)]
+    # The first byte is a pixel's second, should a lone 0xFF be the last that there is.
+    return b"\0" + _PIXELS + b"".join(b"\xff%c" % restart + _PIXELS for restart in restarts)

@@ -79,7 +79,8 @@ def render(
 def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = DEFAULT_LIMITS) -> Prepared:
     """Decode and normalise. The order is the point:
 
-    1. decode, JPEG at a fraction where that is still at least as large as the largest size
+    1. decode, JPEG at a fraction where that is still at least as large as the largest size; a plain JPEG or PNG
+       is shrunk on the way and is ready for 4
     2. 8 bits a channel and no palette: what comes next can only do these
     3. shrink to the largest size: everything after it works on fewer pixels
     4. sRGB: 55 ms for 4.7 megapixels, so not before shrinking
@@ -93,7 +94,7 @@ def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = D
     owner = metadata.ownership(original.image)
     width, height = original.upright_size
     enough = working_size(width, height, recipe)
-    image = decode(original, enough)
+    image = decode(original, enough, threads=threads)
     image = to_eight_bits(image)
     image = shrink_to(image, *original.stored(enough), threads=threads)
     image, note = to_srgb(image, original.colours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import PixelBox, fit_within
-from imgpipe_orchestration.imaging.libvips import into_libvips, out_of_libvips
+from imgpipe_orchestration.imaging.libvips import into_libvips, out_of_libvips, resized
 
 _WITHOUT_ALPHA = ("L", "RGB", "CMYK")
 
@@ -34,7 +34,6 @@ def shrink_to(
 def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox, threads: int) -> Image.Image:
     left, top, right, bottom = box
     picture = into_libvips(image).crop(left, top, right - left, bottom - top)
-    picture = picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
-    result = out_of_libvips(picture, image.mode, threads=threads)
+    result = out_of_libvips(resized(picture, width, height), image.mode, threads=threads)
     result.info = dict(image.info)
     return result
