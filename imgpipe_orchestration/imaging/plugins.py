@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, BmpImagePlugin, Image  # noqa: F401  (it registers a decoder that ours replaces)
 
 from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.runs import BmpRuns
 
 PILLOW_NAME = {
     "jpeg": "JPEG",
@@ -24,6 +25,8 @@ PILLOW_NAME = {
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """Threads that decode one AVIF. One for each core is Pillow's way, but the other cores have images of their own."""
+
+Image.register_decoder("bmp_rle", BmpRuns)  # after BmpImagePlugin, which registers its own
 
 
 def enable(name: str) -> None:

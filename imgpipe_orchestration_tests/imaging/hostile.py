@@ -217,9 +217,12 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),
     "bmp of 49 megapixels with none of them": lambda: bmp_of_runs(7000, 7000, b"\0\1"),
+    "bmp of two million runs": lambda: bmp_of_runs(7000, 7000, b"\1\1" * 2_000_000),
+    "bmp of a million jumps to where it is": lambda: bmp_of_runs(2000, 2000, b"\0\2\0\0" * 1_000_000),
     "bmp that skips 49 megapixels": lambda: bmp_of_runs(7000, 7000, b"\0\2\xff\xff" * 30 + b"\0\1"),
 }  # fmt: skip
 ODD: dict[str, Callable[[], bytes]] = {
+    "bmp of a million runs of one pixel": lambda: bmp_of_runs(1000, 1000, (b"\1\1" * 1000 + b"\0\0") * 1000 + b"\0\1"),
     "gif of 100,000 frames": lambda: gif_with(frames=100_000),
     "png profile bomb": icc_bomb,
     "tiff tag of 2 gigabytes": lambda: tiff(more=((700, 1, 0x7FFFFFFF, 100),)),
