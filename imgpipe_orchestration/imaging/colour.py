@@ -7,14 +7,14 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
-from imgpipe_orchestration.imaging.cicp import ColourNumbers, numbers_to_srgb
+from imgpipe_orchestration.imaging.cicp import ColourSpace, converted
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 
 _CUBE_STEPS = 6
 
 
-def to_srgb(image: Image.Image, numbers: ColourNumbers | None = None) -> tuple[Image.Image, str | None]:
-    """RGB or RGBA in sRGB, by the image's own profile where it has a usable one, else by its colour numbers.
+def to_srgb(image: Image.Image, space: ColourSpace | None = None) -> tuple[Image.Image, str | None]:
+    """RGB or RGBA in sRGB, by the image's own profile where it has a usable one, else by what the file says beside.
 
     Returns:
         The image, without a profile, and a note where its profile was ignored (it then counts as sRGB, as browsers
@@ -30,9 +30,9 @@ def to_srgb(image: Image.Image, numbers: ColourNumbers | None = None) -> tuple[I
             note = f"colour profile ignored: {error}"
     elif profile:
         note = f"colour profile ignored: {len(profile):,} bytes"
-    elif numbers:
-        note = "HDR: brightness compressed to the standard range" if numbers.is_hdr else None
-        return _bare(numbers_to_srgb(image if image.mode == target else image.convert(target), numbers)), note
+    elif space:
+        note = "HDR: brightness compressed to the standard range" if space.is_hdr else None
+        return _bare(converted(image if image.mode == target else image.convert(target), space)), note
     elif image.mode == "CMYK":
         note = "CMYK without a colour profile: colours are approximate"
     return _bare(image if image.mode == target else image.convert(target)), note

@@ -9,7 +9,7 @@ from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging import sniff
-from imgpipe_orchestration.imaging.cicp import ColourNumbers, colour_numbers, outranks_profile
+from imgpipe_orchestration.imaging.cicp import ColourSpace, colour_space, outranks_profile
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.orientation import orientation_of, swaps_sides
 from imgpipe_orchestration.imaging.streaming import streamed
@@ -28,8 +28,8 @@ class Original:
     sniffed: sniff.SniffedImage
     orientation: int
     """EXIF, 1 to 8."""
-    colours: ColourNumbers | None
-    """Colour space by number, where it is not sRGB; a profile counts more."""
+    colours: ColourSpace | None
+    """Colour space by number or by primaries, where it is not sRGB; a profile counts more."""
     limits: Limits
 
     @property
@@ -52,7 +52,7 @@ def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
     sniffed, orientation = sniff.describe(image, name), orientation_of(image)
     if name == "png" and "icc_profile" in image.info and outranks_profile(data):
         del image.info["icc_profile"]
-    return Original(data, image, sniffed, orientation, colour_numbers(data, name), limits)
+    return Original(data, image, sniffed, orientation, colour_space(data, name), limits)
 
 
 def decode(original: Original, enough: tuple[int, int] | None = None, *, threads: int = 1) -> Image.Image:
