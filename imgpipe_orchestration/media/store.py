@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -51,8 +51,7 @@ class MediaFile:
     private: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVariant:
+class StoredVariant(NamedTuple):
     """One row of `media_variants`: what was made, and where it lies in the media bucket."""
 
     size: str
@@ -68,11 +67,11 @@ class StoredVariant:
 _FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
 
 
-_VARIANT_COLUMNS = ", ".join(f"v.{name}" for name in StoredVariant.__slots__)
+_VARIANT_COLUMNS = ", ".join(f"v.{name}" for name in StoredVariant._fields)
 
 
 def _file(row: Sequence[Any]) -> MediaFile:
-    values = dict(zip(MediaFile.__slots__, row, strict=False))  # more columns may follow
+    values = dict(zip(MediaFile.__slots__, row, strict=True))
     values["data_type"] = DataType(values["data_type"])
     values["status"] = MediaStatus(values["status"])
     return MediaFile(**values)
@@ -168,18 +167,17 @@ def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
 
 
 MANIFEST = f"""
-    select {_FILE_COLUMNS}, (
-        select json_agg(json_build_array({_VARIANT_COLUMNS}) order by v.size, v.format, v.background)
-        from media_variants v where v.media_id = f.id
-    ) from media_files f where f.id = %s
+    select f.private, {_VARIANT_COLUMNS}
+    from media_files f left join media_variants v on v.media_id = f.id where f.id = %s
 """
-"""One media file and its variants, as psycopg takes a statement. One row: with one for each variant most of its time
-goes into reading the file's columns again and again."""
+"""Whether a media file is private, and its variants, as psycopg takes a statement: a row for each variant, one without
+a variant where there is none, no row where there is no such file. Every image that is not in memory waits for it: the
+file's other columns, an order and JSON took as long as the rest."""
 
 
-def manifest(row: Sequence[Any]) -> tuple[MediaFile, list[StoredVariant]]:
-    """What `MANIFEST` found."""
-    return _file(row), [StoredVariant(*made) for made in row[-1] or ()]
+def manifest(rows: Sequence[Sequence[Any]]) -> tuple[bool, list[StoredVariant]]:
+    """What the rows of `MANIFEST`, at least one, say: whether the file is private, and its variants."""
+    return rows[0][0], [StoredVariant._make(row[1:]) for row in rows if row[1] is not None]
 
 
 def variants(connection: Connection, media_id: int) -> list[StoredVariant]:

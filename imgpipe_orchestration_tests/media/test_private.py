@@ -9,6 +9,7 @@ import jwt
 import pytest
 
 from imgpipe_orchestration.media.serving import signing
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 OWNER, OTHER = 1, 2
@@ -59,6 +60,16 @@ def test_nothing_of_a_private_image_is_shown_without_a_signature(hidden: Gateway
         assert refused(hidden, "/serve/2", **condition) == "private-image"
     assert refused(hidden, "/serve/2?explain=1&format=webp") == "private-image"
     assert hidden.get("/serve/1").status_code == 200
+
+
+def test_a_private_image_without_variants_is_closed_too(hidden: Gateway) -> None:
+    hidden.rows("delete from media_variants where media_id = 2 returning 1")
+    wait_for(lambda: refused(hidden, "/serve/2") == "private-image", "the refusal", 5)
+    original = lambda: hidden.get(signed(hidden)).headers["cache-control"] == "no-store"  # noqa: E731
+    wait_for(original, "the original, as long as nothing else is there", 5)
+    hidden.rows("update media_files set status = 'failed', error = 'no picture' where id = 2 returning 1")
+    wait_for(lambda: hidden.get(signed(hidden)).status_code == 404, "why there is none", 5)
+    assert "no picture" in hidden.get(signed(hidden)).json()["detail"]
 
 
 def test_a_signature_opens_every_size_and_no_shared_cache_keeps_the_answer(hidden: Gateway) -> None:

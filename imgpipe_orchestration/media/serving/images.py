@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.decision import Wish
@@ -24,8 +25,9 @@ from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original
-from imgpipe_orchestration.media.store import MediaFile, StoredVariant
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -101,11 +103,11 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     asked = _asked(scope)
     accept = asked.get(b"accept")
     manifest = hot.manifests.peek(media_id) or await hot.manifest(media_id)
-    if manifest.media.private:
+    if manifest.private:
         seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
     if not manifest.variants:
-        return await asyncio.to_thread(_not_ready, state.services, manifest.media, wish, accept, vary)
+        return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept, vary)
     decided = decision.decide(manifest.variants, wish, accept)
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
@@ -177,14 +179,17 @@ def _has_it(if_none_match: str | None, etag: str) -> bool:
     return etag in (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
 
 
-def _not_ready(backends: Services, media: MediaFile, wish: Wish, accept: str | None, vary: str) -> Response:
+def _not_ready(backends: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:
     """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
 
     Raises:
-        NotFound: the image failed; says why.
+        NotFound: the image failed; says why. Or it has just been deleted.
+        BackendUnavailable: the database or the object store is away.
     """
+    with transaction(backends.engine) as connection:
+        media = store.media_file(connection, media_id)
     if media.status is MediaStatus.FAILED:
-        raise NotFound(f"Media {media.id} could not be processed: {media.error}")
+        raise NotFound(f"Media {media_id} could not be processed: {media.error}")
     headers = {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
     showable = media.mime_type in SHOWN_BY_BROWSERS
     if wish.explain:

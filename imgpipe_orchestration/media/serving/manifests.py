@@ -13,7 +13,6 @@ from sqlalchemy import Engine
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrated
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.serving.decision import Shelves, shelved
-from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 
 _READ_SECONDS = 5.0
@@ -22,9 +21,9 @@ _READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An image as it stands: its row and its variants (none before it is ready)."""
+    """What is served of an image: its variants (none before it is ready), and whether only to who has a signed URL."""
 
-    media: MediaFile
+    private: bool
     variants: Shelves
 
 
@@ -47,9 +46,9 @@ class ManifestReader:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 try:
-                    row = await self._row(media_id)
+                    rows = await self._rows(media_id)
                 except psycopg.OperationalError:  # the connection was lost, as a rule while nobody used it
-                    row = await self._row(media_id)
+                    rows = await self._rows(media_id)
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
             if isinstance(error, TimeoutError):  # it leads nowhere; psycopg closes it when it cannot be cancelled
                 self._connection = None
@@ -58,18 +57,18 @@ class ManifestReader:
             if await asyncio.to_thread(not_migrated, self._engine, error):
                 raise NotMigrated(detail=str(error).splitlines()[0]) from error
             raise
-        if row is None:
+        if not rows:
             raise NotFound(f"There is no media {media_id}.")
-        media, variants = store.manifest(row)
-        return Manifest(media, shelved(variants))
+        private, variants = store.manifest(rows)
+        return Manifest(private, shelved(variants))
 
-    async def _row(self, media_id: int) -> tuple[object, ...] | None:
+    async def _rows(self, media_id: int) -> list[tuple[object, ...]]:
         async with self._connecting:
             if self._connection is None or self._connection.closed:
                 self._connection = await connect_async(self._engine)
             connection = self._connection
         cursor = await connection.execute(store.MANIFEST, (media_id,))
-        return await cursor.fetchone()
+        return await cursor.fetchall()
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
