@@ -32,6 +32,11 @@ class Limits:
     """Entries of a TIFF's directory, or of EXIF's; cameras write under a hundred."""
     max_values: int = 65_000
     """Numbers in a TIFF's directory, each of which becomes a Python object: a strip has two."""
+    max_exif_bytes: int = 1024 * 1024
+    """EXIF of a JPEG, which Pillow copies whole with each further segment; elsewhere more is ignored. Cameras write one
+    segment of at most 64 KB."""
+    max_table_bytes: int = 64 * 1024
+    """Quantization tables of a JPEG, each a turn of a loop in Python. It has room for four, of 65 or 129 bytes."""
     max_icc_bytes: int = 4 * 1024 * 1024
     """Larger colour profiles are ignored: the largest printer profiles have 3 MB."""
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from imgpipe_orchestration_tests.imaging.profiles import display_p3
+
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes], body: bytes = b"", colour: int = 2) -> bytes:
     """A PNG header that claims 8 bits a channel of any size, with any chunks before its pixels; RGB by default."""
@@ -124,6 +126,29 @@ def text_bomb() -> bytes:
     return png(16, 16, *[text] * 200, body=zlib.compress(bytes(16 * 49)))
 
 
+def profile_of_steps() -> bytes:
+    """A PNG with a colour profile that makes colours in 3,000 steps."""
+    profile = zlib.compress(display_p3(steps=3000))
+    return png(16, 16, (b"iCCP", b"x\0\0" + profile), body=zlib.compress(bytes(16 * 49)))
+
+
+def orientation_of(count: int) -> bytes:
+    """A PNG whose EXIF has an orientation of so many fractions."""
+    exif = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIIi", 1, 0x0112, 5, count, 26, 0) + bytes(8 * count)
+    return png(16, 16, (b"eXIf", exif), body=zlib.compress(bytes(16 * 49)))
+
+
+def webp_with(chunks: bytes = b"", frames: int = 1) -> bytes:
+    """A WebP of 16x16 pixels with chunks before its frames, of which the last one may be repeated."""
+    file = io.BytesIO()
+    pictures = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue")]
+    pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], lossless=True)
+    data = file.getvalue()
+    first, last = data.index(b"ANMF"), data.rindex(b"ANMF")
+    body = data[12:first] + chunks + data[first:last] + data[last:] * frames
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
 def jpeg_with(segments: bytes) -> bytes:
     """A small JPEG with anything before its first segment."""
     file = io.BytesIO()
@@ -178,10 +203,16 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "png of 400,000 empty chunks": lambda: png(16, 16)[:-12] + EMPTY_CHUNK * 400_000 + PNG_END,
     "png text bomb": text_bomb,
     "webp animation of 49 megapixels in 200 bytes": webp_animation_bomb,
+    "webp of 400,000 frames": lambda: webp_with(frames=400_000),
+    "webp of 4 million chunks": lambda: webp_with(b"abcd\0\0\0\0" * 4_000_000),
     "jpeg of 4 gigapixels": lambda: jpeg_claiming(65_535, 65_535),
     "jpeg of 49 megapixels in 600 bytes": lambda: jpeg_claiming(7000, 7000),
     "jpeg of 1000 scans": lambda: jpeg_with_scans(1000),
     "jpeg of a million comments": lambda: jpeg_with(b"\xff\xfe\0\2" * 1_200_000),
+    "jpeg of 14 MB of EXIF": lambda: jpeg_with(
+        (b"\xff\xe1" + struct.pack(">H", 65_000) + b"Exif\0\0MM\0*\0\0\0\x08\0\1" + bytes(64_982)) * 220),
+    "jpeg of 200,000 quantization tables": lambda: jpeg_with(
+        (b"\xff\xdb" + struct.pack(">H", 65_002) + (b"\0" + b"\1" * 64) * 1000) * 200),
     "jpeg of five million fill bytes": lambda: jpeg_with(b"\xff" * 5_000_000),
     "gif of 4 gigapixels": lambda: gif_claiming(65_535, 65_535),
     "gif of a pixel on 49 megapixels": lambda: gif_claiming(7000, 7000).replace(
@@ -225,6 +256,8 @@ ODD: dict[str, Callable[[], bytes]] = {
     "bmp of a million runs of one pixel": lambda: bmp_of_runs(1000, 1000, (b"\1\1" * 1000 + b"\0\0") * 1000 + b"\0\1"),
     "gif of 100,000 frames": lambda: gif_with(frames=100_000),
     "png profile bomb": icc_bomb,
+    "png profile of 3,000 steps": profile_of_steps,
+    "png with an orientation of 300,000 fractions": lambda: orientation_of(300_000),
     "tiff tag of 2 gigabytes": lambda: tiff(more=((700, 1, 0x7FFFFFFF, 100),)),
     "tiff directory that follows itself": lambda: tiff()[:118] + struct.pack("<I", 8) + bytes(5000),
     "jpeg with 76 parts of a profile": lambda: jpeg_with(b"".join(

@@ -10,14 +10,20 @@ P3 = np.array([[0.515102, 0.291965, 0.157153], [0.241182, 0.692236, 0.066582], [
 """Display P3 to XYZ under D50, columns red, green, blue (as in Apple's own profile)."""
 
 
-def display_p3(gamma: float = 2.2) -> bytes:
-    """An RGB profile with P3's primaries and a plain gamma."""
+def display_p3(gamma: float = 2.2, steps: int = 0) -> bytes:
+    """An RGB profile with P3's primaries and a plain gamma; with steps, also as a list of so many that do nothing."""
     tags = {b"wtpt": _xyz(0.9642, 1.0, 0.8249), b"desc": _text("wide"), b"cprt": _plain("none")}
     for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), P3.T, strict=True):
         tags[name] = _xyz(*column)
     for name in (b"rTRC", b"gTRC", b"bTRC"):
         tags[name] = _curve(gamma)
-    return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
+    if not steps:
+        return _profile(b"mntr", b"RGB ", b"XYZ ", tags)
+    nothing = b"matf\0\0\0\0" + struct.pack(">HH12f", 3, 3, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
+    where = struct.pack(">II", 16 + 8 * steps, len(nothing)) * steps
+    tags[b"D2B0"] = tags[b"D2B1"] = b"mpet\0\0\0\0" + struct.pack(">HHI", 3, 3, steps) + where + nothing
+    profile = _profile(b"mntr", b"RGB ", b"XYZ ", tags)
+    return profile[:8] + b"\4\x40" + profile[10:]
 
 
 def grey_gamma(gamma: float) -> bytes:

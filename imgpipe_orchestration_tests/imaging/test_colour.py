@@ -49,6 +49,11 @@ def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
     assert np.abs(result - colours).max() > 15
 
 
+def test_a_profile_s_list_of_steps_is_left_out_for_its_curves_and_primaries() -> None:
+    plain, stepped = (encoded(picture(64, 48), "PNG", icc_profile=display_p3(steps=steps)) for steps in (0, 3))
+    assert (prepared_pixels(stepped) == prepared_pixels(plain)).all()
+
+
 def _p3_as_srgb(colour: tuple[int, int, int]) -> np.ndarray:
     """Display P3 to sRGB by way of XYZ, with the matrices of the CSS Color 4 specification."""
     to_xyz = np.array(
