@@ -10,6 +10,7 @@ import struct
 from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging import jxl
 from imgpipe_orchestration.imaging.av1 import check_coded_size
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.parts import START_OF_SCAN, check_parts, jpeg_markers, png_chunks
@@ -73,7 +74,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     if name == "webp":
         check_pixels(*webp_size(data), name, limits)
     elif name == "jxl":
-        check_pixels(*jxl_size(data), name, limits)
+        check_pixels(*jxl.size(data, limits), name, limits)
     elif name == "avif":
         check_coded_size(data, limits)
     check_parts(data, name, limits)
@@ -117,41 +118,3 @@ def webp_size(data: bytes) -> tuple[int, int]:
             width, height = struct.unpack("<HH", body[6:10])
             return width & 0x3FFF, height & 0x3FFF
     raise BadImage("the WebP header is broken or cut short")
-
-
-_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-_JXL_WIDTHS = (9, 13, 18, 30)
-
-
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """Size of a JPEG XL, pixels (ISO/IEC 18181-1, SizeHeader), bare or in its container.
-
-    Raises:
-        BadImage: cut short, or a container without a code stream in its first boxes.
-    """
-    at = 0
-    if not data.startswith(b"\xff\x0a"):
-        at = data.find(b"jxlc", 0, 4096) + 4
-        if at == 3:
-            # A code stream in parts: each begins with its number.
-            at = data.find(b"jxlp", 0, 4096) + 8
-        if data[at : at + 2] != b"\xff\x0a":
-            raise BadImage("the JPEG XL container holds no code stream near its start")
-    bits = int.from_bytes(data[at + 2 : at + 14].ljust(12, b"\0"), "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value = bits & ((1 << count) - 1)
-        bits >>= count
-        return value
-
-    def side(small: int) -> int:
-        return (take(5) + 1) * 8 if small else take(_JXL_WIDTHS[take(2)]) + 1
-
-    small = take(1)
-    height = side(small)
-    ratio = take(3)
-    if ratio:
-        across, down = _JXL_RATIOS[ratio - 1]
-        return height * across // down, height
-    return side(small), height

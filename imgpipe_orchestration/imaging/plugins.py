@@ -39,6 +39,8 @@ def enable(name: str) -> None:
         _optional("pillow_heif", "heic", "HEIC", register="register_heif_opener")
     elif name == "jxl":
         _optional("pillow_jxl", "jxl", "JPEG XL", register=None)
+        # As above; 0 is the caller's own.
+        importlib.import_module("pillow_jxl.JpegXLImagePlugin").__dict__["DECODE_THREADS"] = 0
 
 
 def _optional(module: str, extra: str, title: str, *, register: str | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging import headers, plugins
+from imgpipe_orchestration.imaging import headers, jxl, plugins
 from imgpipe_orchestration.imaging.density import check_length
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.parts import check_png_sums, png_chunk
@@ -106,8 +106,9 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     name = headers.identify(data)
     plugins.enable(name)
     headers.check_cost(data, name, limits)
+    source = jxl.readable(data, limits) if name == "jxl" else data
     try:
-        image = Image.open(io.BytesIO(data), formats=[plugins.PILLOW_NAME[name]])
+        image = Image.open(io.BytesIO(source), formats=[plugins.PILLOW_NAME[name]])
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_planes(image)
         check_pixels(image.width, image.height, name, limits)

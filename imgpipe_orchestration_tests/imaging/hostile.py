@@ -180,6 +180,17 @@ def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + header + bytes(1024) + runs
 
 
+def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
+    """A JPEG XL with boxes behind its picture, or with packed EXIF."""
+    from imgpipe_orchestration.imaging import plugins
+
+    plugins.enable("jxl")
+    file = io.BytesIO()
+    packed = {"exif": exif, "compress_metadata": True} if exif else {}
+    Image.new("RGB", (16, 16)).save(file, "JXL", use_container=True, **packed)
+    return file.getvalue() + boxes
+
+
 def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) -> bytes:
     """A HEIC whose `ispe` boxes claim another size."""
     from imgpipe_orchestration.imaging import plugins
@@ -244,6 +255,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "heic of 900 megapixels": lambda: heic_claiming(30_000, 30_000),
     "heic of 49 megapixels with none of them": lambda: heic_claiming(7000, 7000),
     "heic of 64x64 that is coded in 4 megapixels": lambda: heic_claiming(64, 64, coded=(2000, 2000)),
+    "jpeg xl of a million boxes": lambda: jxl_with(b"\0\0\0\x0cxml \0\0\0\0" * 1_000_000),
     "jpeg xl of 900 megapixels": lambda: b"\xff\x0a" + (2 << 1 | 29_999 << 3 | 1 << 21).to_bytes(99, "little"),
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),
@@ -256,6 +268,7 @@ ODD: dict[str, Callable[[], bytes]] = {
     "bmp of a million runs of one pixel": lambda: bmp_of_runs(1000, 1000, (b"\1\1" * 1000 + b"\0\0") * 1000 + b"\0\1"),
     "gif of 100,000 frames": lambda: gif_with(frames=100_000),
     "png profile bomb": icc_bomb,
+    "jpeg xl of 60 MB of EXIF in 200 bytes": lambda: jxl_with(exif=b"MM\0*\0\0\0\x08" + bytes(60_000_000)),
     "png profile of 3,000 steps": profile_of_steps,
     "png with an orientation of 300,000 fractions": lambda: orientation_of(300_000),
     "tiff tag of 2 gigabytes": lambda: tiff(more=((700, 1, 0x7FFFFFFF, 100),)),
