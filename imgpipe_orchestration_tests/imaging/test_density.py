@@ -44,6 +44,9 @@ PLAIN = {
     "tiff of one bit in lzw": _plain("1", "TIFF", compression="tiff_lzw"),
     "tiff of one bit in deflate": _plain("1", "TIFF", compression="tiff_adobe_deflate"),
     "tiff in packbits": _plain("L", "TIFF", compression="packbits"),
+    "tiff in jpeg": _plain("L", "TIFF", compression="jpeg"),
+    "tiff in lzma": _plain("L", "TIFF", compression="lzma"),
+    "tiff in zstandard": _plain("L", "TIFF", compression="zstd"),
     "bmp": lambda: hostile.bmp_of_runs(5100, 4000, (b"\xff\1" * 20 + b"\0\0") * 3999 + b"\xff\1" * 20 + b"\0\1"),
     "webp": lambda: encoded(Image.new("RGB", (4100, 4100), "white"), "WEBP", lossless=True, method=0),
     "avif": lambda: bytes(cv2.imencode(".avif", np.full((3000, 4000, 3), 255, np.uint8))[1]),
@@ -61,3 +64,9 @@ def test_a_little_frame_on_a_canvas_that_costs_little_is_read() -> None:
     assert sniff(small).width == 2000
     with pytest.raises(BadImage, match=r"almost empty: 35 bytes cannot hold 4.0 megapixels; save it"):
         sniff(small, Limits(empty_pixels=1_000_000))
+
+
+@pytest.mark.parametrize("compression", [5, 7, 8, 32773, 34925])
+def test_a_tiff_of_5_kb_holds_no_49_megapixels(compression: int) -> None:
+    with pytest.raises(BadImage, match=r"cut short: 5,\d+ bytes cannot hold 49.0 megapixels"):
+        sniff(hostile.tiff(t256=7000, t257=7000, t278=7000, t259=compression))

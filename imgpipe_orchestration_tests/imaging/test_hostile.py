@@ -196,6 +196,13 @@ def test_what_is_no_image_is_named(data: bytes, reason: str) -> None:
         sniff(data)
 
 
+def test_a_reader_s_number_is_no_reason() -> None:
+    data = bytearray(encoded(picture(64, 64), "TIFF", compression="tiff_adobe_deflate"))
+    data[8:12] = b"\xff" * 4
+    with pytest.raises(BadImage, match="the tiff data is broken: its pixels cannot be decoded"):
+        prepare(bytes(data), MEDIA)
+
+
 def test_each_limit_names_its_figure() -> None:
     data = encoded(picture(100, 80), "PNG")
     with pytest.raises(TooLarge, match=r"100x80 = 0.0 megapixels, the limit is 0.001"):
