@@ -159,6 +159,8 @@ def _transparent_level(image: Image.Image, depth: int) -> object:
 
 
 def in_short(error: Exception) -> str:
-    """The first sentence of a reader's error: some go on with advice for programmers, some are a number."""
+    """The first sentence of a reader's error: some go on with advice for programmers, some speak of the reader."""
+    if isinstance(error, (ArithmeticError, LookupError, TypeError)):
+        return "its numbers make no sense"
     text = str(error).partition(". ")[0].partition("\n")[0].strip()
     return "its pixels cannot be decoded" if not text or text.startswith("decoder error") else text

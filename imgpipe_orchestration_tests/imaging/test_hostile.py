@@ -203,6 +203,15 @@ def test_a_reader_s_number_is_no_reason() -> None:
         prepare(bytes(data), MEDIA)
 
 
+def test_a_reader_that_divides_by_nothing_is_not_quoted() -> None:
+    film = bytearray(encoded(picture(64, 48), "AVIF", save_all=True, append_images=[picture(64, 48).rotate(180)]))
+    for kind in (b"mvhd", b"mdhd"):
+        at = film.index(kind) + 24  # ticks a second, behind two times of eight bytes
+        film[at : at + 4] = bytes(4)
+    with pytest.raises(BadImage, match="the avif data is broken: its numbers make no sense"):
+        prepare(bytes(film), MEDIA)
+
+
 def test_each_limit_names_its_figure() -> None:
     data = encoded(picture(100, 80), "PNG")
     with pytest.raises(TooLarge, match=r"100x80 = 0.0 megapixels, the limit is 0.001"):
