@@ -36,8 +36,14 @@ parabola through 12 originals at three sizes, 1.1 points from them (root mean sq
 by slowness."""
 _SCOUTED_WITHIN = 20.0
 """Points, either way, for which that was seen."""
-_COSTLY, _CLOSE_LARGE = 500_000, 2.0
-"""Pixels from which a second try is expensive, and the points from the target that are then close enough."""
+_FURTHER_TRIES: dict[Lossy, int] = {"jpeg": 3, "webp": 2, "avif": 1}
+"""Encodings that a picture may take after its first, where that missed. JPEG's cost next to nothing."""
+_COSTLY, _CLOSE_LARGE = 500_000, 1.8
+"""Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
+enough."""
+_SURPRISING = 2.0
+"""Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
+more than 3, it missed by 4 (root mean square)."""
 _SAME_SIZE = 0.2
 """Octaves of pixels under which two sizes show no trend."""
 
@@ -100,7 +106,8 @@ class SearchingChain(Chain):
 
     A format follows its leaders, whose tries cost less: a picture surprises it by as many points as it surprised them
     on average. That is so of AVIF behind JPEG and WebP, within 1.0 point (root mean square, 13 originals at five
-    sizes; 1.4 without), so its crops need no score of their own. It is not so of WebP behind JPEG.
+    sizes; 1.4 without), so its crops need no score of their own, unless the surprise is great. It is not so of WebP
+    behind JPEG.
     """
 
     def __init__(
@@ -154,11 +161,14 @@ class SearchingChain(Chain):
         if one in self or one not in self._scored:
             return []
         self._first_tries[id(one)] = file
-        return [] if self._is_settled(one, file) else [self._reach(one, file.quality, tries=1, before=file)]
+        if self._is_settled(one, file):
+            return []
+        return [self._reach(one, file.quality, tries=_FURTHER_TRIES[self._kind], before=file)]
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
         """Whether a picture's first try is good enough; the searched one had all the tries it may have."""
-        points = _CLOSE_LARGE if one.pixels > _COSTLY else CLOSE
+        costly = one.pixels > _COSTLY and self._kind != "jpeg"
+        points = _CLOSE_LARGE if costly else CLOSE
         return one is self._searched or close(first_try, one.target, points)
 
     def released(self) -> list[Task]:
@@ -175,6 +185,8 @@ class SearchingChain(Chain):
         quality = self._trend(one)
         if surprises:
             quality -= mean(surprises) / slope(self._kind, quality)
+            if abs(mean(surprises)) > _SURPRISING and one.is_scored and one not in self._scored:
+                self._scored.append(one)
         if one in self._scored:
             return self._reach(one, quality, tries=1)
         return self._plain(one, bounded(self._kind, quality))

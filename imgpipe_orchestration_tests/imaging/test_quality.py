@@ -46,6 +46,18 @@ def test_a_sampled_score_is_close_to_the_whole_one() -> None:
     for quality in (60, 85):
         distorted = _decoded(encoded(original, "JPEG", quality=quality))
         whole = Reference(original).score(distorted)
+        assert Reference(original, most=65_536).score(distorted) == pytest.approx(whole, abs=0.5)
+
+
+def test_a_sampled_score_misses_no_subject_before_a_soft_background() -> None:
+    """Wherever it is, while the background loses less at this quality."""
+    sharp = photo("astronaut").resize((1200, 800))
+    soft = sharp.resize((60, 40)).resize(sharp.size)
+    for top in range(0, 601, 100):
+        original = soft.copy()
+        original.paste(sharp.crop((0, top, 1200, top + 200)), (0, top))
+        distorted = _decoded(encoded(original, "JPEG", quality=60))
+        whole = Reference(original).score(distorted)
         assert Reference(original, most=65_536).score(distorted) == pytest.approx(whole, abs=0.8)
 
 
