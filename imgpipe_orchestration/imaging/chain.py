@@ -38,9 +38,11 @@ _SCOUTED_WITHIN = 20.0
 """Points, either way, for which that was seen."""
 _FURTHER_TRIES: dict[Lossy, int] = {"jpeg": 3, "webp": 2, "avif": 1}
 """Encodings that a picture may take after its first, where that missed. JPEG's cost next to nothing."""
-_COSTLY, _CLOSE_LARGE = 500_000, 1.8
+_COSTLY, _CLOSE_LARGE = 500_000, 2.0
 """Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
 enough."""
+_CHEAP = 100_000
+"""Pixels up to which AVIF's crops are scored as well, which is 4 ms for a thumbnail."""
 _SURPRISING = 2.0
 """Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
 more than 3, it missed by 4 (root mean square)."""
@@ -106,8 +108,8 @@ class SearchingChain(Chain):
 
     A format follows its leaders, whose tries cost less: a picture surprises it by as many points as it surprised them
     on average. That is so of AVIF behind JPEG and WebP, within 1.0 point (root mean square, 13 originals at five
-    sizes; 1.4 without), so its crops need no score of their own, unless the surprise is great. It is not so of WebP
-    behind JPEG.
+    sizes; 1.4 without), so its large crops need no score of their own, unless the surprise is great. It is not so of
+    WebP behind JPEG.
     """
 
     def __init__(
@@ -124,8 +126,8 @@ class SearchingChain(Chain):
         self._kind: Lossy = kind
         self._leaders = leaders
         self._searched = searched
-        crops = kind != "avif"
-        self._scored = [one for one in pictures if one.is_scored and (crops or one.whole or one is searched)]
+        followed = [one for one in pictures if kind == "avif" and not one.whole and one.pixels > _CHEAP]
+        self._scored = [one for one in pictures if one.is_scored and (one is searched or one not in followed)]
         self._largest = next((one for one in self._scored if one.whole), searched)
         self._waiting = [one for one in pictures if one is not searched]
         self._first_tries: dict[int, Encoded] = {}
