@@ -23,6 +23,9 @@ from imgpipe_orchestration.imaging.recipe import Recipe, Size
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
+_FAR_WORSE = 10.0
+"""Points of score that everybody sees: 20 lie between medium quality and high (the metric's own scale)."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -138,24 +141,36 @@ def _without_background(image: Image.Image, recipe: Recipe) -> tuple[Image.Image
 
 
 def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
-    """The files that are smaller than every better supported one of their size, and a sentence for each other one.
-
-    All have the same quality, so a larger file in a less supported format has nothing to offer.
+    """The files that have something to offer over every better supported one of their size, and a sentence for each
+    other one: larger at the same score, or far from it because the format cannot show the picture.
     """
     kept, notes = [], []
+    cannot_show = {file.format for file in made if _lag(file, made) > _FAR_WORSE}
     for file in made:
-        rank = SUPPORT.index(file.format)
-        rivals = [one for one in made if one.size == file.size and SUPPORT.index(one.format) < rank]
-        better = [one for one in rivals if len(one.data) <= len(file.data)]
+        better = [one for one in _rivals(file, made) if len(one.data) <= len(file.data)]
         if better:
             rival = min(better, key=lambda one: len(one.data))
             notes.append(
                 f"{file.size}: {file.format} dropped, its {len(file.data):,} bytes are not fewer than the"
                 f" {len(rival.data):,} of {rival.format}"
             )
+        elif _lag(file, made) > _FAR_WORSE or (file.score is None and file.format in cannot_show):
+            notes.append(f"{file.size}: {file.format} dropped, it cannot show the picture's colours as others do")
         else:
             kept.append(file)
     return kept, notes
+
+
+def _rivals(file: SizeFile, made: list[SizeFile]) -> list[SizeFile]:
+    """The files of the same size in better supported formats."""
+    rank = SUPPORT.index(file.format)
+    return [one for one in made if one.size == file.size and SUPPORT.index(one.format) < rank]
+
+
+def _lag(file: SizeFile, made: list[SizeFile]) -> float:
+    """Points by which a file scores less than its best rival; 0 where that is not known."""
+    scores = [rival.score for rival in _rivals(file, made) if rival.score is not None]
+    return 0.0 if file.score is None or not scores else max(scores) - file.score
 
 
 def _variant(file: SizeFile, background: Background) -> Variant:
