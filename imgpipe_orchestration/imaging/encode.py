@@ -78,11 +78,15 @@ def _avif(image: Image.Image, quality: int, speed: int, exif: bytes) -> bytes:
 
 def _jpeg(image: Image.Image, quality: int, recipe: Recipe, exif: bytes) -> bytes:
     """Progressive, unless baseline is smaller: in small files the tables of every scan weigh."""
-    options = {"quality": quality, "subsampling": recipe.jpeg_subsampling, "exif": exif, "optimize": True}
-    progressive = _into_file(image, "JPEG", progressive=True, **options)
-    if len(progressive) >= _PROGRESSIVE_PAYS_FROM:
-        return progressive
-    baseline = _into_file(image, "JPEG", progressive=False, **options)
+    options = {"quality": quality, "subsampling": recipe.jpeg_subsampling, "exif": exif}
+    try:
+        progressive = _into_file(image, "JPEG", progressive=True, optimize=True, **options)
+        if len(progressive) >= _PROGRESSIVE_PAYS_FROM:
+            return progressive
+        baseline = _into_file(image, "JPEG", optimize=True, **options)
+    except OSError:
+        # Both are written at once, into a buffer of a byte for each pixel. Colourful noise takes more.
+        return _into_file(image, "JPEG", **options)
     return min(progressive, baseline, key=len)
 
 
