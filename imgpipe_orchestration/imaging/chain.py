@@ -104,7 +104,7 @@ class SearchingChain(Chain):
 
     1. the searched picture, a few tries
     2. the largest one that is scored: with the first it shows how the quality goes with the size
-    3. all others, at the quality that this trend gives; those that are scored and missed once more
+    3. all others, at the quality that this trend gives; those that are scored and missed are tried again
 
     A format follows its leaders, whose tries cost less: a picture surprises it by as many points as it surprised them
     on average. That is so of AVIF behind JPEG and WebP, within 1.0 point (root mean square, 13 originals at five
