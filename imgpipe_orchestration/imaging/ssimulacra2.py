@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.primaries import srgb_light
 
 Plane = NDArray[np.float32]
 """Rows x columns (x channels), float32."""
@@ -231,9 +232,7 @@ def _bands(plane: Linear, most: int | None) -> Linear | None:
 
 @lru_cache(maxsize=1)
 def _linear_light() -> Linear:
-    value = np.arange(256) / 255
-    light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return np.round(light * _FULL).astype(np.uint16)
+    return np.round(srgb_light(np.arange(256) / 255) * _FULL).astype(np.uint16)
 
 
 def _halved(linear: Linear) -> Linear:
