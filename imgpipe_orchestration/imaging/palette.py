@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.primaries import srgb_light
 
 _SIDE = 96
 _MERGE_BELOW = 0.06
@@ -63,7 +64,7 @@ def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
 def to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """sRGB pixels (n, 3) to Oklab (n, 3); Ottosson 2020, https://bottosson.github.io/posts/oklab."""
     value = rgb.astype(np.float32) / 255
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    linear = srgb_light(value).astype(np.float32)
     lab: NDArray[np.float32] = np.cbrt(linear @ _LMS.T) @ _LAB.T
     return np.ascontiguousarray(lab, dtype=np.float32)
 
