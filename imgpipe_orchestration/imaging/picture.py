@@ -6,9 +6,11 @@ import io
 from collections.abc import Callable
 from threading import Lock
 
+import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging.alpha import flattened
+from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 
 _SCORED = 1_450_000
@@ -19,6 +21,8 @@ _SMALLEST_SIDE = 32
 _SAMPLED = 65_536
 """Pixels looked at in each scale, see `ssimulacra2.Reference`."""
 _GREY = (128, 128, 128)
+_AVIF = b"ftypavif"
+"""What these files have at byte 4."""
 
 
 class Later:
@@ -67,8 +71,12 @@ class Picture:
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of a file that holds this picture; transparency is judged over grey."""
-        with Image.open(io.BytesIO(data)) as decoded:
-            return self._prepared().score(flattened(decoded, _GREY))
+        if self.image.mode == "RGB" and not data.startswith(_AVIF, 4):
+            # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            return self._prepared().score(np.asarray(decoded, np.uint8))
+        with Image.open(io.BytesIO(data)) as file:
+            return self._prepared().score(flattened(file, _GREY))
 
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all

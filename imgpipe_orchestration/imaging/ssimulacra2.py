@@ -20,13 +20,15 @@ from imgpipe_orchestration.imaging.primaries import srgb_light
 
 Plane = NDArray[np.float32]
 """Rows x columns (x channels), float32."""
+Pixels = NDArray[np.uint8]
+"""Rows x columns x RGB."""
 Linear = NDArray[np.uint16]
 """Rows x columns x RGB, linear light."""
 _FULL = 65_535
 
-_CHANNELS = (1, 2, 2, 3, 3)
-"""How many channels each scale needs, in the order Y, X, B: the weights of the others, and all of a sixth scale, are
-below 0.003, which moves no score by 0.01. This halves the work."""
+_LOOKED_AT = (1.0, 0.375, 1.0, 1.0, 1.0)
+"""Of the pixels that a sampled score looks at, how many at each scale: the second makes up a fourteenth of a score, so
+that fewer do there."""
 _BAND, _MARGIN = 6, 4
 """Rows of a band that count, and those above and below that its blurs see (4 of the 5 that they reach: the fifth moved
 no score by 0.1). Few rows, so that there are many bands: two of 24 rows missed the subject of a photograph, and its
@@ -38,9 +40,10 @@ _C2 = np.float32(0.0009)
 _BIAS = 0.0037930732552754493
 _OPSIN = np.array(
     [[0.30, 0.622, 0.078, _BIAS], [0.23, 0.692, 0.078, _BIAS],
-     [0.24342268924547819, 0.20476744424496821, 0.5518098665095536, _BIAS]], dtype=np.float32,
+     [0.24342268924547819, 0.20476744424496821, 0.5518098665095536, _BIAS]]
 )  # fmt: skip
-"""Linear RGB (and 1) to opsin responses."""
+_OPSIN[:, :3] /= _FULL
+"""Linear RGB of 16 bits (and 1) to opsin responses."""
 _ROOT = _BIAS ** (1 / 3)
 _TO_YXB = np.array([[0.5, 0.5, 0.0, 0.01 - _ROOT], [7.0, -7.0, 0.0, 0.42], [-0.5, -0.5, 1.0, 0.55]], dtype=np.float32)
 """Cube roots of the responses (and 1) to Y + 0.01, 14 X + 0.42 and B - Y + 0.55, which are positive."""
@@ -86,6 +89,10 @@ _WEIGHTS = np.array(
 ).reshape(3, 6, 2, 3)[[1, 0, 2]]  # fmt: skip
 """Channel (Y, X, B), scale, norm (mean, 4-norm), map (ssim, artefacts, lost detail). A line is one norm of the three
 maps, in the order of ssimulacra2.cc, which begins with X."""
+_WEIGHTS[_WEIGHTS < 0.003] = 0
+"""They move no score by 0.01, and what they stand for need not be looked at: half of the work."""
+_CHANNELS = (1, 2, 2, 3, 3)
+"""How many channels have a weight at each scale; none has at a sixth one."""
 
 
 class Reference:
@@ -93,25 +100,32 @@ class Reference:
 
     Args:
         image: RGB.
-        most: pixels looked at in each scale, in bands spread evenly over the height; None for all, which is the exact
-            score. With 65,536 it strays by 0.25 points (standard deviation), at most 1.0 over 27 photographs.
+        most: pixels looked at in a scale, in bands spread evenly over the height; None for all, which is the exact
+            score. With 65,536 it strays by 0.3 points (standard deviation), at most 1.0 over 27 photographs.
     """
 
-    def __init__(self, image: Image.Image, *, most: int | None = None) -> None:
-        self._size = image.size
+    def __init__(self, image: Image.Image | Pixels, *, most: int | None = None) -> None:
+        pixels = np.asarray(image)
+        self._shape = pixels.shape
         self._most = most
-        self._scales = [_of_original(sample) for sample in _pyramid(image, most)]
+        self._scales = [_of_original(sample) for sample in _pyramid(pixels, most)]
 
-    def score(self, image: Image.Image) -> float:
+    def score(self, image: Image.Image | Pixels) -> float:
         """The score of a distorted version, RGB of the same size; 100 for none, 90 visually lossless, below 30 poor.
 
         Raises:
             ValueError: another size.
         """
-        if image.size != self._size:
-            raise ValueError(f"cannot compare {image.size} with {self._size}")
-        norms = [_compared(one, other) for one, other in zip(self._scales, _pyramid(image, self._most), strict=True)]
-        return _weighted(norms)
+        pixels = np.asarray(image)
+        if pixels.shape != self._shape:
+            raise ValueError(f"cannot compare {pixels.shape} with {self._shape}")
+        pairs = zip(self._scales, _pyramid(pixels, self._most), strict=True)
+        return _points(
+            sum(
+                _compared(one, other, _WEIGHTS[:channels, scale])
+                for scale, (channels, (one, other)) in enumerate(zip(_CHANNELS, pairs, strict=False))
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +162,15 @@ def _of_original(sample: _Sample) -> _Scale:
     return _Scale(xyb, mean, square - mean * mean + _C2, 1 + np.abs(sample.counted(xyb) - mean))
 
 
-def _compared(one: _Scale, sample: _Sample) -> NDArray[np.float64]:
-    """Norms of the error maps at one scale: channels x (ssim, artefacts, lost detail) x (mean, 4-norm).
+def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> float:
+    """The weighted errors of one scale.
 
     Three work planes are used over and over: fresh memory for each step costs three times the arithmetic.
+
+    Args:
+        weights: channels x (mean, 4-norm) x (ssim, artefacts, lost detail).
     """
-    xyb, channels = sample.counted(sample.xyb), 1 if sample.xyb.ndim == 2 else sample.xyb.shape[2]
+    xyb = sample.counted(sample.xyb)
     mean = sample.counted(_blur(sample.xyb))
     product = sample.xyb * sample.xyb
     below = sample.counted(_blur(product))
@@ -170,57 +187,59 @@ def _compared(one: _Scale, sample: _Sample) -> NDArray[np.float64]:
     work *= work
     above *= np.subtract(1, work, out=work)
     np.maximum(np.subtract(1, above, out=above), 0, out=above)
-    ssim = _norms(above, work, channels)
+    total = _weighted(above, weights[..., 0], work)
     # edges > 0 where the distorted picture has edges that the original lacks, < 0 where it lost some
     edges = np.subtract(xyb, mean, out=above)
     np.abs(edges, out=edges)
     edges += 1
     edges /= one.edge
     edges -= 1
-    artefacts = _norms(np.maximum(edges, 0, out=below), work, channels)
-    lost = _norms(np.maximum(np.negative(edges, out=edges), 0, out=below), work, channels)
-    return np.stack([ssim, artefacts, lost], axis=1)
+    if weights[..., 1].any():
+        total += _weighted(np.maximum(edges, 0, out=below), weights[..., 1], work)
+    if weights[..., 2].any():
+        total += _weighted(np.maximum(np.negative(edges, out=edges), 0, out=below), weights[..., 2], work)
+    return total
 
 
-def _norms(error: Plane, work: Plane, channels: int) -> NDArray[np.float64]:
-    """Mean and 4-norm of each channel: channels x 2."""
-    mean = np.array(cv2.mean(error)[:channels])
-    np.multiply(error, error, out=work)
-    work *= work
-    return np.stack([mean, np.array(cv2.mean(work)[:channels]) ** 0.25], axis=1)
+def _weighted(error: Plane, weights: NDArray[np.float64], work: Plane) -> float:
+    """The norms of a map that have a weight, channels x (mean, 4-norm), times these."""
+    channels, total = len(weights), 0.0
+    if weights[:, 0].any():
+        total += float(np.dot(cv2.mean(error)[:channels], weights[:, 0]))
+    if weights[:, 1].any():
+        np.multiply(error, error, out=work)
+        work *= work
+        total += float(np.dot(np.array(cv2.mean(work)[:channels]) ** 0.25, weights[:, 1]))
+    return total
 
 
-def _weighted(norms: list[NDArray[np.float64]]) -> float:
-    total = 0.0
-    for scale, (channels, values) in enumerate(zip(_CHANNELS, norms, strict=False)):
-        total += float((values.transpose(0, 2, 1) * _WEIGHTS[:channels, scale]).sum())
+def _points(total: float) -> float:
+    """The score that all weighted errors together make."""
     total *= 0.9562382616834844
     total = 2.326765642916932 * total - 0.020884521182843837 * total**2 + 6.248496625763138e-05 * total**3
     return 100.0 - 10.0 * total**0.6276336467831387 if total > 0 else 100.0
 
 
-def _pyramid(image: Image.Image, most: int | None) -> list[_Sample]:
+def _pyramid(pixels: Pixels, most: int | None) -> list[_Sample]:
     """The needed channels at full size, 1/2, 1/4 ... as long as a side has at least 8 pixels.
 
     Halving is done in linear light, of 16 bits: half the memory to go through, and no score moves by 0.01.
     """
-    linear = np.asarray(cv2.LUT(np.asarray(image), _linear_light()), dtype=np.uint16)
+    linear = np.asarray(cv2.LUT(pixels, _linear_light()), dtype=np.uint16)
     scales = []
-    for scale, channels in enumerate(_CHANNELS):
+    for scale, (channels, share) in enumerate(zip(_CHANNELS, _LOOKED_AT, strict=True)):
         if scale:
             linear = _halved(linear)
         if min(linear.shape[:2]) < 8:
             break
-        bands = _bands(linear, most)
+        bands = None if most is None else _bands(linear, round(most * share))
         part = linear if bands is None else bands
-        scales.append(_Sample(_yxb(part.astype(np.float32) / np.float32(_FULL), channels), bands is not None))
+        scales.append(_Sample(_yxb(part.astype(np.float32), channels), bands is not None))
     return scales
 
 
-def _bands(plane: Linear, most: int | None) -> Linear | None:
+def _bands(plane: Linear, most: int) -> Linear | None:
     """Bands of full width out of a plane, evenly spread, of `most` pixels that count; None where they would be all."""
-    if most is None:
-        return None
     rows, columns = plane.shape[:2]
     tall = _BAND + 2 * _MARGIN
     count = max(_FEWEST, round(most / (_BAND * columns)))
@@ -246,7 +265,7 @@ def _halved(linear: Linear) -> Linear:
 
 
 def _yxb(linear: Plane, channels: int) -> Plane:
-    """The first channels of Y, X, B. All three are made: OpenCV has no fast way to two."""
+    """The first channels of Y, X, B, of light from 0 to _FULL. All three are made: OpenCV has no fast way to two."""
     all_three = cv2.transform(np.cbrt(cv2.transform(linear, _OPSIN)), _TO_YXB)
     if channels == 3:
         return np.asarray(all_three, dtype=np.float32)
