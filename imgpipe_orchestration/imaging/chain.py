@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import log2
-from statistics import mean
 
 import numpy as np
 
@@ -28,26 +27,50 @@ from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _SEARCHED = 60_000
 """Pixels that the size to be searched has at least: fewer say little about the others."""
-_TRIES: dict[Lossy, int] = {"jpeg": 5, "webp": 3, "avif": 3}
-"""Encodings that the search for a quality may take. AVIF's has a quick one before them."""
 _SCOUTED = (-0.025, 1.33, -1.2)
 """Steps of quality from AVIF's scout at speed 9 to the target at speed 8, by the points that the scout lacks: a
 parabola through 12 originals at three sizes, 1.1 points from them (root mean square). What is hard to encode gains more
 by slowness."""
 _SCOUTED_WITHIN = 20.0
 """Points, either way, for which that was seen."""
-_FURTHER_TRIES: dict[Lossy, int] = {"jpeg": 3, "webp": 2, "avif": 1}
-"""Encodings that a picture may take after its first, where that missed. JPEG's cost next to nothing."""
 _COSTLY, _CLOSE_LARGE = 500_000, 2.0
 """Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
 enough."""
 _CHEAP = 100_000
 """Pixels up to which AVIF's crops are scored as well, which is 4 ms for a thumbnail."""
+_LARGE = 1_450_000
+"""Pixels above which a picture is scored as a JPEG only: to score it in all formats would cost a quarter of a
+rendering."""
 _SURPRISING = 2.0
 """Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
 more than 3, it missed by 4 (root mean square)."""
 _SAME_SIZE = 0.2
 """Octaves of pixels under which two sizes show no trend."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How the qualities of a format are sought; what is counted in points was seen on 64 originals."""
+
+    tries: int
+    """Encodings that the search for a quality may take. AVIF's has a quick one before them."""
+    further: int
+    """Encodings that another picture may take after its first, where that missed. JPEG's cost next to nothing."""
+    sure: float
+    """Points of a miss up to which the try after it hits well enough to be left unscored."""
+    followed: float
+    """How much of the leading formats' mean surprise is this one's, too."""
+    drift: float
+    """Points that a picture of twice the pixels needs more."""
+    effort: float
+    """Points that a picture of more than `Recipe.large_pixels` needs more, for it is encoded with less effort."""
+
+
+_WAYS: dict[Lossy, _Ways] = {
+    "jpeg": _Ways(tries=5, further=3, sure=2.5, followed=0.0, drift=0.0, effort=0.0),
+    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.4, drift=0.4, effort=0.8),
+    "avif": _Ways(tries=3, further=1, sure=3.0, followed=0.75, drift=-0.5, effort=0.3),
+}
 
 
 Work = Callable[[], Encoded]
@@ -103,13 +126,13 @@ class SearchingChain(Chain):
     """One picture is searched, the others start from what was found there.
 
     1. the searched picture, a few tries
-    2. the largest one that is scored: with the first it shows how the quality goes with the size
+    2. the largest one that is not too large: with the first it shows how the quality goes with the size
     3. all others, at the quality that this trend gives; those that are scored and missed are tried again
 
-    A format follows its leaders, whose tries cost less: a picture surprises it by as many points as it surprised them
-    on average. That is so of AVIF behind JPEG and WebP, within 1.0 point (root mean square, 13 originals at five
-    sizes; 1.4 without), so its large crops need no score of their own, unless the surprise is great. It is not so of
-    WebP behind JPEG.
+    A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by a part
+    of these. Behind JPEG and WebP, AVIF comes within 1.0 point (root mean square, 13 originals at five sizes; 1.4
+    without), so its large crops need no score of their own, unless the surprise is great. A leader that has no score
+    counts as not surprised.
     """
 
     def __init__(
@@ -124,16 +147,21 @@ class SearchingChain(Chain):
     ) -> None:
         super().__init__(kind, pictures, recipe, exif)
         self._kind: Lossy = kind
+        self._ways = _WAYS[kind]
         self._leaders = leaders
         self._searched = searched
-        followed = [one for one in pictures if kind == "avif" and not one.whole and one.pixels > _CHEAP]
-        self._scored = [one for one in pictures if one.is_scored and (one is searched or one not in followed)]
-        self._largest = next((one for one in self._scored if one.whole), searched)
+        self._scored = [one for one in pictures if one.is_scorable and (one is searched or not self._follows(one))]
+        self._largest = next((one for one in self._scored if one.whole and one.pixels <= _LARGE), searched)
         self._waiting = [one for one in pictures if one is not searched]
         self._first_tries: dict[int, Encoded] = {}
 
     def first(self) -> list[Task]:
         return [(self, self._searched, self._search)]
+
+    def _follows(self, one: Picture) -> bool:
+        """Whether a picture takes its quality from the leading formats, without a score."""
+        large = one.pixels > _LARGE and self._kind != "jpeg"
+        return large or (self._kind == "avif" and not one.whole and one.pixels > _CHEAP)
 
     def _search(self) -> Encoded:
         """The searched picture's quality. Where the search ends short of the target, half of the colours' resolution
@@ -147,7 +175,7 @@ class SearchingChain(Chain):
 
     def _search_once(self) -> Encoded:
         start = self._scouted() if self._kind == "avif" else self._start
-        _, _, search = self._reach(self._searched, start, tries=_TRIES[self._kind])
+        _, _, search = self._reach(self._searched, start, tries=self._ways.tries)
         return search()
 
     def _scouted(self) -> float:
@@ -165,7 +193,10 @@ class SearchingChain(Chain):
         self._first_tries[id(one)] = file
         if self._is_settled(one, file):
             return []
-        return [self._reach(one, file.quality, tries=_FURTHER_TRIES[self._kind], before=file)]
+        better = bounded(self._kind, self._exact(one, one.target))
+        if abs(miss(file, one.target)) <= self._ways.sure and better != file.quality:
+            return [self._plain(one, better)]
+        return [self._reach(one, file.quality, tries=self._ways.further, before=file)]
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
         """Whether a picture's first try is good enough; the searched one had all the tries it may have."""
@@ -183,12 +214,15 @@ class SearchingChain(Chain):
         return before in self and all(one in leader or one not in leader._scored for leader in self._leaders)
 
     def _first_try(self, one: Picture) -> Task:
-        surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
+        surprises = sum(leader._surprise(one) for leader in self._leaders if one in leader)
+        surprise = surprises / max(1, len(self._leaders))
         quality = self._trend(one)
-        if surprises:
-            quality -= mean(surprises) / slope(self._kind, quality)
-            if abs(mean(surprises)) > _SURPRISING and one.is_scored and one not in self._scored:
-                self._scored.append(one)
+        points = -self._ways.followed * surprise
+        if self._largest.pixels <= self._recipe.large_pixels < one.pixels:
+            points += self._ways.effort
+        quality += points / slope(self._kind, quality)
+        if abs(surprise) > _SURPRISING and one.is_scorable and one.pixels <= _LARGE and one not in self._scored:
+            self._scored.append(one)
         if one in self._scored:
             return self._reach(one, quality, tries=1)
         return self._plain(one, bounded(self._kind, quality))
@@ -199,12 +233,15 @@ class SearchingChain(Chain):
         return (expected - self._exact(one, one.target)) * slope(self._kind, expected)
 
     def _trend(self, one: Picture) -> float:
-        """The quality to expect of a picture of its size, from the searched one and the largest scored one."""
-        if one is self._largest or one is self._searched or self._largest is self._searched:
-            return self._exact(self._searched, one.target)
+        """The quality to expect of a picture of its size, from the searched one and the largest one."""
+        searched = self._exact(self._searched, one.target)
+        octaves = log2(one.pixels / self._searched.pixels)
+        if one is self._largest:
+            return searched + self._ways.drift * octaves / slope(self._kind, searched)
+        if one is self._searched or self._largest is self._searched:
+            return searched
         span = log2(self._largest.pixels / self._searched.pixels)
-        position = log2(one.pixels / self._searched.pixels) / span if span > _SAME_SIZE else 1.0
-        return carried(self._exact(self._searched, one.target), self._exact(self._largest, one.target), position)
+        return carried(searched, self._exact(self._largest, one.target), octaves / span if span > _SAME_SIZE else 1.0)
 
     def _exact(self, one: Picture, target: float) -> float:
         """The quality at which a picture would have hit a target, by its first try."""
@@ -230,7 +267,7 @@ class SearchingChain(Chain):
 
 def searched_of(pictures: list[Picture]) -> Picture | None:
     """The picture to search, of pictures sorted from the largest: the smallest that says enough about the others."""
-    scored = [one for one in pictures if one.is_scored]
+    scored = [one for one in pictures if one.is_scorable]
     telling = [one for one in scored if one.whole and one.pixels >= _SEARCHED]
     candidates = telling or scored
     return candidates[-1] if candidates else None

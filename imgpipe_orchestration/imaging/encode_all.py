@@ -91,7 +91,7 @@ def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
 
 
 def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:
-    """A chain for each format; AVIF's is led by the others."""
+    """A chain for each format, led by those of the better supported ones."""
     searched = searched_of(pictures)
     chains: dict[Format, Chain] = {}
     leaders: list[SearchingChain] = []
@@ -99,8 +99,7 @@ def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe
         if kind == "png" or not recipe.adaptive or searched is None:
             chains[kind] = FixedChain(kind, pictures, recipe, exif)
         else:
-            followed = tuple(leaders) if kind == "avif" else ()
-            chain = SearchingChain(kind, pictures, searched, recipe, exif, leaders=followed)
+            chain = SearchingChain(kind, pictures, searched, recipe, exif, leaders=tuple(leaders))
             leaders.append(chain)
             chains[kind] = chain
     return chains

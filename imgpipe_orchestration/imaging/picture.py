@@ -13,12 +13,9 @@ from imgpipe_orchestration.imaging.alpha import flattened
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 
-_SCORED = 1_450_000
-"""Pixels up to which a picture is scored. To read a larger one and to encode it again would cost a quarter of a
-rendering, for what follows from the ones before within 2 points (root mean square)."""
 _SMALLEST_SIDE = 32
 """Pixels below which the score's coarse scales are missing and its figure means little."""
-_SAMPLED = 65_536
+_SAMPLED = 49_152
 """Pixels looked at in each scale, see `ssimulacra2.Reference`."""
 _GREY = (128, 128, 128)
 _AVIF = b"ftypavif"
@@ -65,9 +62,9 @@ class Picture:
         return self._image.get()
 
     @property
-    def is_scored(self) -> bool:
-        """Whether it is large enough for a score that means something, and small enough for one that pays."""
-        return min(self._image.size) >= _SMALLEST_SIDE and self.pixels <= _SCORED
+    def is_scorable(self) -> bool:
+        """Whether it is large enough for a score that means something."""
+        return min(self._image.size) >= _SMALLEST_SIDE
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of a file that holds this picture; transparency is judged over grey."""
