@@ -17,6 +17,7 @@ _WORDS = {
     "brand": ("Stand-in Brand",),
 }
 _DEPTH_LIMIT = 12
+_DECIMALS = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def fill(schema: Mapping[str, Any], facts: Facts) -> Any:
     """A value that is valid for `schema`.
 
     Understands type, properties, items, enum, const, anyOf, oneOf, allOf, $ref into $defs, minItems, minimum and
-    maximum, minLength and maxLength; that is what Pydantic models in strict mode turn into.
+    maximum (exclusive ones too), minLength and maxLength; that is what Pydantic models in strict mode turn into.
     """
     return _fill(schema, schema, facts, ())
 
@@ -125,9 +126,11 @@ def _number(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...], *, w
             share = facts.image.brightness
     if "confidence" in name:
         share = 0.6 + 0.35 * share
-    margin = 1e-6 if "exclusiveMinimum" in schema or "exclusiveMaximum" in schema else 0.0
-    value = min(high - margin, max(low + margin, low + share * (high - low)))
-    return round(value) if whole else round(value, 4)
+    step = 1 if whole else 10**-_DECIMALS
+    least = low + step if "exclusiveMinimum" in schema else low
+    most = high - step if "exclusiveMaximum" in schema else high
+    value = min(most, max(least, low + share * (high - low)))
+    return round(value) if whole else round(value, _DECIMALS)
 
 
 def _string(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> str:

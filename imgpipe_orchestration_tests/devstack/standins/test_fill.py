@@ -6,6 +6,7 @@ import io
 from enum import Enum
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib._pydantic import to_strict_json_schema
@@ -59,6 +60,14 @@ def test_a_pydantic_model_is_satisfied_by_its_own_schema(seed: bytes, with_image
     facts = Facts(seed, picture((200, 30, 30)) if with_image else None)
     report = Report.model_validate(fill(to_strict_json_schema(Report), facts))
     assert len(report.findings) == 3
+
+
+@pytest.mark.parametrize("kind, within", [("number", (0, 0.0003)), ("integer", (0, 3))])
+def test_a_bound_that_is_excluded_is_not_reached(kind: str, within: tuple[float, float]) -> None:
+    schema = {"type": kind, "exclusiveMinimum": within[0], "exclusiveMaximum": within[1]}
+    values = {fill(schema, Facts(bytes([seed]))) for seed in range(100)}
+    assert all(within[0] < value < within[1] for value in values)
+    assert len(values) == 2
 
 
 def test_colours_and_quality_are_measured() -> None:
