@@ -21,6 +21,7 @@ _COMMANDS = {
     "down": "stop what `up` started",
     "demo": "start everything, feed it real photographs, show what came out",
     "env": "every URL and development key in force, as shell exports",
+    "token": "a user's token, to try uploads by hand",
     "status": "queues, ages, failures, times",
     "doctor": "is every dependency reached and every setting valid?",
     "requeue": "give failed items fresh attempts",

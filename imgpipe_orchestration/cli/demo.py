@@ -50,13 +50,12 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
         if as_json:
             click.echo(json.dumps([{**asdict(result), "ok": result.ok} for result in results], indent=2))
         else:
-            _show(results, environment, console)
-    if keep:
-        console.print(
-            f"It goes on running on {data_dir}: gateway {environment['GATEWAY_URL']}, Dagster "
-            f"{environment['DAGSTER_URL']}. Stop it with: imgpipe down --data {data_dir}",
-            soft_wrap=True,
-        )
+            _show(results, console)
+    where = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
+    if stackfile.read(data_dir) is not None:
+        console.print(f"It goes on running: {where}. Stop it with: imgpipe down --data {data_dir}", soft_wrap=True)
+    else:
+        console.print(f"Stopped again. To look at all this: imgpipe up --data {data_dir}", soft_wrap=True)
     sys.exit(0 if all(result.ok for result in results) else 1)
 
 
@@ -134,7 +133,7 @@ def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Re
         return run(stack, kinds, show)
 
 
-def _show(results: list[Result], environment: dict[str, str], console: Console) -> None:
+def _show(results: list[Result], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -157,4 +156,3 @@ def _show(results: list[Result], environment: dict[str, str], console: Console) 
         # Below the table: a link that a table cell folds cannot be clicked.
         for link in result.links:
             console.print(f"{result.pipeline}: {link}", soft_wrap=True)
-    console.print(f"The gateway is {environment['GATEWAY_URL']}, the Dagster UI {environment['DAGSTER_URL']}.")

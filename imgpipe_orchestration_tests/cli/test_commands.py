@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jwt
 import pytest
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -25,6 +27,18 @@ def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: 
     done = run("migrate", "--json", DATABASE_URL=url)
     assert json.loads(done.stdout)["applied"] == pending
     assert run("migrate", "--check", DATABASE_URL=url).exit_code == 0
+
+
+def test_a_token_makes_its_bearer_a_user(run: Run, settings: Settings) -> None:
+    given = run("token", "42").stdout.strip()
+    assert jwt.decode(given, settings.user_jwt_secret, ["HS256"])["sub"] == "42"
+
+
+def test_no_token_is_made_in_production(run: Run) -> None:
+    names = ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY")
+    refused = run("token", "42", IMGPIPE_ENV="production", **{name: f"{name} {'x' * 32}" for name in names})
+    assert refused.exit_code == 2
+    assert "sign in" in refused.stderr
 
 
 def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
