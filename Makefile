@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := embedded,scale,dev
-# More slow tests at a time than cores, for most wait for a process or a server; what shares a stack stays together.
+# More tests at a time than cores, for most wait for a process or a server; what shares a stack stays together.
 PARALLEL := --dist loadgroup -n
 UV := $(shell command -v uv 2>/dev/null)
 # A stack is a dozen processes and the suite starts hundreds: each would compile Dagster anew.
@@ -35,7 +35,7 @@ up: $(STAMP)  ## start everything and leave it running (Ctrl-C stops it)
 	@$(BIN)/imgpipe up $(ARGS)
 
 test: $(STAMP) $(if $(CI),test-tools)  ## the test suite (under ten minutes on two cores)
-	@$(BIN)/pytest $(PARALLEL) 2 $(ARGS)
+	@$(BIN)/pytest $(PARALLEL) 4 $(ARGS)
 
 test-all: $(STAMP) $(if $(CI),test-tools)  ## the suite with the slow and heavy tests (`make test-servers` for those that need a server)
 	@$(BIN)/pytest $(PARALLEL) 3 -m "slow or not slow" $(ARGS)

@@ -39,13 +39,20 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_MEMORY = Path("/dev/shm")
+_PLENTY = 4 * 1024**3
+"""Bytes. All stacks of a run of the suite together hold a tenth of it."""
+
+
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that another user may enter.
+    """A temporary folder that another user may enter, in memory where there is plenty.
 
-    As root, PostgreSQL runs as a user of its own; every start of pytest closes `tmp_path`'s parents to such a user.
+    As root, PostgreSQL runs as a user of its own; every start of pytest closes `tmp_path`'s parents to such a user. A
+    database is a thousand files: to make one for a test took up to 0.3 s on a disk, without any fsync, and 0.01 s here.
     """
-    folder = Path(tempfile.mkdtemp(prefix="imgpipe-test-")).resolve()
+    in_memory = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _PLENTY
+    folder = Path(tempfile.mkdtemp(prefix="imgpipe-test-", dir=_MEMORY if in_memory else None)).resolve()
     try:
         yield folder
     finally:
@@ -71,7 +78,7 @@ def postgres_server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """URL of a fresh, migrated database; 20 ms a test."""
+    """URL of a fresh, migrated database; 30 ms a test."""
     name = f"test_{next(_numbers)}"
     yield postgres_server.ensure_database(name, template="imgpipe_template")
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:

@@ -175,7 +175,8 @@ class Postgres(Part):
 
         with psycopg.connect(self.url, autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-                statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                # By files, for one by one through the log takes twice as long where both are small.
+                statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                     sql.Identifier(name), sql.Identifier(template or "template1")
                 )
                 connection.execute(statement)
