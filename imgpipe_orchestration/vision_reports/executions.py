@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection as Rows
 from sqlalchemy import Engine, Row, text
@@ -160,6 +161,20 @@ def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, An
             {"job": cron_job_id, "limit": limit},
         ).all()
         return _with_outcomes(rows, found)
+
+
+def newest(engine: Engine) -> dict[UUID, Row[Any]]:
+    """How the newest execution of each job stands (`status`, `error`), by the job's UUID."""
+    with transaction(engine) as rows:
+        found = rows.execute(
+            text("""
+                select j.job_id, e.status, e.error from cron_jobs j cross join lateral (
+                    select status, error from vision_executions
+                    where cron_job_id = j.id order by started_at desc limit 1
+                ) e
+            """)
+        ).all()
+    return {row.job_id: row for row in found}
 
 
 def summaries(engine: Engine, ids: Sequence[int]) -> list[Mapping[str, Any]]:

@@ -40,7 +40,8 @@ def unprocessed_analyses(
     yield from _take_on(context, services, vision_crew, taken)
     if problems and not taken:
         raise dg.Failure(
-            f"{len(problems)} executions could not be listed: {next(iter(problems.values()))}", allow_retries=False
+            f"Could not be listed, executions {', '.join(map(str, problems))}: {next(iter(problems.values()))}",
+            allow_retries=False,
         )
 
 

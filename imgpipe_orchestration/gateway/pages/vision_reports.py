@@ -12,7 +12,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.vision_reports import backend_routes, routes
+from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
 
 router = APIRouter(prefix="/vision-reports", include_in_schema=False, route_class=PageRoute)
@@ -38,7 +38,7 @@ _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone"
 def jobs(request: Request, backends: Backends, session: Operator) -> Response:
     """All cron jobs."""
     found = routes.list_cron_jobs(backends).jobs
-    return page(request, "vision_reports.html", session, jobs=found)
+    return page(request, "vision_reports.html", session, jobs=found, newest=executions.newest(backends.engine))
 
 
 @router.get("/new", response_class=Response)
@@ -50,9 +50,9 @@ def new(request: Request, session: Operator) -> Response:
 def job(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
     """One job and what its executions came to."""
     found = routes.get_cron_job(job_id, backends)
-    executions = routes.list_executions(job_id, backends, limit=SHOWN).executions
-    working = any(one.finished_at is None for one in executions)
-    return page(request, "executions.html", session, job=found, executions=executions, working=working)
+    shown = routes.list_executions(job_id, backends, limit=SHOWN).executions
+    working = any(one.finished_at is None for one in shown)
+    return page(request, "executions.html", session, job=found, executions=shown, working=working)
 
 
 @router.get("/{job_id}/edit", response_class=Response)

@@ -131,6 +131,9 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
                 if page.get_by_role("link", name="open the report").count():
                     break
         assert guest.axe() == []
+        page.goto(f"{gateway.url}/vision-reports")
+        expect(page.get_by_text("success", exact=True)).to_be_visible()
+        page.goto(here)
         page.get_by_role("link", name="open the report").click()
         expect(page.get_by_text("Vision report", exact=False).first).to_be_visible()
         page.goto(here)
