@@ -66,7 +66,8 @@ def markable(clean_image: Mapping[str, Any], *, opted_out: Iterable[str]) -> dic
     """The documents of all customers but `opted_out` that a run could mark: pending, with an image that is text.
 
     Stricter than `pending` so that a document which can never be marked does not call for a run every five minutes:
-    greater than "" is only a text that is not empty. (The embedded server, slow at `$type`, takes objects for texts.)
+    greater than "" is only a text that is not empty. What comes is still to be looked at: every server finds a list
+    that holds a text, and the embedded one, slow at `$type`, takes objects and dates for texts.
     """
     return {**pending({"$gt": "", "$nin": list(opted_out)}, clean_image), "image": {"$gt": ""}}
 

@@ -19,6 +19,9 @@ CONFIG = "image_config"
 READING_SECONDS = 25
 """Limit of a query over all customers; below the client's limit of an answer, so that the server is the one to stop."""
 
+LOOKED_AT = 1000
+"""Documents the server takes for markable that are looked at, to find one that is, before a run has to."""
+
 
 @dataclass(frozen=True)
 class Index:
@@ -113,12 +116,24 @@ class News:
         self._news = documents.collection(NEWS)
 
     def anything_markable(self, *, opted_out: Iterable[str]) -> bool:
-        """Whether a run would find something to mark. Ends at the first document, whatever the backlog."""
+        """Whether a run would find something to mark. Looks at LOOKED_AT documents at most, whatever the backlog."""
+        from bson.errors import InvalidBSON
+
+        fields = {"customer_id": 1, "image": 1}
         with reachable():
             for nothing in NOTHING:
-                query = self._news.find(markable({"$eq": nothing}, opted_out=opted_out), {"_id": 1}).limit(1)
-                if next(iter(query.max_time_ms(READING_SECONDS * 1000)), None) is not None:
-                    return True
+                # Limited on the server, for the embedded one sends everything at once.
+                query = self._news.find(markable({"$eq": nothing}, opted_out=opted_out), fields).limit(LOOKED_AT)
+                seen = 0
+                try:
+                    for document in query.max_time_ms(READING_SECONDS * 1000):
+                        seen += 1
+                        if isinstance(document["customer_id"], str) and unmarkable(document) is None:
+                            return True
+                except InvalidBSON:
+                    return True  # a run tells whose document cannot be read, and marks the others
+                if seen == LOOKED_AT:
+                    return True  # what is behind these may be good, and a run gets there
         return False
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from bson.datetime_ms import DatetimeMS
 
+from imgpipe_orchestration.auto_marker import store
 from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page, create_indexes, missing_indexes
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -149,6 +151,48 @@ def test_only_what_can_be_marked_calls_for_a_run(documents: Documents) -> None:
         ]
     )
     assert not news.anything_markable(opted_out=["off"])
+    assert news.anything_markable(opted_out=[])
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"image": {"href": "https://example.com/a.jpg"}},
+        {"image": ["https://example.com/a.jpg"]},
+        {"image": []},
+        {"image": datetime(2026, 1, 1, tzinfo=UTC)},
+        {"customer_id": ["c1"]},
+        {"customer_id": {"a": 1}},
+    ],
+    ids=str,
+)
+def test_what_a_server_takes_for_a_text_calls_for_no_run_and_hides_none(
+    documents: Documents, odd: dict[str, Any], nothing: str | None
+) -> None:
+    collection, news = documents.collection("news_document"), News(documents)
+    collection.insert_many([{**PENDING, **odd, "clean_image": nothing} for _ in range(3)])
+    assert not news.anything_markable(opted_out=[])
+    collection.insert_one({**PENDING, "clean_image": nothing})
+    assert news.anything_markable(opted_out=[])
+
+
+def test_a_document_that_cannot_be_read_is_left_to_a_run(documents: Documents, any_mongo: str) -> None:
+    if any_mongo == EMBEDDED:
+        return  # which cannot store such a date
+    far = DatetimeMS(10**15)  # beyond the years Python knows
+    documents.collection("news_document").insert_one({**PENDING, "image": ["x", far]})
+    assert News(documents).anything_markable(opted_out=[])
+
+
+def test_a_good_document_behind_more_than_are_looked_at_is_left_to_a_run(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LOOKED_AT", 3)
+    collection, news = documents.collection("news_document"), News(documents)
+    collection.insert_many([{**PENDING, "image": ["x"]} for _ in range(2)])
+    assert not news.anything_markable(opted_out=[])
+    collection.insert_many([{**PENDING, "image": ["x"]}, dict(PENDING)])
     assert news.anything_markable(opted_out=[])
 
 
