@@ -49,7 +49,7 @@ def failures(
         first=not after,
         abouts={letter.queue: about_queue(letter.queue, backends.settings) for letter in found[:PAGE]},
         subjects=named,
-        runs_failed=watch.glance().runs_failed if not queue else 0,
+        jobs_failed=watch.glance().jobs_failed if not queue else 0,
     )
 
 

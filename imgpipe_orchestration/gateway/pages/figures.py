@@ -75,8 +75,8 @@ class Glance:
         return sum(one.failed for one in self.pipelines)
 
     @property
-    def runs_failed(self) -> int:
-        """Runs of the auto-marker that failed of late: they are no items of a queue, and are run again by customer."""
+    def jobs_failed(self) -> int:
+        """Jobs of the auto-marker that failed of late: they are no items of a queue, and are run again by customer."""
         return sum(one.failed for one in self.pipelines if one.about.name == MARKER)
 
 

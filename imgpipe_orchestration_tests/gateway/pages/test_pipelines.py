@@ -75,6 +75,19 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     assert guest.axe() == []
 
 
+def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:
+    seed(gateway.services, "acme", 2, image={"href": "https://example.com/not-text.jpg"})
+    seed(gateway.services, "acme", 3)
+    for n in range(3):
+        list(carry_out(gateway.services, plan(gateway.services, scheduled=True), f"run-{n}", batch_size=50))
+    page = guest.go("/processing")
+    row = page.get_by_role("table").first.get_by_role("row").filter(has_text="acme")
+    expect(row.get_by_role("cell").nth(1)).to_have_text("3")
+    expect(row.get_by_role("cell").nth(2)).to_have_text("2")
+    page = guest.go("/failures")
+    expect(page.get_by_text("Image processing: 2 jobs failed in the last 24 hours.")).to_be_visible()
+
+
 def run_both() -> None:
     """What the daemon would do: a round of the reports' job and one of our own backend's."""
     from imgpipe_orchestration.vision_reports.definitions import definitions
