@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.media.model import FIRST_DAY
+from imgpipe_orchestration.media.model import FIRST_DAY, Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
@@ -34,17 +34,19 @@ pending_images = dg.AssetSpec(
 
 
 def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
-    """A stage's totals, its failures by item, and a picture of what it made."""
+    """A stage's totals, its failures by item, and a picture of what it made; of `more`, all."""
     outcome = stage.outcome
-    metadata: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "images": len(outcome.done),
         "retried": len(outcome.retried),
         "failed": len(outcome.failed),
         "left": len(outcome.left),
         "seconds": round(outcome.seconds, 3),
         **stage.figures,
-        **more,
     }
+    if outcome.empty:  # zeros would pass for figures of the day, whose images an earlier run made
+        figures = {name: value for name, value in figures.items() if value}
+    metadata = {**figures, **more} or {"images": 0}
     if outcome.done:
         metadata["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
     errors = {**outcome.retried, **outcome.failed}
@@ -71,6 +73,13 @@ def _brings_up_to_date(context: dg.AssetExecutionContext) -> bool:
     return context.run.tags.get(DUE_ONLY) != "true"
 
 
+def _day(context: dg.AssetExecutionContext, backends: BackendsResource, step: Step) -> dict[str, float]:
+    """How much of the day is up to date after the run. Not asked in the sensor's runs: it reads the whole day."""
+    from imgpipe_orchestration.media.remake import up_to_date
+
+    return up_to_date(backends.services, context.partition_key, step) if _brings_up_to_date(context) else {}
+
+
 def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
     """Give back what the run holds when it has no later step: somebody chose some assets only. `replace_urls` does so
     by itself. Left to the end of its lease, an image would be taken for one that a worker died over."""
@@ -81,7 +90,9 @@ def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsR
 
 
 def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
-    """A second stage's figures, beside those of the first."""
+    """A second stage's figures, beside those of the first; none if it had nothing to do."""
+    if stage.outcome.empty:
+        return {}
     figures = {**stage.figures, "done": len(stage.outcome.done)}
     return {f"{word}_{name}": value for name, value in figures.items()}
 
@@ -99,7 +110,7 @@ def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource)
 
     stage = retrieve_stage(backends.services, owner_of(context.run), context.partition_key)
     _give_back_at_the_end(context, backends)
-    return _result(stage)
+    return _result(stage, **_day(context, backends, Step.RETRIEVE_FILE))
 
 
 @dg.asset(
@@ -116,10 +127,10 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
 
     services, owner = backends.services, owner_of(context.run)
     stage = analyse_stage(services, owner)
-    ordered = order_analyses(services, context.partition_key) if _brings_up_to_date(context) else 0
+    ordered = {"ordered_again": order_analyses(services, context.partition_key)} if _brings_up_to_date(context) else {}
     again = make_analyses(services, owner, context.partition_key)
     _give_back_at_the_end(context, backends)
-    return _result(stage, ordered_again=ordered, **_prefixed("again", again))
+    return _result(stage, **_day(context, backends, Step.AI_VISUAL_ANALYSIS), **ordered, **_prefixed("again", again))
 
 
 @dg.asset(
@@ -136,11 +147,11 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
 
     services, owner = backends.services, owner_of(context.run)
     stage = resize_stage(services, owner)
-    ordered = order_variants(services, context.partition_key) if _brings_up_to_date(context) else 0
+    ordered = {"ordered_again": order_variants(services, context.partition_key)} if _brings_up_to_date(context) else {}
     again = make_variants(services, owner, context.partition_key)
     _give_back_at_the_end(context, backends)
     stage.sheet += again.sheet
-    return _result(stage, ordered_again=ordered, **_prefixed("again", again))
+    return _result(stage, **_day(context, backends, Step.RESIZE_OPTIMIZE), **ordered, **_prefixed("again", again))
 
 
 @dg.asset(
@@ -156,7 +167,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
 
     stage = callback_stage(backends.services, owner_of(context.run))
     _give_back_at_the_end(context, backends)
-    return _result(stage)
+    return _result(stage, **_day(context, backends, Step.UPDATE_CALLBACK))
 
 
 @dg.asset(

@@ -7,35 +7,54 @@ names the recipe that made it, an analysis the version of the questions and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.media import seeing, store
 from imgpipe_orchestration.media.driving import drain
+from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.stages import Stage, analyse_anew, resized
 from imgpipe_orchestration.media.steps.analyse import Analysis
 from imgpipe_orchestration.media.steps.resize import remake
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.claims import Claim, Item
 from imgpipe_orchestration.storage.rows import transaction
 
 
 def order_variants(backends: Services, day: str) -> int:
     """Order the variants of a day's finished images that another recipe made; returns how many are ordered anew."""
-    from imgpipe_orchestration.imaging.recipe import MEDIA
-
     with transaction(backends.engine) as connection:
-        items = store.made_by_other_recipe(connection, day, MEDIA.version)
+        items = _outdated(backends, connection, day, Step.RESIZE_OPTIMIZE)
         return backends.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
 
 
 def order_analyses(backends: Services, day: str) -> int:
     """Order the analyses of a day's finished images that were asked other questions, or that a configured provider has
     not answered; returns how many are ordered anew."""
-    clients = {"google_vision": backends.google_vision, "openai_vision": backends.openai}
-    configured: Sequence[str] = [name for name, client in clients.items() if client]
     with transaction(backends.engine) as connection:
-        items = store.analysed_otherwise(connection, day, seeing.VERSION, configured)
+        items = _outdated(backends, connection, day, Step.AI_VISUAL_ANALYSIS)
         return backends.claims.enqueue(connection, store.REMAKE_ANALYSIS, items, again=True)
+
+
+def up_to_date(backends: Services, day: str, step: Step) -> dict[str, float]:
+    """How many images a day has, and of how many what `step` makes is there and current."""
+    with transaction(backends.engine) as connection:
+        images = store.images_of_day(connection, day, step)
+        outdated = {item.id for item in _outdated(backends, connection, day, step)}
+    done = [media for media, completed in images.items() if completed and media not in outdated]
+    return {"images_of_day": len(images), "up_to_date": len(done)}
+
+
+def _outdated(backends: Services, connection: Connection, day: str, step: Step) -> list[Item]:
+    """The finished images of a day for which `step` would make something else today."""
+    from imgpipe_orchestration.imaging.recipe import MEDIA
+
+    if step is Step.RESIZE_OPTIMIZE:
+        return store.made_by_other_recipe(connection, day, MEDIA.version)
+    if step is Step.AI_VISUAL_ANALYSIS:
+        clients = {"google_vision": backends.google_vision, "openai_vision": backends.openai}
+        configured = [name for name, client in clients.items() if client]
+        return store.analysed_otherwise(connection, day, seeing.VERSION, configured)
+    return []
 
 
 def make_variants(backends: Services, owner: str, day: str) -> Stage:

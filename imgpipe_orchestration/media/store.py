@@ -212,6 +212,16 @@ def owner_context(connection: Connection, user_id: int) -> dict[str, Any]:
     return {**found, "catalogue": [row.subject_matter for row in subjects]}
 
 
+def images_of_day(connection: Connection, day: str, step: Step) -> dict[int, bool]:
+    """The images uploaded on a day, and whether `step` of the checklist is completed."""
+    query = text(f"""
+        select f.id, c.{step} = 'completed' as completed
+        from media_files f join processing_checklist c on c.media_id = f.id
+        where f.upload_day = :day
+    """)
+    return {row.id: row.completed for row in connection.execute(query, {"day": day})}
+
+
 def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[Item]:
     """Finished images of a day whose variants another recipe made."""
     query = text("""

@@ -40,6 +40,11 @@ class Outcome:
     """Not begun: the time budget ended first. They stay claimed; the run gives them back at its end."""
     seconds: float = 0.0
 
+    @property
+    def empty(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.done or self.retried or self.failed or self.lost or self.left)
+
     def add(self, other: Outcome) -> None:
         """Count a further batch in."""
         self.done += other.done

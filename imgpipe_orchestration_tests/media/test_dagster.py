@@ -10,6 +10,7 @@ import pytest
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -48,3 +49,37 @@ def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_
     rest = job.execute_in_process(instance=instance, partition_key=today)
     assert rest.success
     assert [tuple(row) for row in gateway.rows("select status from pending_images")] == [("complete",)]
+
+
+def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
+    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    gateway.upload(456, profile_image=picture(300, 200, seed=1), header_image=picture(300, 200, seed=2))
+    job = repository.resolve_job_def("media_pipeline")
+    today = datetime.now(UTC).date().isoformat()
+
+    def run(**tags: str) -> dict[str, dict[str, object]]:
+        result = job.execute_in_process(instance=instance, partition_key=today, tags=tags)
+        return {
+            made.asset_key.path[-1]: {name: entry.value for name, entry in made.metadata.items()}
+            for event in result.get_asset_materialization_events()
+            for made in [event.step_materialization_data.materialization]
+        }
+
+    first = run()["resize_optimize"]
+    assert (first["images"], first["images_of_day"], first["up_to_date"]) == (2, 2, 2)
+    assert "contact_sheet" in first
+    of_day = {"images_of_day": 2, "up_to_date": 2}
+    assert run() == {
+        "retrieve_file": of_day,
+        "ai_visual_analysis": {**of_day, "ordered_again": 0},
+        "resize_optimize": {**of_day, "ordered_again": 0},
+        "update_callback": of_day,
+        "replace_urls": {"images": 0},
+    }
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update media_files set recipe = 'old' where id = 1")
+    assert run(**{DUE_ONLY: "true"})["resize_optimize"] == {"images": 0}, "the sensor's runs do not look"
+    again = run()["resize_optimize"]
+    assert again.items() >= {**of_day, "ordered_again": 1, "again_done": 1}.items()
+    assert "images" not in again and "contact_sheet" in again
