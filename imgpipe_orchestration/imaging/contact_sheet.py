@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 
@@ -42,3 +43,13 @@ def contact_sheet(pictures: Sequence[bytes], *, most: int = 32) -> bytes:
     registers.clear()
     sheet.save(out, "WEBP", quality=70, method=4)
     return out.getvalue()
+
+
+def markdown(pictures: Sequence[bytes], caption: str) -> str:
+    """A contact sheet within Markdown, as Dagster's UI shows it, and a caption under it.
+
+    Raises:
+        ValueError: no pictures.
+    """
+    data = base64.b64encode(contact_sheet(pictures)).decode()
+    return f"![what this run made](data:image/webp;base64,{data})\n\n{caption}"

@@ -47,8 +47,8 @@ class Drained:
     """Processed images by day of upload."""
     errors: list[str] = field(default_factory=list)
     """The first few reasons."""
-    examples: dict[str, list[str]] = field(default_factory=dict)
-    """File names of the first few processed, by day of upload."""
+    examples: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
+    """File name and a small picture of the first few processed, by day of upload."""
 
     def as_json(self) -> dict[str, Any]:
         rate = self.processed / self.seconds if self.seconds else 0.0
@@ -72,7 +72,8 @@ class Line:
         self.options = options
         self.away = ""
         """What did not answer, database or object store: the rest of the queue would fare no better."""
-        self.processed: dict[int, str] = {}
+        self.processed: dict[int, tuple[str, bytes]] = {}
+        """File name and WebP, until they are counted."""
 
     def process(self, claim: Claim) -> None:
         """Original out of the store, WebP into it, row and item settled in one transaction.
@@ -105,7 +106,7 @@ class Line:
                 height=file.height,
                 frames=file.frames,
             )
-        self.processed[claim.item_id] = work.file_name
+        self.processed[claim.item_id] = work.file_name, file.data
 
 
 def _make(original: bytes, options: steps.Options) -> steps.File:
@@ -217,6 +218,8 @@ def _next_batch(line: Line, job: JobDefinition, owner: str, turn: int, only_day:
 
 
 def _add(total: Drained, outcome: Outcome, line: Line) -> None:
+    from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
+
     total.processed += len(outcome.done)
     total.retried += len(outcome.retried)
     total.failed += len(outcome.failed)
@@ -225,6 +228,6 @@ def _add(total: Drained, outcome: Outcome, line: Line) -> None:
     reasons = [*outcome.failed.values(), *outcome.retried.values()]
     total.errors.extend(reasons[: max(0, 5 - len(total.errors))])
     for claim in outcome.done:
-        name, shown = line.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
+        (name, data), shown = line.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
         if len(shown) < _EXAMPLES:
-            shown.append(name)
+            shown.append((name, contact_sheet([data])))  # small at once: animations of many days are gigabytes

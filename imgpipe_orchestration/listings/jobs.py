@@ -30,9 +30,11 @@ def process_image_queue() -> None:
     drain_image_queue()
 
 
-def _gallery(backends: BackendsResource, names: list[str]) -> dg.MarkdownMetadataValue:
-    """The first few images of a day, as the UI shows them."""
+def _gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:
+    """The first few images of a day, small, with links to them."""
+    from imgpipe_orchestration.imaging import contact_sheet
     from imgpipe_orchestration.listings.model import public_url
 
     base = backends.services.settings.listings_public_url
-    return dg.MetadataValue.md(" ".join(f"![{name}]({public_url(base, name)})" for name in names) or "none")
+    links = ", ".join(f"[{name}]({public_url(base, name)})" for name, _ in examples)
+    return dg.MetadataValue.md(contact_sheet.markdown([data for _, data in examples], links))

@@ -54,18 +54,12 @@ def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
         lines = [f"| {media} | {error} |" for media, error in sorted(errors.items())[:50]]
         metadata["errors"] = dg.MetadataValue.md("\n".join(["| item | error |", "| --- | --- |", *lines]))
     if stage.sheet:
-        metadata["contact_sheet"] = _sheet(stage.sheet)
+        from imgpipe_orchestration.imaging import contact_sheet
+
+        ids = ", ".join(str(media) for media, _ in stage.sheet[:32])
+        sheet = contact_sheet.markdown([data for _, data in stage.sheet], f"media {ids}")
+        metadata["contact_sheet"] = dg.MetadataValue.md(sheet)
     return dg.MaterializeResult(metadata=metadata)
-
-
-def _sheet(pictures: list[tuple[int, bytes]]) -> dg.MarkdownMetadataValue:
-    import base64
-
-    from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
-
-    data = base64.b64encode(contact_sheet([data for _, data in pictures])).decode()
-    ids = ", ".join(str(media) for media, _ in pictures[:32])
-    return dg.MetadataValue.md(f"![what this run made](data:image/webp;base64,{data})\n\nmedia {ids}")
 
 
 def _brings_up_to_date(context: dg.AssetExecutionContext) -> bool:

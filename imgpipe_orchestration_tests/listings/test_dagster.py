@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.listings import assets, jobs, sensors
@@ -73,6 +77,11 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     assert run.success
     made = instance.fetch_materializations(jobs.IMAGES, limit=10).records
     assert [record.partition_key for record in made] == [today]
+    assert made[0].asset_materialization is not None
+    examples = str(made[0].asset_materialization.metadata["examples"].value)
+    sheet = re.search(r"\(data:image/webp;base64,([^)]+)\)", examples)
+    assert sheet and Image.open(io.BytesIO(base64.b64decode(sheet[1]))).size == (196, 96)
+    assert len(re.findall(r"\.webp\)", examples)) == 2, "a link to each"
     shown = client.get(JOB).json()["data"]
     assert (shown["last_run_id"], shown["last_result"]["processed"]) == (run.run_id, 2)
 
