@@ -42,10 +42,15 @@ def test_an_upload_becomes_webp_at_the_urls_of_its_answer(stack: Stack) -> None:
     for image in images:
         wait_for(lambda url=image["url"]: is_webp(stack, url), "the WebP", 90)
     assert stack.runs("process_image_queue")
-    job = stack.session.get(stack.gateway + JOB, timeout=30).json()["data"]
-    assert job["last_result"]["processed"] >= 1
-    assert job["last_run"]
-    assert job["next_run"]
+
+    def job() -> dict[str, Any]:
+        data: dict[str, Any] = stack.session.get(stack.gateway + JOB, timeout=30).json()["data"]
+        return data
+
+    wait_for(lambda: job()["last_result"], "the run that made them to end", 30)
+    assert job()["last_result"]["processed"] >= 1
+    assert job()["last_run"]
+    assert job()["next_run"]
 
 
 @pytest.mark.slow
