@@ -22,7 +22,7 @@ from running import bar, rows, running_stack, wait_for
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 
 ORGANIZATION = "bench-organization"
-PROCESS_TAG = ".imgpipe/process"
+PROCESS_TAG = "dagster/forked_process"
 """Where our launcher writes which process a run is (`runs/launcher.py`)."""
 
 

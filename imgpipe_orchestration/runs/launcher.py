@@ -22,8 +22,9 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 from imgpipe_orchestration.runs.warm import WarmProcess
 
-PROCESS_TAG = ".imgpipe/process"
-"""Tag of a run: where its process is, as JSON {host, pid, started}. The dot hides it in the UI."""
+PROCESS_TAG = "dagster/forked_process"
+"""Tag of a run: where its process is, as JSON {host, pid, started}. The UI's list of runs leaves out Dagster's own
+prefix, other tags fill its rows."""
 
 _TAGGING_SECONDS = 30.0
 

@@ -153,7 +153,7 @@ def test_runs_killed_while_they_draw_cut_and_upload_cost_at_most_the_call_that_w
         (run,) = [r for r in stack.runs("avatar_images") if r["status"] == "STARTED"] or [None]
         if run is None:
             continue  # the steps after the last picture take a moment only: it was faster
-        process = next(json.loads(tag["value"]) for tag in run["tags"] if tag["key"] == ".imgpipe/process")
+        process = next(json.loads(tag["value"]) for tag in run["tags"] if tag["key"] == "dagster/forked_process")
         os.kill(process["pid"], signal.SIGKILL)
         killed.add(run["runId"])
         wait_for(

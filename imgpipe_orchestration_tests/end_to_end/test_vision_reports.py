@@ -106,7 +106,7 @@ def test_daemon_and_run_killed_between_submit_and_upload_cost_neither_a_second_b
         client.ask()
         wait_for(lambda: backend.asked("/batches/"), "the batch to be waited for", 60)
         (run,) = [r for r in stack.runs("vision_reports") if r["status"] == "STARTED"]
-        process = next(json.loads(tag["value"]) for tag in run["tags"] if tag["key"] == ".imgpipe/process")
+        process = next(json.loads(tag["value"]) for tag in run["tags"] if tag["key"] == "dagster/forked_process")
         os.kill(stack.up.part("dagster-daemon")["pid"], signal.SIGKILL)
         os.kill(process["pid"], signal.SIGKILL)
         backend.status = {"status": "completed"}
