@@ -1,9 +1,9 @@
 """The encoder quality at which a picture reaches a target score.
 
 A fixed quality scores 67 on one photo and 82 on the next: noise and fine texture need more, soft pictures less. So one
-size is searched (a few cheap encodings, each decoded and scored), and its quality is where the other sizes start: they
-are encoded, scored, and encoded once more only if they miss. Scores are SSIMULACRA2, sampled (see
-`ssimulacra2.Reference`), so that they cost little next to an encoding.
+size is searched (a few cheap encodings, each decoded and scored), and its quality is where the other sizes start, which
+are encoded, scored, and encoded again only if they miss; `chain` says which go without a score. Scores are SSIMULACRA2,
+sampled (see `ssimulacra2.Reference`), so that they cost little next to an encoding.
 """
 
 from __future__ import annotations
