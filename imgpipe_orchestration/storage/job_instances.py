@@ -143,6 +143,11 @@ def recent(
         return [_read(row) for row in connection.execute(statement, values)]
 
 
+def failed_of_late(connection: Connection, job: str) -> int:
+    """Instances of a job that failed in the last 24 hours."""
+    return connection.scalar(_FAILED_OF_LATE, {"job": job}) or 0
+
+
 def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
     """What waits for a run, oldest first. Instances whose run died wait again from here on."""
     with transaction(engine) as connection:
@@ -307,6 +312,11 @@ _OPEN = text("""
     select distinct on (customer_id) * from job_instances
     where job = :job and customer_id = any(:customers) and status in ('queued', 'running')
     order by customer_id, status = 'running' desc, created_at
+""")
+
+_FAILED_OF_LATE = text("""
+    select count(*) from job_instances
+    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
 """)
 
 _QUEUED = text("""

@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
-from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
@@ -19,6 +19,7 @@ from imgpipe_orchestration.pipelines import PIPELINES, queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
+from imgpipe_orchestration.storage.job_instances import failed_of_late
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -37,7 +38,7 @@ def failures(
     more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
     with transaction(backends.engine) as connection:
         named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PAGE]])
-    watch: Watch = request.app.state.watch
+        jobs_failed = failed_of_late(connection, MARKER) if not queue else 0
     return page(
         request,
         "failures.html",
@@ -49,7 +50,7 @@ def failures(
         first=not after,
         abouts={letter.queue: about_queue(letter.queue, backends.settings) for letter in found[:PAGE]},
         subjects=named,
-        jobs_failed=watch.glance().jobs_failed if not queue else 0,
+        jobs_failed=jobs_failed,
     )
 
 

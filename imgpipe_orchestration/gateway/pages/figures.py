@@ -22,6 +22,7 @@ from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.backlog import QueueCounts
+from imgpipe_orchestration.storage.job_instances import failed_of_late
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.spending import Pause, Spent
 
@@ -74,11 +75,6 @@ class Glance:
     def failed(self) -> int:
         return sum(one.failed for one in self.pipelines)
 
-    @property
-    def jobs_failed(self) -> int:
-        """Jobs of the auto-marker that failed of late: they are no items of a queue, and are run again by customer."""
-        return sum(one.failed for one in self.pipelines if one.about.name == MARKER)
-
 
 class Watch:
     """One look at the figures a second, however many people watch."""
@@ -121,11 +117,12 @@ class Watch:
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
             marker = connection.execute(_MARKER, {"job": MARKER}).one()
+            marker_failed = failed_of_late(connection, MARKER)
             mark = connection.scalar(_MARK) or 0
         pipelines = []
         for about in ABOUT:
             if about.name == MARKER:
-                one = Pipeline(about, marker.queued, marker.running, 0, marker.failed, 0, marker.oldest)
+                one = Pipeline(about, marker.queued, marker.running, 0, marker_failed, 0, marker.oldest)
                 names = [MARKER]
             else:
                 names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
@@ -193,9 +190,7 @@ def values(glance: Glance) -> dict[str, Any]:
 
 _MARKER = text("""
     select count(*) filter (where status = 'queued') as queued, count(*) filter (where status = 'running') as running,
-        cast(extract(epoch from now() - min(created_at) filter (where status = 'queued')) as float8) as oldest,
-        (select count(*) from job_instances where job = :job and status = 'failed'
-            and finished_at >= now() - interval '1 day') as failed
+        cast(extract(epoch from now() - min(created_at) filter (where status = 'queued')) as float8) as oldest
     from job_instances where job = :job and status in ('queued', 'running')
 """)
 
