@@ -19,7 +19,7 @@ defs = dg.Definitions.merge(
     dg.Definitions(
         resources=resources.build(),
         jobs=[jobs.garbage_collection, jobs.retention],
-        schedules=[schedules.garbage_nightly, schedules.retention_nightly],
+        schedules=[schedules.garbage_collection_schedule, schedules.retention_schedule],
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, sensors.alert_on_failed_runs],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,

@@ -4,8 +4,8 @@ import dagster as dg
 
 from imgpipe_orchestration.jobs import garbage_collection, retention
 
-retention_nightly = dg.ScheduleDefinition(
-    name="retention_nightly",
+retention_schedule = dg.ScheduleDefinition(
+    name="retention_schedule",
     job=retention,
     cron_schedule="17 2 * * *",
     execution_timezone="UTC",
@@ -13,8 +13,8 @@ retention_nightly = dg.ScheduleDefinition(
     description="In the quiet of the night.",
 )
 
-garbage_nightly = dg.ScheduleDefinition(
-    name="garbage_nightly",
+garbage_collection_schedule = dg.ScheduleDefinition(
+    name="garbage_collection_schedule",
     job=garbage_collection,
     cron_schedule="47 2 * * *",
     execution_timezone="UTC",

@@ -16,7 +16,7 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.jobs import COUNTED, garbage_collection, prune_runs, retention
 from imgpipe_orchestration.maintenance import tidy
 from imgpipe_orchestration.resources import build, build_backends
-from imgpipe_orchestration.schedules import garbage_nightly
+from imgpipe_orchestration.schedules import garbage_collection_schedule
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item, Queue
@@ -280,7 +280,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
         (services.media_bucket, "bulk/2026-01-31/7.jpg"),
     ):
         bucket.put(key, b"x" * 100, content_type="image/jpeg")
-    asked = garbage_nightly.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
+    asked = garbage_collection_schedule.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
     assert asked
     delete = asked[0].run_config
 

@@ -8,6 +8,6 @@ definitions = dg.Definitions(
     assets=[assets.news_document, assets.clean_images],
     asset_checks=[checks.marked_images_are_usable],
     jobs=[jobs.auto_marker, jobs.clean_images_backfill, jobs.clean_images_checks, jobs.clean_images_customers],
-    schedules=[schedules.clean_images_checked_daily, schedules.customers_followed_daily],
-    sensors=[sensors.auto_marker_due],
+    schedules=[schedules.clean_images_checks_schedule, schedules.clean_images_customers_schedule],
+    sensors=[sensors.auto_marker_sensor],
 )

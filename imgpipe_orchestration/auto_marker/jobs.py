@@ -80,8 +80,8 @@ def _summary(totals: dict[str, int], troubled: list[dg.TableRecord], nobody: dic
 @dg.job(
     description=(
         "One round of the auto-marker over every customer with pending images and `auto_mark_cleaned` on, "
-        "AUTO_MARK_BATCH_SIZE each, oldest first. Asked for by the sensor `auto_marker_due`; also the way to backfill "
-        "one, several or all customers in a single run (see docs/auto_marker.md)."
+        "AUTO_MARK_BATCH_SIZE each, oldest first. Asked for by the sensor `auto_marker_sensor`; also the way to "
+        "backfill one, several or all customers in a single run (see docs/auto_marker.md)."
     ),
     tags=TAGS,
 )

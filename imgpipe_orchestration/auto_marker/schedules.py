@@ -4,8 +4,8 @@ import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import clean_images_checks, clean_images_customers
 
-clean_images_checked_daily = dg.ScheduleDefinition(
-    name="clean_images_checked_daily",
+clean_images_checks_schedule = dg.ScheduleDefinition(
+    name="clean_images_checks_schedule",
     job=clean_images_checks,
     cron_schedule="23 4 * * *",
     execution_timezone="UTC",
@@ -13,8 +13,8 @@ clean_images_checked_daily = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-customers_followed_daily = dg.ScheduleDefinition(
-    name="customers_followed_daily",
+clean_images_customers_schedule = dg.ScheduleDefinition(
+    name="clean_images_customers_schedule",
     job=clean_images_customers,
     cron_schedule="13 4 * * *",
     execution_timezone="UTC",

@@ -28,7 +28,9 @@ def _failed_just_now(instance: dg.DagsterInstance) -> bool:
     minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def auto_marker_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.RunRequest | dg.SkipReason:
+def auto_marker_sensor(
+    context: dg.SensorEvaluationContext, backends: BackendsResource
+) -> dg.RunRequest | dg.SkipReason:
     from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.errors import BackendUnavailable
 

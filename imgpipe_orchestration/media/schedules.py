@@ -5,8 +5,8 @@ import dagster as dg
 from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
 
 # Off the full hour, when everybody else's jobs start.
-media_checks_hourly = dg.ScheduleDefinition(
-    name="media_checks_hourly",
+media_checks_schedule = dg.ScheduleDefinition(
+    name="media_checks_schedule",
     job=media_checks,
     cron_schedule="23 * * * *",
     execution_timezone="UTC",
@@ -14,8 +14,8 @@ media_checks_hourly = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 
-media_reconciliation_nightly = dg.ScheduleDefinition(
-    name="media_reconciliation_nightly",
+media_reconciliation_schedule = dg.ScheduleDefinition(
+    name="media_reconciliation_schedule",
     job=media_reconciliation,
     cron_schedule="41 3 * * *",
     execution_timezone="UTC",

@@ -9,12 +9,12 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
 
 @dg.sensor(
     job=vision_reports,
-    name="vision_reports_due",
+    name="vision_reports_sensor",
     description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def vision_reports_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports import rounds
 
     most = backends.services.settings.runs_per_pipeline
@@ -29,12 +29,12 @@ def vision_reports_due(context: dg.SensorEvaluationContext, backends: BackendsRe
 
 @dg.sensor(
     job=vision_batches,
-    name="vision_batches_due",
+    name="vision_batches_sensor",
     description="Asks for a run when a batch waits at our own analysis backend.",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def vision_batches_due(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def vision_batches_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports import rounds
 
     most = backends.services.settings.runs_per_pipeline

@@ -13,7 +13,7 @@ from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
 from imgpipe_orchestration.auto_marker.definitions import definitions
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB, partition_key
-from imgpipe_orchestration.auto_marker.sensors import auto_marker_due
+from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -145,7 +145,7 @@ def test_the_sensor_asks_for_one_run_when_something_is_due(
 ) -> None:
     def tick() -> Any:
         with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
-            return auto_marker_due(context)
+            return auto_marker_sensor(context)
 
     assert isinstance(tick(), dg.SkipReason)
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
@@ -167,7 +167,7 @@ def test_the_sensor_waits_while_mongodb_is_away(
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     monkeypatch.setenv("MONGODB_URL", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
     with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
-        skipped: Any = auto_marker_due(context)
+        skipped: Any = auto_marker_sensor(context)
     assert "MongoDB cannot be reached" in skipped.skip_message
     assert job_instances.recent(services.engine)[0].status.value == "queued"
 

@@ -109,7 +109,7 @@ def test_the_daily_job_reports_figures_and_what_is_cleaned_up(
 def test_a_task_that_nobody_works_on_is_found_by_the_check_within_the_hour(
     desk: Desk, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    assert repository.get_repository_def().get_schedule_def("avatar_checks_hourly").cron_schedule == "53 * * * *"
+    assert repository.get_repository_def().get_schedule_def("avatar_checks_schedule").cron_schedule == "53 * * * *"
 
     def red() -> list[str]:
         """Names of the checks that failed, of all there are."""

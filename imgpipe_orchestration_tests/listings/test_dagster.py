@@ -50,7 +50,7 @@ def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> dg.RunRequ
 def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
     repository = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_repository_def()
     assert repository.has_job("process_image_queue")
-    sensor = repository.get_sensor_def("process_image_queue")
+    sensor = repository.get_sensor_def("process_image_queue_sensor")
     assert (sensor.minimum_interval_seconds, sensor.default_status) == (10, dg.DefaultSensorStatus.RUNNING)
 
 

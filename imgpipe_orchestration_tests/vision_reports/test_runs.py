@@ -30,7 +30,7 @@ dg.execute_job(runnable("vision_reports"), instance=dg.DagsterInstance.ephemeral
 
 def tick(desk: Desk) -> dg.SensorResult:
     with dg.build_sensor_context(instance=desk.instance, resources=resources.build()) as context:
-        result = sensors.vision_reports_due(context)
+        result = sensors.vision_reports_sensor(context)
     assert isinstance(result, dg.SensorResult)
     return result
 
