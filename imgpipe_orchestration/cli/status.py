@@ -14,6 +14,7 @@ from imgpipe_orchestration.cli.options import data_option, json_option, settings
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.storage.backlog import QueueCounts
 
 
 @click.command()
@@ -28,10 +29,13 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
 
     services = Services(settings_of(data_dir))
     try:
+        marker, marker_failures = _marker(services, shown)
+        queues = [*services.claims.counts().values(), marker]
         report: dict[str, Any] = {
-            "queues": [asdict(counts) for counts in services.claims.counts().values()],
+            "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
             "pending_images": _pending_images(services),
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
+            "job_failures": marker_failures,
         }
     finally:
         services.close()
@@ -41,6 +45,20 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
         _show(report)
     wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or report["pending_images"]["stuck"]
     ctx.exit(1 if check and wrong else 0)
+
+
+def _marker(services: Services, shown: int) -> tuple[QueueCounts, list[dict[str, Any]]]:
+    """The auto-marker, whose queue is its job's instances: the figures, and the last failures."""
+    from imgpipe_orchestration.auto_marker.model import JOB
+    from imgpipe_orchestration.storage import job_instances
+    from imgpipe_orchestration.storage.rows import transaction
+
+    with transaction(services.engine) as connection:
+        counts = job_instances.counts(connection, JOB)
+        failed = job_instances.failures(connection, JOB, limit=shown)
+    return counts, [
+        {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at} for one in failed
+    ]
 
 
 def _pending_images(services: Services) -> dict[str, Any]:
@@ -77,7 +95,8 @@ def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(title="queues (stuck: for over an hour)", title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    title = "queues (stuck: for over an hour; auto_marker: jobs of the last 24 hours)"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
     for heading in ("waiting", "in work", "done", "failed", "oldest", "stuck", "average"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -89,6 +108,9 @@ def _show(report: dict[str, Any]) -> None:
     images = report["pending_images"]
     states = ", ".join(f"{images[name]} {name}" for name in ("pending", "processed", "complete", "failed"))
     console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
+    for one in report["job_failures"]:
+        who = f" for {escape(one['customer_id'])}" if one["customer_id"] else ""
+        console.print(f"[red]failed[/red] {one['job']}{who}: {escape(str(one['error']))}", soft_wrap=True)
     for letter in report["failures"]:
         what = f"{letter['queue']} {letter['item_id']}"
         why = escape(str(letter["error"]))

@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, QueueCounts
 from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -141,6 +142,19 @@ def recent(
     values = {"job": job, "customer": kept(customer_id or ""), "limit": limit}
     with transaction(engine) as connection:
         return [_read(row) for row in connection.execute(statement, values)]
+
+
+def counts(connection: Connection, job: str) -> QueueCounts:
+    """A job's instances as a queue's items; of those that ended, the ones of the last 24 hours."""
+    row = connection.execute(_COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
+    return QueueCounts(
+        job, row.waiting, row.running, row.done, row.failed, 0, row.oldest_seconds, row.stuck, row.average_seconds
+    )
+
+
+def failures(connection: Connection, job: str, *, limit: int) -> list[JobInstance]:
+    """Instances of a job that failed in the last 24 hours, the latest first."""
+    return [_read(row) for row in connection.execute(_FAILURES, {"job": job, "limit": limit})]
 
 
 def failed_of_late(connection: Connection, job: str) -> int:
@@ -317,6 +331,30 @@ _OPEN = text("""
 _FAILED_OF_LATE = text("""
     select count(*) from job_instances
     where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
+""")
+
+_FAILURES = text("""
+    select * from job_instances
+    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
+    order by finished_at desc, id limit :limit
+""")
+
+_COUNTS = text("""
+    select * from (
+        select count(*) filter (where status = 'queued') as waiting,
+            count(*) filter (where status = 'running') as running,
+            cast(extract(epoch from now() - min(created_at) filter (where status = 'queued')) as float8)
+                as oldest_seconds,
+            count(*) filter (where created_at < now() - make_interval(secs => :stuck)) as stuck
+        from job_instances where job = :job and status in ('queued', 'running')
+    ) as open cross join (
+        select count(*) filter (where status = 'completed') as done,
+            count(*) filter (where status = 'failed') as failed,
+            cast(avg(extract(epoch from finished_at - created_at)) filter (where status = 'completed') as float8)
+                as average_seconds
+        from job_instances
+        where job = :job and status in ('completed', 'failed') and finished_at >= now() - interval '1 day'
+    ) as ended
 """)
 
 _QUEUED = text("""

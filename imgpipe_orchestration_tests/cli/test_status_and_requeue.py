@@ -8,10 +8,13 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadImage, NotFound
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item
+from imgpipe_orchestration.storage.job_instances import Ending
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.cli.conftest import Run
 
@@ -56,6 +59,18 @@ def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claim
         )
     figures = json.loads(run("status", "--json").stdout)["pending_images"]
     assert (figures["pending"], figures["stuck"], figures["complete"]) == (2, 1, 0)
+
+
+def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -> None:
+    one, two = job_instances.begin(claims.engine, MARKER, ["c1", "c2"], "run-1", lease_seconds=60)
+    endings = [Ending(one, {"images_marked": 3}), Ending(two, error="MongoDB is [away].", failed=True)]
+    job_instances.finish(claims.engine, endings)
+    job_instances.create_or_join(claims.engine, MARKER, customer_id="c3")
+    report = json.loads(run("status", "--json").stdout)
+    marker = next(queue for queue in report["queues"] if queue["queue"] == "auto_marker")
+    assert (marker["waiting"], marker["claimed"], marker["done"], marker["failed"]) == (1, 0, 1, 1)
+    assert [(job["customer_id"], job["error"]) for job in report["job_failures"]] == [("c2", "MongoDB is [away].")]
+    assert "failed auto_marker for c2: MongoDB is [away]." in run("status").stdout
 
 
 def test_status_check_ends_with_1_while_something_failed(run: Run, claims: Claims) -> None:

@@ -20,9 +20,8 @@ from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.tables import TIME_IS_READABLE
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import spending
+from imgpipe_orchestration.storage import job_instances, spending
 from imgpipe_orchestration.storage.backlog import QueueCounts
-from imgpipe_orchestration.storage.job_instances import failed_of_late
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.spending import Pause, Spent
 
@@ -116,17 +115,15 @@ class Watch:
             hours = self._throughput.hours(connection, now)
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
-            marker = connection.execute(_MARKER, {"job": MARKER}).one()
-            marker_failed = failed_of_late(connection, MARKER)
+            counts[MARKER] = job_instances.counts(connection, MARKER)
             mark = connection.scalar(_MARK) or 0
         pipelines = []
         for about in ABOUT:
             if about.name == MARKER:
-                one = Pipeline(about, marker.queued, marker.running, 0, marker_failed, 0, marker.oldest)
                 names = [MARKER]
             else:
                 names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
-                one = _summed(about, [counts[name] for name in names if name in counts], names[0])
+            one = _summed(about, [counts[name] for name in names if name in counts], names[0])
             if about.name == "media":
                 self._add_unseen(one, mark)
             _add_hours(one, names, hours, midnight)
@@ -187,12 +184,6 @@ def values(glance: Glance) -> dict[str, Any]:
     charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}
     return {"words": words, "charts": charts, "chart_hour": glance.at.strftime("%H")}
 
-
-_MARKER = text("""
-    select count(*) filter (where status = 'queued') as queued, count(*) filter (where status = 'running') as running,
-        cast(extract(epoch from now() - min(created_at) filter (where status = 'queued')) as float8) as oldest
-    from job_instances where job = :job and status in ('queued', 'running')
-""")
 
 _MARK = text("select max(last_id) from pending_intake")
 
