@@ -71,12 +71,15 @@ def _table(plan: Plan) -> Table:
     """What runs where, with links."""
     from rich.table import Table
 
+    from imgpipe_orchestration.devstack.ports import LOOPBACK
+
     table = Table(title="imgpipe", title_justify="left")
     for heading in ("part", "where", "what"):
         table.add_column(heading, overflow="fold")
     settings = plan.settings
+    table.add_row("gateway", settings.gateway_url, "uploads, images, pages, API")
+    table.add_row("auto-marker API", f"http://{LOOPBACK}:{settings.flask_port}", "the gateway again (FLASK_PORT)")
     rows = {
-        "gateway": (settings.gateway_url, "uploads, images, pages, API"),
         "dagster-webserver": (settings.dagster_url, "pipelines, runs, schedules"),
         "dagster-daemon": (f"{settings.dagster_url}/deployment/daemons", "sensors, schedules, run queue"),
         "postgres": (settings.database_url, "rows"),
@@ -90,7 +93,6 @@ def _table(plan: Plan) -> Table:
             table.add_row(name, where, what)
         elif name in {"postgres", "s3", "mongo"}:
             table.add_row(name, _without_password(where), f"{what} (yours)")
-    table.add_row("", f"http://127.0.0.1:{settings.flask_port}", "the gateway again, for the auto-marker's API")
     if plan.stand_ins:
         table.add_row("stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}")
     table.add_row("logs", str(plan.data_dir / "logs"), "one file a part")

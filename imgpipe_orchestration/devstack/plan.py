@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe_orchestration.devstack.mongo import Mongo
-from imgpipe_orchestration.devstack.ports import LOOPBACK, Ports
+from imgpipe_orchestration.devstack.ports import ASKED_BY, LOOPBACK, Ports
 from imgpipe_orchestration.devstack.postgres import Postgres, url_of
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
@@ -118,11 +118,10 @@ def make_plan(
 
 def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:
     """The settings of the stack: what was given, and what points at our own parts for the rest."""
-    gateway, flask = ports.choose("gateway", given.get("GATEWAY_PORT")), ports.choose("flask", given.get("FLASK_PORT"))
-    webserver = ports.choose("dagster-webserver", given.get("DAGSTER_WEBSERVER_PORT"))
+    listening = {setting: str(ports.choose(part, given.get(setting))) for part, setting in ASKED_BY.items()}
     own = {
-        "GATEWAY_URL": f"http://{LOOPBACK}:{gateway}",
-        "DAGSTER_URL": f"http://{LOOPBACK}:{webserver}",
+        "GATEWAY_URL": f"http://{LOOPBACK}:{ports['gateway']}",
+        "DAGSTER_URL": f"http://{LOOPBACK}:{ports['dagster-webserver']}",
         "S3_ACCESS_KEY": "imgpipe-development",
         "S3_SECRET_KEY": "imgpipe-development-secret",
     }
@@ -140,7 +139,6 @@ def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> di
         url = f"http://{LOOPBACK}:{ports.choose('stand-ins')}"
         for stand_in in played:
             own |= {n: url + value if value.startswith("/") else value for n, value in stand_in.settings.items()}
-    listening = {"GATEWAY_PORT": str(gateway), "FLASK_PORT": str(flask), "DAGSTER_WEBSERVER_PORT": str(webserver)}
     # Our own parts are on loopback, which downloads may not reach unless they are listed.
     hosts = [given["ALLOWED_PRIVATE_HOSTS"]] if "ALLOWED_PRIVATE_HOSTS" in given else []
     hosts += [f"{LOOPBACK}:{ports[name]}" for name in ("gateway", "s3-public", "stand-ins") if name in ports]

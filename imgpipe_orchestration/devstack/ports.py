@@ -48,7 +48,7 @@ def listening(port: int) -> bool:
 
 PREFERRED = {
     "gateway": 8000,
-    "flask": 8098,
+    "auto-marker API": 8098,
     "dagster-webserver": 3000,
     "postgres": 15432,
     "s3": 19000,
@@ -56,6 +56,9 @@ PREFERRED = {
     "mongo": 17017,
     "stand-ins": 18080,
 }
+
+ASKED_BY = {"gateway": "GATEWAY_PORT", "auto-marker API": "FLASK_PORT", "dagster-webserver": "DAGSTER_WEBSERVER_PORT"}
+"""The settings that ask for a port."""
 
 
 class Ports:
@@ -91,7 +94,8 @@ class Ports:
             SettingsError: `asked` is not a port.
         """
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
-            raise SettingsError(f"{asked!r} is no port for {part}: give a number from 0 to 65535", field=part)
+            setting = ASKED_BY[part]
+            raise SettingsError(f"{setting}: {asked!r} is no port; give a number from 0 to 65535", field=setting)
         wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED[part])
         if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
             port = wanted

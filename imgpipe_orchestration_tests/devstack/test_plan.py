@@ -136,9 +136,19 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
         assert again.notes[0].startswith(f"port {asked} is taken; gateway uses ")
 
 
-def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no port for gateway"):
-        make_plan(tmp_path, {"GATEWAY_PORT": "http"})
+@pytest.mark.parametrize("setting", ["GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT"])
+def test_a_port_that_is_none_is_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(SettingsError, match=f"{setting}: 'http' is no port"):
+        make_plan(tmp_path, {setting: "http"})
+
+
+def test_the_second_port_of_the_gateway_is_called_by_what_answers_there(tmp_path: Path) -> None:
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        taken = somebody.getsockname()[1]
+        plan = make_plan(tmp_path, {"GATEWAY_PORT": "0", "FLASK_PORT": str(taken), "DAGSTER_WEBSERVER_PORT": "0"})
+    assert any(note.startswith(f"port {taken} is taken; auto-marker API uses ") for note in plan.notes)
 
 
 def test_the_code_servers_socket_fits_whatever_the_data_folder(tmp_path: Path) -> None:
