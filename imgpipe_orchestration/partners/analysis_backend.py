@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import quote
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.http import JsonApi, Reply
+from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
 from imgpipe_orchestration.partners.retry import parse_retry_after
 
-PARTNER = "The analysis backend"
+_NAME = "The analysis backend"
 IMAGES = "/batch-analysis/images"
 BATCHES = "/batch-analysis/batches"
 
@@ -41,14 +41,15 @@ class AnalysisBackendApi:
 
     def __init__(self, base_url: str, key: str = "", *, timeout: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._api = JsonApi(PARTNER, base_url, headers=headers, timeout=timeout)
+        self._name = at_host(_NAME, base_url)
+        self._api = JsonApi(self._name, base_url, headers=headers, timeout=timeout)
 
     def available_models(self) -> list[str]:
         """Names of the models it can analyse with, the default first."""
         answer = self._api.request_json("GET", "/available_models")
         models = answer.get("models") if isinstance(answer, dict) else answer
         if not isinstance(models, list):
-            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no list of models")
+            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no list of models")
         names = [str(model.get("id", "")) if isinstance(model, dict) else str(model) for model in models]
         return [name for name in names if name]
 
@@ -64,13 +65,13 @@ class AnalysisBackendApi:
         body, content_type = encode_multipart_formdata(
             {"files": (filename, image, media_type), "organization_id": organization_id}
         )
-        answer = self._api.request("POST", IMAGES, body=body, headers={"Content-Type": content_type}).json(PARTNER)
+        answer = self._api.request("POST", IMAGES, body=body, headers={"Content-Type": content_type}).json(self._name)
         try:
             if refused := answer["rejected"]:
-                raise PartnerRefused(f"{PARTNER} refused the image: {str(refused[0]['reason'])[:200]}")
+                raise PartnerRefused(f"{self._name} refused the image: {str(refused[0]['reason'])[:200]}")
             return str(answer["images"][0]["image_id"])
         except (KeyError, IndexError, TypeError) as error:
-            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no image id") from error
+            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no image id") from error
 
     def start(self, order: dict[str, Any], *, reference: str) -> str:
         """Start a batch; returns its id.
@@ -82,7 +83,7 @@ class AnalysisBackendApi:
         answer = self._api.request_json("POST", BATCHES, json_body=order, headers={"Idempotency-Key": reference})
         batch_id = answer.get("batch_id") if isinstance(answer, dict) else None
         if not isinstance(batch_id, str | int) or not str(batch_id):
-            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no batch id")
+            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no batch id")
         return str(batch_id)
 
     def status(self, batch_id: str) -> RemoteStatus:
@@ -92,9 +93,9 @@ class AnalysisBackendApi:
             PartnerRefused: with `partner_status` 404 when the backend does not know it.
         """
         reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}")
-        answer = reply.json(PARTNER)
+        answer = reply.json(self._name)
         if not isinstance(answer, dict) or not isinstance(answer.get("status"), str):
-            raise UnreadableAnswer(f"{PARTNER} answered in a shape we do not know: no status")
+            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no status")
         return RemoteStatus(
             status=answer["status"].lower(),
             done=_whole(answer.get("done")),
@@ -112,7 +113,7 @@ class AnalysisBackendApi:
         """
         reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report", limit=limit)
         if not _is_html(reply):
-            raise UnreadableAnswer(f"{PARTNER} sent something that is not an HTML report")
+            raise UnreadableAnswer(f"{self._name} sent something that is not an HTML report")
         return reply.content
 
     def close(self) -> None:

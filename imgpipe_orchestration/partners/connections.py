@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +47,44 @@ def never_sent(error: object) -> bool:
     """Whether urllib3 says that no connection came about: refused, no address to the name, a proxy or certificate that
     fails. The partner has heard nothing then."""
     return isinstance(error, ConnectTimeoutError | ProxyError | SSLError)
+
+
+def why(error: BaseException) -> str:
+    """In words that name no address, why there was no connection or no answer. The texts of requests and urllib3 hold
+    the whole URL, with the keys in its query."""
+    known = [words for one in _behind(error) if (words := _words(one))]
+    return known[-1] if known else type(error).__name__
+
+
+def _behind(error: BaseException) -> list[BaseException]:
+    """The error and what it came from, the innermost last."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one not in found:
+            found.append(one)
+            inner = (*one.args, getattr(one, "reason", None), one.__cause__, one.__context__)
+            waiting += [e for e in inner if isinstance(e, BaseException)]
+    return found
+
+
+_WORDS: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "its name has no address"),
+    (ssl.SSLCertVerificationError, "its certificate is not valid"),
+    (ssl.SSLError, "no agreement on TLS"),
+    (TimeoutError, "no answer in time"),
+    (http.client.RemoteDisconnected, "it hung up without an answer"),
+)
+
+
+def _words(error: BaseException) -> str:
+    told = next((words for kind, words in _WORDS if isinstance(error, kind)), "")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        told += f": {error.verify_message}"
+    if not told and isinstance(error, OSError) and error.errno:
+        told = os.strerror(error.errno).lower()
+    return told
 
 
 def time_left(longest: float | None, deadline: Deadline | None = None) -> float | None:

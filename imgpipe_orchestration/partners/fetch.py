@@ -112,7 +112,7 @@ class Fetcher:
     def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> Fetched:
         from urllib3.exceptions import HTTPError
 
-        from imgpipe_orchestration.partners.connections import answered_by
+        from imgpipe_orchestration.partners.connections import answered_by, why
 
         headers = {"Accept-Encoding": "identity", "User-Agent": "imgpipe"}
         if progress.received and progress.validator:
@@ -131,9 +131,7 @@ class Fetcher:
             # urllib3 names the whole URL in its messages, so they go nowhere, not even into the traceback.
             if deadline.passed:
                 raise PartnerUnavailable(f"{without_secrets(url)}: not there after {limits.seconds:.0f} s") from None
-            raise PartnerUnavailable(
-                f"{without_secrets(url)}: the download broke off ({type(error).__name__})"
-            ) from None
+            raise PartnerUnavailable(f"{without_secrets(url)}: the download broke off ({why(error)})") from None
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return Fetched(without_secrets(final), content_type, progress.received, progress.resumed)
 

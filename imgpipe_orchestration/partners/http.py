@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import (
@@ -119,7 +120,7 @@ class JsonApi:
     ) -> Reply:
         import requests  # 0.15 s, and definitions import this module
 
-        from imgpipe_orchestration.partners.connections import answered_by, never_sent
+        from imgpipe_orchestration.partners.connections import answered_by, never_sent, why
 
         base = self.base_url.rstrip("/") if path.startswith("/") else self.base_url
         try:
@@ -142,10 +143,10 @@ class JsonApi:
         except requests.Timeout as error:
             raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
         except requests.RequestException as error:
-            # The exception's text holds the URL with its query, thus keys: only its kind is told.
+            # Its text holds the URL with its query, thus keys; so the exception goes nowhere.
             reason = getattr(error.args[0], "reason", None) if error.args else None
             kind = PartnerAway if never_sent(reason) else PartnerUnavailable
-            raise kind(f"{self.partner} could not be reached ({type(error).__name__})") from None
+            raise kind(f"{self.partner} could not be reached ({why(error)})") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -221,6 +222,11 @@ class Reply:
             raise UnreadableAnswer(
                 f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
             ) from error
+
+
+def at_host(partner: str, url: str) -> str:
+    """The partner with the host of its address, for one that has several addresses: each tenant's own."""
+    return f"{partner} at {urlsplit(url).netloc.rpartition('@')[2]}"
 
 
 def refuse_bad_status(partner: str, reply: Reply) -> None:

@@ -19,7 +19,7 @@ from urllib3.exceptions import TimeoutError as TookTooLong
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, TooLarge, UnreadableAnswer
-from imgpipe_orchestration.partners.connections import answered_by, connect_by, never_sent
+from imgpipe_orchestration.partners.connections import answered_by, connect_by, never_sent, why
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT, read_bounded
 from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
@@ -90,10 +90,10 @@ class WatchedTransport(httpx2.BaseTransport):
                 response.close()
         except HTTPError as error:
             if never_sent(error):
-                raise PartnerAway(f"{_NAME} could not be reached ({type(error).__name__})") from error
+                raise PartnerAway(f"{_NAME} could not be reached ({why(error)})") from error
             if isinstance(error, TookTooLong):
                 raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
-            raise PartnerUnavailable(f"{_NAME} broke off ({type(error).__name__})") from error
+            raise PartnerUnavailable(f"{_NAME} broke off ({why(error)})") from error
         except TooLarge as error:
             raise UnreadableAnswer(error.public) from error
 

@@ -145,14 +145,14 @@ def guarded_pools(guard: Guard) -> urllib3.PoolManager:
     import urllib3
     from urllib3.connection import HTTPConnection
 
-    from imgpipe_orchestration.partners.connections import TimedHTTP, TimedHTTPS, connect_by, first_that_answers
+    from imgpipe_orchestration.partners.connections import TimedHTTP, TimedHTTPS, connect_by, first_that_answers, why
 
     def open_socket(connection: HTTPConnection) -> socket.socket:
         permitted = guard.addresses(connection.host, connection.port, connection.timeout)
         try:
             sock = first_that_answers(connection, permitted)
         except OSError as error:
-            raise PartnerUnavailable(f"No connection to {connection.host} ({type(error).__name__})") from error
+            raise PartnerUnavailable(f"No connection to {connection.host} ({why(error)})") from error
         guard.check_peer(sock, connection.host, connection.port)
         return sock
 

@@ -23,7 +23,7 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.http import JsonApi, Reply
+from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
 
@@ -133,11 +133,14 @@ class VisionAnalysisApi:
         parts = urlsplit(get_url)
         self._query = [pair for pair in parts.query.split("&") if pair and _name(pair) not in _ASKED]
         place = urlunsplit(parts._replace(query="", fragment=""))
-        self._list = JsonApi(_NAME, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
+        self._name = at_host(_NAME, place)
+        self._list = JsonApi(self._name, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
         # Whether a report is sent again is for `upload` to say and not for the transport.
         self._policy = self._list.policy
         once = replace(self._policy, attempts=1)
-        self._upload = JsonApi(_NAME, post_url, headers=headers, timeout=timeout, policy=once, guard=guard)
+        self._upload = JsonApi(
+            at_host(_NAME, post_url), post_url, headers=headers, timeout=timeout, policy=once, guard=guard
+        )
 
     def unprocessed(self, *, page_size: int = 50, most_pages: int = 1000) -> Iterator[VisionAnalysis | Malformed]:
         """All unprocessed analyses, page by page as they are consumed, none twice.
@@ -164,7 +167,7 @@ class VisionAnalysisApi:
                     yield found
             if len(seen) == known:
                 return
-        raise PartnerUnavailable(f"{_NAME} lists more than {most_pages} pages: its listing seems never to end")
+        raise PartnerUnavailable(f"{self._name} lists more than {most_pages} pages: its listing seems never to end")
 
     def is_unprocessed(self, vision_analysis_id: str, *, page_size: int = 50) -> bool:
         """Whether the API still waits for the report of this analysis; raises as `unprocessed`.
@@ -181,7 +184,7 @@ class VisionAnalysisApi:
             if before is not None and before <= listed:
                 return False
             before = listed
-        raise PartnerUnavailable(f"{_NAME} changes its listing faster than it can be read")
+        raise PartnerUnavailable(f"{self._name} changes its listing faster than it can be read")
 
     def upload(
         self,
@@ -222,7 +225,7 @@ class VisionAnalysisApi:
                 return
             uncertain = False
             try:
-                _refuse_error(self._upload.request("POST", "", body=body, headers=headers))
+                _refuse_error(self._upload.partner, self._upload.request("POST", "", body=body, headers=headers))
             except (PartnerUnavailable, TooLarge) as error:
                 uncertain = True
                 raise _uncertain(error) from error
@@ -270,7 +273,7 @@ class VisionAnalysisApi:
             entries = _Listing.model_validate(answer).data.vision_analysis or []
         except ValidationError as error:
             raise UnreadableAnswer(
-                f"{_NAME} answered in a shape we do not know", detail=str(error.errors(include_input=False))[:500]
+                f"{self._name} answered in a shape we do not know", detail=str(error.errors(include_input=False))[:500]
             ) from error
         return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
 
@@ -280,7 +283,7 @@ def _uncertain(error: ImgpipeError) -> UncertainUpload:
     return UncertainUpload(error.public, detail=error.detail, retry_after=asked)
 
 
-def _refuse_error(reply: Reply) -> None:
+def _refuse_error(partner: str, reply: Reply) -> None:
     """Raise when an answer 2xx is JSON that tells of an error. The contract says nothing else of the answer."""
     try:
         answer = json.loads(reply.content)
@@ -288,7 +291,7 @@ def _refuse_error(reply: Reply) -> None:
         return
     if isinstance(answer, dict) and str(answer.get("status")).casefold() == "error":
         raise PartnerUnavailable(
-            f"{_NAME} answered with an error (HTTP {reply.status})",
+            f"{partner} answered with an error (HTTP {reply.status})",
             detail=reply.content[:1000].decode(errors="replace"),
             partner_status=reply.status,
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import urlsplit
 
 import pytest
 
-from imgpipe_orchestration.errors import Forbidden, PartnerRefused, RateLimited, TooLarge
-from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.errors import Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
@@ -47,6 +48,27 @@ def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: py
 def test_an_answer_beyond_the_limit_is_not_taken() -> None:
     with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(TooLarge):
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
+
+
+def hanging_up(handler: BaseHTTPRequestHandler, _: int) -> None:
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ("http://user:word@127.0.0.1:9/list?key=word", "connection refused"),
+        ("http://nobody.invalid/list?key=word", "its name has no address"),
+        ("https://127.0.0.1:{port}/list?key=word", "no agreement on TLS"),
+        ("http://127.0.0.1:{port}/list?key=word", "it hung up without an answer"),
+    ],
+)
+def test_who_cannot_be_reached_is_named_with_the_reason_and_nothing_secret(where: str, reason: str) -> None:
+    with serving(hanging_up) as server, pytest.raises(PartnerUnavailable) as caught:
+        url = where.format(port=server.port)
+        JsonApi(at_host("The backend", url), url, policy=ONCE).request("GET", "")
+    host = urlsplit(url).netloc.removeprefix("user:word@")
+    assert str(caught.value) == f"The backend at {host} could not be reached ({reason})"
 
 
 @pytest.mark.parametrize(

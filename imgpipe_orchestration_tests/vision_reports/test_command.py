@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def test_a_list_that_cannot_be_had_ends_the_command_with_the_reason(desk: Desk, 
     desk.standins.fault("vision_analysis", "unauthorized", count=None)
     ran = CliRunner().invoke(command, ["run", "--config", str(config)])
     assert ran.exit_code == 1
-    assert "failed: The Vision Analysis API does not accept our credential (HTTP 401)" in ran.output
+    assert re.search(r"failed: The Vision Analysis API at \S+ does not accept our credential \(HTTP 401\)", ran.output)
     assert os.environ["DATABASE_URL"] not in ran.output
 
 
