@@ -5,8 +5,10 @@ import dagster as dg
 DAYS = dg.DailyPartitionsDefinition(start_date="2025-01-01", end_offset=1)
 """Days on which analyses were created, UTC; today among them."""
 
+ANALYSES = dg.AssetKey(["vision_reports", "analyses"])
+
 analyses = dg.AssetSpec(
-    key=["vision_reports", "analyses"],
+    key=ANALYSES,
     description="Analyses that the external Vision Analysis API lists as unprocessed.",
     group_name="vision_reports",
     owners=["team:images"],

@@ -146,7 +146,7 @@ def _work(services: Services, owner: str, execution_id: int, say: Callable[[str]
 
 
 def _told(name: str, ending: Ending) -> str:
-    words = {"done": "delivered", "retry": "will be tried again", "waiting": "not finished yet"}
+    words = {"done": "delivered", "retry": "not delivered yet", "waiting": "not finished yet"}
     return f"{name}: {words.get(ending.state, ending.state)}{f': {ending.error}' if ending.error else ''}"
 
 

@@ -20,8 +20,9 @@ from sqlalchemy import Connection as Rows
 
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.storage.claims import Claim, State
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
-from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 from imgpipe_orchestration.vision_reports.journey import Journey
 from imgpipe_orchestration.vision_reports.model import NoReport, StillWaiting
@@ -38,10 +39,6 @@ class Ending:
     state: str
     """`done`; `waiting` (the backend has not finished, a later run looks again); `retry`; `failed`; `lost`."""
     error: str = ""
-
-    @property
-    def went_wrong(self) -> bool:
-        return self.state in {"retry", "failed"}
 
 
 class Crew:
@@ -103,8 +100,12 @@ class Crew:
             return Ending(item, "done")
         if item in outcome.failed:
             return Ending(item, "failed", outcome.failed[item])
+        if item in outcome.retried and waiting:
+            return Ending(item, "waiting", outcome.retried[item])
         if item in outcome.retried:
-            return Ending(item, "waiting" if waiting else "retry", outcome.retried[item])
+            with transaction(self._claims.engine) as rows:
+                told = executions.with_next_try(rows, analyses.QUEUE.name, item, outcome.retried[item])
+            return Ending(item, "retry", told)
         return Ending(item, "lost", "another run took it over")
 
     def ended(self, item_id: int) -> list[int]:

@@ -22,8 +22,22 @@ from imgpipe_orchestration.vision_reports import cron_jobs
 from imgpipe_orchestration.vision_reports.model import Connection, Trigger
 
 
+def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
+    """Why an item could not go on, and when it is tried again if it waits for that."""
+    due = rows.scalar(
+        text("""
+            select to_char(due_at at time zone 'UTC', 'HH24:MI:SS') from work_items
+            where queue = :queue and item_id = :item and state = 'waiting'
+        """),
+        {"queue": queue, "item": item_id},
+    )
+    return f"{reason}; it is tried again at {due} UTC" if due else reason
+
+
 def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
     """Keep the executions equal to their items in QUEUE."""
+    if error is not None and state is State.WAITING:
+        error = with_next_try(rows, QUEUE.name, ids[0], error)  # one with an error comes alone
     if state is State.FAILED:
         change = "status = 'failed', error = :error, finished_at = now()"
     elif state is State.WAITING:
@@ -151,6 +165,18 @@ def settle(rows: Rows, ids: Sequence[int]) -> None:
         """),
         wanted,
     )
+
+
+def names(rows: Rows, ids: Sequence[int]) -> dict[int, str]:
+    """The names of executions' cron jobs; a command's execution has none."""
+    found = rows.execute(
+        text("""
+            select e.id, j.name from vision_executions e join cron_jobs j on j.id = e.cron_job_id
+            where e.id = any(:ids)
+        """),
+        {"ids": list(ids)},
+    )
+    return {row.id: row.name for row in found}
 
 
 def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import PAID
 from imgpipe_orchestration.runs.threads import threads_executor
 from imgpipe_orchestration.sensors import owner_of
-from imgpipe_orchestration.vision_reports.assets import DAYS, REPORTS
+from imgpipe_orchestration.vision_reports.assets import ANALYSES, DAYS, REPORTS
 from imgpipe_orchestration.vision_reports.model import AT_ONCE
 from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 POOL = "vision_reports"
 SIDE_BY_SIDE = threads_executor.configured({"max_concurrent": AT_ONCE}, name="side_by_side")
 """A thread for each analysis, for most of its time it waits. How many are worked on at once is the crew's affair."""
+
+CHECK = "If it stays so, look whether that host is up and lets this machine in, and at the job's addresses and token."
 
 
 @dg.op(
@@ -34,15 +36,17 @@ def unprocessed_analyses(
     from imgpipe_orchestration.vision_reports import rounds
 
     services, owner = backends.services, owner_of(context.run)
-    taken, problems = rounds.begin(services, owner, context.run_id)
-    for execution, reason in problems.items():
-        context.log.warning(f"Execution {execution} could not be listed: {reason}")
-    yield from _take_on(context, services, vision_crew, taken)
-    if problems and not taken:
-        raise dg.Failure(
-            f"Could not be listed, executions {', '.join(map(str, problems))}: {next(iter(problems.values()))}",
-            allow_retries=False,
-        )
+    begun = rounds.begin(services, owner, context.run_id)
+    for told in begun.waiting:
+        context.log.warning(f"{told}. {CHECK}")
+    for told in begun.given_up:
+        context.log.error(f"Given up. {told}. {CHECK}")
+    if begun.waiting or begun.given_up:
+        not_listed = {"waiting": begun.waiting, "given_up": begun.given_up}
+        context.log_event(dg.AssetObservation(ANALYSES, metadata=not_listed))
+    yield from _take_on(context, services, vision_crew, begun.taken)
+    if begun.given_up and not begun.taken:
+        raise dg.Failure(f"Given up. {'. '.join(begun.given_up)}. {CHECK}", allow_retries=False)
 
 
 @dg.op(
@@ -75,7 +79,7 @@ def _take_on(
 
 @dg.op(
     pool=POOL,
-    description="One analysis: its images to a backend, the batch awaited, its report uploaded. Fails alone.",
+    description="One analysis: images to a backend, the batch awaited, its report uploaded. Red once given up.",
 )
 def report(
     context: dg.OpExecutionContext, analysis: int, backends: BackendsResource, vision_crew: VisionCrewResource
@@ -91,10 +95,10 @@ def report(
     context.add_output_metadata({"state": ending.state, "reason": ending.error or "none"})
     if ended := crew.ended(analysis):
         _summarise(context, services, ended)
-    if ending.went_wrong:
-        later = "It will be tried again." if ending.state == "retry" else "It was given up."
-        raise dg.Failure(f"{ending.error} {later}", allow_retries=False)
-    context.log.info(f"{ending.state}{f': {ending.error}' if ending.error else ''}")
+    if ending.state == "failed":
+        raise dg.Failure(f"Given up: {ending.error}", allow_retries=False)
+    say = context.log.warning if ending.state == "retry" else context.log.info
+    say(f"{ending.state}{f': {ending.error}' if ending.error else ''}")
 
 
 def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list[int]) -> None:

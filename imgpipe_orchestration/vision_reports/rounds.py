@@ -34,6 +34,16 @@ class Taken:
     organization_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a run takes on, and in words which executions could not be listed."""
+
+    taken: list[Taken]
+    waiting: list[str]
+    """They are tried again."""
+    given_up: list[str]
+
+
 def reports_due(services: Services) -> str:
     """Why a run is wanted, or an empty text. Looks at three indexes and calls nobody."""
     with transaction(services.engine) as rows:
@@ -51,23 +61,28 @@ def batches_due(services: Services) -> bool:
     return bool(services.claims.due_partitions(batches.QUEUE, limit=1))
 
 
-def begin(services: Services, owner: str, run_id: str) -> tuple[list[Taken], dict[int, str]]:
-    """Start what is due, list it, and take the analyses that can be worked on.
-
-    Returns:
-        the analyses taken, and per execution that could not be listed the reason.
-    """
+def begin(services: Services, owner: str, run_id: str) -> Begun:
+    """Start what is due, list it, and take the analyses that can be worked on."""
     claims, engine = services.claims, services.engine
     executions.start_due(engine, claims)
-    problems: dict[int, str] = {}
     with claims.hold(owner):
         due = claims.claim(executions.QUEUE, owner, _LISTED_AT_ONCE)
         executions.note_run(engine, [claim.item_id for claim in due], run_id)
         outcome = work_through(claims, executions.QUEUE, due, lambda claim: fetch_list(services, claim), threads=4)
-        problems = {**outcome.failed, **outcome.retried}
         taken = claims.owned(analyses.QUEUE, owner)
         taken += claims.claim(analyses.QUEUE, owner, max(0, AT_ONCE - len(taken)))
-    return described(services, taken, run_id), problems
+    waiting, given_up = (_not_listed(services, problems) for problems in (outcome.retried, outcome.failed))
+    return Begun(described(services, taken, run_id), waiting, given_up)
+
+
+def _not_listed(services: Services, problems: Mapping[int, str]) -> list[str]:
+    with transaction(services.engine) as rows:
+        names = executions.names(rows, list(problems))
+        return [
+            f"Execution {number}{f' of {names[number]}' if number in names else ''}: "
+            + executions.with_next_try(rows, executions.QUEUE.name, number, reason)
+            for number, reason in sorted(problems.items())
+        ]
 
 
 def described(services: Services, claims: Sequence[Claim], run_id: str) -> list[Taken]:

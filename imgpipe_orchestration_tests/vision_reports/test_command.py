@@ -111,7 +111,7 @@ def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, con
         ran = invoke(config)
         assert ran.exit_code == 1, ran.output
         assert total in ran.output
-        assert "VISION_RUN_001: will be tried again" in ran.output
+        assert "VISION_RUN_001: not delivered yet" in ran.output
     ran = invoke(config)
     assert ran.exit_code == 0, ran.output
     assert "success. Total 1, successful 1, failed 0." in ran.output

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import retention, sensors
+from imgpipe_orchestration.vision_reports import analyses, executions, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
@@ -152,6 +154,53 @@ def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> N
     assert desk.execute(job)["status"] == "success"
     assert [execution["status"] for execution in desk.executions(job)] == ["success", "failed"]
     assert len(desk.reports) == 1
+
+
+AWAY = "http://127.0.0.1:9"
+TOLD = r"127\.0\.0\.1:9 could not be reached \(connection refused\)"
+NEXT = r"; it is tried again at \d\d:\d\d:\d\d UTC"
+
+
+def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(desk: Desk) -> None:
+    job = desk.job(external_api_get_url=f"{AWAY}/list?key=word")
+    desk.ask(job)
+    for _ in range(executions.QUEUE.max_attempts - 1):
+        run = desk.run()
+        assert run.success
+        (observed,) = [e for e in run.all_events if e.event_type_value == "ASSET_OBSERVATION"]
+        (told,) = observed.asset_observation_data.asset_observation.metadata["waiting"].value
+        api = f"The Vision Analysis API at {TOLD}{NEXT}"
+        assert re.fullmatch(rf"Execution \d+ of Test Vision Analysis Job: {api}", told)
+        (execution,) = desk.executions(job)
+        assert execution["status"] == "running"
+        assert re.fullmatch(api, execution["error"])
+    run = desk.run(raise_on_error=False)
+    assert not run.success
+    (failure,) = [e for e in run.all_events if e.event_type_value == "STEP_FAILURE"]
+    said = failure.step_failure_data.user_failure_data.description
+    assert re.search(rf"^Given up\. Execution \d+ of .*: The Vision Analysis API at {TOLD}\. .* that host is up", said)
+    (execution,) = desk.executions(job)
+    assert execution["status"] == "failed"
+
+
+def test_an_analysis_whose_backend_is_away_waits_in_a_green_run_and_is_red_once_given_up(desk: Desk) -> None:
+    desk.seed(images=1, descriptions=False)
+    job = desk.job(backend_api_url=AWAY)
+    desk.ask(job)
+    for _ in range(analyses.QUEUE.max_attempts - 1):
+        run = desk.run()
+        assert run.success
+        metadata = _metadata(run)
+        assert metadata["state"].value == "retry"
+        assert re.fullmatch(f"The analysis backend at {TOLD}{NEXT}", str(metadata["reason"].value))
+    assert not desk.run(raise_on_error=False).success
+    assert desk.executions(job)[0]["status"] == "failed"
+
+
+def _metadata(run: dg.JobExecutionResult) -> Mapping[str, dg.MetadataValue]:
+    """What the run's one analysis said of itself."""
+    (output,) = [e for e in run.all_events if e.is_successful_output and str(e.step_key).startswith("report[")]
+    return output.step_output_data.metadata
 
 
 def test_many_analyses_are_worked_on_at_once_and_each_has_its_row(desk: Desk) -> None:
