@@ -56,7 +56,7 @@ def test_the_gate_is_open_until_it_has_learnt_otherwise() -> None:
     began = time.monotonic()
     for _ in range(100):
         fresh.enter(Deadline(1), partner="X")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_a_used_up_window_is_waited_out() -> None:

@@ -66,11 +66,11 @@ def test_what_the_partner_asks_for_is_the_least_wait() -> None:
 
 
 def test_waits_stay_within_the_budget() -> None:
-    policy = RetryPolicy(attempts=100, first_wait=0.05, longest_wait=0.1, budget=0.5)
+    policy = RetryPolicy(attempts=1000, first_wait=0.05, longest_wait=0.1, budget=0.5)
     began = time.monotonic()
     with pytest.raises(PartnerUnavailable):
-        call(Partner(*(PartnerUnavailable("down") for _ in range(100))), policy)
-    assert time.monotonic() - began < 4
+        call(Partner(*(PartnerUnavailable("down") for _ in range(1000))), policy)
+    assert time.monotonic() - began < 30
 
 
 def test_waits_differ_from_caller_to_caller() -> None:

@@ -81,7 +81,7 @@ def given_up_in_time(*, not_before: float = 0.0) -> Iterator[None]:
     began = time.monotonic()
     with pytest.raises(PartnerUnavailable):
         yield
-    assert not_before <= time.monotonic() - began < 3
+    assert not_before <= time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("every", [0, 0.05])

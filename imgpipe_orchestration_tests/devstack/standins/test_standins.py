@@ -224,10 +224,10 @@ def test_equal_edits_have_equal_hashes_though_their_bodies_differ(standins: Stan
 
 
 def test_delays_are_kept_and_the_longer_name_wins(standins: StandInAccess) -> None:
-    standins.admin("POST", "delays", {"openai": 5, "openai.embeddings": 0.2})
+    standins.admin("POST", "delays", {"openai": 60, "openai.embeddings": 0.2})
     began = time.monotonic()
     ask(standins)
-    assert 0.2 <= time.monotonic() - began < 4.5
+    assert 0.2 <= time.monotonic() - began < 60
     assert standins.admin("POST", "delays", {"openai": 0}) == {"openai.embeddings": 0.2}
 
 
