@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.errors import ImgpipeError, SettingsError
 
 NOT_RUNNING = 3
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def _fail(error: ImgpipeError, code: int) -> None:
-    click.echo(f"imgpipe: {error.public}", err=True)
+    click.echo(f"imgpipe: {retyped(error.public)}", err=True)
     if error.detail:
         click.echo(f"  {error.detail}", err=True)
     sys.exit(code)

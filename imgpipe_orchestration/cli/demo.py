@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option
+from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.errors import BackendUnavailable
 
@@ -53,9 +53,9 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
             _show(results, console)
     where = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
     if stackfile.read(data_dir) is not None:
-        console.print(f"It goes on running: {where}. Stop it with: imgpipe down --data {data_dir}", soft_wrap=True)
+        console.print(f"It goes on running: {where}. Stop it with: {imgpipe('down', data_dir)}", soft_wrap=True)
     else:
-        console.print(f"Stopped again. To look at all this: imgpipe up --data {data_dir}", soft_wrap=True)
+        console.print(f"Stopped again. To look at all this: {imgpipe('up', data_dir)}", soft_wrap=True)
     sys.exit(0 if all(result.ok for result in results) else 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from imgpipe_orchestration.cli import NOT_RUNNING
+from imgpipe_orchestration.cli.typed import typed
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.stackfile import RunningStack
 from imgpipe_orchestration.settings import Settings, load
@@ -34,8 +36,17 @@ def json_option(function: _Function) -> _Function:
 
 
 def _resolved(_: click.Context, __: click.Parameter, value: Path | None) -> Path:
-    default = os.environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default
-    return Path(value or default).resolve()
+    return value.resolve() if value else _default()
+
+
+def _default() -> Path:
+    return Path(os.environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default).resolve()
+
+
+def imgpipe(command: str, data_dir: Path) -> str:
+    """A command of ours for the stack on `data_dir`, as it can be typed here."""
+    data = "" if data_dir == _default() else f" --data {shlex.quote(str(data_dir))}"
+    return f"{typed('imgpipe')} {command}{data}"
 
 
 def settings_of(data_dir: Path) -> Settings:
@@ -63,5 +74,5 @@ def _no_stack(data_dir: Path) -> NoReturn:
     if stackfile.is_running(data_dir):
         click.echo(f"imgpipe: the stack on {data_dir} is starting or stopping; try again in a moment.", err=True)
     else:
-        click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `imgpipe up --data {data_dir}`.", err=True)
+        click.echo(f"imgpipe: no stack runs on {data_dir}. Start one with `{imgpipe('up', data_dir)}`.", err=True)
     sys.exit(NOT_RUNNING)

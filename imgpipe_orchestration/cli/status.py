@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, settings_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -42,7 +42,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
     if as_json:
         click.echo(json.dumps(report, indent=2, default=_written))
     else:
-        _show(report)
+        _show(report, data_dir)
     wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or report["pending_images"]["stuck"]
     ctx.exit(1 if check and wrong else 0)
 
@@ -88,7 +88,7 @@ def _written(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: dict[str, Any], data_dir: Path) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.markup import escape
@@ -116,7 +116,8 @@ def _show(report: dict[str, Any]) -> None:
         why = escape(str(letter["error"]))
         console.print(f"[red]failed[/red] {what}: {why} ({letter['attempts']} attempts)", soft_wrap=True)
     if report["failures"]:
-        console.print("Try them again with: imgpipe requeue PIPELINE [ID ...]")
+        requeue = imgpipe("requeue PIPELINE [ID ...]", data_dir)
+        console.print(f"Try them again with: {requeue}", markup=False, soft_wrap=True)
 
 
 def _duration(seconds: float | None) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from imgpipe_orchestration.cli import ALREADY_RUNNING
-from imgpipe_orchestration.cli.options import data_option
+from imgpipe_orchestration.cli.options import data_option, imgpipe
+from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.errors import Conflict, SettingsError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     try:
         lock.acquire()
     except Conflict as conflict:
-        click.echo(f"imgpipe: {conflict.public}", err=True)
+        click.echo(f"imgpipe: {retyped(conflict.public)}", err=True)
         sys.exit(ALREADY_RUNNING)
     try:
         plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
@@ -64,7 +65,7 @@ def _announce(plan: Plan, seconds: float) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     console.print(_table(plan))
     console.print(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
-    console.print(f'Point other programs at it: eval "$(imgpipe env --data {plan.data_dir})"', soft_wrap=True)
+    console.print(f'Point other programs at it: eval "$({imgpipe("env", plan.data_dir)})"', soft_wrap=True)
 
 
 def _table(plan: Plan) -> Table:

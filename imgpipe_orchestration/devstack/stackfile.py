@@ -108,5 +108,6 @@ def _who_runs(data_dir: Path) -> str:
         return f"A stack is starting or stopping on {data_dir}."
     return (
         f"A stack runs on {data_dir} already: process {stack.pid}, since {stack.started_at}, "
-        f"gateway {stack.environment['GATEWAY_URL']}. Stop it with `imgpipe down`, or use another folder (--data)."
+        f"gateway {stack.environment['GATEWAY_URL']}. Stop it with `imgpipe down --data {data_dir}`, "
+        "or use another folder (--data)."
     )
