@@ -97,6 +97,18 @@ def of_items(connection: Connection, pipeline: str, items: Sequence[str]) -> dic
     return {row.item: (row.cost, row.unknown) for row in rows}
 
 
+def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
+    """Calls whose last answer for an item came from a stand-in, as `provider operation`."""
+    statement = """
+        select provider || ' ' || operation from (
+            select distinct on (provider, operation) provider, operation, standin from paid_call_uses
+            where pipeline = :pipeline and item = :item and outcome in ('bought', 'reused')
+            order by provider, operation, id desc
+        ) as last where standin
+    """
+    return set(connection.scalars(text(statement), {"pipeline": pipeline, "item": item}))
+
+
 def pauses(connection: Connection) -> list[Pause]:
     """Providers that are left alone at this moment."""
     rows = connection.execute(

@@ -16,9 +16,17 @@ from imgpipe_orchestration.storage.ledger import Buyer, Ledger, PaidCall, Purcha
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def buy(engine: Engine, name: str, *, item: str = "1", tenant: str = "t", model: str = "gpt-6-luna") -> None:
+def buy(
+    engine: Engine,
+    name: str,
+    *,
+    item: str = "1",
+    tenant: str = "t",
+    model: str = "gpt-6-luna",
+    answered_by: str = "",
+) -> None:
     call = PaidCall.of("openai", "vision", model, inputs=[name])
-    usage = Usage(model=f"{model}-standin", input_tokens=1000, output_tokens=500)
+    usage = Usage(model=answered_by or f"{model}-standin", input_tokens=1000, output_tokens=500)
     Ledger(engine).buy(call, lambda: Purchase(usage, value=name), buyer=Buyer("media", item, tenant))
 
 
@@ -44,6 +52,18 @@ def test_a_sum_says_when_it_is_not_complete(engine: Engine) -> None:
         assert spending.of_items(connection, "media", ["7", "8"]) == {"7": (Decimal("0.00035"), 1)}
         with pytest.raises(ValueError, match="item"):
             spending.summary(connection, since=LONG_AGO, by=("item",))
+
+
+def test_an_items_stand_ins_are_those_that_answered_last(engine: Engine) -> None:
+    buy(engine, "a", item="7")
+    buy(engine, "a", item="8")
+    with engine.connect() as connection:
+        for item in ("7", "8"):  # the second one found the answer of the first
+            assert spending.standins(connection, "media", item) == {"openai vision"}
+    buy(engine, "b", item="7", answered_by="gpt-6-luna-2026-05-01")
+    with engine.connect() as connection:
+        assert spending.standins(connection, "media", "7") == set()
+        assert spending.standins(connection, "media", "9") == set()
 
 
 def test_a_paused_provider_is_listed_with_its_reason_until_the_pause_ends(engine: Engine) -> None:

@@ -29,6 +29,12 @@ from imgpipe_orchestration.storage.rows import transaction
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE = 60
+_CALLS = {
+    "google_vision": "google_vision annotate",
+    "openai_vision": "openai vision",
+    "openai_embedding": "openai embedding",
+}
+"""The providers of an analysis by the calls that the journal knows."""
 Number = Annotated[str, Query(pattern=r"^\d{0,18}$")]
 
 
@@ -88,6 +94,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         copies = search.duplicates(connection, media_id, limit=24)
         asking_for = callers.of_image(connection, media_id)
         costs = spending.of_items(connection, "media", [f"media/{media_id}"])
+        made_up = spending.standins(connection, "media", f"media/{media_id}")
     history = backends.claims.history(store.MEDIA, media_id)
     return page(
         request,
@@ -103,6 +110,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         copies=copies,
         callers=asking_for,
         history=history,
+        standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=sum((cost for cost, _ in costs.values()), start=0),
         info=info_of(backends, media_id).model_dump_json(),
         smart=f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}",

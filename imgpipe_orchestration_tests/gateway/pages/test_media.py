@@ -50,6 +50,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(page.locator("smart-image .box.there").first).to_be_visible()
         expect(page.get_by_role("link", name="avif of thumbnail")).to_be_visible()
         expect(page.get_by_role("cell", name="done")).to_be_visible()
+        expect(page.get_by_text("A stand-in made this up in place of Google vision and OpenAI vision")).to_be_visible()
         assert guest.axe() == []
 
         page.get_by_role("link", name="See the components with this image").click()
