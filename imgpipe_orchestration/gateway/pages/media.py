@@ -9,19 +9,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.media import embedding, search, store
+from imgpipe_orchestration.media import embedding, pending, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
-from imgpipe_orchestration.media.model import DataType, MediaStatus
+from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
-from imgpipe_orchestration.media.store import StoredVariant
+from imgpipe_orchestration.media.store import MediaFile, StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.rows import transaction
@@ -29,6 +29,8 @@ from imgpipe_orchestration.storage.rows import transaction
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE = 60
+URLS = "replace_urls"
+"""The last step, which the checklist does not hold."""
 _CALLS = {
     "google_vision": "google_vision annotate",
     "openai_vision": "openai vision",
@@ -89,13 +91,13 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
         variants = store.variants(connection, media_id)
-        steps = store.checklists(connection, [media_id]).get(media_id, {})
         analysis = store.analysis(connection, media_id)
         copies = search.duplicates(connection, media_id, limit=24)
         asking_for = callers.of_image(connection, media_id)
         costs = spending.of_items(connection, "media", [f"media/{media_id}"])
         made_up = spending.standins(connection, "media", f"media/{media_id}")
     history = backends.claims.history(store.MEDIA, media_id)
+    steps = _steps(backends, media)
     return page(
         request,
         "image.html",
@@ -132,9 +134,26 @@ def state(backends: Backends, _: Operator, media_id: int) -> Response:
     """How far an image is, for the script of its page."""
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
-        steps = store.checklists(connection, [media_id]).get(media_id, {})
-    body = {"status": media.status, "steps": {step.value: value.value for step, value in steps.items()}}
+    body = {"status": media.status, "steps": _steps(backends, media)}
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def _steps(backends: Services, media: MediaFile) -> dict[str, StepState]:
+    """The image's checklist, and last whether its URLs were replaced, which is work on its upload. That is left out
+    where the uploads' database is away or does not know the upload."""
+    with transaction(backends.engine) as connection:
+        checklist = store.checklists(connection, [media.id]).get(media.id, {})
+    steps = {step.value: state for step, state in checklist.items()}
+    try:
+        with transaction(backends.pending_engine) as connection:
+            upload = pending.get(connection, media.main_api_id).status
+    except (BackendUnavailable, NotFound):
+        return steps
+    if upload is PendingStatus.COMPLETE:
+        return steps | {URLS: StepState.COMPLETED}
+    attempts = backends.claims.history(store.URLS, media.main_api_id)
+    failed = bool(attempts) and attempts[-1].outcome == "failed"
+    return steps | {URLS: StepState.FAILED if failed else StepState.PENDING}
 
 
 def uploaded(backends: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:

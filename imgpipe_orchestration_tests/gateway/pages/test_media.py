@@ -9,8 +9,10 @@ import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.media.store import URLS
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.rows import fail
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -82,6 +84,24 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
     guest.allowed = ["404"]
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
+
+
+def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    gateway.rows("update pending_images set status = 'processed' returning id")
+    page = guest.go("/media/1")
+    step = page.locator("[data-step=replace_urls]")
+    expect(step).to_have_text("Replace URLs pending")
+    gateway.rows("update pending_images set status = 'complete' returning id")
+    expect(step).to_have_text("Replace URLs completed")
+    fail(gateway.services, URLS, [77], "The main API has not stored our report.")
+    gateway.rows("update pending_images set id = 77, status = 'processed' returning id")
+    gateway.rows("update media_files set main_api_id = 77 returning id")
+    page.reload()
+    expect(step).to_have_text("Replace URLs failed")
+    step.get_by_role("link").click()
+    expect(page.get_by_text("The main API has not stored our report.")).to_be_visible()
 
 
 def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:
