@@ -109,7 +109,7 @@ def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any
 
     with transaction(backends.services.engine) as connection:
         days = figures.daily(connection)
-    rows = [[d.day, d.completed, d.failed, d.calls, f"{d.cost_usd:.2f}{' (stand-in)' * d.standin}"] for d in days]
+    rows = [[d.day, d.completed, d.failed, d.calls, f"{d.cost_usd:.4f}{' (stand-in)' * d.standin}"] for d in days]
     table = _table(["day", "pictured", "failed", "paid calls", "US dollars"], rows)
     today = days[0] if days else None
     return dg.MaterializeResult(

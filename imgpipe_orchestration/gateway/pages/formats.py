@@ -38,8 +38,8 @@ def number(count: int | None) -> str:
 
 
 def money(amount: Decimal | float) -> str:
-    """US dollars, to the cent or, below a dollar, as far as there is something to see."""
-    return f"${amount:.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}".rstrip("0").ljust(5, "0")
+    """US dollars, always with four decimals: one image costs a cent or less, and figures below each other add up."""
+    return f"${amount:,.4f}"
 
 
 def moment(at: datetime | str | None) -> str:

@@ -1,0 +1,12 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from imgpipe_orchestration.gateway.pages import formats
+
+
+def test_money_has_four_decimals_whatever_the_amount() -> None:
+    amounts = (0, Decimal("0.0098"), Decimal("0.156"), 1, Decimal("1234.5"))
+    assert [formats.money(amount) for amount in amounts] == ["$0.0000", "$0.0098", "$0.1560", "$1.0000", "$1,234.5000"]
