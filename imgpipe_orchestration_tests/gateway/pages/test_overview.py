@@ -6,9 +6,12 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration.gateway.pages import figures
 from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -46,6 +49,22 @@ def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
     expect(page.get_by_text("Nothing has failed")).to_be_visible()
     expect(page.get_by_role("link", name="upload a photograph")).to_have_attribute("href", "/upload")
     assert guest.axe() == []
+
+
+def test_every_page_is_in_sight_of_a_narrow_screens_menu(gateway: Gateway, visit: Visit) -> None:
+    with visit(gateway.url, viewport={"width": 390, "height": 760}) as guest:
+        links = guest.go("/docs").get_by_role("navigation", name="Pages").get_by_role("link").all()
+        assert len(links) == 10
+        assert all((box := link.bounding_box()) and box["x"] >= 0 and box["x"] + box["width"] <= 390 for link in links)
+
+
+def test_charts_are_equally_tall_however_much_is_paid_for(guest: Visitor, gateway: Gateway) -> None:
+    for provider in ("openai", "google_vision", "flowise", "another"):
+        buyer = Buyer("media", "1")
+        call = PaidCall.of(provider, "vision", "m", inputs=["x"])
+        gateway.services.ledger.buy(call, lambda: Purchase(Usage(model="m-standin"), value="x"), buyer=buyer)
+    charts = guest.go("/").locator("svg.bars").all()
+    assert {round((chart.bounding_box() or {"height": 0})["height"]) for chart in charts} == {60}
 
 
 def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:
