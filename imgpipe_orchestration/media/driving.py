@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, Retryable, TooLarge
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus, Step
 from imgpipe_orchestration.services import Services
@@ -53,7 +53,7 @@ def drive(
                 unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
                 pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
             # It deletes the upload, which only an image that is itself at fault deserves.
-            if backends.foreign_main_api and isinstance(error, Permanent) and step is not Step.UPDATE_CALLBACK:
+            if backends.foreign_main_api and isinstance(error, BadImage | TooLarge):
                 item = Item(media.main_api_id, tenant=str(media.user_id))
                 backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.errors import BadInput, UnreadableAnswer
+from imgpipe_orchestration.partners.http import JsonApi, Reply
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.signature import HEADER, sign
 
@@ -74,8 +74,20 @@ class MainApi:
             BadInput: not a plain absolute path: the bearer key must not be steered to another host.
             PartnerRefused: `partner_status` 404 when the file is gone.
             TooLarge: past `limit`.
+            UnreadableAnswer: what came is an error page or nothing, whatever its status.
             PartnerUnavailable, RateLimited: worth another try.
         """
         if not _TEMP_PATH.fullmatch(image_path) or ".." in image_path:
             raise BadInput(f"Not a temp path: {image_path[:200]}", field="image_path")
-        return self._api.request("GET", image_path, limit=limit).content
+        reply = self._api.request("GET", image_path, limit=limit)
+        if not reply.content or _is_words(reply):
+            detail = reply.content[:500].decode(errors="replace")
+            raise UnreadableAnswer(f"{_NAME} sent no file but words or nothing for {image_path}", detail=detail)
+        return reply.content
+
+
+def _is_words(reply: Reply) -> bool:
+    """Whether an answer says that it is a text, and could be one: servers give files wrong types, too."""
+    kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    said = kind.startswith("text/") or kind.endswith(("json", "xml"))
+    return said and b"\0" not in reply.content

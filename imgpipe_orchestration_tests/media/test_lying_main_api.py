@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -21,6 +21,8 @@ class _MainApi(BaseHTTPRequestHandler):
     """Answers what it was told to, and writes down what it was asked."""
 
     answer: ClassVar[tuple[int, object]] = (200, {})
+    file: ClassVar[tuple[int, str, bytes]] = (404, "text/html", b"")
+    """Status, type and bytes of every temp file."""
     asked: ClassVar[list[str]] = []
 
     def _answer(self) -> None:
@@ -34,6 +36,17 @@ class _MainApi(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     do_POST = do_DELETE = _answer
+
+    def do_GET(self) -> None:
+        self.asked.append(f"GET {self.path}")
+        status, kind, data = self.file
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        if status == 302:
+            self.send_header("Location", "/login")
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -70,8 +83,8 @@ def test_an_answer_that_does_not_say_success_is_no_acknowledgement(
     assert callback_of(gateway) == ("pending", "processing", "waiting")
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_tried_again_and_the_image_kept(
+@pytest.mark.parametrize("status", [302, 401, 403])
+def test_a_refused_key_or_a_redirect_is_tried_again_and_the_image_kept(
     make_gateway: Callable[..., Gateway], main_api: str, status: int
 ) -> None:
     gateway = make_gateway(main_api_url=main_api)
@@ -97,6 +110,36 @@ def test_a_main_api_that_acknowledges_and_forgets_is_waited_for(
     make_due(gateway, "media_urls")
     gateway.run_due("run-2")
     assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
+_WAITS = [
+    (401, "application/json", b"{}"),
+    (403, "text/html", b"<html>forbidden</html>"),
+    (302, "text/html", b""),
+    (200, "text/html; charset=utf-8", b"<!DOCTYPE html><title>Back in five minutes</title>"),
+    (200, "application/problem+json", b'{"title": "the database is away"}'),
+    (200, "image/jpeg", b""),
+]
+
+
+@pytest.mark.parametrize(("status", "kind", "data"), _WAITS)
+def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_up(
+    make_gateway: Callable[..., Gateway], main_api: str, status: int, kind: str, data: bytes
+) -> None:
+    gateway = make_gateway(main_api_url=main_api)
+    with gateway.services.engine.begin() as connection:
+        path = "/temp_images/profiles/1-profile-1-x.jpg"
+        pending.add(connection, user_id=1, image_path=path, original_name="x.jpg", mime_type="image/jpeg")
+    _MainApi.file = (status, kind, data)
+    _MainApi.answer = (200, {"success": True})
+    gateway.run_due()
+    assert callback_of(gateway) == ("pending", "downloading", "waiting")
+    assert {line.split()[0] for line in _MainApi.asked} == {"GET"}
+    assert not list(gateway.services.media_bucket.list("bulk/")), "what was no image is not kept as the original"
+    _MainApi.file = (200, "text/plain", picture())  # of a wrong type, as some servers have it
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert callback_of(gateway) == ("completed", "completed", "done")
 
 
 @pytest.mark.parametrize("status", [404, 409])

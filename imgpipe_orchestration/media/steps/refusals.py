@@ -6,9 +6,12 @@ from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUn
 
 
 def mendable(error: ImgpipeError) -> ImgpipeError:
-    """A refused credential as a failure that is tried again: keys expire and are renewed, and no image should be lost
-    or stay without its analysis over one. Any other error as it is.
+    """A refused credential, or a redirect to a login or a maintenance page, as a failure that is tried again: no image
+    should be lost or stay without its analysis over one. Any other error as it is.
     """
-    if isinstance(error, PartnerRefused) and error.partner_status in {401, 403}:
+    if isinstance(error, PartnerRefused) and error.partner_status in _MENDED_BY_PEOPLE:
         return PartnerUnavailable(error.public, detail=error.detail)
     return error
+
+
+_MENDED_BY_PEOPLE = {401, 403, *range(300, 400)}

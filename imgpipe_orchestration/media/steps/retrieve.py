@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from imgpipe_orchestration.errors import NotFound, PartnerRefused
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -67,6 +68,8 @@ def original(backends: Services, media: MediaFile) -> bytes:
 
     Raises:
         NotFound: none of them has it.
+        PartnerUnavailable, RateLimited: the main API does not give it now, or refuses our key.
+        BackendUnavailable: the object store is away.
     """
     if media.bulk_path:
         return backends.media_bucket.get(media.bulk_path)
@@ -80,4 +83,4 @@ def original(backends: Services, media: MediaFile) -> bytes:
     except PartnerRefused as refused:
         if refused.partner_status in {404, 410}:
             raise NotFound(f"The main API has no {media.image_path} any more; ask for the upload again.") from refused
-        raise
+        raise mendable(refused) from refused

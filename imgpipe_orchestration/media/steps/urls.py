@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.errors import Conflict, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -77,6 +78,6 @@ def tell_of_failure(backends: Services, claim: Claim) -> None:
     except PartnerRefused as refused:
         # It does not know the image, or has settled it by itself: either way it has nothing to learn from us.
         if refused.partner_status not in {404, 409, 410}:
-            raise
+            raise mendable(refused) from refused
     with backends.claims.fenced(claim) as connection:
         backends.claims.finish(connection, store.CLEANUPS, claim)
