@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import requests
 from PIL import Image
 
-from imgpipe_orchestration.media import intake, store
+from imgpipe_orchestration.media import intake, stages, store
 from imgpipe_orchestration.media.due import due_days
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -225,6 +226,21 @@ def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gate
     make_due(gateway, "media")
     gateway.run_due("run-2")
     assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
+
+
+def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_file(gateway: Gateway) -> None:
+    services = gateway.services
+    gateway.upload(1, profile_image=picture())
+    stages.retrieve_stage(services, "run-1", datetime.now(UTC).date().isoformat())
+    (kept,) = [one.key for one in services.media_bucket.list("bulk/")]
+    services.media_bucket.delete(kept)
+    stages.analyse_stage(services, "run-1")
+    services.media_bucket.delete(kept)
+    stages.resize_stage(services, "run-1")
+    stages.callback_stage(services, "run-1")
+    stages.urls_stage(services, "run-1")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
+    assert services.media_bucket.get(kept) == picture()
 
 
 @pytest.mark.parametrize("tries", [3, 1])

@@ -16,6 +16,7 @@ from imgpipe_orchestration.media import seeing, store
 from imgpipe_orchestration.media.embedding import embed
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
+from imgpipe_orchestration.media.steps.retrieve import kept
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
@@ -57,13 +58,11 @@ def analyse(backends: Services, media: MediaFile) -> Analysis:
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded.
-        BackendUnavailable: our own database or object store is away.
+        BackendUnavailable: our own database or object store is away; else as `kept`.
     """
     from imgpipe_orchestration.imaging.preview import look
 
-    assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
-    data = backends.media_bucket.get(media.bulk_path)
-    seen = backends.workshop.call(look, data)
+    seen = backends.workshop.call(look, kept(backends, media))
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = seeing.VERSION
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))

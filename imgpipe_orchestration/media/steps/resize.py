@@ -13,6 +13,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
+from imgpipe_orchestration.media.steps.retrieve import kept
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -51,7 +52,7 @@ def resize(backends: Services, claim: Claim) -> Resized:
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
-        BackendUnavailable: the object store or database is away.
+        BackendUnavailable: the object store or database is away; else as `kept`.
     """
 
     def ticked(connection: Connection) -> None:
@@ -74,8 +75,7 @@ def _make(backends: Services, claim: Claim, also: Callable[[Connection], None]) 
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, claim.item_id)
         analysis = store.analysis(connection, claim.item_id)
-    assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
-    data = backends.media_bucket.get(media.bulk_path)
+    data = kept(backends, media)
     rendition = render_in(backends.workshop, data, media, hints(media, analysis))
     made = put_variants(backends, media, rendition)
     with backends.claims.fenced(claim) as connection:

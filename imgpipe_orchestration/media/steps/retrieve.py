@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from imgpipe_orchestration.errors import NotFound, PartnerRefused
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.steps.refusals import mendable
@@ -13,6 +14,8 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
+
+log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,23 @@ def retrieve(backends: Services, claim: Claim) -> Retrieved:
     return Retrieved(len(data), found.format)
 
 
+def kept(backends: Services, media: MediaFile) -> bytes:
+    """The kept original; one that somebody removed is put back from the temp file while that is there.
+
+    Raises:
+        NotFound: neither is there any more; else as `original`.
+    """
+    assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
+    try:
+        return backends.media_bucket.get(media.bulk_path)
+    except NotFound:
+        data = _upload(backends, media)
+    mime = media.mime_type or "application/octet-stream"
+    backends.media_bucket.put(media.bulk_path, data, content_type=mime, cache_control="private")
+    log.warning("original put back", extra={"media_id": media.id, "key": media.bulk_path})
+    return data
+
+
 def original(backends: Services, media: MediaFile) -> bytes:
     """The bytes of the upload: the kept original, else the temp file from our object store or the main API.
 
@@ -71,8 +91,10 @@ def original(backends: Services, media: MediaFile) -> bytes:
         PartnerUnavailable, RateLimited: the main API does not give it now, or refuses our key.
         BackendUnavailable: the object store is away.
     """
-    if media.bulk_path:
-        return backends.media_bucket.get(media.bulk_path)
+    return kept(backends, media) if media.bulk_path else _upload(backends, media)
+
+
+def _upload(backends: Services, media: MediaFile) -> bytes:
     try:
         return backends.media_bucket.get(model.temp_key(media.image_path))
     except NotFound:
