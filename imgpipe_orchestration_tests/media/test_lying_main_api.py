@@ -142,6 +142,21 @@ def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_
     assert callback_of(gateway) == ("completed", "completed", "done")
 
 
+def test_a_report_whose_acknowledgement_was_lost_is_no_conflict(
+    make_gateway: Callable[..., Gateway], main_api: str
+) -> None:
+    gateway = make_gateway(main_api_url=main_api)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (500, {})
+    gateway.run_due()
+    complete(gateway.services, 1, {"media_id": "1"})  # what it did before it answered
+    _MainApi.answer = (409, {"detail": "processed already"})
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert callback_of(gateway) == ("completed", "completed", "done")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
 @pytest.mark.parametrize("status", [404, 409])
 def test_an_image_that_the_main_api_no_longer_wants_is_given_up_without_another_word(
     make_gateway: Callable[..., Gateway], main_api: str, status: int

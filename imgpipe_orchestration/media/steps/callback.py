@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.analyses import public_analysis
-from imgpipe_orchestration.media.model import Step, StepState
+from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.refusals import mendable
+from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, backoff
 from imgpipe_orchestration.storage.rows import transaction
@@ -55,6 +56,8 @@ def report(backends: Services, media_id: int) -> None:
         answer = backends.main_api.complete(media.main_api_id, body, idempotency_key=key)
     except PartnerRefused as refused:
         if refused.partner_status == 409:
+            if _is_reported(backends, media):
+                return
             raise Conflict(f"The main API no longer wants image {media.main_api_id}: {refused.public}") from refused
         if refused.partner_status in {404, 410}:
             raise NotFound(f"The main API does not know image {media.main_api_id}.") from refused
@@ -63,6 +66,13 @@ def report(backends: Services, media_id: int) -> None:
         raise UnreadableAnswer(
             f"The main API's answer does not acknowledge image {media.main_api_id}", detail=str(answer)[:500]
         )
+
+
+def _is_reported(backends: Services, media: MediaFile) -> bool:
+    """Whether the upload is processed as this image: the answer to an earlier report got lost on its way."""
+    with transaction(backends.pending_engine) as connection:
+        image = pending.get(connection, media.main_api_id)
+    return image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE} and image.media_id == str(media.id)
 
 
 def payload(connection: Connection, media_id: int, public_base: str) -> dict[str, Any]:
