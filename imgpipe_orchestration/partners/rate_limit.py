@@ -12,26 +12,27 @@ import time
 from collections.abc import Mapping
 
 from imgpipe_orchestration.errors import RateLimited
-from imgpipe_orchestration.partners.retry import Deadline, finite, parse_retry_after
+from imgpipe_orchestration.partners.retry import Deadline, believable, finite, parse_retry_after
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str | None) -> float | None:
-    """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a plain number; None when unreadable."""
+    """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a plain number; None when unreadable or
+    too long to be meant."""
     if not text:
         return None
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
-        return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    return finite(text)
+        return believable(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    return believable(finite(text))
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds the other side asks us to wait: Retry-After, or its finer form in milliseconds that OpenAI also sends."""
     fine = finite(headers.get("retry-after-ms", ""))
-    return fine / 1000 if fine is not None else parse_retry_after(headers.get("retry-after"))
+    return believable(fine / 1000) if fine is not None else parse_retry_after(headers.get("retry-after"))
 
 
 class RateGate:
@@ -76,7 +77,7 @@ class RateGate:
             for kind in ("requests", "tokens"):
                 remaining = headers.get(f"x-ratelimit-remaining-{kind}")
                 reset = parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
-                if remaining is None or reset is None or not remaining.strip().isdigit():
+                if remaining is None or reset is None or not remaining.strip().isdecimal():
                     continue
                 left = int(remaining)
                 if kind == "requests":

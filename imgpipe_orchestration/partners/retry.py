@@ -23,6 +23,9 @@ log = logger(__name__)
 
 Answer = TypeVar("Answer")
 
+LONGEST_ASKED_SECONDS = 86400.0
+"""Longest wait that is believed. Nobody means a longer one: it is a clock of another century, or a wrong unit."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -93,16 +96,22 @@ def _tell(state: tenacity.RetryCallState) -> None:
 
 
 def parse_retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none."""
+    """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none that
+    could be meant."""
     if not value:
         return None
     seconds = finite(value)
-    if seconds is not None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
-        return None
+    if seconds is None:
+        try:
+            seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, TypeError):
+            return None
+    return believable(seconds)
+
+
+def believable(seconds: float | None) -> float | None:
+    """A wait that somebody asked for; None when it is too long to be meant."""
+    return None if seconds is None or seconds > LONGEST_ASKED_SECONDS else seconds
 
 
 def finite(text: str) -> float | None:
