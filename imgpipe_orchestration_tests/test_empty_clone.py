@@ -18,7 +18,7 @@ from imgpipe_orchestration_tests.devstack.running import clean_environment, wait
 from imgpipe_orchestration_tests.lacking import lacking
 
 ROOT = Path(__file__).parents[1]
-_CODE = re.compile(r"^    ((?:make|\.venv/bin/imgpipe|eval) .*?)(?:\s+#.*)?$", re.MULTILINE)
+_CODE = re.compile(r"^    ((?:make|\.venv/bin/imgpipe|eval|curl|dagster) .*?)(?:\s+#.*)?$", re.MULTILINE)
 COMMANDS = _CODE.findall((ROOT / "README.md").read_text())
 """The README's code lines, without what is said of them."""
 
@@ -88,7 +88,7 @@ def shell(open_folder: Path) -> Shell:
 
 
 def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
-    demo, test, up, keep, env, status, doctor, requeue, without_dagster, dagster_dev = COMMANDS
+    demo, test, up, keep, status, doctor, requeue, env, upload, backfill, without_dagster, dagster_dev = COMMANDS
 
     assert "everything arrived" in shell.type(demo)
     assert " passed" in shell.type(test + ONE_TEST)
@@ -104,6 +104,8 @@ def test_the_readmes_commands_do_what_it_says(shell: Shell) -> None:
     assert "listings" in shell.type(status)
     assert "bad " not in shell.type(doctor)
     shell.type(requeue)
+    assert '"status":"pending"' in shell.type(f"{env}; {upload}")
+    assert "Launched backfill" in shell.type(f"{env}; {backfill}")
     shell.type(".venv/bin/imgpipe down")
     assert "no stack runs" in shell.type(status, code=3)
 

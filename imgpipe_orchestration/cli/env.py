@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import sysconfig
 from pathlib import Path
 
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, running_stack
+from imgpipe_orchestration.cli.typed import typed
 
 
 @click.command()
@@ -17,7 +19,8 @@ from imgpipe_orchestration.cli.options import data_option, json_option, running_
 def command(data_dir: Path, as_json: bool) -> None:
     """Print every URL, port and development key in force, as shell exports: eval "$(imgpipe env)".
 
-    In production no key and no URL that holds one is printed. Ends with code 3 when no stack runs.
+    Where PATH does not find `imgpipe` and `dagster`, it is made to. In production no key and no URL that holds one is
+    printed. Ends with code 3 when no stack runs.
     """
     environment = dict(sorted(running_stack(data_dir).environment.items()))
     if as_json:
@@ -25,3 +28,6 @@ def command(data_dir: Path, as_json: bool) -> None:
         return
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    if typed("dagster") != "dagster":
+        # Last, so that nobody's own python becomes another.
+        click.echo(f'export PATH="$PATH":{shlex.quote(sysconfig.get_path("scripts"))}')

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_env_prints_every_name_that_others_rely_on(stack: Up) -> None:
     script = exports + '\nprintf "%s" "$DATABASE_URL"'
     in_shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert in_shell.stdout == stack.environment["DATABASE_URL"] == shown["DATABASE_URL"]
+
+
+def test_after_env_the_commands_are_found_and_what_was_found_before_stays(stack: Up) -> None:
+    bare = {**clean_environment(), "PATH": "/usr/bin:/bin"}
+    exports = imgpipe("env", "--data", str(stack.data_dir), environ=bare).stdout
+    script = f'{exports}\ncommand -v imgpipe; command -v dagster; echo "$PATH"'
+    found = subprocess.run(["sh", "-c", script], env=bare, capture_output=True, text=True, check=True).stdout.split()
+    scripts = sysconfig.get_path("scripts")
+    assert found == [f"{scripts}/imgpipe", f"{scripts}/dagster", f"/usr/bin:/bin:{scripts}"]
+    there = {**bare, "PATH": f"/usr/bin:/bin:{scripts}"}
+    assert "PATH=" not in imgpipe("env", "--data", str(stack.data_dir), environ=there).stdout
 
 
 def test_a_second_up_on_the_same_data_says_who_runs(stack: Up) -> None:
