@@ -9,11 +9,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
-from imgpipe_orchestration.storage.migrations import behind, pending, upgrade
+from imgpipe_orchestration.storage.migrations import _LOCK, behind, pending, upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 
 QUEUE = Queue("media")
@@ -80,6 +80,26 @@ def test_two_processes_that_start_at_once_migrate_once(empty: Engine) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+    assert pending(empty) == []
+
+
+def test_a_migration_may_take_longer_than_a_statement_otherwise(empty: Engine) -> None:
+    """The wait for another process that migrates is one of its statements."""
+    impatient = connect(empty.url.render_as_string(hide_password=False))
+
+    @event.listens_for(impatient, "connect")
+    def limit(connection: psycopg.Connection, _: object) -> None:
+        connection.execute("set statement_timeout = 200")
+        connection.commit()
+
+    with empty.begin() as migrating:
+        migrating.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        other = threading.Thread(target=upgrade, args=(impatient,))
+        other.start()
+        other.join(1)
+        assert other.is_alive()
+    other.join()
+    impatient.dispose()
     assert pending(empty) == []
 
 

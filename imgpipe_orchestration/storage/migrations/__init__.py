@@ -33,7 +33,11 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
     config = _config()
     with engine.begin() as connection:
+        # To index a million rows takes longer than any other statement of ours may.
+        connection.execute(text("set local statement_timeout = 0"))
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        # While a change waits for a table, behind a dump say, everybody else waits behind it.
+        connection.execute(text("set local lock_timeout = '60s'"))
         if revision == "head" and not behind(connection):
             return
         config.attributes["connection"] = connection
