@@ -53,15 +53,16 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
     driver = _DRIVERS.get(parsed.drivername, parsed.drivername)
     if driver not in _DRIVERS.values():
         raise SettingsError(f"{setting}: {parsed.drivername!r} is no database we can use", field=setting)
-    timeouts = {"connect_timeout": 5}
     postgresql = driver.startswith("postgresql")
     if postgresql:
         # A statement that takes a minute is a fault; a worker must not hang on it past its lease.
         # A queue grows from ten rows to a million between two statements: a plan kept from before would read them all.
         session = "-c statement_timeout=60000 -c timezone=UTC -c plan_cache_mode=force_custom_plan"
-        options = {"options": session, "application_name": "imgpipe"}
+        # Behind those of the URL: of two values for one setting PostgreSQL takes the last.
+        options = " ".join((*parsed.normalized_query.get("options", ()), session))
+        arguments = {"options": options, "application_name": "imgpipe"}
     else:
-        options = {"init_command": "SET time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 20"}
+        arguments = {"init_command": "SET time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 20"}
     engine = create_engine(
         parsed.set(drivername=driver),
         pool_size=pool_size,
@@ -69,7 +70,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         pool_pre_ping=not postgresql,
         pool_use_lifo=True,  # the session that was used last has its statements prepared and its caches warm
         pool_recycle=1800,
-        connect_args={**timeouts, **options},
+        connect_args={"connect_timeout": 5, **arguments},
     )
     if postgresql:
         _check_before_use(engine)

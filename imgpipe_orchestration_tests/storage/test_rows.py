@@ -52,6 +52,15 @@ def test_a_session_speaks_utc_and_plans_for_what_is_there(engine: Engine) -> Non
         assert connection.scalar(text("show plan_cache_mode")) == "force_custom_plan"
 
 
+def test_a_session_has_the_options_of_its_url_where_they_are_not_ours(engine: Engine) -> None:
+    url = engine.url.set(query={"options": "-csearch_path=elsewhere -ctimezone=Asia/Tokyo"})
+    other = connect(url.render_as_string(hide_password=False))
+    with transaction(other) as connection:
+        assert connection.scalar(text("show search_path")) == "elsewhere"
+        assert connection.scalar(text("show timezone")) == "UTC"
+    other.dispose()
+
+
 @pytest.mark.parametrize("what", ["* from no_such_table", "no_such_column from work"])
 def test_a_mistake_of_ours_is_not_taken_for_an_absence(what: str, engine: Engine) -> None:
     with pytest.raises(sa.exc.ProgrammingError), transaction(engine) as connection:
