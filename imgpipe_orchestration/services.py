@@ -5,9 +5,9 @@ The gateway holds one of these; the Dagster resources are thin shells over one.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.redaction import know
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
@@ -36,12 +36,12 @@ class Services:
         self.settings = settings
         know(settings.secrets())
 
-    @cached_property
+    @made_once
     def engine(self) -> Engine:
         """The project's PostgreSQL."""
         return connect(self.settings.database_url)
 
-    @cached_property
+    @made_once
     def pending_engine(self) -> Engine:
         """Where `pending_images` lives: the project's PostgreSQL unless a MySQL or MariaDB was named."""
         url = self.settings.pending_images_database_url
@@ -49,20 +49,20 @@ class Services:
             return self.engine
         return connect(url, setting="PENDING_IMAGES_DATABASE_URL")
 
-    @cached_property
+    @made_once
     def claims(self) -> Claims:
         return Claims(self.engine, lease_seconds=self.settings.lease_seconds)
 
-    @cached_property
+    @made_once
     def gathered(self) -> Gathered:
         """Small writes of many requests, committed together."""
         return Gathered(self.engine)
 
-    @cached_property
+    @made_once
     def objects(self) -> ObjectStore:
         return self._store_at(self.settings.s3_endpoint)
 
-    @cached_property
+    @made_once
     def _objects_for_clients(self) -> ObjectStore:
         return self._store_at(self.settings.s3_upload_endpoint)
 
@@ -77,7 +77,7 @@ class Services:
         """The media bucket by the address at which clients reach it: only for URLs that are handed out."""
         return self._objects_for_clients.bucket(self.settings.media_bucket_name)
 
-    @cached_property
+    @made_once
     def documents(self) -> Documents:
         """MongoDB with the news documents."""
         from imgpipe_orchestration.storage.documents import Documents
@@ -100,19 +100,19 @@ class Services:
     def vision_bucket(self) -> Bucket:
         return self.objects.bucket(self.settings.vision_bucket_name)
 
-    @cached_property
+    @made_once
     def vault(self) -> Vault:
         """Encrypts tenants' secrets."""
         return Vault(self.settings.secret_key)
 
-    @cached_property
+    @made_once
     def fetcher(self) -> Fetcher:
         """Downloads what links from outside point at."""
         from imgpipe_orchestration.partners.fetch import Fetcher
 
         return Fetcher.from_settings(self.settings)
 
-    @cached_property
+    @made_once
     def ledger(self) -> Ledger:
         """The journal of paid calls."""
         from imgpipe_orchestration.partners.prices import PRICES, parse_prices
@@ -122,27 +122,27 @@ class Services:
         limits = Limits(lease=s.lease_seconds / 2, daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds)
         return Ledger(self.engine, limits, {**PRICES, **parse_prices(s.model_prices)})
 
-    @cached_property
+    @made_once
     def workshop(self) -> Workshop:
         """Worker processes for images that strangers sent."""
         from imgpipe_orchestration.imaging.workshop import Workshop
 
         return Workshop(wall_seconds=self.settings.media_item_seconds, cpu_seconds=self.settings.media_item_seconds)
 
-    @cached_property
+    @made_once
     def main_api(self) -> MainApi:
         from imgpipe_orchestration.partners.main_api import MainApi
 
         return MainApi.from_settings(self.settings)
 
-    @cached_property
+    @made_once
     def openai(self) -> OpenAIClient | None:
         """OpenAI, or None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
 
         return OpenAIClient.from_settings(self.settings)
 
-    @cached_property
+    @made_once
     def openai_images(self) -> OpenAIClient | None:
         """OpenAI for drawing, which takes longer than looking; None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -157,14 +157,14 @@ class Services:
             fetcher=self.fetcher,
         )
 
-    @cached_property
+    @made_once
     def flowise(self) -> Flowise | None:
         """Flowise, or None when no address is configured."""
         from imgpipe_orchestration.partners.flowise import Flowise
 
         return Flowise.from_settings(self.settings)
 
-    @cached_property
+    @made_once
     def google_vision(self) -> GoogleVision | None:
         """Google Vision, or None when no key is configured."""
         from imgpipe_orchestration.partners.google_vision import GoogleVision

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
+from imgpipe_orchestration.made_once import made_once
 
 if TYPE_CHECKING:
     from pymongo import MongoClient
@@ -36,7 +36,7 @@ class Documents:
         self.url = url
         self._default = database
 
-    @cached_property
+    @made_once
     def client(self) -> MongoClient[Document]:
         """
         Raises:
@@ -68,7 +68,7 @@ class Documents:
         except (ConfigurationError, InvalidURI, ValueError) as error:
             raise SettingsError(f"MONGODB_URL cannot be used: {error}", field="MONGODB_URL") from error
 
-    @cached_property
+    @made_once
     def database(self) -> Database[Document]:
         return self.client.get_default_database(default=self._default)
 

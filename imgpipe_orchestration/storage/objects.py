@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, NotFound, OutOfSpace, SettingsError
+from imgpipe_orchestration.made_once import made_once
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -70,7 +70,7 @@ class ObjectStore:
             raise SettingsError("S3_ENDPOINT is not set: start `imgpipe up`, or point it at an S3", field="S3_ENDPOINT")
         return self._endpoint
 
-    @cached_property
+    @made_once
     def client(self) -> S3Client:
         """boto3, for what is rare."""
         import boto3
@@ -137,7 +137,7 @@ class Bucket:
         self.store = store
         self.name = name
 
-    @cached_property
+    @made_once
     def _objects(self) -> S3Store:
         return self.store.objects(self.name)
 
