@@ -1,5 +1,7 @@
 """What Dagster loads: the features, merged, over one set of resources."""
 
+import warnings
+
 import dagster as dg
 
 from imgpipe_orchestration import jobs, resources, schedules, sensors
@@ -8,6 +10,9 @@ from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
+
+# Dagster passes it to itself for every sensor of several jobs, and would warn of it in each run and each command.
+warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 # Dagster takes the one Definitions it finds at the top of this module: the features' own stay in theirs.
 defs = dg.Definitions.merge(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import dagster as dg
 import pytest
 
@@ -43,3 +46,9 @@ def test_every_job_has_a_pipeline_by_which_its_runs_are_limited_and_every_schedu
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
+
+
+def test_whoever_loads_them_is_told_nothing_of_dagsters_own_betas() -> None:
+    load = "from imgpipe_orchestration.definitions import defs; defs.get_repository_def()"
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, timeout=120, check=True)
+    assert "BetaWarning" not in done.stderr

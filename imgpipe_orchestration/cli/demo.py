@@ -78,8 +78,7 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
     finally:
         if not (keep and done):
             with console.status("stopping the stack"):
-                process.send_signal(signal.SIGTERM)
-                process.wait()
+                _stop(process)
 
 
 def _start(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
@@ -100,10 +99,19 @@ def _start(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
                 raise BackendUnavailable(f"The stack did not start:\n{log.read_text(errors='replace')}")
             time.sleep(0.1)
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        _stop(process)
         raise
     return process, stack.environment
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGTERM)  # a second one kills what is left at once
+        process.wait()
+        raise
 
 
 def _run(stack: Stack, kinds: list[type[Scenario]], console: Console) -> list[Result]:

@@ -95,7 +95,7 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     from rich.table import Table
 
     console = Console()
-    title = "queues (stuck: for over an hour; auto_marker: jobs of the last 24 hours)"
+    title = "queues (stuck: over an hour; auto_marker: jobs of 24 hours)"
     table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
     for heading in ("waiting", "in work", "done", "failed", "oldest", "stuck", "average"):

@@ -97,6 +97,12 @@ class Webserver(HttpPart):
     health_path = "/server_info"
     start_seconds = 180
 
+    def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str]) -> None:
+        # Both start at once, so it often comes before the code server, and looks again when that is there. What keeps
+        # the definitions from loading stands in the code server's log and in the UI.
+        quiet = "ignore:Error loading repository location:UserWarning"
+        super().__init__(folder, port, environ={**environ, "PYTHONWARNINGS": quiet})
+
     def command(self) -> list[str]:
         workspace = _workspace(self.folder)
         return [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, "-p", str(self.port), "-w", str(workspace)]

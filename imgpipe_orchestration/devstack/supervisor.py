@@ -194,6 +194,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Services first, so that they can still write down what they were doing; a second signal kills at once."""
+        stackfile.remove(self.plan.data_dir)  # or who comes now would use a stack that is going
         services = [w.part for w in self._watched if w.part in self.plan.services]
         backends = [w.part for w in self._watched if w.part in self.plan.backends]
         impatient = False
@@ -209,7 +210,6 @@ class Supervisor:
                     impatient = True
             for part in running:
                 part.kill()
-        stackfile.remove(self.plan.data_dir)
 
     # --- signals -------------------------------------------------------------------------------------------------
 

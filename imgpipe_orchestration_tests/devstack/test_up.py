@@ -17,6 +17,7 @@ import psutil
 import psycopg
 import pytest
 
+from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.plan import MARKER
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.settings import Settings
@@ -161,6 +162,20 @@ def test_after_any_death_the_next_up_opens_the_data(open_folder: Path) -> None:
         stranger.kill()
         stranger.wait()
     assert imgpipe("env", "--data", str(second.data_dir)).returncode == 3
+
+
+def test_a_stack_that_is_stopping_is_not_taken_for_a_running_one(
+    open_folder: Path, postgres_url: str, s3: S3Access, mongo_url: str
+) -> None:
+    named = {"DATABASE_URL": postgres_url, "S3_ENDPOINT": s3.endpoint, "MONGODB_URL": mongo_url}
+    keys = {"S3_ACCESS_KEY": s3.access_key, "S3_SECRET_KEY": s3.secret_key}
+    with up(open_folder / "data", "--no-dagster", "--port", "0", **named, **keys) as running:
+        os.kill(running.part("gateway")["pid"], signal.SIGSTOP)  # stops as late as it may
+        running.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "stopping" in running.output, "the stop to begin")
+        assert stackfile.read(running.data_dir) is None
+        assert stackfile.is_running(running.data_dir)
+        assert running.process.wait(60) == 0
 
 
 def test_named_services_replace_the_embedded_ones(
