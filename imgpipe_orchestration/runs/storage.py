@@ -19,6 +19,8 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
 from sqlalchemy import Engine, create_engine, make_url, text
 
+from imgpipe_orchestration.storage.rows import LOST
+
 _POOL = {"pool_size": 2, "max_overflow": 30, "pool_recycle": 900, "pool_pre_ping": True}
 """Few are kept; a burst may open more. The ping before use is how a restart of PostgreSQL goes unnoticed."""
 
@@ -99,4 +101,4 @@ def _remembered(url: str, question: str, ask: Callable[..., bool]) -> Callable[.
 
 @functools.cache
 def _engine(url: str) -> Engine:
-    return create_engine(url, isolation_level="AUTOCOMMIT", **_POOL)
+    return create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST, **_POOL)

@@ -60,9 +60,10 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         session = "-c statement_timeout=60000 -c timezone=UTC -c plan_cache_mode=force_custom_plan"
         # Behind those of the URL: of two values for one setting PostgreSQL takes the last.
         options = " ".join((*parsed.normalized_query.get("options", ()), session))
-        arguments = {"options": options, "application_name": "imgpipe"}
+        arguments = {"options": options, "application_name": "imgpipe", **LOST}
     else:
-        arguments = {"init_command": "SET time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 20"}
+        session = "SET time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 20"
+        arguments = {"init_command": session, "read_timeout": _SILENT_SECONDS, "write_timeout": _SILENT_SECONDS}
     engine = create_engine(
         parsed.set(drivername=driver),
         pool_size=pool_size,
@@ -87,12 +88,22 @@ async def connect_async(engine: Engine) -> AsyncConnection:
 
     url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     return await psycopg.AsyncConnection.connect(
-        url, autocommit=True, connect_timeout=5, tcp_user_timeout=_SILENT_MILLISECONDS, application_name="imgpipe"
+        url, autocommit=True, connect_timeout=5, application_name="imgpipe", **LOST
     )
 
 
-_SILENT_MILLISECONDS = 10_000
-"""How long the peer may leave what it was sent unacknowledged until the connection counts as lost."""
+LOST: dict[str, Any] = {
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""When libpq takes a connection for lost: its peer's machine has acknowledged nothing for 10 s (in milliseconds), and
+in a silence it is asked from the tenth second on. A machine or a cable that goes without a word would otherwise hold
+whoever waits for a quarter of an hour, or for two when the question had just arrived."""
+
+_SILENT_SECONDS = 60
+"""How long MySQL or MariaDB may take to answer; PostgreSQL is told so by its `statement_timeout`."""
 
 _TRUSTED_SECONDS = 30
 """A connection that was used this recently still leads somewhere, unless its socket says otherwise."""

@@ -18,6 +18,7 @@ from imgpipe_orchestration.media import intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
@@ -304,6 +305,15 @@ def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> Non
     with pytest.raises(BackendUnavailable):
         intake.take_in(away)
     away.close()
+
+
+@pytest.mark.slow
+def test_a_mariadb_that_does_not_answer_holds_nobody(mariadb_server: MariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_SILENT_SECONDS", 1)
+    engine = rows.connect(f"{mariadb_server.url}/mysql")
+    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+        connection.execute(text("select sleep(60)"))
+    engine.dispose()
 
 
 # --- through the pipeline ------------------------------------------------------------------------------------------

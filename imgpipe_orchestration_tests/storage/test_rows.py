@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotMigrated, SettingsError
 from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.rows import connect, reading, transaction
+from imgpipe_orchestration_tests.cable import Cable
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 @pytest.mark.parametrize(
@@ -116,6 +120,47 @@ def test_a_session_that_was_ended_in_the_pool(engine: Engine, postgres_server: P
         other.execute("select pg_terminate_backend(%s, 10000)", [pid])
     with transaction(engine) as connection:
         assert connection.scalar(text("select pg_backend_pid()")) != pid
+
+
+@pytest.fixture
+def cable(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cable, Engine]]:
+    """A cable to PostgreSQL that can be cut, and an engine at its end whose patience is short."""
+    for name, value in {"tcp_user_timeout": 1000, "keepalives_idle": 1, "keepalives_interval": 1}.items():
+        monkeypatch.setitem(rows.LOST, name, value)
+    with Cable(engine.url.port or 0) as cable:
+        far = connect(engine.url.set(port=cable.port).render_as_string(hide_password=False))
+        with transaction(far) as connection:
+            connection.execute(text("select 1"))
+        yield cable, far
+        far.dispose()
+
+
+def test_a_server_that_vanished_without_a_word_is_away_and_holds_nobody(cable: tuple[Cable, Engine]) -> None:
+    wire, far = cable
+    wire.cut()
+    with pytest.raises(BackendUnavailable), transaction(far) as connection:
+        connection.execute(text("select 1"))
+    with transaction(far) as connection:
+        assert connection.scalar(text("select 1")) == 1
+
+
+def test_a_server_that_vanishes_before_it_answers_is_away_and_holds_nobody(
+    cable: tuple[Cable, Engine], engine: Engine
+) -> None:
+    wire, far = cable
+    asked = "select 1 from pg_stat_activity where query = 'select pg_sleep(60)'"
+    with ThreadPoolExecutor(1) as pool:
+
+        def ask() -> None:
+            with transaction(far) as connection:
+                connection.execute(text("select pg_sleep(60)"))
+
+        waiting = pool.submit(ask)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+            wait_for(lambda: other.execute(text(asked)).all(), "the question to arrive", 20, every=0.02)
+            wire.cut()
+            with pytest.raises(BackendUnavailable):
+                waiting.result(40)
 
 
 def test_only_a_connection_that_has_been_idle_is_asked_whether_it_still_leads_somewhere(
