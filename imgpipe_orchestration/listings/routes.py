@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Form, Header, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
+from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, user_id
 from imgpipe_orchestration.gateway.problems import problem
 from imgpipe_orchestration.listings import serving, uploads
@@ -18,11 +19,31 @@ MOST_TITLE = 10_000
 """Characters of a title: what is said of an image, not a document."""
 
 
+class UnknownField(BadInput):
+    """A text in a field that the form does not have: a title that would be lost, or the name of a file for the file."""
+
+    status = 400
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"`{name}` is no text that this form takes: there is `listing_title`, and files, as `images` or under any"
+            " other name. A file comes with its bytes and its name (curl: -F images=@photo.jpg).",
+            field=name,
+        )
+
+
 async def every_file(request: Request) -> list[UploadFile]:
-    """The files of the form, whatever its fields are called: the document does not say. A field for files in which
-    nothing was chosen comes as one without name and bytes."""
-    parts = [part for _, part in (await request.form()).multi_items()]
-    return [part for part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
+    """The files of the form, whatever their fields are called: the document does not say. A field for files in which
+    nothing was chosen comes as one without name and bytes, or as an empty text.
+
+    Raises:
+        UnknownField: a text in another field than the title's.
+    """
+    parts = (await request.form()).multi_items()
+    for name, part in parts:
+        if part and not isinstance(part, UploadFile) and name != "listing_title":
+            raise UnknownField(name[:100])
+    return [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
 
 
 async def uploader(credentials: Credentials, backends: Backends) -> int | None:
@@ -35,6 +56,7 @@ async def uploader(credentials: Credentials, backends: Backends) -> int | None:
 @router.post(
     "/api/upload/listing_image",
     responses={
+        400: {"description": "A text in a field that the form does not have, or a body that cannot be read"},
         413: {"description": "A file, or their number, is past the limit"},
         415: {"description": "No file is an image we can use; `rejected` names each"},
         422: {"description": "No file was sent, or the Idempotency-Key belongs to another upload"},
@@ -55,6 +77,7 @@ async def uploader(credentials: Credentials, backends: Backends) -> int | None:
                                 "description": "one or many images; the name of the field does not matter",
                             },
                         },
+                        "additionalProperties": {"type": "string", "format": "binary"},
                     }
                 }
             },

@@ -50,6 +50,18 @@ def test_one_image_says_image_and_any_name_of_the_field_works(client: TestClient
         assert answer.json()["data"]["message"] == "1 image queued for processing"
 
 
+@pytest.mark.parametrize(("field", "text"), [("title", "Cosy flat"), ("images", "kitchen.jpg"), ("Title", "Cosy")])
+def test_a_text_in_an_unknown_field_is_refused_with_the_fields_there_are(
+    client: TestClient, backends: Services, field: str, text: str
+) -> None:
+    files = [("image", ("a.jpg", photo()))]
+    answer = client.post("/api/upload/listing_image", data={"listing_title": "One", field: text}, files=files)
+    assert (answer.status_code, answer.json()["field"]) == (400, field)
+    assert "`listing_title`" in answer.json()["detail"]
+    assert "`images`" in answer.json()["detail"]
+    assert rows(backends, "select count(*) from image_queue")[0][0] == 0
+
+
 def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestClient, backends: Services) -> None:
     files = [(f"{n}.jpg", photo(seed=n)) for n in range(9)]
     answer = Form("Ten", [*files[:4], ("notes.jpg", b"these are notes"), *files[4:]]).send(client)
