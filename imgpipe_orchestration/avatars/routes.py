@@ -183,7 +183,7 @@ def cleanup_plan(backends: Backends) -> list[Removable]:
 
 @router.post("/cleanup")
 def clean_up(backends: Backends) -> list[Removable]:
-    """Remove them."""
+    """Remove the images that a clean-up would remove now."""
     return cleanup.remove(backends)
 
 

@@ -120,11 +120,12 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 def _name_operation(operation: dict[str, Any]) -> None:
-    """The first sentence of what is said of it; FastAPI would take the function's name."""
+    """The first sentence of what is said of it; FastAPI would take the function's name. Viewers show descriptions as
+    Markdown, and summaries as they are."""
     described = operation.get("description", "")
     sentence = " ".join(described.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
     if sentence:
-        operation["summary"] = sentence
+        operation["summary"] = sentence.replace("`", "")
     if described.rstrip(".") == sentence:
         operation.pop("description", None)
 

@@ -177,6 +177,7 @@ def list_cron_jobs(
 
 @router.get("/cron-jobs/{job_id}")
 def get_cron_job(job_id: JobId, backends: Backends) -> CronJobAnswer:
+    """One cron job: its schedule, last and next run, without its key."""
     return _answer(cron_jobs.found(backends.engine, job_id))
 
 
@@ -196,6 +197,7 @@ def delete_cron_job(job_id: JobId, backends: Backends) -> Done:
 
 @router.post("/cron-jobs/{job_id}/activate")
 def activate_cron_job(job_id: JobId, backends: Backends) -> Switched:
+    """Switch a job on. It runs at the next moment its schedule names."""
     cron_jobs.change(backends.engine, job_id, {"enabled": True})
     return Switched(job_id=job_id, enabled=True)
 

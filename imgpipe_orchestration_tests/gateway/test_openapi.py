@@ -66,7 +66,10 @@ def test_no_example_is_of_a_route_that_is_gone() -> None:
 def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
     document = described()
     for name, operation in operations(document):
-        assert len(operation["summary"]) > 3, name
+        summary = operation["summary"]
+        assert len(summary) > 3, name
+        assert not summary.istitle(), f"{name}: the name of its function"
+        assert "`" not in summary, f"{name}: viewers show no Markdown here"
         assert "503" in operation["responses"], name
         if "security" in operation:
             assert "401" in operation["responses"], name
