@@ -17,6 +17,7 @@ from imgpipe_orchestration.imaging.parts import START_OF_SCAN, check_parts, jpeg
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
 
 
 def identify(data: bytes) -> str:
@@ -26,7 +27,7 @@ def identify(data: bytes) -> str:
         BadImage: empty, SVG, or no image format that is read; says which.
     """
     if not data:
-        raise BadImage("the file is empty")
+        raise BadImage("the file is empty: it has 0 bytes")
     simple = (
         ("jpeg", b"\xff\xd8\xff"),
         ("png", b"\x89PNG\r\n\x1a\n"),
@@ -50,7 +51,21 @@ def identify(data: bytes) -> str:
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
-    raise BadImage(f"not an image of a known format (it begins with {data[:8].hex(' ')})")
+    raise BadImage(f"not an image {_guessed(data, start)}: send {_READ}")
+
+
+def _guessed(data: bytes, start: bytes) -> str:
+    """What people would call a file that is no image; `start` are its first letters in lower case."""
+    if data.startswith(b"%PDF"):
+        return "but a PDF"
+    if data.startswith(b"PK"):
+        return "but a ZIP archive or an office document"
+    if start.startswith((b"<html", b"<!doctype html")):
+        return "but a web page"
+    text = data[:1024].decode("utf-8", "replace")[:-1]  # the last letter may be cut through
+    if text and "\ufffd" not in text and all(letter.isprintable() or letter.isspace() for letter in text):
+        return "but plain text"
+    return "of a kind that is read"
 
 
 def _identify_iso(data: bytes) -> str:
@@ -61,7 +76,8 @@ def _identify_iso(data: bytes) -> str:
         return "avif"
     if brands & _HEIC_BRANDS:
         return "heic"
-    raise BadImage(f"a media file of brand {data[8:12]!r} is not an image that is read")
+    brand = data[8:12].decode("ascii", "replace")
+    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {_READ}")
 
 
 def check_cost(data: bytes, name: str, limits: Limits) -> None:

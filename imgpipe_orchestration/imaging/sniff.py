@@ -114,8 +114,8 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        megapixels = limits.max_pixels / 1e6
-        raise TooLarge(f"the {name} header claims far more than the limit of {megapixels:g} megapixels") from error
+        most = limits.max_pixels / 1e6
+        raise TooLarge(f"the {name} has far more pixels than the limit, {most:g} million: save it smaller") from error
     except UnidentifiedImageError as error:
         rarely = ", or it is of a kind that is not read" if name in ("tiff", "bmp", "jpeg") else ""
         raise BadImage(f"the file begins like {name} but its header is broken{rarely}") from error

@@ -183,12 +183,16 @@ def test_polyglots_are_what_their_pixels_say() -> None:
 
 
 @pytest.mark.parametrize(("data", "reason"), [
-    (b"", "empty"),
+    (b"", "empty: it has 0 bytes"),
     (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not accepted"),
     (b"\xef\xbb\xbf<?xml version='1.0'?><svg/>", "SVG is not accepted"),
-    (b"<html><body>", "not an image"),
-    (b"%PDF-1.7", "not an image"),
-    (b"\0\0\0\x20ftypisom\0\0\0\0mp42", "media file of brand"),
+    (b"<html><body>", "not an image but a web page"),
+    (b"%PDF-1.7", "not an image but a PDF"),
+    (b"PK\x03\x04", "not an image but a ZIP"),
+    (b"Caf\xc3\xa9, " * 200, "not an image but plain text: send JPEG, PNG"),
+    (bytes(range(128, 256)), "not an image of a kind that is read"),
+    (b"\x7fELF\x02\x01\x01\x00", "not an image of a kind that is read"),
+    (b"\0\0\0\x20ftypisom\0\0\0\0mp42", "media file of brand 'isom'"),
     (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),
 ])  # fmt: skip
 def test_what_is_no_image_is_named(data: bytes, reason: str) -> None:

@@ -22,11 +22,11 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes: `812 B`, `42 KB`, `3.1 MB`; a dash for None."""
+    """Bytes: `812 bytes`, `42 KB`, `3.1 MB`; a dash for None."""
     if count is None:
         return "–"
     if count < 1024:
-        return f"{count} B"
+        return "1 byte" if count == 1 else f"{count} bytes"
     if count < 1024 * 1024:
         return f"{count / 1024:.0f} KB"
     return f"{count / 1024 / 1024:.1f}".removesuffix(".0") + " MB"
@@ -63,6 +63,11 @@ def ago(at: datetime | str | None) -> str:
     return f"{duration(seconds)} ago" if seconds > 0 else f"in {duration(-seconds)}"
 
 
+def sentence(words: str) -> str:
+    """An error as a sentence: `The jpeg is cut short.`"""
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) or not words else ".")
+
+
 _SPELLED = {"ai": "AI", "openai": "OpenAI", "google": "Google", "flowise": "Flowise", "urls": "URLs"}
 
 
@@ -86,4 +91,5 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "ago": ago,
     "words": words,
     "title": title,
+    "sentence": sentence,
 }

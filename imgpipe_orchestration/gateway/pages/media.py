@@ -12,6 +12,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
+from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.media import embedding, pending, search, store
@@ -165,7 +166,8 @@ def uploaded(backends: Services, pending_ids: list[int]) -> dict[int, dict[str, 
             if media is None:
                 found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
             else:
-                found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": media.error}
+                error = formats.sentence(media.error) if media.error else None
+                found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
     return found
 
 

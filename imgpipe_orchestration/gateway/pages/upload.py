@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadImage, BadInput, TooLarge
 from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
 from imgpipe_orchestration.gateway.pages.pipelines import about
@@ -44,7 +45,11 @@ async def take(
             raise BadInput("Send one file in the field `file`.", field="file")
         data, name = await file.read(backends.settings.upload_max_bytes + 1), file.filename or "unnamed"
     one = uploads.Upload(uploads.field_named(field), name, data)
-    (accepted,) = await run_in_threadpool(uploads.accept, backends, user, [one], {})
+    try:
+        (accepted,) = await run_in_threadpool(uploads.accept, backends, user, [one], {})
+    except (BadImage, TooLarge) as error:
+        # The words are the API's, which begin with the field; the page has them beside the file's name.
+        raise type(error)(formats.sentence(error.public.removeprefix(f"{field}: "))) from error
     return JSONResponse({"id": accepted.pending_id, "image_path": accepted.image_path}, 202, NO_STORE)
 
 

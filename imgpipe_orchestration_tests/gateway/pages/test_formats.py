@@ -7,6 +7,18 @@ from decimal import Decimal
 from imgpipe_orchestration.gateway.pages import formats
 
 
+def test_bytes_are_spelled_where_they_are_few() -> None:
+    assert [formats.size(count) for count in (0, 1, 366, 5 << 20)] == ["0 bytes", "1 byte", "366 bytes", "5 MB"]
+
+
+def test_an_error_is_a_sentence() -> None:
+    assert [formats.sentence(e) for e in ("the jpeg is cut short", "Try again.", "")] == [
+        "The jpeg is cut short.",
+        "Try again.",
+        "",
+    ]
+
+
 def test_money_has_four_decimals_whatever_the_amount() -> None:
     amounts = (0, Decimal("0.0098"), Decimal("0.156"), 1, Decimal("1234.5"))
     assert [formats.money(amount) for amount in amounts] == ["$0.0000", "$0.0098", "$0.1560", "$1.0000", "$1,234.5000"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         "cat.jpg": photos.jpeg("chelsea"),
         "astronaut.jpg": photos.jpeg("astronaut"),
         "notes.jpg": b"this is no image",
+        "nothing.jpg": b"",
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -38,7 +40,11 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         page.get_by_label("What they are").select_option("product_image")
         page.locator("#files").set_input_files([tmp_path / name for name in files])
         expect(page.get_by_text("Accepted; waits to be processed")).to_have_count(3)
-        expect(page.locator(".state.bad")).to_contain_text("image")
+        bad = {name: page.locator(".file").filter(has_text=name) for name in ("notes.jpg", "nothing.jpg")}
+        said = re.compile("^Not an image but plain text: send JPEG, .*BMP.$")
+        expect(bad["notes.jpg"].locator(".bad")).to_have_text(said)
+        expect(bad["nothing.jpg"]).to_contain_text("0 bytes")
+        expect(bad["nothing.jpg"].locator(".bad")).to_contain_text("The file is empty, so it was not sent.")
         gateway.run_due()
         expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
         expect(page.locator("smart-image .box.there")).to_have_count(3)

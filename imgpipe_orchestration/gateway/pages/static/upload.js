@@ -9,10 +9,15 @@ const waiting = [];
 const followed = new Map(); // upload id -> its row
 let sending = 0;
 
+function sized(bytes) {
+  if (bytes < 1024) return bytes === 1 ? "1 byte" : `${bytes} bytes`;
+  return bytes < 1048576 ? `${Math.round(bytes / 1024)} KB` : `${Number((bytes / 1048576).toFixed(1))} MB`;
+}
+
 function row(file) {
   const item = document.getElementById("row").content.firstElementChild.cloneNode(true);
   item.querySelector(".name").textContent = file.name;
-  item.querySelector(".size").textContent = file.size < 1048576 ? `${Math.max(1, Math.round(file.size / 1024))} KB` : `${(file.size / 1048576).toFixed(1)} MB`;
+  item.querySelector(".size").textContent = sized(file.size);
   item.querySelector("progress").setAttribute("aria-label", `Progress of ${file.name}`);
   list.prepend(item);
   return item;
@@ -29,9 +34,11 @@ function say(item, words, kind = "") {
 }
 
 function take(files) {
+  if (!form.reportValidity()) return; // every file is somebody's
   for (const file of files) {
     const item = row(file);
-    if (file.size > limit) say(item, `Larger than ${limit / 1048576} MB: not sent.`, "bad");
+    if (file.size > limit) say(item, `Larger than ${sized(limit)}, so it was not sent. Save it smaller and choose it again.`, "bad");
+    else if (!file.size) say(item, "The file is empty, so it was not sent. Save it anew and choose it again.", "bad");
     else {
       say(item, "Waits to be sent");
       waiting.push([file, item]);
@@ -93,19 +100,21 @@ async function look() {
 function show(id, { status, media_id: media, error }) {
   const item = followed.get(id);
   if (status === "waiting") return;
-  if (!item.querySelector("smart-image")) {
-    const image = document.createElement("smart-image");
-    for (const [name, value] of Object.entries({ "media-id": media, size: "thumbnail", width: 72, height: 72, fit: "cover" })) {
-      image.setAttribute(name, value);
-    }
-    item.querySelector(".thumb").append(image);
+  if (!item.querySelector("a")) {
     const link = document.createElement("a");
     link.href = `/media/${media}`;
     link.textContent = item.querySelector(".name").textContent;
     item.querySelector(".name").replaceChildren(link);
   }
-  if (status === "completed") say(item, "Ready", "good");
-  else if (status === "failed") say(item, error ?? "It could not be processed.", "bad");
+  if (status === "completed") {
+    // No earlier: what the element says of an image that is not there yet has no room in so small a place.
+    const image = document.createElement("smart-image");
+    for (const [name, value] of Object.entries({ "media-id": media, size: "thumbnail", width: 72, height: 72, fit: "cover" })) {
+      image.setAttribute(name, value);
+    }
+    item.querySelector(".thumb").append(image);
+    say(item, "Ready", "good");
+  } else if (status === "failed") say(item, error ?? "It could not be processed.", "bad");
   else {
     item.querySelector("progress").value = 0.75;
     return say(item, "Being processed");
