@@ -18,6 +18,10 @@ from imgpipe_orchestration.media.model import DataType, MediaStatus
 
 ALIKE_BITS = 10
 """Bits of 64 in which the perceptual hashes of pictures that look alike differ at most (Zauner 2010)."""
+PLAIN_BITS = 8
+"""Bits set in the perceptual hash of a picture without shapes, at most: half of them are set in any other one."""
+SAME_SHARE = 0.8
+"""Part of a picture's colours that must be another one's too for plain pictures to look alike."""
 MEANING_FAR = 0.8
 """Cosine distance past which two texts have nothing to do with each other."""
 COLOUR_FAR = 0.12
@@ -220,7 +224,10 @@ def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filter
 
 
 def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filters, limit: int) -> list[Found]:
+    """By shapes. Plain pictures have none, and all of them the same hash: of those the colours decide."""
     conditions, values = _conditions(filters)
+    plain = (looks & (1 << 64) - 1).bit_count() <= PLAIN_BITS
+    colours = f"and {_shared(':own', 'f.id')} >= {SAME_SHARE} and {_shared('f.id', ':own')} >= {SAME_SHARE}"
     query = text(f"""
         with near as (
             select m.media_id, cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) as distance
@@ -229,11 +236,20 @@ def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filter
             order by cast(m.phash as bit(64)) <~> cast(cast(:looks as bigint) as bit(64)) limit :limit
         )
         select {_COLUMNS}, near.distance from near join {_TABLES} on f.id = near.media_id
-        where near.distance <= {ALIKE_BITS} order by near.distance, f.id
+        where near.distance <= {ALIKE_BITS} {colours if plain else ""} order by near.distance, f.id limit :most
     """)
     _look_far(connection)
-    rows = connection.execute(query, {**values, "looks": looks, "own": media_id, "limit": limit})
+    near = {"limit": CANDIDATES if plain else limit, "most": limit}
+    rows = connection.execute(query, {**values, **near, "looks": looks, "own": media_id})
     return [_found(row, "looks", row.distance) for row in rows]
+
+
+def _shared(one: str, other: str) -> str:
+    """SQL: how much of one image's colours people would call the same as some of another's."""
+    return f"""(
+        select coalesce(sum(c.share), 0) from media_colours c where c.media_id = {one} and exists (
+            select from media_colours d where d.media_id = {other} and (c.lab <-> d.lab) <= {COLOUR_FAR})
+    )"""
 
 
 def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tuple[int, list[float] | None]:

@@ -76,6 +76,22 @@ def test_duplicates_come_in_three_kinds(gateway: Gateway) -> None:
     assert 0 <= answer["similar"][0]["distance"] <= 10
 
 
+def test_plain_pictures_look_alike_where_their_colours_do(gateway: Gateway) -> None:
+    images = [Image.new("RGB", (600, 400), colour) for colour in ("#d02020", "#20a040", "#cc2424", "white")]
+    for image in (*images, Image.linear_gradient("L").resize((600, 400))):
+        out = io.BytesIO()
+        image.save(out, "PNG")
+        gateway.upload(1, product_image=out.getvalue())
+    gateway.run_due()
+
+    def alike(media_id: int) -> list[str]:
+        answer = gateway.get(f"/api/media/duplicates/{media_id}", **gateway.as_worker).json()
+        return [one["media_id"] for one in answer["similar"]]
+
+    assert [alike(media_id) for media_id in range(1, 6)] == [["3"], [], ["1"], [], []]
+    assert [one["media_id"] for one in found(gateway, similar_to=1) if one["why"] == "looks"] == ["3"]
+
+
 def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> None:
     answer = gateway.get("/api/media/search?text=bowl", **gateway.as_worker).json()
     assert answer["images"] == []
