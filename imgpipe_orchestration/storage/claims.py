@@ -141,6 +141,12 @@ class Claims:
         with transaction(self.engine) as connection:
             return backlog.history(connection, _name(queue), item_id)
 
+    def state(self, queue: Queue | str, item_id: int) -> State | None:
+        """The state of one item; None when it is not known."""
+        with transaction(self.engine) as connection:
+            found = connection.scalar(sql.STATE, {"queue": _name(queue), "item_id": item_id})
+            return State(found) if found else None
+
     def trace(self, queue: Queue | str, item_id: int) -> str:
         """`traceparent` of what put the item in; empty when the item is not known or older than traces."""
         with transaction(self.engine) as connection:

@@ -96,6 +96,7 @@ OWNED = text("""
     where owner = :owner and queue = :queue and state = 'claimed' order by turn, item_id
 """)
 
+STATE = text("select state from work_items where queue = :queue and item_id = :item_id")
 TRACE = text("select trace from work_items where queue = :queue and item_id = :item_id")
 
 # --- taking ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
@@ -60,9 +61,10 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
     known = _queue(backends, queue)
     attempts = backends.claims.history(known, item_id)
     trace = tracing.parse(backends.claims.trace(known, item_id))
+    item_state = backends.claims.state(known, item_id)
     with transaction(backends.engine) as connection:
         subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
-    if not (attempts or trace or subject):
+    if not (attempts or item_state or subject):
         raise NotFound(f"There is no item {item_id} in {known.name}.")
     return page(
         request,
@@ -72,6 +74,8 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
         queue=known.name,
         item_id=item_id,
         attempts=attempts,
+        item_state=item_state,
+        advice=advice(attempts[-1].error_code if attempts else None),
         subject=subject,
         trace=trace,
     )

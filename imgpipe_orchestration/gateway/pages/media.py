@@ -13,6 +13,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import formats
+from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.media import embedding, pending, search, store
@@ -113,6 +114,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         copies=copies,
         callers=asking_for,
         history=history,
+        advice=advice(history[-1].error_code if history else None),
         standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=sum((cost for cost, _ in costs.values()), start=0),
         info=info_of(backends, media_id).model_dump_json(),

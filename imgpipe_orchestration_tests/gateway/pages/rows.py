@@ -9,13 +9,14 @@ from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def fail(services: Services, queue: Queue, ids: list[int], reason: str = "The file is no image.") -> None:
+def fail(services: Services, queue: Queue, ids: list[int], reason: str | Permanent = "The file is no image.") -> None:
     """Items that were tried once and given up."""
+    error = reason if isinstance(reason, Permanent) else Permanent(reason)
     with transaction(services.engine) as connection:
         services.claims.enqueue(connection, queue, [Item(i, tenant="7") for i in ids])
     for claim in services.claims.claim(queue, "0f5a7c52-run", len(ids)):
         with services.claims.fenced(claim) as connection:
-            services.claims.failed(connection, queue, claim, Permanent(reason))
+            services.claims.failed(connection, queue, claim, error)
 
 
 def finish(services: Services, queue: Queue, ids: list[int]) -> None:

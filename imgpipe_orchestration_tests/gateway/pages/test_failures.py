@@ -6,7 +6,9 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
+from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, failed_media
@@ -44,6 +46,18 @@ def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gatewa
     link = page.get_by_role("link", name="0f5a7c52").get_attribute("href")
     assert link == f"{gateway.settings.dagster_url}/runs/0f5a7c52-run"
     assert guest.axe() == []
+
+
+def test_an_item_is_offered_for_another_try_only_where_it_has_failed(guest: Visitor, gateway: Gateway) -> None:
+    fail(gateway.services, MEDIA, [1], BadImage("the jpeg is cut short"))
+    page = guest.go("/failures/media/1")
+    expect(page.locator(".notice.bad")).to_contain_text("The jpeg is cut short. The file itself is at fault")
+    page.get_by_role("button", name="Ignore").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")
+    assert failed(gateway) == {}
+    guest.go("/failures/media/1")
+    expect(page.get_by_role("heading", name="Media 1 ignored")).to_be_visible()
+    expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visi
     page.reload()
     expect(step).to_have_text("Replace URLs failed")
     step.get_by_role("link").click()
-    expect(page.get_by_text("The main API has not stored our report.")).to_be_visible()
+    expect(page.locator(".notice.bad")).to_contain_text("The main API has not stored our report.")
 
 
 def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:
