@@ -19,6 +19,9 @@ _RUNS_OF_BYTES, _RUNS_OF_HALVES = 1, 2
 """BI_RLE8 and BI_RLE4 of BITMAPINFOHEADER, for 8 and 4 bits a pixel."""
 _MOST = 4
 """Bytes that a pixel may take: a run of one has two, a jump over one four."""
+_OVERHANG = 256
+"""Columns beyond the last that are decoded and cut off. Rows are often filled up to four bytes (ImageMagick), where
+OpenCV would begin a row after the last pixel that fits, and one more at the mark that ends the row."""
 
 
 class BmpRuns(ImageFile.PyDecoder):
@@ -33,16 +36,17 @@ class BmpRuns(ImageFile.PyDecoder):
         """Set all pixels.
 
         Raises:
-            OSError: a run leads out of its row, or the runs are cut short.
+            OSError: a run leads far out of its row, or the runs are cut short.
         """
         _, halves, direction = self.args
-        width, height = self.state.xsize, self.state.ysize
+        width, height = self.state.xsize + _OVERHANG, self.state.ysize
         runs = self.fd.read(_MOST * (width + 1) * height) if self.fd else b""
         rows = cv2.imdecode(_in_greys(runs, width, height, halves=halves), cv2.IMREAD_UNCHANGED)
         if rows is None:
             raise OSError("its run lengths are cut short or lead out of the picture")
         downwards = direction > 0
-        self.set_as_raw((rows[::-1] if downwards else rows).tobytes(), "P" if self.mode == "P" else "L", (0, 1))
+        rows = rows[::-1, :-_OVERHANG] if downwards else rows[:, :-_OVERHANG]
+        self.set_as_raw(rows.tobytes(), "P" if self.mode == "P" else "L", (0, 1))
         return -1, 0
 
 

@@ -80,6 +80,17 @@ def test_pixels_are_those_of_pillow(
         assert quick.convert("RGB").tobytes() == slow.convert("RGB").tobytes()
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rows_that_are_filled_up_to_four_bytes_end_where_the_picture_does(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ImageMagick writes them."""
+    numbers = np.random.default_rng(1).integers(0, 1 << bits, (20, 45))
+    filled = np.pad(numbers, ((0, 0), (0, 3)))
+    data = _bmp(45, 20, _runs(filled, bits, Random(1)), bits=bits)
+    assert np.array_equal(np.asarray(_decoded(data, monkeypatch, runs.BmpRuns)), numbers)
+
+
 def test_what_is_left_out_has_the_first_colour() -> None:
     first, other = (COLOURS[at : at + 3][::-1] for at in (0, 4))
     seen = prepare(_bmp(40, 40, ROW + b"\x14\1\0\0" * 38 + b"\0\0\0\1"), MEDIA).image
@@ -87,7 +98,7 @@ def test_what_is_left_out_has_the_first_colour() -> None:
     assert rows == [other * 40, other * 20 + first * 20, first * 40]
 
 
-@pytest.mark.parametrize("body", [b"", ROW * 39, ROW * 39 + b"\0\x28abc", b"\x29\1\0\0" * 40 + b"\0\1"])
+@pytest.mark.parametrize("body", [b"", ROW * 39, ROW * 39 + b"\0\x28abc", b"\xff\1\xff\1\0\0" * 40 + b"\0\1"])
 def test_broken_runs_are_refused_in_plain_words(body: bytes) -> None:
     with pytest.raises(BadImage, match="the bmp data is broken: its run lengths are cut short or lead out"):
         prepare(_bmp(40, 40, body), MEDIA)
