@@ -22,7 +22,7 @@ _BT2020_TO_SRGB = ((1.660491, -0.587641, -0.072850), (-0.124551, 1.132900, -0.00
 _P3_TO_SRGB = ((1.224940, -0.224940, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274))
 _TO_SRGB: dict[int, Matrix] = {9: _BT2020_TO_SRGB, 12: _P3_TO_SRGB}
 """Linear light to linear sRGB, by the number of the primaries; both have sRGB's white."""
-_PQ, _HLG, _LINEAR = 16, 18, 8
+_PQ, _HLG, _LINEAR, _STEEP = 16, 18, 8, 5
 _REFERENCE_WHITE = 203.0
 """Candela per square metre that count as paper white (ITU-R BT.2408)."""
 _BRIGHTEST = 1000.0
@@ -58,7 +58,7 @@ class ColourNumbers:
     @property
     def is_srgb(self) -> bool:
         """Whether the picture can be shown as it is; unknown numbers count as sRGB, as in browsers."""
-        return self.primaries not in _TO_SRGB and not self.is_hdr and self.transfer != _LINEAR
+        return self.primaries not in _TO_SRGB and not self.is_hdr and self.transfer not in (_LINEAR, _STEEP)
 
     @property
     def matrix(self) -> Matrix | None:
@@ -68,12 +68,12 @@ class ColourNumbers:
         return _to_light(self.transfer)
 
 
-_SRGB_LIKE = frozenset({1, 6, 13, 14, 15})
-"""Transfer curves that are shown as sRGB's is."""
+_SRGB_LIKE = frozenset({1, 4, 6, 13, 14, 15})
+"""Transfer curves that are shown as sRGB's is; 4 is a gamma of 2.2."""
 
 
 def _is_known(found: ColourNumbers) -> bool:
-    return found.primaries in {1, *_TO_SRGB} and found.transfer in {_LINEAR, _PQ, _HLG, *_SRGB_LIKE}
+    return found.primaries in {1, *_TO_SRGB} and found.transfer in {_LINEAR, _STEEP, _PQ, _HLG, *_SRGB_LIKE}
 
 
 def outranks_profile(data: bytes) -> bool:
@@ -126,6 +126,8 @@ def _to_light(transfer: int) -> Floats:
     value: Floats = np.arange(256) / 255
     if transfer == _LINEAR:
         return value
+    if transfer == _STEEP:
+        return np.power(value, 2.8)
     if transfer == _PQ:
         root = value ** (1 / 78.84375)
         nits = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)

@@ -26,9 +26,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
         return image.convert("RGBA" if image.palette and image.palette.mode == "RGBA" else "RGB")
     if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
         return image
-    if image.mode == "1":
-        return image.convert("L")
-    return image.convert("RGBA" if image.mode in ("PA", "RGBa", "La") else "RGB")
+    return image.convert({"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(image.mode, "RGB"))
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:

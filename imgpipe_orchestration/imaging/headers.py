@@ -124,12 +124,12 @@ def webp_size(data: bytes) -> tuple[int, int]:
         BadImage: cut short, or an unknown first chunk.
     """
     kind, body = data[12:16], data[20:30]
+    if kind == b"VP8L" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if len(body) == 10:
         if kind == b"VP8X":
             return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
-        if kind == b"VP8L":
-            bits = int.from_bytes(body[1:5], "little")
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         if kind == b"VP8 ":
             width, height = struct.unpack("<HH", body[6:10])
             return width & 0x3FFF, height & 0x3FFF

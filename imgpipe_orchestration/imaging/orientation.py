@@ -24,9 +24,10 @@ def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, in whichever format it is carried; 1 where absent or broken.
 
     1 also for formats whose readers turn the pixels themselves: TIFF, and JPEG XL and HEIC, which have an orientation
-    of their own beside EXIF's (ISO/IEC 18181-2, 23008-12). They would be turned twice.
+    of their own beside EXIF's (ISO/IEC 18181-2, 23008-12). They would be turned twice. EXIF in a PNG's texts does not
+    count: no browser turns by it, and programs that turn a picture's pixels leave it as it was.
     """
-    if image.format in _TURNED_BY_READER:
+    if image.format in _TURNED_BY_READER or "exif" not in image.info:
         return 1
     value = exif_of(image).get(ExifTags.Base.Orientation, 1)
     return value if value in _TURN else 1

@@ -15,7 +15,7 @@ from typing import Literal
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 
-_PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
+PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 """PNG chunks that hold pixels, or say what they mean."""
 START_OF_SCAN, _END_OF_IMAGE, _QUANTIZATION, _APP1 = 0xDA, 0xD9, 0xDB, 0xE1
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
@@ -89,13 +89,13 @@ def jpeg_markers(data: bytes) -> Iterator[int]:
 
 def png_chunks(data: bytes) -> Iterator[bytes]:
     """The kind of each chunk."""
-    for kind, _, _ in _png_chunks(data):
+    for kind, _, _ in png_parts(data):
         yield kind
 
 
 def png_chunk(data: bytes, wanted: bytes) -> bytes:
     """The content of the first chunk of a kind; empty where there is none."""
-    return next((data[start:end] for kind, start, end in _png_chunks(data) if kind == wanted), b"")
+    return next((data[start:end] for kind, start, end in png_parts(data) if kind == wanted), b"")
 
 
 def check_png_sums(data: bytes) -> None:
@@ -105,16 +105,16 @@ def check_png_sums(data: bytes) -> None:
         BadImage: one is wrong, or cut short.
     """
     view = memoryview(data)
-    for kind, start, end in _png_chunks(data):
+    for kind, start, end in png_parts(data):
         if kind == b"IEND":
             return
-        if kind in _PICTURE and end + 4 > len(data):
+        if kind in PICTURE and end + 4 > len(data):
             raise BadImage("the png is cut short")
-        if kind in _PICTURE and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4]):
+        if kind in PICTURE and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4]):
             raise BadImage(f"the png data is broken: the checksum of a chunk {kind.decode()} is wrong")
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_parts(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The kind of each chunk, and where its content begins and ends."""
     at = 8
     while at + 8 <= len(data):

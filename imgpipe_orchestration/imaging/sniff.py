@@ -6,15 +6,17 @@ Names and headers of an upload are not looked at. Limits are checked here, so th
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging import headers, jxl, plugins
+from imgpipe_orchestration.imaging import headers, jxl, plugins, tiff_palette
 from imgpipe_orchestration.imaging.density import check_length
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.parts import check_png_sums, png_chunk
+from imgpipe_orchestration.imaging.png_extras import without_extras
 
 MIME = {
     "jpeg": "image/jpeg",
@@ -38,6 +40,20 @@ gain map beside the picture."""
 
 _PLANAR = 2
 """Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8."""
+
+_OF_THE_READER = (
+    "Generic Error",
+    "broken data stream",
+    "cannot load this image",
+    "codec configuration error",
+    "could not create decoder",
+    "failed to read next frame",
+    "invalid extents",
+    "tile cannot extend",
+    "unknown raw mode",
+    "unrecognized data stream",
+)
+"""How errors begin that say where a reader gave up, not what is wrong with the file."""
 
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
@@ -108,9 +124,10 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     headers.check_cost(data, name, limits)
     source = jxl.readable(data, limits) if name == "jxl" else data
     try:
-        image = Image.open(io.BytesIO(source), formats=[plugins.PILLOW_NAME[name]])
+        image = _opened(source, name)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _check_planes(image)
+            tiff_palette.mend(image)
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -133,6 +150,18 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         if "transparency" in image.info:
             image.info["transparency"] = _transparent_level(image, depth=png_chunk(data, b"IHDR")[8])
     return image, name
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    formats = [plugins.PILLOW_NAME[name]]
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError:
+        raise
+    except Exception:
+        if name != "png":
+            raise
+        return Image.open(io.BytesIO(without_extras(data)), formats=formats)
 
 
 def _check_planes(image: TiffImagePlugin.TiffImageFile) -> None:
@@ -160,7 +189,9 @@ def _transparent_level(image: Image.Image, depth: int) -> object:
 
 def in_short(error: Exception) -> str:
     """The first sentence of a reader's error: some go on with advice for programmers, some speak of the reader."""
-    if isinstance(error, (ArithmeticError, LookupError, TypeError)):
+    if isinstance(error, (ArithmeticError, LookupError, TypeError, struct.error)):
         return "its numbers make no sense"
     text = str(error).partition(". ")[0].partition("\n")[0].strip()
-    return "its pixels cannot be decoded" if not text or text.startswith("decoder error") else text
+    if not text or text.startswith("decoder error"):
+        return "its pixels cannot be decoded"
+    return "it is damaged or cut short" if text.startswith(_OF_THE_READER) else text

@@ -56,6 +56,13 @@ def jpeg_claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def plain_jpeg(width: int, height: int) -> bytes:
+    """A JPEG of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (200, 120, 30)).save(file, "JPEG")
+    return file.getvalue()
+
+
 def tiff_claiming(width: int, height: int) -> bytes:
     """A TIFF of one strip with an absurd size."""
     file = io.BytesIO()
@@ -225,6 +232,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg of 200,000 quantization tables": lambda: jpeg_with(
         (b"\xff\xdb" + struct.pack(">H", 65_002) + (b"\0" + b"\1" * 64) * 1000) * 200),
     "jpeg of five million fill bytes": lambda: jpeg_with(b"\xff" * 5_000_000),
+    "jpeg of 3 megapixels that is cut short": lambda: plain_jpeg(2000, 1500)[:-40],
     "gif of 4 gigapixels": lambda: gif_claiming(65_535, 65_535),
     "gif of a pixel on 49 megapixels": lambda: gif_claiming(7000, 7000).replace(
         b"," + struct.pack("<HHHH", 0, 0, 7000, 7000), b"," + struct.pack("<HHHH", 0, 0, 1, 1)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 
 import numpy as np
@@ -22,6 +23,13 @@ def test_a_png_s_colour_numbers_count_more_than_its_profile() -> None:
     unknown = prepared_pixels(flat_png(8, 2, row, (b"cICP", bytes([2, 2, 0, 1])), profile))
     assert (unknown == prepared_pixels(flat_png(8, 2, row, profile))).all()
     assert np.abs(unknown[0, 0].astype(int) - (200, 100, 50)).max() > 10
+
+
+@pytest.mark.parametrize(("transfer", "level"), [(4, 128), (5, 106)])
+def test_numbers_of_old_televisions_count_more_than_a_gamma_beside_them(transfer: int, level: int) -> None:
+    gamma = (b"gAMA", struct.pack(">I", 62_500))
+    shown = prepared_pixels(flat_png(8, 0, b"\x80" * 32, (b"cICP", bytes([1, transfer, 0, 1])), gamma))
+    assert np.abs(shown.astype(int) - level).max() <= 1
 
 
 def test_colour_numbers_are_read_from_their_own_chunk() -> None:

@@ -22,6 +22,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
 from imgpipe_orchestration.imaging.sniff import sniff
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
+from imgpipe_orchestration_tests.imaging.profiles import display_p3
 
 WIDTH, HEIGHT = 160, 120
 
@@ -186,13 +187,71 @@ def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
         assert prepare(encoded(_picture(), kind, xmp=xmp), MEDIA).source.orientation == 1, kind
 
 
-def test_a_png_of_an_old_program_has_its_exif_in_a_text() -> None:
+def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
+    exif[0x8298] = "(c) 2026 Ada"
     block = exif.tobytes()
     texts = PngInfo()
     texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
-    assert prepare(encoded(_picture(), "PNG", pnginfo=texts), MEDIA).source.orientation == 6
+    source = prepare(encoded(_picture(), "PNG", pnginfo=texts), MEDIA).source
+    assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada")
+
+
+@pytest.mark.parametrize("extra", [
+    (b"tEXt", b"note\0broken", 1),
+    (b"gAMA", b"\0\0", 0),
+    (b"pHYs", b"", 0),
+    (b"zTXt", b"note\0\7", 0),
+    (b"zTXt", b"note\0\0" + zlib.compress(bytes(2_000_000)), 0),
+])  # fmt: skip
+def test_a_png_is_shown_without_what_is_broken_beside_its_picture(extra: tuple[bytes, bytes, int]) -> None:
+    kind, content, error = extra
+    data = encoded(_picture(), "PNG", icc_profile=display_p3())
+    at = data.index(b"IDAT") - 4
+    chunk = len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ error).to_bytes(4)
+    assert (prepared_pixels(data[:at] + chunk + data[at:]) == prepared_pixels(data)).all()
+
+
+def test_a_gif_is_transparent_where_its_first_frame_is_not() -> None:
+    frame = Image.new("P", (8, 6), 1)
+    frame.putpalette([200, 120, 30, 30, 60, 90])
+    data = bytearray(encoded(frame, "GIF"))
+    data[6:10] = struct.pack("<HH", 20, 10)
+    at = data.index(b",\0\0\0\0") + 1
+    data[at : at + 4] = struct.pack("<HH", 5, 3)
+    result = prepared_pixels(bytes(data))
+    assert result.shape == (10, 20, 4)
+    assert (result[3:9, 5:13] == (30, 60, 90, 255)).all()
+    assert np.count_nonzero(result[..., 3]) == 8 * 6
+
+
+def test_a_tiff_whose_palette_was_never_scaled_is_no_black_picture() -> None:
+    image = _picture().quantize(64)
+    data = encoded(image, "TIFF")
+    levels = Image.open(io.BytesIO(data)).tag_v2[320]
+    scaled, plain = (struct.pack("<768H", *numbers) for numbers in (levels, [level >> 8 for level in levels]))
+    assert scaled in data
+    result = prepared_pixels(data.replace(scaled, plain))
+    assert (result == np.asarray(image.convert("RGB"))).all()
+
+
+def test_grey_that_was_multiplied_by_its_alpha_is_divided_by_it() -> None:
+    plain = encoded(Image.new("LA", (8, 8), (60, 128)), "TIFF")
+    extra_samples = [struct.pack("<HHII", 338, 3, 1, meaning) for meaning in (2, 1)]
+    assert extra_samples[0] in plain
+    result = prepared_pixels(plain.replace(*extra_samples))
+    assert np.abs(result[0, 0].astype(int) - (120, 120, 120, 128)).max() <= 1
+
+
+def test_the_smallest_of_all_webps_is_read() -> None:
+    """Of one colour, in eight bytes: no header of another kind is so short."""
+    codes = "000" + "".join(f"100{level}" for level in (1, 0, 1, 0, 0))  # green, red, blue, alpha, distance
+    body = b"\x2f" + (63 | 31 << 14).to_bytes(4, "little") + int(codes[::-1], 2).to_bytes(3, "little")
+    data = b"RIFF" + struct.pack("<I", 12 + len(body)) + b"WEBPVP8L" + struct.pack("<I", len(body)) + body
+    result = prepared_pixels(data)
+    assert result.shape == (32, 64, 3)
+    assert (result == (0, 1, 1)).all()
 
 
 def test_integers_of_32_bits_are_stretched_as_floats_are() -> None:

@@ -207,6 +207,13 @@ def test_a_reader_s_number_is_no_reason() -> None:
         prepare(bytes(data), MEDIA)
 
 
+def test_where_a_reader_gave_up_is_no_reason() -> None:
+    data = bytearray(encoded(picture(64, 64), "WEBP", lossless=True))
+    data[20] ^= 0xFF
+    with pytest.raises(BadImage, match="the webp header cannot be read: it is damaged or cut short"):
+        sniff(bytes(data))
+
+
 def test_a_reader_that_divides_by_nothing_is_not_quoted() -> None:
     film = bytearray(encoded(picture(64, 48), "AVIF", save_all=True, append_images=[picture(64, 48).rotate(180)]))
     for kind in (b"mvhd", b"mdhd"):
