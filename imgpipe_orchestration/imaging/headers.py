@@ -84,13 +84,15 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     """Refuse what would cost much merely to open.
 
     Raises:
-        BadImage: a WebP or JPEG XL without a readable size, an AVIF that is coded in another one than it claims.
+        BadImage: a WebP or JPEG XL without a readable size, a JPEG XL that is an animation, an AVIF that is coded in
+            another size than it claims.
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
         check_pixels(*webp_size(data), name, limits)
     elif name == "jxl":
         check_pixels(*jxl.size(data, limits), name, limits)
+        jxl.check_still(data, limits)
     elif name == "avif":
         check_coded_size(data, limits)
     check_parts(data, name, limits)

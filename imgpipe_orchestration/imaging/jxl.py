@@ -13,6 +13,10 @@ _START = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
 """The boxes with which a container begins."""
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _WIDTHS = (9, 13, 18, 30)
+_PREVIEW_WIDTHS = ((6, 8, 10, 12), (0, 0, 5, 9))
+"""Bits of a preview's side in pixels, and in units of eight."""
+_HEADER = 40
+"""Bytes that all that is read of a code stream's header fits in."""
 
 
 def readable(data: bytes, limits: Limits) -> bytes:
@@ -35,25 +39,60 @@ def size(data: bytes, limits: Limits) -> tuple[int, int]:
         BadImage: a container without a code stream.
         TooLarge: one of more boxes than the limit.
     """
-    stream, _ = _parts(data, limits)
-    bits = int.from_bytes(stream[2:14], "little")
+    return _size(_Bits(_parts(data, limits)[0]))
 
-    def take(count: int) -> int:
-        nonlocal bits
-        value = bits & ((1 << count) - 1)
-        bits >>= count
+
+def check_still(data: bytes, limits: Limits) -> None:
+    """Refuse an animation, of which the reader decodes all frames and gives the last (ISO/IEC 18181-1, ImageMetadata).
+
+    Raises:
+        BadImage: it is one, or as `size`.
+        TooLarge: as `size`.
+    """
+    bits = _Bits(_parts(data, limits)[0])
+    _size(bits)
+    all_default = bits.take(1)
+    if all_default or not bits.take(1):
+        return
+    bits.take(3)  # orientation
+    if bits.take(1):
+        _size(bits)  # at which it is meant to be seen
+    if bits.take(1):
+        _skip_preview_size(bits)
+    if bits.take(1):
+        raise BadImage("the JPEG XL is an animation, which is not read: send WebP, AVIF or GIF")
+
+
+class _Bits:
+    """The bits of a code stream's header, lowest first."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._left = int.from_bytes(stream[2:_HEADER], "little")
+
+    def take(self, count: int) -> int:
+        value = self._left & ((1 << count) - 1)
+        self._left >>= count
         return value
 
-    def side(small: int) -> int:
-        return (take(5) + 1) * 8 if small else take(_WIDTHS[take(2)]) + 1
 
-    small = take(1)
+def _size(bits: _Bits) -> tuple[int, int]:
+    def side(small: int) -> int:
+        return (bits.take(5) + 1) * 8 if small else bits.take(_WIDTHS[bits.take(2)]) + 1
+
+    small = bits.take(1)
     height = side(small)
-    ratio = take(3)
+    ratio = bits.take(3)
     if ratio:
         across, down = _RATIOS[ratio - 1]
         return height * across // down, height
     return side(small), height
+
+
+def _skip_preview_size(bits: _Bits) -> None:
+    widths = _PREVIEW_WIDTHS[bits.take(1)]
+    bits.take(widths[bits.take(2)])
+    if not bits.take(3):
+        bits.take(widths[bits.take(2)])
 
 
 def _parts(data: bytes, limits: Limits) -> tuple[bytes, bytes]:

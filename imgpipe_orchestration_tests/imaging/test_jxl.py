@@ -43,6 +43,21 @@ def test_its_size_is_known_before_it_is_decoded(size: tuple[int, int]) -> None:
         sniff(boxed, Limits(max_pixels=size[0] * size[1] - 1) if size != (1, 1) else Limits(max_side=0))
 
 
+@pytest.mark.parametrize("preview", ["0", "1001" + 10 * "1" + "100", "1111" + 9 * "1" + "00000"])
+@pytest.mark.parametrize("intrinsic", ["0", "1100010110"])
+def test_an_animation_is_refused_for_its_reader_shows_the_last_frame(preview: str, intrinsic: str) -> None:
+    size = "100001100"  # small, its height in units of eight, square; all bits lowest first
+    stills = ["1", "00", "01000" + intrinsic + preview + "0"]
+    for still in stills:
+        jxl.check_still(_header(size + still), DEFAULT_LIMITS)
+    with pytest.raises(BadImage, match="animation"):
+        sniff(_header(size + stills[2][:-1] + "1"))
+
+
+def _header(bits: str) -> bytes:
+    return b"\xff\x0a" + int(bits[::-1], 2).to_bytes(40, "little")
+
+
 def test_owner_and_pixels_stay_and_the_rest_goes() -> None:
     whole = _in_container(exif=BOB)
     more = whole + _box(b"xml ", b"<x/>" * 1000) + _box(b"free", bytes(1000))
