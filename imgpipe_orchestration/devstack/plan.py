@@ -73,6 +73,7 @@ class Plan:
     backends: list[Part]
     """What the services need before they start."""
     services: list[Part]
+    ports: Ports
     notes: list[str]
     """Ports that were taken, and other things the reader should know."""
     stand_ins: list[str]
@@ -113,7 +114,8 @@ def make_plan(
         backends.append(StandIns(data_dir / "stand-ins", ports["stand-ins"], environ=shared))
     services = _services(data_dir, settings, shared, dagster=dagster)
     ports.save()
-    return Plan(data_dir, settings, environment, shared, backends, services, ports.notes, [s.partner for s in played])
+    partners = [s.partner for s in played]
+    return Plan(data_dir, settings, environment, shared, backends, services, ports, ports.notes, partners)
 
 
 def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:

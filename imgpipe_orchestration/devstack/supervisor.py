@@ -210,6 +210,8 @@ class Supervisor:
                     impatient = True
             for part in running:
                 part.kill()
+        # Not left to the end of this process: whoever waits for the stack's lock may start the next one before that.
+        self.plan.ports.release()
 
     # --- signals -------------------------------------------------------------------------------------------------
 

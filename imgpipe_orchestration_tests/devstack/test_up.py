@@ -19,7 +19,7 @@ import pytest
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.plan import MARKER
-from imgpipe_orchestration.devstack.ports import is_free
+from imgpipe_orchestration.devstack.ports import Ports, is_free
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import S3Access, open_folder
 from imgpipe_orchestration_tests.devstack.running import (
@@ -170,11 +170,16 @@ def test_a_stack_that_is_stopping_is_not_taken_for_a_running_one(
     named = {"DATABASE_URL": postgres_url, "S3_ENDPOINT": s3.endpoint, "MONGODB_URL": mongo_url}
     keys = {"S3_ACCESS_KEY": s3.access_key, "S3_SECRET_KEY": s3.secret_key}
     with up(open_folder / "data", "--no-dagster", "--port", "0", **named, **keys) as running:
+        gateway = running.environment["GATEWAY_PORT"]
         os.kill(running.part("gateway")["pid"], signal.SIGSTOP)  # stops as late as it may
         running.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "stopping" in running.output, "the stop to begin")
         assert stackfile.read(running.data_dir) is None
         assert stackfile.is_running(running.data_dir)
+        wait_for(lambda: not stackfile.is_running(running.data_dir), "its end", 60, every=0.005)
+        next_one = Ports(running.data_dir / "ports.json")
+        assert next_one.choose("gateway") == int(gateway), "the next stack has it although this process still ends"
+        next_one.release()
         assert running.process.wait(60) == 0
 
 
