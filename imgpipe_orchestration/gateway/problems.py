@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError, Retryable
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable
 from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.logs import logger
 
@@ -74,8 +75,16 @@ def install(app: FastAPI) -> None:
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return of_invalid(error)
 
+    @app.exception_handler(OSError)
+    def _of_the_machine(request: Request, error: OSError) -> JSONResponse:
+        if not _no_room(error):
+            raise error
+        return reported(_full(error), request.url.path)
+
     @app.exception_handler(HTTPException)
-    def _http(_: Request, error: HTTPException) -> JSONResponse:
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if _no_room(error.__cause__):  # FastAPI calls it the body's fault
+            return reported(_full(error.__cause__), request.url.path)
         title = HTTPStatus(error.status_code).phrase
         code = title.lower().replace(" ", "-")
         return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
@@ -85,6 +94,15 @@ def install(app: FastAPI) -> None:
         log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
         detail = "Something went wrong on our side; it has been logged."
         return problem(500, "Internal error", detail, code="internal-error")
+
+
+def _no_room(error: BaseException | None) -> bool:
+    """Whether a file could not be written for want of room: larger bodies are kept in the temporary folder."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def _full(error: BaseException | None) -> OutOfSpace:
+    return OutOfSpace("The gateway's disk is full; nothing was stored. Send it again later.", detail=str(error))
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
+import jwt
 import pytest
 from fastapi.testclient import TestClient
 
@@ -12,6 +14,7 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import Accepted, count, fill, path_of, servers, small_disk, upload
 
@@ -83,6 +86,31 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         services.close()
         for one in kept:
             assert client.get(path_of(one)).headers["content-type"] == "image/webp"
+
+
+ROUTES = [
+    ("PATCH", "/users/me", "profile_image"),
+    ("POST", "/api/upload/listing_image", "images"),
+    ("POST", "/batch-analysis/images", "files"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "field"), ROUTES)
+def test_a_full_temporary_folder_refuses_large_uploads_in_words(
+    settings: Settings, open_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, field: str
+) -> None:
+    large = photo(640, 480) + bytes(2_000_000)
+    token = jwt.encode({"sub": "7"}, settings.user_jwt_secret, "HS256")
+    with small_disk(open_folder / "disk", 1) as disk, TestClient(create_app(settings)) as client:
+        monkeypatch.setattr(tempfile, "tempdir", str(disk))
+        answer = client.request(
+            method,
+            path,
+            files={field: ("a.jpg", large, "image/jpeg")},
+            data={"organization_id": "org", "listing_title": "Bike"} if method == "POST" else None,
+            headers={"Authorization": f"Bearer {token}"},
+        )
+    assert (answer.status_code, answer.json()["code"]) == (507, "out-of-space"), answer.text
 
 
 def revive(rows: Postgres) -> None:
