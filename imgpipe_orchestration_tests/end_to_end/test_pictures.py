@@ -79,12 +79,22 @@ def test_every_page_full_of_work_is_accessible_stands_still_and_fits_the_screen(
                 problems = [problem for problem in problems if not problem.startswith(OF_SWAGGER)]
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 problems.append("wider than the screen")
-            if name not in LIVELY and (shift := page.evaluate("window.shift")) > 0:
+            if name not in LIVELY and (shift := _shift(guest, path)):
                 problems.append(f"layout shift {shift}")
             if problems:
                 found[path] = problems
             guest.picture(name if (scheme, width) == LOOKS[0] else f"{name}-{scheme}-{width}")
     assert not found, json.dumps(found, indent=1)
+
+
+def _shift(guest: Visitor, path: str) -> float:
+    """The layout shift of the open page; looked at again when there is some, for a busy machine may paint a page before
+    all of it has come, and a table's columns then move. A page that moves by itself does so each time."""
+    shift: float = guest.page.evaluate("window.shift")
+    if shift:
+        guest.go(path).wait_for_load_state("load")
+        shift = min(shift, guest.page.evaluate("window.shift"))
+    return shift
 
 
 @pytest.mark.slow
