@@ -68,9 +68,9 @@ def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 @dg.op(description="Removes finished items, attempts, ended job instances and single uses of paid calls that are old.")
 def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.maintenance import tidy
+    from imgpipe_orchestration.retention import tidy
 
-    context.add_output_metadata(tidy(backends.services).figures())
+    context.add_output_metadata(tidy(backends.services))
 
 
 @dg.op(description="Removes Dagster's own old runs and their events, but for those that made what the assets show.")

@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.jobs import COUNTED, garbage_collection, prune_runs, retention
-from imgpipe_orchestration.maintenance import tidy
 from imgpipe_orchestration.resources import build, build_backends
+from imgpipe_orchestration.retention import tidy
 from imgpipe_orchestration.schedules import garbage_collection_schedule
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -223,7 +223,7 @@ def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Set
             values ('k', :at, 'bought', 'p', 'i', 'openai', 'o', 'm'),
             ('k', now(), 'reused', 'p', 'i', 'openai', 'o', 'm')"""
         connection.execute(text(uses), {"at": long_ago})
-    removed = tidy(backends).figures()
+    removed = tidy(backends)
     assert {name: number for name, number in removed.items() if number} == {
         "items": 1,
         "job_instances": 1,
@@ -231,7 +231,7 @@ def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Set
     }
     counts = backends.claims.counts()["listings"]
     assert (counts.done, counts.waiting) == (0, 1)
-    assert not any(tidy(backends).figures().values())
+    assert not any(tidy(backends).values())
     backends.close()
 
 

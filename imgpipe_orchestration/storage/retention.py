@@ -20,11 +20,10 @@ BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge removed, and whether it stopped at its bound."""
+    """Rows that a purge removed."""
 
     items: int
     attempts: int
-    more: bool
 
 
 def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
@@ -42,7 +41,7 @@ def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
         connection.execute(_SERVED)
-    return Purged(items, attempts, more=limit in {items, attempts})
+    return Purged(items, attempts)
 
 
 def purge_job_instances(engine: Engine, days: float, *, limit: int = 100_000) -> int:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.listings import uploads
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.maintenance import tidy
+from imgpipe_orchestration.retention import tidy
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.listings.conftest import photo, rows
@@ -44,5 +44,5 @@ def test_an_answer_is_kept_for_a_day(backends: Services) -> None:
     with transaction(backends.engine) as connection:
         statement = "update listing_answers set created_at = now() - interval '25 hours' where idempotency_key = 'old'"
         connection.execute(text(statement))
-    tidy(backends)
+    assert tidy(backends)["listing_answers"] == 1
     assert rows(backends, "select idempotency_key from listing_answers") == [("young",)]

@@ -1,0 +1,34 @@
+"""What keeps the project's tables from growing for ever: history older than its retention is taken away.
+
+What people may still need stays: dead letters, committed answers of paid calls, everything unfinished.
+"""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import retention
+from imgpipe_orchestration.vision_reports import retention as vision_reports
+
+IDEMPOTENCY_DAYS = 1
+"""As long as clients repeat a request under one key; Stripe keeps a day too."""
+
+
+def tidy(backends: Services) -> dict[str, int]:
+    """Remove history that is past its retention, at most RETENTION_MOST_ROWS of each kind; returns how many rows of
+    each, of vision reports executions, batches and uploads together.
+
+    Raises:
+        BackendUnavailable: the database went away; what was removed until then stays removed.
+    """
+    settings, engine = backends.settings, backends.engine
+    days, most = settings.retention_days, settings.retention_most_rows
+    work = backends.claims.purge(days, limit=most)
+    return {
+        "items": work.items,
+        "attempts": work.attempts,
+        "job_instances": retention.purge_job_instances(engine, days, limit=most),
+        "upload_traces": retention.purge_upload_traces(engine, days, limit=most),
+        "listing_answers": retention.purge_listing_answers(engine, IDEMPOTENCY_DAYS, limit=most),
+        "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days, limit=most),
+        "vision_reports": vision_reports.tidy(backends, days, most),
+    }
