@@ -11,11 +11,14 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.redaction import cleaned, redact
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -50,6 +53,11 @@ def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO", f
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel(level.upper())
+
+
+def configure_as_set(settings: Settings) -> None:
+    """`configure`, by LOG_FORMAT, LOG_LEVEL and LOG_FILE."""
+    configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
 
 
 @contextmanager

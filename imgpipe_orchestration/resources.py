@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from imgpipe_orchestration import logs
+
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import Settings
@@ -154,18 +156,12 @@ def _ready_made(backends: BackendsResource) -> dg.ResourceDefinition:
     @dg.resource(description="Everything a stage needs: rows, objects, documents and partners.")
     def ready_made(context: dg.InitResourceContext) -> Iterator[BackendsResource]:
         if context.run is not None and not logging.getLogger().handlers:
-            # A run that we did not fork: in a pod of its own, or of the `dagster` command.
-            _log_as_settings_say(backends.services.settings)
+            # A run that we did not fork: in a pod of its own, or of the `dagster` command. Warnings of its steps would
+            # go out unredacted, and all else nowhere.
+            logs.configure_as_set(backends.services.settings)
         try:
             yield backends
         finally:
             backends.services.close_workers()
 
     return ready_made
-
-
-def _log_as_settings_say(settings: "Settings") -> None:
-    """Without, warnings of the steps would go out unredacted, and all else nowhere."""
-    from imgpipe_orchestration import logs
-
-    logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)

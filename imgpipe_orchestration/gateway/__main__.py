@@ -14,7 +14,7 @@ from imgpipe_orchestration.settings import Settings, load
 
 def main() -> None:
     settings = load()
-    logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
+    logs.configure_as_set(settings)
     sockets = [_listen(host_of(settings), port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
     app = create_app(settings)
     config = uvicorn.Config(

@@ -108,8 +108,7 @@ def _log_as_settings_say() -> None:
     from imgpipe_orchestration.settings import load
 
     try:
-        settings = load()
-        logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
+        logs.configure_as_set(load())
     except SettingsError as error:
         logs.configure()
         # Unless it is LOG_FILE, the run's first step will fail of it, and say so in the UI.
