@@ -20,6 +20,7 @@ from imgpipe_orchestration.listings.once import AnsweredMeanwhile, Once
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -78,7 +79,7 @@ def upload(
     most = backends.settings.listings_max_images
     if len(files) > most:
         raise TooLarge(f"{len(files)} images were sent, the limit is {most} in one upload")
-    title = _storable(title)
+    title = storable_text(title)
     once = None
     if idempotency_key:
         uploader = "" if user_id is None else str(user_id)
@@ -122,7 +123,7 @@ def _inspected(
         try:
             usable.append((_described(file, title, user_id, max_bytes, new_id()), file.data))
         except (BadImage, TooLarge) as error:
-            rejected.append(Rejected(_storable(file.name), error))
+            rejected.append(Rejected(storable_text(file.name), error))
     return usable, rejected
 
 
@@ -142,18 +143,13 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
         user_id=user_id,
         listing_title=title,
         file_name=model.file_name(title, public_id),
-        original_name=_storable(file.name),
+        original_name=storable_text(file.name),
         original_key=model.original_key(public_id),
         content_type=original.sniffed.mime,
         bytes=file.size,
         width=width,
         height=height,
     )
-
-
-def _storable(words: str) -> str:
-    """Words as PostgreSQL and UTF-8 can hold them: without NUL and without halves of surrogate pairs."""
-    return words.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes]]) -> None:

@@ -38,6 +38,7 @@ from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog, retention
 from imgpipe_orchestration.storage import claims_sql as sql
+from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
 from imgpipe_orchestration.storage.pauses import PAUSE_SECONDS, asked_for, backoff
 from imgpipe_orchestration.storage.queues import Claim, Item, Mirror, Queue, State
@@ -298,7 +299,7 @@ class Claims:
         spent: int,
         pause: float = 0.0,
     ) -> None:
-        error = None if error is None else _storable(error)
+        error = None if error is None else _told(error)
         outcome = "retry" if state is State.WAITING else state.value
         told = {"state": state.value, "outcome": outcome, "error": error, "code": code, "spent": spent, "pause": pause}
         if connection.execute(sql.SETTLE, {**_key(claim), **told}).rowcount == 0:
@@ -332,7 +333,7 @@ class Claims:
     def withdraw(self, connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
         """Take items out of the queue for good, in the caller's transaction, even from a worker that holds them: its
         next write finds the lease lost. Returns the ids that were waiting or claimed."""
-        values = {"queue": queue.name, "ids": list(ids), "reason": _storable(reason)}
+        values = {"queue": queue.name, "ids": list(ids), "reason": _told(reason)}
         return list(connection.scalars(sql.WITHDRAW, values))
 
     def _requeue(self, queue: Queue, ids: Sequence[int], states: Sequence[State]) -> list[int]:
@@ -361,9 +362,9 @@ def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int)
     return rows
 
 
-def _storable(error: str) -> str:
-    """An error as PostgreSQL takes it, and no longer than useful: a file name may bring NUL and half a surrogate."""
-    return error.replace("\0", "").encode(errors="replace").decode()[:ERROR_LENGTH]
+def _told(error: str) -> str:
+    """An error as PostgreSQL takes it, for it may name a file as a stranger called it, and no longer than useful."""
+    return storable_text(error)[:ERROR_LENGTH]
 
 
 def _lost(claim: Claim) -> LeaseLost:

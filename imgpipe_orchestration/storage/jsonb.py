@@ -1,8 +1,8 @@
-"""JSON that PostgreSQL will take.
+"""Texts and JSON that PostgreSQL will take.
 
-`jsonb` refuses what models and OCR do write now and then: the character NUL, half of a surrogate pair, and numbers
-that are none (https://www.postgresql.org/docs/16/datatype-json.html). An answer that was paid for must not be lost
-over one of them.
+It refuses what file names bring and what models and OCR write now and then: the character NUL, half of a surrogate
+pair, and in `jsonb` numbers that are none (https://www.postgresql.org/docs/16/datatype-json.html). An answer that was
+paid for must not be lost over one of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 def storable(value: Any) -> Any:
     """The value without NULs, with half pairs replaced by U+FFFD, and with null for NaN and the infinities."""
     if isinstance(value, str):
-        return _text(value)
+        return storable_text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {_text(str(key)): storable(item) for key, item in value.items()}
+        return {storable_text(str(key)): storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
     return value
@@ -30,7 +30,8 @@ def dumps(value: Any) -> str:
     return json.dumps(storable(value), allow_nan=False)
 
 
-def _text(text: str) -> str:
+def storable_text(text: str) -> str:
+    """The text without NULs, with half pairs replaced by U+FFFD."""
     if text.isascii():
         return text.replace("\0", "")
     return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
