@@ -1,4 +1,4 @@
-"""Headers on every answer that tell browsers what not to do with it.
+"""Headers on every answer that tell browsers what not to do with it; and whether a client has what it asks for.
 
 An answer that needs another policy (a page with its own style sheet, an image others may embed) sets it itself: what
 is there already stays.
@@ -47,3 +47,12 @@ class SecureHeaders:
             await send(message)
 
         await self.app(scope, receive, adding)
+
+
+def has_it(if_none_match: str | None, etag: str) -> bool:
+    """Whether If-None-Match names what we would send (RFC 9110, section 13.1.2): `*`, or a list of tags with `etag` in
+    it, also as the weak one that a proxy makes of it when it compresses an answer."""
+    if not if_none_match:
+        return False
+    candidates = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
+    return "*" in candidates or etag in candidates

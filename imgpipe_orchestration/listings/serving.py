@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.gateway.headers import has_it
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.logs import logger
@@ -80,7 +81,7 @@ def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> R
 def _finished(backends: Services, image: store.Served, if_none_match: str) -> Reply:
     etag = f'"{image.webp_sha256}"'
     caching = f"public, max-age={backends.settings.listings_cache_seconds}"
-    if _matches(if_none_match, etag):
+    if has_it(if_none_match, etag):
         return Reply(304, b"", "image/webp", caching, etag)
     return Reply(200, backends.listings_bucket.get(image.file_name), "image/webp", caching, etag)
 
@@ -89,12 +90,6 @@ def _unfinished(backends: Services, image: store.Served) -> Reply:
     if image.content_type in SHOWN_BY_BROWSERS:
         return Reply(200, backends.listings_bucket.get(image.original_key), image.content_type, _NO_STORE)
     return Reply(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp", _NO_STORE)
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
-    """RFC 9110, section 13.1.2: a list or `*`, compared weakly."""
-    candidates = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
-    return "*" in candidates or etag in candidates
 
 
 def _placeholder_size(width: int, height: int) -> tuple[int, int]:

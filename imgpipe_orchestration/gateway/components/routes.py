@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, media_key, same_key
 from imgpipe_orchestration.gateway.components import tokens
+from imgpipe_orchestration.gateway.headers import has_it
 from imgpipe_orchestration.gateway.problems import of_error, of_invalid
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
@@ -220,6 +221,6 @@ def component(name: str, request: Request) -> Response:
     `components.css`, which keeps their places free until they are there."""
     data, etag = _file(name)
     headers = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400", "ETag": etag}
-    if request.headers.get("if-none-match") == etag:
+    if has_it(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=_TYPES[name.rpartition(".")[2]], headers=headers)

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.gateway.headers import has_it
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
@@ -115,7 +116,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
     variant = decided.variant
     etag = f'"{variant.sha256[:32]}"'
-    if _has_it(asked.get(b"if-none-match"), etag):
+    if has_it(asked.get(b"if-none-match"), etag):
         return Ready(_head(etag, caching, vary), status=304)
     if scope["method"] == "HEAD":
         return Ready(_head(etag, caching, vary, MIME_OF[variant.format], variant.bytes))
@@ -168,15 +169,6 @@ def _head(etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -
     if mime:
         fields["content-length"] = str(length)
     return [(name.encode(), value.encode()) for name, value in fields.items() if value]
-
-
-def _has_it(if_none_match: str | None, etag: str) -> bool:
-    """Weak comparison, as RFC 9110 section 13.1.2 has it for If-None-Match."""
-    if not if_none_match:
-        return False
-    if if_none_match.strip() == "*":
-        return True
-    return etag in (candidate.strip().removeprefix("W/") for candidate in if_none_match.split(","))
 
 
 def _not_ready(backends: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:
