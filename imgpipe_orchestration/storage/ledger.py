@@ -175,15 +175,9 @@ class Ledger:
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
 
-    def find(self, call: PaidCall) -> Answer | None:
-        """The committed answer, if there is one. Not counted as a use."""
-        with transaction(self.engine) as connection:
-            row = connection.execute(text(sql.FIND), {"key": call.key}).one_or_none()
-        return _answer(row, bought=False) if row is not None and row.state == "committed" else None
-
     def _start(self, call: PaidCall, token: str, buyer: Buyer) -> _Start:
         with transaction(self.engine) as connection:
-            row = connection.execute(text(sql.FIND), {"key": call.key}).one_or_none()
+            row = connection.execute(sql.FIND, {"key": call.key}).one_or_none()
             if row is not None and row.state == "committed":
                 _record(connection, call, buyer, Outcome.REUSED, usage=_usage(row))
                 return _Start(answer=_answer(row, bought=False))
@@ -203,7 +197,7 @@ class Ledger:
                 "lease": self.limits.lease,
                 "reserved": reserved,
             }
-            ours = connection.execute(text(sql.START), values).one_or_none() is not None
+            ours = connection.execute(sql.START, values).one_or_none() is not None
             if ours and row is not None and row.state == "started":
                 _record(connection, call, buyer, Outcome.LOST, error="an earlier buyer vanished while it was asking")
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
@@ -215,7 +209,7 @@ class Ledger:
         Raises:
             SpendingPaused: says until when.
         """
-        paused = connection.execute(text(sql.PAUSED), {"provider": call.provider, "model": call.model}).one_or_none()
+        paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
         if paused is not None:
             raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
         budget = Decimal(str(self.limits.daily_budget_usd))
@@ -223,7 +217,7 @@ class Ledger:
             return Decimal(0)
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _BUDGET_LOCK})
         names = {"provider": call.provider, "operation": call.operation, "model": call.model}
-        today = connection.execute(text(sql.BUDGET), names).one()
+        today = connection.execute(sql.BUDGET, names).one()
         if today.spent + today.reserved + today.estimate > budget or today.spent >= budget:
             raise SpendingPaused(
                 f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow",
@@ -254,7 +248,7 @@ class Ledger:
 
         def renewed() -> None:
             with transaction(self.engine) as connection:
-                connection.execute(text(sql.RENEW), {"key": call.key, "owner": token, "lease": self.limits.lease})
+                connection.execute(sql.RENEW, {"key": call.key, "owner": token, "lease": self.limits.lease})
 
         # Not waited for for ever: it may be waiting for a database that is away.
         with kept_alive(renewed, self.limits.lease, name=f"paid-{call.key[:8]}", join_seconds=5):
@@ -287,9 +281,9 @@ class Ledger:
         def write() -> Row[Any]:
             with transaction(self.engine) as connection:
                 # Whoever commits first wins; a late buyer's money is recorded all the same.
-                connection.execute(text(sql.COMMIT), values)
+                connection.execute(sql.COMMIT, values)
                 _record(connection, call, buyer, Outcome.BOUGHT, usage=usage, cost=cost, seconds=seconds)
-                return connection.execute(text(sql.FIND), {"key": call.key}).one()
+                return connection.execute(sql.FIND, {"key": call.key}).one()
 
         if cost is None and self.limits.daily_budget_usd:
             log.warning("the daily budget does not see a model without a price", extra={"model": values["answered_by"]})
@@ -303,13 +297,13 @@ class Ledger:
         told = error.public if isinstance(error, ImgpipeError) else type(error).__name__
         try:
             with transaction(self.engine) as connection:
-                connection.execute(text(sql.REOPEN), {"key": call.key, "owner": token, "error": told})
+                connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": told})
                 _record(connection, call, buyer, Outcome.FAILED, seconds=seconds, error=told)
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.limits.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider
                     pause = {"provider": name, "reason": told, "seconds": wait}
-                    connection.execute(text(sql.PAUSE), pause)
+                    connection.execute(sql.PAUSE, pause)
         except BackendUnavailable as away:
             log.warning("could not write down a failed paid call", extra={"call": call.key, "error": away.detail})
 
@@ -350,7 +344,7 @@ def _record(
         "seconds": seconds,
         "error": error,
     }
-    connection.execute(text(sql.RECORD), values)
+    connection.execute(sql.RECORD, values)
 
 
 def _usage(row: Row[Any]) -> Usage:

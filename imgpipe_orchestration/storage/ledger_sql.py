@@ -2,81 +2,83 @@
 
 from __future__ import annotations
 
-FIND = """
-select *, lease_until < clock_timestamp() as expired from paid_calls where key = :key
-"""
+from sqlalchemy import text
+
+FIND = text("""
+    select *, lease_until < clock_timestamp() as expired from paid_calls where key = :key
+""")
 
 # The conflict branch is the take-over; its condition makes two starters race to one winner.
-START = """
-insert into paid_calls as c
-    (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd)
-values
-    (:key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
-     clock_timestamp() + make_interval(secs => :lease), :reserved)
-on conflict (key) do update set
-    state = 'started', owner = excluded.owner, lease_until = excluded.lease_until,
-    reserved_usd = excluded.reserved_usd, attempts = c.attempts + 1, started_at = clock_timestamp()
-where c.state = 'open' or (c.state = 'started' and c.lease_until < clock_timestamp())
-returning attempts
-"""
+START = text("""
+    insert into paid_calls as c
+        (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd)
+    values
+        (:key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
+         clock_timestamp() + make_interval(secs => :lease), :reserved)
+    on conflict (key) do update set
+        state = 'started', owner = excluded.owner, lease_until = excluded.lease_until,
+        reserved_usd = excluded.reserved_usd, attempts = c.attempts + 1, started_at = clock_timestamp()
+    where c.state = 'open' or (c.state = 'started' and c.lease_until < clock_timestamp())
+    returning attempts
+""")
 
-RENEW = """
-update paid_calls set lease_until = clock_timestamp() + make_interval(secs => :lease)
-where key = :key and owner = :owner and state = 'started'
-"""
+RENEW = text("""
+    update paid_calls set lease_until = clock_timestamp() + make_interval(secs => :lease)
+    where key = :key and owner = :owner and state = 'started'
+""")
 
-COMMIT = """
-update paid_calls set
-    state = 'committed', value = cast(:value as jsonb), object_key = :object_key, answered_by = :answered_by,
-    input_tokens = :input_tokens, output_tokens = :output_tokens, input_image_tokens = :input_image_tokens,
-    cached_tokens = :cached_tokens, units = :units, cost_usd = :cost, seconds = :seconds,
-    committed_at = clock_timestamp(), owner = null, lease_until = null, reserved_usd = 0, error = null
-where key = :key and state <> 'committed'
-"""
+COMMIT = text("""
+    update paid_calls set
+        state = 'committed', value = cast(:value as jsonb), object_key = :object_key, answered_by = :answered_by,
+        input_tokens = :input_tokens, output_tokens = :output_tokens, input_image_tokens = :input_image_tokens,
+        cached_tokens = :cached_tokens, units = :units, cost_usd = :cost, seconds = :seconds,
+        committed_at = clock_timestamp(), owner = null, lease_until = null, reserved_usd = 0, error = null
+    where key = :key and state <> 'committed'
+""")
 
-REOPEN = """
-update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0, error = :error
-where key = :key and owner = :owner and state = 'started'
-"""
+REOPEN = text("""
+    update paid_calls set state = 'open', owner = null, lease_until = null, reserved_usd = 0, error = :error
+    where key = :key and owner = :owner and state = 'started'
+""")
 
-RECORD = """
-insert into paid_call_uses
-    (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
-     cost_usd, seconds, error)
-values
-    (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
-     :output_tokens, :cost, :seconds, :error)
-"""
+RECORD = text("""
+    insert into paid_call_uses
+        (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
+         cost_usd, seconds, error)
+    values
+        (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
+         :output_tokens, :cost, :seconds, :error)
+""")
 
-PAUSE = """
-insert into spending_pauses (provider, until, reason)
-values (:provider, clock_timestamp() + make_interval(secs => :seconds), :reason)
-on conflict (provider) do update set until = excluded.until, reason = excluded.reason
-"""
+PAUSE = text("""
+    insert into spending_pauses (provider, until, reason)
+    values (:provider, clock_timestamp() + make_interval(secs => :seconds), :reason)
+    on conflict (provider) do update set until = excluded.until, reason = excluded.reason
+""")
 
-PAUSED = """
-select reason, extract(epoch from until - clock_timestamp()) as seconds
-from spending_pauses where provider in (:provider, :provider || '/' || :model) and until > clock_timestamp()
-order by until desc limit 1
-"""
+PAUSED = text("""
+    select reason, extract(epoch from until - clock_timestamp()) as seconds
+    from spending_pauses where provider in (:provider, :provider || '/' || :model) and until > clock_timestamp()
+    order by until desc limit 1
+""")
 
 # The estimate is the dearest of the last twenty calls of this kind. The first call of a kind has none: it goes alone
 # (`scouts` counts those on their way), and the others learn from it what they cost.
-BUDGET = """
-with kind as (
-    select cost_usd from paid_call_uses
-    where outcome = 'bought' and provider = :provider and operation = :operation and model = :model
-    order by id desc limit 20
-)
-select
-    coalesce((select sum(cost_usd) from paid_call_uses
-              where outcome = 'bought' and at >= date_trunc('day', now(), 'UTC')), 0) as spent,
-    coalesce((select sum(reserved_usd) from paid_calls
-              where state = 'started' and lease_until > clock_timestamp()), 0) as reserved,
-    coalesce((select max(cost_usd) from kind), 0) as estimate,
-    (select count(*) from kind) as known,
-    (select count(*) from paid_calls
-     where state = 'started' and lease_until > clock_timestamp()
-       and provider = :provider and operation = :operation and model = :model) as scouts,
-    extract(epoch from date_trunc('day', now(), 'UTC') + interval '1 day' - now()) as seconds_left
-"""
+BUDGET = text("""
+    with kind as (
+        select cost_usd from paid_call_uses
+        where outcome = 'bought' and provider = :provider and operation = :operation and model = :model
+        order by id desc limit 20
+    )
+    select
+        coalesce((select sum(cost_usd) from paid_call_uses
+                  where outcome = 'bought' and at >= date_trunc('day', now(), 'UTC')), 0) as spent,
+        coalesce((select sum(reserved_usd) from paid_calls
+                  where state = 'started' and lease_until > clock_timestamp()), 0) as reserved,
+        coalesce((select max(cost_usd) from kind), 0) as estimate,
+        (select count(*) from kind) as known,
+        (select count(*) from paid_calls
+         where state = 'started' and lease_until > clock_timestamp()
+           and provider = :provider and operation = :operation and model = :model) as scouts,
+        extract(epoch from date_trunc('day', now(), 'UTC') + interval '1 day' - now()) as seconds_left
+""")

@@ -54,9 +54,8 @@ def test_a_binary_answer_is_kept_as_the_key_of_its_object(engine: Engine) -> Non
     usage = Usage(model="gpt-image-2.5-flare", input_tokens=100, output_tokens=1000)
     call = PaidCall.of("openai", "generate", "gpt-image-2.5-flare", inputs=["a face"])
     ledger.buy(call, lambda: Purchase(usage, object_key="answers/face.png"), buyer=ANNA)
-    found = ledger.find(call)
-    assert found is not None
-    assert (found.object_key, found.value) == ("answers/face.png", None)
+    found = ledger.buy(call, Shop(), buyer=BERT)
+    assert (found.bought, found.object_key, found.value) == (False, "answers/face.png", None)
     assert found.cost_usd == Decimal("0.0305")
 
 
