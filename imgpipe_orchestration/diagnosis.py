@@ -246,7 +246,7 @@ def _openai(settings: Settings) -> str:
         settings.openai_vision_model,
         settings.openai_embedding_model,
         settings.openai_image_model,
-        settings.openai_image_edit_model or settings.openai_image_model,
+        settings.openai_image_edit_model,
     ):
         if there.get(model):
             raise _Note(f"model {model} ends on {there[model]}")

@@ -147,15 +147,8 @@ class Services:
         """OpenAI for drawing, which takes longer than looking; None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
 
-        s = self.settings
-        if not s.openai_api_key:
-            return None
-        return OpenAIClient(
-            s.openai_api_key,
-            base_url=s.openai_base_url,
-            timeout=s.avatar_image_timeout_seconds,
-            fetcher=self.fetcher,
-        )
+        seconds = self.settings.avatar_image_timeout_seconds
+        return OpenAIClient.from_settings(self.settings, timeout=seconds, fetcher=self.fetcher)
 
     @made_once
     def flowise(self) -> Flowise | None:

@@ -33,6 +33,7 @@ _DERIVED = {
     "main_api_url": "gateway_url",
     "public_base_url": "gateway_url",
     "backend_api_url": "gateway_url",
+    "openai_image_edit_model": "openai_image_model",
 }
 """Settings that follow another one until they are set themselves."""
 

@@ -91,11 +91,18 @@ class OpenAIClient:
         self._lock = threading.Lock()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self | None:
-        """The client, or None when no key is configured: the caller then says that the provider was absent."""
+    def from_settings(
+        cls, settings: Settings, *, timeout: float | None = None, fetcher: Fetcher | None = None
+    ) -> Self | None:
+        """The client, or None when no key is configured: the caller then says that the provider was absent.
+
+        Args:
+            timeout: seconds for one try; PARTNER_TIMEOUT_SECONDS without it.
+        """
         if not settings.openai_api_key:
             return None
-        return cls(settings.openai_api_key, base_url=settings.openai_base_url, timeout=settings.partner_timeout_seconds)
+        timeout = timeout or settings.partner_timeout_seconds
+        return cls(settings.openai_api_key, base_url=settings.openai_base_url, timeout=timeout, fetcher=fetcher)
 
     def analyse_image(
         self,

@@ -148,8 +148,8 @@ def _google(backends: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
     def purchase() -> Purchase:
         answer = client.annotate(seen.preview, size=seen.preview_size)
         value = asdict(answer)
-        usage = value.pop("usage")
-        return Purchase(type(answer.usage)(**usage), value)
+        del value["usage"]  # has columns of its own
+        return Purchase(answer.usage, value)
 
     call = PaidCall.of(
         "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(FEATURES)}
