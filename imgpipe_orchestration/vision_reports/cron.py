@@ -56,17 +56,19 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
     Only this one is ever planned: ticks that were missed while we were down are made up for once, not once each.
 
     Raises:
-        BadInput: the schedule names no moment within the next years.
+        BadInput: the schedule names no moment within the next years, or it or the time zone is not known here.
     """
-    from croniter import CroniterBadDateError, croniter
+    from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
-    zone = ZoneInfo(timezone)
-    ticks = croniter(schedule, after.astimezone(zone))
+    zone = ZoneInfo(check_timezone(timezone))
     try:
+        ticks = croniter(schedule, after.astimezone(zone))
         tick: datetime = ticks.get_next(datetime)
         # When clocks go back an hour happens twice; "at 02:30" means the first, "every 30 minutes" means both.
         while tick.astimezone(UTC).astimezone(zone).fold and "*" not in schedule.split()[1]:
             tick = ticks.get_next(datetime)
     except CroniterBadDateError as error:
         raise BadInput(f"schedule {schedule!r} names a moment that never comes", field="schedule") from error
+    except CroniterBadCronError as error:
+        raise BadInput(f"schedule {schedule!r} is no cron expression: {error}", field="schedule") from error
     return tick.astimezone(UTC)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection as Rows
 from sqlalchemy import Engine, Row, text
 
-from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.errors import BadInput, NotFound
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.cron import next_tick
 
@@ -26,6 +27,11 @@ COLUMNS = (
     "enabled",
 )
 """What a request may set."""
+
+UNPLANNED = timedelta(hours=1)
+"""Until a job is run again whose schedule cannot be read."""
+
+log = logger(__name__)
 
 
 def create(engine: Engine, values: Mapping[str, Any]) -> Row[Any]:
@@ -99,9 +105,19 @@ def take_due(rows: Rows) -> list[Row[Any]]:
     for job in due:
         rows.execute(
             text("update cron_jobs set next_run_at = :next where id = :id"),
-            {"next": next_tick(job.schedule, job.timezone, now), "id": job.id},
+            {"next": _next(job, now), "id": job.id},
         )
     return list(due)
+
+
+def _next(job: Row[Any], now: datetime) -> datetime:
+    """The job's next tick. One that cannot be told must not keep the others from theirs: a machine may lack a time zone
+    that another knew, and a row may have been changed by hand."""
+    try:
+        return next_tick(job.schedule, job.timezone, now)
+    except BadInput as error:
+        log.error("cron job not planned", extra={"job": str(job.job_id), "error": error.public})
+        return now + UNPLANNED
 
 
 def _planned(rows: Rows, values: Mapping[str, Any]) -> datetime | None:

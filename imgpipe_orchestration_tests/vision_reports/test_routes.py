@@ -157,6 +157,17 @@ def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
     assert desk.api.get(f"/cron-jobs/{job}").json()["next_run_at"] > execution["started_at"]
 
 
+@pytest.mark.parametrize("change", ["schedule = 'now and then'", "timezone = 'Mars/Phobos'"])
+def test_a_job_that_cannot_be_planned_keeps_no_other_from_its_tick(desk: Desk, change: str) -> None:
+    odd, good = desk.job(schedule="* * * * *"), desk.job(schedule="* * * * *")
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text(f"update cron_jobs set {change} where job_id = '{odd}'"))
+        rows.execute(text("update cron_jobs set next_run_at = now() - interval '1 second'"))
+    assert executions.start_due(desk.services.engine, desk.services.claims) == 2
+    assert [len(desk.executions(job)) for job in (odd, good)] == [1, 1]
+    assert executions.start_due(desk.services.engine, desk.services.claims) == 0
+
+
 def test_a_tick_is_the_databases_and_not_that_of_a_machine_whose_clock_is_late(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
