@@ -155,6 +155,15 @@ def test_a_cron_job_is_created_mended_run_and_its_report_opened(
         expect(page.get_by_role("heading", name="No cron jobs yet")).to_be_visible()
 
 
+def test_a_cron_job_that_never_ran_is_in_the_list(guest: Visitor) -> None:
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("heading", name="Morning reports")).to_be_visible()
+    expect(guest.go("/vision-reports").get_by_text("has not run yet")).to_be_visible()
+
+
 def test_what_is_wrong_with_a_cron_job_is_said_by_the_fields_name(guest: Visitor) -> None:
     guest.allowed = ["422"]
     page = guest.go("/vision-reports/new")
