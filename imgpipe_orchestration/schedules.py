@@ -5,7 +5,6 @@ import dagster as dg
 from imgpipe_orchestration.jobs import garbage_collection, retention
 
 retention_schedule = dg.ScheduleDefinition(
-    name="retention_schedule",
     job=retention,
     cron_schedule="17 2 * * *",
     execution_timezone="UTC",
@@ -14,7 +13,6 @@ retention_schedule = dg.ScheduleDefinition(
 )
 
 garbage_collection_schedule = dg.ScheduleDefinition(
-    name="garbage_collection_schedule",
     job=garbage_collection,
     cron_schedule="47 2 * * *",
     execution_timezone="UTC",

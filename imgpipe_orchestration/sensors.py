@@ -47,7 +47,6 @@ def _give_back(
 
 
 @dg.run_failure_sensor(
-    name="claims_of_failed_runs",
     description="Gives back what a failed run still held, so that the next run takes it up at once.",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
@@ -60,7 +59,6 @@ def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: Backend
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.CANCELED,
-    name="claims_of_cancelled_runs",
     description="Gives back what a cancelled run still held.",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
@@ -70,7 +68,6 @@ def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: Backe
 
 
 @dg.sensor(
-    name="alert_on_failed_runs",
     description="Tells ALERT_WEBHOOK_URL of every failed run: job, reason, link. What it does not take is told later.",
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,

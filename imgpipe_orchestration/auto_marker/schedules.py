@@ -5,7 +5,6 @@ import dagster as dg
 from imgpipe_orchestration.auto_marker.jobs import clean_images_checks, clean_images_customers
 
 clean_images_checks_schedule = dg.ScheduleDefinition(
-    name="clean_images_checks_schedule",
     job=clean_images_checks,
     cron_schedule="23 4 * * *",
     execution_timezone="UTC",
@@ -14,7 +13,6 @@ clean_images_checks_schedule = dg.ScheduleDefinition(
 )
 
 clean_images_customers_schedule = dg.ScheduleDefinition(
-    name="clean_images_customers_schedule",
     job=clean_images_customers,
     cron_schedule="13 4 * * *",
     execution_timezone="UTC",

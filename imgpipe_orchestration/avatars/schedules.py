@@ -14,7 +14,6 @@ avatar_daily_schedule = dg.ScheduleDefinition(
 
 # Of a task that has stood still for an hour a look once a day would tell tomorrow.
 avatar_checks_schedule = dg.ScheduleDefinition(
-    name="avatar_checks_schedule",
     job=avatar_checks,
     cron_schedule="53 * * * *",
     execution_timezone="UTC",

@@ -22,7 +22,6 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 
 
 @dg.job(
-    name="process_image_queue",
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out.",
     tags={"pipeline": "listings", **CPU},
 )

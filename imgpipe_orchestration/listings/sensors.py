@@ -8,7 +8,6 @@ from imgpipe_orchestration.sensors import unfinished_run
 
 
 @dg.sensor(
-    name="process_image_queue_sensor",
     job=process_image_queue,
     description="process-image-queue: asks for one run when images are due and the job's interval has passed.",
     minimum_interval_seconds=10,

@@ -6,7 +6,6 @@ from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
 
 # Off the full hour, when everybody else's jobs start.
 media_checks_schedule = dg.ScheduleDefinition(
-    name="media_checks_schedule",
     job=media_checks,
     cron_schedule="23 * * * *",
     execution_timezone="UTC",
@@ -15,7 +14,6 @@ media_checks_schedule = dg.ScheduleDefinition(
 )
 
 media_reconciliation_schedule = dg.ScheduleDefinition(
-    name="media_reconciliation_schedule",
     job=media_reconciliation,
     cron_schedule="41 3 * * *",
     execution_timezone="UTC",

@@ -9,7 +9,6 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
 
 @dg.sensor(
     job=vision_reports,
-    name="vision_reports_sensor",
     description="Asks for a run when a cron job's time has come, or an analysis is due for its next step.",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -29,7 +28,6 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, backends: Backend
 
 @dg.sensor(
     job=vision_batches,
-    name="vision_batches_sensor",
     description="Asks for a run when a batch waits at our own analysis backend.",
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
