@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from imgpipe_orchestration import settings
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
@@ -63,18 +62,16 @@ def _sections() -> list[tuple[str, list[str]]]:
 def _kind(annotation: Any, metadata: list[Any]) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
-    if get_origin(annotation) in {Union, types.UnionType}:
-        return " or ".join(_kind(one, []) for one in get_args(annotation) if one is not type(None))
-    kinds = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
-    bounds = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
+    kinds = {str: "text", int: "whole number", float: "number", Path: "path"}
+    bounds = {"ge": "from", "gt": "above", "le": "to"}
     limits = [f"{word} {getattr(m, name):g}" for m in metadata for name, word in bounds.items() if hasattr(m, name)]
-    return " ".join([kinds.get(annotation, getattr(annotation, "__name__", str(annotation))), *limits])
+    return " ".join([kinds[annotation], *limits])
 
 
 def _default(value: object) -> str:
     if value == DEVELOPMENT_SECRET:
         return "a development key; refused in production"
-    return f"`{value}`" if str(value) not in {"", "None"} else "empty"
+    return f"`{value}`" if value != "" else "empty"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,3 @@ def upgrade() -> None:
         );
         create index reported_analyses_media on reported_analyses (media_id);
     """)
-
-
-def downgrade() -> None:
-    op.execute("drop table reported_analyses")

@@ -11,7 +11,3 @@ down_revision = "0019"
 
 def upgrade() -> None:
     op.execute("alter table vision_executions add column unusable integer not null default 0")
-
-
-def downgrade() -> None:
-    op.execute("alter table vision_executions drop column unusable")

@@ -11,7 +11,3 @@ down_revision = "0020"
 
 def upgrade() -> None:
     op.execute("create table ended_sessions (session_id text primary key, expires_at timestamptz not null)")
-
-
-def downgrade() -> None:
-    op.execute("drop table ended_sessions")
