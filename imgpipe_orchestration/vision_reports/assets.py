@@ -2,7 +2,9 @@
 
 import dagster as dg
 
-DAYS = dg.DailyPartitionsDefinition(start_date="2025-01-01", end_offset=1)
+from imgpipe_orchestration.vision_reports.model import FIRST_DAY
+
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 """Days on which analyses were created, UTC; today among them."""
 
 ANALYSES = dg.AssetKey(["vision_reports", "analyses"])

@@ -16,7 +16,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.analyses import Listed
-from imgpipe_orchestration.vision_reports.model import Connection, Document, plain_text
+from imgpipe_orchestration.vision_reports.model import FIRST_DAY, Connection, Document, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -129,9 +129,12 @@ def _last_part(url: str) -> str:
 
 
 def _day(created: str) -> date:
-    """The UTC day an analysis was created on; today when the API does not say, or names one that UTC does not have."""
+    """The UTC day an analysis was created on, within the days that are partitions: only those can be made again. Today
+    when the API does not say, or names one that UTC does not have."""
+    today = datetime.now(UTC).date()
     try:
         moment = datetime.fromisoformat(created)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date()
+        day = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).date()
     except (ValueError, OverflowError):
-        return datetime.now(UTC).date()
+        return today
+    return min(max(day, date.fromisoformat(FIRST_DAY)), today)

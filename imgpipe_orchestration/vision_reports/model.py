@@ -16,6 +16,10 @@ AT_ONCE = 200
 """Analyses of one run, so that its page in the UI stays readable; each has a thread there."""
 
 
+FIRST_DAY = "2025-01-01"
+"""First partition of the reports; what is older counts as created on that day."""
+
+
 class ExecutionStatus(StrEnum):
     """States of one execution of a cron job."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses
+from imgpipe_orchestration.vision_reports.assets import DAYS
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
@@ -170,6 +172,22 @@ def test_a_strange_moment_of_creation_is_today(desk: Desk, created: str | None) 
     assert execution["status"] == "success"
     with transaction(desk.services.engine) as rows:
         assert rows.scalar(text("select created_day = (now() at time zone 'utc')::date from vision_analyses"))
+
+
+@pytest.mark.parametrize(
+    ("created", "day"),
+    [
+        ("2024-02-29T10:00:00Z", "2025-01-01"),
+        ("2026-02-28T23:30:00-05:00", "2026-03-01"),
+        ("2093-01-01T00:00:00Z", "today"),
+    ],
+)
+def test_the_day_of_creation_is_a_partition(desk: Desk, created: str, day: str) -> None:
+    execute_over(desk, {**desk.seed(images=1), "created_date": created})
+    with transaction(desk.services.engine) as rows:
+        kept = rows.scalar(text("select created_day from vision_analyses"))
+    assert kept == (datetime.now(UTC).date() if day == "today" else date.fromisoformat(day))
+    assert DAYS.has_partition_key(kept.isoformat())
 
 
 def test_documents_of_one_name_share_its_description_and_no_other_name(desk: Desk) -> None:
