@@ -145,12 +145,15 @@ def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | Non
 
 def is_private_path(connection: Connection, path: str) -> bool:
     """Whether the upload at a temp path is of an image that is private."""
-    query = text("""
-        select exists (select from media_files where image_path = :path and private)
-            or exists (select from media_uploads where image_path = :path and private
-                and not exists (select from media_files where image_path = :path))
-    """)
-    return bool(connection.scalar(query, {"path": path}))
+    return bool(connection.scalar(IS_PRIVATE, {"path": path}))
+
+
+# By the upload's number: no index leads from a path to an image that is not private, and anybody may ask.
+IS_PRIVATE = text("""
+    select exists (select from media_files where image_path = :path and private)
+        or exists (select from media_uploads u where u.image_path = :path and u.private
+            and not exists (select from media_files f where f.main_api_id = u.pending_id))
+""")
 
 
 def checklists(connection: Connection, media_ids: Sequence[int]) -> dict[int, dict[Step, StepState]]:
