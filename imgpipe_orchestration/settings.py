@@ -388,7 +388,10 @@ def _dagster_url(url: str | None, database_url: str | None) -> str:
     if not scheme.startswith("postgres"):
         return url or ""
     if not url:
-        rest += ("&" if "?" in rest else "?") + "options=-csearch_path%3Ddagster"
+        schema = "-csearch_path%3Ddagster"
+        # Behind options that are there: PostgreSQL takes the last of two search paths, psycopg2 no two `options`.
+        rest, there = re.subn(r"([?&]options=[^&]*)", rf"\1%20{schema}", rest)
+        rest += "" if there else f"{'&' if '?' in rest else '?'}options={schema}"
     return f"postgresql+psycopg2{separator}{rest}"
 
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load
@@ -135,6 +137,23 @@ def test_what_follows_another_setting_follows_it_until_it_is_set(tmp_path: Path)
     assert settings.smart_media_base_url == "http://g:1/api/images"
     own = load({"DATABASE_URL": "postgresql://h/d", "PENDING_IMAGES_DATABASE_URL": "mysql://h/p"}, data_dir=tmp_path)
     assert own.pending_images_database_url == "mysql://h/p"
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("", "-csearch_path=dagster"),
+        ("?sslmode=require", "-csearch_path=dagster"),
+        ("?options=-csearch_path%3Dimages&sslmode=require", "-csearch_path=images -csearch_path=dagster"),
+    ],
+)
+def test_dagsters_tables_have_a_schema_of_their_own_whatever_else_the_url_says(
+    query: str, options: str, tmp_path: Path
+) -> None:
+    settings = load({"DATABASE_URL": f"postgresql://u@h/d{query}"}, data_dir=tmp_path)
+    _, arguments = PGDialect_psycopg2().create_connect_args(make_url(settings.dagster_pg_url))
+    assert arguments["options"] == options
+    assert ("sslmode" in arguments) == ("sslmode" in query)
 
 
 def test_settings_survive_the_way_through_an_environment(tmp_path: Path) -> None:
