@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
 from imgpipe_orchestration.gateway.headers import has_it
+from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.logs import logger
@@ -15,9 +16,6 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import reading
 
 log = logger(__name__)
-
-SHOWN_BY_BROWSERS = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"})
-"""Originals that every current browser shows as they are; for the others there is a placeholder."""
 
 _PLACEHOLDER_HEIGHT = 640
 _PLACEHOLDER_GREY = (226, 228, 231)

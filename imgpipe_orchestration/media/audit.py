@@ -52,18 +52,20 @@ def missing_objects(backends: Services) -> tuple[int, list[str]]:
     return len(keys), [key for key, head in zip(keys, heads, strict=True) if head is None]
 
 
+UNACKNOWLEDGED = text("""
+    select c.media_id from processing_checklist c join media_files f on f.id = c.media_id
+    where c.resize_optimize = 'completed' and (c.update_callback = 'failed' or c.update_callback = 'pending' and (
+        f.status = 'completed'
+        or f.status = 'processing' and c.updated_at < now() - make_interval(mins => :minutes)))
+    order by c.media_id limit 1000
+""")
+
+
 def unacknowledged(backends: Services) -> list[int]:
     """Media that are called finished, were given up over their callback or have had their variants for an hour, and
     that the main API has not acknowledged."""
-    query = text("""
-        select c.media_id from processing_checklist c join media_files f on f.id = c.media_id
-        where c.resize_optimize = 'completed' and (c.update_callback = 'failed' or c.update_callback = 'pending' and (
-            f.status = 'completed'
-            or f.status = 'processing' and c.updated_at < now() - make_interval(mins => :minutes)))
-        order by c.media_id limit 1000
-    """)
     with transaction(backends.engine) as connection:
-        return list(connection.scalars(query, {"minutes": LATE_MINUTES}))
+        return list(connection.scalars(UNACKNOWLEDGED, {"minutes": LATE_MINUTES}))
 
 
 def unhealed(backends: Services) -> int:

@@ -13,6 +13,7 @@ analyses = dg.AssetSpec(
     key=ANALYSES,
     description="Analyses that the external Vision Analysis API lists as unprocessed.",
     group_name="vision_reports",
+    kinds={"json"},
     owners=["team:images"],
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+from sqlalchemy import text
 
 from imgpipe_orchestration.media import audit, checks
 from imgpipe_orchestration.media.reports import complete
@@ -14,6 +15,7 @@ from imgpipe_orchestration.resources import (
     OpenAIResource,
     S3Resource,
 )
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -160,3 +162,11 @@ def test_the_checks_fail_with_the_ids_they_found(finished: Gateway) -> None:
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["which"].value == "2"
+
+
+def test_what_was_acknowledged_is_not_read_again_every_hour(finished: Gateway) -> None:
+    with transaction(finished.services.engine) as connection:
+        connection.execute(text("set local enable_seqscan = off"))  # else a table this small is read whole
+        explained = connection.execute(text(f"explain {audit.UNACKNOWLEDGED}"), {"minutes": audit.LATE_MINUTES})
+        plan = "\n".join(explained.scalars())
+    assert "processing_checklist_unacknowledged" in plan, plan

@@ -9,6 +9,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.gateway.headers import has_it
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,7 +42,7 @@ def serve(name: str, request: Request) -> Response:
     data, version = content(name)
     caching = FOR_EVER if request.query_params.get("v") == version else "no-cache"
     headers = {"Cache-Control": caching, "ETag": f'"{version}"', "X-Content-Type-Options": "nosniff"}
-    if request.headers.get("if-none-match") == headers["ETag"]:
+    if has_it(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=_TYPES[name.rpartition(".")[2]], headers=headers)
 

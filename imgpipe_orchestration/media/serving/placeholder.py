@@ -1,8 +1,5 @@
 """What is shown of an image that is not ready and that no browser could show."""
 
-SHOWN_BY_BROWSERS = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"})
-"""Types of originals that can stand in for their variants. Not SVG: it is refused at upload."""
-
 PLACEHOLDER = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 300" role="img" aria-label="Being processed">'
     b'<rect width="300" height="300" fill="#8a8f98" fill-opacity=".25"/>'
