@@ -15,6 +15,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.resources import MongoResource
 from imgpipe_orchestration.storage.documents import Documents, reachable
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
 
 __all__ = ["any_mongo", "any_mongo_url", "documents", "faithful_server"]
@@ -92,8 +93,16 @@ def test_a_server_that_stops_is_unavailable_and_is_found_again(own_mongo: Mongo)
         documents.ping()
     own_mongo.start()
     own_mongo.wait_until_ready()
-    documents.ping()
+    wait_for(lambda: _answers(documents), "the client to look for the server again", 30)
     documents.close()
+
+
+def _answers(documents: Documents) -> bool:
+    try:
+        documents.ping()
+    except BackendUnavailable:
+        return False
+    return True
 
 
 def test_the_resource_is_the_environments_mongodb_with_one_pool_until_its_end(
