@@ -3,6 +3,7 @@ lives."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,12 +23,16 @@ OK = "ok"
 NOT_CONFIGURED = "not configured"
 """A deployment without news documents has no MongoDB, and lacks nothing."""
 
+ANSWER_SECONDS = 6
+"""How long a part may take: longer than a connection may (5 s), shorter than the probes under deploy/ wait (8 s). A
+server that is frozen keeps its connections open and answers none."""
+
 
 @router.get(
     "/health",
     responses={503: {"description": "Something the gateway stands on is down", "content": {"application/json": {}}}},
 )
-def health(request: Request, backends: Backends) -> JSONResponse:
+async def health(request: Request, backends: Backends) -> JSONResponse:
     """200 with `status: ok` when everything that is configured answers, else 503 naming what does not.
 
     `last_tick` is the auto-marker's last look at its customers. On FLASK_PORT, the auto-marker's own, a tick that is
@@ -39,11 +44,11 @@ def health(request: Request, backends: Backends) -> JSONResponse:
         "object_store": _object_store,
         "mongodb": _mongodb,
     }
-    with ThreadPoolExecutor(len(parts)) as pool:  # each may take its whole time-out
-        checks = dict(zip(parts, pool.map(lambda part: part(backends), parts.values()), strict=True))
+    checks = await _asked(parts, backends)
     healthy = all(answer in {OK, NOT_CONFIGURED} for answer in checks.values())
     if checks["mongodb"] != NOT_CONFIGURED:
-        checks["last_tick"], late = _last_tick(backends) if checks["database"] == OK else ("unknown", False)
+        known = checks["database"] == OK
+        checks["last_tick"], late = await asyncio.to_thread(_last_tick, backends) if known else ("unknown", False)
         settings = backends.settings
         own_port = settings.flask_port != settings.gateway_port and request.url.port == settings.flask_port
         healthy = healthy and not (late and own_port)
@@ -59,6 +64,17 @@ router.add_api_route("/health", health, methods=["HEAD"], include_in_schema=Fals
 async def live() -> dict[str, str]:
     """That this process answers requests, whatever it stands on: for whoever would restart it if it did not."""
     return {"status": OK}
+
+
+async def _asked(parts: dict[str, Callable[[Services], str]], backends: Services) -> dict[str, str]:
+    """What each part says of itself, all asked at once. Threads of their own: the shared ones may all be waiting for
+    the very server that does not answer."""
+    pool = ThreadPoolExecutor(len(parts), "health")
+    asked = {name: asyncio.get_running_loop().run_in_executor(pool, part, backends) for name, part in parts.items()}
+    await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
+    pool.shutdown(wait=False)
+    silent = f"has not answered for {ANSWER_SECONDS} seconds"
+    return {name: answer.result() if answer.done() else silent for name, answer in asked.items()}
 
 
 def _database(backends: Services) -> str:

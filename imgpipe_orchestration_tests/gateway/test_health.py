@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
@@ -66,3 +69,28 @@ def test_a_gateway_without_a_database_says_so(settings: Settings) -> None:
         answer = client.get("/health")
     assert answer.status_code == 503
     assert "cannot be reached" in answer.json()["checks"]["database"]
+
+
+def test_a_gateway_whose_database_is_frozen_says_so_while_it_is(settings: Settings) -> None:
+    onlooker = connect(settings.database_url)
+    sessions = text(
+        "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        " and backend_type = 'client backend'"
+    )
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/health").status_code == 200
+        with onlooker.connect() as connection:
+            frozen = list(connection.scalars(sessions))
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            answer = client.get("/health")
+        finally:
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+        again = client.get("/health")
+    onlooker.dispose()
+    assert answer.status_code == 503
+    assert "has not answered" in answer.json()["checks"]["database"]
+    assert answer.json()["checks"]["object_store"] == "ok"
+    assert again.status_code == 200
