@@ -129,11 +129,13 @@ def _buy(
         bucket.put(
             key, data, content_type="image/png", cache_control="no-store", metadata={"usage": json.dumps(asdict(usage))}
         )
-        _forget(safe)
         hand[key] = data
         return Purchase(usage, object_key=key)
 
-    return services.ledger.buy(call, purchase, buyer=buyer_of(persona))
+    answer = services.ledger.buy(call, purchase, buyer=buyer_of(persona))
+    # Not before: an object store that restarts meanwhile may forget the usage, and with it that this was bought.
+    _forget(safe)
+    return answer
 
 
 def _keep(safe: Path, usage: Usage, data: bytes) -> None:

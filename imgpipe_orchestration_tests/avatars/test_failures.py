@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+from typing import NoReturn
 
 import pytest
+from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.storage.ledger import Ledger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.proxy import refusing_uploads
@@ -232,6 +236,30 @@ def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(des
     assert desk.task(task).status is TaskStatus.COMPLETED
     assert desk.calls("openai", "images") == 1
     assert desk.people(task)[0].cost_usd > 0
+
+
+def test_a_picture_in_a_bucket_that_forgot_its_usage_before_the_journal_had_it_is_not_bought_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps={Step.PROMPT})
+
+    def away(*_: object) -> NoReturn:
+        raise BackendUnavailable("The database cannot be reached.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_commit", away)
+        desk.images(steps={Step.BASE})
+    bucket = desk.services.avatars_bucket
+    (key,) = (found.key for found in bucket.list("avatars/"))
+    bucket.put(key, bucket.get(key), content_type="image/png")  # what the embedded store knows after a restart
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("update paid_calls set lease_until = now()"))
+    desk.images_now()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
+    assert list((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()) == []
 
 
 def test_a_machine_that_can_keep_nothing_does_not_cost_the_picture(desk: Desk) -> None:
