@@ -172,11 +172,12 @@ def _buy(services: Services, task: Task, batch: Batch) -> Answer:
     flowise, flow = services.flowise, services.settings.flowise_persona_flow_id
     if flowise is None:
         raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else invents people: the task waits until it is")
+    # Sent as it is journaled: a question that comes back from its row has its keys in another order.
     asked = json.dumps(batch.question, ensure_ascii=False, sort_keys=True)
     call = PaidCall.of("flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": batch.number})
 
     def purchase() -> Purchase:
-        prediction: Prediction[list[Any]] = flowise.predict(flow, batch.question, _Entries)
+        prediction: Prediction[list[Any]] = flowise.predict(flow, asked, _Entries)
         return Purchase(prediction.usage, value=prediction.answer)
 
     return services.ledger.buy(call, purchase, buyer=Buyer("avatars", f"task_{task.id}", f"task_{task.id}"))

@@ -122,6 +122,18 @@ def test_an_entry_that_is_no_person_costs_nobody_but_itself(desk: Desk, junk: An
     assert "Input should be" in json.loads(flowise.questions[1])["previous_problem"]
 
 
+def test_a_planned_question_is_asked_in_the_same_words_by_whoever_takes_over(desk: Desk) -> None:
+    with AnyFlowise([{"text": "no people"}]) as flowise:
+        desk.use_flowise(flowise.url)
+        task = desk.ask(1)
+        desk.data()
+        flowise.answers = [{"json": [person("Ada")]}]
+        desk.now()
+        desk.data()
+    assert [p.firstname for p in desk.people(task)] == ["Ada"]
+    assert flowise.questions[-1] == flowise.questions[0]
+
+
 @pytest.mark.parametrize("answer", [person("Ada", hobbies=["tea"]), {"personas": [person("Ada")]}])
 def test_a_person_alone_and_a_list_in_an_object_are_read(desk: Desk, answer: Any) -> None:
     with AnyFlowise([{"json": answer}]) as flowise:
