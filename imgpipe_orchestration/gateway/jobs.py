@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.auto_marker import model as auto_marker
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
 from imgpipe_orchestration.gateway.customers import CustomerIfAny
@@ -81,7 +82,8 @@ def look_at_job(backends: Backends, job_id: str, customer: CustomerIfAny) -> dic
         job = job_definitions.find(connection, job_id)
         if job is not None:
             return _success(_described(connection, job))
-    return job_instances.get(backends.engine, job_id, customer_id=customer).shown()
+    asked = job_instances.get(backends.engine, job_id, customer_id=customer)
+    return {**(auto_marker.NO_FIGURES if asked.job == auto_marker.JOB else {}), **asked.shown()}
 
 
 @router.delete("/{job_id}")

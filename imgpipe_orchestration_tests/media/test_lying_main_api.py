@@ -24,12 +24,16 @@ class _MainApi(BaseHTTPRequestHandler):
     file: ClassVar[tuple[int, str, bytes]] = (404, "text/html", b"")
     """Status, type and bytes of every temp file."""
     asked: ClassVar[list[str]] = []
+    reports: ClassVar[list[tuple[str, bytes]]] = []
+    """Idempotency-Key and body of every report."""
 
     def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.asked.append(f"{self.command} {self.path}")
-        status, body = self.answer
-        data = json.dumps(body).encode()
+        if self.command == "POST":
+            self.reports.append((self.headers["Idempotency-Key"], body))
+        status, said = self.answer
+        data = json.dumps(said).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -55,6 +59,7 @@ class _MainApi(BaseHTTPRequestHandler):
 @pytest.fixture
 def main_api() -> Iterator[str]:
     _MainApi.asked.clear()
+    _MainApi.reports.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _MainApi)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -93,6 +98,31 @@ def test_a_refused_key_or_a_redirect_is_tried_again_and_the_image_kept(
     gateway.run_due()
     assert callback_of(gateway) == ("pending", "processing", "waiting")
     assert {line.split()[0] for line in _MainApi.asked} == {"POST"}
+
+
+def test_reports_share_an_idempotency_key_while_they_say_the_same(
+    make_gateway: Callable[..., Gateway], main_api: str, standins: StandInAccess
+) -> None:
+    gateway = make_gateway(
+        main_api_url=main_api,
+        openai_api_key="test-key",
+        openai_base_url=standins.openai_url,
+        google_vision_api_key="test-key",
+        google_vision_endpoint=standins.google_url,
+    )
+    standins.fault("google", "unauthorized", count=None)
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (200, {})
+    gateway.run_due()
+    make_due(gateway, "media")
+    _MainApi.answer = (200, {"success": True})
+    gateway.run_due("run-2")
+    standins.admin("DELETE", "faults")
+    make_due(gateway, "media_healing")
+    gateway.run_due("run-3")
+    first, again, healed = _MainApi.reports
+    assert first == again
+    assert (healed[0] != first[0], healed[1] != first[1]) == (True, True)
 
 
 def test_a_main_api_that_acknowledges_and_forgets_is_waited_for(
@@ -183,6 +213,7 @@ def test_an_image_that_was_requeued_before_the_main_api_heard_of_its_failure_is_
     bucket.put(original, picture(), content_type="image/jpeg", cache_control="private")
     assert gateway.services.claims.requeue(store.MEDIA) == [1]
     _MainApi.asked.clear()
+    _MainApi.reports.clear()
     _MainApi.answer = (200, {"success": True})
     make_due(gateway, "media_cleanups")
     gateway.run_due("run-2")
