@@ -27,9 +27,10 @@ class PrunedRuns:
 
 
 def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> PrunedRuns:
-    """Delete ended runs older than `days` with all their events, the oldest first.
+    """Delete ended runs older than `days` with all their events and what they printed, the oldest first.
 
-    Dagster keeps every event for ever by itself and its `retention` setting covers ticks only.
+    Dagster keeps all of it for ever by itself: its `retention` setting covers ticks only, and a run that is deleted
+    leaves its files behind.
 
     Args:
         most: runs that are deleted at most.
@@ -44,6 +45,8 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> Prune
                 pruned.kept += 1
                 after = run.run_id
             elif pruned.deleted < most:
+                # First, and not after: of a run that is gone nobody would ever look for them.
+                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                 instance.delete_run(run.run_id)
                 pruned.deleted += 1
             else:
@@ -73,7 +76,7 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
     context.add_output_metadata(tidy(backends.services))
 
 
-@dg.op(description="Removes Dagster's own old runs and their events, but for those that made what the assets show.")
+@dg.op(description="Removes Dagster's own old runs with events and logs, but for those that made what the assets show.")
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     settings = backends.services.settings
     pruned = prune_runs(context.instance, days=settings.retention_runs_days, most=settings.retention_most_runs)

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
@@ -146,6 +147,16 @@ def test_the_event_log_shrinks_and_newer_runs_stay(instance: dg.DagsterInstance,
     assert run_ids(instance) == {new}
     assert not run_ids(instance) & set(old)
     assert 0 < events(dagster_url) < full / 2
+
+
+def test_a_run_takes_the_files_of_what_it_printed_with_it(instance: dg.DagsterInstance) -> None:
+    printed = Path(instance.storage_directory())
+    old = run(instance)
+    assert list((printed / old).rglob("*.out"))
+    made_last = make(instance, "making_figures")
+    assert prune_runs(instance, days=0, most=100).deleted == 1
+    assert not (printed / old).exists()
+    assert list((printed / made_last).rglob("*.out"))
 
 
 def test_a_prune_deletes_no_more_than_it_may_the_oldest_first(instance: dg.DagsterInstance) -> None:
