@@ -42,7 +42,6 @@ def auto_marker_sensor(
     try:
         due = steps.due(backends.services)
     except BackendUnavailable as away:
-        context.log.warning(away.public)
         return dg.SkipReason(away.public)
     if not due.anything:
         return dg.SkipReason(due.reason)

@@ -44,16 +44,13 @@ class Begun:
     given_up: list[str]
 
 
-def reports_due(services: Services) -> str:
-    """Why a run is wanted, or an empty text. Looks at three indexes and calls nobody."""
+def reports_due(services: Services) -> bool:
+    """Whether a cron job's time has come, an execution waits to be listed or an analysis is due for its next step. It
+    looks at three indexes and calls nobody."""
     with transaction(services.engine) as rows:
         if cron_jobs.any_due(rows):
-            return "a cron job's time has come"
-    if services.claims.due_partitions(executions.QUEUE, limit=1):
-        return "an execution waits to be listed"
-    if services.claims.due_partitions(analyses.QUEUE, limit=1):
-        return "an analysis is due for its next step"
-    return ""
+            return True
+    return any(services.claims.due_partitions(queue, limit=1) for queue in (executions.QUEUE, analyses.QUEUE))
 
 
 def batches_due(services: Services) -> bool:

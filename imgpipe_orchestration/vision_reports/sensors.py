@@ -19,10 +19,8 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, backends: Backend
     most = backends.services.settings.runs_per_pipeline
     if run := unfinished_run(context.instance, vision_reports.name, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run} has not ended")
-    reason = rounds.reports_due(backends.services)
-    if not reason:
+    if not rounds.reports_due(backends.services):
         return dg.SensorResult(skip_reason="nothing is due")
-    context.log.info(reason)
     return dg.SensorResult(run_requests=[dg.RunRequest()])
 
 
