@@ -26,11 +26,8 @@ class Round(dg.Config):
     everything: bool = Field(default=False, description="No batch limit: mark all that is pending (a backfill).")
 
 
-@dg.op(
-    description="Marks what is pending, customer by customer; reports each as a partition of `clean_images`.",
-    tags={"kind": "mongodb"},
-)
-def mark_images(context: dg.OpExecutionContext, config: Round, backends: BackendsResource) -> dg.Output[dict[str, int]]:
+@dg.op(description="Marks what is pending, customer by customer; reports each as a partition of `clean_images`.")
+def mark_images(context: dg.OpExecutionContext, config: Round, backends: BackendsResource) -> None:
     from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.auto_marker.store import create_indexes
 
@@ -51,7 +48,7 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
         totals["failed"] += figures.failed
         if figures.trouble:
             troubled.append(dg.TableRecord({"customer": figures.customer_id, "error": figures.trouble}))
-    return dg.Output(totals, metadata=_summary(totals, troubled, todo.nobody))
+    context.add_output_metadata(_summary(totals, troubled, todo.nobody))
 
 
 def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:

@@ -27,12 +27,12 @@ CHECK = "If it stays so, look whether that host is up and lets this machine in, 
 
 
 @dg.op(
-    out=dg.DynamicOut(int, description="Number of the analysis's row."),
+    out=dg.DynamicOut(dg.Nothing, description="An analysis: the number of its row ends the key."),
     description="Turns due cron jobs into executions, lists what the external APIs have unprocessed, and takes it on.",
 )
 def unprocessed_analyses(
     context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource
-) -> Iterator[dg.DynamicOutput[int]]:
+) -> Iterator[dg.DynamicOutput[None]]:
     from imgpipe_orchestration.vision_reports import rounds
 
     services, owner = backends.services, owner_of(context.run)
@@ -50,12 +50,12 @@ def unprocessed_analyses(
 
 
 @dg.op(
-    out=dg.DynamicOut(int, description="Number of the analysis's row."),
+    out=dg.DynamicOut(dg.Nothing, description="An analysis: the number of its row ends the key."),
     description="Starts every analysis that was created on the partition's day from the beginning.",
 )
 def analyses_of_day(
     context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource
-) -> Iterator[dg.DynamicOutput[int]]:
+) -> Iterator[dg.DynamicOutput[None]]:
     from imgpipe_orchestration.vision_reports import analyses, rounds
 
     services, owner = backends.services, owner_of(context.run)
@@ -69,26 +69,28 @@ def analyses_of_day(
 
 def _take_on(
     context: dg.OpExecutionContext, services: "Services", crew: VisionCrewResource, taken: "list[Taken]"
-) -> Iterator[dg.DynamicOutput[int]]:
+) -> Iterator[dg.DynamicOutput[None]]:
     context.log.info(f"{len(taken)} analyses of {len({one.organization_id for one in taken})} organizations")
     crew.crew(services, owner_of(context.run)).expect(one.claim.item_id for one in taken)
     for one in taken:
+        # The key is all that is handed on: a value would lie in a file of this machine, and a step that is re-executed
+        # alone may run on another.
         key = re.sub(r"[^A-Za-z0-9_]", "_", f"{one.name}_{one.claim.item_id}")
-        yield dg.DynamicOutput(one.claim.item_id, mapping_key=key)
+        yield dg.DynamicOutput(None, mapping_key=key)
 
 
 @dg.op(
     pool=POOL,
+    ins={"analysis": dg.In(dg.Nothing)},
     description="One analysis: images to a backend, the batch awaited, its report uploaded. Red once given up.",
 )
-def report(
-    context: dg.OpExecutionContext, analysis: int, backends: BackendsResource, vision_crew: VisionCrewResource
-) -> None:
+def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource) -> None:
     from imgpipe_orchestration.vision_reports import analyses
     from imgpipe_orchestration.vision_reports.crew import Ending
 
     services, owner = backends.services, owner_of(context.run)
     crew = vision_crew.crew(services, owner)
+    analysis = int((context.get_mapping_key() or "").rpartition("_")[2])
     claim = analyses.take(services.claims, owner, analysis)
     gone = Ending(analysis, "lost", "it is delivered, or another run works on it")
     ending = crew.work(claim) if claim else gone
