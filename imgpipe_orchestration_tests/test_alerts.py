@@ -15,10 +15,8 @@ import pytest
 
 from imgpipe_orchestration import alerts
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import alert_on_failed_runs
-
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
 
 
 class Webhook(ThreadingHTTPServer):
@@ -116,7 +114,7 @@ def over(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Iterator[Callabl
 
         def make(url: str) -> Alerts:
             monkeypatch.setenv("ALERT_WEBHOOK_URL", url)
-            backends = build_backends()
+            backends = BackendsResource()
             opened.callback(backends.services.close)
             alerts = Alerts(instance, backends)
             alerts.fail()

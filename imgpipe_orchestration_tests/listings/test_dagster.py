@@ -13,25 +13,21 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from imgpipe_orchestration import resources
 from imgpipe_orchestration.listings import assets, jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
-pytestmark = [
-    # Dagster warns of its own calls: how it makes a sensor, how it tears a resource down.
-    pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer"),
-    pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated"),
-]
+# Dagster warns of how it makes a sensor itself.
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer")
 
 
 @pytest.fixture
 def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    return resources.build_backends()
+    return BackendsResource()
 
 
 @pytest.fixture
@@ -48,7 +44,8 @@ def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> dg.RunRequ
 
 
 def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
-    repository = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_repository_def()
+    resources = dg.Definitions(resources={"backends": BackendsResource()})
+    repository = dg.Definitions.merge(definitions, resources).get_repository_def()
     assert repository.has_job("process_image_queue")
     sensor = repository.get_sensor_def("process_image_queue_sensor")
     assert (sensor.minimum_interval_seconds, sensor.default_status) == (10, dg.DefaultSensorStatus.RUNNING)

@@ -13,7 +13,6 @@ from bson import Int64, ObjectId
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
-from imgpipe_orchestration.resources import MongoResource
 from imgpipe_orchestration.storage.documents import Documents, reachable
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.mongo_servers import any_mongo, any_mongo_url, documents, faithful_server
@@ -103,20 +102,6 @@ def _answers(documents: Documents) -> bool:
     except BackendUnavailable:
         return False
     return True
-
-
-def test_the_resource_is_the_environments_mongodb_with_one_pool_until_its_end(
-    mongo_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MONGODB_URL", mongo_url)
-    resource = MongoResource()
-    resource.documents.collection("kept").insert_one({"n": 1})
-    assert resource.documents is resource.documents
-    assert resource.documents.database.name in mongo_url
-    elsewhere = MongoResource(url="mongodb://127.0.0.1:1", database="other")
-    assert elsewhere.documents.database.name == "other"
-    for each in (resource, elsewhere):
-        each.documents.close()
 
 
 def test_a_fault_that_is_not_the_servers_absence_passes_as_it_is() -> None:
