@@ -4,12 +4,11 @@ import warnings
 
 import dagster as dg
 
-from imgpipe_orchestration import jobs, schedules, sensors
+from imgpipe_orchestration import jobs, resources, schedules, sensors
 from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
 # Dagster passes it to itself for every sensor of several jobs, and would warn of it in each run and each command.
@@ -23,7 +22,7 @@ defs = dg.Definitions.merge(
     media.definitions,
     vision_reports.definitions,
     dg.Definitions(
-        resources={"backends": BackendsResource()},
+        resources=resources.build(),
         jobs=[jobs.garbage_collection, jobs.retention],
         schedules=[schedules.garbage_collection_schedule, schedules.retention_schedule],
         sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, sensors.alert_on_failed_runs],

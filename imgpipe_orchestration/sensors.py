@@ -51,10 +51,10 @@ def _give_back(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
 )
-def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: BackendsResource) -> dg.SkipReason:
+def claims_of_failed_runs(context: dg.RunFailureSensorContext, sensor_backends: BackendsResource) -> dg.SkipReason:
     # A run that raised an error says so for the step. One that run monitoring found dead does not: what it was working
     # on may have killed it.
-    return _give_back(context, backends, died=not context.get_step_failure_events())
+    return _give_back(context, sensor_backends, died=not context.get_step_failure_events())
 
 
 @dg.run_status_sensor(
@@ -63,8 +63,8 @@ def claims_of_failed_runs(context: dg.RunFailureSensorContext, backends: Backend
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
 )
-def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: BackendsResource) -> dg.SkipReason:
-    return _give_back(context, backends, cancelled=True)
+def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, sensor_backends: BackendsResource) -> dg.SkipReason:
+    return _give_back(context, sensor_backends, cancelled=True)
 
 
 @dg.sensor(
@@ -72,11 +72,11 @@ def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, backends: Backe
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
 )
-def alert_on_failed_runs(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SkipReason:
+def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
     # No run failure sensor: those pass over a run once they were asked about it, whether they raised or not.
     from imgpipe_orchestration import alerts
 
-    settings = backends.services.settings
+    settings = sensor_backends.services.settings
     if not settings.alert_webhook_url:
         return dg.SkipReason("ALERT_WEBHOOK_URL is not set")
     cursor = context.cursor or ""

@@ -15,8 +15,10 @@ import pytest
 
 from imgpipe_orchestration import alerts
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import alert_on_failed_runs
+
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
 
 
 class Webhook(ThreadingHTTPServer):
@@ -91,7 +93,7 @@ class Alerts:
 
     def tick(self) -> str | None:
         """What the tick says of itself."""
-        resources = {"backends": self._backends}
+        resources = {"sensor_backends": self._backends}
         with dg.build_sensor_context(instance=self.instance, cursor=self._cursor, resources=resources) as context:
             result = alert_on_failed_runs.evaluate_tick(context)
         self._cursor = result.cursor
@@ -114,7 +116,7 @@ def over(monkeypatch: pytest.MonkeyPatch, postgres_url: str) -> Iterator[Callabl
 
         def make(url: str) -> Alerts:
             monkeypatch.setenv("ALERT_WEBHOOK_URL", url)
-            backends = BackendsResource()
+            backends = build_backends()
             opened.callback(backends.services.close)
             alerts = Alerts(instance, backends)
             alerts.fail()

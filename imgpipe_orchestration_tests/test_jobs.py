@@ -15,13 +15,16 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.jobs import COUNTED, garbage_collection, prune_runs, retention
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.retention import tidy
 from imgpipe_orchestration.schedules import garbage_collection_schedule
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
+
+# Dagster itself asks for it when a job is run with a resource made of others.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
 
 
 @dg.op
@@ -249,7 +252,7 @@ def test_the_job_runs_both_and_shows_what_it_removed(
     for name in [name for name in os.environ if name.startswith("RETENTION_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    backends = BackendsResource()
+    backends = build_backends()
     monkeypatch.setenv("RETENTION_RUNS_DAYS", "0.000000001")
     run(instance)
     result = retention.execute_in_process(instance=instance, resources={"backends": backends})
@@ -267,7 +270,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     services = Services(settings)
-    resources = {"backends": BackendsResource()}
+    resources = {"backends": build_backends()}
 
     def collected(config: object) -> dict[str, object]:
         result = garbage_collection.execute_in_process(instance=instance, resources=resources, run_config=config)

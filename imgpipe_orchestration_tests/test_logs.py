@@ -254,8 +254,7 @@ def test_a_log_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 RUN = """
 import dagster as dg
-from imgpipe_orchestration import logs
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration import logs, resources
 
 @dg.op(required_resource_keys={"backends"})
 def speak():
@@ -265,7 +264,7 @@ def speak():
 def unforked():
     speak()
 
-dg.Definitions(jobs=[unforked], resources={"backends": BackendsResource()}).get_job_def("unforked").execute_in_process()
+dg.Definitions(jobs=[unforked], resources=resources.build()).get_job_def("unforked").execute_in_process()
 """
 
 

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
+
+# Dagster itself asks for it when a sensor is called with a resource made of others.
+pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
 
 QUEUE = Queue("listings")
 
@@ -18,13 +21,13 @@ QUEUE = Queue("listings")
 @pytest.fixture
 def backends(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BackendsResource]:
     monkeypatch.setenv("DATABASE_URL", postgres_url)
-    resource = BackendsResource()
+    resource = build_backends()
     yield resource
     resource.services.close()
 
 
 def _of(backends: BackendsResource) -> dict[str, object]:
-    return {"backends": backends}
+    return {"sensor_backends": backends}
 
 
 @dg.op

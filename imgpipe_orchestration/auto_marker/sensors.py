@@ -29,7 +29,7 @@ def _failed_just_now(instance: dg.DagsterInstance) -> bool:
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def auto_marker_sensor(
-    context: dg.SensorEvaluationContext, backends: BackendsResource
+    context: dg.SensorEvaluationContext, sensor_backends: BackendsResource
 ) -> dg.RunRequest | dg.SkipReason:
     from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.errors import BackendUnavailable
@@ -40,7 +40,7 @@ def auto_marker_sensor(
     if _failed_just_now(context.instance):
         return dg.SkipReason(f"the last run failed; the next is {PAUSE_SECONDS} s after it")
     try:
-        due = steps.due(backends.services)
+        due = steps.due(sensor_backends.services)
     except BackendUnavailable as away:
         return dg.SkipReason(away.public)
     if not due.anything:

@@ -41,10 +41,10 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when tasks wait for their people.",
 )
-def avatar_data_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def avatar_data_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.avatars.store import DATA
 
-    return _look(context, backends, avatar_data.name, DATA)
+    return _look(context, sensor_backends, avatar_data.name, DATA)
 
 
 @dg.sensor(
@@ -53,7 +53,7 @@ def avatar_data_sensor(context: dg.SensorEvaluationContext, backends: BackendsRe
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run when people wait for their pictures, or a completed task for its manifest.",
 )
-def avatar_images_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def avatar_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.avatars.store import IMAGES
 
-    return _look(context, backends, avatar_images.name, IMAGES)
+    return _look(context, sensor_backends, avatar_images.name, IMAGES)

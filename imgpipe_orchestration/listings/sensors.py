@@ -14,12 +14,12 @@ from imgpipe_orchestration.sensors import unfinished_run
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def process_image_queue_sensor(
-    context: dg.SensorEvaluationContext, backends: BackendsResource
+    context: dg.SensorEvaluationContext, sensor_backends: BackendsResource
 ) -> dg.RunRequest | dg.SkipReason:
     from imgpipe_orchestration.listings import control
 
     running = unfinished_run(context.instance, process_image_queue.name)
-    most = backends.services.settings.runs_per_pipeline
+    most = sensor_backends.services.settings.runs_per_pipeline
     another = most > 1 and unfinished_run(context.instance, process_image_queue.name, at_most=most) is None
-    reason = control.reason_to_wait(backends.services, running, another=another)
+    reason = control.reason_to_wait(sensor_backends.services, running, another=another)
     return dg.SkipReason(reason) if reason else dg.RunRequest()

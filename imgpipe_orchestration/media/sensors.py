@@ -17,13 +17,13 @@ MOST_DAYS = 5
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for a run for each day of upload that has images due; launches nothing when none is.",
 )
-def pending_images_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.media.due import due_days
 
-    most = backends.services.settings.runs_per_pipeline
+    most = sensor_backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    days = due_days(backends.services, limit=MOST_DAYS)
+    days = due_days(sensor_backends.services, limit=MOST_DAYS)
     if not days:
         return dg.SensorResult(skip_reason="nothing is due")
     # Ahead of a backfill's runs: people wait for uploads, nobody waits for a backfill.

@@ -13,13 +13,13 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def vision_reports_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports import rounds
 
-    most = backends.services.settings.runs_per_pipeline
+    most = sensor_backends.services.settings.runs_per_pipeline
     if run := unfinished_run(context.instance, vision_reports.name, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run} has not ended")
-    if not rounds.reports_due(backends.services):
+    if not rounds.reports_due(sensor_backends.services):
         return dg.SensorResult(skip_reason="nothing is due")
     return dg.SensorResult(run_requests=[dg.RunRequest()])
 
@@ -30,12 +30,12 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, backends: Backend
     minimum_interval_seconds=10,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def vision_batches_sensor(context: dg.SensorEvaluationContext, backends: BackendsResource) -> dg.SensorResult:
+def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports import rounds
 
-    most = backends.services.settings.runs_per_pipeline
+    most = sensor_backends.services.settings.runs_per_pipeline
     if run := unfinished_run(context.instance, vision_batches.name, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run} has not ended")
-    if not rounds.batches_due(backends.services):
+    if not rounds.batches_due(sensor_backends.services):
         return dg.SensorResult(skip_reason="nothing is due")
     return dg.SensorResult(run_requests=[dg.RunRequest()])

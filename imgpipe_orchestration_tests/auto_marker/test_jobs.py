@@ -8,12 +8,12 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
 from imgpipe_orchestration.auto_marker.definitions import definitions
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB, partition_key
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -37,8 +37,8 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def backends(environment: None) -> Iterator[BackendsResource]:
-    backends = BackendsResource()
+def backends(environment: None) -> Iterator[resources.BackendsResource]:
+    backends = resources.build_backends()
     yield backends
     backends.teardown_after_execution(dg.build_init_resource_context())
 
@@ -46,7 +46,7 @@ def backends(environment: None) -> Iterator[BackendsResource]:
 @pytest.fixture
 def repository(environment: None) -> dg.Definitions:
     return dg.Definitions.merge(
-        definitions, dg.Definitions(resources={"backends": BackendsResource()}, executor=dg.in_process_executor)
+        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
     )
 
 
@@ -143,10 +143,10 @@ def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
 
 
 def test_the_sensor_asks_for_one_run_when_something_is_due(
-    services: Services, backends: BackendsResource, instance: dg.DagsterInstance
+    services: Services, backends: resources.BackendsResource, instance: dg.DagsterInstance
 ) -> None:
     def tick() -> Any:
-        with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
+        with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
             return auto_marker_sensor(context)
 
     assert isinstance(tick(), dg.SkipReason)
@@ -161,20 +161,22 @@ def test_the_sensor_asks_for_one_run_when_something_is_due(
 
 
 def test_the_sensor_waits_while_mongodb_is_away(
-    backends: BackendsResource,
+    backends: resources.BackendsResource,
     services: Services,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     monkeypatch.setenv("MONGODB_URL", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200")
-    with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
+    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
         skipped: Any = auto_marker_sensor(context)
     assert "MongoDB cannot be reached" in skipped.skip_message
     assert job_instances.recent(services.engine)[0].status.value == "queued"
 
 
-def test_the_check_names_marked_documents_that_lack_something(services: Services, backends: BackendsResource) -> None:
+def test_the_check_names_marked_documents_that_lack_something(
+    services: Services, backends: resources.BackendsResource
+) -> None:
     seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True)
     assert marked_images_are_usable(backends).passed
     (bad,) = seed(services, "c1", 1, clean_image="x", auto_marked_cleaned=True, short_summary="")

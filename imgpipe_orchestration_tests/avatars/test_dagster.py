@@ -8,11 +8,11 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.avatars.assets import STAGES
 from imgpipe_orchestration.avatars.definitions import definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
 from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor, too_early
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 
@@ -32,13 +32,13 @@ def environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def repository(environment: None) -> dg.Definitions:
     return dg.Definitions.merge(
-        definitions, dg.Definitions(resources={"backends": BackendsResource()}, executor=dg.in_process_executor)
+        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
     )
 
 
 def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    backends = BackendsResource()
-    with dg.build_sensor_context(instance, cursor=cursor, resources={"backends": backends}) as context:
+    backends = resources.build_backends()
+    with dg.build_sensor_context(instance, cursor=cursor, resources={"sensor_backends": backends}) as context:
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,21 +14,25 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.listings import assets, jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
-# Dagster warns of how it makes a sensor itself.
-pytestmark = pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer")
+pytestmark = [
+    # Dagster warns of its own calls: how it makes a sensor, how it tears a resource down.
+    pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer"),
+    pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated"),
+]
 
 
 @pytest.fixture
 def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    return BackendsResource()
+    return resources.build_backends()
 
 
 @pytest.fixture
@@ -37,15 +42,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> dg.RunRequest | dg.SkipReason:
-    with dg.build_sensor_context(instance=instance, resources={"backends": backends}) as context:
+    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
         answer = sensors.process_image_queue_sensor(context)
     assert isinstance(answer, dg.RunRequest | dg.SkipReason)
     return answer
 
 
 def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
-    resources = dg.Definitions(resources={"backends": BackendsResource()})
-    repository = dg.Definitions.merge(definitions, resources).get_repository_def()
+    repository = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_repository_def()
     assert repository.has_job("process_image_queue")
     sensor = repository.get_sensor_def("process_image_queue_sensor")
     assert (sensor.minimum_interval_seconds, sensor.default_status) == (10, dg.DefaultSensorStatus.RUNNING)
@@ -63,6 +67,19 @@ def test_a_run_is_asked_for_only_when_something_is_due(
     assert isinstance(tick(instance, resource), dg.RunRequest)
     unfinished = instance.create_run_for_job(jobs.process_image_queue, status=dg.DagsterRunStatus.STARTED)
     assert tick(instance, resource) == dg.SkipReason(f"run {unfinished.run_id} is under way")
+
+
+def test_a_run_goes_where_the_launchpad_points_a_resource(
+    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(client, photo())
+    monkeypatch.setenv("ANOTHER_DATABASE", os.environ["DATABASE_URL"])
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    project = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+    job = project.resolve_job_def(jobs.process_image_queue.name)
+    elsewhere = {"resources": {"database": {"config": {"url": {"env": "ANOTHER_DATABASE"}}}}}
+    assert job.execute_in_process(elsewhere, instance).success
+    assert client.get(JOB).json()["data"]["last_result"]["processed"] == 1
 
 
 def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(

@@ -8,7 +8,13 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.media import audit, checks
 from imgpipe_orchestration.media.reports import complete
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration.resources import (
+    BackendsResource,
+    DatabaseResource,
+    MongoResource,
+    OpenAIResource,
+    S3Resource,
+)
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -142,12 +148,17 @@ def test_an_upload_called_processed_without_a_media_id_keeps_its_temp_file_until
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
 
 
-def test_the_checks_fail_with_the_ids_they_found(finished: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checks_fail_with_the_ids_they_found(finished: Gateway) -> None:
     with finished.services.engine.begin() as connection:
         connection.exec_driver_sql("delete from media_variants where media_id = 2 and size = 'header'")
-    for name, value in finished.settings.environment().items():
-        monkeypatch.setenv(name, value)
-    result = checks.finished_images_have_every_size(BackendsResource())
+    s = finished.settings
+    backends = BackendsResource(
+        database=DatabaseResource(url=s.database_url),
+        s3=S3Resource(endpoint=s.s3_endpoint, access_key=s.s3_access_key, secret_key=s.s3_secret_key),
+        mongo=MongoResource(),
+        openai=OpenAIResource(),
+    )
+    result = checks.finished_images_have_every_size(backends)
     assert isinstance(result, dg.AssetCheckResult)
     assert not result.passed
     assert result.metadata["which"].value == "2"

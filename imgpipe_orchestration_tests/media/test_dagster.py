@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 STEPS = ["retrieve_file", "ai_visual_analysis", "resize_optimize"]
@@ -22,7 +22,7 @@ def repository(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> dg.Definiti
     for name, value in gateway.settings.environment().items():
         monkeypatch.setenv(name, value)
     return dg.Definitions.merge(
-        definitions, dg.Definitions(resources={"backends": BackendsResource()}, executor=dg.in_process_executor)
+        definitions, dg.Definitions(resources=resources.build(), executor=dg.in_process_executor)
     )
 
 

@@ -15,9 +15,9 @@ import uvicorn
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -33,8 +33,7 @@ KEY = "customer-token-5f1c0a7be2"
 @cache
 def job_of(name: str) -> dg.JobDefinition:
     """A job of this feature over the project's resources."""
-    resources = dg.Definitions(resources={"backends": BackendsResource()})
-    return dg.Definitions.merge(definitions, resources).get_job_def(name)
+    return dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build())).get_job_def(name)
 
 
 def runnable(name: str) -> dg.ReconstructableJob:

@@ -18,7 +18,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.resources import BackendsResource
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -32,7 +32,7 @@ dg.execute_job(runnable("vision_reports"), instance=dg.DagsterInstance.ephemeral
 
 
 def tick(desk: Desk) -> dg.SensorResult:
-    with dg.build_sensor_context(instance=desk.instance, resources={"backends": BackendsResource()}) as context:
+    with dg.build_sensor_context(instance=desk.instance, resources=resources.build()) as context:
         result = sensors.vision_reports_sensor(context)
     assert isinstance(result, dg.SensorResult)
     return result

@@ -11,11 +11,11 @@ import dagster as dg
 import pytest
 from playwright.sync_api import expect
 
+from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker.steps import carry_out, plan
 from imgpipe_orchestration.avatars import work
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
-from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -92,7 +92,7 @@ def run_both() -> None:
     """What the daemon would do: a round of the reports' job and one of our own backend's."""
     from imgpipe_orchestration.vision_reports.definitions import definitions
 
-    merged = dg.Definitions.merge(definitions, dg.Definitions(resources={"backends": BackendsResource()}))
+    merged = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
     with dg.DagsterInstance.ephemeral() as instance:
         for job in ("vision_reports", "vision_batches"):
             merged.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
