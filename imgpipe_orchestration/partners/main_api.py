@@ -6,6 +6,7 @@ stack the gateway plays the main API at these very routes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -38,12 +39,14 @@ class MainApi:
     def from_settings(cls, settings: Settings) -> Self:
         return cls(settings.main_api_url, settings.main_api_key, timeout=settings.partner_timeout_seconds)
 
-    def complete(self, pending_image_id: int, payload: Mapping[str, Any], *, idempotency_key: str) -> Any:
+    def complete(self, pending_image_id: int, payload: Mapping[str, Any]) -> Any:
         """Report an image as done; returns the decoded answer.
+
+        Equal payloads are one report and have one Idempotency-Key. Whoever honours keys answers another payload under
+        the same key with what it said before, or refuses it.
 
         Args:
             payload: the rich body of the contract; sent with sorted keys, so that equal payloads sign alike.
-            idempotency_key: the same for every repetition of this report, e.g. "complete-123-<recipe>".
 
         Raises:
             PartnerRefused: `partner_status` 404 for an unknown image, 409 for one that was cleaned up.
@@ -53,7 +56,7 @@ class MainApi:
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
-            "Idempotency-Key": idempotency_key,
+            "Idempotency-Key": f"complete-{int(pending_image_id)}-{hashlib.sha256(body).hexdigest()[:32]}",
             HEADER: sign(body, self._key),
         }
         path = f"/api/media/complete/{int(pending_image_id)}"

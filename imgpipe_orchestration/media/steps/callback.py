@@ -41,7 +41,7 @@ def callback(backends: Services, claim: Claim) -> None:
 
 
 def report(backends: Services, media_id: int) -> None:
-    """Send the rich body. Repeating it is harmless: the key is the same while the content is.
+    """Send the rich body. Repeating it is harmless: its Idempotency-Key is the same while the content is.
 
     Raises:
         Conflict, NotFound, PartnerRefused: no further try would help.
@@ -51,9 +51,8 @@ def report(backends: Services, media_id: int) -> None:
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
         body = payload(connection, media_id, backends.settings.public_base_url)
-    key = f"complete-{media.main_api_id}-{media.recipe}-{'ai' if body['ai_enhanced'] else 'plain'}"
     try:
-        answer = backends.main_api.complete(media.main_api_id, body, idempotency_key=key)
+        answer = backends.main_api.complete(media.main_api_id, body)
     except PartnerRefused as refused:
         if refused.partner_status == 409:
             if _is_reported(backends, media):
