@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
+import click
+import dagster as dg
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import pg_url_from_config
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from imgpipe_orchestration.storage.rows import LOST
@@ -29,8 +31,13 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     """`config: {postgres_url: ...}`, as for dagster-postgres."""
 
     @classmethod
+    def config_type(cls) -> Mapping[str, Any]:
+        # dg.StringSource would look the variable up before we are asked, and end in a screenful of Dagster's own calls.
+        return {"postgres_url": dg.ScalarUnion(str, {"env": str})}
+
+    @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        url = with_psycopg2(pg_url_from_config(config_value))
+        url = with_psycopg2(_named(config_value["postgres_url"]))
         if url in _prepared:
             storage = cls(url, should_autocreate_tables=False, inst_data=inst_data)
         else:
@@ -44,6 +51,18 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 if hasattr(part, question):
                     setattr(part, question, _remembered(url, question, getattr(part, question)))
         return storage
+
+
+def _named(url: str | Mapping[str, str]) -> str:
+    """The URL, which `env` may name a variable for. All of Dagster's commands are click's, and print this as a line."""
+    if isinstance(url, str):
+        return url
+    name = url["env"]
+    if not os.environ.get(name):
+        raise click.ClickException(
+            f'{name} is not set. For a stack of `imgpipe up` that runs, `eval "$(.venv/bin/imgpipe env)"` sets it.'
+        )
+    return os.environ[name]
 
 
 def with_psycopg2(url: str) -> str:

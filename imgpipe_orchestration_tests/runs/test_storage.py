@@ -11,7 +11,10 @@ import pytest
 from sqlalchemy import event
 
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.runs.instances import configure
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", "ignore::sqlalchemy.exc.SAWarning")
 
@@ -65,3 +68,13 @@ def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_tog
     command = [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_dagster_command_without_the_environment_says_in_a_line_where_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_bytes((ROOT / "dagster.yaml").read_bytes())
+    command = [sys.executable, "-m", "dagster", "instance", "info"]
+    environment = clean_environment(DAGSTER_HOME=str(tmp_path))
+    told = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert told.stderr.startswith("Error: DAGSTER_PG_URL is not set.") and "imgpipe env" in told.stderr
