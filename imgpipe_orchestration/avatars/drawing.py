@@ -161,8 +161,13 @@ def _kept(safe: Path) -> tuple[Usage, bytes] | None:
     if not safe.is_file():
         return None
     line, _, data = safe.read_bytes().partition(b"\n")
+    try:
+        usage = Usage(**json.loads(line))
+    except ValueError:  # a machine that lost its power may have kept the name and not what is in it
+        log.warning("a bought picture on this machine is damaged", extra={"file": safe.name})
+        return None
     log.info("found a bought picture on this machine", extra={"file": safe.name})
-    return Usage(**json.loads(line)), data
+    return usage, data
 
 
 def bought(services: Services, key: str) -> bytes:

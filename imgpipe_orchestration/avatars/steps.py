@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
@@ -171,8 +171,7 @@ def _split(place: _Place, persona: Persona) -> None:
 
     found = _looked_at(place, persona, portraits.four, "grid_object")
     if reasons := found.judgement.reasons:
-        tries = persona.grid_tries
-        _buy_again(place, "grid", reasons, tries, _BEFORE["grid_object"], grid_object=None, grid_tries=tries + 1)
+        _another_grid(place, persona, reasons)
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
@@ -195,7 +194,10 @@ def _upload(place: _Place, persona: Persona) -> None:
     services = place.services
     if not place.cut:
         data, cells = place.data(persona, "grid_object"), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
-        place.cut = services.workshop.call(portraits.these, data, cells, place.wanted(persona))
+        try:
+            place.cut = services.workshop.call(portraits.these, data, cells, place.wanted(persona))
+        except (BadImage, TooLarge) as error:  # it was good when it was cut: what is kept of it is damaged
+            _another_grid(place, persona, (error.public,))
     # Fetched as it was published, for the signature names it; unsigned pictures name nothing.
     selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if services.settings.c2pa_certificate else b""
     described = {
@@ -228,7 +230,14 @@ _DO: dict[Step, Callable[[_Place, Persona], None]] = {
 }
 
 
-def _buy_again(place: _Place, what: str, reasons: tuple[str, ...], tries: int, back_to: Step, **values: Any) -> None:
+def _another_grid(place: _Place, persona: Persona, reasons: tuple[str, ...]) -> NoReturn:
+    tries = persona.grid_tries
+    _buy_again(place, "grid", reasons, tries, _BEFORE["grid_object"], grid_object=None, grid_tries=tries + 1)
+
+
+def _buy_again(
+    place: _Place, what: str, reasons: tuple[str, ...], tries: int, back_to: Step, **values: Any
+) -> NoReturn:
     """Go back to where the picture is bought, or give the persona up.
 
     Raises:

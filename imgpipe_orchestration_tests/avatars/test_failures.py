@@ -262,6 +262,33 @@ def test_a_picture_in_a_bucket_that_forgot_its_usage_before_the_journal_had_it_i
     assert list((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()) == []
 
 
+def test_a_picture_that_is_damaged_on_this_machine_is_bought_again(desk: Desk) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps={Step.PROMPT})
+    endpoint = desk.services.settings.s3_endpoint
+    with refusing_uploads() as proxy:
+        _move_s3(desk, proxy)
+        desk.images(steps={Step.BASE})
+    (kept,) = (desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()
+    kept.write_bytes(b"")
+    _move_s3(desk, endpoint)
+    desk.images_now()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert desk.calls("openai", "images") == 2
+
+
+def test_a_grid_that_was_damaged_after_it_was_cut_is_bought_again(desk: Desk) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps=set(Step) - {Step.UPLOAD, Step.URLS})
+    key = desk.people(task)[0].grid_object or ""
+    desk.services.avatars_bucket.put(key, b"no picture", content_type="image/png")
+    desk.images()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 2)
+
+
 def test_a_machine_that_can_keep_nothing_does_not_cost_the_picture(desk: Desk) -> None:
     (desk.services.settings.imgpipe_data_dir / "avatars-bought").touch()  # where a folder should be
     task = desk.ask(1)
