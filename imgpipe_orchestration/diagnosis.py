@@ -237,11 +237,20 @@ def _workers(settings: Settings) -> str:
 def _openai(settings: Settings) -> str:
     if not settings.openai_api_key:
         raise _Note("not configured: images get measured fields only, avatars cannot be made")
-    headers = {"Authorization": f"Bearer {settings.openai_api_key}"}
-    answer = requests.get(f"{settings.openai_base_url}/models", headers=headers, timeout=_TIMEOUT_SECONDS)
-    if answer.status_code != 200:
-        raise _Bad(f"{settings.openai_base_url} answered {answer.status_code}")
-    there = {model["id"]: model.get("shutdown_date") for model in answer.json()["data"]}
+    from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.partners.retry import RetryPolicy
+
+    # As the runs ask: a proxy or certificate that fails them fails here.
+    client = OpenAIClient(
+        settings.openai_api_key,
+        base_url=settings.openai_base_url,
+        timeout=_TIMEOUT_SECONDS,
+        policy=RetryPolicy(attempts=1),
+    )
+    try:
+        there = client.models()
+    finally:
+        client.close()
     for model in (
         settings.openai_vision_model,
         settings.openai_embedding_model,

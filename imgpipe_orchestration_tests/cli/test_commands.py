@@ -75,6 +75,9 @@ def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: Stan
         return found
 
     assert openai()["verdict"] == "ok"
+    standins.fault("openai", "unauthorized")
+    refused = openai()
+    assert refused["verdict"] == "bad" and "OPENAI_API_KEY" in refused["seen"]
     for model, seen in (("gpt-0", "gpt-0 is not among those on offer"), ("gpt-4o", "gpt-4o ends on 2027-01-14")):
         found = openai(**{f"OPENAI_{setting}": model})
         assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
