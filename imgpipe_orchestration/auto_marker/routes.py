@@ -36,7 +36,7 @@ def recent(
     backends: Backends, customer: CustomerIfAny, limit: Annotated[int, Query(ge=1, le=1000)] = 10
 ) -> dict[str, Any]:
     """The newest jobs first: the customer's own, or everybody's when no customer is named (an operator asks)."""
-    found = job_instances.recent(backends.engine, job=JOB, customer_id=customer, limit=limit)
+    found = job_instances.recent(backends.engine, JOB, customer_id=customer, limit=limit)
     return {"jobs": [{**NO_FIGURES, **job.shown()} for job in found], "count": len(found)}
 
 

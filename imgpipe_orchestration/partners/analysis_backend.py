@@ -1,6 +1,5 @@
 """An analysis backend over HTTP: another imgpipe, or anything that serves the same routes.
 
-    GET  {base}/available_models
     POST {base}/batch-analysis/images                multipart `files`, `organization_id`
     POST {base}/batch-analysis/batches               JSON; Idempotency-Key: the same order twice is one batch
     GET  {base}/batch-analysis/batches/{id}
@@ -43,15 +42,6 @@ class AnalysisBackendApi:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._name = at_host(_NAME, base_url)
         self._api = JsonApi(self._name, base_url, headers=headers, timeout=timeout)
-
-    def available_models(self) -> list[str]:
-        """Names of the models it can analyse with, the default first."""
-        answer = self._api.request_json("GET", "/available_models")
-        models = answer.get("models") if isinstance(answer, dict) else answer
-        if not isinstance(models, list):
-            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no list of models")
-        names = [str(model.get("id", "")) if isinstance(model, dict) else str(model) for model in models]
-        return [name for name in names if name]
 
     def upload(self, image: bytes, *, filename: str, media_type: str, organization_id: str) -> str:
         """Hand one image over. Returns its id.

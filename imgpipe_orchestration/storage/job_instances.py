@@ -132,13 +132,10 @@ def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -
     return instance
 
 
-def recent(
-    engine: Engine, *, job: str | None = None, customer_id: str | None = None, limit: int = 10
-) -> list[JobInstance]:
-    """The newest instances first: of one job or (None) all, of one customer or (None: an operator asks) all."""
-    conditions = " and job = :job" if job is not None else ""
-    conditions += " and customer_id = :customer" if customer_id is not None else ""
-    statement = text(f"select * from job_instances where true{conditions} order by created_at desc, id limit :limit")
+def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: int = 10) -> list[JobInstance]:
+    """A job's newest instances first: of one customer or (None: an operator asks) all."""
+    whose = "and customer_id = :customer" if customer_id is not None else ""
+    statement = text(f"select * from job_instances where job = :job {whose} order by created_at desc, id limit :limit")
     values = {"job": job, "customer": kept(customer_id or ""), "limit": limit}
     with transaction(engine) as connection:
         return [_read(row) for row in connection.execute(statement, values)]

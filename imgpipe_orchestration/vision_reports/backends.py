@@ -25,9 +25,6 @@ class Picture:
 class AnalysisBackend(Protocol):
     """Takes images, analyses them as a batch, gives a report. One suite of tests runs against each."""
 
-    def available_models(self) -> list[str]:
-        """Names of the models it can use, the default first."""
-
     def upload(self, picture: Picture, organization_id: str) -> str:
         """Hand one image over; returns its id there.
 

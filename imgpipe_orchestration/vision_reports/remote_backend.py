@@ -26,9 +26,6 @@ class RemoteBackend:
     def __init__(self, url: str, key: str = "", *, timeout: float = 60.0) -> None:
         self._api = AnalysisBackendApi(url, key, timeout=timeout)
 
-    def available_models(self) -> list[str]:
-        return self._api.available_models()
-
     def upload(self, picture: Picture, organization_id: str) -> str:
         return self._api.upload(
             picture.data, filename=picture.name, media_type=picture.mime, organization_id=organization_id

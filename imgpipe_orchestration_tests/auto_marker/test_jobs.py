@@ -86,7 +86,7 @@ def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
     assert totals == {"customers": 3, "found": 54, "marked": 52, "failed": 2}
     table = figures["customers_in_trouble"].value
     assert [record.data["customer"] for record in table.records] == ["broken"]
-    job = job_instances.recent(services.engine, customer_id="a")[0].shown()
+    job = job_instances.recent(services.engine, JOB, customer_id="a")[0].shown()
     assert (job["run_id"], job["images_marked"], job["trigger"]) == (result.run_id, 50, "scheduled")
 
 
@@ -171,7 +171,7 @@ def test_the_sensor_waits_while_mongodb_is_away(
     with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
         skipped: Any = auto_marker_sensor(context)
     assert "MongoDB cannot be reached" in skipped.skip_message
-    assert job_instances.recent(services.engine)[0].status.value == "queued"
+    assert job_instances.recent(services.engine, JOB)[0].status.value == "queued"
 
 
 def test_the_check_names_marked_documents_that_lack_something(

@@ -78,7 +78,7 @@ def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) 
     assert figures["broken"].broken
     assert "image is an object, not text" in str(figures["broken"].trouble)
     assert "auto_mark_cleaned is 'yes'" in str(figures["odd-toggle"].trouble)
-    jobs = {job.customer_id: job for job in job_instances.recent(services.engine)}
+    jobs = {job.customer_id: job for job in job_instances.recent(services.engine, JOB)}
     assert {c: j.status.value for c, j in jobs.items()} == {
         "fine": "completed",
         "mixed": "completed",
@@ -148,7 +148,7 @@ def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Setti
     counted = sum(f.marked for figures in (first, second) for f in figures.values())
     assert counted == total
     assert all(marked(services, f"c{n}") == 40 for n in range(8))
-    assert {job.status for job in job_instances.recent(services.engine, limit=100)} == {JobStatus.COMPLETED}
+    assert {job.status for job in job_instances.recent(services.engine, JOB, limit=100)} == {JobStatus.COMPLETED}
 
 
 @pytest.fixture
@@ -171,8 +171,8 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
         for figures in steps.carry_out(services, todo, "run-1", batch_size=50):
             seen.append(figures)
             own_mongo.kill()
-    assert job_instances.recent(services.engine, job=JOB, limit=100)
-    states = {job.status for job in job_instances.recent(services.engine, limit=100)}
+    assert job_instances.recent(services.engine, JOB, limit=100)
+    states = {job.status for job in job_instances.recent(services.engine, JOB, limit=100)}
     assert JobStatus.RUNNING not in states
     with pytest.raises(BackendUnavailable):
         steps.due(services)

@@ -44,7 +44,7 @@ def processing(
                 one = toggle.read(backends, customer)
         except (BackendUnavailable, UnusableToggle) as error:
             away = error.public
-    recent = job_instances.recent(backends.engine, job=JOB, customer_id=customer or None, limit=RECENT)
+    recent = job_instances.recent(backends.engine, JOB, customer_id=customer or None, limit=RECENT)
     return page(
         request,
         "processing.html",
