@@ -35,6 +35,9 @@ def test_a_trigger_is_accepted_done_and_looked_up(client: TestClient, services: 
     body = asked.json()
     assert (body["status"], body["joined"], body["images_marked"]) == ("queued", False, 0)
     assert asked.headers["Location"] == f"/api/jobs/{body['job_id']}"
+    waiting = client.get(f"/api/jobs/{body['job_id']}").json()
+    assert waiting.items() >= {"status": "queued", "images_found": 0, "images_marked": 0, "images_failed": 0}.items()
+    assert waiting.keys() == body.keys() - {"joined"}
     work(services)
     done = client.get(f"/api/jobs/{body['job_id']}").json()
     assert (done["status"], done["customer_id"], done["user_id"]) == ("completed", "customer_123", "user_456")
