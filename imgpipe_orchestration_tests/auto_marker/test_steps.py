@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,6 +63,25 @@ def test_a_customer_who_is_off_and_asks_is_told_why_nothing_happened(services: S
     assert (shown["status"], shown["images_marked"]) == ("completed", 0)
     assert shown["note"] == "auto_mark_cleaned is off"
     assert marked(services, "off") == 0
+
+
+def test_the_log_has_the_documents_words_and_an_error_for_each_customer_with_one(
+    services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    seed(services, "customer_123", 25)
+    seed(services, "broken", 2, image={"url": "x"})
+    seed(services, "mixed", 1, image=5)
+    seed(services, "mixed", 3)
+    round_of(services)
+    said = {(record.levelname, record.getMessage()) for record in caplog.records}
+    assert said >= {
+        ("INFO", "Starting image auto-marker job for customer: customer_123"),
+        ("INFO", "Auto-mark completed for customer customer_123: 25/25 images marked"),
+        ("ERROR", "Auto-mark failed for customer broken: 0/2 images marked"),
+        ("ERROR", "Auto-mark completed for customer mixed: 3/4 images marked"),
+    }
+    assert {message for level, message in said if level == "ERROR" and "customer_123" in message} == set()
 
 
 def test_one_customers_broken_data_fails_alone_and_is_named(services: Services) -> None:
