@@ -51,7 +51,7 @@ def of_error(error: ImgpipeError) -> JSONResponse:
 
 def of_invalid(error: RequestValidationError) -> JSONResponse:
     """The problem document of a request that is not what its route takes; names all that is wrong."""
-    errors = [{"field": _field(e["loc"]), "message": e["msg"]} for e in error.errors()]
+    errors = [_fault(e) for e in error.errors()]
     first = errors[0]
     detail = f"{first['field']}: {first['message']}"
     return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
@@ -90,7 +90,7 @@ def install(app: FastAPI) -> None:
         return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    def _fault(request: Request, error: Exception) -> JSONResponse:
+    def _unhandled(request: Request, error: Exception) -> JSONResponse:
         log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
         detail = "Something went wrong on our side; it has been logged."
         return problem(500, "Internal error", detail, code="internal-error")
@@ -103,6 +103,16 @@ def _no_room(error: BaseException | None) -> bool:
 
 def _full(error: BaseException | None) -> OutOfSpace:
     return OutOfSpace("The gateway's disk is full; nothing was stored. Send it again later.", detail=str(error))
+
+
+def _fault(error: dict[str, Any]) -> dict[str, str]:
+    """One error of FastAPI's as a field and what is wrong with it. Of a body that it could not read as JSON it says the
+    character as if that were a field, and of one whose Content-Type is another, that bytes are no object."""
+    if error["type"] == "json_invalid":
+        return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
+    if error["loc"] == ("body",) and isinstance(error["input"], bytes):
+        return {"field": "body", "message": "send JSON, with the header `Content-Type: application/json`"}
+    return {"field": _field(error["loc"]), "message": error["msg"]}
 
 
 def _field(location: tuple[int | str, ...]) -> str:

@@ -111,6 +111,20 @@ def test_a_request_that_makes_no_sense_names_its_field(desk: Desk) -> None:
     assert desk.api.get("/cron-jobs").json()["total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "detail"),
+    [
+        (b'{"name": "n",}', "application/json", "body: not JSON: Expecting property name enclosed in double quotes at"),
+        (b'{"name": "n"}', "application/x-www-form-urlencoded", "body: send JSON, with the header `Content-Type: app"),
+        (b"[]", "application/json", "body: Input should be a valid dictionary"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_of_as_such(desk: Desk, body: bytes, kind: str, detail: str) -> None:
+    answer = desk.api.post("/cron-jobs", content=body, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["field"]) == (422, "body")
+    assert answer.json()["detail"].startswith(detail)
+
+
 def test_a_key_is_encrypted_at_rest_and_returned_by_nothing(desk: Desk) -> None:
     job = desk.job()
     answers = [
