@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
@@ -93,7 +93,7 @@ class _Page(BaseModel):
 
 
 class _Listing(_Record):
-    status: Literal["success"]
+    status: Annotated[Literal["success"], BeforeValidator(lambda said: said.lower() if isinstance(said, str) else said)]
     data: _Page
 
 
@@ -272,9 +272,11 @@ class VisionAnalysisApi:
         try:
             entries = _Listing.model_validate(answer).data.vision_analysis or []
         except ValidationError as error:
-            raise UnreadableAnswer(
-                f"{self._name} answered in a shape we do not know", detail=str(error.errors(include_input=False))[:500]
-            ) from error
+            how, detail = "in a shape we do not know", str(error.errors(include_input=False))
+            if _tells_of_error(answer):
+                how, detail = "with an error", json.dumps(answer)
+            with self._without_token():
+                raise UnreadableAnswer(f"{self._name} answered {how}", detail=detail[:500]) from error
         return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
 
 
@@ -289,12 +291,21 @@ def _refuse_error(partner: str, reply: Reply) -> None:
         answer = json.loads(reply.content)
     except (ValueError, RecursionError):
         return
-    if isinstance(answer, dict) and str(answer.get("status")).casefold() == "error":
+    if _tells_of_error(answer):
         raise PartnerUnavailable(
             f"{partner} answered with an error (HTTP {reply.status})",
             detail=reply.content[:1000].decode(errors="replace"),
             partner_status=reply.status,
         )
+
+
+def _tells_of_error(answer: Any) -> bool:
+    """Whether an answer's envelope says that it failed, whatever its HTTP status: by `status`, or by `code`, which is
+    200 in the contract's."""
+    if not isinstance(answer, dict):
+        return False
+    code = str(answer.get("code"))
+    return str(answer.get("status")).casefold() == "error" or (code.isdecimal() and 400 <= int(code) < 600)
 
 
 def _analysis(entry: dict[str, Any]) -> VisionAnalysis | Malformed:

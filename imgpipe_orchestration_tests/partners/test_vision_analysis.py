@@ -201,10 +201,33 @@ def test_a_listing_that_never_stands_still_proves_nothing() -> None:
         on(server).is_unprocessed("wanted")
 
 
-@pytest.mark.parametrize("body", [b"[]", b'{"status": "success"}', b'{"data": {}}', b"<html>", b'{"status": "error"}'])
+@pytest.mark.parametrize("body", [b"[]", b'{"status": "success"}', b'{"data": {}}', b"<html>"])
 def test_another_shape_is_unreadable(body: bytes) -> None:
     with serving(lambda h, _: reply(h, body)) as server, pytest.raises(UnreadableAnswer):
         list(on(server).unprocessed())
+
+
+ERRORS = [
+    b'{"status": "error"}',
+    b'{"code": 500, "status": "error", "message": "out of paper"}',
+    b'{"code": "401", "status": "Failed", "data": null}',
+]
+
+
+@pytest.mark.parametrize("body", ERRORS)
+def test_an_error_instead_of_a_listing_is_told_as_they_tell_it_but_for_the_token(body: bytes) -> None:
+    said = body.replace(b"}", b', "your token": "key"}')
+    with (
+        serving(lambda h, _: reply(h, said)) as server,
+        pytest.raises(UnreadableAnswer, match="answered with an error") as raised,
+    ):
+        list(on(server).unprocessed())
+    assert raised.value.detail == said.decode().replace('"key"', '"***"')
+
+
+def test_success_may_be_written_with_capitals() -> None:
+    with serving(lambda h, _: reply(h, listing(entry("v")).replace(b"success", b"Success"))) as server:
+        assert [found.vision_analysis_id for found in on(server).unprocessed()] == ["v"]
 
 
 @pytest.mark.parametrize(
@@ -277,16 +300,17 @@ def test_an_upload_of_which_nobody_can_say_whether_it_arrived_is_not_sent_again(
         assert len([path for path in server.paths if "page" not in path]) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"OK", b"<html>thanks</html>", b"[]", b"[" * 100_000, b'{"status": "success"}'])
+@pytest.mark.parametrize("body", [b"", b"OK", b"<html>thanks</html>", b"[]", b"[" * 100_000, b'{"code": 201}'])
 def test_any_answer_2xx_to_an_upload_will_do(body: bytes) -> None:
     with serving(lambda h, _: reply(h, body, 201)) as server:
         sent(on(server))
         assert len(server.paths) == 1
 
 
-def test_an_error_in_an_answer_200_is_an_error() -> None:
+@pytest.mark.parametrize("body", ERRORS)
+def test_an_error_in_an_answer_200_is_an_error(body: bytes) -> None:
     def failing(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, listing(entry("v")) if handler.command == "GET" else b'{"code": 500, "status": "error"}')
+        reply(handler, listing(entry("v")) if handler.command == "GET" else body)
 
     with serving(failing) as server:
         with pytest.raises(UncertainUpload, match="answered with an error"):
