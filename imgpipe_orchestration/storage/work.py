@@ -177,5 +177,6 @@ def _account(
         log.error("failure not recorded", exc_info=fault)
         outcome.retried[claim.item_id] = error.public
         return
-    log.warning("item failed", extra={"state": state.value, "error": error.public})
+    said = {"detail": error.detail} if error.detail else {}
+    log.warning("item failed", extra={"state": state.value, "error": error.public, **said})
     (outcome.failed if state is State.FAILED else outcome.retried)[claim.item_id] = error.public

@@ -203,6 +203,17 @@ def test_what_a_step_logs_says_whose_it_is(claims: Claims) -> None:
     assert "run" not in lines[1]
 
 
+def test_the_log_has_what_a_partner_said_and_nothing_else_has(claims: Claims, caplog: pytest.LogCaptureFixture) -> None:
+    def step(claim: Claim) -> None:
+        raise PartnerUnavailable("The partner failed (HTTP 500)", detail='{"message": "out of paper", "token": "t0p"}')
+
+    outcome = work_through(claims, QUEUE, taken(claims, 1), step, threads=1)
+    assert outcome.retried == {1: "The partner failed (HTTP 500)"}
+    (line,) = (json.loads(JsonFormatter().format(r)) for r in caplog.records if r.message == "item failed")
+    assert line["error"] == "The partner failed (HTTP 500)"
+    assert line["detail"] == '{"message": "out of paper", "token": "***"}'
+
+
 def test_the_times_of_a_stage_add_up_over_batches(claims: Claims) -> None:
     def step(claim: Claim) -> None:
         time.sleep(0.01)
