@@ -15,11 +15,14 @@ from sqlalchemy import Connection as Rows
 from sqlalchemy import Engine, Row, text
 
 from imgpipe_orchestration.errors import Gone
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import cron_jobs
 from imgpipe_orchestration.vision_reports.model import Connection, Trigger
+
+log = logger(__name__)
 
 
 def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
@@ -144,9 +147,9 @@ def settle(rows: Rows, ids: Sequence[int]) -> None:
     their analysis's row twice (PostgreSQL then checks its foreign key again), and would wait for each other.
     """
     wanted = {"ids": sorted(ids)}
-    locked = "select 1 from vision_executions where id = any(:ids) order by id for no key update"
-    rows.execute(text(locked), wanted)
-    rows.execute(
+    locked = "select id, finished_at from vision_executions where id = any(:ids) order by id for no key update"
+    going_on = {row.id for row in rows.execute(text(locked), wanted) if row.finished_at is None}
+    settled = rows.execute(
         text("""
             update vision_executions e set total = c.total + e.unusable, successful = c.successful,
                 failed = c.failed + e.unusable,
@@ -162,9 +165,16 @@ def settle(rows: Rows, ids: Sequence[int]) -> None:
                 from unnest(cast(:ids as bigint[])) as x (id)
                 left join vision_outcomes o on o.execution_id = x.id group by x.id
             ) c where e.id = c.id
+            returning e.id, e.status, e.total, e.successful, e.failed, e.finished_at
         """),
         wanted,
     )
+    for row in settled:
+        if row.finished_at and row.id in going_on:
+            log.info(
+                f"Execution {row.id}: {row.status}",
+                extra={"total": row.total, "successful": row.successful, "failed": row.failed},
+            )
 
 
 def names(rows: Rows, ids: Sequence[int]) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration import resources
+from imgpipe_orchestration import logs, resources
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -145,6 +146,18 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
 
     assert desk.run("vision_reports_backfill", tags={"dagster/partition": "2025-06-01"}).success
     assert len(desk.reports) == 4
+
+
+def test_the_log_sums_up_each_execution_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        desk.seed(images=1)
+    desk.seed(images=0)
+    execution = desk.execute()
+    lines = [logs.TextFormatter().format(record) for record in caplog.records]
+    (line,) = (line for line in lines if " - Execution " in line)
+    assert re.search(r"INFO - Execution \d+: partial .*total=3 successful=2 failed=1$", line)
+    assert (execution["status"], execution["total"]) == ("partial", 3)
 
 
 def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> None:
