@@ -1,13 +1,12 @@
 """Getting an analysis's documents: which of them can be had, which cannot and why.
 
 Each image is handed on and forgotten before the next is fetched, so an analysis of two hundred images needs the memory
-of one. Nothing is named after what came from outside: a download lives in an unnamed temporary file.
+of one. Nothing of it lies in a file, so a run that is killed leaves none behind.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -86,10 +85,7 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
         return None
     data = b""
     try:
-        with tempfile.TemporaryFile(prefix="imgpipe-vision-") as file:
-            fetcher.fetch(document.url, file, limits)
-            file.seek(0)
-            data = file.read()
+        data = fetcher.fetch_bytes(document.url, limits)
         found = sniff(data, Limits(max_bytes=limits.max_bytes))
     except (Permanent, Retryable) as error:
         web_page = data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))

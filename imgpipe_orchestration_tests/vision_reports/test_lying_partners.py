@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
+from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses
 from imgpipe_orchestration.vision_reports.assets import DAYS
+from imgpipe_orchestration.vision_reports.backends import Picture
+from imgpipe_orchestration.vision_reports.inputs import gather
+from imgpipe_orchestration.vision_reports.model import Document
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
@@ -102,6 +110,20 @@ def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_no
         assert (execution["status"], execution["failed"]) == ("failed", 1), kind
         assert reason in execution["analyses"][0]["error"]
     assert desk.reports == []
+
+
+def test_an_image_needs_no_room_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # nothing can be written there
+    handed: list[Picture] = []
+    with serving(lambda handler, _: reply(handler, photos.jpeg("coffee"))) as server:
+        gather(
+            [Document("hull.jpg", f"{server.url}/hull.jpg", "image")],
+            fetcher=Fetcher(AllowList.parse(f"127.0.0.1:{server.port}")),
+            limits=FetchLimits(),
+            max_images=1,
+            hand_over=lambda picture: handed.append(picture) or "1",
+        )
+    assert [(picture.name, picture.mime) for picture in handed] == [("hull.jpg", "image/jpeg")]
 
 
 def test_descriptions_that_are_not_json_are_noted_and_not_fatal(desk: Desk) -> None:

@@ -104,28 +104,6 @@ def test_a_run_that_ends_while_it_waits_for_a_slow_backend_leaves_its_batch_to_t
     assert (len(desk.backend.orders), desk.backend.images, len(desk.reports)) == (1, 2, 1)
 
 
-@pytest.mark.slow
-def test_a_download_whose_run_is_killed_leaves_no_file(desk: Desk, tmp_path: Path) -> None:
-    desk.seed(images=1, descriptions=False)
-    desk.standins.fault("files", "drip", seconds=60, count=None)
-    desk.ask(desk.job())
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    environ = {**os.environ, "TMPDIR": str(folder)}
-    process = subprocess.Popen([sys.executable, "-c", RUN], env=environ, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: _open_in(folder, process.pid), "a download", 60)
-    finally:
-        process.kill()
-        process.wait(20)
-    assert [path for path in folder.iterdir() if path.is_file()] == []
-
-
-def _open_in(folder: Path, pid: int) -> bool:
-    """Whether a process has a file open right in a folder, be it one without a name."""
-    return any(entry.readlink().parent == folder for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink())
-
-
 def _submitted(desk: Desk) -> bool:
     with transaction(desk.services.engine) as rows:
         return bool(rows.scalar(text("select exists (select from vision_analyses where status = 'submitted')")))
