@@ -11,6 +11,7 @@ import io
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -157,7 +158,7 @@ class Fetcher:
                 return response, url
             response.close()
             try:
-                url = urljoin(url, location)
+                url = urljoin(url, _as_meant(location))
                 check_url(url)
             except (ValueError, BadInput) as error:
                 why = error.public if isinstance(error, BadInput) else "it is not a URL"
@@ -169,6 +170,14 @@ class Fetcher:
             if self._pools is None:
                 self._pools = guarded_pools(Guard(self.allowed))
             return self._pools
+
+
+def _as_meant(location: str) -> str:
+    """A Location as browsers take it: servers write names as they are, with spaces, and in UTF-8, which comes out of
+    HTTP as Latin-1."""
+    with suppress(UnicodeError):
+        location = location.encode("latin-1").decode()
+    return location.replace(" ", "%20")
 
 
 def check_url(url: str) -> None:
@@ -192,7 +201,7 @@ def check_url(url: str) -> None:
 
 def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     status, link = response.status, without_secrets(url)
-    if status in (200, 206, 416):
+    if 200 <= status < 300 or status == 416:  # a proxy's 203 and a careless 201 have the file in them as well
         return
     asked = parse_retry_after(response.headers.get("Retry-After"))
     if status == 429:

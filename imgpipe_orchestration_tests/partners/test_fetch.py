@@ -112,6 +112,20 @@ def test_redirects_are_followed_but_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize(
+    "location", ["../c/two words é 名.jpg?sig=a+b%2F", "../c/two%20words%20%C3%A9%20%E5%90%8D.jpg?sig=a+b%2F"]
+)
+def test_a_redirect_may_name_a_file_as_it_is_called(location: str) -> None:
+    def redirect(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.path == "/c/two%20words%20%C3%A9%20%E5%90%8D.jpg?sig=a+b%2F":
+            reply(handler, CONTENT)
+        else:
+            reply(handler, status=302, Location=location.encode().decode("latin-1"))
+
+    with serving(redirect) as server:
+        assert fetcher(server).fetch_bytes(f"{server.url}/a/b", QUICK) == CONTENT
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "file:///etc/passwd",
@@ -267,6 +281,12 @@ def test_a_retry_after_beyond_the_time_limit_is_reported_at_once() -> None:
 
 def test_a_server_error_is_tried_again() -> None:
     with serving(lambda h, n: reply(h, CONTENT) if n else reply(h, status=503)) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+def test_the_file_in_any_answer_2xx_is_taken(status: int) -> None:
+    with serving(lambda h, _: reply(h, CONTENT, status)) as server:
         assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
 
 
