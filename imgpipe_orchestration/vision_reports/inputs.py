@@ -105,7 +105,7 @@ def _descriptions(document: Document, fetcher: Fetcher, limits: FetchLimits, not
 
 def _parse(data: bytes) -> dict[str, str]:
     try:
-        parsed = json.loads(data.decode("utf-8-sig"))
+        parsed = json.loads(data)  # bytes: UTF-8 or, as Windows likes to write it, UTF-16, with a mark or without
     except (ValueError, RecursionError) as error:
         raise BadInput("it is not JSON") from error
     if not isinstance(parsed, dict):

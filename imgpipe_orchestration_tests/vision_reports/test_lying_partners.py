@@ -135,6 +135,22 @@ def test_descriptions_that_are_not_json_are_noted_and_not_fatal(desk: Desk) -> N
     assert "could not be used: it is not JSON" in order["notes"][0]
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_descriptions_are_read_in_every_charset_that_json_comes_in(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, charset: str
+) -> None:
+    seeded = desk.seed(images=1)
+    image, descriptions = seeded["documents"]
+    written = json.dumps({image["document_name"]: "Rost am Rumpf – größer"}, ensure_ascii=False).encode(charset)
+    with serving(lambda handler, _: reply(handler, written)) as server:
+        monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.0/8")
+        descriptions["document_path"] = f"{server.url}/descriptions.json"
+        execute_over(desk, {**seeded, "documents": [image, descriptions]})
+    (order,) = desk.backend.orders.values()
+    assert [one["description"] for one in order["images"]] == ["Rost am Rumpf – größer"]
+    assert order["notes"] == []
+
+
 def listed_as(*entries: Any) -> Behaviour:
     """An external API that lists these, whatever it is asked, and takes every report."""
     data = {"page": 1, "total": len(entries), "vision_analysis": list(entries)}
