@@ -22,15 +22,19 @@ def run_failed(*, job: str, run_id: str, link: str, reason: str, partition: str 
     return {"text": f"{head}\n>{why}\n<{link}|run {run_id[:8]}>"}
 
 
-def send(url: str, message: dict[str, str]) -> None:
-    """Post `message`, once: whoever asks keeps it until this returns.
+def send(url: str, message: dict[str, str], key: str) -> None:
+    """Post `message`, once: whoever asks keeps it until this returns, and may have to send it again.
+
+    Args:
+        key: the same for every repetition of this message; sent as Idempotency-Key.
 
     Raises:
         PartnerUnavailable: the webhook does not answer, answers 5xx, or wants fewer messages (429).
         PartnerRefused: it refuses the message (a wrong or revoked URL).
     """
     try:
-        answer = requests.post(url, json=message, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        headers = {"Idempotency-Key": key}
+        answer = requests.post(url, json=message, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
     except requests.RequestException as error:
         # Not `from error`: its text has the URL in it, and the URL is the secret.
         raise PartnerUnavailable(f"The alert webhook does not answer ({type(error).__name__}).") from None

@@ -87,10 +87,11 @@ def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: B
     failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=int(cursor))
     told = 0
     for record in context.instance.fetch_run_status_changes(failed, limit=ALERTS_A_TICK, ascending=True).records:
-        message = _about(context.instance, record.event_log_entry, settings.dagster_url)
+        entry = record.event_log_entry
+        message = _about(context.instance, entry, settings.dagster_url)
         try:
             if message and record.timestamp > time.time() - ALERT_SECONDS:
-                alerts.send(settings.alert_webhook_url, message)
+                alerts.send(settings.alert_webhook_url, message, f"run-failed-{entry.run_id}")
                 told += 1
         except ImgpipeError as error:
             if not told:

@@ -27,6 +27,8 @@ class Webhook(ThreadingHTTPServer):
     def __init__(self, port: int) -> None:
         self.statuses: list[int] = []
         self.messages: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        """The Idempotency-Key of every request, also of those that were refused."""
         super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/services/T/B/secret"
 
@@ -36,6 +38,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.keys.append(self.headers["Idempotency-Key"])
         status = self.server.statuses.pop(0) if self.server.statuses else 200
         if status == 200:
             self.server.messages.append(json.loads(body))
@@ -155,6 +158,8 @@ def test_runs_that_fail_while_the_webhook_is_away_are_told_once_when_it_is_back(
     assert told(webhook) == [run_id[:8] for run_id in failed]
     assert alerts.tick() == "told of 0 failed runs"
     assert len(webhook.messages) == 7
+    first, second, third, *others = (f"run-failed-{run_id}" for run_id in failed)
+    assert webhook.keys == [first, first, first, first, second, third, third, *others], "one key for each message"
 
 
 def test_runs_that_fail_while_nothing_listens_at_the_webhook_are_told_when_something_does(
@@ -193,7 +198,7 @@ def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: C
 def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:
     webhook.statuses = [404]
     with pytest.raises(PartnerRefused, match="answered 404") as refused:
-        alerts.send(webhook.url, {"text": "x"})
+        alerts.send(webhook.url, {"text": "x"}, "key")
     with pytest.raises(PartnerUnavailable, match="does not answer") as away:
-        alerts.send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"})
+        alerts.send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"}, "key")
     assert "secret" not in f"{refused.value}{away.value}"
