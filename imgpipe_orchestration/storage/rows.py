@@ -55,9 +55,12 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         raise SettingsError(f"{setting}: {parsed.drivername!r} is no database we can use", field=setting)
     postgresql = driver.startswith("postgresql")
     if postgresql:
-        # A statement that takes a minute is a fault; a worker must not hang on it past its lease.
+        # A statement that takes a minute is a fault; a worker must not hang on it past its lease. So is a transaction
+        # that nothing was asked in for as long: whoever froze or was cut off within one would hold his rows' locks, and
+        # his tenants' turns, against everybody until TCP gives his machine up, which takes two hours.
         # A queue grows from ten rows to a million between two statements: a plan kept from before would read them all.
-        session = "-c statement_timeout=60000 -c timezone=UTC -c plan_cache_mode=force_custom_plan"
+        limits = "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000"
+        session = f"{limits} -c timezone=UTC -c plan_cache_mode=force_custom_plan"
         # Behind those of the URL: of two values for one setting PostgreSQL takes the last.
         options = " ".join((*parsed.normalized_query.get("options", ()), session))
         arguments = {"options": options, "application_name": "imgpipe", **LOST}

@@ -185,6 +185,18 @@ def test_a_statement_that_takes_too_long(engine: Engine) -> None:
         connection.execute(text("select pg_sleep(5)"))
 
 
+def test_a_transaction_of_somebody_who_froze_lets_its_locks_go(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        assert connection.scalar(text("show idle_in_transaction_session_timeout")) == "1min"
+        connection.execute(text("create table held (n int); insert into held values (1)"))
+    with pytest.raises(BackendUnavailable), transaction(engine) as frozen:
+        frozen.execute(text("set local idle_in_transaction_session_timeout = 50"))
+        frozen.execute(text("update held set n = 2"))
+        with transaction(engine) as other:
+            assert other.scalar(text("select n from held for update")) == 1
+        frozen.execute(text("update held set n = 3"))
+
+
 def test_a_deadlock_that_the_database_broke(engine: Engine) -> None:
     import threading
 
