@@ -6,6 +6,7 @@ is a tenant's; a partner may send it back in the body of an error, so it is take
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,9 +199,12 @@ class VisionAnalysisApi:
     ) -> None:
         """Deliver a report; the analysis counts as processed from then on. Any answer 2xx but an error in JSON will do.
 
-        A try that was not answered, or with 5xx, may have arrived: before the next one the listing is asked.
+        A try that was not answered, or with 5xx, may have arrived: before the next one the listing is asked. All tries,
+        of whichever process, have one Idempotency-Key: a worker that froze before it sent cannot know that another one
+        has delivered meanwhile.
 
         Args:
+            filename: names the batch, and with it what is delivered.
             listed: whether the API lists the analysis until it has the report; it does not list what it got before.
             page_size: of the listing.
 
@@ -216,7 +220,9 @@ class VisionAnalysisApi:
             "file": (filename, html, "text/html"),
         }
         body, content_type = encode_multipart_formdata(fields)
-        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        named = json.dumps([organization_id, vision_analysis_id, filename])
+        key = f"report-{hashlib.sha256(named.encode()).hexdigest()[:32]}"
+        headers = {"Content-Type": content_type, "Accept": "application/json", "Idempotency-Key": key}
         uncertain = False
 
         def attempt(_: Deadline) -> None:

@@ -261,6 +261,14 @@ def test_an_upload_answered_500_twice_arrives_once(api: VisionAnalysisApi, stand
     assert len(standins.calls("vision_analysis", "list")) >= 2
 
 
+def test_a_report_has_one_idempotency_key_whoever_delivers_it() -> None:
+    with serving(lambda h, _: reply(h, b"{}")) as server:
+        for filename, html in (("report_1.html", b"<p>"), ("report_1.html", b"<p>"), ("report_2.html", b"<p>")):
+            on(server).upload(vision_analysis_id="v\n", organization_id="o", filename=filename, html=html)
+        first, again, other = (headers["idempotency-key"] for _, headers, _ in server.requests)
+    assert first == again != other
+
+
 @pytest.mark.parametrize("status", [None, 500, 503])
 @pytest.mark.parametrize(("arrived", "posts"), [(True, 1), (False, 3)])
 def test_after_an_upload_answered_5xx_or_not_at_all_the_listing_says_whether_it_arrived(
