@@ -65,7 +65,9 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         options = " ".join((*parsed.normalized_query.get("options", ()), session))
         arguments = {"options": options, "application_name": "imgpipe", **LOST}
     else:
-        session = "SET time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 20"
+        # MariaDB reads the comment; MySQL, which has no such limit, does not.
+        limits = "SESSION innodb_lock_wait_timeout = 20 /*M! , SESSION idle_transaction_timeout = 60 */"
+        session = f"SET time_zone = '+00:00', {limits}"
         arguments = {"init_command": session, "read_timeout": _SILENT_SECONDS, "write_timeout": _SILENT_SECONDS}
     engine = create_engine(
         parsed.set(drivername=driver),

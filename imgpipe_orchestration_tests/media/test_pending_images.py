@@ -316,6 +316,14 @@ def test_a_mariadb_that_does_not_answer_holds_nobody(mariadb_server: MariaDB, mo
     engine.dispose()
 
 
+@pytest.mark.slow
+def test_a_transaction_that_somebody_left_open_in_a_mariadb_ends(mariadb_server: MariaDB) -> None:
+    engine = rows.connect(f"{mariadb_server.url}/mysql")
+    with transaction(engine) as connection:
+        assert connection.scalar(text("select @@session.idle_transaction_timeout")) == 60
+    engine.dispose()
+
+
 # --- through the pipeline ------------------------------------------------------------------------------------------
 
 
