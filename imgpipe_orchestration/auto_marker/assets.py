@@ -10,7 +10,7 @@ from imgpipe_orchestration.sensors import owner_of
 if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures
 
-customers = dg.DynamicPartitionsDefinition(name="customers")
+CUSTOMERS = dg.DynamicPartitionsDefinition(name="customers")
 """One partition a customer; keys are customer ids as `model.partition_key` writes them."""
 
 news_document = dg.AssetSpec(
@@ -42,7 +42,7 @@ def metadata_of(figures: "Figures") -> dict[str, Any]:
 
 @dg.asset(
     deps=[news_document],
-    partitions_def=customers,
+    partitions_def=CUSTOMERS,
     group_name="auto_marker",
     kinds={"mongodb", "python"},
     owners=["team:images"],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from imgpipe_orchestration.auto_marker.assets import clean_images, customers, metadata_of
+from imgpipe_orchestration.auto_marker.assets import CUSTOMERS, clean_images, metadata_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import NETWORK
 from imgpipe_orchestration.sensors import owner_of
@@ -56,8 +56,8 @@ def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:
     from imgpipe_orchestration.auto_marker.model import partition_key
 
     key = partition_key(figures.customer_id)
-    if not context.instance.has_dynamic_partition(str(customers.name), key):
-        context.instance.add_dynamic_partitions(str(customers.name), [key])
+    if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), key):
+        context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
     event = dg.AssetMaterialization if figures.marked else dg.AssetObservation
     context.log_event(event(asset_key=clean_images.key, partition=key, metadata=metadata_of(figures)))
     if figures.trouble:
@@ -90,7 +90,7 @@ def auto_marker() -> None:
 def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.auto_marker import steps
 
-    name = str(customers.name)
+    name = str(CUSTOMERS.name)
     new, gone = steps.out_of_step(backends.services, context.instance.get_dynamic_partitions(name))
     if new:
         context.instance.add_dynamic_partitions(name, new)

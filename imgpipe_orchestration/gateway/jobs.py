@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
 from imgpipe_orchestration.gateway.customers import CustomerIfAny
 from imgpipe_orchestration.listings import model as listings
-from imgpipe_orchestration.listings import schedule, store
+from imgpipe_orchestration.listings import store, timing
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import transaction
@@ -114,7 +114,7 @@ def _described(connection: Connection, job: JobDefinition) -> dict[str, Any]:
         "last_run": _moment(job.last_started_at),
         "last_run_finished": _moment(job.last_finished_at),
         "last_run_id": job.last_run_id,
-        "next_run": _moment(schedule.next_run(job, now=datetime.now(UTC))),
+        "next_run": _moment(timing.next_run(job, now=datetime.now(UTC))),
         "last_result": job.last_result,
         "counts": store.counts(connection),
         "recent_failures": store.recent_failures(connection),

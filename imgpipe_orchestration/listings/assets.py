@@ -10,7 +10,8 @@ from imgpipe_orchestration.listings.jobs import IMAGES
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
-DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", timezone="UTC", end_offset=1)
+DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
+"""Days of upload, UTC, today among them. No upload is older: our own clock dates them."""
 
 image_queue = dg.AssetSpec(
     "image_queue",

@@ -20,7 +20,7 @@ OWNERS = ["team:images"]
 DUE_ONLY = "imgpipe/due_only"
 """Run tag of the sensor's runs: only what is due, no look at what could be made again."""
 
-days = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
 """Days of upload, UTC; today is one of them."""
 
 
@@ -96,7 +96,7 @@ def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
     owners=OWNERS,
     kinds={"s3", "postgres"},
     deps=[pending_images],
-    partitions_def=days,
+    partitions_def=DAYS,
     description="The originals of a day's uploads: fetched, kept under bulk/, checked to be images.",
 )
 def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
@@ -112,7 +112,7 @@ def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource)
     owners=OWNERS,
     kinds={"openai", "googlecloud", "postgres"},
     deps=[retrieve_file],
-    partitions_def=days,
+    partitions_def=DAYS,
     description="What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search.",
 )
 def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
@@ -132,7 +132,7 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     owners=OWNERS,
     kinds={"python", "s3"},
     deps=[retrieve_file, ai_visual_analysis],
-    partitions_def=days,
+    partitions_def=DAYS,
     description="Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
 )
 def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
@@ -153,7 +153,7 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
     owners=OWNERS,
     kinds={"python"},
     deps=[resize_optimize],
-    partitions_def=days,
+    partitions_def=DAYS,
     description="The main API's acknowledgement of each processed image.",
 )
 def update_callback(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
@@ -169,7 +169,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
     owners=OWNERS,
     kinds={"postgres"},
     deps=[update_callback],
-    partitions_def=days,
+    partitions_def=DAYS,
     description="Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone.",
 )
 def replace_urls(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:

@@ -126,7 +126,8 @@ def field_of(path: str) -> Field:
 
 
 FIRST_DAY = "2020-01-01"
-"""First partition of the media assets."""
+"""First partition of the media assets: `pending_images` is the main API's table and may be older than we are. What was
+uploaded before counts to this day."""
 
 
 def partition_day(created: datetime, now: datetime) -> str:

@@ -79,7 +79,7 @@ def test_figures_name_the_first_problems_and_count_all() -> None:
 
 
 def test_the_partitions_are_those_that_other_code_locations_know() -> None:
-    from imgpipe_orchestration.auto_marker.assets import customers
+    from imgpipe_orchestration.auto_marker.assets import CUSTOMERS
 
-    assert isinstance(customers, DynamicPartitionsDefinition)
-    assert customers.name == "customers"
+    assert isinstance(CUSTOMERS, DynamicPartitionsDefinition)
+    assert CUSTOMERS.name == "customers"
