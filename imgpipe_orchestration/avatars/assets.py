@@ -109,7 +109,10 @@ def avatar_daily_figures(backends: BackendsResource) -> dg.MaterializeResult[Any
 
     with transaction(backends.services.engine) as connection:
         days = figures.daily(connection)
-    rows = [[d.day, d.completed, d.failed, d.calls, f"{d.cost_usd:.4f}{' (stand-in)' * d.standin}"] for d in days]
+    rows = [
+        [d.day.isoformat(), d.completed, d.failed, d.calls, f"{d.cost_usd:.4f}{' (stand-in)' * d.standin}"]
+        for d in days
+    ]
     table = _table(["day", "pictured", "failed", "paid calls", "US dollars"], rows)
     today = days[0] if days else None
     return dg.MaterializeResult(
@@ -154,9 +157,9 @@ def _removable(found: list[Any]) -> dg.MaterializeResult[Any]:
     return dg.MaterializeResult(metadata={"tasks": len(found), "megabytes": megabytes, "list": table})
 
 
-def _table(head: list[str], rows: list[list[Any]]) -> dg.MarkdownMetadataValue:
-    lines = [head, ["---"] * len(head), *rows]
-    return dg.MetadataValue.md("\n".join(f"| {' | '.join(map(str, line))} |" for line in lines))
+def _table(head: list[str], rows: list[list[Any]]) -> dg.TableMetadataValue:
+    schema = dg.TableSchema([dg.TableColumn(name) for name in head])  # of no rows it could not be told
+    return dg.MetadataValue.table([dg.TableRecord(dict(zip(head, row, strict=True))) for row in rows], schema)
 
 
 PEOPLE = [avatar_personas]

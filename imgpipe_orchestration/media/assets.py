@@ -51,8 +51,8 @@ def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
         metadata["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
     errors = {**outcome.retried, **outcome.failed}
     if errors:
-        lines = [f"| {media} | {error} |" for media, error in sorted(errors.items())[:50]]
-        metadata["errors"] = dg.MetadataValue.md("\n".join(["| item | error |", "| --- | --- |", *lines]))
+        rows = [dg.TableRecord({"item": media, "error": error}) for media, error in sorted(errors.items())[:50]]
+        metadata["errors"] = dg.MetadataValue.table(rows)
     if stage.sheet:
         from imgpipe_orchestration.imaging import contact_sheet
 

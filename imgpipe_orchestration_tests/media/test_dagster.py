@@ -1,4 +1,4 @@
-"""What becomes of images when somebody materializes some of the five assets only."""
+"""What runs of the five assets, or of some of them, do and tell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from imgpipe_orchestration import resources
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
+from imgpipe_orchestration.media.model import temp_key
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 STEPS = ["retrieve_file", "ai_visual_analysis", "resize_optimize"]
@@ -83,3 +84,16 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     again = run()["resize_optimize"]
     assert again.items() >= {**of_day, "ordered_again": 1, "again_done": 1}.items()
     assert "images" not in again and "contact_sheet" in again
+
+
+def test_a_run_names_what_failed_with_its_reason_in_a_table(
+    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    gateway.upload(456, profile_image=picture())
+    ((path,),) = gateway.rows("select image_path from pending_images")
+    gateway.services.media_bucket.put(temp_key(path), b"no image", content_type="image/jpeg")
+    today = datetime.now(UTC).date().isoformat()
+    result = repository.resolve_job_def("media_pipeline").execute_in_process(instance=instance, partition_key=today)
+    (first,) = result.asset_materializations_for_node("retrieve_file")
+    (row,) = first.metadata["errors"].value.records
+    assert row.data["item"] == 1 and "plain text" in row.data["error"]
