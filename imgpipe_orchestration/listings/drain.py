@@ -40,7 +40,6 @@ class Drained:
     processed: int = 0
     retried: int = 0
     failed: int = 0
-    lost: int = 0
     seconds: float = 0.0
     ended: str = "nothing more is due"
     days: Counter[str] = field(default_factory=Counter)
@@ -223,7 +222,6 @@ def _add(total: Drained, outcome: Outcome, line: Line) -> None:
     total.processed += len(outcome.done)
     total.retried += len(outcome.retried)
     total.failed += len(outcome.failed)
-    total.lost += len(outcome.lost)
     total.days.update(claim.partition for claim in outcome.done)
     reasons = [*outcome.failed.values(), *outcome.retried.values()]
     total.errors.extend(reasons[: max(0, 5 - len(total.errors))])

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from imgpipe_orchestration.listings.jobs import process_image_queue
+from imgpipe_orchestration.listings.timing import LOOK_EVERY
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import unfinished_run
 
@@ -10,7 +11,7 @@ from imgpipe_orchestration.sensors import unfinished_run
 @dg.sensor(
     job=process_image_queue,
     description="process-image-queue: asks for one run when images are due and the job's interval has passed.",
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=int(LOOK_EVERY.total_seconds()),
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def process_image_queue_sensor(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from imgpipe_orchestration.storage.job_definitions import JobDefinition
+if TYPE_CHECKING:
+    from imgpipe_orchestration.storage.job_definitions import JobDefinition
 
 LOOK_EVERY = timedelta(seconds=10)
 """How often the sensor looks. A shorter interval means: every look."""
