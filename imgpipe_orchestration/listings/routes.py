@@ -15,18 +15,20 @@ from imgpipe_orchestration.listings import serving, uploads
 
 router = APIRouter(tags=["listings"])
 
+TITLE = "listing_title"
 MOST_TITLE = 10_000
 """Characters of a title: what is said of an image, not a document."""
 
 
 class UnknownField(BadInput):
-    """A text in a field that the form does not have: a title that would be lost, or the name of a file for the file."""
+    """A text in a field that the form does not have, where the title or the files are missing: it may be meant for
+    them (`title=...`, `images=photo.jpg`)."""
 
     status = 400
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"`{name}` is no text that this form takes: there is `listing_title`, and files, as `images` or under any"
+            f"`{name}` is no text that this form takes: there is `{TITLE}`, and files, as `images` or under any"
             " other name. A file comes with its bytes and its name (curl: -F images=@photo.jpg).",
             field=name,
         )
@@ -37,13 +39,16 @@ async def every_file(request: Request) -> list[UploadFile]:
     nothing was chosen comes as one without name and bytes, or as an empty text.
 
     Raises:
-        UnknownField: a text in another field than the title's.
+        UnknownField: title or files are missing, and there is a text in another field. Beside both, such texts are
+            what a client's form has for others.
     """
     parts = (await request.form()).multi_items()
-    for name, part in parts:
-        if part and not isinstance(part, UploadFile) and name != "listing_title":
-            raise UnknownField(name[:100])
-    return [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
+    files = [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
+    texts = [name for name, part in parts if part and not isinstance(part, UploadFile)]
+    others = [name for name in texts if name != TITLE]
+    if others and not (files and TITLE in texts):
+        raise UnknownField(others[0][:100])
+    return files
 
 
 async def uploader(credentials: Credentials, backends: Backends) -> int | None:
@@ -56,7 +61,7 @@ async def uploader(credentials: Credentials, backends: Backends) -> int | None:
 @router.post(
     "/api/upload/listing_image",
     responses={
-        400: {"description": "A text in a field that the form does not have, or a body that cannot be read"},
+        400: {"description": "A text in another field where title or files are missing, or a body that cannot be read"},
         413: {"description": "A file, or their number, is past the limit"},
         415: {"description": "No file is an image we can use; `rejected` names each"},
         422: {"description": "No file was sent, or the Idempotency-Key belongs to another upload"},
@@ -70,14 +75,14 @@ async def uploader(credentials: Credentials, backends: Backends) -> int | None:
                         "type": "object",
                         "required": ["images"],
                         "properties": {
-                            "listing_title": {"type": "string", "default": "", "maxLength": MOST_TITLE},
+                            TITLE: {"type": "string", "default": "", "maxLength": MOST_TITLE},
                             "images": {
                                 "type": "array",
                                 "items": {"type": "string", "format": "binary"},
                                 "description": "one or many images; the name of the field does not matter",
                             },
                         },
-                        "additionalProperties": {"type": "string", "format": "binary"},
+                        "additionalProperties": {"type": "string"},
                     }
                 }
             },

@@ -50,16 +50,30 @@ def test_one_image_says_image_and_any_name_of_the_field_works(client: TestClient
         assert answer.json()["data"]["message"] == "1 image queued for processing"
 
 
-@pytest.mark.parametrize(("field", "text"), [("title", "Cosy flat"), ("images", "kitchen.jpg"), ("Title", "Cosy")])
-def test_a_text_in_an_unknown_field_is_refused_with_the_fields_there_are(
-    client: TestClient, backends: Services, field: str, text: str
+@pytest.mark.parametrize(
+    ("form", "files", "field"),
+    [
+        ({"title": "Cosy flat"}, ["image"], "title"),
+        ({"Listing_Title": "Cosy"}, ["image"], "Listing_Title"),
+        ({"listing_title": "Cosy", "images": "kitchen.jpg"}, [], "images"),
+    ],
+)
+def test_a_text_that_may_be_the_missing_title_or_file_is_refused_with_the_fields_there_are(
+    client: TestClient, backends: Services, form: dict[str, str], files: list[str], field: str
 ) -> None:
-    files = [("image", ("a.jpg", photo()))]
-    answer = client.post("/api/upload/listing_image", data={"listing_title": "One", field: text}, files=files)
+    parts = [*((name, (None, text)) for name, text in form.items()), *((name, ("a.jpg", photo())) for name in files)]
+    answer = client.post("/api/upload/listing_image", files=parts)
     assert (answer.status_code, answer.json()["field"]) == (400, field)
     assert "`listing_title`" in answer.json()["detail"]
     assert "`images`" in answer.json()["detail"]
     assert rows(backends, "select count(*) from image_queue")[0][0] == 0
+
+
+def test_what_a_form_has_for_others_is_ignored(client: TestClient, backends: Services) -> None:
+    form = {"listing_title": "Cosy flat", "listing_id": "81", "csrf": "x"}
+    answer = client.post("/api/upload/listing_image", data=form, files=[("photo", ("a.jpg", photo()))])
+    assert answer.status_code == 200
+    assert rows(backends, "select listing_title from image_queue") == [("Cosy flat",)]
 
 
 def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestClient, backends: Services) -> None:
