@@ -29,7 +29,7 @@ def token(**claims: object) -> str:
 def credentials(who: str) -> set[str]:
     """The credentials that open a route of this kind."""
     return {
-        "user": {token()},
+        "user": {token(), token(aud="authenticated")},
         "media worker": {KEYS["media_api_key"], KEYS["main_api_key"]},
         "owner": {token(), KEYS["media_api_key"], KEYS["main_api_key"]},
         "operator": {KEYS["admin_api_key"]},
