@@ -32,6 +32,7 @@ _DERIVED = {
     "s3_upload_endpoint": "s3_endpoint",
     "main_api_url": "gateway_url",
     "public_base_url": "gateway_url",
+    "media_backend_url": "public_base_url",
     "backend_api_url": "gateway_url",
     "openai_image_edit_model": "openai_image_model",
 }
@@ -183,6 +184,9 @@ class Settings(BaseModel):
 
     # --- media -------------------------------------------------------------------------------------------------
     public_base_url: str = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
+    media_backend_url: str = Field(
+        "", description="Base of an image's `permanent_url` in reports to the main API. Empty: PUBLIC_BASE_URL."
+    )
     smart_media_base_url: str = Field("", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images.")
     upload_max_bytes: int = Field(
         5 * 1024 * 1024, gt=0, le=64 * 1024 * 1024, description="Largest accepted upload, bytes; at most 64 MiB."

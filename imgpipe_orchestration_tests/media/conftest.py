@@ -93,7 +93,8 @@ def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         values = {**settings.model_dump(), "gateway_port": port, "gateway_url": url, "main_api_url": url}
-        values |= {"public_base_url": url, "smart_media_base_url": f"{url}/api/images", **changes}
+        values |= {"public_base_url": url, "media_backend_url": url, "smart_media_base_url": f"{url}/api/images"}
+        values |= changes
         own = Settings(**values)
         server = uvicorn.Server(
             uvicorn.Config(create_app(own), host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)

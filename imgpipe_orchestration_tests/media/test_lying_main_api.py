@@ -125,6 +125,15 @@ def test_reports_share_an_idempotency_key_while_they_say_the_same(
     assert (healed[0] != first[0], healed[1] != first[1]) == (True, True)
 
 
+def test_a_report_names_the_image_at_the_media_backend(make_gateway: Callable[..., Gateway], main_api: str) -> None:
+    gateway = make_gateway(main_api_url=main_api, media_backend_url="http://media-vm.example:3001/")
+    gateway.upload(1, profile_image=picture())
+    _MainApi.answer = (200, {"success": True})
+    gateway.run_due()
+    ((_, report),) = _MainApi.reports
+    assert json.loads(report)["permanent_url"] == "http://media-vm.example:3001/serve/1"
+
+
 def test_a_main_api_that_acknowledges_and_forgets_is_waited_for(
     make_gateway: Callable[..., Gateway], main_api: str
 ) -> None:

@@ -50,7 +50,7 @@ def report(backends: Services, media_id: int) -> None:
     """
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
-        body = payload(connection, media_id, backends.settings.public_base_url)
+        body = payload(connection, media_id, backends.settings.media_backend_url)
     try:
         answer = backends.main_api.complete(media.main_api_id, body)
     except PartnerRefused as refused:
@@ -74,14 +74,14 @@ def _is_reported(backends: Services, media: MediaFile) -> bool:
     return image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE} and image.media_id == str(media.id)
 
 
-def payload(connection: Connection, media_id: int, public_base: str) -> dict[str, Any]:
-    """The rich body of `POST /api/media/complete/{id}`."""
+def payload(connection: Connection, media_id: int, base: str) -> dict[str, Any]:
+    """The rich body of `POST /api/media/complete/{id}`; `base` is that of the image's URL."""
     made = {variant.format for variant in store.variants(connection, media_id)}
     analysis = store.analysis(connection, media_id) or {}
     media = store.media_file(connection, media_id)
     return {
         "media_id": str(media_id),
-        "permanent_url": f"{public_base.rstrip('/')}/serve/{media_id}",
+        "permanent_url": f"{base.rstrip('/')}/serve/{media_id}",
         "processing_complete": True,
         "ai_enhanced": analysis.get("style_classification") is not None,
         "formats_available": [name for name in _FORMATS if name in made],
