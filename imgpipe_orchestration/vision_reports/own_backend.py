@@ -74,9 +74,13 @@ class OwnBackend:
         return batches.status(self._services.engine, _id(batch_id))
 
     def advance(self, batch_id: str, owner: str) -> BatchStatus:
-        """Works on the next due batch, which need not be this one: batches of all tenants take turns."""
+        """Works on the next due batch, which need not be this one: batches of all tenants take turns.
+
+        Also while this one is said to be running: whoever ran it may be dead, and then it waits to be taken up.
+        """
         status = self.status(batch_id)
-        if self._worker is not None and status.state is BatchState.QUEUED and self._worker.work_next(owner):
+        open_ = status.state in {BatchState.QUEUED, BatchState.RUNNING}
+        if self._worker is not None and open_ and self._worker.work_next(owner):
             return self.status(batch_id)
         return status
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from imgpipe_orchestration.errors import NotFound, Permanent
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.vision_reports import batch_work
+from imgpipe_orchestration.vision_reports import batch_work, batches
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Picture, backend_at
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
@@ -143,3 +143,17 @@ def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
     batch_work.work_on_all(desk.services, "another run")
     assert own.status(batch).state is BatchState.COMPLETED
     assert len(desk.standins.calls("openai")) == 4
+
+
+def test_whoever_waits_for_a_batch_takes_it_up_when_its_worker_is_dead(desk: Desk) -> None:
+    own = OwnBackend(desk.services)
+    batch = own.start(order(own.upload(picture(), ORGANIZATION)))
+    claims = desk.services.claims
+    (claim,) = claims.claim(batches.QUEUE, "killed", 1)
+    with claims.fenced(claim) as connection:
+        batches.running(connection, claim.item_id)
+    with batch_work.BatchWorker(desk.services) as worker:
+        waiting = OwnBackend(desk.services, worker)
+        assert waiting.advance(batch, "next").state is BatchState.RUNNING
+        claims.release("killed", died=True)
+        assert waiting.advance(batch, "next").state is BatchState.COMPLETED
