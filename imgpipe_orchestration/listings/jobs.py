@@ -1,4 +1,4 @@
-"""The job that works through the queue."""
+"""The jobs of listings: what waits in the queue, and a day once more."""
 
 import dagster as dg
 
@@ -27,6 +27,14 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 )
 def process_image_queue() -> None:
     drain_image_queue()
+
+
+listing_images_backfill = dg.define_asset_job(
+    "listing_images_backfill",
+    selection=dg.AssetSelection.assets(IMAGES),
+    tags={"pipeline": "listing_images_backfill", **CPU},
+    description="Makes the images of the chosen days of upload again from the kept originals.",
+)
 
 
 def _gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:

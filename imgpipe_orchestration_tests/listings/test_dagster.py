@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.listings import assets, jobs, sensors
+from imgpipe_orchestration.listings import jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
@@ -99,8 +99,8 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     shown = client.get(JOB).json()["data"]
     assert (shown["last_run_id"], shown["last_result"]["processed"]) == (run.run_id, 2)
 
-    again = dg.materialize(
-        [assets.listing_images], partition_key=today, instance=instance, resources={"backends": resource}
-    )
+    project = dg.Definitions.merge(definitions, dg.Definitions(resources={"backends": resource}))
+    backfill = project.resolve_job_def(jobs.listing_images_backfill.name)
+    again = backfill.execute_in_process(instance=instance, partition_key=today)
     metadata = again.asset_materializations_for_node("listing_images")[0].metadata
     assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
