@@ -52,13 +52,15 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
 
 
 def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:
-    """One event a customer: a materialization when something was marked, which downstream waits for; else a note."""
+    """One event a customer: a materialization when something was marked, which downstream waits for; else a note.
+
+    Who takes up what a dead run had begun tells of it in any case: that one may have marked, and told nobody."""
     from imgpipe_orchestration.auto_marker.model import partition_key
 
     key = partition_key(figures.customer_id)
     if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), key):
         context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])
-    event = dg.AssetMaterialization if figures.marked else dg.AssetObservation
+    event = dg.AssetMaterialization if figures.marked or figures.again else dg.AssetObservation
     context.log_event(event(asset_key=clean_images.key, partition=key, metadata=metadata_of(figures)))
     if figures.trouble:
         context.log.error(f"{figures.customer_id}: {figures.trouble}")

@@ -116,6 +116,8 @@ class Figures:
     problems: list[str] = field(default_factory=list)
     """The first MOST_PROBLEMS documents that could not be marked, and why."""
     job_id: UUID | None = None
+    again: bool = False
+    """Whether a run before this one had begun: it may have marked images and told nobody."""
 
     def problem(self, document_id: Any, reason: str) -> None:
         """Count a document that could not be marked."""

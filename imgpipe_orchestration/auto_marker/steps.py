@@ -111,6 +111,7 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
     ):
         started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
+        taken = {instance.id: instance for instance in started}
         # Each once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
         running: set[Future[_Done]] = set()
@@ -124,7 +125,11 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
                     for instance in begun:
                         customer = instance.customer_id
                         task = _Task(
-                            services, instance, todo.customers.get(customer), toggles.get(customer), batch_size
+                            services,
+                            taken.get(instance.id, instance),
+                            todo.customers.get(customer),
+                            toggles.get(customer),
+                            batch_size,
                         )
                         running.add(pool.submit(task.carry_out))
                     for customer in set(group) - {instance.customer_id for instance in begun}:
@@ -193,7 +198,7 @@ class _Task:
             BackendUnavailable: MongoDB is away.
         """
         instance, customer = self.instance, self.instance.customer_id
-        figures = Figures(customer, job_id=instance.id)
+        figures = Figures(customer, job_id=instance.id, again=instance.again)
         with (
             bound(run=instance.run_id, queue=JOB, item=str(instance.id), tenant=customer),
             tracing.resumed(tracing.parse(instance.trace)),
@@ -248,7 +253,9 @@ class _Task:
 
 
 def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
-    """Write what became of some customers, in one transaction: those who are done by then share it."""
+    """Tell what became of some customers, then write it, in one transaction: those who are done by then share it. A run
+    that dies in between has its customers told of once more by the next, under the same job; never not at all."""
+    yield from (one.figures for one in done)
     endings = [
         Ending(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
         for one in done
@@ -257,7 +264,6 @@ def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
     for one in done:
         if one.instance.id in lost:
             log.warning("no longer this run's", extra={"customer": one.figures.customer_id, "run": one.instance.run_id})
-        yield one.figures
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ writes it `queued`; a sensor asks Dagster for a run; the run starts it under a l
 
     queued ──start──► running ──finish──► completed | failed
       ▲                  │
-      └─── interrupted ──┘  the run ended badly, or its lease ran out: what was asked for waits again (MAX_ATTEMPTS
-                            times), what was scheduled is `failed`, for the schedule comes round by itself
+      └─── interrupted ──┘  the run ended badly, or its lease ran out: it waits again (MAX_ATTEMPTS times), and the run
+                            that takes it knows that another had begun it
 
 A running instance belongs to one run (`run_id`, a root run id) until its lease ends; what another run writes about it
 is refused. So a run that was believed dead and comes back cannot overwrite the one that took over.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -32,7 +32,7 @@ from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
 
 MAX_ATTEMPTS = 3
-"""Runs that may be interrupted while they do what was asked for, before the instance is `failed`."""
+"""Runs that may be interrupted over an instance before it is `failed`."""
 
 
 class JobStatus(StrEnum):
@@ -70,6 +70,8 @@ class JobInstance:
     finished_at: datetime | None
     trace: str
     """`traceparent` of what asked for it."""
+    again: bool = field(default=False, compare=False)
+    """Of one that has just been taken: somebody had begun it before, and nobody knows how far they came."""
 
     def shown(self) -> dict[str, Any]:
         """What the API answers: the row, with the figures of `result` beside it."""
@@ -195,7 +197,8 @@ def begin(
             _expire(connection, job)  # its run may be dead
             rows = connection.execute(_OPEN, whose).all()
         found = {row.customer_id: _read(row) for row in rows}
-        begun = [one for one in found.values() if one.status is JobStatus.RUNNING and one.run_id == run_id]
+        mine = [one for one in found.values() if one.status is JobStatus.RUNNING and one.run_id == run_id]
+        begun = [replace(one, again=True) for one in mine]
         if waiting := [one.id for one in found.values() if one.status is JobStatus.QUEUED]:
             begun += [_read(row) for row in connection.execute(_START, {"ids": waiting, **lease})]
         if new := [customer for customer in whose["customers"] if customer not in found]:
@@ -248,7 +251,7 @@ def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, aga
     """The run ended badly: what it still had running waits again or fails. Returns how many.
 
     Args:
-        spends_attempt: False when a backend was away: what was asked for then waits as long as it takes.
+        spends_attempt: False when a backend was away: then it waits as long as it takes.
         again: False when somebody cancelled the run: then it fails, or the cancelling would be in vain.
     """
     values = {"run": run_id, "most": MAX_ATTEMPTS if again else 0, "spent": int(spends_attempt)}
@@ -293,6 +296,7 @@ def _read(row: Row[Any]) -> JobInstance:
         started_at=row.started_at,
         finished_at=row.finished_at,
         trace=row.trace,
+        again=getattr(row, "again", False),
     )
 
 
@@ -359,10 +363,13 @@ _QUEUED = text("""
 """)
 
 _START = text("""
-    with taken as (
-        update job_instances set status = 'running', run_id = :run, attempts = attempts + 1, started_at = now(),
+    with found as (
+        select id, started_at is not null as again from job_instances
+        where id = any(:ids) and status = 'queued' for update
+    ), taken as (
+        update job_instances j set status = 'running', run_id = :run, attempts = attempts + 1, started_at = now(),
             lease_until = now() + make_interval(secs => :lease), error = null
-        where id = any(:ids) and status = 'queued' returning *
+        from found where j.id = found.id returning j.*, found.again
     )
     select * from taken order by created_at, id
 """)
@@ -383,7 +390,7 @@ _RENEW = text("""
     where run_id = :run and status = 'running'
 """)
 
-_AGAIN = "trigger = 'on_demand' and attempts - 1 + :spent < :most"
+_AGAIN = "attempts - 1 + :spent < :most"
 _INTERRUPT = f"""
     update job_instances set
         status = case when {_AGAIN} then 'queued' else 'failed' end,

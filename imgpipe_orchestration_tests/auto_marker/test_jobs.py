@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
 from imgpipe_orchestration.auto_marker.definitions import definitions
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
@@ -202,3 +203,29 @@ def test_another_code_location_hears_of_each_customer_that_got_images(
     assert run(repository, instance).success
     asked = dg.evaluate_automation_conditions(elsewhere, instance, cursor=cursor)
     assert asked.get_requested_partitions(dg.AssetKey("voice")) == {"a", "b"}
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["before it told", "before it wrote that down"])
+def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, told: bool
+) -> None:
+    seed(services, "a", 3)
+    killed = steps.carry_out(services, steps.plan(services, scheduled=True), "killed", batch_size=50)
+    figures = next(killed)
+    killed.close()
+    assert marked(services, "a") == 3
+    if told:
+        instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a"))
+    job_instances.interrupted(services.engine, "killed")
+    run(repository, instance)
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(figures.job_id)
+    assert not steps.due(services).anything
+
+
+def test_a_job_that_was_asked_for_and_finds_nothing_is_no_news_to_downstream(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    job_instances.create_or_join(services.engine, JOB, customer_id="a")
+    run(repository, instance)
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION) == {}
+    assert set(events(instance, dg.DagsterEventType.ASSET_OBSERVATION)) == {"a"}

@@ -127,8 +127,8 @@ def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine
     job_instances.interrupted(engine, "run-1")
     (again,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
     assert job_instances.finish(engine, [Ending(again), Ending(lost)]) == {lost.id}
-    assert job_instances.get(engine, again.id).status is JobStatus.COMPLETED
-    assert job_instances.get(engine, mine.id).status is JobStatus.FAILED
+    assert job_instances.get(engine, mine.id).status is JobStatus.COMPLETED
+    assert job_instances.get(engine, lost.id).status is JobStatus.QUEUED
 
 
 def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
@@ -152,10 +152,14 @@ def test_what_was_asked_for_survives_interruptions_and_gives_up_in_the_end(engin
     assert given_up.error == "The run run-3 was interrupted."
 
 
-def test_an_interrupted_scheduled_instance_is_failed_for_the_schedule_comes_round_again(engine: Engine) -> None:
+def test_who_takes_what_another_run_had_begun_knows_that(engine: Engine) -> None:
     (begun,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    job_instances.interrupted(engine, "run-1")
-    assert job_instances.get(engine, begun.id).status is JobStatus.FAILED
+    (resumed,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
+    job_instances.interrupted(engine, "run-1", spends_attempt=False)
+    waiting = job_instances.queued(engine, JOB)
+    (started,) = job_instances.start(engine, waiting, "run-2", lease_seconds=60)
+    assert {one.id for one in (resumed, *waiting, started)} == {begun.id}
+    assert [one.again for one in (begun, resumed, started)] == [False, True, True]
 
 
 def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engine) -> None:
@@ -165,8 +169,7 @@ def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engin
         return job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60)
 
     (taken_over,) = wait_for(heirs, "the lease to end", 10)
-    assert taken_over.id != dead.id
-    assert job_instances.get(engine, dead.id).status is JobStatus.FAILED
+    assert (taken_over.id, taken_over.again) == (dead.id, True)
     assert job_instances.finish(engine, [Ending(dead)]) == {dead.id}
 
 
