@@ -24,15 +24,18 @@ _COUNT = text("""
     from work_attempts where ended_at >= :since and outcome in ('done', 'failed') group by 1, 2, 3
     union all
     select date_bin('10 minutes', finished_at, timestamptz '2020-01-01 00:00:00+00'), job, kind.outcome,
-        cast(sum(cast(coalesce(result ->> kind.figure, '0') as bigint)) as bigint)
-    from job_instances cross join (values ('done', 'images_marked'), ('failed', 'images_failed'))
-        as kind (outcome, figure)
+        cast(sum(kind.n) as bigint)
+    from job_instances cross join lateral (values
+        ('done', cast(coalesce(result ->> 'images_marked', '0') as bigint)),
+        ('failed', cast(status = 'failed' as integer))
+    ) as kind (outcome, n)
     where finished_at >= :since and status in ('completed', 'failed') and job = 'auto_marker' group by 1, 2, 3
 """)
 
 
 Counts = Counter[tuple[str, str]]
-"""Items by (queue, outcome). The auto-marker's, which are images, stand under its job's name."""
+"""Items by (queue, outcome). The auto-marker's stand under its job's name: images that it marked, and customers' jobs
+that failed, as the failures page has them. An image that cannot be marked comes by each round again."""
 
 
 _KEPT = text("select bin, queue, outcome, n from work_bins where bin >= :since")

@@ -79,3 +79,14 @@ def test_a_long_pause_leaves_no_gap(engine: Engine) -> None:
     with transaction(engine) as connection:
         oldest = connection.scalar(text("select min(bin) from work_bins"))
     assert oldest >= NOW + timedelta(hours=6)
+
+
+def test_of_the_auto_marker_images_are_done_and_jobs_fail(engine: Engine) -> None:
+    jobs = """insert into job_instances (job, trigger, status, finished_at, result) values
+        ('auto_marker', 'scheduled', 'completed', :at, '{"images_marked": 28, "images_failed": 2}'),
+        ('auto_marker', 'scheduled', 'failed', :at, '{"images_marked": 1, "images_failed": 40}'),
+        ('auto_marker', 'scheduled', 'failed', :at, '{}')"""
+    with transaction(engine) as connection:
+        connection.execute(text(jobs), {"at": NOW - timedelta(minutes=15)})
+        _, counts = Throughput().hours(connection, NOW)[-1]
+    assert counts == {("auto_marker", "done"): 29, ("auto_marker", "failed"): 2}
