@@ -90,14 +90,14 @@ class Settings(BaseModel):
 
     # --- several machines --------------------------------------------------------------------------------------
     celery_broker_url: str = Field(
-        "", description="Where runs wait for workers, redis:// or amqp://; read by `deploy/dagster.yaml` alone."
+        "", description="Where runs wait for workers, redis:// or amqp://; for `deploy/dagster.yaml`."
     )
     celery_result_backend: str = Field(
         "",
-        description="Where workers say which runs live: redis:// or db+postgresql+psycopg2://; read there alone.",
+        description="Where workers say which runs live: redis:// or db+postgresql+psycopg2://; for the same file.",
     )
     dagster_logs_bucket: str = Field(
-        "", description="Bucket of what runs print. Empty: a local folder. Used by `deploy/dagster.yaml` alone."
+        "", description="Bucket of what runs print, where `deploy/dagster.yaml` or `deploy/helm` is used."
     )
     runs_per_pipeline: int = Field(
         1,
@@ -149,7 +149,7 @@ class Settings(BaseModel):
     # --- identity and secrets ----------------------------------------------------------------------------------
     media_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer key of /api/media/*.")
     main_api_key: str = Field(DEVELOPMENT_SECRET, description="Bearer and signing key of our calls to the main API.")
-    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Key of operators: pages, cron jobs, requeue.")
+    admin_api_key: str = Field(DEVELOPMENT_SECRET, description="Key of operators: pages, jobs, avatars, cron jobs.")
     user_jwt_secret: str = Field(DEVELOPMENT_SECRET, description="HS256 secret of users' tokens; `sub` is the user id.")
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts tenants' keys at rest; signs sessions and URLs.")
     allowed_private_hosts: str = Field(

@@ -64,7 +64,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(annotation))
     kinds = {str: "text", int: "whole number", float: "number", Path: "path"}
     bounds = {"ge": "from", "gt": "above", "le": "to"}
-    limits = [f"{word} {getattr(m, name):g}" for m in metadata for name, word in bounds.items() if hasattr(m, name)]
+    limits = [f"{word} {getattr(m, name)}" for m in metadata for name, word in bounds.items() if hasattr(m, name)]
     return " ".join([kinds[annotation], *limits])
 
 
