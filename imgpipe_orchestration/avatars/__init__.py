@@ -1,8 +1,9 @@
 """Avatars: invented people for a brief, each with a selfie and four more pictures of the same face.
 
-The story of one request: `routes` commits a `generation_tasks` row. A data run (`personas`) asks Flowise for people in
-parallel batches and commits them as `generation_results` rows. An image run (`work`) takes each person through the
-seven steps of `steps`: prompt, selfie, upload, grid, split, upload, URLs. Each step commits what it made, so a killed
-worker costs the step it was at; what is paid for goes through the ledger (`drawing`), so no picture is bought twice.
+The story of one request: `routes` commits a `generation_tasks` row. A data run asks Flowise for people in parallel
+batches (`personas`) and commits them as `generation_results` rows. An image run takes each person through the seven
+steps of `steps`: prompt, selfie, upload, grid, split, upload, URLs. Both runs are in `work`. Each step commits what it
+made, so a killed worker costs the step it was at; what is paid for goes through the ledger (`drawing`), so no picture
+is bought twice.
 `cleanup` takes away the images of tasks that were cancelled or failed.
 """

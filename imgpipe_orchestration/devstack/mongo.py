@@ -1,6 +1,6 @@
 """The embedded document store: nx-27017, MongoDB's wire protocol over SQLite, one file a database.
 
-It is right for what the auto-marker does and wrong in places beyond that: see docs/dependencies.md.
+It is right for what the auto-marker does and wrong in places beyond that: see docs/auto_marker.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The parts that run our own code: stand-in partners, gateway, and Dagster's code server, webserver and daemon.
 
-One code server loads the definitions once for the webserver, the daemon and every run it starts, where `dagster dev`
-loads them twice.
+One code server loads the definitions once for the webserver and the daemon, where `dagster dev` loads them for each.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
     """Decide where the subject is, from the surest evidence there is.
 
     A person's choice, then faces, logos and text that an analysis found (a crop through any of them is plainly wrong),
-    then its crop hint, which is a guess; and without an analysis the faces and the saliency found here.
+    then its crop hint, which is a guess; and without an analysis what is found here: faces, what stands before a plain
+    ground, saliency.
     """
     hints = hints or FocusHints()
     if hints.manual:

@@ -1,7 +1,7 @@
 """Holding calls back before the provider has to refuse them.
 
 One gate per (provider, key, model) and process. It learns from the answers' own headers, `x-ratelimit-*` and
-Retry-After, so no limits are configured anywhere; how many calls run at once is bounded by Dagster's pools.
+Retry-After, so no limits are configured anywhere. How many calls run at once is the features' affair.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class State(StrEnum):
     CLAIMED = "claimed"  # a worker holds it until due_at
     DONE = "done"  # finished; the row stays for the history until retention takes it
     FAILED = "failed"  # attempts spent or hopeless: a dead letter, visible, can be requeued
-    IGNORED = "ignored"  # a dead letter that somebody decided to leave
+    IGNORED = "ignored"  # a dead letter that somebody decided to leave, or withdrawn
 
 
 @dataclass(frozen=True, slots=True)
