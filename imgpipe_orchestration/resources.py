@@ -81,12 +81,12 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         Raises:
             SettingsError: naming the variable that is missing or wrong.
         """
-        from imgpipe_orchestration.settings import Settings, load
+        from imgpipe_orchestration.settings import load
 
         overrides: dict[str, str] = {}
         for part in (self.database, self.s3, self.mongo, self.openai):
             overrides |= {name: value for name, value in part.overrides().items() if value}
-        return _services_of(Settings(**{**load().model_dump(), **overrides}))
+        return _services_of(load().pointed(overrides))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """In a run that we did not fork (in a pod of its own, or of the `dagster` command) see to the logs: warnings of

@@ -346,6 +346,14 @@ class Settings(BaseModel):
         """The settings as environment variables, for child processes and `imgpipe env`."""
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
+    def pointed(self, elsewhere: Mapping[str, str]) -> Settings:
+        """These settings with some of them replaced. What follows one of these, and had its value, follows it still."""
+        values: dict[str, Any] = self.model_dump()
+        for name, source in _DERIVED.items():
+            if source in elsewhere and values[name] == values[source]:
+                values[name] = elsewhere[source]
+        return Settings(**{**values, **elsewhere})
+
 
 def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
     """Read the settings in force.

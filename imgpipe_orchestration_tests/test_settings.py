@@ -169,3 +169,10 @@ def test_a_setting_is_described_and_loading_reads_the_processs_environment(
         monkeypatch.delenv(name)
     monkeypatch.setenv("GATEWAY_PORT", "8300")
     assert load(data_dir=tmp_path).gateway_port == 8300
+
+
+def test_what_followed_a_setting_that_is_pointed_elsewhere_follows_it_still() -> None:
+    here = Settings(database_url="postgresql://a/b", s3_endpoint="http://s3:1", s3_public_endpoint="http://cdn:2")
+    there = here.pointed({"database_url": "postgresql://c/d", "s3_endpoint": "http://s3:3"})
+    assert (there.database_url, there.pending_images_database_url) == ("postgresql://c/d", "postgresql://c/d")
+    assert (there.s3_upload_endpoint, there.s3_public_endpoint) == ("http://s3:3", "http://cdn:2")
