@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -25,6 +25,7 @@ from imgpipe_orchestration.storage import migrations
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _DRIVERS = {
@@ -79,8 +80,17 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         connect_args={"connect_timeout": 5, **arguments},
     )
     if postgresql:
+        _connect_to_postgresql(engine)
         _check_before_use(engine)
     return engine
+
+
+def _connect_to_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "do_connect")
+    def connect(_: object, __: object, args: Sequence[Any], kwargs: dict[str, Any]) -> DBAPIConnection:
+        from imgpipe_orchestration.storage.postgres import PostgresConnection
+
+        return cast("DBAPIConnection", PostgresConnection.connect(*args, **kwargs))
 
 
 async def connect_async(engine: Engine) -> AsyncConnection:
@@ -108,7 +118,8 @@ in a silence it is asked from the tenth second on. A machine or a cable that goe
 whoever waits for a quarter of an hour, or for two when the question had just arrived."""
 
 _SILENT_SECONDS = 60
-"""How long MySQL or MariaDB may take to answer; PostgreSQL is told so by its `statement_timeout`."""
+"""How long MySQL or MariaDB may take to answer; PostgreSQL is told so by its `statement_timeout`, and `postgres` waits
+no longer than that for one that heeds nothing."""
 
 _TRUSTED_SECONDS = 30
 """A connection that was used this recently still leads somewhere, unless its socket says otherwise."""

@@ -31,10 +31,11 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     newer version of ours has migrated stays as it is."""
     from alembic import command
 
+    from imgpipe_orchestration.storage.postgres import as_long_as_it_takes
+
     config = _config()
-    with engine.begin() as connection:
-        # To index a million rows takes longer than any other statement of ours may.
-        connection.execute(text("set local statement_timeout = 0"))
+    # To index a million rows takes longer than any other statement of ours may.
+    with engine.begin() as connection, as_long_as_it_takes(connection):
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         # While a change waits for a table, behind a dump say, everybody else waits behind it.
         connection.execute(text("set local lock_timeout = '60s'"))

@@ -1,0 +1,58 @@
+"""PostgreSQL connections that do not wait for ever on a server that keeps them open and answers nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import psycopg
+from sqlalchemy import Connection, text
+
+SILENT_SECONDS = 70.0
+"""How long a server may say nothing to a question: longer than `statement_timeout`, within which one that works ends
+each statement. One whose processes are stopped, or whose disk hangs, still acknowledges every packet, so that TCP never
+takes it for lost."""
+
+Answer = TypeVar("Answer")
+
+
+class PostgresConnection(psycopg.Connection[Any]):
+    """psycopg's, closed by the first question that stays without an answer."""
+
+    silent_seconds = SILENT_SECONDS
+
+    def wait(self, gen: Generator[Any, Any, Answer], *args: Any, **kwargs: Any) -> Answer:
+        return super().wait(self._heard(gen), *args, **kwargs)
+
+    def _heard(self, steps: Generator[Any, Any, Answer]) -> Generator[Any, Any, Answer]:
+        """psycopg's steps to an answer, given up where the socket was ready for none of them for too long."""
+        heard = time.monotonic()
+        try:
+            needed = next(steps)
+            while True:
+                ready = yield needed  # nothing is ready ten times a second
+                now = time.monotonic()
+                if ready:
+                    heard = now
+                elif now - heard > self.silent_seconds:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has not answered for {self.silent_seconds:g} s")
+                needed = steps.send(ready)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+
+
+@contextmanager
+def as_long_as_it_takes(connection: Connection) -> Iterator[None]:
+    """No limit of the server's nor of ours to the statements of a transaction."""
+    connection.execute(text("set local statement_timeout = 0"))
+    driver = cast("PostgresConnection", connection.connection.driver_connection)
+    driver.silent_seconds = math.inf
+    try:
+        yield
+    finally:
+        driver.silent_seconds = SILENT_SECONDS
