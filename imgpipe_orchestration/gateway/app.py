@@ -54,11 +54,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     problems.install(app)
     # The last one added is the first to see a request: refusals get their headers, and are counted.
-    app.add_middleware(Images)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(SecureHeaders)
-    metrics.install(app, app.state.services)
+    counts = metrics.install(app, app.state.services)
     app.add_middleware(Traces)
+    app.add_middleware(Images, counts=counts)
     app.include_router(auto_marker.router)
     app.include_router(avatars.router)
     app.include_router(components.router)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    Head = list[tuple[bytes, bytes]]
+    """Header lines, their names in lower case, as ASGI has them."""
+
 HEADERS = {
     # Answers are data and images: nothing in them runs or loads anything, and nobody frames them.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -21,29 +24,34 @@ HEADERS = {
 
 STRICT_TRANSPORT = "max-age=31536000; includeSubDomains"
 
+_PLAIN = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_SECURE = [*_PLAIN, (b"strict-transport-security", STRICT_TRANSPORT.encode())]
 
-class SecureHeaders:
-    """Adds HEADERS where they are missing; over HTTPS also asks browsers to stay with it.
+
+def secured(head: Head, scheme: str) -> Head:
+    """A head with what it lacks of HEADERS; over HTTPS browsers are also asked to stay with it.
 
     The scheme is the client's: uvicorn takes it from `X-Forwarded-Proto` of the proxies in FORWARDED_ALLOW_IPS.
     """
+    present = {name for name, _ in head}
+    wanted = _SECURE if scheme == "https" else _PLAIN
+    return [*head, *[header for header in wanted if header[0] not in present]]
+
+
+class SecureHeaders:
+    """Every head that comes by is `secured`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._plain = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-        self._secure = [*self._plain, (b"strict-transport-security", STRICT_TRANSPORT.encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        wanted = self._secure if scope.get("scheme") == "https" else self._plain
 
         async def adding(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = message.get("headers", ())
-                present = {name for name, _ in headers}  # in lower case, as ASGI has it
-                message["headers"] = [*headers, *[header for header in wanted if header[0] not in present]]
+                message["headers"] = secured(message.get("headers", []), scope["scheme"])
             await send(message)
 
         await self.app(scope, receive, adding)

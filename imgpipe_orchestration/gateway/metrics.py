@@ -52,21 +52,23 @@ def metrics(request: Request) -> Response:
     return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
 
 
-def install(app: FastAPI, services: Services) -> None:
-    """Count the requests of `app` and answer `GET /metrics`."""
+def install(app: FastAPI, services: Services) -> RequestCounts:
+    """Count the requests of `app` and answer `GET /metrics`. What is answered before its middleware sees it is to be
+    noted in the counts."""
     registry = CollectorRegistry()
     app.state.metrics = registry
-    app.add_middleware(CountRequests, registry=registry)
+    counts = RequestCounts(registry)
+    app.add_middleware(CountRequests, counts=counts)
     registry.register(FromDatabase(services))
     registry.register(FromCache(app))
     app.include_router(router)
+    return counts
 
 
-class CountRequests:
-    """Counts and times every request, by route (never by path: ids would make a series each)."""
+class RequestCounts:
+    """How many requests there were and how long they took, by route (never by path: ids would make a series each)."""
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
-        self.app = app
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._count = Counter(
             "imgpipe_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
         )
@@ -78,6 +80,32 @@ class CountRequests:
             registry=registry,
         )
         self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """A request was answered."""
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        count, times = self._series(method, route, status)
+        count.inc()
+        times.observe(seconds)
+
+    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """The time series of a route. Kept, for `labels` costs more than counting."""
+        key = (method, route, status)
+        if key not in self._kept:
+            self._kept[key] = (self._count.labels(method, route, str(status)), self._seconds.labels(route))
+        return self._kept[key]
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class CountRequests:
+    """Notes every request that it sees."""
+
+    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
+        self.app = app
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,21 +123,7 @@ class CountRequests:
         try:
             await self.app(scope, receive, noting)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            count, seconds = self._series(method, route, status)
-            count.inc()
-            seconds.observe(time.perf_counter() - began)
-
-    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        """The time series of a route. Kept, for `labels` costs more than counting."""
-        key = (method, route, status)
-        if key not in self._kept:
-            self._kept[key] = (self._count.labels(method, route, str(status)), self._seconds.labels(route))
-        return self._kept[key]
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+            self._counts.note(scope, status, time.perf_counter() - began)
 
 
 class FromCache(Collector):

@@ -11,14 +11,13 @@ if TYPE_CHECKING:
 
 _NAME = tracing.HEADER.encode()
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_IMAGES = ("/serve/", "/api/images/")
 
 
 class Traces:
-    """Every request has a trace; it is told as `traceparent` in the answer.
+    """Every request that comes by has a trace; it is told as `traceparent` in the answer.
 
-    A span of its own is made of what changes something and of what a caller traces itself: a picture that is served
-    a thousand times a second is no news to a collector, and has no trace at all unless its caller gives it one.
+    A span of its own is made of what changes something and of what a caller traces itself: what is read all the time
+    is no news to a collector.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -31,9 +30,6 @@ class Traces:
         given = [value for name, value in scope["headers"] if name == _NAME]
         parent = tracing.parse(given[0].decode("latin-1")) if given else None
         if parent is None and scope["method"] in _READS:
-            if scope["path"].startswith(_IMAGES):
-                await self.app(scope, receive, send)
-                return
             parent = tracing.begin(sampled=False)
         with tracing.resumed(parent), tracing.span(scope["method"], "server") as span:
             await self._answer(scope, receive, send, span)

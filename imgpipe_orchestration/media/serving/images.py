@@ -1,22 +1,24 @@
 """`/serve/{media_id}` and `/api/images/{media_id}`: from a request to an answer.
 
-Plain ASGI before the router: to try a path against every route of the gateway and to solve dependencies costs ten times
-as much as to find a hot image. What is not about an image by its number goes on to the router.
+Plain ASGI before everything else: to try a path against every route of the gateway and to solve dependencies costs ten
+times as much as to find a hot image, and the layers before the router as much as that. What they are there for (a
+credential, a body, a caller's trace) goes through them to the router, which asks `respond` as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.gateway import problems
-from imgpipe_orchestration.gateway.headers import has_it
+from imgpipe_orchestration.gateway.headers import has_it, secured
 from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
@@ -27,16 +29,21 @@ from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original
-from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from imgpipe_orchestration.gateway.headers import Head
+    from imgpipe_orchestration.gateway.metrics import RequestCounts
 
 _PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
 _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
 _HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
+_FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 
@@ -63,26 +70,42 @@ ADDRESSES = {
 
 
 class Images:
-    """Answers what is asked about images by number; `app` gets the rest."""
+    """Answers plain requests for images by number, as the layers that it goes before would have them answered; `app`
+    gets the rest."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self.app = app
+        self._counts = counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} and _PATH.fullmatch(scope["path"])
-        if not asked:
+        asked = asked_for(scope) if scope["type"] == "http" and scope["method"] in {"GET", "HEAD"} else None
+        if asked is None or not _FOR_THE_LAYERS.isdisjoint([name for name, _ in scope["headers"]]):
             await self.app(scope, receive, send)
             return
-        address = scope["route"] = ADDRESSES[asked[1]]
-        answer = await respond(scope, int(asked[2]), address.caching)
-        await answer(scope, receive, send)
+        address, media_id = asked
+        scope["route"] = address
+        began, status = time.perf_counter(), 500  # what an error becomes that nobody handled
+        try:
+            answer = await respond(scope, address, media_id)
+            status = answer.status_code
+            if not isinstance(answer, Ready):
+                answer.raw_headers = secured(answer.raw_headers, scope["scheme"])
+            await answer(scope, receive, send)
+        finally:
+            self._counts.note(scope, status, time.perf_counter() - began)
 
 
-async def respond(scope: Scope, media_id: int, caching: str) -> Response:
+def asked_for(scope: Scope) -> tuple[Address, int] | None:
+    """The kind of URL and the media id in a request's path; None where it is about something else."""
+    match = _PATH.fullmatch(scope["path"])
+    return (ADDRESSES[match[1]], int(match[2])) if match else None
+
+
+async def respond(scope: Scope, address: Address, media_id: int) -> Response:
     """The image or the problem; either says that Accept mattered, unless the URL names a format."""
     vary = "" if _NAMES_FORMAT.search(scope["query_string"]) else "Accept"
     try:
-        return await _found(scope, media_id, caching, vary)
+        return await _found(scope, media_id, address.caching, vary)
     except ImgpipeError as error:
         answer = problems.reported(error, scope["path"])
     except Unsatisfiable as error:
@@ -117,10 +140,11 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
     variant = decided.variant
     etag = f'"{variant.sha256[:32]}"'
+    head = partial(_head, scope["scheme"], etag, caching, vary)
     if has_it(asked.get(b"if-none-match"), etag):
-        return Ready(_head(etag, caching, vary), status=304)
+        return Ready(head(), status=304)
     if scope["method"] == "HEAD":
-        return Ready(_head(etag, caching, vary, MIME_OF[variant.format], variant.bytes))
+        return Ready(head(MIME_OF[variant.format], variant.bytes))
     try:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
     except NotFound:
@@ -129,18 +153,17 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         # The image was made again since its manifest was read, and the old objects went.
         hot.forget(media_id)
         return await _found(scope, media_id, caching, vary, again=True)
-    return _sent(asked, variant, data, etag, caching, vary)
-
-
-def _sent(asked: dict[bytes, str], variant: StoredVariant, data: bytes, etag: str, caching: str, vary: str) -> Response:
-    """The whole, or the part that was asked for."""
     part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
+    return _sent(data, part, partial(head, MIME_OF[variant.format]))
+
+
+def _sent(data: bytes, part: tuple[int, int] | None, head: Callable[[int], Head]) -> Response:
+    """The whole, or the part that was asked for."""
     if part is None:
-        return Ready(_head(etag, caching, vary, MIME_OF[variant.format], len(data)), data)
+        return Ready(head(len(data)), data)
     first, last = part
     span = (b"content-range", f"bytes {first}-{last}/{len(data)}".encode())
-    head = _head(etag, caching, vary, MIME_OF[variant.format], last - first + 1)
-    return Ready([*head, span], data[first : last + 1], status=206)
+    return Ready([*head(last - first + 1), span], data[first : last + 1], status=206)
 
 
 def _asked(scope: Scope) -> dict[bytes, str]:
@@ -156,7 +179,7 @@ def _asked(scope: Scope) -> dict[bytes, str]:
 class Ready(Response):
     """An answer whose head is encoded already."""
 
-    def __init__(self, head: list[tuple[bytes, bytes]], body: bytes = b"", status: int = 200) -> None:
+    def __init__(self, head: Head, body: bytes = b"", status: int = 200) -> None:
         self.status_code = status
         self.raw_headers = head
         self.body = body
@@ -164,12 +187,12 @@ class Ready(Response):
 
 
 @lru_cache(maxsize=4096)
-def _head(etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> list[tuple[bytes, bytes]]:
+def _head(scheme: str, etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> Head:
     """The head of an image, without type and length that of a 304. Shared: not to be changed."""
     fields = {"cache-control": caching, "etag": etag, "accept-ranges": "bytes", "vary": vary, "content-type": mime}
     if mime:
         fields["content-length"] = str(length)
-    return [(name.encode(), value.encode()) for name, value in fields.items() if value]
+    return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)
 
 
 def _not_ready(backends: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:

@@ -17,7 +17,7 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.changes import follow_changes
 from imgpipe_orchestration.media.serving.hot import HotImages
-from imgpipe_orchestration.media.serving.images import ADDRESSES
+from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.picture import picture, waiting
 from imgpipe_orchestration.services import Services
@@ -109,9 +109,12 @@ def picture_of(
     return Response(text, media_type="text/html", headers=headers)
 
 
-async def image(media_id: str) -> Response:
-    """Numbers are answered before the router is asked (`images`); here comes what is none."""
-    raise NotFound(f"There is no media {media_id}.")
+async def image(media_id: str, request: Request) -> Response:
+    """What `Images` leaves to the layers, and ids that are none."""
+    asked = asked_for(request.scope)
+    if asked is None:
+        raise NotFound(f"There is no media {media_id}.")
+    return await respond(request.scope, *asked)
 
 
 for _name, _address in ADDRESSES.items():

@@ -16,6 +16,8 @@ from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 @pytest.fixture
 def shown(gateway: Gateway) -> Gateway:
@@ -47,6 +49,38 @@ def test_every_negotiated_answer_varies_and_no_explicit_one_does(shown: Gateway,
     joint = "&" if "?" in path else "?"
     assert "vary" not in shown.get(f"{path}{joint}format=webp").headers
     assert shown.get(f"{path}{joint}utm_format=webp").headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    ("path", "if_none_match", "status"),
+    [
+        ("/serve/1", "", 200),
+        ("/serve/1?format=webp", "", 200),
+        ("/serve/1", "*", 304),
+        ("/serve/1?explain=1", "", 200),
+        ("/api/images/1?size=nope", "", 400),
+        ("/serve/99", "", 404),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_plain_request_is_answered_as_one_that_goes_through_every_layer(
+    shown: Gateway, path: str, if_none_match: str, status: int, scheme: str
+) -> None:
+    asked = {"Accept": "image/webp", "If-None-Match": if_none_match, "X-Forwarded-Proto": scheme}
+    plain = shown.get(path, **asked)
+    assert plain.status_code == status
+    assert plain.headers["x-content-type-options"] == "nosniff"
+    assert ("strict-transport-security" in plain.headers) == (scheme == "https")
+    for further, body in (({"Authorization": "Bearer of-somebody"}, b""), ({"traceparent": TRACE}, b""), ({}, b"{}")):
+        answer = shown.session.get(shown.url + path, headers={**asked, **further}, data=body, timeout=10)
+        assert (answer.status_code, answer.content) == (plain.status_code, plain.content)
+        own = {"date", "traceparent", "connection"}  # who leaves a body unread closes the connection
+        told = {name: value for name, value in answer.headers.items() if name not in own}
+        assert told == {name: value for name, value in plain.headers.items() if name not in own}
+    shown.session.headers.clear()
+    counted = shown.get("/metrics").text
+    route = path.split("1", maxsplit=1)[0].split("9", maxsplit=1)[0] + "{media_id}"
+    assert f'imgpipe_http_requests_total{{method="GET",route="{route}",status="{status}"}} 4.0' in counted
 
 
 def test_a_client_that_has_it_gets_304_with_the_same_headers(shown: Gateway) -> None:
