@@ -14,6 +14,7 @@ from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, jobs, metrics, openapi, problems
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.headers import SecureHeaders
+from imgpipe_orchestration.gateway.heads import Heads
 from imgpipe_orchestration.gateway.limits import Limits
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.traces import Traces
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     problems.install(app)
     # The last one added is the first to see a request: refusals get their headers, and are counted.
+    app.add_middleware(Heads)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(SecureHeaders)
     counts = metrics.install(app, app.state.services)

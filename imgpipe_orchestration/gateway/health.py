@@ -56,10 +56,6 @@ async def health(request: Request, backends: Backends) -> JSONResponse:
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})
 
 
-# For monitors that only look at the status.
-router.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
-
-
 @router.get("/health/live")
 async def live() -> dict[str, str]:
     """That this process answers requests, whatever it stands on: for whoever would restart it if it did not."""

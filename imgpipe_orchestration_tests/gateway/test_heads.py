@@ -1,0 +1,34 @@
+"""HEAD on every kind of answer: what GET says, without saying it."""
+
+from __future__ import annotations
+
+import pytest
+
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/media", "/docs", "/openapi.json", "/health", "/api/media/search", "/media/7", "/no/such/page"]
+)
+def test_head_says_what_get_says(gateway: Gateway, path: str) -> None:
+    get = gateway.session.get(gateway.url + path, timeout=20)
+    head = gateway.session.head(gateway.url + path, timeout=20)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    changes = {"date", "traceparent", "set-cookie", "content-security-policy"}
+    assert set(head.headers) == set(get.headers)
+    assert {k: v for k, v in head.headers.items() if k not in changes} == {
+        k: v for k, v in get.headers.items() if k not in changes
+    }
+
+
+def test_the_head_of_a_stream_without_end_is_answered_and_the_connection_goes_on(gateway: Gateway) -> None:
+    for _ in range(2):
+        head = gateway.session.head(f"{gateway.url}/events", timeout=5)
+        assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    counted = gateway.get("/metrics").text
+    assert 'imgpipe_http_requests_total{method="HEAD",route="/events",status="200"} 2.0' in counted
+
+
+def test_an_address_that_only_takes_forms_has_no_head_either(gateway: Gateway) -> None:
+    head = gateway.session.head(f"{gateway.url}/failures/requeue", timeout=20)
+    assert (head.status_code, head.headers["allow"]) == (405, "POST")
