@@ -162,12 +162,6 @@ def export_task(task_id: str, backends: Backends, format: Format = "csv") -> Str
     return StreamingResponse(body, media_type=media_type, headers=headers)
 
 
-@router.head("/tasks/{task_id}/export", include_in_schema=False)
-def export_head(task_id: str, backends: Backends, format: Format = "csv") -> StreamingResponse:
-    """The head alone: no picture is read for it."""
-    return StreamingResponse(iter(()), headers=dict(export_task(task_id, backends, format).headers))
-
-
 @router.get("/figures")
 def daily(backends: Backends, days: Annotated[int, Query(ge=1, le=366)] = 30) -> list[Day]:
     """People and costs by day."""

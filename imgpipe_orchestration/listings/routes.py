@@ -115,8 +115,6 @@ def _sent(file: UploadFile, most: int) -> uploads.Sent:
     return uploads.Sent(file.filename or "unnamed", b"" if size > most else file.file.read(), size)
 
 
-# HEAD apart: as one route with GET it has the same operation id, of which OpenAPI takes but one.
-@router.head("/storage/v1/object/public/listing-images/{file_name}", response_class=Response, include_in_schema=False)
 @router.get(
     "/storage/v1/object/public/listing-images/{file_name}",
     response_class=Response,

@@ -99,7 +99,6 @@ def me(user: User, backends: Backends) -> dict[str, Any]:
     return profile(backends, user)
 
 
-@router.head("/temp_images/{folder}/{name}", response_class=Response, include_in_schema=False)
 @router.get("/temp_images/{folder}/{name}", response_class=Response)
 def temp_image(folder: str, name: str, backends: Backends, credentials: Credentials) -> Response:
     """An upload as it came, until it is replaced; that of a private image for media workers only."""

@@ -132,6 +132,8 @@ def not_a_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
     title = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"  # which the routes do not know of (`heads`)
     if not _wants_html(request):
         code = title.lower().replace(" ", "-")
         return problem(error.status_code, title, str(error.detail), code=code, headers=headers)

@@ -118,9 +118,12 @@ async def image(media_id: str, request: Request) -> Response:
 
 
 for _name, _address in ADDRESSES.items():
-    _told: dict[str, Any] = {"name": _name, "description": _address.description, "response_class": Response}
-    # The first one of a path says in `Allow` what there is; FastAPI wants one operation of it in the schema.
-    router.add_api_route(_address.path, image, methods=["GET", "HEAD"], include_in_schema=False, **_told)
     router.add_api_route(
-        _address.path, image, methods=["GET"], responses=_IMAGES, openapi_extra={"parameters": _PARAMETERS}, **_told
+        _address.path,
+        image,
+        name=_name,
+        description=_address.description,
+        response_class=Response,
+        responses=_IMAGES,
+        openapi_extra={"parameters": _PARAMETERS},
     )
