@@ -68,6 +68,14 @@ def sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) or not words else ".")
 
 
+SHORT = 160
+
+
+def short(words: str) -> str:
+    """The beginning of what may be long, for headings and lists."""
+    return words if len(words) <= SHORT else words[: SHORT - 1].rstrip() + "…"
+
+
 _SPELLED = {"ai": "AI", "openai": "OpenAI", "google": "Google", "flowise": "Flowise", "urls": "URLs"}
 
 
@@ -92,4 +100,5 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "words": words,
     "title": title,
     "sentence": sentence,
+    "short": short,
 }

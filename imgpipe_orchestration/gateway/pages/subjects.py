@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Row, text
+
+from imgpipe_orchestration.gateway.pages import formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ def subjects(connection: Connection, items: Iterable[tuple[str, int]]) -> Subjec
     for queue, wanted in ids.items():
         if queue in _KINDS:
             query, read = _KINDS[queue]
-            found |= {(queue, row.id): read(row) for row in connection.execute(query, {"ids": wanted})}
+            for row in connection.execute(query, {"ids": wanted}):
+                subject = read(row)
+                found[queue, row.id] = replace(subject, label=formats.short(subject.label))
     return found
 
 

@@ -21,7 +21,7 @@ from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.cron_jobs import create_rename_and_switch_off, fill_in
-from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 MakeGateway = Callable[..., Gateway]
 
@@ -207,3 +207,25 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         assert Path(csv.value.path()).read_text().count("\n") >= 3
         guest.go("/avatars")
         expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
+
+
+def test_long_words_stay_on_the_page_and_a_request_that_was_stopped_says_so(gateway: Gateway, visit: Visit) -> None:
+    brief = "b" * 4000
+    with visit(gateway.url, viewport={"width": 360, "height": 760}) as guest:
+        page = guest.go("/avatars")
+        page.get_by_label("Who they are").fill(brief)
+        page.get_by_label("Style of the pictures").fill("s" * 500)
+        page.get_by_role("button", name="Ask").click()
+        expect(page.get_by_text(brief)).to_be_visible()
+        assert len(page.get_by_role("heading", level=1).inner_text()) < 200
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_role("heading", name="Nobody was invented")).to_be_visible()
+        expect(guest.go("/avatars").get_by_text(brief)).not_to_be_attached()
+        gateway.upload(1, profile_image=picture()[:3000])
+        gateway.run_due()
+        gateway.rows("update media_files set original_name = repeat('n', 250) returning id")
+        for path in ("/avatars", "/media/1", "/failures", "/failures/media/1", "/"):
+            guest.go(path)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
