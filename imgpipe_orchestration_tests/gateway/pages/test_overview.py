@@ -36,6 +36,16 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     assert link.startswith(gateway.settings.dagster_url)
 
 
+def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor, gateway: Gateway) -> None:
+    guest.allowed = ["502", "ERR_FAILED"]
+    page = guest.page
+    page.route("**/events", lambda route: route.fulfill(status=502, body="Bad gateway"))
+    guest.go("/")
+    expect(page.get_by_text("Not connected")).to_be_visible()
+    page.unroute("**/events")
+    expect(page.get_by_text("Live, as of")).to_be_visible()
+
+
 def test_uploads_that_nobody_takes_in_have_an_age(gateway: Gateway) -> None:
     gateway.upload(profile_image=picture())
     with transaction(gateway.services.engine) as connection:

@@ -16,6 +16,9 @@ from imgpipe_orchestration.auto_marker.steps import carry_out, plan
 from imgpipe_orchestration.avatars import work
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.auto_marker.conftest import seed
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
@@ -49,6 +52,33 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("working every 10s")).to_be_visible()
+
+
+def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+    guest.allowed = ["ERR_INTERNET_DISCONNECTED"]
+    guest.page.clock.install()
+    page = guest.go("/listings")
+    waiting = page.locator(".figures dd").first
+    expect(waiting).to_have_text("1")
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(501)])
+    title = page.get_by_label("Title of the listing")
+    title.fill("Blue bowl")
+    page.get_by_role("heading", level=1).click()
+    page.clock.run_for(9000)
+    expect(title).to_have_value("Blue bowl")
+    title.fill("")
+    page.get_by_role("heading", level=1).click()
+    page.context.set_offline(True)
+    page.clock.run_for(9000)
+    expect(waiting).to_have_text("1")
+    page.context.set_offline(False)
+    page.clock.run_for(5000)
+    expect(waiting).to_have_text("2")
 
 
 def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: Gateway) -> None:

@@ -29,13 +29,30 @@ function told(words, alive) {
   frame.classList.toggle("on", alive);
 }
 
-const events = new EventSource("/events");
-events.addEventListener("figures", (event) => {
-  // A new hour moves every bar and its words: the page is loaded anew rather than told piece by piece.
-  if (new Date().getUTCHours() !== openedAt) return window.location.reload();
-  show(JSON.parse(event.data));
-  told("Live, as of", true);
-});
-events.addEventListener("away", (event) => told(`${JSON.parse(event.data)} Last figures of`, false));
-events.addEventListener("error", () => told("Not connected; figures of", false));
-window.addEventListener("pagehide", () => events.close());
+let events;
+let retry;
+
+function follow() {
+  leave();
+  events = new EventSource("/events");
+  events.addEventListener("figures", (event) => {
+    // A new hour moves every bar and its words: the page is loaded anew rather than told piece by piece.
+    if (new Date().getUTCHours() !== openedAt) return window.location.reload();
+    show(JSON.parse(event.data));
+    told("Live, as of", true);
+  });
+  events.addEventListener("away", (event) => told(`${JSON.parse(event.data)} Last figures of`, false));
+  events.addEventListener("error", () => {
+    told("Not connected; figures of", false);
+    // A browser tries again by itself where nobody answers, but not after an answer like a proxy's 502.
+    if (events.readyState === EventSource.CLOSED) retry = setTimeout(follow, 3000);
+  });
+}
+
+function leave() {
+  clearTimeout(retry);
+  events?.close();
+}
+
+window.addEventListener("pageshow", follow);
+window.addEventListener("pagehide", leave);
