@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -24,7 +25,7 @@ from starlette.responses import RedirectResponse, Response
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
-from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, signed_in
+from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, LoginNeeded, signed_in
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 
@@ -173,7 +174,8 @@ class Limits:
 def _door(page: str, headers: Headers, error: LoginNeeded) -> Response:
     """A browser whose session has ended is led to the login and back to the page, a script is told."""
     if "text/html" in headers.get("accept", ""):
-        return RedirectResponse(f"/login?next={page}", 303, {"Cache-Control": "no-store"})
+        target = f"{page}?{urlencode({'trouble': NOT_DONE})}"
+        return RedirectResponse(f"/login?next={quote(target, safe='/')}", 303, {"Cache-Control": "no-store"})
     return problems.of_error(error)
 
 

@@ -39,6 +39,9 @@ ATTEMPTS_OF_ALL = 50
 """Wrong keys taken from all addresses together: a guesser may have many."""
 WINDOW = 300.0
 
+NOT_DONE = "Your session had ended, so nothing was done. Do it again."
+"""What the page of a form says once its operator has signed in again."""
+
 _OPEN = "open"
 """The session id where there is no login."""
 _PROCESS_KEY = secrets.token_bytes(32)
@@ -47,6 +50,10 @@ _PROCESS_KEY = secrets.token_bytes(32)
 
 class LoginNeeded(Unauthenticated):
     """A page was asked for without a session."""
+
+
+class StaleForm(Forbidden):
+    """A form without the token of this session: it is not ours, or its page was loaded before a login or a restart."""
 
 
 class TooManyAttempts(Retryable):
@@ -88,7 +95,8 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
     """The session of a request that changes something: sent by one of our own pages.
 
     Raises:
-        Forbidden: it comes from another site, or its form is not ours or is out of date.
+        Forbidden: it comes from another site.
+        StaleForm: its form is not ours or is out of date.
     """
     origin = request.headers.get("origin")
     if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"} or (
@@ -101,7 +109,7 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
             form = await read.enter_async_context(request.form())  # open until the page has answered: it may have files
             given = str(form.get("form_token", ""))
         if not same_key(given, session.form_token):
-            raise Forbidden("This form is out of date; load the page again and repeat what you did.")
+            raise StaleForm("This form is out of date; load the page again and repeat what you did.")
         yield session
 
 

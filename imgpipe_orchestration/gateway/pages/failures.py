@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
@@ -12,7 +13,7 @@ from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages.advice import advice
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -83,28 +84,36 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
 
 @router.post("/failures/requeue", response_class=Response)
 def requeue(
-    backends: Backends, _: Acting, queue: Annotated[str, Form()] = "", item: Annotated[str, Form()] = ""
+    request: Request,
+    backends: Backends,
+    _: Acting,
+    queue: Annotated[str, Form()] = "",
+    item: Annotated[str, Form()] = "",
 ) -> Response:
     """One item, every failed one of a queue, or with neither named every failed one of all."""
     if item:
         done = len(backends.claims.requeue(_queue(backends, queue), [_number(item)]))
+        back = sent_from(request)
     else:
         wanted = [_queue(backends, queue)] if queue else _every(backends)
         done = sum(len(backends.claims.requeue(one)) for one in wanted)
-    return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", queue if not item else "")
+        back = f"/failures?{urlencode({'queue': queue})}" if queue else ""
+    return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", back)
 
 
 @router.post("/failures/ignore", response_class=Response)
-def ignore(backends: Backends, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]) -> Response:
+def ignore(
+    request: Request, backends: Backends, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
+) -> Response:
     """The item stays as it is and no longer counts as a failure."""
     done = len(backends.claims.ignore(_queue(backends, queue), [_number(item)]))
-    return _said(done, "is left as it is", "are left as they are", "")
+    return _said(done, "is left as it is", "are left as they are", sent_from(request))
 
 
-def _said(done: int, one: str, many: str, queue: str) -> Response:
+def _said(done: int, one: str, many: str, back: str) -> Response:
     if not done:
-        return back_to("/failures", trouble="Nothing was changed: it is no longer among the failed.", queue=queue)
-    return back_to("/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.", queue=queue)
+        return back_to(back or "/failures", trouble="Nothing was changed: it is no longer among the failed.")
+    return back_to(back or "/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.")
 
 
 def _every(backends: Services) -> list[Queue]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from functools import cache
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -20,7 +20,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeEr
 from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.gateway.problems import of_error, problem, reported
-from imgpipe_orchestration.gateway.session import LoginNeeded, Session, operator
+from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, operator, safe_target
 from imgpipe_orchestration.logs import logger
 
 log = logger(__name__)
@@ -93,8 +93,24 @@ def page(request: Request, template: str, session: Session | None, *, status: in
 
 def back_to(path: str, *, notice: str = "", trouble: str = "", **query: str) -> RedirectResponse:
     """After a form: the page to show next, so that loading it again repeats nothing."""
-    said = {name: value for name, value in (("notice", notice), ("trouble", trouble), *query.items()) if value}
-    return RedirectResponse(path + ("?" + urlencode(said) if said else ""), 303)
+    return RedirectResponse(_saying(path, notice=notice, trouble=trouble, **query), 303)
+
+
+def sent_from(request: Request) -> str:
+    """The page of ours that a form was sent from, with its filters; empty where the browser does not say."""
+    try:
+        parts = urlsplit(request.headers.get("referer", ""))
+    except ValueError:  # no URL
+        return ""
+    if parts.netloc != request.url.netloc:
+        return ""
+    return safe_target(_saying(parts.path, **dict(parse_qsl(parts.query)) | {"notice": "", "trouble": ""}))
+
+
+def _saying(path: str, **query: str) -> str:
+    """The address of a page with what it is to say; a query that it has stays."""
+    said = urlencode({name: value for name, value in query.items() if value})
+    return f"{path}{'&' if '?' in path else '?'}{said}" if said else path
 
 
 class PageRoute(APIRoute):
@@ -107,11 +123,7 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except LoginNeeded as error:
-                if not _wants_html(request):
-                    return of_error(error)
-                query = f"?{request.url.query}" if request.url.query else ""
-                asked = request.url.path + query if request.method == "GET" else "/"
-                return RedirectResponse(f"/login?next={quote(asked, safe='/')}", 303, {"Cache-Control": "no-store"})
+                return _to_login(request) if _wants_html(request) else of_error(error)
             except RequestValidationError as error:
                 first = error.errors()[0]
                 field = str(first["loc"][-1])
@@ -125,6 +137,15 @@ class PageRoute(APIRoute):
                 return await run_in_threadpool(_unexpected, request, error)
 
         return handled
+
+
+def _to_login(request: Request) -> Response:
+    """And from there back to the page; that of a form says that the form was in vain."""
+    if request.method == "GET":
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    else:
+        asked = _saying(sent_from(request) or "/", trouble=NOT_DONE)
+    return RedirectResponse(f"/login?next={quote(asked, safe='/')}", 303, {"Cache-Control": "no-store"})
 
 
 def not_a_page(request: Request, error: Exception) -> Response:
@@ -149,6 +170,8 @@ def _failed(request: Request, error: ImgpipeError) -> Response:
     document = reported(error, request.url.path)
     if not _wants_html(request):
         return document
+    if isinstance(error, StaleForm) and (origin := sent_from(request)):
+        return back_to(origin, trouble="The page was out of date, so nothing was done. Here it is anew: do it again.")
     answer = _error_page(request, error.status, error.title, error.public)
     if "retry-after" in document.headers:
         answer.headers["Retry-After"] = document.headers["retry-after"]

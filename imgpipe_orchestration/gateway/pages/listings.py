@@ -8,7 +8,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.auth import Backends
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
 from imgpipe_orchestration.listings.model import JOB_ID
@@ -68,11 +68,12 @@ def upload(
 
 
 @router.post("/listings/{image_id}/requeue", response_class=Response)
-def requeue(backends: Backends, _: Acting, image_id: int) -> Response:
+def requeue(request: Request, backends: Backends, _: Acting, image_id: int) -> Response:
     """A failed image is tried again."""
+    back = sent_from(request) or "/listings"
     if backends.claims.requeue(queue_of(backends.settings), [image_id]):
-        return back_to("/listings", notice="The image waits again, with fresh attempts.")
-    return back_to("/listings", trouble="Nothing was changed: the image is not among the failed.")
+        return back_to(back, notice="The image waits again, with fresh attempts.")
+    return back_to(back, trouble="Nothing was changed: the image is not among the failed.")
 
 
 @router.post("/listings/job", response_class=Response)

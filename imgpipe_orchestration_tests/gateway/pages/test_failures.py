@@ -38,6 +38,23 @@ def test_one_failure_is_requeued_one_ignored_and_the_rest_of_a_queue_at_once(gue
     assert failed(gateway) == {"listings": 1}
 
 
+def test_who_looks_at_one_queue_stays_there_also_with_a_page_from_before_a_restart(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    failed_media(gateway.services, 3)
+    fail(gateway.services, queue_of(gateway.settings), [11], "The image is truncated.")
+    page = guest.go("/failures?queue=media")
+    page.evaluate("document.querySelectorAll('[name=form_token]').forEach(one => one.value = 'of another process')")
+    page.get_by_role("button", name="Requeue media 2").click()
+    expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+    page.get_by_role("button", name="Requeue media 2").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+    page.get_by_role("button", name="Ignore media 1").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")
+    expect(page.locator(".letter")).to_have_count(1)
+    assert failed(gateway) == {"media": 1, "listings": 1}
+
+
 def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gateway: Gateway) -> None:
     failed_media(gateway.services, 1)
     page = guest.go("/failures")
@@ -87,6 +104,8 @@ def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
         ({}, {"form_token": "guessed"}),
         ({"Origin": "https://evil.example"}, {"form_token": "guessed"}),
         ({"Origin": "http://["}, {"form_token": "guessed"}),
+        ({"Referer": "http://[", "Accept": "text/html"}, {"form_token": "guessed"}),
+        ({"Referer": "https://evil.example/", "Accept": "text/html"}, {"form_token": "guessed"}),
         ({"Sec-Fetch-Site": "cross-site"}, {}),
     ):
         answer = requests.post(f"{gateway.url}/failures/requeue", data=data, headers=headers, timeout=10)

@@ -75,6 +75,26 @@ def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Ga
         assert answer.status_code == 401
 
 
+def test_a_form_whose_session_has_ended_leads_back_to_its_page_which_says_that_nothing_was_done(
+    production: Gateway, visit: Visit
+) -> None:
+    failed_media(production.services, 1)
+    with visit(production.url) as guest:
+        page = guest.go("/failures?queue=media")
+        for ended in (True, False):
+            page.get_by_label("Key").fill(ADMIN)
+            page.keyboard.press("Enter")
+            requeue = page.get_by_role("button", name="Requeue media 1")
+            expect(requeue).to_be_visible()
+            if ended:
+                page.context.clear_cookies()
+                requeue.click()
+        expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+        requeue.click()
+        expect(page.get_by_role("status")).to_contain_text("1 item waits again")
+        expect(page).to_have_url(re.compile("queue=media"))
+
+
 @pytest.mark.parametrize("path", ["/listings", "/upload"])
 def test_files_sent_after_the_session_has_ended_lead_a_browser_to_the_login(production: Gateway, path: str) -> None:
     def sent(accept: str) -> requests.Response:
@@ -83,7 +103,8 @@ def test_files_sent_after_the_session_has_ended_lead_a_browser_to_the_login(prod
         return requests.post(production.url + path, files=file, headers=headers, allow_redirects=False, timeout=10)
 
     answer = sent("text/html,*/*")
-    assert (answer.status_code, answer.headers["Location"]) == (303, f"/login?next={path}")
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith(f"/login?next={path}%3Ftrouble%3DYour%2Bsession%2Bhad%2Bended")
     assert sent("application/json").status_code == 401
 
 
