@@ -127,18 +127,16 @@ class Limits:
         credential = headers.get("authorization")
         address = scope["client"][0] if scope.get("client") else ""
         most = self._uploads.get(route, self._settings.request_max_bytes)
-        body = Body(receive, send, headers, most, self._settings)
+        page = scope["path"] if route in _PAGES and "text/html" in headers.get("accept", "") else ""
+        body = Body(receive, send, headers, most, self._settings, page)
         try:
             if route in _PAGES:
                 self._admit_to_page(HTTPConnection(scope).cookies.get(COOKIE, ""))
             else:
                 self._admit(address, credential, upload=upload)
             body.announced()
-        except LoginNeeded as error:
-            await body.refuse(_door(scope["path"], headers, error))
-            return
         except ImgpipeError as error:
-            await body.refuse(problems.of_error(error))
+            await body.refuse(error)
             return
         await self.app(scope, body.receive, self._watched(body, address) if credential else body.send)
         await body.end()
@@ -171,18 +169,14 @@ class Limits:
         return send
 
 
-def _door(page: str, headers: Headers, error: LoginNeeded) -> Response:
-    """A browser whose session has ended is led to the login and back to the page, a script is told."""
-    if "text/html" in headers.get("accept", ""):
-        target = f"{page}?{urlencode({'trouble': NOT_DONE})}"
-        return RedirectResponse(f"/login?next={quote(target, safe='/')}", 303, {"Cache-Control": "no-store"})
-    return problems.of_error(error)
-
-
 class Body:
     """One request's body on its way in, and the answer on its way out, which a refusal replaces."""
 
-    def __init__(self, receive: Receive, send: Send, headers: Headers, most: int, settings: Settings) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, headers: Headers, most: int, settings: Settings, page: str = ""
+    ) -> None:
+        """`page` is where a browser's form was, which is told there what was refused."""
+        self._page = page
         self._receive = receive
         self._send = send
         self._most = most
@@ -242,10 +236,11 @@ class Body:
     async def end(self) -> None:
         """Say what was refused, if something was."""
         if self._refused is not None and not self._started:
-            await self.refuse(problems.of_error(self._refused))
+            await self.refuse(self._refused)
 
-    async def refuse(self, answer: Response) -> None:
-        """Give this answer, then close the connection: what is left of the body is not worth reading."""
+    async def refuse(self, error: ImgpipeError) -> None:
+        """Say why, then close the connection: what is left of the body is not worth reading."""
+        answer = self._to_page(error) if self._page else problems.of_error(error)
         if self._expected:
             answer.headers["Connection"] = "close"
         await self._send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
@@ -253,6 +248,14 @@ class Body:
         if self._expected:
             await self._discard()
         await self._send({"type": "http.response.body", "body": b""})
+
+    def _to_page(self, error: ImgpipeError) -> Response:
+        """Back to the page of the form; through the login where the session has ended."""
+        ended = isinstance(error, LoginNeeded)
+        target = f"{self._page}?{urlencode({'trouble': NOT_DONE if ended else error.public})}"
+        if ended:
+            target = f"/login?next={quote(target, safe='/')}"
+        return RedirectResponse(target, 303, {"Cache-Control": "no-store"})
 
     async def _discard(self) -> None:
         try:

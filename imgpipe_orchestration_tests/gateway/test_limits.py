@@ -122,6 +122,23 @@ def test_the_pages_of_production_take_files_from_who_is_signed_in_alone(settings
     assert "form is out of date" in operators[1].text  # it was read, and looked at: the form's own token is missing
 
 
+def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(settings: Settings) -> None:
+    tight = settings.model_copy(update={"upload_max_bytes": 1000, "request_idle_seconds": 0.3})
+    with listening(tight) as address:
+        answer = requests.post(
+            f"http://{address[0]}:{address[1]}/listings",
+            files={"images": ("a.jpg", b"x" * 3_000_000)},
+            headers={"Accept": "text/html"},
+            allow_redirects=False,
+            timeout=10,
+        )
+        said = "/listings?trouble=The+request+is+larger+than+1+MB."
+        assert (answer.status_code, answer.headers["Location"]) == (303, said)
+        head = b"POST /listings HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nContent-Length: 100\r\n"
+        head += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+        assert b"location: /listings?trouble=The+request%27s+body+did+not+arrive" in spoken(address, head, b"images=")
+
+
 def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> None:
     """The limits of the routes themselves decide there, and name the file."""
     file = b"x" * (settings.upload_max_bytes - 1000)

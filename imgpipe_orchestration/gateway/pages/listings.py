@@ -8,6 +8,7 @@ from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
@@ -62,7 +63,7 @@ def upload(
     try:
         data = uploads.upload(backends, listing_title, sent)["data"]
     except ImgpipeError as error:
-        return back_to("/listings", trouble=error.public)
+        return back_to("/listings", trouble=formats.sentence(error.public))
     refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))
     return back_to("/listings", notice=data["message"], trouble=refused)
 
