@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration.definitions import defs
+from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 
 GRAPH = defs.resolve_asset_graph()
 FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
@@ -46,6 +47,12 @@ def test_every_job_has_a_pipeline_by_which_its_runs_are_limited_and_every_schedu
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
+
+
+def test_the_links_of_the_pages_find_the_runs_and_assets_of_each_pipeline() -> None:
+    groups = {job.name: job.tags.get("group") for job in defs.resolve_all_job_defs() if not job.name.startswith("__")}
+    assert {name for name, group in groups.items() if group is None} == {"garbage_collection", "retention"}
+    assert set(groups.values()) - {None} == FEATURES == {about.name for about in ABOUT}
 
 
 def test_whoever_loads_them_is_told_nothing_of_dagsters_own_betas() -> None:

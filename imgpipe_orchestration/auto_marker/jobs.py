@@ -13,7 +13,7 @@ from imgpipe_orchestration.sensors import owner_of
 if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures
 
-TAGS = {"pipeline": "auto_marker", **NETWORK}
+TAGS = {"pipeline": "auto_marker", "group": "auto_marker", **NETWORK}
 
 
 class Round(dg.Config):

@@ -9,27 +9,27 @@ from imgpipe_orchestration.runs.queues import NETWORK, PAID
 avatar_data = dg.define_asset_job(
     "avatar_data",
     selection=PEOPLE,
-    tags={"pipeline": "avatar_data", **PAID},
+    tags={"pipeline": "avatar_data", "group": "avatars", **PAID},
     description="pending -> generating-data -> data-generated: invents the people of tasks that are due.",
 )
 
 avatar_images = dg.define_asset_job(
     "avatar_images",
     selection=dg.AssetSelection.assets(*PICTURES),
-    tags={"pipeline": "avatar_images", **PAID},
+    tags={"pipeline": "avatar_images", "group": "avatars", **PAID},
     description="data-generated -> generating-images -> completed or failed: the seven steps for people who are due.",
 )
 
 avatar_daily = dg.define_asset_job(
     "avatar_daily",
     selection=dg.AssetSelection.assets(*DAILY).without_checks(),
-    tags={"pipeline": "avatar_daily", **NETWORK},
+    tags={"pipeline": "avatar_daily", "group": "avatars", **NETWORK},
     description="Figures by day, and images of cancelled and failed tasks removed after AVATAR_CLEANUP_DAYS.",
 )
 
 avatar_checks = dg.define_asset_job(
     "avatar_checks",
     selection=dg.AssetSelection.checks_for_assets(*DAILY),
-    tags={"pipeline": "avatar_checks", **NETWORK},
+    tags={"pipeline": "avatar_checks", "group": "avatars", **NETWORK},
     description="The asset checks of the avatars.",
 )

@@ -23,7 +23,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 
 @dg.job(
     description="process-image-queue: the listings' waiting images become WebP at the URLs already handed out.",
-    tags={"pipeline": "listings", **CPU},
+    tags={"pipeline": "listings", "group": "listings", **CPU},
 )
 def process_image_queue() -> None:
     drain_image_queue()
@@ -32,7 +32,7 @@ def process_image_queue() -> None:
 listing_images_backfill = dg.define_asset_job(
     "listing_images_backfill",
     selection=dg.AssetSelection.assets(IMAGES),
-    tags={"pipeline": "listing_images_backfill", **CPU},
+    tags={"pipeline": "listing_images_backfill", "group": "listings", **CPU},
     description="Makes the images of the chosen days of upload again from the kept originals.",
 )
 

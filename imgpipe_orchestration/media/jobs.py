@@ -12,14 +12,14 @@ media_pipeline = dg.define_asset_job(
     "media_pipeline",
     # The checks run by themselves: a batch of photos should not wait for an audit of a week.
     selection=dg.AssetSelection.assets(*ASSETS).without_checks(),
-    tags={"pipeline": "media", **CPU},
+    tags={"pipeline": "media", "group": "media", **CPU},
     description="From upload to served variant. A backfill over days makes again what an older recipe made.",
 )
 
 media_checks = dg.define_asset_job(
     "media_checks",
     selection=dg.AssetSelection.checks_for_assets(*ASSETS),
-    tags={"pipeline": "media_checks", **NETWORK},
+    tags={"pipeline": "media_checks", "group": "media", **NETWORK},
     description="The asset checks of the media pipeline.",
 )
 
@@ -40,7 +40,7 @@ def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource
 
 
 @dg.job(
-    tags={"pipeline": "media_reconciliation", **NETWORK},
+    tags={"pipeline": "media_reconciliation", "group": "media", **NETWORK},
     description="Reads all of pending_images, trusting no mark: what slipped by is taken up.",
 )
 def media_reconciliation() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """`name` is also the group of the pipeline's assets in Dagster and the tag of its runs."""
+    """`name` is also the group of the pipeline's assets in Dagster and the tag `group` of its runs."""
 
     name: str
     title: str
