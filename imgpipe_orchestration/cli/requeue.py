@@ -40,7 +40,8 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     if as_json:
         click.echo(json.dumps({"requeued": requeued, "not_failed": missing}))
     else:
-        click.echo(f"{len(done)} items wait again{': ' + ', '.join(map(str, done)) if done else ''}")
+        said = "1 item waits again" if len(done) == 1 else f"{len(done)} items wait again"
+        click.echo(f"{said}{': ' + ', '.join(map(str, done)) if done else ''}")
         if missing:
             click.echo(f"not among the failed: {', '.join(map(str, missing))}", err=True)
     ctx.exit(1 if missing else 0)

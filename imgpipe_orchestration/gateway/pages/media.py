@@ -80,6 +80,7 @@ def gallery(
         asked=asked,
         note=note,
         searched=searched,
+        most=PAGE,
         filtered=any((status, type, user)),
         more=urlencode({**{k: v for k, v in asked.items() if v}, "before": more}) if more else "",
         statuses=list(MediaStatus),

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.gateway.pages import media
 from imgpipe_orchestration.media.store import URLS
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
@@ -90,6 +91,29 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
     guest.allowed = ["404"]
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
+
+
+def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
+    guest: Visitor, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user in (1, 2, 3):
+        gateway.upload(user, profile_image=picture(seed=user))
+    gateway.run_due()
+    gateway.rows("delete from media_ai_analysis where media_id = 3 returning media_id")
+    gateway.rows("update media_ai_analysis set alt_text = 'a blue bowl' returning media_id")
+    page = guest.go("/media/1")
+    expect(page.get_by_role("link", name="Find similar")).to_be_visible()
+    expect(guest.go("/media/3").get_by_role("link", name="Find similar")).not_to_be_attached()
+    guest.go("/media?q=bowl")
+    shown = page.locator(".tile")
+    expect(shown).to_have_count(2)
+    expect(page.get_by_text("there may be more")).not_to_be_attached()
+    monkeypatch.setattr(media, "PAGE", 1)
+    page.reload()
+    expect(shown).to_have_count(1)
+    expect(page.get_by_text("The 1 that fit best; there may be more.")).to_be_visible()
+    guest.go("/media")
+    expect(page.get_by_text("there may be more")).not_to_be_attached()
 
 
 def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visitor, gateway: Gateway) -> None:
