@@ -93,6 +93,15 @@ def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Vis
     expect(guest.go("/media/77").get_by_text("There is no media 77.")).to_be_visible()
 
 
+def test_a_very_tall_image_leaves_what_is_below_it_in_reach(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture(20, 4000, format="PNG"))
+    gateway.run_due()
+    page = guest.go("/media/1")
+    expect(page.locator("smart-image .box.there").first).to_be_visible()
+    box = page.locator("smart-image").first.bounding_box()
+    assert box and box["height"] <= 2 * box["width"] + 1
+
+
 def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
     guest: Visitor, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
