@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Form, Request, Response
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Backends
@@ -29,6 +30,7 @@ _LABELS = {
     "backend_api_url": "Analysis backend",
 }
 Text = Annotated[str, Form(max_length=2000)]
+_FILLED = TypeAdapter(dict[str, str | None])
 _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
     ("external_api_get_url", "external_api_post_url", "backend_api_url"), ""
 )
@@ -43,7 +45,8 @@ def jobs(request: Request, backends: Backends, session: Operator) -> Response:
 
 @router.get("/new", response_class=Response)
 def new(request: Request, session: Operator) -> Response:
-    return page(request, "cron_job.html", session, job=_EMPTY, job_id="", wrong="", field="", labels=_LABELS)
+    shown: dict[str, Any] = {"job": _EMPTY, "job_id": "", "before": "", "wrong": "", "field": ""}
+    return page(request, "cron_job.html", session, labels=_LABELS, **shown)
 
 
 @router.get("/{job_id}", response_class=Response)
@@ -57,8 +60,9 @@ def job(request: Request, backends: Backends, session: Operator, job_id: UUID) -
 
 @router.get("/{job_id}/edit", response_class=Response)
 def edit(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
-    found = routes.get_cron_job(job_id, backends)
-    shown: dict[str, Any] = {"job": found.model_dump(), "job_id": str(job_id), "wrong": "", "field": ""}
+    found = routes.get_cron_job(job_id, backends).model_dump()
+    before = json.dumps({name: found[name] for name in _LABELS if name in found})
+    shown: dict[str, Any] = {"job": found, "job_id": str(job_id), "before": before, "wrong": "", "field": ""}
     return page(request, "cron_job.html", session, labels=_LABELS, **shown)
 
 
@@ -76,6 +80,7 @@ def save(
     external_api_key: Annotated[str, Form(max_length=8000)] = "",
     backend_api_url: Text = "",
     organization_id: Text = "",
+    before: Annotated[str, Form(max_length=20_000)] = "{}",
     job_id: UUID | None = None,
 ) -> Response:
     """Create a job or change one; what is wrong is said in the form, which keeps what was typed."""
@@ -93,7 +98,7 @@ def save(
         if job_id is None:
             saved = routes.create_cron_job(NewCronJob(**given), backends).job_id
         else:
-            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(backends, job_id, given)), backends).job_id
+            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(given, before)), backends).job_id
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
@@ -103,15 +108,15 @@ def save(
     else:
         return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
     typed = {**_EMPTY, **{key: value for key, value in given.items() if key != "external_api_key"}}
-    shown = {"job": typed, "job_id": str(job_id or ""), "wrong": wrong, "field": field, "labels": _LABELS}
-    return page(request, "cron_job.html", session, status=422, **shown)
+    shown = {"job": typed, "job_id": str(job_id or ""), "before": before, "wrong": wrong, "field": field}
+    return page(request, "cron_job.html", session, status=422, labels=_LABELS, **shown)
 
 
-def _changed(backends: Any, job_id: UUID, given: dict[str, Any]) -> dict[str, Any]:
+def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:
     """What differs from what the form was filled with: addresses are shown without their secrets, and a form that is
-    sent back untouched must not store them so."""
-    shown = routes.get_cron_job(job_id, backends)
-    return {name: value for name, value in given.items() if getattr(shown, name, None) != value}
+    sent back untouched must not store them so, nor undo what was changed meanwhile in another tab."""
+    filled = _FILLED.validate_json(before)
+    return {name: value for name, value in given.items() if filled.get(name) != value}
 
 
 @router.post("/{job_id}/switch", response_class=Response)
