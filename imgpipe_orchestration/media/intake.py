@@ -70,8 +70,11 @@ def _take_in(backends: Services, page: list[PendingImage]) -> int:
 def _register(backends: Services, page: list[PendingImage]) -> int:
     added = 0
     with transaction(backends.engine) as connection:
-        traces = registering.take_upload_traces(connection, [image.id for image in page])
-        for image in page:
+        # Asked first: what waits is read again by every run of its first hour, and each try to insert it costs an id.
+        known = registering.registered(connection, [image.id for image in page])
+        new = [image for image in page if image.id not in known]
+        traces = registering.take_upload_traces(connection, [image.id for image in new])
+        for image in new:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
             media_id = registering.register(connection, image, str(trace))
             if media_id is not None:

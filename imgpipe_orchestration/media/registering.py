@@ -24,6 +24,12 @@ def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> di
     return {row.pending_id: row.trace for row in connection.execute(query, {"ids": list(pending_ids)})}
 
 
+def registered(connection: Connection, pending_ids: Sequence[int]) -> set[int]:
+    """Those of some pending images that have a media file."""
+    query = text("select main_api_id from media_files where main_api_id = any(:ids)")
+    return set(connection.scalars(query, {"ids": list(pending_ids)}))
+
+
 def register(connection: Connection, image: PendingImage, trace: str) -> int | None:
     """The media file of a pending image with its checklist; None when it is registered already."""
     field = field_of(image.image_path)

@@ -174,8 +174,9 @@ def test_every_new_row_is_registered_once(backends: Services, engine: Engine) ->
     assert found is not None and found.id == last
     assert intake.take_in(backends) == 1
     with transaction(backends.engine) as connection:
-        known = connection.scalars(text("select main_api_id from media_files order by 1"))
-        assert list(known) == [*rows, last]
+        known = connection.execute(text("select main_api_id, id from media_files order by 1")).all()
+    assert [row.main_api_id for row in known] == [*rows, last]
+    assert [row.id - known[0].id for row in known] == [0, 1, 2, 3], "what is known already costs no ids"
     assert backends.claims.counts()[store.MEDIA.name].waiting == 4
 
 
