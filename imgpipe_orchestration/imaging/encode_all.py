@@ -10,6 +10,8 @@ from functools import partial
 from PIL import Image
 
 from imgpipe_orchestration.imaging.chain import Chain, FixedChain, SearchingChain, searched_of
+from imgpipe_orchestration.imaging.drawing import may_gain
+from imgpipe_orchestration.imaging.encode import encode_lossless
 from imgpipe_orchestration.imaging.focus import FocalBox
 from imgpipe_orchestration.imaging.picture import Later, Picture
 from imgpipe_orchestration.imaging.plan import Cut, plan
@@ -31,6 +33,7 @@ class SizeFile:
     height: int
     data: bytes
     quality: int
+    """0: without loss."""
     score: float | None
 
 
@@ -49,6 +52,8 @@ def encode_all(
     chains = _chains(formats, distinct, recipe, exif)
     # AVIF's first: what takes longest last would leave the other threads with nothing to do in the end.
     _run(list(reversed(chains.values())), pool)
+    if "webp" in chains:
+        chains["webp"].done |= _without_loss(distinct, chains["webp"].done, exif, pool)
     by_name = {cut.size.name: cut for cut in cuts}
     result = []
     for size in recipe.sizes:
@@ -76,6 +81,20 @@ def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], F
 
 def _cut(source: Later, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
     return shrink_to(source.get(), cut.width, cut.height, cut.box(focal))
+
+
+def _without_loss(
+    pictures: list[Picture], lossy: dict[int, Encoded], exif: bytes, pool: ThreadPoolExecutor
+) -> dict[int, Encoded]:
+    """The WebP files of those pictures that are smaller without loss."""
+
+    def smaller(one: Picture) -> bytes | None:
+        most = len(lossy[id(one)].data)
+        data = encode_lossless(one.image, exif) if may_gain(one.image, most) else None
+        return data if data and len(data) < most else None
+
+    files = zip(pictures, pool.map(smaller, pictures), strict=True)
+    return {id(one): Encoded(data, 0, None) for one, data in files if data}
 
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:

@@ -35,7 +35,7 @@ _KNOWN = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A file, the quality it has and the score it was measured at (None: not measured)."""
+    """A file, the quality it has (0: without loss) and the score it was measured at (None: not measured)."""
 
     data: bytes
     quality: int

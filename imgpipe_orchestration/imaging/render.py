@@ -154,7 +154,7 @@ def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
                 f"{file.size}: {file.format} dropped, its {len(file.data):,} bytes are not fewer than the"
                 f" {len(rival.data):,} of {rival.format}"
             )
-        elif _lag(file, made) > _FAR_WORSE or (file.score is None and file.format in cannot_show):
+        elif _lag(file, made) > _FAR_WORSE or (file.score is None and file.quality and file.format in cannot_show):
             notes.append(f"{file.size}: {file.format} dropped, it cannot show the picture's colours as others do")
         else:
             kept.append(file)

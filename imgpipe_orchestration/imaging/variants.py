@@ -32,7 +32,7 @@ class Variant:
     sha256: str
     """Hex digest of `data`."""
     quality: int
-    """In the encoder's own scale; 0 for PNG."""
+    """In the encoder's own scale; 0 for PNG, and for WebP without loss."""
     score: float | None
     """SSIMULACRA2 expected at this quality, where the quality was searched for."""
 
