@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, StrictBool
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
@@ -14,6 +15,14 @@ from imgpipe_orchestration.gateway.auth import Backends, admin_key
 from imgpipe_orchestration.gateway.customers import Customer, CustomerIfAny, text_of
 from imgpipe_orchestration.storage import job_instances
 
+
+class _AnyText(PathConvertor):
+    """Starlette's `path` ends at a line break, which a customer's id may have."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_text", _AnyText())
 router = APIRouter(tags=["auto-marker"], dependencies=[Depends(admin_key)])
 
 UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; recorded.")]
@@ -47,13 +56,13 @@ class Toggle(BaseModel):
     auto_mark_cleaned: StrictBool
 
 
-@router.get("/api/customers/{customer_id:path}/image-config")
+@router.get("/api/customers/{customer_id:any_text}/image-config")
 def read_toggle(backends: Backends, customer_id: str, asking: CustomerIfAny) -> dict[str, Any]:
     """Whether automatic marking is on, and who changed it when."""
     return toggle.read(backends, _own(customer_id, asking))
 
 
-@router.put("/api/customers/{customer_id:path}/image-config")
+@router.put("/api/customers/{customer_id:any_text}/image-config")
 def write_toggle(
     backends: Backends, customer_id: str, change: Toggle, asking: CustomerIfAny, x_user_id: UserHeader = ""
 ) -> dict[str, Any]:

@@ -77,12 +77,12 @@ def test_a_limit_that_makes_no_sense_is_refused(client: TestClient, limit: str) 
     assert client.get(f"/api/jobs?limit={limit}").status_code == 422
 
 
-@pytest.mark.parametrize("customer", ["ä 😀", "a/b", "$x.y", 'it\'s "q"', "é", "100%", "a,b|c"])
+@pytest.mark.parametrize("customer", ["ä 😀", "a/b", "$x.y", 'it\'s "q"', "é", "100%", "a,b|c", "a\nb\n"])
 def test_an_odd_customer_id_goes_through_headers_and_paths(
     client: TestClient, services: Services, customer: str
 ) -> None:
     seed(services, customer, 2)
-    header = {"X-Customer-ID": customer.encode()}
+    header = {"X-Customer-ID": f"UTF-8''{quote(customer)}" if "\n" in customer else customer.encode()}
     asked = client.post("/api/jobs/trigger", headers=header).json()
     assert asked["customer_id"] == customer
     work(services)
