@@ -274,7 +274,8 @@ class ImageConfigs:
         with reachable():
             for document in self._configs.find({"customer_id": {"$in": list(customer_ids)}}):
                 whose = document["customer_id"]
-                if isinstance(whose, str):  # MongoDB finds a list that holds one of them, too
+                # MongoDB finds a list that holds one of them, too, and under a collation others than were asked for.
+                if isinstance(whose, str) and whose in found:
                     found[whose].append(document)
         return found
 

@@ -267,6 +267,15 @@ def test_a_config_whose_customer_id_is_no_text_hides_nobody_who_is_off(documents
     assert ImageConfigs(documents).opted_out() == ["off"]
 
 
+def test_a_config_that_the_server_finds_for_another_customer_is_left_out(documents: Documents) -> None:
+    """The embedded server finds it for what stands before the NUL; MongoDB, one in other letters under a collation."""
+    documents.collection("image_config").insert_many(
+        [{"customer_id": c, "auto_mark_cleaned": c == "a"} for c in ("a", "a\0b")]
+    )
+    of_each = ImageConfigs(documents).of_each(["a"])
+    assert [config["customer_id"] for config in of_each["a"]] == ["a"]
+
+
 def test_a_new_customer_gets_one_document_switched_on(documents: Documents) -> None:
     configs = ImageConfigs(documents)
     assert configs.of("c1") == []
