@@ -42,6 +42,9 @@ PAGE = 1000
 """Documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
 
 
+OFF = "auto_mark_cleaned is off"
+
+
 @dataclass(frozen=True)
 class Plan:
     """Who a run covers.
@@ -231,8 +234,8 @@ class _Task:
         known = configs.of(customer) if self.toggle is None else self.toggle
         if not known:
             configs.add_new(customer)
-        elif not switched_on(customer, [document.get("auto_mark_cleaned") for document in known]):
-            figures.note = "auto_mark_cleaned is off"
+        elif not _on(customer, known):
+            figures.note = OFF
             return
         clean_image = self.clean_image or news.how_images_lack(customer)
         left = self.batch_size
@@ -250,6 +253,14 @@ class _Task:
                 left -= len(page.documents) - len(page.problems)
             if len(page.documents) < size:
                 return
+            # A backfill goes on for minutes, and who is switched off meanwhile is off.
+            if left is None and not _on(customer, configs.of(customer)):
+                figures.note = f"{OFF}: switched off meanwhile"
+                return
+
+
+def _on(customer: str, known: Sequence[Document]) -> bool:
+    return switched_on(customer, [document.get("auto_mark_cleaned") for document in known])
 
 
 def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:

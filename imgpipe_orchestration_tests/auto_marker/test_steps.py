@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bson.errors import InvalidBSON
 from sqlalchemy import text
 
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import steps, toggle
 from imgpipe_orchestration.auto_marker.model import JOB, Figures, partition_key
-from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -154,6 +155,24 @@ def test_a_backfill_has_no_batch_limit_and_covers_whom_it_names(services: Servic
     figures = list(steps.carry_out(services, todo, "run-1", batch_size=None))
     assert {f.customer_id: f.marked for f in figures} == {"a": 120, "b": 120}
     assert marked(services, "c") == 0
+
+
+def test_a_backfill_stops_when_its_customer_is_switched_off(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(services, "a", steps.PAGE + 5)
+    plain = News.mark_page
+
+    def mark_page(self: News, *arguments: Any, **more: Any) -> Page:
+        page = plain(self, *arguments, **more)
+        toggle.write(services, "a", False, by="somebody")
+        return page
+
+    monkeypatch.setattr(News, "mark_page", mark_page)
+    todo = steps.plan(services, scheduled=False, customers=["a"])
+    (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
+    assert (figures.marked, figures.trouble) == (steps.PAGE, None)
+    assert "switched off" in str(figures.note)
 
 
 def test_two_runs_at_once_mark_nothing_twice(services: Services, settings: Settings) -> None:
