@@ -95,12 +95,17 @@ class JobInstance:
 
 
 def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: str = "") -> tuple[JobInstance, bool]:
-    """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined."""
+    """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined.
+
+    One that nobody has asked for so far (the clock did, or somebody without a name) is the user's from here on.
+    """
     with transaction(engine) as connection:
         _alone(connection, job, [customer_id])
         _expire(connection, job)
         row = connection.execute(_OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
         if row is not None:
+            if user_id and not row.user_id:
+                row = connection.execute(_ASKED_BY, {"id": row.id, "user": kept(user_id)}).one()
             return _read(row), True
         trace = str(tracing.current() or "")
         values = {"job": job, "customer": kept(customer_id), "user": kept(user_id), "trace": trace}
@@ -306,6 +311,8 @@ _CREATE = text("""
     insert into job_instances (job, trigger, customer_id, user_id, trace)
     values (:job, 'on_demand', :customer, :user, :trace) returning *
 """)
+
+_ASKED_BY = text("update job_instances set user_id = :user where id = :id returning *")
 
 _CREATE_RUNNING = text("""
     insert into job_instances (job, trigger, customer_id, status, run_id, attempts, started_at, lease_until)

@@ -96,6 +96,8 @@ def test_twenty_simultaneous_requests_of_a_customer_make_one_instance(engine: En
 def test_a_request_joins_what_runs_and_not_what_is_over(engine: Engine) -> None:
     (running,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
     assert job_instances.create_or_join(engine, JOB, customer_id="c1") == (running, True)
+    joined_by = [job_instances.create_or_join(engine, JOB, customer_id="c1", user_id=u)[0] for u in ("u1", "u2")]
+    assert [(one.id, one.user_id) for one in joined_by] == [(running.id, "u1")] * 2
     job_instances.finish(engine, [Ending(running)])
     later, joined = job_instances.create_or_join(engine, JOB, customer_id="c1")
     assert (later.id == running.id, joined) == (False, False)
