@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imgpipe_orchestration.imaging.hashing import hash_distance, perceptual_hash
+from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.sharpness import sharpness
 
 _SMALL = 512
@@ -25,6 +26,10 @@ _LEAST_SHARPNESS = 0.12
 """Of `sharpness.sharpness`: a photograph or a drawing blurred by 4 px at 512 px shows less."""
 _SAME_PICTURE = 1.2
 """Mean difference, levels of 255 at 48 px, up to which two pictures are one: recompression makes 0.3, a new pose 4."""
+_NEARLY = 10.0
+"""The same up to which two pictures may be one that was cut a few pixels apart, which makes 2 to 7 of a photograph."""
+_APART = 8
+"""Pixels of _SMALL by which one picture is cut apart at most: cells stand off their seams, not off the grid's edge."""
 _OTHER_COLOURS = 0.5
 _OTHER_SHARE = 0.62
 """A picture that shares fewer of its colours with its best match, and less of what the others share among themselves,
@@ -69,11 +74,14 @@ def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
 
 
 def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[float]]]:
-    thumbs = [np.asarray(image.reduce(_SMALL // 48), dtype=np.float32) for image in small]
+    thumbs = [_thumb(image) for image in small]
     hashes = [perceptual_hash(image) for image in small]
     colours = [_colours(image) for image in small]
     pairs = list(combinations(range(len(small)), 2))
     apart = {pair: float(np.abs(thumbs[pair[0]] - thumbs[pair[1]]).mean()) for pair in pairs}
+    for (one, other), difference in apart.items():
+        if _SAME_PICTURE < difference <= _NEARLY:
+            apart[one, other] = min(difference, _aligned(small[one], small[other]))
     bits = {pair: hash_distance(hashes[pair[0]], hashes[pair[1]]) for pair in pairs}
     shared = {pair: float(np.minimum(colours[pair[0]], colours[pair[1]]).sum()) for pair in pairs}
     reasons = [
@@ -95,6 +103,22 @@ def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[fl
         "shared_colours": [round(shared[p], 3) for p in pairs],
     }
     return reasons, measured
+
+
+def _thumb(image: Image.Image) -> npt.NDArray[np.float32]:
+    return np.asarray(image.reduce(_SMALL // 48), dtype=np.float32)
+
+
+def _aligned(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures of _SMALL laid over each other."""
+    window = cv2.createHanningWindow((_SMALL, _SMALL), cv2.CV_32F)
+    first, second = (np.asarray(image.convert("L"), np.float32) for image in (one, other))
+    (x, y), _ = cv2.phaseCorrelate(first, second, window)
+    if max(abs(x), abs(y)) > _APART:
+        return float("inf")
+    laid = other.transform(other.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y), Image.Resampling.BILINEAR)
+    inside = (_APART, _APART, _SMALL - _APART, _SMALL - _APART)
+    return float(np.abs(_thumb(one.crop(inside)) - _thumb(laid.crop(inside))).mean())
 
 
 def _colours(image: Image.Image) -> npt.NDArray[np.float64]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.imaging.grid import Shape, cut, find_layout
 from imgpipe_orchestration.imaging.portrait import judge
 from imgpipe_orchestration_tests.imaging.corpus import picture
@@ -77,6 +78,17 @@ def test_the_same_picture_twice_is_noticed() -> None:
     images = four(4)
     images[2] = images[0].filter(ImageFilter.GaussianBlur(0.5))
     assert "pictures 1 and 3 are the same" in judge(images, least_side=100).reasons
+
+
+def test_the_same_picture_four_times_is_noticed_where_cells_stand_off_their_seams_only() -> None:
+    """Of a grid without a frame each cell is cut at other pixels, so a photograph is not its copy pixel by pixel."""
+    photo = open_photo("astronaut").crop((60, 0, 412, 352)).resize((500, 500))
+    grid = Image.new("RGB", (1012, 1012), "white")
+    for place in ((0, 0), (512, 0), (0, 512), (512, 512)):
+        grid.paste(photo, place)
+    layout = find_layout(grid)
+    assert layout.shape is Shape.GRID
+    assert "pictures 1 and 2 are the same" in judge(cut(grid, layout), least_side=100).reasons
 
 
 def test_blank_blurred_and_small_pictures_are_refused_with_the_reason() -> None:
