@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from imgpipe_orchestration.avatars import records, store
@@ -60,15 +60,35 @@ def run_images(
     """
     claims, settings = services.claims, services.settings
     lanes = lanes or Lanes.of(settings)
+    people: list[int] = []
+    manifests = 0
+
+    def take(free: int, *, joining: bool = True) -> list[Claim]:
+        """People who are due, and no more than can be begun at once: then tasks take turns, and who comes later need
+        not wait for a hundred others."""
+        free = min(free, settings.avatar_batch_size - len(people))
+        taken = claims.claim(store.IMAGES, owner, free, suspects=not joining)
+        begin(taken)
+        return taken
+
+    def begin(taken: Sequence[Claim]) -> None:
+        people.extend(claim.item_id for claim in taken)
+        with transaction(services.engine) as connection:
+            store.begin(connection, store.IMAGES, [claim.item_id for claim in taken])
+
+    def further(free: int) -> list[Claim]:
+        nonlocal manifests
+        manifests += write_manifests(services)  # of tasks whose last person has just been done
+        # Not one at a time: of two, one may be new while others come back from a pause.
+        return take(free) if free > 1 else []
+
+    def pictures(claim: Claim) -> None:
+        waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))
+
     with claims.hold(owner):
         batch = claims.owned(store.IMAGES, owner)
-        batch += claims.claim(store.IMAGES, owner, max(0, settings.avatar_batch_size - len(batch)))
-        with transaction(services.engine) as connection:
-            store.begin(connection, store.IMAGES, [claim.item_id for claim in batch])
-
-        def pictures(claim: Claim) -> None:
-            waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))
-
+        begin(batch)
+        batch += take(max(0, lanes.people - len(batch)), joining=False)
         if batch:
             services.workshop.start()  # while the first pictures are being drawn
         outcome = work_through(
@@ -78,10 +98,11 @@ def run_images(
             pictures,
             threads=lanes.people,
             deadline=time.monotonic() + settings.avatar_run_seconds,
+            further=None if any(claim.losses for claim in batch) else further,
         )
         claims.release(owner)  # what the time budget or the choice of steps left
-    reached = _reached(services, [claim.item_id for claim in batch])
-    return Report(outcome, manifests=write_manifests(services), steps=reached)
+    reached = _reached(services, people)
+    return Report(outcome, manifests=manifests + write_manifests(services), steps=reached)
 
 
 def due(services: Services, queue: Queue) -> bool:

@@ -167,12 +167,14 @@ class Claims:
         *,
         partition: str = "",
         retries: int | None = None,
+        suspects: bool = True,
     ) -> list[Claim]:
         """Take up to `limit` due items of `partition` for `owner`, in turn, and start their leases.
 
         While there are suspects (see above) a batch consists of them alone.
 
         Args:
+            suspects: False leaves them to others: what is taken joins a batch.
             retries: most items among them that failed before; keeps a wave of failures from filling every batch.
                 None: half of the batch, or more where new items do not fill the rest.
         """
@@ -183,7 +185,7 @@ class Claims:
         with transaction(self.engine) as connection:
             connection.execute(sql.INDEXES_ONLY)
             connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": AHEAD * limit})
-            rows = self._suspects(connection, queue, taking, limit)
+            rows = self._suspects(connection, queue, taking, limit) if suspects else []
             if not rows:
                 half = (limit + 1) // 2 if retries is None else min(retries, limit)
                 rows = _take(connection, taking, AGAIN, half)

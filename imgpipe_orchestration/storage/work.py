@@ -28,6 +28,10 @@ OnFailure = Callable[[Connection, Claim, ImgpipeError, State], None]
 """What the feature writes about a failure, in the transaction that settles the claim."""
 
 
+LOOK_AGAIN = 2.0
+"""Seconds after which a batch that others may join looks for them, when nothing has ended meanwhile."""
+
+
 @dataclass
 class Outcome:
     """What became of a batch, for the run's metadata."""
@@ -71,6 +75,7 @@ def work_through(
     deadline: float | None = None,
     on_failure: OnFailure | None = None,
     stage: str = "",
+    further: Callable[[int], Sequence[Claim]] | None = None,
 ) -> Outcome:
     """Run `step` on each claim in `threads` threads.
 
@@ -82,6 +87,8 @@ def work_through(
         deadline: `time.monotonic()` moment after which no further item is begun.
         on_failure: see `OnFailure`.
         stage: under which name the times are kept (see `stage_times`); a queue of one stage needs none.
+        further: claims that join the batch while others are being worked on, at most as many as it is given; asked for
+            whenever threads are free, so that one item that takes long keeps no other from its turn.
     """
     outcome = Outcome()
     started = time.monotonic()
@@ -105,10 +112,13 @@ def work_through(
                 running[pool.submit(timed, claim)] = claim
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            ended = wait(running, LOOK_AGAIN if further else None, FIRST_COMPLETED).done
+            for future in ended:
                 claim = running.pop(future)
                 with working_on(claim, queue):
                     _account(claims, queue, claim, future.exception(), outcome, on_failure)
+            if further and not waiting and len(running) < threads and not _past(deadline):
+                waiting = list(reversed(_joining(further, threads - len(running))))
     outcome.left = list(reversed(waiting))
     outcome.seconds = time.monotonic() - started
     _note_times(claims, queue.name, stage or queue.name, outcome, spent)
@@ -139,6 +149,14 @@ def _note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent:
             stage_times.add(connection, queue, stage, times)
     except BackendUnavailable as error:
         log.warning("stage times not recorded", extra={"queue": queue, "stage": stage, "error": error.public})
+
+
+def _joining(further: Callable[[int], Sequence[Claim]], free: int) -> Sequence[Claim]:
+    try:
+        return further(free)
+    except BackendUnavailable as error:
+        log.warning("nothing more taken on", extra={"error": error.public})
+        return []
 
 
 def _past(deadline: float | None) -> bool:

@@ -124,6 +124,21 @@ def test_two_workers_share_the_people_and_buy_each_picture_once(desk: Desk) -> N
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (6, 6)
 
 
+def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> None:
+    desk.standins.fault("openai", "slow", operation="edits", seconds=8)
+    slow = desk.ask(1)
+    desk.data()
+    run = threading.Thread(target=desk.images)
+    run.start()
+    wait_for(lambda: desk.people(slow)[0].step == Step.BASE_UPLOAD, "the slow picture", 30)
+    other = desk.ask(1)
+    desk.data()
+    wait_for(lambda: desk.task(other).manifest_url is not None, "the other task and its manifest", 30)
+    assert (run.is_alive(), desk.task(slow).status) == (True, TaskStatus.GENERATING_IMAGES)
+    run.join()
+    assert desk.task(slow).status is TaskStatus.COMPLETED
+
+
 def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(desk: Desk) -> None:
     desk.standins.admin("POST", "delays", {"openai": 1})
     task = desk.ask(8)

@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from imgpipe_orchestration.errors import BadImage, ImgpipeError, LeaseLost, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.errors import (
+    BackendUnavailable,
+    BadImage,
+    ImgpipeError,
+    LeaseLost,
+    PartnerUnavailable,
+    SpendingPaused,
+)
 from imgpipe_orchestration.logs import JsonFormatter, logger
 from imgpipe_orchestration.storage import stage_times
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
@@ -106,6 +113,38 @@ def test_no_item_is_begun_after_the_deadline_and_the_rest_stays_claimed(claims: 
     assert 2 <= len(outcome.done) <= 6
     assert [c.item_id for c in outcome.left] == [c.item_id for c in batch[len(outcome.done) :]]
     assert len(claims.owned(QUEUE, "run")) == len(outcome.left)
+
+
+def test_who_comes_later_joins_while_one_item_takes_long(claims: Claims) -> None:
+    batch = taken(claims, 1)
+    others_done, finish, places = threading.Event(), finishing(claims), list[int]()
+
+    def step(claim: Claim) -> None:
+        if claim.item_id == 1:
+            assert others_done.wait(30), "the others waited for the one that takes long"
+        finish(claim)
+        if claim.item_id == 3:
+            others_done.set()
+
+    def further(free: int) -> list[Claim]:
+        if not places:
+            with transaction(claims.engine) as connection:
+                claims.enqueue(connection, QUEUE, [Item(n) for n in (2, 3)])
+        places.append(free)
+        return claims.claim(QUEUE, "run", free)
+
+    outcome = work_through(claims, QUEUE, batch, step, threads=2, further=further)
+    assert ([claim.item_id for claim in outcome.done], places[0]) == ([2, 3, 1], 1)
+
+
+def test_a_database_that_is_away_keeps_others_from_joining_and_nothing_else(claims: Claims) -> None:
+    batch = taken(claims, 2)
+
+    def further(_: int) -> list[Claim]:
+        raise BackendUnavailable("The database cannot be reached")
+
+    outcome = work_through(claims, QUEUE, batch, finishing(claims), threads=4, further=further)
+    assert len(outcome.done) == 2
 
 
 def test_a_feature_writes_its_failure_with_the_claims_and_only_then(claims: Claims, engine: Engine) -> None:

@@ -33,6 +33,7 @@ def test_a_run_whose_process_died_gives_back_suspects(claims: Claims) -> None:
     put(claims, 1)
     claims.claim(QUEUE, "run", 1)
     assert claims.release("run", died=True) == 1
+    assert claims.claim(QUEUE, "next", 1, suspects=False) == []
     assert claims.claim(QUEUE, "next", 1)[0].losses == 1
     assert [a.outcome for a in claims.history(QUEUE, 1)] == ["lost"]
 
