@@ -46,6 +46,20 @@ def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor, 
     expect(page.get_by_text("Live, as of")).to_be_visible()
 
 
+def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Visitor, gateway: Gateway) -> None:
+    """A browser has six connections to a host."""
+    tabs = [guest.page.context.new_page() for _ in range(7)]
+    for tab in tabs:
+        tab.add_init_script("Object.defineProperty(document, 'hidden', {get: () => window.away === true})")
+        tab.goto(gateway.url)
+        expect(tab.get_by_text("Live, as of")).to_be_visible()
+        tab.evaluate("window.away = true; document.dispatchEvent(new Event('visibilitychange'))")
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+    tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(tabs[0].locator("[data-live='listings.waiting']")).to_have_text("1")
+
+
 def test_uploads_that_nobody_takes_in_have_an_age(gateway: Gateway) -> None:
     gateway.upload(profile_image=picture())
     with transaction(gateway.services.engine) as connection:

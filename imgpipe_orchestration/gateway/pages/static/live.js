@@ -54,5 +54,12 @@ function leave() {
   events?.close();
 }
 
-window.addEventListener("pageshow", follow);
+// Only while somebody looks: a browser has six connections to a host, for all its tabs together.
+function turn() {
+  if (document.hidden) leave();
+  else follow();
+}
+
+document.addEventListener("visibilitychange", turn);
+window.addEventListener("pageshow", turn);
 window.addEventListener("pagehide", leave);
