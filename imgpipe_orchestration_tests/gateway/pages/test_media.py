@@ -79,6 +79,15 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(page.locator(".tile").first).to_contain_text("number")
 
 
+def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, tmp_path: Path) -> None:
+    guest.allowed = ["ERR_FAILED"]
+    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
+    page = guest.go("/upload")
+    page.route("**/upload?*", lambda route: route.abort())
+    page.locator("#files").set_input_files(tmp_path / "me.png")
+    expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
+
+
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture()[:3000])
     gateway.run_due()

@@ -71,7 +71,7 @@ function send(file, item) {
       follow();
     } else say(item, request.response?.detail ?? "It was not taken.", "bad");
   };
-  request.onerror = () => say(item, "The connection broke; nothing was kept. Choose the file again.", "bad");
+  request.onerror = () => say(item, "The connection broke before an answer came. Look among the media whether it arrived; if not, choose it again.", "bad");
   request.onloadend = () => {
     sending--;
     next();
