@@ -35,7 +35,8 @@ class Reply:
 
 
 def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
-    """The WebP once it is there; until then the original, or a placeholder of its shape.
+    """The WebP once it is there; until then the original, or a placeholder of its shape. The same for one whose WebP
+    somebody removed from the store, until the garbage collection has it made again.
 
     While the object store is away the answer is a 503 whose body is the placeholder: machines know, and people see no
     broken image.
@@ -57,7 +58,10 @@ def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
         raise NotFound(f"This image could not be processed: {image.error}")
     try:
         if image.webp_sha256 is not None:
-            return _finished(backends, image, if_none_match)
+            try:
+                return _finished(backends, image, if_none_match)
+            except NotFound as lost:
+                log.warning("original served", extra={"file_name": name, "error": lost.public})
         return _unfinished(backends, image)
     except BackendUnavailable as away:
         return _stand_in(name, away, *_placeholder_size(image.width, image.height))

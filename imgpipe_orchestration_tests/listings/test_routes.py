@@ -230,6 +230,16 @@ def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestCli
     assert client.get(path_of(image), headers={"If-None-Match": '"x"'}).status_code == 200
 
 
+def test_a_webp_that_somebody_removed_is_stood_in_for_by_the_original(client: TestClient, backends: Services) -> None:
+    data = photo(1600, 1200)
+    image = queued(client, data)[0]
+    assert drain(backends, "run-1").processed == 1
+    backends.listings_bucket.delete(image["file_name"])
+    answer = client.get(path_of(image))
+    assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (200, data, "no-store")
+    assert "etag" not in answer.headers
+
+
 def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient, backends: Services) -> None:
     whole = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)), "JPEG")
     image = queued(client, whole[: len(whole) // 2])[0]
