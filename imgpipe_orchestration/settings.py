@@ -225,7 +225,9 @@ class Settings(BaseModel):
     listings_max_height: int = Field(640, ge=1, le=16383, description="Most pixels a listing's image is high.")
     listings_webp_quality: int = Field(80, ge=1, le=100, description="Quality of the listings' WebP.")
     listings_max_frames: int = Field(100, ge=1, description="Most frames an animation keeps; longer ones are thinned.")
-    listings_watermark_text: str = Field("imgpipe", description="What the step `watermark` writes into the corner.")
+    listings_watermark_text: str = Field(
+        "imgpipe", description="What the step `watermark` writes into the corner: ASCII, ©, ™ and the like."
+    )
     listings_max_images: int = Field(20, ge=1, description="Most images in one upload.")
     listings_max_retries: int = Field(3, ge=1, description="Tries of one listing's image.")
     listings_run_seconds: float = Field(300, gt=0, description="Time budget of one run over the listings' queue.")

@@ -187,7 +187,8 @@ def options_of(settings: Settings) -> Options:
     """The steps and what they are told.
 
     Raises:
-        SettingsError: LISTINGS_STEPS names a step that there is not, one twice, or an order that makes no file.
+        SettingsError: LISTINGS_STEPS names a step that there is not, one twice, or an order that makes no file; or
+            the watermark's text cannot be written.
     """
     names = tuple(name.strip() for name in settings.listings_steps.split(",") if name.strip())
     known = {**STEPS, **DELIVERIES}
@@ -203,6 +204,11 @@ def options_of(settings: Settings) -> Options:
     last = names.index("encode") + 1
     if any(name in DELIVERIES for name in names[:last]) or any(name in STEPS for name in names[last:]):
         raise _bad_steps(f"before encode come {', '.join(STEPS)}, after it {', '.join(DELIVERIES)}")
+    if "watermark" in names and (strange := "".join(sorted(set(settings.listings_watermark_text) - _DRAWN))):
+        raise SettingsError(
+            f"LISTINGS_WATERMARK_TEXT: the font has no {strange!r}, only ASCII and © « ° ± · » ™ and the like",
+            field="LISTINGS_WATERMARK_TEXT",
+        )
     return Options(
         steps=names,
         max_height=settings.listings_max_height,
@@ -235,6 +241,8 @@ def deliver(file: File, name: str, bucket: Bucket, options: Options) -> None:
 
 
 _SHADE = (0, 0, 0, 110)
+_DRAWN = {*map(chr, range(ord(" "), ord("~") + 1)), *"©«°±´·»‘’“”…‹›⁄™ﬁﬂ"}
+"""What Pillow's own font has; for everything else it draws the same empty box."""
 
 
 def _fitting(width: int, height: int, options: Options) -> tuple[int, int]:

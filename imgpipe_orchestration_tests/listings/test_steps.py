@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFont
 
 from imgpipe_orchestration.errors import BadImage, SettingsError
 from imgpipe_orchestration.listings import steps
@@ -186,6 +186,25 @@ def test_the_watermark_is_off_by_default_and_marks_the_lower_right_corner() -> N
     assert plain.shape == marked.shape
     assert difference(plain[560:, 700:], marked[560:, 700:]) > 10
     assert difference(plain[:500], marked[:500]) < 1
+
+
+def test_a_watermark_is_of_letters_that_its_font_has() -> None:
+    font = ImageFont.load_default(40)
+    box = bytes(font.getmask("\uffff"))
+    has = {c for c in map(chr, [*range(32, 127), *range(160, 0x250), *range(0x2010, 0x2130)]) if font.getmask(c).size}
+    marking = Settings(listings_steps="decode,orient,resize,watermark,encode,upload")
+    for letter in sorted(has):
+        settings = marking.model_copy(update={"listings_watermark_text": f"x{letter}"})
+        if bytes(font.getmask(letter)) != box:
+            assert steps.options_of(settings).watermark_text == f"x{letter}"
+            continue
+        with pytest.raises(SettingsError, match="the font has no") as error:
+            steps.options_of(settings)
+        assert error.value.field == "LISTINGS_WATERMARK_TEXT"
+    lines = {"listings_watermark_text": "two\nlines"}
+    with pytest.raises(SettingsError):
+        steps.options_of(marking.model_copy(update=lines))
+    assert steps.options_of(Settings().model_copy(update=lines)).steps == OPTIONS.steps
 
 
 def test_a_step_is_one_function_and_one_line_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
