@@ -80,11 +80,27 @@ class _Check:
             return Finding(self.what, Verdict.BAD, redact(f"{type(error).__name__}: {error}"), self.do)
 
 
+def check_settings(settings: Settings) -> None:
+    """Read the settings whose form only their readers know; `Settings` itself has checked the others.
+
+    Raises:
+        SettingsError: one that cannot be used. What needs it would fail much later, and elsewhere.
+    """
+    from imgpipe_orchestration.listings.steps import options_of
+    from imgpipe_orchestration.partners.prices import parse_prices
+    from imgpipe_orchestration.partners.ssrf import AllowList
+
+    options_of(settings)
+    parse_prices(settings.model_prices)
+    AllowList.parse(settings.allowed_private_hosts)
+
+
 def diagnose(settings: Settings) -> list[Finding]:
     """Every check, all at the same time; the findings in a fixed order."""
     services = Services(settings)
     ours = "`imgpipe up` starts one when it is not set."
     checks = [
+        _Check("settings", "Mend it and start again; docs/settings.md has its form.", lambda: _settings(settings)),
         _Check(
             "keys",
             "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.",
@@ -132,6 +148,11 @@ def diagnose(settings: Settings) -> list[Finding]:
             return list(pool.map(lambda check: check(), checks))
     finally:
         services.close()
+
+
+def _settings(settings: Settings) -> str:
+    check_settings(settings)
+    return "every one can be used"
 
 
 def _keys(settings: Settings) -> str:

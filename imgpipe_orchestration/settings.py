@@ -7,6 +7,7 @@ Order of precedence: the environment, then what a running `imgpipe up` wrote int
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -298,6 +299,14 @@ class Settings(BaseModel):
                     raise SettingsError(problem, field=name.upper())
             if not self.database_url:
                 raise SettingsError("DATABASE_URL must be set in production", field="DATABASE_URL")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_an_unknown_level(self) -> Self:
+        known = logging.getLevelNamesMapping()
+        if self.log_level.upper() not in known:
+            problem = f"LOG_LEVEL: {self.log_level!r} is none of {', '.join(known)}"
+            raise SettingsError(problem, field="LOG_LEVEL")
         return self
 
     @model_validator(mode="after")

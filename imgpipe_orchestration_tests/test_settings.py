@@ -59,6 +59,7 @@ def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path:
         ("LEASE_SECONDS", "0"),
         ("IMGPIPE_ENV", "staging"),
         ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
         ("RETENTION_DAYS", "-1"),
     ],
 )

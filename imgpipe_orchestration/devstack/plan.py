@@ -16,6 +16,7 @@ from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
 from imgpipe_orchestration.devstack.services import CodeServer, Daemon, Gateway, StandIns, Webserver
 from imgpipe_orchestration.devstack.standins import addresses
+from imgpipe_orchestration.diagnosis import check_settings
 from imgpipe_orchestration.settings import Settings, holds_secret, load
 
 MARKER = "IMGPIPE_STACK"
@@ -107,6 +108,7 @@ def make_plan(
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
     values = _choose(given, ports, played)
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
+    check_settings(settings)
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
     shared = {**environ, **environment, MARKER: str(data_dir), "PYTHONUNBUFFERED": "1"}
     backends = _backends(data_dir, given, settings, ports, shared)

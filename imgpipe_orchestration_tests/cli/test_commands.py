@@ -54,6 +54,18 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["Dagster daemon"]["verdict"] == "bad"
 
 
+def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
+    def settings(**given: str) -> dict[str, str]:
+        told = run("doctor", "--json", **given).stdout
+        found: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "settings")
+        return found
+
+    assert settings()["verdict"] == "ok"
+    steps = settings(LISTINGS_STEPS="decode,shrink,encode,upload")
+    assert steps["verdict"] == "bad" and "LISTINGS_STEPS: there is no step 'shrink'" in steps["seen"]
+    assert settings(MODEL_PRICES="cheap")["seen"].startswith("MODEL_PRICES must look like")
+
+
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
     def mongo() -> dict[str, str]:
         found: dict[str, str] = next(f for f in json.loads(run("doctor", "--json").stdout) if f["what"] == "MongoDB")

@@ -142,6 +142,23 @@ def test_a_port_that_is_none_is_refused(tmp_path: Path, setting: str) -> None:
         make_plan(tmp_path, {setting: "http"})
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("LISTINGS_STEPS", "decode,shrink,encode,upload"),
+        ("MODEL_PRICES", "cheap"),
+        ("ALLOWED_PRIVATE_HOSTS", "10.0.0.0/8/8"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_setting_that_a_part_could_not_use_is_refused_before_any_starts(
+    tmp_path: Path, setting: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=setting) as refused:
+        make_plan(tmp_path, {setting: value})
+    assert refused.value.field == setting
+
+
 def test_the_second_port_of_the_gateway_is_called_by_what_answers_there(tmp_path: Path) -> None:
     with socket.socket() as somebody:
         somebody.bind(("127.0.0.1", 0))
