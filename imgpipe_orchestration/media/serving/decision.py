@@ -18,7 +18,7 @@ FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
 DEFAULT_SIZE = "detail"
 BACKGROUNDS = ("original", "removed")
 
-_SUBSTITUTES = {
+SUBSTITUTES = {
     "avif": ("avif", "webp", "jpeg", "png"),
     "webp": ("webp", "jpeg", "png"),
     "jpeg": ("jpeg", "png"),
@@ -144,7 +144,7 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     if wish.format is None:
         choice = choose(accept, tuple(shelf))
     else:
-        found = next((name for name in _SUBSTITUTES[wish.format] if name in shelf), next(iter(shelf)))
+        found = next((name for name in SUBSTITUTES[wish.format] if name in shelf), next(iter(shelf)))
         same = found == wish.format
         choice = Choice(found, "the URL asks for it" if same else f"there is no {wish.format}; this is the next best")
     return Decision(shelf[choice.format], size_reason, choice.reason)

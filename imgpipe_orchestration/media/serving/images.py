@@ -20,15 +20,17 @@ from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.headers import has_it, secured
 from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
-from imgpipe_orchestration.media.serving.decision import Wish
+from imgpipe_orchestration.media.serving.decision import Shelves, Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.gateway.headers import Head
     from imgpipe_orchestration.gateway.metrics import RequestCounts
+
+log = logger(__name__)
 
 _PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
 _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
@@ -149,10 +153,11 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
     except NotFound:
         if again:
-            raise
-        # The image was made again since its manifest was read, and the old objects went.
-        hot.forget(media_id)
-        return await _found(scope, media_id, caching, vary, again=True)
+            instead = _stood_in(hot, manifest.variants, wish, accept, variant, vary)
+        else:  # the image was made again since its manifest was read, and the old objects went
+            hot.forget(media_id)
+            instead = _found(scope, media_id, caching, vary, again=True)
+        return await instead
     part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
     return _sent(data, part, partial(head, MIME_OF[variant.format]))
 
@@ -193,6 +198,32 @@ def _head(scheme: str, etag: str, caching: str, vary: str, mime: str = "", lengt
     if mime:
         fields["content-length"] = str(length)
     return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)
+
+
+async def _stood_in(
+    hot: HotImages, variants: Shelves, wish: Wish, accept: str | None, lost: StoredVariant, vary: str
+) -> Response:
+    """For a variant whose object somebody removed from the store: another format of its size, else the size that stands
+    in for it, uncached. The garbage collection has it made again.
+
+    Raises:
+        NotFound: nothing stands in for it.
+    """
+    gone, formats = {lost.object_key}, decision.SUBSTITUTES[lost.format]
+    while True:
+        left = [v for shelf in variants.values() for v in shelf.values() if v.format in formats]
+        try:
+            given = decision.decide(decision.shelved(v for v in left if v.object_key not in gone), wish, accept).variant
+        except NotFound as nothing:
+            raise NotFound("This image is missing from the object store; it is made again at night.") from nothing
+        try:
+            data = await hot.content(given)
+        except NotFound:
+            gone.add(given.object_key)
+            continue
+        log.warning("another variant served", extra={"lost": lost.object_key, "given": given.object_key})
+        headers = {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
+        return Response(data, media_type=MIME_OF[given.format], headers=headers)
 
 
 def _not_ready(backends: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:

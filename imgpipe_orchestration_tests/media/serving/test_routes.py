@@ -192,6 +192,35 @@ def test_a_hot_image_needs_neither_database_nor_object_store(shown: Gateway, s3:
     assert shown.get("/serve/1?size=zoom").status_code == 200
 
 
+def test_a_variant_that_somebody_removed_is_stood_in_for(shown: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+    bucket = shown.services.media_bucket
+
+    def remove(size: str, *formats: str) -> Gateway:
+        for format_ in formats:
+            query = "select object_key from media_variants where media_id = 1 and size = %s and format = %s"
+            with shown.services.engine.begin() as connection:
+                bucket.delete(connection.exec_driver_sql(query, (size, format_)).scalar_one())
+        return make_gateway()  # that has nothing in memory
+
+    whole = {size: shown.get(f"/serve/1?size={size}&format=jpeg").content for size in ("small", "thumbnail", "detail")}
+    other = remove("thumbnail", "avif").get("/serve/1?size=thumbnail", Accept="image/avif,image/webp")
+    assert (other.status_code, other.headers["content-type"]) == (200, "image/webp")
+    assert (other.headers["cache-control"], other.headers["vary"]) == ("no-store", "Accept")
+    assert "etag" not in other.headers
+    cold = remove("thumbnail", "webp")
+    assert cold.get("/serve/1?size=thumbnail", Accept="image/avif,image/webp").content == whole["thumbnail"]
+    cold = remove("thumbnail", "jpeg")
+    for path in ("/serve/1?size=thumbnail", "/serve/1?size=thumbnail&format=jpeg", "/api/images/1?size=thumbnail"):
+        next_size = cold.get(path)
+        assert (next_size.status_code, next_size.content) == (200, whole["small"])
+        assert next_size.headers["cache-control"] == "no-store"
+    cold = remove("detail", "jpeg")
+    refused = cold.get("/serve/1?size=detail")
+    assert refused.status_code == 404 and "missing from the object store" in refused.json()["detail"]
+    assert cold.get("/serve/1?size=detail", Accept="image/webp").status_code == 200
+    assert shown.get("/serve/1?size=detail").content == whole["detail"]
+
+
 def test_a_change_made_by_another_process_is_seen_at_once(shown: Gateway, make_gateway: Callable[..., Gateway]) -> None:
     gateways = (shown, make_gateway())
     before = {gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"] for gateway in gateways}
