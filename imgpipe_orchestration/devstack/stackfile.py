@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from imgpipe_orchestration.errors import Conflict
@@ -108,6 +109,6 @@ def _who_runs(data_dir: Path) -> str:
         return f"A stack is starting or stopping on {data_dir}."
     return (
         f"A stack runs on {data_dir} already: process {stack.pid}, since {stack.started_at}, "
-        f"gateway {stack.environment['GATEWAY_URL']}. Stop it with `imgpipe down --data {data_dir}`, "
+        f"gateway {stack.environment['GATEWAY_URL']}. Stop it with `imgpipe down --data {quote(str(data_dir))}`, "
         "or use another folder (--data)."
     )

@@ -148,6 +148,20 @@ def test_a_stack_that_is_starting_is_not_said_to_be_missing(command: str, tmp_pa
     assert "is starting or stopping" in result.stderr
 
 
+def test_a_second_up_says_who_runs_and_a_command_that_stops_it_as_it_stands(tmp_path: Path) -> None:
+    folder = tmp_path / "our data"
+    folder.mkdir()
+    lock = StackLock(folder)
+    lock.acquire()
+    running = {"pid": 77, "started_at": "today", "environment": {"GATEWAY_URL": "http://127.0.0.1:8000"}, "parts": {}}
+    (folder / "stack.json").write_text(json.dumps(running))
+    result = imgpipe("up", "--data", str(folder))
+    lock.release()
+    assert result.returncode == 4, result.stderr
+    assert "process 77" in result.stderr
+    assert f"imgpipe down --data '{folder}'`" in result.stderr
+
+
 def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) -> None:
     for command in ("status", "up", "doctor"):
         environ = {**clean_environment(), "DATABASE_URL": "nonsense"}
