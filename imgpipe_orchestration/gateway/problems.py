@@ -112,7 +112,7 @@ def _fault(error: dict[str, Any]) -> dict[str, str]:
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
     if error["loc"] == ("body",) and isinstance(error["input"], bytes):
         return {"field": "body", "message": "send JSON, with the header `Content-Type: application/json`"}
-    return {"field": _field(error["loc"]), "message": error["msg"]}
+    return {"field": _field(error["loc"]), "message": error["msg"].removeprefix("Value error, ")}
 
 
 def _field(location: tuple[int | str, ...]) -> str:
