@@ -21,7 +21,8 @@ from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 
-_TIMEOUT_SECONDS = 5
+_TIMEOUT_SECONDS = 9
+"""More than `GET /health` takes to say which server is frozen, or the gateway would be taken for dead."""
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _MIGRATE = "Run `imgpipe migrate`."
 

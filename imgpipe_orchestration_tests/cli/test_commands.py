@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import jwt
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
+from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
@@ -64,6 +68,20 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
     steps = settings(LISTINGS_STEPS="decode,shrink,encode,upload")
     assert steps["verdict"] == "bad" and "LISTINGS_STEPS: there is no step 'shrink'" in steps["seen"]
     assert settings(MODEL_PRICES="cheap")["seen"].startswith("MODEL_PRICES must look like")
+
+
+@pytest.mark.slow
+def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
+    class Late(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(health.ANSWER_SECONDS + 1)
+            self.send_error(503, "object_store: has not answered")
+
+    with HTTPServer(("127.0.0.1", 0), Late) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        told = run("doctor", "--json", GATEWAY_URL=f"http://127.0.0.1:{server.server_port}").stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
+    assert "/health answered 503" in found["seen"]
 
 
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
