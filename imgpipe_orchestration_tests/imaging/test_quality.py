@@ -140,6 +140,24 @@ def test_what_half_the_colours_cannot_show_gets_all_of_them() -> None:
     assert "zoom: webp dropped, it cannot show the picture's colours as others do" in rendition.notes
 
 
+def test_what_half_the_colours_cannot_show_at_full_size_gets_all_of_them_there() -> None:
+    """Reduced, these letters are fine with half of them; no quality was enough for them as they are."""
+    page = Image.new("RGB", (1600, 1000), "white")
+    for line in range(40):
+        ink = ("#000", "#c00", "#00a", "#080")[line % 4]
+        text = " ".join(f"{line * 31 + word * 7919} words" for word in range(15))
+        ImageDraw.Draw(page).text((20, 10 + 24 * line), text, fill=ink, font=ImageFont.load_default(18))
+    renditions = [render(encoded(page, "PNG"), MEDIA, threads=threads) for threads in (1, 2)]
+    assert [v.sha256 for v in renditions[0].variants] == [v.sha256 for v in renditions[1].variants]
+    made = {(v.size, v.format): v for v in renditions[0].variants}
+    assert Image.open(io.BytesIO(made["small", "jpeg"].data)).layer[0][1] == 2  # a sample of colour for two pixels
+    for size in ("detail", "header"):
+        for kind in ("avif", "jpeg"):
+            if (size, kind) in made:
+                assert made[size, kind].score == pytest.approx(75, abs=3)
+    assert Image.open(io.BytesIO(made["detail", "jpeg"].data)).layer[0][1] == 1
+
+
 def test_a_format_larger_than_a_better_supported_one_is_dropped_and_named() -> None:
     rendition = render(encoded(photo("gravel"), "PNG"), MEDIA)
     for size in MEDIA.sizes:
