@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-_MOST_COLOURS = 1024
-"""A page of text in five colours has 765 with the shades of its edges, a screenshot with photographs some 30,000."""
+_MOST_COLOURS = 4096
+"""A page of text in five colours has 765 with the shades of its edges, a logo on transparency 1,300 to 3,000, a
+screenshot with photographs 30,000."""
 _MOST_CHANGES = 0.75
 """Of the pixels, those that differ from their left neighbour: 0.4 to 0.6 in a page of text, 0.02 in a chart, 0.6 to 1
 in most photographs, of which grey ones have few colours, too."""

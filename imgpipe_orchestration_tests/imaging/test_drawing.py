@@ -61,6 +61,14 @@ def test_a_drawing_with_transparency_keeps_every_pixel_that_is_seen() -> None:
     assert np.array_equal(made[seen], original[seen])
 
 
+def test_what_arrives_at_once_stays_as_it_is() -> None:
+    """A plain ground would be fifty bytes as WebP, and lose its AVIF of four hundred to that."""
+    rendition = render(encoded(Image.new("RGB", (800, 600), "red"), "PNG"), MEDIA)
+    detail = {variant.format: variant.quality for variant in rendition.variants if variant.size == "detail"}
+    assert set(detail) == {"avif", "webp", "jpeg"}
+    assert detail["webp"] > 0
+
+
 def test_where_lossy_is_smaller_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduced, a chart's edges have too many shades."""
     monkeypatch.setattr(encode_all, "may_gain", lambda *_: True)
