@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from email.message import Message
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -217,11 +218,20 @@ class Reply:
             UnreadableAnswer: not JSON.
         """
         try:
-            return json.loads(self.content)
-        except (ValueError, RecursionError) as error:
+            return self._parsed()
+        except (ValueError, LookupError, RecursionError) as error:
             raise UnreadableAnswer(
                 f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
             ) from error
+
+    def _parsed(self) -> Any:
+        try:
+            return json.loads(self.content)
+        except UnicodeDecodeError:
+            # JSON is UTF-8 by its standard; old servers write Latin-1 and say so.
+            said = Message()
+            said["Content-Type"] = self.headers.get("Content-Type", "")
+            return json.loads(self.content.decode(said.get_content_charset("utf-8")))
 
 
 def at_host(partner: str, url: str) -> str:

@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from imgpipe_orchestration.errors import Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
+from imgpipe_orchestration.errors import (
+    Forbidden,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    TooLarge,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -48,6 +55,22 @@ def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: py
 def test_an_answer_beyond_the_limit_is_not_taken() -> None:
     with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(TooLarge):
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
+
+
+def test_json_in_another_charset_is_read_where_the_answer_names_it() -> None:
+    body = '{"name": "Müller"}'.encode("latin-1")
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        kind = ("application/json; charset=ISO-8859-1", "application/json", "application/json; charset=none")[number]
+        reply(handler, body, Content_Type=kind)
+
+    with serving(answer) as server:
+        api = JsonApi("The partner", server.url, policy=ONCE)
+        assert api.request_json("GET", "/") == {"name": "Müller"}
+        for _ in range(2):
+            with pytest.raises(UnreadableAnswer):
+                api.request_json("GET", "/")
+        api.close()
 
 
 def hanging_up(handler: BaseHTTPRequestHandler, _: int) -> None:
