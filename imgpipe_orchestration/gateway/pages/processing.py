@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import toggle
-from imgpipe_orchestration.auto_marker.model import JOB, UnusableToggle, partition_key
+from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableToggle, partition_key
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.gateway.auth import Backends
@@ -24,12 +24,16 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 SHOWN = 200
 """Customers in the table; further ones are found by their id."""
 RECENT = 15
-Id = Annotated[str, Form(min_length=1, max_length=500)]
+Id = Annotated[str, Query(min_length=1, max_length=LONGEST_KEY)]
+"""Also of a form: in its fields browsers write line breaks anew."""
 
 
 @router.get("/processing", response_class=Response)
 def processing(
-    request: Request, backends: Backends, session: Operator, customer: Annotated[str, Query(max_length=500)] = ""
+    request: Request,
+    backends: Backends,
+    session: Operator,
+    customer: Annotated[str, Query(max_length=LONGEST_KEY)] = "",
 ) -> Response:
     """Every customer with something to mark, marked of late, or switched off; one of them in full."""
     away, one = "", None

@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker.steps import carry_out, plan
+from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.avatars import work
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
@@ -103,6 +104,21 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
     expect(page.get_by_text("completed").first).to_be_visible()
     assert guest.axe() == []
+
+
+@pytest.mark.parametrize("customer", ["a\nb", "x" * 2000], ids=["line break", "long"])
+def test_a_customer_with_an_odd_id_is_shown_beside_the_others_and_switched(
+    guest: Visitor, gateway: Gateway, customer: str
+) -> None:
+    seed(gateway.services, customer, 2)
+    page = guest.go("/processing")
+    expect(page.get_by_role("table").first.get_by_role("switch")).to_be_in_viewport()
+    page.get_by_role("table").first.get_by_role("link").click()
+    page.get_by_role("switch").first.click()
+    expect(page.get_by_role("status")).to_contain_text("marking is off")
+    assert ImageConfigs(gateway.services.documents).opted_out() == [customer]
+    page.get_by_role("button", name="Run now").first.click()
+    expect(page.get_by_role("status")).to_contain_text("starts within seconds")
 
 
 def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:
