@@ -112,6 +112,8 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
     Raises:
         Conflict: nobody failed, or the task was cancelled.
     """
+    if task.status is TaskStatus.CANCELLED:
+        raise Conflict("The task was cancelled, so nobody of it is tried again. Ask for a new one.")
     if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
         raise Conflict(f"The task is {task.status}; failed people can be tried again once it has ended.")
     missing = _reopen_data(connection, task.id)

@@ -116,6 +116,8 @@ def test_cancelling_and_retrying_over_http(desk: Desk, client: TestClient) -> No
     assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 409
     assert client.post(f"/api/avatars/tasks/{task_id}/cancel").json()["status"] == "cancelled"
     assert client.post(f"/api/avatars/tasks/{task_id}/cancel").status_code == 409
+    again = client.post(f"/api/avatars/tasks/{task_id}/retry-failed")
+    assert (again.status_code, "was cancelled" in again.json()["detail"]) == (409, True)
 
     desk.standins.fault("openai", "content_policy", operation="images")
     failed = made(desk, client, 1)
