@@ -162,6 +162,16 @@ def awaited_anew(rows: Rows, analysis_id: int) -> None:
     rows.execute(text("update vision_analyses set submitted_at = now() where id = :id"), {"id": analysis_id})
 
 
+def awaited_before(rows: Rows, analysis: Analysis) -> bool:
+    """Whether an earlier execution gave up waiting for the analysis's batch."""
+    earlier = """
+        select exists (select from vision_outcomes
+            where analysis_id = :id and batch_id = :batch and execution_id <> :execution)
+    """
+    values = {"id": analysis.id, "batch": analysis.batch_id, "execution": analysis.execution_id}
+    return bool(rows.scalar(text(earlier), values))
+
+
 def forget_batch(rows: Rows, analysis_id: int) -> None:
     """The backend will never deliver this batch: another try is another order."""
     rows.execute(

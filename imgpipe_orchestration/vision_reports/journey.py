@@ -163,11 +163,18 @@ class Journey:
         waited = analysis.waited or 0.0
         limit = self._services.settings.vision_timeout_seconds
         if waited > limit:
+            if self._waited_in_vain(claim, analysis):
+                self._forget(claim, analysis)
             raise TimedOut(
                 f"The analysis backend did not finish batch {analysis.batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
             )
         return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
+
+    def _waited_in_vain(self, claim: Claim, analysis: Analysis) -> bool:
+        """Whether another execution had waited for the batch already: then its backend has lost it."""
+        with self._services.claims.fenced(claim) as rows:
+            return analyses.awaited_before(rows, analysis)
 
     def _forget(self, claim: Claim, analysis: Analysis) -> None:
         with self._services.claims.fenced(claim) as rows:

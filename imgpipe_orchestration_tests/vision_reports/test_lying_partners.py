@@ -298,6 +298,21 @@ def test_what_timed_out_and_is_requeued_has_all_the_time_once_more(desk: Desk, m
     assert (len(desk.backend.orders), len(desk.reports)) == (1, 1)
 
 
+def test_a_batch_that_two_executions_waited_for_in_vain_is_ordered_anew(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_TIMEOUT_SECONDS", "1.2")
+    desk.seed(images=1)
+    desk.backend.status = {"status": "running"}
+    job = desk.job()
+    for _ in range(2):
+        assert "did not finish batch batch/0" in desk.execute(job)["analyses"][0]["error"]
+        assert len(desk.backend.orders) == 1
+    desk.backend.status = {"status": "completed"}
+    assert desk.execute(job)["status"] == "success"
+    assert (len(desk.backend.orders), len(desk.reports)) == (2, 1)
+
+
 def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
