@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
@@ -54,11 +55,16 @@ class PrivacyAnswer(Privacy):
 
 
 @router.put("/{media_id}/privacy")
-def set_privacy(media: Owned, wish: Privacy, backends: Backends) -> PrivacyAnswer:
-    """Keep an image private, or show it to everybody. At once in every gateway; what browsers and CDNs have kept of a
-    public image they keep for as long as they were told."""
-    with transaction(backends.engine) as connection:
-        store.set_private(connection, media.id, private=wish.private)
+async def set_privacy(request: Request, media: Owned, wish: Privacy, backends: Backends) -> PrivacyAnswer:
+    """Keep an image private, or show it to everybody. At once here, and in other gateways as soon as the database has
+    told them; what browsers and CDNs have kept of a public image they keep for as long as they were told."""
+
+    def decide() -> None:
+        with transaction(backends.engine) as connection:
+            store.set_private(connection, media.id, private=wish.private)
+
+    await run_in_threadpool(decide)
+    request.app.state.hot.forget(media.id)  # before the answer: whoever looks next must not see what was
     return PrivacyAnswer(media_id=str(media.id), private=wish.private)
 
 
