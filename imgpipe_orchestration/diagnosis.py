@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import requests
 from sqlalchemy import Engine, text
@@ -132,6 +133,11 @@ def diagnose(settings: Settings) -> list[Finding]:
             lambda: _daemon(settings),
         ),
         _Check(
+            "sensors and schedules",
+            "Start `imgpipe up` or `dagster dev`.",
+            lambda: _automation(settings),
+        ),
+        _Check(
             "workers",
             "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
             lambda: _workers(settings),
@@ -232,13 +238,41 @@ def _answer(url: str) -> str:
 
 def _daemon(settings: Settings) -> str:
     query = "{instance{daemonHealth{allDaemonStatuses{daemonType required healthy lastHeartbeatErrors{message}}}}}"
-    answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=_TIMEOUT_SECONDS)
-    answer.raise_for_status()
-    statuses = answer.json()["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
+    statuses = _told_by_dagster(settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
     ill = [status["daemonType"] for status in statuses if status["required"] and not status["healthy"]]
     if ill:
         raise _Bad(f"no heartbeat of {', '.join(ill).lower()}")
     return f"{sum(status['required'] for status in statuses)} daemons beat"
+
+
+def _automation(settings: Settings) -> str:
+    state = "name defaultStatus state:{}State{{status}}"
+    query = (
+        "{workspaceOrError{...on Workspace{locationEntries{name locationOrLoadError{"
+        "...on PythonError{message} ...on RepositoryLocation{repositories{"
+        f"sensors{{{state.format('sensor')}}} schedules{{{state.format('schedule')}}}"
+        "}}}}}}}"
+    )
+    started, off = 0, []
+    for location in _told_by_dagster(settings, query)["workspaceOrError"]["locationEntries"]:
+        loaded = location["locationOrLoadError"] or {}
+        if "repositories" not in loaded:
+            raise _Bad(f"{location['name']} is not loaded: {loaded.get('message', 'it is being loaded')[:200]}")
+        for repository in loaded["repositories"]:
+            for one in (*repository["sensors"], *repository["schedules"]):
+                if one["state"]["status"] == "RUNNING":
+                    started += 1
+                elif one["defaultStatus"] == "RUNNING":
+                    off.append(one["name"])
+    if off:
+        raise _Note(f"switched off in the Dagster UI (Automation): {', '.join(off)}")
+    return f"{started} are on"
+
+
+def _told_by_dagster(settings: Settings, query: str) -> Any:
+    answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=_TIMEOUT_SECONDS)
+    answer.raise_for_status()
+    return answer.json()["data"]
 
 
 def _workers(settings: Settings) -> str:

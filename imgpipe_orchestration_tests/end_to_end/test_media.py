@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.devstack.running import imgpipe, wait_for
 from imgpipe_orchestration_tests.end_to_end.conftest import ROOT, Stack
 from imgpipe_orchestration_tests.media.conftest import picture
 
@@ -51,6 +52,26 @@ def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
         assert node["description"] and node["groupName"] == "media" and node["owners"] and node["kinds"]
     labels = {entry["label"] for entry in nodes["resize_optimize"]["assetMaterializations"][0]["metadataEntries"]}
     assert {"images", "variants", "seconds", "megabytes_avif", "megabytes_webp", "contact_sheet"} <= labels
+
+
+def test_doctor_names_a_sensor_that_somebody_switched_off(stack: Stack) -> None:
+    def automation() -> tuple[str, str]:
+        told = imgpipe("doctor", "--json", "--data", str(stack.up.data_dir))
+        found = next(one for one in json.loads(told.stdout) if one["what"] == "sensors and schedules")
+        return found["verdict"], found["seen"]
+
+    selector = {"repositoryName": "__repository__", "repositoryLocationName": "imgpipe"}
+    selector |= {"sensorName": "alert_on_failed_runs"}
+    start = "mutation Start($of: SensorSelector!) { startSensor(sensorSelector: $of) { ... on Sensor { SENSOR } } }"
+    stop = "mutation Stop($id: String!) { stopSensor(id: $id) { __typename } }"
+    assert automation()[0] == "ok"
+    state = stack.graphql(start.replace("SENSOR", "sensorState { id }"), of=selector)["startSensor"]["sensorState"]
+    stack.graphql(stop, id=state["id"])
+    try:
+        assert automation() == ("note", "switched off in the Dagster UI (Automation): alert_on_failed_runs")
+    finally:
+        stack.graphql(start.replace("SENSOR", "name"), of=selector)
+    assert automation()[0] == "ok"
 
 
 def test_nothing_due_launches_nothing(stack: Stack) -> None:
