@@ -79,8 +79,8 @@ def run_images(
     def further(free: int) -> list[Claim]:
         nonlocal manifests
         manifests += write_manifests(services)  # of tasks whose last person has just been done
-        # Not one at a time: of two, one may be new while others come back from a pause.
-        return take(free) if free > 1 else []
+        # Not one at a time where there is room for two: one may be new while others come back from a pause.
+        return take(free) if free >= min(2, lanes.people) else []
 
     def pictures(claim: Claim) -> None:
         waiting_out(services, claim, lambda: picture(services, claim, lanes, steps=steps))

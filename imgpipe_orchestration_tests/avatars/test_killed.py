@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from imgpipe_orchestration.avatars import store, work
+from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import Conflict
@@ -137,6 +138,13 @@ def test_a_picture_that_takes_long_keeps_no_other_task_waiting(desk: Desk) -> No
     assert (run.is_alive(), desk.task(slow).status) == (True, TaskStatus.GENERATING_IMAGES)
     run.join()
     assert desk.task(slow).status is TaskStatus.COMPLETED
+
+
+def test_one_run_pictures_everybody_also_one_at_a_time(desk: Desk) -> None:
+    task = desk.ask(3)
+    desk.data()
+    desk.images(lanes=Lanes(threading.Semaphore(1), threading.Semaphore(1), people=1))
+    assert desk.task(task).status is TaskStatus.COMPLETED
 
 
 def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(desk: Desk) -> None:
