@@ -134,7 +134,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         ),
         _Check(
             "sensors and schedules",
-            "Start `imgpipe up` or `dagster dev`.",
+            "Start `imgpipe up` or `dagster dev`; if it runs, read logs/code-server.log in the data folder.",
             lambda: _automation(settings),
         ),
         _Check(
@@ -246,13 +246,11 @@ def _daemon(settings: Settings) -> str:
 
 
 def _automation(settings: Settings) -> str:
-    state = "name defaultStatus state:{}State{{status}}"
-    query = (
-        "{workspaceOrError{...on Workspace{locationEntries{name locationOrLoadError{"
-        "...on PythonError{message} ...on RepositoryLocation{repositories{"
-        f"sensors{{{state.format('sensor')}}} schedules{{{state.format('schedule')}}}"
-        "}}}}}}}"
-    )
+    query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
+        ... on PythonError { message }
+        ... on RepositoryLocation { repositories {
+            sensors { name defaultStatus state: sensorState { status } }
+            schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
     started, off = 0, []
     for location in _told_by_dagster(settings, query)["workspaceOrError"]["locationEntries"]:
         loaded = location["locationOrLoadError"] or {}
