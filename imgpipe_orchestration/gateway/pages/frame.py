@@ -107,8 +107,8 @@ def sent_from(request: Request) -> str:
     return safe_target(_saying(parts.path, **dict(parse_qsl(parts.query)) | {"notice": "", "trouble": ""}))
 
 
-def _saying(path: str, **query: str) -> str:
-    """The address of a page with what it is to say; a query that it has stays."""
+def _saying(path: str, /, **query: str) -> str:
+    """The address of a page with what it is to say; a query that it has stays, whatever its names."""
     said = urlencode({name: value for name, value in query.items() if value})
     return f"{path}{'&' if '?' in path else '?'}{said}" if said else path
 

@@ -101,7 +101,7 @@ def save(
             saved = routes.change_cron_job(job_id, CronJobChange(**_changed(given, before)), backends).job_id
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0])
+        field = str(first["loc"][0]) if first["loc"] else ""  # of no field: the hidden one, which is no JSON
         wrong = f"{_LABELS.get(field, field)}: {first['msg']}"
     except BadInput as error:
         wrong, field = error.public, error.field or ""

@@ -97,6 +97,15 @@ def test_a_hostile_reason_is_text_and_a_narrow_dark_screen_shows_it(gateway: Gat
         assert guest.axe() == []
 
 
+def test_a_stale_form_leads_back_to_its_page_whatever_that_was_asked(gateway: Gateway) -> None:
+    page = f"{gateway.url}/failures?queue=media&path=x&notice=old"
+    headers = {"Referer": page, "Accept": "text/html"}
+    sent = {"data": {"form_token": "guessed"}, "headers": headers, "allow_redirects": False, "timeout": 10}
+    answer = requests.post(f"{gateway.url}/failures/requeue", **sent)
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/failures?queue=media&path=x&trouble=The+page+was+out+of+date")
+
+
 def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:
     failed_media(gateway.services, 1)
     for headers, data in (

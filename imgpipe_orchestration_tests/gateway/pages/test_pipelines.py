@@ -235,6 +235,18 @@ def test_two_tabs_that_edit_a_cron_job_change_what_was_changed_in_them(guest: Vi
     ]
 
 
+def test_a_cron_jobs_form_whose_hidden_field_was_changed_is_refused(guest: Visitor) -> None:
+    guest.allowed = ["422"]
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_role("button", name="Create").click()
+    page.get_by_role("link", name="Edit").click()
+    page.locator("input[name=before]").evaluate("field => field.value = 'no JSON'")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("JSON")
+
+
 def test_what_is_wrong_with_a_cron_job_is_said_by_the_fields_name(guest: Visitor) -> None:
     guest.allowed = ["422"]
     page = guest.go("/vision-reports/new")
