@@ -18,6 +18,7 @@ import pydantic
 
 from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
+from imgpipe_orchestration.partners.json_text import decoded, decoded_at
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
 
@@ -110,7 +111,7 @@ def _payload(answer: Any) -> Any:
         return answer
     structured = answer.get("json")
     if structured not in (None, "", {}, []):
-        return _decoded(structured) if isinstance(structured, str) else structured
+        return decoded(structured) if isinstance(structured, str) else structured
     text = answer.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the answer has neither `json` nor `text`")
@@ -138,9 +139,11 @@ def _string_in(payload: Any) -> Any:
 
 
 def _is_json(text: Any) -> bool:
+    if not isinstance(text, str):
+        return False
     try:
-        _decoded(text)
-    except (TypeError, ValueError):
+        decoded(text)
+    except ValueError:
         return False
     return True
 
@@ -153,28 +156,16 @@ def _json_in(text: str) -> Any:
     """
     for candidate in (text.strip(), *(match.strip() for match in _FENCE.findall(text))):
         try:
-            return _decoded(candidate)
+            return decoded(candidate)
         except ValueError:
             continue
     # Prose comes before it, perhaps with brackets of its own.
     for start in islice(re.finditer(r"[\[{]", text), _MOST_STARTS):
         try:
-            return _decoded(text, start.start())
+            return decoded_at(text, start.start())
         except ValueError:
             continue
     raise ValueError("the text holds no JSON")
-
-
-def _decoded(text: str, start: int | None = None) -> Any:
-    """The JSON that is the text, or that begins at `start` in it.
-
-    Raises:
-        ValueError: there is none, or it is nested deeper than Python reads.
-    """
-    try:
-        return json.loads(text) if start is None else json.JSONDecoder().raw_decode(text, start)[0]
-    except RecursionError as error:
-        raise ValueError("the JSON is nested too deeply") from error
 
 
 def _problem(error: Exception) -> str:

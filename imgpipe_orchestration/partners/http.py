@@ -22,6 +22,7 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
 from imgpipe_orchestration.partners.ssrf import Guard, guarded_pools
@@ -219,19 +220,19 @@ class Reply:
         """
         try:
             return self._parsed()
-        except (ValueError, LookupError, RecursionError) as error:
+        except (ValueError, LookupError) as error:
             raise UnreadableAnswer(
                 f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
             ) from error
 
     def _parsed(self) -> Any:
         try:
-            return json.loads(self.content)
+            return decoded(self.content)
         except UnicodeDecodeError:
             # JSON is UTF-8 by its standard; old servers write Latin-1 and say so.
             said = Message()
             said["Content-Type"] = self.headers.get("Content-Type", "")
-            return json.loads(self.content.decode(said.get_content_charset("utf-8")))
+            return decoded(self.content.decode(said.get_content_charset("utf-8")))
 
 
 def at_host(partner: str, url: str) -> str:

@@ -21,6 +21,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, TooLarge, UnreadableAnswer
 from imgpipe_orchestration.partners.connections import answered_by, connect_by, never_sent, why
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT, read_bounded
+from imgpipe_orchestration.partners.json_text import refuse_deep
 from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
 
@@ -56,7 +57,7 @@ class WatchedTransport(httpx2.BaseTransport):
         Raises:
             PartnerAway: no connection.
             PartnerUnavailable: too slow, cut off.
-            UnreadableAnswer: too long, or no JSON.
+            UnreadableAnswer: too long, no JSON, or too deep.
         """
         assert self._calls.current is not None  # noqa: S101 - nobody sends outside of `watching`
         rate, deadline = self._calls.current
@@ -64,10 +65,8 @@ class WatchedTransport(httpx2.BaseTransport):
         request.headers["Accept-Encoding"] = "gzip, deflate"  # what urllib3 unpacks by itself
         response, content = self._answer(request, deadline)
         rate.learn(response.status, response.headers)
-        content_type = response.headers.get("content-type", "")
-        if 200 <= response.status < 300 and "json" not in content_type:
-            # The SDK would take a proxy's error page for an answer in text.
-            raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
+        if 200 <= response.status < 300:
+            _refuse_unreadable(response.headers.get("content-type", ""), content)
         headers = [(n, v) for n, v in response.headers.items() if n.lower() not in _OF_THE_BODY_ON_THE_WIRE]
         return httpx2.Response(response.status, headers=headers, content=content)
 
@@ -99,6 +98,16 @@ class WatchedTransport(httpx2.BaseTransport):
 
     def close(self) -> None:
         self._pools.clear()
+
+
+def _refuse_unreadable(content_type: str, content: bytes) -> None:
+    if "json" not in content_type:
+        # The SDK would take a proxy's error page for an answer in text.
+        raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
+    try:
+        refuse_deep(content.decode(errors="replace"))
+    except ValueError as error:
+        raise UnreadableAnswer(f"{_NAME} answered something we cannot read: {error}") from error
 
 
 def _pools_to(base_url: str) -> urllib3.PoolManager:

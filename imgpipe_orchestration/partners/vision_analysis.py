@@ -25,6 +25,7 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
+from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.ssrf import Guard
 
@@ -294,8 +295,8 @@ def _uncertain(error: ImgpipeError) -> UncertainUpload:
 def _refuse_error(partner: str, reply: Reply) -> None:
     """Raise when an answer 2xx is JSON that tells of an error. The contract says nothing else of the answer."""
     try:
-        answer = json.loads(reply.content)
-    except (ValueError, RecursionError):
+        answer = decoded(reply.content)
+    except ValueError:
         return
     if _tells_of_error(answer):
         raise PartnerUnavailable(

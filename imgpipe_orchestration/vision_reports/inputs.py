@@ -6,12 +6,12 @@ of one. Nothing of it lies in a file, so a run that is killed leaves none behind
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, Permanent, Retryable
+from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.vision_reports.backends import Picture
 from imgpipe_orchestration.vision_reports.model import (
     Document,
@@ -105,8 +105,8 @@ def _descriptions(document: Document, fetcher: Fetcher, limits: FetchLimits, not
 
 def _parse(data: bytes) -> dict[str, str]:
     try:
-        parsed = json.loads(data)  # bytes: UTF-8 or, as Windows likes to write it, UTF-16, with a mark or without
-    except (ValueError, RecursionError) as error:
+        parsed = decoded(data)
+    except ValueError as error:
         raise BadInput("it is not JSON") from error
     if not isinstance(parsed, dict):
         raise BadInput("it is not a JSON object of image name to description")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel
 
-from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
 from imgpipe_orchestration.partners.flowise import Flowise
 from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
@@ -155,3 +155,13 @@ def test_wrong_json_is_understood_or_refused_and_never_crashes(name: str) -> Non
                 assert len(str(error)) < 1000
 
         wrong()
+
+
+@pytest.mark.parametrize("levels", [600, 100_000])
+@pytest.mark.parametrize("name", CASES)
+def test_json_deeper_than_python_reads_is_refused(name: str, levels: int) -> None:
+    body = b'{"data": ' + b"[" * levels + b"]" * levels + b"}"
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
+        use = CASES[name][1](server)
+        with pytest.raises(UnreadableAnswer):
+            use()

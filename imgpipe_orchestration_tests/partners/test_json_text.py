@@ -1,0 +1,56 @@
+"""Foreign JSON: any encoding Python reads, and no deeper than its stack is sure to bear."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imgpipe_orchestration.partners.json_text import DEEPEST, decoded, decoded_at, refuse_deep
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+def lies(levels: int) -> list[str]:
+    """JSON of so many levels in which something looks like more or fewer."""
+    return [
+        deep(levels),
+        "[" + '{"a": ' * (levels - 1) + "1" + "}" * (levels - 1) + "]",
+        deep(levels)[:levels] + '"' + "]" * 500 + r"\"" + "[" * 500 + '"' + "]" * levels,
+        f"[{'[], ' * 500}{deep(levels - 1)}]",
+    ]
+
+
+@pytest.mark.parametrize("text", lies(DEEPEST))
+def test_as_deep_as_it_may_be(text: str) -> None:
+    assert decoded(text) == json.loads(text)
+    assert decoded_at(f"see [1]: {text} and {deep(3)}", 9) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", [*lies(DEEPEST + 1), "[" * 100_000, '{"a":' * 100_000])
+def test_deeper_is_refused_before_it_is_read(text: str) -> None:
+    for read in (decoded, refuse_deep, lambda text: decoded_at(text, 0)):
+        with pytest.raises(ValueError, match="nested too deeply") as caught:
+            read(text)
+        assert caught.value.__context__ is None
+
+
+@given(anything, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"]))
+def test_bytes_in_the_encodings_of_json(value: Any, encoding: str) -> None:
+    assert decoded(json.dumps(value, ensure_ascii=False).encode(encoding)) == value
+
+
+def test_other_bytes_are_refused_by_their_encoding() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        decoded('"grün"'.encode("latin-1"))
