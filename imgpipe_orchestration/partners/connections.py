@@ -171,12 +171,24 @@ class _InTime(io.RawIOBase):
         super().close()
 
 
+_INTERIM = range(102, 200)
+"""Statuses that come before the answer (RFC 9110, 15.2), as 103 Early Hints. http.client passes over 100 only, and
+nobody asks for 101."""
+
+
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         deadline = _deadline.get()
         if deadline is not None:
             self.fp = io.BufferedReader(_InTime(self.fp.detach(), sock, deadline))
+
+    def begin(self) -> None:
+        super().begin()
+        while self.status in _INTERIM:
+            head: Any = self
+            head.headers = None  # not begun
+            super().begin()
 
 
 class TimedHTTP(HTTPConnection):

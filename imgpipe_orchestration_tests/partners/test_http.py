@@ -17,6 +17,7 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.partners.fetch import Fetcher
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -71,6 +72,22 @@ def test_json_in_another_charset_is_read_where_the_answer_names_it() -> None:
             with pytest.raises(UnreadableAnswer):
                 api.request_json("GET", "/")
         api.close()
+
+
+def test_answers_that_come_before_the_answer_are_passed_over() -> None:
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        for status in (102, 103, 100, 103):
+            handler.send_response_only(status)
+            handler.send_header("Link", "</style.css>; rel=preload")
+            handler.end_headers()
+        reply(handler, b'{"name": "Max"}')
+
+    with serving(answer) as server:
+        api = JsonApi("The partner", server.url, policy=ONCE)
+        for _ in range(2):
+            assert api.request_json("POST", "/", json_body={}) == {"name": "Max"}
+        api.close()
+        assert Fetcher(AllowList.parse("127.0.0.1")).fetch_bytes(server.url) == b'{"name": "Max"}'
 
 
 def hanging_up(handler: BaseHTTPRequestHandler, _: int) -> None:

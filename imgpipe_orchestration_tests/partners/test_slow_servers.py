@@ -39,6 +39,7 @@ DRIPS = {
     "chunk extension": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;slow=", b"a"),
     "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", b"X-Slow: 1\r\n"),
     "100 Continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "103 Early Hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
     "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 40000000\r\n\r\n", b"a"),
 }
 """Answers that never end: how each begins, and what then comes again and again."""
