@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage import migrations
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
     from sqlalchemy.pool import ConnectionPoolEntry
 
 _DRIVERS = {
@@ -82,6 +82,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
     if postgresql:
         _connect_to_postgresql(engine)
         _check_before_use(engine)
+        _begin_anew_when_migrated(engine)
     return engine
 
 
@@ -156,6 +157,18 @@ def _has_something_to_read(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _begin_anew_when_migrated(engine: Engine) -> None:
+    """Give the pool's sessions up when a table has got a column. What the driver has prepared there with `select *`
+    PostgreSQL refuses from then on, and outside of transactions the driver would send it again and again."""
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> None:
+        # It has no SQLSTATE of its own, and its text is translated.
+        where = getattr(getattr(context.original_exception, "diag", None), "source_function", None)
+        if where == "RevalidateCachedQuery":
+            context.is_disconnect = True
+
+
 _READ_ONLY = "25006"
 """SQLSTATE of a write in a read-only transaction."""
 _DISK_FULL = "53100"
@@ -173,8 +186,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """One transaction, with a lost or unreachable database said in our own terms.
 
     Raises:
-        BackendUnavailable: the database cannot be reached, went away, gave up waiting, broke a deadlock or takes no
-            writes at this moment; or every connection of the pool is in use.
+        BackendUnavailable: the database cannot be reached, went away, gave up waiting, broke a deadlock, takes no
+            writes at this moment or has just been migrated; or every connection of the pool is in use.
         NotMigrated: a table or a column is not there yet.
         BadInput: a value that no column can hold, such as a text with a NUL or an id of thirty digits.
     """

@@ -263,3 +263,21 @@ def test_a_database_that_takes_no_writes_at_this_moment(engine: Engine) -> None:
     with pytest.raises(BackendUnavailable), transaction(engine) as connection:
         connection.execute(text("set local transaction_read_only = on"))
         connection.execute(text("insert into w values (1)"))
+
+
+@pytest.mark.parametrize("use", [transaction, reading])
+def test_a_table_that_a_migration_has_widened_meanwhile_is_asked_anew(engine: Engine, use: Any) -> None:
+    everything = text("select * from m")
+    with transaction(engine) as connection:
+        connection.execute(text("create table m (n int)"))
+    for _ in range(6):  # from the sixth time on the driver has it prepared
+        with use(engine) as connection:
+            connection.execute(everything)
+    migrating = connect(engine.url.render_as_string(hide_password=False))
+    with transaction(migrating) as connection:
+        connection.execute(text("alter table m add column more int"))
+    migrating.dispose()
+    with pytest.raises(BackendUnavailable), use(engine) as connection:
+        connection.execute(everything)
+    with use(engine) as connection:
+        assert list(connection.execute(everything).keys()) == ["n", "more"]
