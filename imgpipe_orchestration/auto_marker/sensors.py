@@ -16,7 +16,8 @@ def _failed_just_now(instance: dg.DagsterInstance) -> bool:
     last = instance.get_run_records(filters=dg.RunsFilter(job_name=auto_marker.name), limit=1)
     if not last or last[0].dagster_run.status != dg.DagsterRunStatus.FAILURE:
         return False
-    return time.time() - (last[0].end_time or 0) < PAUSE_SECONDS
+    # By the clock of the machine it ran on, which may be ahead of ours.
+    return 0 <= time.time() - (last[0].end_time or 0) < PAUSE_SECONDS
 
 
 @dg.sensor(

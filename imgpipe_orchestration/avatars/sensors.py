@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.avatars.jobs import avatar_data, avatar_images
+from imgpipe_orchestration.partners.retry import finite
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import unfinished_run
 
@@ -18,8 +19,12 @@ the interval. Not the shortest there is: each tick costs 50 ms of processor time
 
 
 def too_early(cursor: str | None, now: float, interval: float) -> bool:
-    """Whether the last run, whose time the cursor holds, was asked for less than an interval ago (but for jitter)."""
-    return bool(cursor) and now - float(cursor or 0) < interval - 2
+    """Whether the last run, whose time the cursor holds, was asked for less than an interval ago (but for jitter).
+
+    What people set as a cursor need be no time, and one that is still to come was told by a clock since set right.
+    """
+    asked = finite(cursor or "")
+    return asked is not None and 0 <= now - asked < interval - 2
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from imgpipe_orchestration.listings import model, steps, store, timing
 from imgpipe_orchestration.listings.drain import Drained, drain
 from imgpipe_orchestration.services import Services
@@ -65,4 +63,4 @@ def reason_to_wait(backends: Services, running: str | None, *, another: bool = F
             # A run that was killed could not say so itself.
             job_definitions.finished(connection, model.JOB_ID, job.last_run_id, {"ended": "the run stopped unfinished"})
     due = bool(backends.claims.due_partitions(store.queue_of(backends.settings), limit=1))
-    return timing.reason_to_wait(job, due=due, running=None if another else running, now=datetime.now(UTC))
+    return timing.reason_to_wait(job, due=due, running=None if another else running)

@@ -12,10 +12,11 @@ LOOK_EVERY = timedelta(seconds=10)
 """How often the sensor looks. A shorter interval means: every look."""
 
 
-def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None, now: datetime) -> str | None:
+def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None) -> str | None:
     """Why no run is asked for now, or None when one is.
 
     Args:
+        job: as it stands in the database after this look, whose own moment it has: both by the database's clock.
         due: whether an image is due.
         running: the run that is under way, if one is.
     """
@@ -25,9 +26,15 @@ def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None,
         return f"run {running} is under way"
     if not due:
         return "nothing is due"
-    if job.last_started_at is not None and now < job.last_started_at + job.every:
+    if _began_just_now(job):
         return f"the last run began less than {job.interval} ago"
     return None
+
+
+def _began_just_now(job: JobDefinition) -> bool:
+    if job.last_started_at is None or job.last_checked_at is None:
+        return False
+    return timedelta() <= job.last_checked_at - job.last_started_at < job.every  # a clock may have been set back
 
 
 def next_run(job: JobDefinition, *, now: datetime) -> datetime | None:
