@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,12 +98,17 @@ def _wait(error: openai.APIStatusError) -> float | None:
 def from_answer(error: Any) -> ImgpipeError:
     """The error object inside an HTTP 200 whose `status` is "failed".
 
-    https://platform.openai.com/docs/api-reference/responses/object
+    https://platform.openai.com/docs/api-reference/responses/object. Routers that speak its protocol write the HTTP
+    status of whoever is behind them as the code.
     """
-    code, detail = str(getattr(error, "code", "")), str(getattr(error, "message", ""))[:500]
-    if code == "rate_limit_exceeded":
+    code, detail = str(getattr(error, "code", None) or ""), str(getattr(error, "message", error))[:500]
+    if code in _OUT_OF_MONEY or code == "402":
+        return SpendingPaused(f"{_NAME}'s quota is used up ({code}): check the account's billing", detail=detail)
+    if code in ("rate_limit_exceeded", "429"):
         return RateLimited(f"{_NAME} asks us to slow down", detail=detail)
-    if code in ("server_error", "vector_store_timeout"):
+    if code in ("server_error", "vector_store_timeout", "408") or re.fullmatch("5[0-9][0-9]", code):
         return PartnerUnavailable(f"{_NAME} failed while answering", detail=detail)
+    if not code:
+        return UnreadableAnswer(f"{_NAME} answered with an error that it does not name", detail=detail)
     reason = "for its content policy" if code in _POLICY or "policy" in code else f"the request ({code})"
     return PartnerRefused(f"{_NAME} refused {reason}", detail=detail)

@@ -14,7 +14,14 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, PartnerUnavailable, RateLimited, UnreadableAnswer
+from imgpipe_orchestration.errors import (
+    PartnerAway,
+    PartnerRefused,
+    PartnerUnavailable,
+    RateLimited,
+    SpendingPaused,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.settings import Settings
@@ -104,14 +111,20 @@ def test_an_incomplete_answer_says_why(reason: str, error: type[Exception], phot
         ("server_error", PartnerUnavailable),
         ("invalid_prompt", PartnerRefused),
         ("image_parse_error", PartnerRefused),
+        ("insufficient_quota", SpendingPaused),
+        (402, SpendingPaused),
+        (429, RateLimited),
+        (503, PartnerUnavailable),
+        (400, PartnerRefused),
+        (None, UnreadableAnswer),
     ],
 )
-def test_a_failure_told_inside_a_200_is_one(code: str, error: type[Exception], photo: bytes) -> None:
+def test_a_failure_told_inside_a_200_is_one(code: str | int | None, error: type[Exception], photo: bytes) -> None:
     told = {"code": code, "message": "why"}
     answer = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "failed", "error": told}
     body = json.dumps({**answer, "output": [], "usage": None}).encode()
     with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient(code, base_url=server.url, policy=RetryPolicy(attempts=1))
+        client = OpenAIClient(f"key of {code}", base_url=server.url, policy=RetryPolicy(attempts=1))
         with pytest.raises(error):
             client.analyse_image(photo, "?", Look, model="m")
         client.close()
