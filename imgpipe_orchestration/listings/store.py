@@ -133,9 +133,15 @@ def waiting(connection: Connection) -> int:
 
 
 def recent_failures(connection: Connection, *, limit: int = 10) -> list[dict[str, Any]]:
-    """The images given up last, with the reason."""
+    """The images given up last, with the reason; `item` is what `imgpipe requeue` calls them."""
     return [
-        {"id": str(row.public_id), "file_name": row.file_name, "error": row.error, "retries": row.retries}
+        {
+            "id": str(row.public_id),
+            "item": row.id,
+            "file_name": row.file_name,
+            "error": row.error,
+            "retries": row.retries,
+        }
         for row in connection.execute(_FAILURES, {"limit": limit})
     ]
 
@@ -172,7 +178,8 @@ _COUNTS = text("select status, count(*) as n from image_queue group by status")
 _WAITING = text("select count(*) from image_queue where status <> 'processed' and status in ('pending', 'retry')")
 
 _FAILURES = text("""
-    select public_id, file_name, error, retries from image_queue where status = 'failed' order by id desc limit :limit
+    select public_id, id, file_name, error, retries from image_queue where status = 'failed'
+    order by id desc limit :limit
 """)
 
 

@@ -155,10 +155,12 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     answer = client.get(path_of(image))
     assert (answer.status_code, "the place is closed" in answer.json()["detail"]) == (404, True)
     shown = client.get("/api/jobs/process-image-queue").json()["data"]["recent_failures"]
-    assert shown == [{**{k: image[k] for k in ("id", "file_name")}, "error": "the place is closed", "retries": 3}]
+    kept = {"error": "the place is closed", "retries": 3}
+    item = shown[0]["item"]
+    assert shown == [{**{k: image[k] for k in ("id", "file_name")}, "item": item, **kept}]
 
     monkeypatch.undo()
-    backends.claims.requeue(store.queue_of(backends.settings))
+    assert backends.claims.requeue(store.queue_of(backends.settings), [item]) == [item]
     assert rows(backends, "select status, retries, error from image_queue") == [("pending", 0, None)]
     assert client.get(path_of(image)).headers["cache-control"] == "no-store"
     assert drain(backends, "run-4").processed == 1
