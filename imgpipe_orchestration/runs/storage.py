@@ -19,7 +19,8 @@ import click
 import dagster as dg
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from sqlalchemy import Engine, create_engine, make_url, text
+from dagster_postgres.utils import set_pg_statement_timeout
+from sqlalchemy import Engine, create_engine, event, make_url, text
 
 from imgpipe_orchestration.storage.rows import LOST
 
@@ -47,10 +48,17 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
+            # Dagster would replace it by a pool that takes a connection for good whatever has become of it.
+            part.optimize_for_webserver = functools.partial(_limit, part, url)
             for question in _QUESTIONS:
                 if hasattr(part, question):
                     setattr(part, question, _remembered(url, question, getattr(part, question)))
         return storage
+
+
+def _limit(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+    """End statements of the UI after so many milliseconds; the pool stays as it is."""
+    part._engine = _engine(url, statement_timeout)
 
 
 def _named(url: str | Mapping[str, str]) -> str:
@@ -119,5 +127,8 @@ def _remembered(url: str, question: str, ask: Callable[..., bool]) -> Callable[.
 
 
 @functools.cache
-def _engine(url: str) -> Engine:
-    return create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST, **_POOL)
+def _engine(url: str, statement_timeout: int = 0) -> Engine:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST, **_POOL)
+    if statement_timeout:
+        event.listen(engine, "connect", lambda session, _: set_pg_statement_timeout(session, statement_timeout))
+    return engine

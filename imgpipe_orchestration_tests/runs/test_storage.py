@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration_tests.devstack.running import clean_environment
@@ -59,6 +60,21 @@ def test_the_catalogue_is_read_once_in_a_process(postgres_server: Postgres, tmp_
         look(second)
     assert statements
     assert [one for one in statements if "pg_catalog" in one or "secondary_indexes" in one] == []
+
+
+def test_the_webserver_does_not_notice_that_postgresql_was_restarted(postgres_server: Postgres, tmp_path: Path) -> None:
+    url = postgres_server.ensure_database("dagster_storage_of_the_webserver")
+    ended = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = %s"
+    with opened(url, tmp_path) as instance:
+        instance.optimize_for_webserver(statement_timeout=1234, pool_recycle=3600, max_overflow=20)
+        for _ in range(2):
+            look(instance)
+            instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1)
+            with psycopg.connect(postgres_server.url, autocommit=True) as other:
+                assert other.execute(ended, ["dagster_storage_of_the_webserver"]).fetchone() != (0,)
+        look(instance)
+        with instance.run_storage._engine.connect() as connection:
+            assert connection.scalar(text("show statement_timeout")) == "1234ms"
 
 
 def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_together(
