@@ -62,6 +62,9 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
 @contextlib.contextmanager
 def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str, str]]:
     """The environment of the running stack, started for us when there is none."""
+    from imgpipe_orchestration.devstack.demo.runner import let_runs_end
+    from imgpipe_orchestration.devstack.demo.scenario import Stack
+
     running = stackfile.read(data_dir)
     if running is not None:
         console.print(f"using the stack that runs on {data_dir} (process {running.pid})")
@@ -75,6 +78,9 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
     try:
         yield environment
         done = True
+        if not keep:
+            with console.status("letting the runs end"):
+                let_runs_end(Stack(environment))
     finally:
         if not (keep and done):
             with console.status("stopping the stack"):

@@ -6,15 +6,17 @@ import json
 import os
 import signal
 import subprocess
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import requests
 
 from imgpipe_orchestration.devstack import stackfile
-from imgpipe_orchestration.devstack.demo.runner import run, scenarios
+from imgpipe_orchestration.devstack.demo.runner import let_runs_end, run, scenarios
 from imgpipe_orchestration.devstack.demo.scenario import Stack
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
+from imgpipe_orchestration_tests.partners.wire import serving
 
 
 def demo(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -34,6 +36,25 @@ def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
     (result,) = run(stack, scenarios(["vision_reports"]), lambda _: None)
     assert not result.ok
     assert "EXTERNAL_API_GET_URL names a real API" in result.failures[0]
+
+
+def test_the_runs_behind_what_arrived_may_end_before_the_stack_is_stopped() -> None:
+    """Else they stand in the UI as failed when the stack is started to look at them."""
+    under_way = [[{"runId": "a"}], [{"runId": "a"}], []]
+
+    def behave(request: BaseHTTPRequestHandler, number: int) -> None:
+        body = json.dumps({"data": {"runsOrError": {"results": under_way[number]}}}).encode()
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with serving(behave) as dagster:
+        stack = Stack({"DAGSTER_URL": dagster.url})
+        let_runs_end(stack)
+        assert dagster.paths == ["/graphql"] * 3
+        assert b"STARTED" in dagster.requests[0][2]
+    let_runs_end(stack)  # nobody answers any more, and nobody is waited for
 
 
 @pytest.mark.slow

@@ -15,6 +15,9 @@ from imgpipe_orchestration.devstack.demo.scenario import Scenario, Stack
 from imgpipe_orchestration.errors import ImgpipeError
 
 _LOOK_SECONDS = 0.5
+_RUNS_SECONDS = 30
+_RUNS_UNDER_WAY = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED, CANCELING]}, limit: 1) {
+    ... on Runs { results { runId } } } }"""
 
 
 @dataclass
@@ -64,6 +67,22 @@ def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Resu
         running = [entry for entry in running if not _look(*entry, on_change)]
         time.sleep(_LOOK_SECONDS if running else 0)
     return results
+
+
+def let_runs_end(stack: Stack) -> None:
+    """Wait until no Dagster run is under way, half a minute at most.
+
+    What it was for arrives shortly before a run ends, and one that is stopped in between stands in the UI as failed.
+    """
+    deadline = time.monotonic() + _RUNS_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            answer = stack.request("POST", stack.dagster("/graphql"), json={"query": _RUNS_UNDER_WAY})
+            if not answer.json()["data"]["runsOrError"].get("results"):
+                return
+        except requests.RequestException:
+            return  # no Dagster, nobody to wait for
+        time.sleep(_LOOK_SECONDS)
 
 
 def _look(scenario: Scenario, result: Result, began: float, on_change: Callable[[Result], None]) -> bool:
