@@ -63,8 +63,8 @@ def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
             continue
         partitions = None if event.partition is None else [event.partition]
         same = dg.AssetRecordsFilter(asset_key=event.asset_key, asset_partitions=partitions)
-        (newest,) = instance.fetch_materializations(same, limit=1).records
-        if newest.run_id == run_id:
+        newest = instance.fetch_materializations(same, limit=1).records  # none: somebody wiped them in the UI
+        if newest and newest[0].run_id == run_id:
             return True
     return False
 

@@ -199,6 +199,16 @@ def test_the_last_figures_of_an_asset_without_partitions_stay(instance: dg.Dagst
     assert run_ids(instance) == {last}
 
 
+def test_what_was_wiped_in_the_ui_does_not_stop_a_prune(instance: dg.DagsterInstance) -> None:
+    """Dagster's wipe leaves the run and its events, and says that nothing was ever materialized."""
+    make(instance, "making_pictures", "one")
+    make(instance, "making_both", "one")
+    other = make(instance, "making_figures")
+    instance.wipe_assets([pictures.key, texts.key])
+    assert prune_runs(instance, days=0, most=100).deleted == 2
+    assert run_ids(instance) == {other}
+
+
 def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
     queued = instance.create_run_for_job(working)
     started = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED)
