@@ -9,7 +9,7 @@ retention_schedule = dg.ScheduleDefinition(
     cron_schedule="17 2 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="In the quiet of the night.",
+    description="Removes history past its retention by night, before the garbage collection.",
 )
 
 garbage_collection_schedule = dg.ScheduleDefinition(
@@ -18,5 +18,5 @@ garbage_collection_schedule = dg.ScheduleDefinition(
     execution_timezone="UTC",
     run_config={"ops": {"collect": {"config": {"delete": True}}}},
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="After the retention, which leaves objects without rows.",
+    description="Deletes garbage by night, after the retention, which leaves objects without rows.",
 )
