@@ -87,10 +87,7 @@ def register(
     row = rows.execute(text(_REGISTER), values).one_or_none()
     if row is None:
         return False
-    rows.execute(
-        text("insert into vision_outcomes (execution_id, analysis_id) values (:execution, :id)"),
-        {"execution": execution_id, "id": row.id},
-    )
+    rows.execute(text(_GOES_ON), {"ids": [row.id]})
     claims.enqueue(rows, QUEUE, [Item(row.id, tenant=organization_id)], again=True)
     return True
 
@@ -102,6 +99,7 @@ def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> l
     ).all()
     ids = [row.id for row in left]
     rows.execute(text(_ADOPT), {"ids": ids, "execution": execution_id})
+    rows.execute(text(_GOES_ON), {"ids": ids})
     executions.settle(rows, sorted({execution_id, *(row.execution_id for row in left)}))
     return ids
 
@@ -135,9 +133,16 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
 
 
 def note_images(rows: Rows, analysis_id: int, *, total: int, usable: int) -> None:
-    """How many images it names and how many could be had."""
+    """How many images it names and how many could be had, in its present execution."""
     rows.execute(
-        text("update vision_analyses set images_total = :total, images_usable = :usable where id = :id"),
+        text("""
+            with a as (
+                update vision_analyses set images_total = :total, images_usable = :usable
+                where id = :id returning id, execution_id
+            )
+            update vision_outcomes o set images_total = :total, images_usable = :usable from a
+            where o.analysis_id = a.id and o.execution_id = a.execution_id
+        """),
         {"total": total, "usable": usable, "id": analysis_id},
     )
 
@@ -267,11 +272,16 @@ _ADOPT = """
         update vision_outcomes o set status = 'failed', finished_at = now(),
             error = concat_ws(' ', a.error, 'A later command went on with it.')
         from vision_analyses a where a.id = any(:ids) and o.analysis_id = a.id and o.execution_id = a.execution_id
-    ),
-    moved as (
-        update vision_analyses set execution_id = :execution where id = any(:ids) returning id, batch_id
     )
-    insert into vision_outcomes (execution_id, analysis_id, batch_id) select :execution, id, batch_id from moved
+    update vision_analyses set execution_id = :execution where id = any(:ids)
+"""
+
+# An analysis whose batch was accepted already is only waited for: its images are not looked at again.
+_GOES_ON = """
+    insert into vision_outcomes (execution_id, analysis_id, batch_id, images_total, images_usable)
+    select execution_id, id, batch_id, case when batch_id is not null then images_total end,
+        case when batch_id is not null then images_usable end
+    from vision_analyses where id = any(:ids)
 """
 
 _OF_DAY = """

@@ -200,12 +200,12 @@ def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, An
 
 
 def newest(engine: Engine) -> dict[UUID, Row[Any]]:
-    """How the newest execution of each job stands (`status`, `error`), by the job's UUID."""
+    """How the newest execution of each job stands (`started_at`, `status`, `error`), by the job's UUID."""
     with transaction(engine) as rows:
         found = rows.execute(
             text("""
-                select j.job_id, e.status, e.error from cron_jobs j cross join lateral (
-                    select status, error from vision_executions
+                select j.job_id, e.* from cron_jobs j cross join lateral (
+                    select started_at, status, error from vision_executions
                     where cron_job_id = j.id order by started_at desc limit 1
                 ) e
             """)
@@ -226,7 +226,7 @@ def _with_outcomes(rows: Rows, executions: Sequence[Row[Any]]) -> list[Mapping[s
     outcomes: dict[int, list[Mapping[str, Any]]] = {row.id: [] for row in executions}
     for row in rows.execute(
         text("""
-            select o.*, a.vision_analysis_id, a.run_code, a.images_total, a.images_usable
+            select o.*, a.vision_analysis_id, a.run_code
             from vision_outcomes o join vision_analyses a on a.id = o.analysis_id
             where o.execution_id = any(:ids) order by o.execution_id, o.analysis_id
         """),

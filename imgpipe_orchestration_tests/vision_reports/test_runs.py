@@ -17,9 +17,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration import logs, resources
+from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -124,6 +126,33 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
 
     assert desk.run("vision_reports_backfill", tags={"dagster/partition": "2025-06-01"}).success
     assert len(desk.reports) == 4
+
+
+def test_an_execution_keeps_its_images_when_a_later_one_finds_fewer(desk: Desk) -> None:
+    desk.seed(images=2, descriptions=False)
+    job = desk.job()
+    assert desk.execute(job)["status"] == "success"
+    desk.standins.fault("files", "not_found", count=2)
+    today = datetime.now(UTC).date().isoformat()
+    assert not desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
+    again, first = desk.executions(job)
+    assert (again["trigger"], again["status"], first["status"]) == ("backfill", "failed", "success")
+    assert [one["analyses"][0]["images_usable"] for one in (again, first)] == [0, 2]
+    assert [one["analyses"][0]["images_total"] for one in (again, first)] == [2, 2]
+
+
+def test_the_list_of_jobs_dates_the_execution_that_it_tells_of(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    desk.execute(job)
+    today = datetime.now(UTC).date().isoformat()
+    assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update cron_jobs set last_run_at = now() - interval '3 days'"))
+    app = create_app(desk.settings)
+    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+        page = operator.get("/vision-reports").text
+    assert re.search(r"last run (now|[\d.]+ s ago) ", page)
 
 
 def test_the_log_sums_up_each_execution_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
