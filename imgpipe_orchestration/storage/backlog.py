@@ -33,7 +33,7 @@ class QueueCounts:
     failed: int
     ignored: int
     oldest_waiting_seconds: float | None
-    """Since the oldest waiting item was put in; None when nothing waits."""
+    """Since the oldest waiting item was put in or put in again; None when nothing waits."""
     stuck: int
     """Neither done nor failed after STUCK_SECONDS; counted up to STUCK_LIMIT."""
     average_seconds: float | None

@@ -61,7 +61,7 @@ RESTART = text("""
     )
     update work_items w set state = 'waiting', due_at = now() + make_interval(secs => :delay), tenant = known.tenant,
         partition = known.partition, trace = known.trace, failures = 0, losses = 0, error = null, error_code = null,
-        updated_at = now()
+        created_at = now(), updated_at = now()
     from known where w.queue = :queue and w.item_id = known.item_id
 """)
 
@@ -243,7 +243,7 @@ REQUEUE = text(f"""
         order by item_id for update
     )
     update work_items w set state = 'waiting', failures = 0, losses = 0, error = null, error_code = null,
-        due_at = now(), updated_at = now()
+        due_at = now(), created_at = now(), updated_at = now()
     from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
 """)
 

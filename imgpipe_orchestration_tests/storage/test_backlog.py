@@ -115,6 +115,28 @@ def test_ages_and_stuck_items_are_told(claims: Claims, engine: Engine) -> None:
     assert counts.stuck == 0
 
 
+@pytest.mark.parametrize("asked", ["requeued", "enqueued again"])
+def test_what_is_to_be_done_again_is_as_old_as_the_wish(claims: Claims, engine: Engine, asked: str) -> None:
+    """Else whoever mended a night's failures would be told at once that all of them are stuck."""
+    put(claims, 1)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    with claims.fenced(claim) as connection:
+        claims.failed(connection, QUEUE, claim, BadImage("no image"))
+    with engine.begin() as connection:
+        connection.execute(text("update work_items set created_at = now() - interval '2 days'"))
+    if asked == "requeued":
+        claims.requeue(QUEUE)
+    else:
+        with engine.begin() as connection:
+            claims.enqueue(connection, QUEUE, [Item(1)], again=True)
+    counts = claims.counts()["listings"]
+    assert (counts.waiting, counts.stuck) == (1, 0)
+    assert counts.oldest_waiting_seconds == pytest.approx(0, abs=60)
+    for claim in claims.claim(QUEUE, "run", 1):
+        finish(claims, claim)
+    assert claims.counts()["listings"].average_seconds == pytest.approx(0, abs=60)
+
+
 def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page(claims: Claims) -> None:
     put(claims, *range(1, 6), tenant="user-7")
     for claim in claims.claim(QUEUE, "run", 5):
