@@ -114,7 +114,8 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     for letter in report["failures"]:
         what = f"{letter['queue']} {letter['item_id']}"
         why = escape(str(letter["error"]))
-        console.print(f"[red]failed[/red] {what}: {why} ({letter['attempts']} attempts)", soft_wrap=True)
+        attempts = f"{letter['attempts']} attempt{'' if letter['attempts'] == 1 else 's'}"
+        console.print(f"[red]failed[/red] {what}: {why} ({attempts})", soft_wrap=True)
     if report["failures"]:
         requeue = imgpipe("requeue PIPELINE [ID ...]", data_dir)
         console.print(f"Try them again with: {requeue}", markup=False, soft_wrap=True)

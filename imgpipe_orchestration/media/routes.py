@@ -42,6 +42,9 @@ class CompleteAnswer(BaseModel):
 # --- users -----------------------------------------------------------------------------------------------------------
 
 
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
 async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Upload], dict[str, str]]:
     """The files and texts of a multipart request.
 
@@ -73,6 +76,9 @@ async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Up
     except UnicodeError as error:
         raise BadInput("The form's texts are not in the charset that it names; send UTF-8.") from error
     if not files and not texts:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
+        if kind and kind not in _FORMS:
+            raise BadInput(f"Send a form (multipart/form-data), not {kind}.")
         known = ", ".join((*model.FIELDS, *uploads.PROFILE_TEXTS))
         raise BadInput(f"The form has none of the fields that can be changed: {known}.")
     return files, texts

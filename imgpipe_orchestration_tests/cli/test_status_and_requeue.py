@@ -81,7 +81,7 @@ def test_status_check_ends_with_1_while_something_failed(run: Run, claims: Claim
 
 def test_status_for_people_shows_the_error_and_the_way_out(run: Run, claims: Claims) -> None:
     shown = run("status").stdout
-    assert "The file ends in the middle." in shown
+    assert "The file ends in the middle. (1 attempt)" in shown
     assert "imgpipe requeue" in shown
 
 

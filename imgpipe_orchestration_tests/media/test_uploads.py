@@ -169,6 +169,13 @@ def test_a_form_in_a_charset_that_says_no_characters_is_refused(gateway: Gateway
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize(("kind", "body"), [("application/json", b'{"bio": "x"}'), ("image/jpeg", picture())])
+def test_what_is_no_form_is_told_to_be_one(gateway: Gateway, kind: str, body: bytes) -> None:
+    headers = {**gateway.as_user(1), "Content-Type": f"{kind}; charset=utf-8"}
+    answer = gateway.session.patch(f"{gateway.url}/users/me", data=body, headers=headers, timeout=30)
+    assert (answer.status_code, answer.json()["detail"]) == (422, f"Send a form (multipart/form-data), not {kind}.")
+
+
 def test_a_photo_sent_without_a_filename_is_not_left_out_in_silence(gateway: Gateway) -> None:
     form = {"bio": (None, "x"), "profile_image": (None, picture())}
     headers = gateway.as_user(1)
