@@ -11,17 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from imgpipe_orchestration.errors import BadInput, Permanent, TooLarge, Unauthenticated
+from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.backends import Picture
-from imgpipe_orchestration.vision_reports.model import (
-    BatchOrder,
-    BatchState,
-    ImageOrder,
-    Missing,
-    plain_text,
-)
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, plain_text
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 
 
@@ -128,8 +122,6 @@ def available_models(backends: Backends) -> Models:
 async def upload_images(request: Request, backends: Backends) -> Uploaded:
     """Take images, up to 20 at once. Content decides what is an image; one that is none does not hold up the others."""
     largest = backends.settings.vision_image_max_bytes
-    if int(request.headers.get("content-length") or 0) > FILES_AT_ONCE * (largest + 1024):
-        raise TooLarge(f"The request is larger than {FILES_AT_ONCE} images of {largest >> 20} MB.")
     try:
         form = await request.form(max_files=FILES_AT_ONCE, max_fields=10)
     except MultiPartException as error:
@@ -156,8 +148,7 @@ def _keep(backends: Services, name: str, data: bytes, organization: str, answer:
     except Permanent as error:
         answer.rejected.append(RejectedImage(name=name, reason=error.public))
         return
-    names = [n for n in UploadedImage.model_fields if n != "status"]
-    answer.images.append(UploadedImage(**{n: getattr(kept, n) for n in names}))
+    answer.images.append(UploadedImage(**{field: getattr(kept, field) for field in UploadedImage.model_fields}))
 
 
 @router.post("/batch-analysis/batches", status_code=202)
