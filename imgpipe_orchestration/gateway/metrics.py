@@ -24,6 +24,8 @@ from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
+from imgpipe_orchestration.storage.claims import State
+from imgpipe_orchestration.storage.ledger import Outcome
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 """Seconds. From an image out of memory to an upload over a slow line."""
 KEPT_SECONDS = 5.0
 """How long one reading of the database serves everybody who asks."""
-STATES = ("waiting", "claimed", "done", "failed", "ignored")
 
 
 def metrics_key(credentials: Credentials, backends: Backends) -> None:
@@ -186,8 +187,8 @@ def _queues(connection: Connection) -> list[Metric]:
         "imgpipe_queue_average_seconds", "From being put in to being done, over the last items.", labels=["queue"]
     )
     for name, counts in backlog.counts(connection).items():
-        for state in STATES:
-            items.add_metric([name, state], getattr(counts, state))
+        for state in State:
+            items.add_metric([name, state.value], getattr(counts, state.value))
         oldest.add_metric([name], counts.oldest_waiting_seconds or 0)
         stuck.add_metric([name], counts.stuck)
         if counts.average_seconds is not None:
@@ -229,8 +230,8 @@ def _paid_calls(connection: Connection) -> list[Metric]:
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     for one in spending.summary(connection, since=midnight, by=("provider", "model")):
         key = [one.provider, one.model]
-        for outcome in ("bought", "reused", "failed", "lost"):
-            calls.add_metric([*key, outcome], getattr(one, outcome))
+        for outcome in Outcome:
+            calls.add_metric([*key, outcome.value], getattr(one, outcome.value))
         tokens.add_metric([*key, "input"], one.input_tokens)
         tokens.add_metric([*key, "output"], one.output_tokens)
         cost.add_metric(key, float(one.cost_usd))
