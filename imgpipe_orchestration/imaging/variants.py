@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from imgpipe_orchestration.imaging.focus import FocalBox
-from imgpipe_orchestration.imaging.recipe import Format
+from imgpipe_orchestration.imaging.recipe import MIME_OF, Format
 
 Background = Literal["original", "removed"]
-
-MIME_OF: dict[Format, str] = {
-    "avif": "image/avif",
-    "webp": "image/webp",
-    "jpeg": "image/jpeg",
-    "png": "image/png",
-}
 
 
 @dataclass(frozen=True, slots=True)

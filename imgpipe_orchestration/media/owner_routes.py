@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, User, media_key, user_id
+from imgpipe_orchestration.imaging.recipe import Format
 from imgpipe_orchestration.media import direct, store
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
@@ -73,7 +74,7 @@ class Signing(BaseModel):
 
     seconds: float | None = Field(None, gt=0, le=WEEK, description="How long; SIGNED_URL_SECONDS without it.")
     size: Literal["thumbnail", "small", "grid", "detail", "header", "zoom"] | None = None
-    format: Literal["avif", "webp", "jpeg", "png"] | None = None
+    format: Format | None = None
     bg: Literal["original", "removed"] | None = None
 
 

@@ -16,13 +16,13 @@ from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.media import embedding, pending, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
-from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.store import MediaFile, StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending

@@ -9,10 +9,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT, MIME_OF, ORDER, Choice, choose
+from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES, MIME_OF
+from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT, ORDER, Choice, choose
 from imgpipe_orchestration.media.store import StoredVariant
 
-SIZES = ("thumbnail", "small", "grid", "detail", "header", "zoom")
+SIZES = tuple(size.name for size in MEDIA_SIZES)
 FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
 """What stands in for a size that is not there, as the documents have it."""
 DEFAULT_SIZE = "detail"

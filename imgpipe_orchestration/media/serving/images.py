@@ -20,13 +20,13 @@ from imgpipe_orchestration.errors import ImgpipeError, NotFound
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.headers import has_it, secured
 from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
+from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.decision import Shelves, Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
-from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original

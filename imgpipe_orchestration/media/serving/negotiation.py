@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-MIME_OF = {"avif": "image/avif", "webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
+from imgpipe_orchestration.imaging.recipe import MIME_OF
+
 MODERN = frozenset({"avif", "webp"})
 """Formats that are sent only to clients that name them, or that refuse all others: `image/*` and `*/*` are sent by
 clients that show neither."""
-ORDER = ("avif", "webp", "jpeg", "png")
+ORDER = tuple(MIME_OF)
 """Ours, among formats that the client likes equally."""
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"?')
 """A quoted parameter, whose commas and semicolons separate nothing; one that is not closed goes to the end, or a header

@@ -12,13 +12,13 @@ from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.changes import follow_changes
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
-from imgpipe_orchestration.media.serving.negotiation import MIME_OF
 from imgpipe_orchestration.media.serving.picture import picture, waiting
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
@@ -15,8 +16,6 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, backoff
 from imgpipe_orchestration.storage.rows import transaction
-
-_FORMATS = ("avif", "webp", "jpeg", "png")
 
 
 def callback(backends: Services, claim: Claim) -> None:
@@ -84,7 +83,7 @@ def payload(connection: Connection, media_id: int, base: str) -> dict[str, Any]:
         "permanent_url": f"{base.rstrip('/')}/serve/{media_id}",
         "processing_complete": True,
         "ai_enhanced": analysis.get("style_classification") is not None,
-        "formats_available": [name for name in _FORMATS if name in made],
+        "formats_available": [name for name in MIME_OF if name in made],
         **({"private": True} if media.private else {}),
         "ai_analysis": public_analysis(analysis, background_removed=bool(media.background_removed)),
     }
