@@ -93,10 +93,9 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         missing = len(results.missing_positions(connection, task.id))
         reason = results.last_problem(connection, task.id) if missing else ""
         store.close_data(connection, task.id, reason)
-        if missing:
-            store.fail_claim(
-                connection, services.claims, claim, f"{missing} of {task.persona_count} personas are missing: {reason}"
-            )
+        if missing:  # a dead letter that shows, and that can be requeued
+            refused = PartnerRefused(f"{missing} of {task.persona_count} personas are missing: {reason}")
+            services.claims.failed(connection, store.DATA, claim, refused)
         else:
             services.claims.finish(connection, store.DATA, claim)
     log.info(f"[Task {task.task_id}] Generated data of {task.persona_count - missing} personas")

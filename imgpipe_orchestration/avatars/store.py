@@ -13,8 +13,8 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.avatars import records
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus, final_status
 from imgpipe_orchestration.avatars.records import COLUMNS, Task, task_of
-from imgpipe_orchestration.errors import Conflict, PartnerRefused
-from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
+from imgpipe_orchestration.errors import Conflict
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 
 # --- queues ----------------------------------------------------------------------------------------------------------
 
@@ -128,11 +128,6 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
         if not missing:
             connection.execute(_REOPEN, {"ids": [task.id], "status": TaskStatus.DATA_GENERATED.value})
     return missing + len(people)
-
-
-def fail_claim(connection: Connection, claims: Claims, claim: Claim, reason: str) -> None:
-    """Settle a data item that left people out: a dead letter that shows, and that can be requeued."""
-    claims.failed(connection, DATA, claim, PartnerRefused(reason))
 
 
 def _reopen_data(connection: Connection, task: int) -> int:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from sqlalchemy import text
+
 from imgpipe_orchestration.avatars import records, store
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.manifest import write_manifests
@@ -116,8 +118,6 @@ def due(services: Services, queue: Queue) -> bool:
 
 
 def _reached(services: Services, ids: list[int]) -> dict[Step, int]:
-    from sqlalchemy import text
-
     with transaction(services.engine) as connection:
         rows = connection.execute(text("select step from generation_results where id = any(:ids)"), {"ids": ids})
         counts = Counter(int(row.step) for row in rows)
