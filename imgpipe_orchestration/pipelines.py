@@ -45,6 +45,11 @@ PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
 """Name of the pipeline: its queues, the one with its items first."""
 
 
+def every_queue(settings: Settings) -> list[Queue]:
+    """The queues of all pipelines."""
+    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(settings)]
+
+
 def queues(name: str, settings: Settings) -> list[Queue]:
     """The queues of a pipeline, or the one queue of that name; dashes are as good as underscores.
 
@@ -54,7 +59,7 @@ def queues(name: str, settings: Settings) -> list[Queue]:
     name = name.replace("-", "_")
     if name in PIPELINES:
         return PIPELINES[name](settings)
-    every = [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(settings)]
+    every = every_queue(settings)
     found = [queue for queue in every if queue.name == name]
     if not found:
         known = sorted({*PIPELINES, *(queue.name for queue in every)})

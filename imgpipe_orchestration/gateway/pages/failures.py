@@ -17,7 +17,7 @@ from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, 
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.pipelines import PIPELINES, queues
+from imgpipe_orchestration.pipelines import every_queue, queues
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
@@ -95,7 +95,7 @@ def requeue(
         done = len(backends.claims.requeue(_queue(backends, queue), [_number(item)]))
         back = sent_from(request)
     else:
-        wanted = [_queue(backends, queue)] if queue else _every(backends)
+        wanted = [_queue(backends, queue)] if queue else every_queue(backends.settings)
         done = sum(len(backends.claims.requeue(one)) for one in wanted)
         back = f"/failures?{urlencode({'queue': queue})}" if queue else ""
     return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", back)
@@ -114,10 +114,6 @@ def _said(done: int, one: str, many: str, back: str) -> Response:
     if not done:
         return back_to(back or "/failures", trouble="Nothing was changed: it is no longer among the failed.")
     return back_to(back or "/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.")
-
-
-def _every(backends: Services) -> list[Queue]:
-    return [queue for of_pipeline in PIPELINES.values() for queue in of_pipeline(backends.settings)]
 
 
 def _queue(backends: Services, name: str) -> Queue:
