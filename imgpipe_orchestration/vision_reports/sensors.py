@@ -1,10 +1,26 @@
 """Is anything due? Index look-ups only: a tick with nothing due calls nobody and launches nothing."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import unfinished_run
 from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_reports
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
+
+def _look(
+    context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, due: "Callable[[Services], bool]"
+) -> dg.SensorResult:
+    if run := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
+        return dg.SensorResult(skip_reason=f"run {run} has not ended")
+    if not due(backends.services):
+        return dg.SensorResult(skip_reason="nothing is due")
+    return dg.SensorResult(run_requests=[dg.RunRequest()])
 
 
 @dg.sensor(
@@ -14,14 +30,9 @@ from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_rep
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports import rounds
+    from imgpipe_orchestration.vision_reports.rounds import reports_due
 
-    most = sensor_backends.services.settings.runs_per_pipeline
-    if run := unfinished_run(context.instance, vision_reports.name, at_most=most):
-        return dg.SensorResult(skip_reason=f"run {run} has not ended")
-    if not rounds.reports_due(sensor_backends.services):
-        return dg.SensorResult(skip_reason="nothing is due")
-    return dg.SensorResult(run_requests=[dg.RunRequest()])
+    return _look(context, sensor_backends, vision_reports.name, reports_due)
 
 
 @dg.sensor(
@@ -31,11 +42,6 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
-    from imgpipe_orchestration.vision_reports import rounds
+    from imgpipe_orchestration.vision_reports.rounds import batches_due
 
-    most = sensor_backends.services.settings.runs_per_pipeline
-    if run := unfinished_run(context.instance, vision_batches.name, at_most=most):
-        return dg.SensorResult(skip_reason=f"run {run} has not ended")
-    if not rounds.batches_due(sensor_backends.services):
-        return dg.SensorResult(skip_reason="nothing is due")
-    return dg.SensorResult(run_requests=[dg.RunRequest()])
+    return _look(context, sensor_backends, vision_batches.name, batches_due)
