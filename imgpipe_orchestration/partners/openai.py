@@ -24,7 +24,7 @@ from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import openai
 
@@ -181,25 +181,17 @@ class OpenAIClient:
 
     def edit_image(
         self,
-        images: bytes | Sequence[bytes],
+        image: bytes,
         prompt: str,
         *,
         model: str,
         size: str = "1024x1024",
         quality: str = "auto",
-        media_type: str = "image/png",
     ) -> Drawn:
-        """Draw an image from text and one or more reference images; raises as `generate_image`."""
+        """Draw an image from text and a reference image, a PNG; raises as `generate_image`."""
         arguments: dict[str, Any] = {"size": size, "quality": quality}
-        extension = media_type.removeprefix("image/")
-        files = [
-            (f"image_{number}.{extension}", image, media_type)
-            for number, image in enumerate([images] if isinstance(images, bytes) else images)
-        ]
-        image = files[0] if len(files) == 1 else files
-        return self._drawn(
-            model, lambda sdk: sdk.images.edit(model=model, image=image, prompt=prompt, n=1, **arguments)
-        )
+        file = ("image.png", image, "image/png")
+        return self._drawn(model, lambda sdk: sdk.images.edit(model=model, image=file, prompt=prompt, n=1, **arguments))
 
     def models(self) -> dict[str, str | None]:
         """Model names of this account, each with its shutdown date (ISO) or None."""
