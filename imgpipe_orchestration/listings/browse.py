@@ -31,7 +31,7 @@ class Listed:
     processed_at: datetime | None
 
 
-def latest(connection: Connection, *, before: int | None = None, limit: int = 48) -> list[Listed]:
+def latest(connection: Connection, *, before: int | None = None, limit: int) -> list[Listed]:
     """The newest first; `before` is the last id of the page before."""
     columns = ", ".join(Listed.__slots__)
     older = "where id < :before" if before is not None else ""

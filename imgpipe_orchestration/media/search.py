@@ -79,7 +79,7 @@ _COLUMNS = """
 _TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
 
 
-def latest(connection: Connection, filters: Filters, *, before: int | None = None, limit: int = 60) -> list[Found]:
+def latest(connection: Connection, filters: Filters, *, before: int | None = None, limit: int) -> list[Found]:
     """The newest first; `before` is the last id of the page before."""
     conditions, values = _conditions(filters)
     if before is not None:
@@ -90,7 +90,7 @@ def latest(connection: Connection, filters: Filters, *, before: int | None = Non
 
 
 def by_text(
-    connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int = 60
+    connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int
 ) -> list[Found]:
     """By words in alt text, subject, style, labels and text in the picture, by number, and, with the vector of the
     question, by meaning. Best first, both rankings fused."""
@@ -107,7 +107,7 @@ def by_text(
     return sorted(found.values(), key=lambda one: -scores[one.id])[:limit]
 
 
-def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: int = 60) -> list[Found]:
+def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: int) -> list[Found]:
     """Images with much of a colour, or of one that people would call the same. `distance` is in Oklab.
 
     Raises:
@@ -135,7 +135,7 @@ def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: i
     return [_found(row, "colour", row.distance) for row in rows]
 
 
-def like(connection: Connection, media_id: int, filters: Filters, *, limit: int = 60) -> list[Found]:
+def like(connection: Connection, media_id: int, filters: Filters, *, limit: int) -> list[Found]:
     """Images like one of ours: first those that look alike (bits), then those that show similar things (cosine).
 
     Raises:

@@ -153,7 +153,7 @@ class Claims:
         with transaction(self.engine) as connection:
             return connection.scalar(sql.TRACE, {"queue": _name(queue), "item_id": item_id}) or ""
 
-    def purge(self, days: float, *, limit: int = 100_000) -> retention.Purged:
+    def purge(self, days: float, *, limit: int) -> retention.Purged:
         """Remove what has been done or ignored for `days`, with its attempts, in short transactions."""
         return retention.purge_work(self.engine, days, limit=limit)
 

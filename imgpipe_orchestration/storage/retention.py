@@ -26,7 +26,7 @@ class Purged:
     attempts: int
 
 
-def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
+def purge_work(engine: Engine, days: float, *, limit: int) -> Purged:
     """Remove items done or ignored for `days`, with their attempts, and other attempts as old.
 
     Dead letters stay, with their attempts, until somebody requeues or ignores them.
@@ -44,23 +44,23 @@ def purge_work(engine: Engine, days: float, *, limit: int = 100_000) -> Purged:
     return Purged(items, attempts)
 
 
-def purge_job_instances(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+def purge_job_instances(engine: Engine, days: float, *, limit: int) -> int:
     """Remove job instances that ended `days` ago; returns how many."""
     return _in_batches(engine, _JOB_INSTANCES, {"days": days}, limit)
 
 
-def purge_upload_traces(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+def purge_upload_traces(engine: Engine, days: float, *, limit: int) -> int:
     """Remove the traces of uploads that other workers than ours took up `days` ago; returns how many."""
     return _in_batches(engine, _UPLOAD_TRACES, {"days": days}, limit)
 
 
-def purge_listing_answers(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+def purge_listing_answers(engine: Engine, days: float, *, limit: int) -> int:
     """Remove answers kept for repeated uploads, `days` after they were given; returns how many. Their Idempotency-Keys
     may be used anew."""
     return _in_batches(engine, _LISTING_ANSWERS, {"days": days}, limit)
 
 
-def purge_paid_call_uses(engine: Engine, days: float, *, limit: int = 100_000) -> int:
+def purge_paid_call_uses(engine: Engine, days: float, *, limit: int) -> int:
     """Remove single uses of paid calls that are `days` old; returns how many. Their answers stay, so that nothing is
     bought again."""
     return _in_batches(engine, _PAID_CALL_USES, {"days": days}, limit)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -51,9 +51,8 @@ class Throughput:
         self._final: dict[datetime, Counts] = {}
         self._final_until: datetime | None = None
 
-    def hours(self, connection: Connection, now: datetime | None = None) -> list[tuple[datetime, Counts]]:
+    def hours(self, connection: Connection, now: datetime) -> list[tuple[datetime, Counts]]:
         """24 (hour, counts) pairs, the oldest first, the hour at hand last."""
-        now = now or datetime.now(UTC)
         last = now.replace(minute=0, second=0, microsecond=0)
         first = last - SPAN + timedelta(hours=1)
         with self._lock:
