@@ -90,9 +90,9 @@ def unwritten(connection: Connection, *, limit: int = 50) -> list[Task]:
     return [task_of(row) for row in connection.execute(_UNWRITTEN, {"limit": limit})]
 
 
-def removable(connection: Connection, days: float, *, limit: int = 100) -> list[Task]:
-    """Cancelled and failed tasks whose images have been kept for `days`, oldest first."""
-    return [task_of(row) for row in connection.execute(_REMOVABLE, {"days": days, "limit": limit})]
+def removable(connection: Connection, days: float) -> list[Task]:
+    """The first hundred cancelled and failed tasks whose images have been kept for `days`, oldest first."""
+    return [task_of(row) for row in connection.execute(_REMOVABLE, {"days": days})]
 
 
 _PAGE = text(f"""
@@ -119,5 +119,5 @@ _REMOVABLE = text(f"""
     select {COLUMNS} from generation_tasks
     where status in ('failed', 'cancelled') and images_removed_at is null
         and finished_at <= now() - make_interval(secs => :days * 86400)
-    order by finished_at limit :limit
+    order by finished_at limit 100
 """)

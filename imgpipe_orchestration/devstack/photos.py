@@ -60,26 +60,26 @@ def open_photo(name: str) -> Image:
         return image.convert("RGB")
 
 
-def jpeg(name: str, *, width: int | None = None, quality: int = 90) -> bytes:
+def jpeg(name: str, *, width: int | None = None) -> bytes:
     """The photograph as JPEG, enlarged or reduced to `width` pixels when given."""
     from PIL import Image
 
     image = open_photo(name)
     if width is not None:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-    return _encode(image, quality)
+    return _encode(image, 90)
 
 
-def large(seed: int, *, width: int = 3000, height: int = 2000, quality: int = 88) -> bytes:
-    """A JPEG of several megapixels: six photographs side by side, chosen, cut and mirrored by `seed`.
+def large(seed: int) -> bytes:
+    """A JPEG of 3000 x 2000 pixels: six photographs side by side, chosen, cut and mirrored by `seed`.
 
     Different seeds give different bytes, so that nothing along the way is answered from a cache.
     """
     from PIL import Image, ImageOps
 
     choice = random.Random(seed)  # noqa: S311 - repeatable on purpose
-    sheet = Image.new("RGB", (width, height))
-    cell = (-(-width // 3), -(-height // 2))
+    sheet = Image.new("RGB", (3000, 2000))
+    cell = (1000, 1000)
     for index, photo in enumerate(choice.sample(PHOTOS, 6)):
         image = open_photo(photo.name)
         left, top = choice.randint(0, image.width // 8), choice.randint(0, image.height // 8)
@@ -88,10 +88,10 @@ def large(seed: int, *, width: int = 3000, height: int = 2000, quality: int = 88
             image = ImageOps.mirror(image)
         fitted = ImageOps.fit(image, cell, Image.Resampling.BICUBIC)
         sheet.paste(fitted, (index % 3 * cell[0], index // 3 * cell[1]))
-    return _encode(sheet, quality)
+    return _encode(sheet, 88)
 
 
-def drawn_logo(text: str = "imgpipe") -> bytes:
+def drawn_logo() -> bytes:
     """A logo on a plain ground, as PNG: drawn here, for no logo may be used for anything."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -99,7 +99,7 @@ def drawn_logo(text: str = "imgpipe") -> bytes:
     draw = ImageDraw.Draw(image)
     draw.rounded_rectangle((60, 110, 240, 290), radius=40, fill="#c8402f")
     draw.ellipse((105, 155, 195, 245), fill="#f4f1ea")
-    draw.text((280, 200), text, fill="#22303c", font=ImageFont.load_default(size=110), anchor="lm")
+    draw.text((280, 200), "imgpipe", fill="#22303c", font=ImageFont.load_default(size=110), anchor="lm")
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()

@@ -126,13 +126,13 @@ class Part(ABC):
             raise RuntimeError(f"{self.name} was never started")
         return self._process.poll()
 
-    def wait_until_ready(self, seconds: float | None = None) -> None:
+    def wait_until_ready(self) -> None:
         """Block until it answers.
 
         Raises:
             BackendUnavailable: it ended, or did not answer in time; with the end of its log.
         """
-        deadline = time.monotonic() + (self.start_seconds if seconds is None else seconds)
+        deadline = time.monotonic() + self.start_seconds
         while not self.answers():
             code = self.exit_code()
             if code is not None:

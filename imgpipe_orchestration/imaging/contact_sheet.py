@@ -15,16 +15,16 @@ CELL = 96
 """Pixels of one picture's square."""
 _GAP = 4
 _GROUND = (128, 128, 128)
-_COLUMNS = 8
+_COLUMNS, _MOST = 8, 32
 
 
-def contact_sheet(pictures: Sequence[bytes], *, most: int = 32) -> bytes:
-    """The first `most` encoded pictures on one sheet, row by row; WebP bytes, about 1 KB a picture.
+def contact_sheet(pictures: Sequence[bytes]) -> bytes:
+    """The first 32 encoded pictures on one sheet, row by row; WebP bytes, about 1 KB a picture.
 
     Raises:
         ValueError: no pictures.
     """
-    shown = pictures[:most]
+    shown = pictures[:_MOST]
     if not shown:
         raise ValueError("a contact sheet needs a picture")
     columns = min(_COLUMNS, len(shown))

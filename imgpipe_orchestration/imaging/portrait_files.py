@@ -36,7 +36,7 @@ def statement(model: str, *, standin: bool) -> str:
     description = (
         "Drawn by a stand-in for rehearsals: no photograph, no real person."
         if standin
-        else ("Made by an image model: no photograph, no real person.")
+        else "Made by an image model: no photograph, no real person."
     )
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'

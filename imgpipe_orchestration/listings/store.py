@@ -132,8 +132,8 @@ def waiting(connection: Connection) -> int:
     return int(connection.scalar(_WAITING) or 0)
 
 
-def recent_failures(connection: Connection, *, limit: int = 10) -> list[dict[str, Any]]:
-    """The images given up last, with the reason; `item` is what `imgpipe requeue` calls them."""
+def recent_failures(connection: Connection) -> list[dict[str, Any]]:
+    """The ten images given up last, with the reason; `item` is what `imgpipe requeue` calls them."""
     return [
         {
             "id": str(row.public_id),
@@ -142,7 +142,7 @@ def recent_failures(connection: Connection, *, limit: int = 10) -> list[dict[str
             "error": row.error,
             "retries": row.retries,
         }
-        for row in connection.execute(_FAILURES, {"limit": limit})
+        for row in connection.execute(_FAILURES)
     ]
 
 
@@ -179,9 +179,8 @@ _WAITING = text("select count(*) from image_queue where status <> 'processed' an
 
 _FAILURES = text("""
     select public_id, id, file_name, error, retries from image_queue where status = 'failed'
-    order by id desc limit :limit
+    order by id desc limit 10
 """)
-
 
 _FINISHED = text("""
     select id, user_id from image_queue where status = 'processed'

@@ -101,10 +101,10 @@ def waiting(connection: Connection, *, after: int = 0, limit: int | None = None)
     return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
 
 
-def processed(connection: Connection, *, after: int = 0, limit: int = 1000) -> list[PendingImage]:
-    """Rows whose media id is known and whose URLs have not been replaced yet."""
+def processed(connection: Connection, *, after: int = 0) -> list[PendingImage]:
+    """The next thousand rows past `after` whose media id is known and whose URLs have not been replaced yet."""
     query = select(*_COLUMNS).where(t.c.status == PendingStatus.PROCESSED.value, t.c.id > after).order_by(t.c.id)
-    return [_image(row) for row in connection.execute(query.limit(limit))]
+    return [_image(row) for row in connection.execute(query.limit(1000))]
 
 
 def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:

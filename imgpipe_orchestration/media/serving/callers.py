@@ -131,9 +131,9 @@ def write(engine: Engine, counts: Counter[Key]) -> None:
         connection.execute(_FORGET, {"days": KEPT_DAYS})
 
 
-def of_image(connection: Connection, media_id: int, *, limit: int = 20) -> list[Caller]:
-    """Who asked for an image, the most frequent first."""
-    return [Caller(*row) for row in connection.execute(_OF_IMAGE, {"media_id": media_id, "limit": limit})]
+def of_image(connection: Connection, media_id: int) -> list[Caller]:
+    """Who asked for an image: the twenty most frequent, the first of them first."""
+    return [Caller(*row) for row in connection.execute(_OF_IMAGE, {"media_id": media_id})]
 
 
 # Whether an image has room is looked up for each row, so that those of one flush count too.
@@ -154,5 +154,5 @@ _FORGET = text("delete from media_callers where last_at < now() - make_interval(
 _OF_IMAGE = text("""
     select kind, caller, array_agg(distinct size), array_agg(distinct format), cast(sum(requests) as bigint),
         max(last_at)
-    from media_callers where media_id = :media_id group by kind, caller order by sum(requests) desc, caller limit :limit
+    from media_callers where media_id = :media_id group by kind, caller order by sum(requests) desc, caller limit 20
 """)
