@@ -99,9 +99,9 @@ def upload_listing_image(
 ) -> JSONResponse:
     """Queue images and answer with their final URLs, which are valid at once."""
     most = backends.settings.upload_max_bytes
-    sent = [_sent(one, most) for one in files]
+    images = [sent(one, most) for one in files]
     try:
-        answer = uploads.upload(backends, listing_title, sent, user_id=user, idempotency_key=idempotency_key)
+        answer = uploads.upload(backends, listing_title, images, user_id=user, idempotency_key=idempotency_key)
     except uploads.NothingUsable as nothing:
         first = nothing.rejected[0].error
         rejected: list[dict[str, Any]] = [dict(one) for one in uploads.reasons(nothing.rejected)]
@@ -109,7 +109,7 @@ def upload_listing_image(
     return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
 
-def _sent(file: UploadFile, most: int) -> uploads.Sent:
+def sent(file: UploadFile, most: int) -> uploads.Sent:
     """The file's bytes; those of one that is too large anyway stay where they are."""
     size = file.size or 0
     return uploads.Sent(file.filename or "unnamed", b"" if size > most else file.file.read(), size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
@@ -13,7 +13,7 @@ from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, TaskReques
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.auth import Backends
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -24,9 +24,7 @@ DAYS = 7
 
 
 @router.get("", response_class=Response)
-def tasks(
-    request: Request, backends: Backends, session: Operator, before: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
-) -> Response:
+def tasks(request: Request, backends: Backends, session: Operator, before: Number = "") -> Response:
     """The form, what was asked for, newest first, and what the last days brought and cost."""
     found = routes.tasks(backends, before=int(before) if before else None, limit=PAGE)
     days = [] if before else routes.daily(backends, days=DAYS)
@@ -116,8 +114,5 @@ def picture(backends: Backends, _: Operator, task_id: str, person_id: int, name:
 
 def _pictures(person: Persona) -> list[str]:
     """The names of the pictures that are there, the selfie first."""
-    return sorted((name for name, described in person.images.items() if described.get("key")), key=_order)
-
-
-def _order(name: str) -> tuple[bool, str]:
-    return name != "base", name
+    there = (name for name, described in person.images.items() if described.get("key"))
+    return sorted(there, key=lambda name: (name != "base", name))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.pages import formats
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
+from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
 from imgpipe_orchestration.listings.model import JOB_ID
+from imgpipe_orchestration.listings.routes import sent
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
@@ -23,9 +24,7 @@ PAGE = 48
 
 
 @router.get("/listings", response_class=Response)
-def listings(
-    request: Request, backends: Backends, session: Operator, before: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
-) -> Response:
+def listings(request: Request, backends: Backends, session: Operator, before: Number = "") -> Response:
     """The newest images of listings, and the queue."""
     with transaction(backends.engine) as connection:
         images = browse.latest(connection, before=int(before) if before else None, limit=PAGE + 1)
@@ -55,13 +54,9 @@ def upload(
 ) -> Response:
     """Queue the images of one listing."""
     most = backends.settings.upload_max_bytes
-    sent = [
-        uploads.Sent(file.filename or "unnamed", b"" if (file.size or 0) > most else file.file.read(), file.size or 0)
-        for file in images or []
-        if file.filename
-    ]
+    files = [sent(file, most) for file in images or [] if file.filename]
     try:
-        data = uploads.upload(backends, listing_title, sent)["data"]
+        data = uploads.upload(backends, listing_title, files)["data"]
     except ImgpipeError as error:
         return back_to("/listings", trouble=formats.sentence(error.public))
     refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))

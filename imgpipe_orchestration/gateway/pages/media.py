@@ -14,7 +14,7 @@ from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.advice import advice
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
+from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.media import embedding, pending, search, store
@@ -39,7 +39,6 @@ _CALLS = {
     "openai_embedding": "openai embedding",
 }
 """The providers of an analysis by the calls that the journal knows."""
-Number = Annotated[str, Query(pattern=r"^\d{0,18}$")]
 
 
 @router.get("/media", response_class=Response)
