@@ -14,11 +14,7 @@ import imgpipe_orchestration
 
 PACKAGE = Path(imgpipe_orchestration.__file__).parent
 NAME = PACKAGE.name
-FEATURES = [
-    name
-    for name in ("auto_marker", "avatars", "listings", "media", "vision_reports")
-    if (PACKAGE / name / "__init__.py").exists()
-]
+FEATURES = ("auto_marker", "avatars", "listings", "media", "vision_reports")
 DAGSTER_FILES = {"definitions", "assets", "jobs", "sensors", "schedules", "checks", "resources"}
 # Runs are launched and run workers are started from here: Dagster is what they are about.
 DAGSTER_FOLDERS = {"runs"}

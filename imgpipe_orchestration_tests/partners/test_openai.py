@@ -205,7 +205,7 @@ def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
     assert models["gpt-image-2.5-flare"] is None
 
 
-def test_a_call_is_sent_once_the_sdks_own_retries_are_off(openai: OpenAIClient, standins: StandInAccess) -> None:
+def test_a_call_is_sent_once_the_sdks_own_retries_are_off(standins: StandInAccess) -> None:
     standins.fault("openai", "server_error", count=None)
     client = OpenAIClient("once", base_url=standins.openai_url, policy=RetryPolicy(attempts=1))
     with pytest.raises(PartnerAway, match="500"):

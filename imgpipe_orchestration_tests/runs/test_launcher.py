@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -114,7 +113,7 @@ def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
     )
 
 
-def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance) -> None:
     process = started(instance, first := launch(instance, jobs.endless))
     parent = process.parent()
     assert parent is not None

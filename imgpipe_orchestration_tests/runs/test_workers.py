@@ -206,9 +206,7 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
 
 
 @over_redis
-def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(
-    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
-) -> None:
+def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(home: Path, instance: dg.DagsterInstance) -> None:
     with working(home, "network") as leaving:
         run_id = queued(instance, jobs.endless, "network")
         becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
@@ -233,7 +231,7 @@ def test_a_run_that_is_delivered_twice_runs_once(
 
 @over_each
 def test_runs_go_on_while_the_broker_is_away(
-    home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
 ) -> None:
     run_id = queued(instance, jobs.endless)
     becomes(instance, run_id, dg.DagsterRunStatus.STARTED)

@@ -36,7 +36,7 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     assert link.startswith(gateway.settings.dagster_url)
 
 
-def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor, gateway: Gateway) -> None:
+def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor) -> None:
     guest.allowed = ["502", "ERR_FAILED"]
     page = guest.page
     page.route("**/events", lambda route: route.fulfill(status=502, body="Bad gateway"))
