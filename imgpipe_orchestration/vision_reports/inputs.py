@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, Permanent, Retryable
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.vision_reports.backends import Picture
-from imgpipe_orchestration.vision_reports.model import (
-    Document,
-    ImageOrder,
-    Missing,
-    description_for,
-    plain_text,
-)
+from imgpipe_orchestration.vision_reports.model import Document, ImageOrder, Missing, description_for, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
@@ -83,13 +77,11 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
     if not document.url:
         missing.append(Missing(document.name, "the list gives no usable address for it"))
         return None
-    data = b""
     try:
         data = fetcher.fetch_bytes(document.url, limits)
         found = sniff(data, Limits(max_bytes=limits.max_bytes))
     except (Permanent, Retryable) as error:
-        web_page = data[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-        missing.append(Missing(document.name, "a web page came instead of an image" if web_page else error.public))
+        missing.append(Missing(document.name, error.public))
         return None
     return Picture(document.name, data, found.mime)
 
