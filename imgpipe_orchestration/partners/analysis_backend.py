@@ -94,14 +94,14 @@ class AnalysisBackendApi:
             retry_after=parse_retry_after(reply.headers.get("Retry-After")),
         )
 
-    def report(self, batch_id: str, *, limit: int) -> bytes:
-        """The finished report, HTML of at most `limit` bytes.
+    def report(self, batch_id: str) -> bytes:
+        """The finished report, HTML.
 
         Raises:
             UnreadableAnswer: it is empty or not HTML.
-            TooLarge: past `limit`.
+            TooLarge: past `http.ANSWER_LIMIT`.
         """
-        reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report", limit=limit)
+        reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report")
         if not _is_html(reply):
             raise UnreadableAnswer(f"{self._name} sent something that is not an HTML report")
         return reply.content

@@ -7,8 +7,6 @@ from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi, 
 from imgpipe_orchestration.vision_reports.backends import Picture
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, plain_text
 
-_REPORT_LIMIT = 32 * 1024 * 1024
-
 _STATES = {
     "queued": BatchState.QUEUED,
     "pending": BatchState.QUEUED,
@@ -58,7 +56,7 @@ class RemoteBackend:
         return self.status(batch_id)
 
     def report(self, batch_id: str) -> bytes:
-        return self._api.report(batch_id, limit=_REPORT_LIMIT)
+        return self._api.report(batch_id)
 
     def close(self) -> None:
         self._api.close()
