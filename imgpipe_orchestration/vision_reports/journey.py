@@ -81,17 +81,18 @@ class Journey:
             # Its new list says nothing of this one, or has it as another that would be uploaded as well.
             raise Gone("The cron job asks another external API or for another organization since it found this one.")
         backend = self._backend(analysis.connection.backend_url)
-        if analysis.batch_id is None:
-            self._submit(claim, analysis, backend)
+        batch_id = analysis.batch_id
+        if batch_id is None:
+            batch_id = self._submit(claim, analysis, backend)
             analysis = self._load(claim)
         elif analysis.waited is None:
             with self._services.claims.fenced(claim) as rows:
                 analyses.awaited_anew(rows, analysis.id)
             analysis = self._load(claim)
-        wait = self._wait(claim, analysis, backend)
+        wait = self._wait(claim, analysis, batch_id, backend)
         if wait is not None:
             return wait
-        self._deliver(claim, analysis, backend)
+        self._deliver(claim, analysis, batch_id, backend)
         return None
 
     def _load(self, claim: Claim) -> Analysis:
@@ -112,7 +113,8 @@ class Journey:
 
     # --- documents to batch --------------------------------------------------------------------------------------
 
-    def _submit(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> None:
+    def _submit(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> str:
+        """Hand its images over and order their batch; returns the batch's id."""
         settings = self._services.settings
         organization = analysis.organization_id
         gathered = gather(
@@ -144,14 +146,14 @@ class Journey:
             "submitted",
             extra={"analysis": analysis.vision_analysis_id, "batch": batch_id, "images": len(gathered.images)},
         )
+        return batch_id
 
     # --- batch to report -----------------------------------------------------------------------------------------
 
-    def _wait(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> float | None:
+    def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> float | None:
         """Seconds to wait, or None when the report can be had."""
-        assert analysis.batch_id is not None  # noqa: S101 - `turn` has submitted by now
         try:
-            status = backend.advance(analysis.batch_id, claim.owner)
+            status = backend.advance(batch_id, claim.owner)
         except NotFound:
             self._forget(claim, analysis)
             raise
@@ -166,7 +168,7 @@ class Journey:
             if self._waited_in_vain(claim, analysis):
                 self._forget(claim, analysis)
             raise TimedOut(
-                f"The analysis backend did not finish batch {analysis.batch_id} within {limit:,.0f} s "
+                f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
             )
         return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
@@ -182,22 +184,21 @@ class Journey:
 
     # --- report to customer --------------------------------------------------------------------------------------
 
-    def _deliver(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> None:
-        assert analysis.batch_id is not None  # noqa: S101 - as above
+    def _deliver(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> None:
         api = self._api(analysis.connection)
         page_size = self._services.settings.vision_page_size
         # An earlier upload began and nobody knows how it ended. The external API does: it lists what it lacks. (What
         # a backfill delivers anew is listed by nobody, so that is simply sent again.)
         uncertain = analysis.upload_started_at is not None and not analysis.redelivery
         if not uncertain or api.is_unprocessed(analysis.vision_analysis_id, page_size=page_size):
-            report = self._report(analysis.batch_id, backend)
+            report = self._report(batch_id, backend)
             with self._services.claims.fenced(claim) as rows:
                 analyses.uploading(rows, analysis.id)
-            self._upload(claim, analysis, api, report)
+            self._upload(claim, analysis, batch_id, api, report)
         with self._services.claims.fenced(claim) as rows:
             analyses.delivered(rows, analysis.id)
             self._services.claims.finish(rows, analyses.QUEUE, claim)
-        log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": analysis.batch_id})
+        log.info("delivered", extra={"analysis": analysis.vision_analysis_id, "batch": batch_id})
 
     def _report(self, batch_id: str, backend: AnalysisBackend) -> bytes:
         """The report of a completed batch.
@@ -214,12 +215,11 @@ class Journey:
                 raise NoReport(error.public) from error
             raise
 
-    def _upload(self, claim: Claim, analysis: Analysis, api: VisionAnalysisApi, report: bytes) -> None:
-        assert analysis.batch_id is not None  # noqa: S101 - as above
+    def _upload(self, claim: Claim, analysis: Analysis, batch_id: str, api: VisionAnalysisApi, report: bytes) -> None:
         try:
             api.upload(
                 html=report,
-                filename=report_name(analysis.batch_id),
+                filename=report_name(batch_id),
                 vision_analysis_id=analysis.vision_analysis_id,
                 organization_id=analysis.organization_id,
                 listed=not analysis.redelivery,
