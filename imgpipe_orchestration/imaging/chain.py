@@ -44,6 +44,9 @@ rendering."""
 _SURPRISING = 2.0
 """Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
 more than 3, it missed by 4 (root mean square)."""
+_SURPRISING_LARGE = 4.0
+"""Points by which a picture of more than _LARGE surprised any leading format, from which on it is scored in the others,
+too: one photograph in seven, and scanned text, whose AVIF missed by 12."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks from which on it is repeated with all of the colours' resolution, and those that this
 has to gain: letters in red gain 14 to 30, photographs up to 8."""
@@ -138,8 +141,8 @@ class SearchingChain(Chain):
 
     A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by a part
     of these. Behind JPEG and WebP, AVIF comes within 1.0 point (root mean square, 13 originals at five sizes; 1.4
-    without), so its large crops need no score of their own, unless the surprise is great. A leader that has no score
-    counts as not surprised.
+    without), so its large crops need no score of their own, unless the surprise is great; neither do the largest
+    pictures of both. A leader that has no score counts as not surprised.
     """
 
     def __init__(
@@ -220,17 +223,25 @@ class SearchingChain(Chain):
 
     def _is_ready(self, one: Picture) -> bool:
         before = self._searched if one is self._largest else self._largest
-        return before in self and all(one in leader or one not in leader._scored for leader in self._leaders)
+        return before in self and all(one in leader or leader._leaves_unscored(one) for leader in self._leaders)
+
+    def _leaves_unscored(self, one: Picture) -> bool:
+        """Whether it is settled that a picture has no score: for large ones it is only when they are begun."""
+        return one not in self._scored and one not in self._waiting
 
     def _first_try(self, one: Picture) -> Task:
-        surprises = sum(leader._surprise(one) for leader in self._leaders if one in leader)
-        surprise = surprises / max(1, len(self._leaders))
+        surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
+        surprise = sum(surprises) / max(1, len(self._leaders))
         quality = self._trend(one)
         points = -self._ways.followed * surprise
         if self._largest.pixels <= self._recipe.large_pixels < one.pixels:
             points += self._ways.effort
         quality += points / slope(self._kind, quality)
-        if abs(surprise) > _SURPRISING and one.is_scorable and one.pixels <= _LARGE and one not in self._scored:
+        if one.pixels > _LARGE:
+            surprising = any(abs(each) > _SURPRISING_LARGE for each in surprises)
+        else:
+            surprising = abs(surprise) > _SURPRISING
+        if surprising and one.is_scorable and one not in self._scored:
             self._scored.append(one)
         if one in self._scored:
             return self._reach(one, quality, tries=1)

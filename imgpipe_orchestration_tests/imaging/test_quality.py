@@ -14,6 +14,7 @@ from ssimulacra2 import compute_ssimulacra2 as compute
 from imgpipe_orchestration.imaging.quality import CLOSE, reach
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration.imaging.resize import shrink_within
 from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
 
@@ -87,6 +88,21 @@ def test_the_largest_jpeg_reaches_the_target_where_the_smaller_sizes_mislead() -
     zoom = next(one for one in made.variants if one.size == "zoom")
     assert zoom.width == 1411
     assert Reference(original).score(_decoded(zoom.data)) == pytest.approx(75, abs=2)
+
+
+def test_the_largest_files_are_scored_in_every_format_where_the_jpeg_surprises() -> None:
+    """A page of text from a scanner: reduced to half, its letters need far more than they do at the largest size."""
+    page = Image.new("1", (2480, 3508), 1)
+    for line in range(70):
+        text = f"The quick brown fox jumps over the lazy dog {line} " * 2
+        ImageDraw.Draw(page).text((200, 150 + 45 * line), text, fill=0, font=ImageFont.load_default(34))
+    renditions = [render(encoded(page, "PNG"), MEDIA, threads=threads) for threads in (1, 2)]
+    assert [v.sha256 for v in renditions[0].variants] == [v.sha256 for v in renditions[1].variants]
+    reference = Reference(shrink_within(page.convert("RGB"), 2400, 2400))
+    zooms = [one for one in renditions[0].variants if one.size == "zoom"]
+    assert {one.format for one in zooms} >= {"webp", "jpeg"}
+    for one in zooms:
+        assert reference.score(_decoded(one.data)) > 70, one.format  # more at the lowest quality
 
 
 @pytest.mark.parametrize(
