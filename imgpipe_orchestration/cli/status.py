@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
         report: dict[str, Any] = {
             "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
             "pending_images": _pending_images(services),
+            "held_up": [asdict(reason) for reason in services.claims.held_up(limit=shown)] if shown else [],
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
             "job_failures": marker_failures,
         }
@@ -108,6 +109,10 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     images = report["pending_images"]
     states = ", ".join(f"{images[name]} {name}" for name in ("pending", "processed", "complete", "failed"))
     console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
+    for reason in report["held_up"]:
+        how_many = f"{reason['count']} item{'' if reason['count'] == 1 else 's'}"
+        why = f"{escape(reason['error'])} ({how_many}, again at {reason['due_at'].astimezone(UTC):%H:%M:%S} UTC)"
+        console.print(f"[yellow]waiting[/yellow] {reason['queue']}: {why}", soft_wrap=True)
     for one in report["job_failures"]:
         who = f" for {escape(one['customer_id'])}" if one["customer_id"] else ""
         console.print(f"[red]failed[/red] {one['job']}{who}: {escape(str(one['error']))}", soft_wrap=True)

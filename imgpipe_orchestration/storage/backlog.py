@@ -69,6 +69,20 @@ class Attempt:
     error_code: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class HeldUp:
+    """Why items of a queue wait that were tried already: a budget, a partner that is away, an error before."""
+
+    queue: str
+    error: str
+    count: int
+    """Among the first HELD_UP_LIMIT of the queue."""
+    due_at: datetime
+    """When the first of them is tried again."""
+
+
+HELD_UP_LIMIT = 1000
+
 RECENT_SECONDS = 300.0
 """How far back `recent_attempts` looks."""
 
@@ -93,6 +107,13 @@ def counts(connection: Connection) -> dict[str, QueueCounts]:
     connection.execute(INDEXES_ONLY)
     values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER}
     return {row.queue: QueueCounts(*row) for row in connection.execute(_COUNTS, values)}
+
+
+def held_up(connection: Connection, *, limit: int) -> list[HeldUp]:
+    """What keeps waiting items from being done, most items first."""
+    connection.execute(INDEXES_ONLY)
+    values = {"items": HELD_UP_LIMIT, "limit": limit}
+    return [HeldUp(*row) for row in connection.execute(_HELD_UP, values)]
 
 
 def failures(
@@ -135,6 +156,15 @@ _COUNTS = text("""
             where w.queue = q.queue and w.state in ('done', 'ignored') and w.state = 'done'
             order by w.updated_at desc limit :average_over) as last)
     from queues q order by q.queue
+""")
+
+_HELD_UP = text("""
+    select q.queue, w.error, count(*), min(w.due_at)
+    from (select queue from work_counts where state = 'waiting' group by queue having sum(n) <> 0) q
+    cross join lateral (
+        select error, due_at from work_items
+        where queue = q.queue and state = 'waiting' and due_at is not null limit :items
+    ) w where w.error is not null group by q.queue, w.error order by 3 desc, 1, 2 limit :limit
 """)
 
 _RECENT = text("""

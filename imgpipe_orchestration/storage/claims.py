@@ -137,6 +137,11 @@ class Claims:
         with transaction(self.engine) as connection:
             return backlog.failures(connection, _name(queue), limit=limit, before=before)
 
+    def held_up(self, *, limit: int = 100) -> list[backlog.HeldUp]:
+        """What keeps waiting items from being done, most items first."""
+        with transaction(self.engine) as connection:
+            return backlog.held_up(connection, limit=limit)
+
     def history(self, queue: Queue | str, item_id: int) -> list[backlog.Attempt]:
         """How an item's attempts ended, the first one first; as far back as retention keeps them."""
         with transaction(self.engine) as connection:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.errors import BadImage, NotFound
+from imgpipe_orchestration.errors import BadImage, NotFound, SpendingPaused
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -83,6 +84,18 @@ def test_status_for_people_shows_the_error_and_the_way_out(run: Run, claims: Cla
     shown = run("status").stdout
     assert "The file ends in the middle. (1 attempt)" in shown
     assert "imgpipe requeue" in shown
+
+
+def test_status_tells_why_what_waits_is_not_done(run: Run, claims: Claims) -> None:
+    with transaction(claims.engine) as connection:
+        claims.enqueue(connection, MEDIA, [Item(4, "dora")])
+    for claim in claims.claim(MEDIA, "worker", 2):
+        with claims.fenced(claim) as connection:
+            claims.failed(connection, MEDIA, claim, SpendingPaused("The quota [of May] is used up.", retry_after=600))
+    told = r"^waiting media: The quota \[of May\] is used up\. \(2 items, again at [\d:]+ UTC\)$"
+    assert re.search(told, run("status").stdout, re.MULTILINE)
+    (reason,) = json.loads(run("status", "--json").stdout)["held_up"]
+    assert (reason["queue"], reason["error"], reason["count"]) == ("media", "The quota [of May] is used up.", 2)
 
 
 def test_requeue_gives_the_failed_item_fresh_attempts(run: Run, claims: Claims) -> None:
