@@ -240,6 +240,7 @@ def not_migrated(engine: Engine, error: BaseException | None) -> bool:
 
 def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     """The database's absence as our error; the driver's words stay in the log."""
-    if getattr(getattr(error, "orig", None), "sqlstate", None) == _DISK_FULL:
-        return OutOfSpace("The database's disk is full; work waits until there is room.", detail=str(error))
-    return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(error))
+    told = getattr(error, "orig", None) or error  # without SQLAlchemy's own lines about where to read of it
+    if getattr(told, "sqlstate", None) == _DISK_FULL:
+        return OutOfSpace("The database's disk is full; work waits until there is room.", detail=str(told))
+    return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(told))

@@ -113,6 +113,13 @@ def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: Stan
         assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
 
 
+def test_doctor_says_of_an_absent_database_what_the_driver_says_and_no_more(run: Run) -> None:
+    told = run("doctor", "--json", DATABASE_URL="postgresql://postgres@127.0.0.1:9/imgpipe").stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "database")
+    assert found["verdict"] == "bad" and "Connection refused" in found["seen"]
+    assert "sqlalche.me" not in found["seen"] and "psycopg" not in found["seen"]
+
+
 def test_doctor_names_a_missing_migration(run: Run, postgres_server: Postgres) -> None:
     url = postgres_server.ensure_database("never_migrated")
     result = run("doctor", "--json", DATABASE_URL=url, PENDING_IMAGES_DATABASE_URL=url)
