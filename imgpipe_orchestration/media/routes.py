@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from imgpipe_orchestration.errors import BadInput, Conflict, NotFound, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, Conflict, NotFound, TooLarge
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
@@ -96,7 +96,12 @@ def update_me(user: User, form: Form, backends: Backends) -> dict[str, Any]:
         {"id": one.pending_id, "field": one.field, "image_path": one.image_path, "status": "pending"}
         for one in accepted
     ]
-    return {"success": True, **profile(backends, user), "images": images}
+    try:
+        shown = profile(backends, user)
+    except BackendUnavailable:
+        # It is accepted all the same: told that nothing was, they would send everything once more.
+        shown = {"id": user, **texts}
+    return {"success": True, **shown, "images": images}
 
 
 @router.get("/users/me")

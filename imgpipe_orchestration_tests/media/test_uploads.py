@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 import requests
+from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput
 from imgpipe_orchestration.media.model import FIELDS
@@ -51,6 +52,26 @@ def test_every_field_goes_to_its_folder_and_its_table(gateway: Gateway) -> None:
     assert profile["event_media"][0]["media_path"].startswith("/temp_images/events/7-event-")
     assert len(profile["images"]) == 6
     assert gateway.me(7)["logo_path"] == profile["logo_path"]
+
+
+def test_an_upload_that_is_accepted_is_told_so_also_when_the_database_goes_away_right_behind_it(
+    gateway: Gateway,
+) -> None:
+    # Whoever reads this table's row, as the answer's profile does and no upload, loses the session.
+    fatal = "select * from events where pg_terminate_backend(pg_backend_pid())"
+    with gateway.services.engine.begin() as connection:
+        connection.execute(
+            text("insert into event_media (user_id, media_path) values (7, '/temp_images/events/1.jpg')")
+        )
+        connection.execute(text("alter table event_media rename to events"))
+        connection.execute(text(f"create view event_media as {fatal}"))
+    answer = gateway.upload(7, profile_image=picture(), texts={"bio": "I paint."})
+    assert answer.status_code == 200
+    (row,) = gateway.rows("select id, image_path from pending_images")
+    image = {"id": row.id, "field": "profile_image", "image_path": row.image_path, "status": "pending"}
+    assert answer.json() == {"success": True, "id": 7, "bio": "I paint.", "images": [image]}
+    asked = gateway.get("/users/me", **gateway.as_user(7))
+    assert asked.status_code == 503
 
 
 def test_the_content_decides_the_type_and_not_name_or_header(gateway: Gateway) -> None:
