@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from pymongo import MongoClient
     from pymongo.collection import Collection
     from pymongo.database import Database
+    from pymongo.errors import OperationFailure
 
 Document = dict[str, Any]
 
 _REFUSED = frozenset({13, 18, 8000})
 """MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own: a matter of settings, mended while work waits."""
+
+_PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 262, 9001, 14031})
+"""Codes of a replica set that cannot do it now: members that do not reach each other or wait too long for each other
+or for a lock, a write that could not be replicated as it has to be, a cursor or plan that was lost, a full disk. What
+steps down or shuts down pymongo calls a lost connection."""
 
 
 class Documents:
@@ -93,7 +99,8 @@ class Documents:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Says a MongoDB that is away, hangs or refuses our credentials in our own terms; other errors pass.
+    """Says a MongoDB that is away, hangs, cannot do it now or refuses our credentials in our own terms; other errors
+    pass.
 
     Raises:
         BackendUnavailable: as said.
@@ -107,7 +114,18 @@ def reachable() -> Iterator[None]:
             "MongoDB cannot be reached; work waits and goes on by itself.", detail=str(error)
         ) from error
     except OperationFailure as error:
+        if _passing(error):
+            raise BackendUnavailable(
+                "MongoDB cannot do it at this moment; work waits and goes on by itself.", detail=str(error)
+            ) from error
         if error.code in _REFUSED:
             refusal = "MongoDB refuses our credentials; check MONGODB_URL."
             raise BackendUnavailable(refusal, detail=str(error)) from error
         raise
+
+
+def _passing(error: OperationFailure) -> bool:
+    """Whether nothing but the server's state at this moment was in the way, of a bulk for any of its parts."""
+    details = error.details or {}
+    parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
+    return any(code in _PASSING for code in (error.code, *(part.get("code") for part in parts)))
