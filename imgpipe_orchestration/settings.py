@@ -39,6 +39,7 @@ _DERIVED = {
 }
 """Settings that follow another one until they are set themselves."""
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?")
 _ADDRESS = re.compile(r"_(URL|ENDPOINT)$", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"_(KEYS?|SECRET|TOKEN|PASSWORD)$", re.IGNORECASE)
 _SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE|ALERT_WEBHOOK)_URL$", re.IGNORECASE)
@@ -155,6 +156,10 @@ class Settings(BaseModel):
     secret_key: str = Field(DEVELOPMENT_SECRET, description="Encrypts tenants' keys at rest; signs sessions and URLs.")
     allowed_private_hosts: str = Field(
         "", description="Comma list of host, host:port or CIDR that downloads may reach although private."
+    )
+
+    frontend_origins: str = Field(
+        "", description="Comma list of origins (https://shop.example.com) whose pages may call what users call."
     )
 
     # --- partners ----------------------------------------------------------------------------------------------
@@ -310,6 +315,14 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _refuse_what_is_no_origin(self) -> Self:
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                problem = f"FRONTEND_ORIGINS: {origin!r} is no origin such as https://shop.example.com"
+                raise SettingsError(problem, field="FRONTEND_ORIGINS")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_what_is_no_address(self) -> Self:
         for name in filter(_ADDRESS.search, type(self).model_fields):
             value = getattr(self, name)
@@ -344,6 +357,11 @@ class Settings(BaseModel):
         """Every bucket of the project, by name."""
         own = (self.media_bucket_name, self.listings_bucket_name, self.s3_bucket_name, self.vision_bucket_name)
         return (*own, self.dagster_logs_bucket) if self.dagster_logs_bucket else own
+
+    @property
+    def origins(self) -> list[str]:
+        """Of FRONTEND_ORIGINS, as browsers write them."""
+        return [origin.strip().lower() for origin in self.frontend_origins.split(",") if origin.strip()]
 
     def secrets(self) -> set[str]:
         """The keys and passwords in force, those that everybody knows left out."""

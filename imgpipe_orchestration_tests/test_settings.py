@@ -61,6 +61,8 @@ def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path:
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("RETENTION_DAYS", "-1"),
+        ("FRONTEND_ORIGINS", "*"),
+        ("FRONTEND_ORIGINS", "https://shop.example/"),
     ],
 )
 def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value: str, tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""What a browser asks before a page of another origin may upload, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.settings import Settings
+
+SHOP = "https://shop.example"
+TO_USERS = [
+    ("PATCH", "/users/me"),
+    ("POST", "/api/upload/listing_image"),
+    ("POST", "/api/media/uploads"),
+    ("POST", "/api/media/uploads/17/commit"),
+    ("PUT", "/api/media/17/privacy"),
+    ("POST", "/api/media/17/signed-url"),
+]
+TO_OTHERS = [
+    ("POST", "/api/media/complete/17"),
+    ("DELETE", "/api/media/cleanup/17"),
+    ("POST", "/api/jobs/trigger"),
+    ("POST", "/cron-jobs"),
+    ("POST", "/api/avatars/tasks"),
+    ("POST", "/failures/requeue"),
+]
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    settings = settings.model_copy(update={"frontend_origins": f"{SHOP}, http://localhost:5173"})
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def preflight(client: TestClient, method: str, path: str, origin: str = SHOP) -> dict[str, str]:
+    asked = {"Method": method, "Headers": "authorization"}
+    headers = {"Origin": origin, **{f"Access-Control-Request-{name}": value for name, value in asked.items()}}
+    answer = client.options(path, headers=headers)
+    allowed = answer.status_code == 200 and "access-control-allow-origin" in answer.headers
+    return dict(answer.headers) if allowed else {}
+
+
+@pytest.mark.parametrize(("method", "path"), TO_USERS)
+def test_a_page_of_a_named_front_end_may_do_what_users_do(client: TestClient, method: str, path: str) -> None:
+    for origin in (SHOP, "http://localhost:5173"):
+        told = preflight(client, method, path, origin)
+        assert told["access-control-allow-origin"] == origin
+        assert method in told["access-control-allow-methods"]
+        assert "access-control-allow-credentials" not in told, "no cookie of ours is for other sites"
+    assert not preflight(client, method, path, "https://evil.example")
+
+
+@pytest.mark.parametrize(("method", "path"), TO_OTHERS)
+def test_what_operators_and_workers_do_stays_closed_to_pages(client: TestClient, method: str, path: str) -> None:
+    assert not preflight(client, method, path)
+
+
+def test_refusals_can_be_read_by_the_front_end_too(client: TestClient) -> None:
+    answer = client.patch("/users/me", data={"bio": "x"}, headers={"Origin": SHOP})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, SHOP)
+    assert "Origin" in answer.headers["vary"]
+    assert "access-control-allow-origin" not in client.patch("/users/me", headers={"Origin": "null"}).headers
+
+
+def test_nobody_is_let_in_where_no_front_end_is_named(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        assert not preflight(client, "PATCH", "/users/me")
+
+
+def test_images_stay_open_to_every_page_and_alike_for_caches(client: TestClient) -> None:
+    told = client.get("/serve/17", headers={"Origin": SHOP}).headers
+    assert "origin" not in told.get("vary", "").lower()
