@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
-from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.storage.documents import Documents, reachable
 
 _MARKED = 25
@@ -34,14 +33,15 @@ class AutoMarkerScenario(Scenario):
         self._insert(self.off, 5)
         self._insert(self.broken, 3)
         self._insert(self.broken, _BROKEN, image={"href": "https://example.com/not-text.jpg"})
-        self._answer("PUT", f"/api/customers/{self.off}/image-config", json={"auto_mark_cleaned": False})
+        self.stack.accepted("PUT", f"/api/customers/{self.off}/image-config", json={"auto_mark_cleaned": False})
         for customer in (self.new, self.off, self.broken):
             headers = {"X-Customer-ID": customer, "X-User-ID": "demo"}
-            self._jobs[customer] = self._answer("POST", "/api/jobs/trigger", headers=headers)["job_id"]
+            answer = self.stack.accepted("POST", "/api/jobs/trigger", headers=headers)
+            self._jobs[customer] = answer.json()["job_id"]
         return _MARKED + 3 + len(self._jobs)
 
     def look(self) -> Progress:
-        jobs = {customer: self._answer("GET", f"/api/jobs/{job}") for customer, job in self._jobs.items()}
+        jobs = {c: self.stack.accepted("GET", f"/api/jobs/{job}").json() for c, job in self._jobs.items()}
         over = {customer: job for customer, job in jobs.items() if job["status"] in {"completed", "failed"}}
         marked = self._marked(self.new) + self._marked(self.broken)
         failures = [reason for customer, job in over.items() if (reason := self._wrong(customer, job))]
@@ -78,13 +78,6 @@ class AutoMarkerScenario(Scenario):
         with reachable():
             rows = list(self._documents.collection("news_document").find({"customer_id": customer}))
         return sum(1 for row in rows if row.get("auto_marked_cleaned") and row.get("clean_image") == row["image"])
-
-    def _answer(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        answer = self.stack.request(method, path, **options)
-        if not answer.ok:
-            raise BadInput(f"{method} {path} answered {answer.status_code}", detail=answer.text)
-        body: dict[str, Any] = answer.json()
-        return body
 
     def links(self) -> list[str]:
         gateway = self.stack.environment["GATEWAY_URL"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
-from imgpipe_orchestration.errors import BadInput
 
 PEOPLE = 4
 _STANDIN = "/openai/v1"
@@ -26,13 +25,10 @@ class AvatarsScenario(Scenario):
         # A real OpenAI refuses nobody on request: then all four are expected to arrive.
         if openai.startswith("http://127.0.0.1") and openai.endswith(_STANDIN):
             fault = {"provider": "openai", "operation": "images", "kind": "content_policy", "count": 1}
-            answer = self.stack.request("POST", openai.removesuffix(_STANDIN) + "/_standin/faults", json=fault)
-            answer.raise_for_status()
+            self.stack.accepted("POST", openai.removesuffix(_STANDIN) + "/_standin/faults", json=fault)
         wanted = {"count": PEOPLE, "brief": "People who work in a small bakery in Porto", "seed": 1}
         headers = self.stack.admin_headers()
-        answer = self.stack.request("POST", "/api/avatars/tasks", json=wanted, headers=headers)
-        if not answer.ok:
-            raise BadInput(f"POST /api/avatars/tasks answered {answer.status_code}", detail=answer.text)
+        answer = self.stack.accepted("POST", "/api/avatars/tasks", json=wanted, headers=headers)
         self._url = f"/api/avatars/tasks/{answer.json()['task_id']}"
         return PEOPLE
 

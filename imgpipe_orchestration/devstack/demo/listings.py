@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
-from imgpipe_orchestration.errors import BadInput
 
 
 class ListingsScenario(Scenario):
@@ -25,15 +24,13 @@ class ListingsScenario(Scenario):
             "astronaut.jpg": photos.jpeg("astronaut"),
             "wall.jpg": photos.large(2),
         }
-        answer = self.stack.request(
+        answer = self.stack.accepted(
             "POST",
             "/api/upload/listing_image",
             headers=self.stack.user_headers(1),
             data={"listing_title": "Cosy flat in the old town"},
             files=[("images", (name, data)) for name, data in images.items()],
         )
-        if not answer.ok:
-            raise BadInput(f"The upload was answered with {answer.status_code}", detail=answer.text)
         self._waiting = [image["url"] for image in answer.json()["data"]["images"]]
         for url in self._waiting:
             self._look_at(url)

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import requests
 
+from imgpipe_orchestration.errors import BadInput
+
 
 @dataclass
 class Progress:
@@ -41,6 +43,17 @@ class Stack:
         """
         url = path if "://" in path else self.environment["GATEWAY_URL"] + path
         return self.http.request(method, url, timeout=30, **options)
+
+    def accepted(self, method: str, path: str, **options: Any) -> requests.Response:
+        """A `request` that the demo cannot do without.
+
+        Raises:
+            BadInput: it was refused.
+        """
+        answer = self.request(method, path, **options)
+        if not answer.ok:
+            raise BadInput(f"{method} {answer.url} answered {answer.status_code}", detail=answer.text)
+        return answer
 
     def user_headers(self, user_id: int) -> dict[str, str]:
         """`Authorization` of a user, signed with USER_JWT_SECRET as the front end's sign-in would."""

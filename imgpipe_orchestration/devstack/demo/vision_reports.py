@@ -6,7 +6,7 @@ from typing import Any
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
-from imgpipe_orchestration.errors import BadInput, SettingsError
+from imgpipe_orchestration.errors import SettingsError
 
 _ORGANIZATIONS = {
     "LexCorp": "38162954-469A-40BC-B619-3E9F71DE6DB9",
@@ -23,7 +23,6 @@ class VisionReportsScenario(Scenario):
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
         self._jobs: dict[str, str] = {}
-        self._analyses = 0
         self._batches: list[str] = []
 
     def feed(self) -> int:
@@ -35,7 +34,7 @@ class VisionReportsScenario(Scenario):
             )
             raise SettingsError(problem, field="EXTERNAL_API_GET_URL")
         for name in ("astronaut", "coffee", "chelsea", "retina", "hubble"):
-            self._expect(self.stack.request("PUT", f"{base}/_standin/files/{name}.jpg", data=photos.jpeg(name)))
+            self.stack.accepted("PUT", f"{base}/_standin/files/{name}.jpg", data=photos.jpeg(name))
         organizations = list(_ORGANIZATIONS.values())
         seeds: list[dict[str, Any]] = [
             {"files": ["astronaut.jpg", "coffee.jpg"], "images": 1, "dead_link": True, "expired_sas": True},
@@ -45,7 +44,7 @@ class VisionReportsScenario(Scenario):
         for number, seed in enumerate(seeds):
             organization = organizations[number % 2]
             seed |= {"organization_id": organization, "organization_name": list(_ORGANIZATIONS)[number % 2]}
-            self._expect(self.stack.request("POST", f"{base}/_standin/vision-analyses", json=seed))
+            self.stack.accepted("POST", f"{base}/_standin/vision-analyses", json=seed)
         for name, organization in _ORGANIZATIONS.items():
             job = {
                 "name": f"{name}: hourly vision analysis",
@@ -57,11 +56,10 @@ class VisionReportsScenario(Scenario):
                 "organization_id": organization,
             }
             headers = self.stack.admin_headers()
-            created = self._expect(self.stack.request("POST", "/cron-jobs", json=job, headers=headers))
+            created = self.stack.accepted("POST", "/cron-jobs", json=job, headers=headers)
             self._jobs[name] = created.json()["job_id"]
-            self._expect(self.stack.request("POST", f"/cron-jobs/{self._jobs[name]}/run", headers=headers))
-        self._analyses = len(seeds)
-        return self._analyses
+            self.stack.accepted("POST", f"/cron-jobs/{self._jobs[name]}/run", headers=headers)
+        return len(seeds)
 
     def look(self) -> Progress:
         done, waiting, failures = 0, [], []
@@ -83,11 +81,6 @@ class VisionReportsScenario(Scenario):
         gateway = self.stack.environment["GATEWAY_URL"]
         reports = [f"{gateway}/batch-analysis/batches/{batch}/report" for batch in self._batches[:1]]
         return [*reports, self.stack.dagster("/locations/imgpipe/jobs/vision_reports/runs")]
-
-    def _expect(self, answer: Any) -> Any:
-        if not answer.ok:
-            raise BadInput(f"{answer.request.method} {answer.url} answered {answer.status_code}", detail=answer.text)
-        return answer
 
 
 SCENARIO = VisionReportsScenario
