@@ -27,9 +27,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(800),
     pytest.mark.xdist_group("production"),  # not beside the other tests of many processes
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
-    # The demo's scenarios are made for a command that ends after them, and leave their clients open.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 LISTINGS = 40
