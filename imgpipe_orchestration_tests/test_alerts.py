@@ -18,8 +18,6 @@ from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUn
 from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import alert_on_failed_runs
 
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
-
 
 class Webhook(ThreadingHTTPServer):
     """Answers with the statuses it is told, then with 200; keeps what it was sent."""

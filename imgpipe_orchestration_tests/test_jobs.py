@@ -23,9 +23,6 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 
-# Dagster itself asks for it when a job is run with a resource made of others.
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
-
 
 @dg.op
 def works() -> None:

@@ -12,9 +12,6 @@ from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_fa
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 
-# Dagster itself asks for it when a sensor is called with a resource made of others.
-pytestmark = pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated:DeprecationWarning")
-
 QUEUE = Queue("listings")
 
 

@@ -21,12 +21,6 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
-pytestmark = [
-    # Dagster warns of its own calls: how it makes a sensor, how it tears a resource down.
-    pytest.mark.filterwarnings("ignore:Parameter `owners` of initializer"),
-    pytest.mark.filterwarnings("ignore:InitResourceContext.dagster_run is deprecated"),
-]
-
 
 @pytest.fixture
 def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:

@@ -26,8 +26,6 @@ STARTED, SUCCESS, CANCELED = (
     dg.DagsterRunStatus.CANCELED,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", "ignore::sqlalchemy.exc.SAWarning")
-
 
 @pytest.fixture(scope="module")
 def instance(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import psycopg
-import pytest
 from sqlalchemy import event, text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
@@ -16,8 +15,6 @@ from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.runs.instances import configure
 
 ROOT = Path(__file__).parents[2]
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dagster.*", "ignore::sqlalchemy.exc.SAWarning")
 
 AT_ONCE = """
 import multiprocessing, sys, dagster, imgpipe_orchestration.runs.storage
