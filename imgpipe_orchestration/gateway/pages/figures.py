@@ -21,7 +21,7 @@ from imgpipe_orchestration.media.tables import TIME_IS_READABLE
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances, spending
-from imgpipe_orchestration.storage.backlog import QueueCounts
+from imgpipe_orchestration.storage.backlog import HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.spending import Pause, Spent
 
@@ -43,6 +43,8 @@ class Pipeline:
     done_today: int = 0
     failed: int = 0
     stuck: int = 0
+    held: HeldUp | None = None
+    """What keeps most of what waits from being done."""
     oldest_seconds: float | None = None
     average_seconds: float | None = None
     hours: list[tuple[datetime, int, int]] = field(default_factory=list)
@@ -109,6 +111,7 @@ class Watch:
     def _look(self) -> Glance:
         backends = self._backends
         counts = backends.claims.counts()
+        held = backends.claims.held_up()
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with transaction(backends.engine) as connection:
@@ -124,6 +127,7 @@ class Watch:
             else:
                 names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
             one = _summed(about, [counts[name] for name in names if name in counts], names[0])
+            one.held = next((reason for reason in held if reason.queue in names), None)
             if about.name == "media":
                 self._add_unseen(one, mark)
             _add_hours(one, names, hours, midnight)
@@ -168,7 +172,7 @@ def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Coun
 def values(glance: Glance) -> dict[str, Any]:
     """The figures as the page's script takes them: words by the name of their place, bars by pipeline."""
     from imgpipe_orchestration.gateway.pages.charts import bars
-    from imgpipe_orchestration.gateway.pages.formats import duration, money, number
+    from imgpipe_orchestration.gateway.pages.formats import duration, held_up, money, number
 
     words = {"cost": money(glance.cost), "failed": number(glance.failed), "at": glance.at.strftime("%H:%M:%S UTC")}
     for one in glance.pipelines:
@@ -179,6 +183,7 @@ def values(glance: Glance) -> dict[str, Any]:
             f"{name}.done": number(one.done_today),
             f"{name}.failed": number(one.failed),
             f"{name}.oldest": duration(one.oldest_seconds),
+            f"{name}.held": held_up(one.held),
             f"{name}.most": number(one.most),
         }
     charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}

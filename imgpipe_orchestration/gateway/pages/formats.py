@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
+
 
 def duration(seconds: float | None) -> str:
     """`42 s`, `7 min`, `3.5 h`, `4 days`; a dash for None."""
@@ -79,6 +81,14 @@ def short(words: str) -> str:
 _SPELLED = {"ai": "AI", "openai": "OpenAI", "google": "Google", "flowise": "Flowise", "urls": "URLs"}
 
 
+def held_up(reason: HeldUp | None) -> str:
+    """What keeps waiting items from being done, after their number; empty when nothing does."""
+    if reason is None:
+        return ""
+    more = " or more" if reason.count >= HELD_UP_LIMIT else ""
+    return f"{number(reason.count)}{more} waiting: {sentence(short(reason.error))}"
+
+
 def words(name: str) -> str:
     """`vision_reports` as `vision reports`, `openai_vision` as `OpenAI vision`."""
     return " ".join(_SPELLED.get(word, word) for word in name.replace("-", "_").split("_"))
@@ -99,6 +109,7 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "ago": ago,
     "words": words,
     "title": title,
+    "held_up": held_up,
     "sentence": sentence,
     "short": short,
 }

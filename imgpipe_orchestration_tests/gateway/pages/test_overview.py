@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.gateway.pages import figures
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.partners.usage import Usage
@@ -80,6 +81,19 @@ def test_every_page_is_in_sight_of_a_narrow_screens_menu(gateway: Gateway, visit
         links = guest.go("/docs").get_by_role("navigation", name="Pages").get_by_role("link").all()
         assert len(links) == 10
         assert all((box := link.bounding_box()) and box["x"] >= 0 and box["x"] + box["width"] <= 390 for link in links)
+
+
+def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:
+    claims, queue = gateway.services.claims, queue_of(gateway.settings)
+    card = guest.go("/").get_by_role("listitem").filter(has=guest.page.get_by_role("heading", name="Listings"))
+    expect(card.locator(".notice")).to_be_hidden()
+    with transaction(gateway.services.engine) as connection:
+        claims.enqueue(connection, queue, [Item(n) for n in (1, 2)])
+    for claim in claims.claim(queue, "run", 2):
+        with claims.fenced(claim) as connection:
+            claims.failed(connection, queue, claim, SpendingPaused("the daily budget of 5 USD is used up"))
+    expect(card.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
+    assert guest.axe() == []
 
 
 def test_charts_are_equally_tall_however_much_is_paid_for(guest: Visitor, gateway: Gateway) -> None:
