@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound, Retryable
 from imgpipe_orchestration.listings import model, steps, store
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
+from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import reading, transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
@@ -81,14 +82,13 @@ class Line:
         between costs this work once more and nothing else.
 
         Raises:
-            BadImage, TooLarge, NotFound: no retry would help. BackendUnavailable: one will. LeaseLost: not ours.
+            BadImage, TooLarge, NotFound: no retry would help. Retryable: one may. LeaseLost: not ours.
         """
         bucket, claims = self.backends.listings_bucket, self.backends.claims
         try:
             with reading(self.backends.engine) as connection:
                 work = store.work(connection, claim.item_id)
-            original = bucket.get(work.original_key)
-            file = self.backends.workshop.call(_make, original, self.options)
+            file = self.backends.workshop.call(_make, _original(bucket, work), self.options)
             steps.deliver(file, work.file_name, bucket, self.options)
         except BackendUnavailable as error:
             self.away = error.public
@@ -106,6 +106,21 @@ class Line:
                 frames=file.frames,
             )
         self.processed[claim.item_id] = work.file_name, file.data
+
+
+def _original(bucket: Bucket, work: store.Work) -> bytes:
+    """The bytes that were stored. An object store that has just failed over may not know of them yet, or not of all.
+
+    Raises:
+        Retryable: they are not there, or not that many.
+    """
+    try:
+        data = bucket.get(work.original_key)
+    except NotFound as error:
+        raise Retryable("The original is not in the object store.") from error
+    if len(data) != work.bytes:
+        raise Retryable(f"The object store gave {len(data):,} bytes of the original's {work.bytes:,}.")
+    return data
 
 
 def _make(original: bytes, options: steps.Options) -> steps.File:

@@ -47,10 +47,11 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a worker needs to know of an image."""
+    """What a worker needs to know of an image; `bytes` are the original's."""
 
     file_name: str
     original_key: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def work(connection: Connection, image_id: int) -> Work:
     Raises:
         NotFound: the row is gone.
     """
-    statement = text("select file_name, original_key from image_queue where id = :id")
+    statement = text("select file_name, original_key, bytes from image_queue where id = :id")
     row = connection.execute(statement, {"id": image_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no image {image_id}.")

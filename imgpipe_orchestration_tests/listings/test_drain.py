@@ -255,3 +255,21 @@ def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: TestClient, 
         control.reason_to_wait(services, None)
     assert rows(services, "select attempt from work_items") == [(0,)]
     services.close()
+
+
+@pytest.mark.parametrize("stale", [None, 1000])
+def test_an_original_that_the_object_store_does_not_have_or_not_whole_is_tried_again(
+    client: TestClient, backends: Services, stale: int | None
+) -> None:
+    (image,) = queued(client, photo())
+    (original,) = backends.listings_bucket.list("originals/")
+    if stale is None:
+        backends.listings_bucket.delete(original.key)
+    else:
+        backends.listings_bucket.put(original.key, photo()[:stale], content_type="image/jpeg")
+    assert drain(backends, "run-1").processed == 0
+    assert rows(backends, "select status, retries from image_queue") == [("retry", 1)]
+    backends.listings_bucket.put(original.key, photo(), content_type="image/jpeg")
+    due_at_once(backends)
+    assert drain(backends, "run-2").processed == 1
+    assert client.get(path_of(image)).headers["content-type"] == "image/webp"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import dagster as dg
 import pytest
 from sqlalchemy import text
@@ -90,7 +92,8 @@ def test_a_processed_upload_that_nobody_enqueued_is_taken_up(gateway: Gateway) -
     assert gateway.me(1)["profile_image_path"] == f"{gateway.url}/api/images/77?size=detail"
 
 
-def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(gateway: Gateway) -> None:
+def test_a_failed_upload_that_was_set_back_to_pending_is_tried_again(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(media_max_attempts=1)
     path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
     bucket = gateway.services.media_bucket
     bucket.delete(path.lstrip("/"))

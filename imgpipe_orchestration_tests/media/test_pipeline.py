@@ -243,6 +243,30 @@ def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_
     assert services.media_bucket.get(kept) == picture()
 
 
+def test_an_upload_that_the_object_store_does_not_know_of_yet_is_tried_again(gateway: Gateway) -> None:
+    bucket = gateway.services.media_bucket
+    gateway.upload(1, profile_image=picture())
+    (sent,) = bucket.list("temp_images/")
+    bucket.delete(sent.key)
+    gateway.run_due()
+    assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("pending",)]
+    bucket.put(sent.key, picture(), content_type="image/jpeg")
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
+
+
+def test_an_upload_that_is_gone_has_failed_after_as_many_tries_as_any_other(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    (sent,) = gateway.services.media_bucket.list("temp_images/")
+    gateway.services.media_bucket.delete(sent.key)
+    for number in range(3):
+        make_due(gateway, "media")
+        gateway.run_due(f"run-{number}")
+    (row,) = gateway.rows("select status, error from media_files")
+    assert row.status == "failed" and "is gone; ask for the upload again" in row.error
+
+
 @pytest.mark.parametrize("tries", [3, 1])
 def test_a_callback_that_fails_is_tried_as_often_as_the_setting_says_and_then_shown(
     make_gateway: Callable[..., Gateway], tries: int

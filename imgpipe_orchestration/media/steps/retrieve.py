@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from imgpipe_orchestration.errors import NotFound, PartnerRefused
+from imgpipe_orchestration.errors import NotFound, PartnerRefused, Retryable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import Step
@@ -34,14 +34,17 @@ def retrieve(backends: Services, claim: Claim) -> Retrieved:
 
     Raises:
         BadImage, TooLarge: not an image we can use.
-        NotFound: the temp file is gone and no original was kept.
-        PartnerUnavailable, BackendUnavailable: worth another try.
+        Retryable: worth another try. So is a file that is not there: a store that has just failed over may not know
+            of it yet.
     """
     from imgpipe_orchestration.imaging.sniff import sniff
 
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, claim.item_id)
-    data = original(backends, media)
+    try:
+        data = original(backends, media)
+    except NotFound as gone:
+        raise Retryable(gone.public, detail=gone.detail) from gone
     key = media.bulk_path or model.bulk_key(
         media.upload_day.isoformat(), media.id, media.image_path.rpartition(".")[2].lower() or "bin"
     )
