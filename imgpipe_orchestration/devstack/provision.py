@@ -5,12 +5,17 @@ Its own process, so that the supervisor, which lives for weeks, never loads what
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
-from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.documents import Documents
@@ -26,24 +31,38 @@ def provision(settings: Settings) -> None:
     Raises:
         BackendUnavailable: the database, the object store or MongoDB cannot be reached.
     """
-    for url in dict.fromkeys((settings.database_url, settings.dagster_pg_url)):
-        _ensure_database(url)
-    engine = connect(settings.database_url, pool_size=1)
-    migrations.upgrade(engine)
-    engine.dispose()
-    store = ObjectStore(
-        endpoint=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-        region=settings.s3_region,
-    )
-    for name in settings.buckets:
-        store.bucket(name).ensure()
+    with _named("DATABASE_URL"):
+        _ensure_database(settings.database_url)
+        engine = connect(settings.database_url, pool_size=1)
+        migrations.upgrade(engine)
+        engine.dispose()
+    with _named("DAGSTER_PG_URL"):
+        _ensure_database(settings.dagster_pg_url)
+    with _named("S3_ENDPOINT"):
+        store = ObjectStore(
+            endpoint=settings.s3_endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+            region=settings.s3_region,
+        )
+        for name in settings.buckets:
+            store.bucket(name).ensure()
     if settings.mongodb_url:
-        documents = Documents(settings.mongodb_url, database=settings.mongodb_database)
-        for problem in create_indexes(documents):
-            log.warning("index not created", extra={"index": problem})
-        documents.close()
+        with _named("MONGODB_URL"):
+            documents = Documents(settings.mongodb_url, database=settings.mongodb_database)
+            for problem in create_indexes(documents):
+                log.warning("index not created", extra={"index": problem})
+            documents.close()
+
+
+@contextmanager
+def _named(variable: str) -> Iterator[None]:
+    """Lets an error begin with the setting to look at."""
+    try:
+        yield
+    except ImgpipeError as error:
+        told = f"{variable}: {error.public} {error.detail or ''}".strip()
+        raise BackendUnavailable(redact(told.partition("\n")[0])) from error
 
 
 def _ensure_database(url: str) -> None:
@@ -68,4 +87,7 @@ def _ensure_database(url: str) -> None:
 
 
 if __name__ == "__main__":
-    provision(load())
+    try:
+        provision(load())
+    except ImgpipeError as failure:
+        sys.exit(failure.public)
