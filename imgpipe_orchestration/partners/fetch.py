@@ -249,7 +249,8 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
         raise PartnerUnavailable(f"{link}: the server sent another part than asked for")
     progress.restart()
     length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and not response.headers.get("Content-Encoding"):
+    # Of what is packed it is another length, and of what comes in chunks none (RFC 9112, 6.3).
+    if length.isdecimal() and not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer")):
         progress.total = int(length)
 
 

@@ -195,6 +195,12 @@ def test_compressed_content_counts_as_what_it_unpacks_to() -> None:
         fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
 
 
+def test_the_length_that_a_proxy_left_in_an_answer_in_chunks_is_none() -> None:
+    body = b"5\r\nwhole\r\n0\r\n\r\n"
+    with serving(lambda h, _: reply(h, body, Transfer_Encoding="chunked", Content_Length="3")) as server:
+        assert fetcher(server).fetch_bytes(server.url) == b"whole"
+
+
 # --- broken connections --------------------------------------------------------------------------------------------
 
 
