@@ -29,7 +29,6 @@ from imgpipe_orchestration_tests.runs.instances import becomes, configure, healt
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::sqlalchemy.exc.SAWarning"),
 ]
 
 
