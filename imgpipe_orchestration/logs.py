@@ -20,7 +20,7 @@ from imgpipe_orchestration.redaction import cleaned, redact
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 FIELD_LENGTH = 16_000
 """Characters kept of a message, a traceback or an extra; an exception may quote a whole image."""

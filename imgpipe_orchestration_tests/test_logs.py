@@ -194,6 +194,12 @@ def test_a_json_line_is_one_json_object_whatever_is_in_it() -> None:
     line.encode()
 
 
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_uvicorns_second_wording_for_terminals_is_left_out(formatter: logging.Formatter) -> None:
+    record = logging.makeLogRecord({"msg": "Started server process [7]", "color_message": "Started \x1b[36m%d\x1b[0m"})
+    assert "36m" not in formatter.format(record) and "color" not in formatter.format(record)
+
+
 def test_nobody_forges_a_line_with_a_file_name() -> None:
     line = TextFormatter().format(record("refused %s", "a.jpg\n2026-01-01 00:00:00 - root - INFO - all is well\x1b[2J"))
     assert "\n" not in line
