@@ -42,7 +42,7 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
     from imgpipe_orchestration.devstack.demo.scenario import Stack
 
     kinds = scenarios(only)
-    if not kinds:
+    if {*only} - {kind.pipeline for kind in kinds}:
         raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in scenarios())}")
     console = Console(stderr=as_json)
     with _stack(data_dir, console, keep=keep) as environment:

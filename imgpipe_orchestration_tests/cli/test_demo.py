@@ -80,7 +80,7 @@ def test_everything_arrives_and_the_kept_stack_mends_itself(open_folder: Path) -
 
 
 def test_an_unknown_pipeline_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    refused = imgpipe("demo", "--data", str(tmp_path / "data"), "--only", "medai")
+    refused = imgpipe("demo", "--data", str(tmp_path / "data"), "--only", "listings", "--only", "medai")
     assert refused.returncode == 2
     assert "media" in refused.stderr
     assert not (tmp_path / "data").exists()
