@@ -22,7 +22,7 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.objects import Bucket
-from imgpipe_orchestration.storage.rows import reading, transaction
+from imgpipe_orchestration.storage.rows import autocommit, transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
 log = logger(__name__)
@@ -86,7 +86,7 @@ class Line:
         """
         bucket, claims = self.backends.listings_bucket, self.backends.claims
         try:
-            with reading(self.backends.engine) as connection:
+            with autocommit(self.backends.engine) as connection:
                 work = store.work(connection, claim.item_id)
             file = self.backends.workshop.call(_make, _original(bucket, work), self.options)
             steps.deliver(file, work.file_name, bucket, self.options)

@@ -13,7 +13,7 @@ from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import reading
+from imgpipe_orchestration.storage.rows import autocommit
 
 log = logger(__name__)
 
@@ -48,7 +48,7 @@ def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
     if not handed_out(name):
         raise unknown
     try:
-        with reading(backends.engine) as connection:
+        with autocommit(backends.engine) as connection:
             image = store.served(connection, name)
     except BackendUnavailable as away:
         return _without_database(backends, name, away)

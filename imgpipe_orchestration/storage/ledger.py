@@ -18,8 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -32,12 +31,13 @@ from sqlalchemy import Connection, Engine, Row, text
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, PartnerRefused, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage import ledger_sql as sql
-from imgpipe_orchestration.storage.leases import kept_alive
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.leases import Keeper
+from imgpipe_orchestration.storage.rows import autocommit, transaction
 
 log = logger(__name__)
 
@@ -139,7 +139,7 @@ class Limits:
     """How long a provider is left alone after it said that its quota is used up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ledger:
     """Buys what nobody has bought yet. Thread-safe; one per process is enough."""
 
@@ -176,14 +176,18 @@ class Ledger:
             pause = min(1.0, pause * 1.5)
 
     def _start(self, call: PaidCall, token: str, buyer: Buyer) -> _Start:
-        with transaction(self.engine) as connection:
+        with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one_or_none()
             if row is not None and row.state == "committed":
-                _record(connection, call, buyer, Outcome.REUSED, usage=_usage(row))
+                connection.execute(sql.RECORD, _use(call, buyer, Outcome.REUSED, usage=_usage(row)))
                 return _Start(answer=_answer(row, bought=False))
-            if row is not None and row.state == "started" and not row.expired:
-                return _Start()
-            reserved = self._allow(connection, call)
+        if row is not None and row.state == "started" and not row.expired:
+            return _Start()
+        vanished = row is not None and row.state == "started"
+        # Most often one statement is all there is to it.
+        alone = not vanished and not self.limits.daily_budget_usd
+        with (autocommit if alone else transaction)(self.engine) as connection:
+            reserved = self._set_aside(connection, call)
             if reserved is None:
                 return _Start()
             values = {
@@ -198,20 +202,20 @@ class Ledger:
                 "reserved": reserved,
             }
             ours = connection.execute(sql.START, values).one_or_none() is not None
-            if ours and row is not None and row.state == "started":
-                _record(connection, call, buyer, Outcome.LOST, error="an earlier buyer vanished while it was asking")
+            if not ours:
+                _refuse_paused(connection, call)
+            elif vanished:
+                lost = "an earlier buyer vanished while it was asking"
+                connection.execute(sql.RECORD, _use(call, buyer, Outcome.LOST, error=lost))
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
             return _Start(ours=ours)
 
-    def _allow(self, connection: Connection, call: PaidCall) -> Decimal | None:
-        """Whether money may be spent: what to set aside for this call, or None to wait for the first of its kind.
+    def _set_aside(self, connection: Connection, call: PaidCall) -> Decimal | None:
+        """What of the budget to set aside for this call, or None to wait for the first of its kind.
 
         Raises:
             SpendingPaused: says until when.
         """
-        paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
-        if paused is not None:
-            raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
         budget = Decimal(str(self.limits.daily_budget_usd))
         if not budget:
             return Decimal(0)
@@ -228,7 +232,7 @@ class Ledger:
     def _purchase(self, call: PaidCall, token: str, purchase: Callable[[], Purchase], buyer: Buyer) -> Answer:
         began = time.monotonic()
         try:
-            with self._lease_kept(call, token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
+            with self._leases.holding(token), tracing.span(f"{call.provider} {call.operation}", "client") as span:
                 span.note(model=call.model, item=buyer.item, pipeline=buyer.pipeline)
                 bought = purchase()
                 span.note(input_tokens=bought.usage.input_tokens, output_tokens=bought.usage.output_tokens)
@@ -242,34 +246,28 @@ class Ledger:
             raise stopped from error
         return self._commit(call, bought, buyer, time.monotonic() - began)
 
-    @contextmanager
-    def _lease_kept(self, call: PaidCall, token: str) -> Iterator[None]:
-        """Renew the lease in the background: an image may take a minute, and a dead buyer should cost seconds."""
+    @made_once
+    def _leases(self) -> Keeper:
+        """Of the calls on their way: an image may take a minute, and a dead buyer should cost seconds."""
 
-        def renewed() -> None:
+        def renewed(owners: frozenset[str]) -> None:
             with transaction(self.engine) as connection:
-                connection.execute(sql.RENEW, {"key": call.key, "owner": token, "lease": self.limits.lease})
+                connection.execute(sql.RENEW, {"owners": list(owners), "lease": self.limits.lease})
 
-        # Not waited for for ever: it may be waiting for a database that is away.
-        with kept_alive(renewed, self.limits.lease, name=f"paid-{call.key[:8]}", join_seconds=5):
-            yield
+        return Keeper(renewed, self.limits.lease, name="paid-calls")
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Write the answer down. It is paid for, so a database that is away is waited for."""
         cost = cost_of(bought.usage.model or call.model, bought.usage, self.prices)
         usage = bought.usage
         values = {
-            "key": call.key,
+            **_use(call, buyer, Outcome.BOUGHT, usage=usage, cost=cost, seconds=seconds),
             "value": jsonb.dumps(bought.value),
             "object_key": bought.object_key,
             "answered_by": usage.model or call.model,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
             "input_image_tokens": usage.input_image_tokens,
             "cached_tokens": usage.cached_tokens,
             "units": usage.units,
-            "cost": cost,
-            "seconds": seconds,
         }
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
@@ -279,11 +277,10 @@ class Ledger:
         )
 
         def write() -> Row[Any]:
-            with transaction(self.engine) as connection:
+            with autocommit(self.engine) as connection:
                 # Whoever commits first wins; a late buyer's money is recorded all the same.
-                connection.execute(sql.COMMIT, values)
-                _record(connection, call, buyer, Outcome.BOUGHT, usage=usage, cost=cost, seconds=seconds)
-                return connection.execute(sql.FIND, {"key": call.key}).one()
+                first = connection.execute(sql.COMMIT, values).one_or_none()
+                return first or connection.execute(sql.FIND, {"key": call.key}).one()
 
         if cost is None and self.limits.daily_budget_usd:
             log.warning("the daily budget does not see a model without a price", extra={"model": values["answered_by"]})
@@ -298,7 +295,7 @@ class Ledger:
         try:
             with transaction(self.engine) as connection:
                 connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": told})
-                _record(connection, call, buyer, Outcome.FAILED, seconds=seconds, error=told)
+                connection.execute(sql.RECORD, _use(call, buyer, Outcome.FAILED, seconds=seconds, error=told))
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.limits.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider
@@ -316,8 +313,17 @@ class _Start:
     ours: bool = False
 
 
-def _record(
-    connection: Connection,
+def _refuse_paused(connection: Connection, call: PaidCall) -> None:
+    """
+    Raises:
+        SpendingPaused: the provider, or this model of it, is to be left alone; says until when.
+    """
+    paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
+    if paused is not None:
+        raise SpendingPaused(paused.reason, retry_after=float(paused.seconds))
+
+
+def _use(
     call: PaidCall,
     buyer: Buyer,
     outcome: Outcome,
@@ -326,9 +332,10 @@ def _record(
     cost: Decimal | None = None,
     seconds: float = 0.0,
     error: str | None = None,
-) -> None:
+) -> dict[str, Any]:
+    """The values of `ledger_sql.RECORD`."""
     usage = usage or Usage()
-    values = {
+    return {
         "key": call.key,
         "outcome": outcome.value,
         "pipeline": buyer.pipeline,
@@ -344,7 +351,6 @@ def _record(
         "seconds": seconds,
         "error": error,
     }
-    connection.execute(sql.RECORD, values)
 
 
 def _usage(row: Row[Any]) -> Usage:

@@ -8,13 +8,22 @@ FIND = text("""
     select *, lease_until < clock_timestamp() as expired from paid_calls where key = :key
 """)
 
+_IS_PAUSED = """
+    from spending_pauses where provider in (:provider, :provider || '/' || :model) and until > clock_timestamp()
+"""
+
+PAUSED = text(f"""
+    select reason, extract(epoch from until - clock_timestamp()) as seconds {_IS_PAUSED} order by until desc limit 1
+""")
+
 # The conflict branch is the take-over; its condition makes two starters race to one winner.
-START = text("""
+START = text(f"""
     insert into paid_calls as c
         (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd)
-    values
-        (:key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
-         clock_timestamp() + make_interval(secs => :lease), :reserved)
+    select
+        :key, :provider, :operation, :model, :input_hash, :parameter_hash, 'started', :owner,
+        clock_timestamp() + make_interval(secs => :lease), :reserved
+    where not exists (select {_IS_PAUSED})
     on conflict (key) do update set
         state = 'started', owner = excluded.owner, lease_until = excluded.lease_until,
         reserved_usd = excluded.reserved_usd, attempts = c.attempts + 1, started_at = clock_timestamp()
@@ -24,16 +33,28 @@ START = text("""
 
 RENEW = text("""
     update paid_calls set lease_until = clock_timestamp() + make_interval(secs => :lease)
-    where key = :key and owner = :owner and state = 'started'
+    where state = 'started' and owner = any(:owners)
 """)
 
-COMMIT = text("""
+_USE = """
+    insert into paid_call_uses
+        (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
+         cost_usd, seconds, error)
+    values
+        (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
+         :output_tokens, :cost, :seconds, :error)
+"""
+RECORD = text(_USE)
+
+COMMIT = text(f"""
+    with used as ({_USE})
     update paid_calls set
         state = 'committed', value = cast(:value as jsonb), object_key = :object_key, answered_by = :answered_by,
         input_tokens = :input_tokens, output_tokens = :output_tokens, input_image_tokens = :input_image_tokens,
         cached_tokens = :cached_tokens, units = :units, cost_usd = :cost, seconds = :seconds,
         committed_at = clock_timestamp(), owner = null, lease_until = null, reserved_usd = 0, error = null
     where key = :key and state <> 'committed'
+    returning *
 """)
 
 REOPEN = text("""
@@ -41,25 +62,10 @@ REOPEN = text("""
     where key = :key and owner = :owner and state = 'started'
 """)
 
-RECORD = text("""
-    insert into paid_call_uses
-        (key, outcome, pipeline, item, tenant, provider, operation, model, standin, input_tokens, output_tokens,
-         cost_usd, seconds, error)
-    values
-        (:key, :outcome, :pipeline, :item, :tenant, :provider, :operation, :model, :standin, :input_tokens,
-         :output_tokens, :cost, :seconds, :error)
-""")
-
 PAUSE = text("""
     insert into spending_pauses (provider, until, reason)
     values (:provider, clock_timestamp() + make_interval(secs => :seconds), :reason)
     on conflict (provider) do update set until = excluded.until, reason = excluded.reason
-""")
-
-PAUSED = text("""
-    select reason, extract(epoch from until - clock_timestamp()) as seconds
-    from spending_pauses where provider in (:provider, :provider || '/' || :model) and until > clock_timestamp()
-    order by until desc limit 1
 """)
 
 # The estimate is the dearest of the last twenty calls of this kind. The first call of a kind has none: it goes alone

@@ -196,11 +196,11 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection for one statement that reads: no BEGIN and no COMMIT, which cost a round trip each.
+def autocommit(engine: Engine) -> Iterator[Connection]:
+    """A connection on which each statement is a transaction: no BEGIN and no COMMIT, which cost a round trip each.
 
     Raises:
-        BackendUnavailable, NotMigrated: as `transaction`.
+        BackendUnavailable, NotMigrated, BadInput: as `transaction`.
     """
     with translated(engine), engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection

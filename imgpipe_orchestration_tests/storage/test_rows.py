@@ -17,7 +17,7 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotMigrated, SettingsError
 from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.postgres import PostgresConnection, as_long_as_it_takes
-from imgpipe_orchestration.storage.rows import connect, reading, transaction
+from imgpipe_orchestration.storage.rows import autocommit, connect, transaction
 from imgpipe_orchestration_tests.cable import Cable
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -74,7 +74,7 @@ def test_a_mistake_of_ours_is_not_taken_for_an_absence(what: str, engine: Engine
         connection.execute(text(f"select {what}"))
 
 
-@pytest.mark.parametrize("use", [transaction, reading])
+@pytest.mark.parametrize("use", [transaction, autocommit])
 def test_a_table_that_is_not_there_yet_needs_a_migration(use: Any, postgres_server: Postgres) -> None:
     empty = connect(postgres_server.ensure_database("never_migrated"))
     with pytest.raises(NotMigrated, match="imgpipe migrate") as raised, use(empty) as connection:
@@ -265,7 +265,7 @@ def test_a_database_that_takes_no_writes_at_this_moment(engine: Engine) -> None:
         connection.execute(text("insert into w values (1)"))
 
 
-@pytest.mark.parametrize("use", [transaction, reading])
+@pytest.mark.parametrize("use", [transaction, autocommit])
 def test_a_table_that_a_migration_has_widened_meanwhile_is_asked_anew(engine: Engine, use: Any) -> None:
     everything = text("select * from m")
     with transaction(engine) as connection:
