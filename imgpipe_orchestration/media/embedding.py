@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import ImgpipeError, UnreadableAnswer
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 DIMENSIONS = 1536
-"""Of the column `embedding`."""
-_LARGEST = 3.4e38
-"""What the column's numbers can hold, in 32 bits."""
+"""Of the column `embedding`, whose numbers have 32 bits."""
 
 
 def embed(backends: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
@@ -31,7 +31,7 @@ def embed(backends: Services, client: OpenAIClient, text: str, buyer: Buyer) -> 
 
     def purchase() -> Purchase:
         answer = client.embed(text, model=model, dimensions=DIMENSIONS)
-        if len(answer.vector) != DIMENSIONS or not all(abs(number) < _LARGEST for number in answer.vector):
+        if len(answer.vector) != DIMENSIONS or not all(map(math.isfinite, array("f", answer.vector))):
             raise UnreadableAnswer(
                 f"{model} answered with {len(answer.vector)} numbers instead of {DIMENSIONS} that can be stored"
             )

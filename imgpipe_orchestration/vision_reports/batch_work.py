@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BadImage, LeaseLost, Permanent, Retryable, SettingsError
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
@@ -126,7 +127,7 @@ class BatchWorker:
             "responses",
             batch.model,
             inputs=[view.jpeg, looking.INSTRUCTIONS, asked],
-            parameters={"detail": _DETAIL, "schema": looking.Inspection.model_json_schema()},
+            parameters={"detail": _DETAIL, "schema": json_schema(looking.Inspection)},
         )
 
         def purchase() -> Purchase:

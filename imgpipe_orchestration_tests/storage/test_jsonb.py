@@ -45,6 +45,11 @@ def test_half_pairs_that_meet_are_a_whole_character() -> None:
     assert storable("\ud83c\udfa8") == "🎨"
 
 
+@given(anything)
+def test_the_text_is_that_of_the_mended_value(value: object) -> None:
+    assert dumps(value) == json.dumps(storable(value))
+
+
 def test_postgresql_takes_anything_that_python_can_hold(postgres_url: str) -> None:
     engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
 

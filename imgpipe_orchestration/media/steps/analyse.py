@@ -184,6 +184,8 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     client = backends.openai
     if client is None:
         return False
+    from imgpipe_orchestration.partners.openai import json_schema
+
     owner: dict[str, Any] = {}
     if media.data_type is DataType.SITES:
         with transaction(backends.engine) as connection:
@@ -203,7 +205,7 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         "vision",
         model,
         inputs=[seen.preview, question],
-        parameters={"schema": schema.model_json_schema(), "instructions": seeing.INSTRUCTIONS, "detail": "low"},
+        parameters={"schema": json_schema(schema), "instructions": seeing.INSTRUCTIONS, "detail": "low"},
     )
     value = _counted(backends.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]
