@@ -166,7 +166,10 @@ class JsonApi:
                 adapter = _adapter(self._guard)
                 session.mount("http://", adapter)
                 session.mount("https://", adapter)
-                session.auth = _leave_as_is
+                # Requests would read it for each request anew, and ~/.netrc, which must not replace our keys.
+                of_environment = session.merge_environment_settings(self.base_url, {}, None, None, None)
+                session.proxies, session.verify = of_environment["proxies"], of_environment["verify"]
+                session.trust_env = False
                 session.cookies.set_policy(_no_cookies())
                 self._session = session
             return self._session
@@ -280,11 +283,6 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
     except HTTPError as error:
         raise PartnerUnavailable(f"{partner}'s answer broke off ({type(error).__name__})") from error
     return b"".join(parts)
-
-
-def _leave_as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An `auth` that does nothing: without one, requests lets ~/.netrc replace our Authorization header."""
-    return request
 
 
 def _no_cookies() -> Any:

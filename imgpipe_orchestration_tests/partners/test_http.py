@@ -53,6 +53,16 @@ def test_a_proxy_of_the_environment_cannot_lead_around_the_guard(monkeypatch: py
         assert proxy.requests == []
 
 
+def test_the_proxy_of_the_environment_is_used_but_for_who_is_excepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda h, _: reply(h, b"{}")) as proxy, serving(lambda h, _: reply(h, b"{}")) as near:
+        for name, value in {"http_proxy": proxy.url, "no_proxy": "127.0.0.1"}.items():
+            monkeypatch.setenv(name, value)
+            monkeypatch.setenv(name.upper(), value)
+        JsonApi("Far", "http://far.invalid", policy=ONCE).request_json("GET", "/a")
+        JsonApi("Near", near.url, policy=ONCE).request_json("GET", "/b")
+        assert (proxy.paths, near.paths) == (["http://far.invalid/a"], ["/b"])
+
+
 def test_an_answer_beyond_the_limit_is_not_taken() -> None:
     with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(TooLarge):
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
