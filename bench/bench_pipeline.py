@@ -67,14 +67,14 @@ def through_the_stack(stack: Stack, originals: list[bytes]) -> float:
 
 
 def print_stages(stack: Stack) -> None:
-    """Where the time went, by the first and last sign of each stage."""
+    """Where the time went, by the runs' steps."""
     query = """
-        select owner, extract(epoch from min(started_at)) as began, count(*),
-            extract(epoch from max(ended_at)) - extract(epoch from min(started_at))
-        from work_attempts where queue = 'media' group by owner order by began
+        select run_id, step_key, extract(epoch from max(timestamp) - min(timestamp))
+        from event_logs where dagster_event_type in ('STEP_START', 'STEP_SUCCESS')
+        group by run_id, step_key order by min(timestamp)
     """
-    for owner, _, count, seconds in rows(stack, query):
-        print(f"run {owner[:8]}: {count} photos in {seconds:.1f} s")
+    for run, step, seconds in rows(stack, query, dagster=True):
+        print(f"run {run[:8]} {step}: {seconds:.1f} s")
 
 
 def bare(originals: list[bytes]) -> float:
