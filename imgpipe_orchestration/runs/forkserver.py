@@ -19,6 +19,8 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
+from imgpipe_orchestration.partners.openai_rehearsal import rehearse
+
 PRELOAD = (
     "imgpipe_orchestration.definitions",
     "dagster._cli.api",
@@ -26,7 +28,7 @@ PRELOAD = (
     "psycopg",
     "psycopg2",
     "obstore.store",
-    "openai.resources.responses",
+    "imgpipe_orchestration.partners.openai_transport",
     "httpcore2",
     "pydantic",
     "requests",
@@ -53,6 +55,7 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for module in (*PRELOAD, *(LOGS_IN_S3 if ends_runs else ())):
         importlib.import_module(module)
+    rehearse()
     gc.collect()
     libc = ctypes.CDLL(None) if ends_runs and sys.platform == "linux" else None
     gc.freeze()  # what is loaded stays shared with the children: the collector will not write to its pages
