@@ -68,7 +68,8 @@ class Keeper:
     def _renew(self) -> None:
         with self._lock:
             held = frozenset(self._held)
-        self._renewed(held)
+        if held:
+            self._renewed(held)
 
     def _done_after(self, seconds: float) -> bool:
         time.sleep(seconds)
