@@ -36,7 +36,8 @@ class StandIns(HttpPart):
     name = "stand-ins"
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "imgpipe_orchestration.devstack.standins", "--port", str(self.port)]
+        module = "imgpipe_orchestration.devstack.standins"
+        return [sys.executable, "-m", module, "--port", str(self.port), "--keep", str(self.folder)]
 
 
 class Gateway(HttpPart):

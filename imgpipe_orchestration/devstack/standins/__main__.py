@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import uvicorn
 
@@ -22,10 +23,12 @@ def main() -> None:
         metavar="PROVIDER[.OPERATION]=SECONDS",
         help="fixed time an answer takes, e.g. flowise=0.2 or openai.images=0.5",
     )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where analyses and their files outlive a restart")
     arguments = parser.parse_args()
     delays = dict(delay.partition("=")[::2] for delay in arguments.delay)
     control = Control({name: float(seconds) for name, seconds in delays.items()})
-    uvicorn.run(create_app(control), host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
+    app = create_app(control, arguments.keep)
+    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -24,9 +25,9 @@ from imgpipe_orchestration.devstack.standins.vision_analysis_api import FILES_PR
 from imgpipe_orchestration.devstack.standins.wire import Handler, Provider, answering
 
 
-def create_app(control: Control | None = None) -> Starlette:
-    """A server of its own, with nothing seeded."""
-    steer = Steering(control or Control())
+def create_app(control: Control | None = None, folder: Path | None = None) -> Starlette:
+    """A server of its own, with nothing seeded but what another has kept in `folder`."""
+    steer = Steering(control or Control(), Desk(folder))
     desk = steer.desk
 
     def route(path: str, provider: Provider, operation: str, handler: Handler, method: str = "POST") -> Route:
@@ -63,9 +64,9 @@ def create_app(control: Control | None = None) -> Starlette:
 class Steering:
     """The routes under /_standin."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, desk: Desk) -> None:
         self.control = control
-        self.desk = Desk()
+        self.desk = desk
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", "standin": True})
@@ -122,7 +123,7 @@ class Steering:
     async def files(self, request: Request) -> Response:
         """PUT or POST: a file that documents may then point at."""
         media_type = request.headers.get("content-type", "application/octet-stream")
-        self.desk.files[request.path_params["name"]] = Stored(await request.body(), media_type)
+        self.desk.add_file(request.path_params["name"], Stored(await request.body(), media_type))
         return Response(status_code=201)
 
     async def forget(self, _: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -9,6 +10,7 @@ import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -26,6 +28,8 @@ _AZURE_REFUSAL = (
     "authenticate the request. Signature not valid in the specified time frame.</Message></Error>"
 )
 _FINDINGS = ("rust", "a crack", "fouling", "a dent", "peeling paint", "nothing unusual")
+
+_INDEX = "desk.json"
 
 
 class Seed(BaseModel):
@@ -66,17 +70,52 @@ class Stored:
 
 @dataclass
 class Desk:
-    """The API's own state."""
+    """The API's own state, without the reports also in `folder`: a server that is started anew still has the files of
+    what was analysed before."""
 
+    folder: Path | None = None
     analyses: list[dict[str, Any]] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     files: dict[str, Stored] = field(default_factory=dict)
     reports: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if self.folder is not None and (index := self.folder / _INDEX).exists():
+            kept = json.loads(index.read_text())
+            self.analyses, self.keys = kept["analyses"], kept["keys"]
+            for name, media_type in kept["files"].items():
+                self.files[name] = Stored(self._path(self.folder, name).read_bytes(), media_type)
+
     def clear(self) -> None:
         """Forget everything."""
+        if self.folder is not None:
+            for name in self.files:
+                self._path(self.folder, name).unlink(missing_ok=True)
         for kept in (self.analyses, self.keys, self.files, self.reports):
             kept.clear()
+        self._keep()
+
+    def add_file(self, name: str, stored: Stored) -> None:
+        """Serve a file from now on."""
+        self._hold(name, stored)
+        self._keep()
+
+    def _hold(self, name: str, stored: Stored) -> None:
+        self.files[name] = stored
+        if self.folder is not None:
+            self._path(self.folder, name).write_bytes(stored.content)
+
+    def _keep(self) -> None:
+        if self.folder is None:
+            return
+        types = {name: stored.media_type for name, stored in self.files.items()}
+        whole = self.folder / f"{_INDEX}.new"
+        whole.write_text(json.dumps({"analyses": self.analyses, "keys": self.keys, "files": types}))
+        whole.replace(self.folder / _INDEX)
+
+    @staticmethod
+    def _path(folder: Path, name: str) -> Path:
+        return folder / hashlib.sha256(name.encode()).hexdigest()  # a name may be anything
 
     def seed(self, wanted: Seed, base_url: str) -> dict[str, Any]:
         """Add an analysis with its files; returns it as the API lists it."""
@@ -87,7 +126,7 @@ class Desk:
         described: dict[str, str] = {}
         for number in range(wanted.images):
             name = f"{code.lower()}_{number + 1:02d}.jpg"
-            self.files[name] = Stored(_inspection(code, number), "image/jpeg")
+            self._hold(name, Stored(_inspection(code, number), "image/jpeg"))
             links.append((name, f"{base_url}{FILES}/{quote(name)}{query}", "image"))
             described[name] = f"Section {number + 1}: look for {_FINDINGS[number % len(_FINDINGS)]}"
         for name in wanted.files:
@@ -97,12 +136,12 @@ class Desk:
             links.append(("gone.jpg", f"{base_url}{FILES}/gone-{analysis_id}.jpg", "image"))
         if wanted.expired_sas:
             name = f"{code.lower()}_expired.jpg"
-            self.files[name] = Stored(_inspection(code, 99), "image/jpeg")
+            self._hold(name, Stored(_inspection(code, 99), "image/jpeg"))
             links.append((name, f"{base_url}{FILES}/{quote(name)}{_sas(expired=True)}", "image"))
         links += [(url.rsplit("/", 1)[-1].split("?")[0] or "document", url, "image") for url in wanted.document_urls]
         if wanted.descriptions:
             name = f"descriptions_{code}.json"
-            self.files[name] = Stored(json.dumps(described).encode(), "application/json")
+            self._hold(name, Stored(json.dumps(described).encode(), "application/json"))
             links.append((name, f"{base_url}{FILES}/{quote(name)}{query}", "json"))
         analysis = {
             "vision_analysis_id": analysis_id,
@@ -117,6 +156,7 @@ class Desk:
         self.analyses.append(analysis)
         if wanted.api_key:
             self.keys[analysis_id] = wanted.api_key
+        self._keep()
         return analysis
 
     async def listing(self, asked: Asked) -> Response:
@@ -156,6 +196,7 @@ class Desk:
         if analysis is None or analysis["organization_id"] != fields["organization_id"]:
             return JSONResponse(error(404, "not_found", "No such vision analysis in this organization"), 404)
         analysis["is_processed"] = True
+        self._keep()
         report = {**fields, "filename": name, "bytes": len(content), "html": content.decode(errors="replace")}
         self.reports.append({**report, "at": time.time()})
         answer = {"vision_analysis_id": fields["vision_analysis_id"], "document_id": str(uuid.uuid4()).upper()}

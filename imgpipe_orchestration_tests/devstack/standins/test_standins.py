@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from PIL import Image
 
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration_tests.conftest import StandInAccess
 
 KEY = {"Authorization": "Bearer any"}
@@ -137,6 +141,26 @@ def test_analyses_are_listed_by_page_until_they_are_processed(standins: StandInA
     assert left["total"] == 4
     (report,) = standins.admin("GET", "reports")
     assert (report["filename"], report["html"]) == ("report_1.html", "<html>fine</html>")
+
+
+def test_what_was_listed_is_still_there_after_a_restart(tmp_path: Path) -> None:
+    with StandIns(tmp_path / "partners", free_port()) as server:
+        standins = StandInAccess(server.url)
+        (seeded,) = standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "one"})
+        standins.admin("POST", "vision-analyses", {"images": 1, "organization_id": "two"})
+        form = {"vision_analysis_id": seeded["vision_analysis_id"], "organization_id": "one"}
+        report = {"file": ("r.html", b"<html>", "text/html")}
+        requests.post(f"{standins.analyses_url}/upload", data=form, files=report, headers=KEY, timeout=10)
+        image = requests.get(seeded["documents"][0]["document_path"], timeout=10).content
+    with StandIns(tmp_path / "partners", free_port()) as server:
+        standins = StandInAccess(server.url)
+        listed = requests.get(standins.analyses_url, headers=KEY, timeout=10).json()["data"]["vision_analysis"]
+        assert [(a["organization_id"], a["is_processed"]) for a in listed] == [("one", True), ("two", False)]
+        path = urlsplit(seeded["documents"][0]["document_path"]).path
+        assert requests.get(server.url + path, timeout=10).content == image != b""
+        standins.admin("DELETE", "state")
+        assert requests.get(server.url + path, timeout=10).status_code == 404
+    assert len(list((tmp_path / "partners").iterdir())) == 1, "files of what was forgotten are left"
 
 
 def test_a_report_for_another_organization_is_refused(standins: StandInAccess) -> None:
