@@ -158,12 +158,14 @@ _COUNTS = text("""
     from queues q order by q.queue
 """)
 
+# In the order of the index of what waits for a moment: without one the planner also reads all that is ready.
 _HELD_UP = text("""
     select q.queue, w.error, count(*), min(w.due_at)
     from (select queue from work_counts where state = 'waiting' group by queue having sum(n) <> 0) q
     cross join lateral (
         select error, due_at from work_items
-        where queue = q.queue and state = 'waiting' and due_at is not null limit :items
+        where queue = q.queue and state = 'waiting' and due_at is not null
+        order by partition, due_at limit :items
     ) w where w.error is not null group by q.queue, w.error order by 3 desc, 1, 2 limit :limit
 """)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, TextClause, text
 
-from imgpipe_orchestration.storage import claims_sql
+from imgpipe_orchestration.storage import backlog, claims_sql
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.storage.claims.words import QUEUE, finish, put
@@ -14,13 +15,15 @@ from imgpipe_orchestration_tests.storage.claims.words import QUEUE, finish, put
 Statement = tuple[TextClause, dict[str, Any]]
 
 
-def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, engine: Engine) -> None:
-    """A table that was analysed while it was all but empty, and then grew: the worst the planner can be told."""
+@pytest.mark.parametrize("analysed", [True, False])
+def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, engine: Engine, analysed: bool) -> None:
+    """A table that was analysed while it was all but empty, or never, and then grew: the worst the planner can know."""
     with transaction(engine) as connection:
         connection.execute(text("alter table work_items set (autovacuum_enabled = false)"))
     put(claims, 1)
-    with transaction(engine) as connection:
-        connection.execute(text("analyze work_items"))
+    if analysed:
+        with transaction(engine) as connection:
+            connection.execute(text("analyze work_items"))
     for tenant in range(10):
         put(claims, *range(1000 * tenant, 1000 * tenant + 1000), tenant=str(tenant), partition="day")
     put(claims, *range(20_000, 25_000), partition="day", delay=3600)
@@ -38,7 +41,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     done = {"state": "done", "outcome": "done", "error": None, "code": None, "spent": 0, "pause": 0}
     some = {"queue": QUEUE.name, "ids": [5, 99_999]}
     put_in = {**some, "tenants": ["", ""], "partitions": ["", ""], "traces": ["", ""], "delay": 1}
-    # Those of a claim and of a sensor's question, after INDEXES_ONLY.
+    # Those of a claim and of a sensor's question, after INDEXES_ONLY, and (below) those of whoever looks at the queues.
     by_index: list[Statement] = [
         (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
         (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
@@ -65,6 +68,10 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     ]
     every = {id(one) for one in vars(claims_sql).values() if isinstance(one, TextClause)}
     assert {id(one) for one, _ in by_index + as_planned} == every - {id(claims_sql.INDEXES_ONLY)}
+    by_index += [
+        (backlog._COUNTS, {"stuck": 3600, "stuck_limit": 100, "average_over": 100}),
+        (backlog._HELD_UP, {"items": 100, "limit": 10}),
+    ]
     for statement, values in by_index + as_planned:
         with engine.connect() as connection:
             if (statement, values) in by_index:
