@@ -109,13 +109,12 @@ def fill(services: Services, count: int) -> None:
     bucket = services.listings_bucket
     queue = store.queue_of(services.settings)
     names = []
-    for _ in range(count):
-        one = uuid4()
+    for number in range(count):
+        one, data = uuid4(), originals[number % len(originals)]
         name, key = f"bench-{one.hex}.webp", f"originals/{one}"
-        names.append(store.NewImage(one, None, "Bench", name, "a.jpg", key, "image/jpeg", BYTES, 1280, 960))
-    if count <= 2000:
-        for number, image in enumerate(names):
-            bucket.put(image.original_key, originals[number % len(originals)], content_type="image/jpeg")
+        names.append(store.NewImage(one, None, "Bench", name, "a.jpg", key, "image/jpeg", len(data), 1280, 960))
+        if count <= 2000:
+            bucket.put(key, data, content_type="image/jpeg")
     with transaction(services.engine) as connection:
         items = store.add(connection, names, max_retries=3)
         services.claims.enqueue(connection, queue, list(items.values()))
