@@ -4,54 +4,43 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 
 class AnyFlowise:
     """Answers persona questions with the given bodies, one each, the last for ever; prompts with a sentence."""
 
     def __init__(self, answers: list[dict[str, Any]]) -> None:
+        self.server: Server
         self.answers = list(answers)
         self.questions: list[str] = []
-        self.authorizations: set[str | None] = set()
-        lock = threading.Lock()
-        outer = self
+        self._lock = threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+    @property
+    def url(self) -> str:
+        return self.server.url
 
-            def log_message(self, *_: Any) -> None:
-                """Quiet."""
+    @property
+    def authorizations(self) -> set[str | None]:
+        return {headers.get("authorization") for _, headers, _ in self.server.requests}
 
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    outer.authorizations.add(self.headers.get("Authorization"))
-                    if self.path.endswith("/persona-data"):
-                        outer.questions.append(body["question"])
-                        answer = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
-                    else:
-                        answer = {"text": "A portrait of somebody."}
-                data = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+    def behave(self, handler: BaseHTTPRequestHandler, number: int) -> None:
+        path, _, body = self.server.requests[number]
+        answer = {"text": "A portrait of somebody."}
+        if path.endswith("/persona-data"):
+            with self._lock:
+                self.questions.append(json.loads(body)["question"])
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        reply(handler, json.dumps(answer).encode(), Content_Type="application/json")
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+@contextmanager
+def flowise_answering(*answers: dict[str, Any]) -> Iterator[AnyFlowise]:
+    flowise = AnyFlowise(list(answers))
+    with serving(flowise.behave) as flowise.server:
+        yield flowise

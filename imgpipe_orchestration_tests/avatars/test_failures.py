@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+from contextlib import AbstractContextManager
 from typing import NoReturn
 
 import pytest
@@ -16,8 +17,8 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.ledger import Ledger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
-from imgpipe_orchestration_tests.avatars.proxy import refusing_uploads
 from imgpipe_orchestration_tests.avatars.relay import Relay
+from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 
 @pytest.mark.parametrize(
@@ -225,8 +226,8 @@ def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(des
     desk.data()
     desk.images(steps={Step.PROMPT})
     endpoint = desk.services.settings.s3_endpoint
-    with refusing_uploads() as proxy:
-        _move_s3(desk, proxy)
+    with _refusing_uploads() as full:
+        _move_s3(desk, full.url)
         report = desk.images(steps={Step.BASE})
         assert "object store" in next(iter(report.outcome.retried.values()))
     assert desk.calls("openai", "images") == 1
@@ -267,8 +268,8 @@ def test_a_picture_that_is_damaged_on_this_machine_is_bought_again(desk: Desk) -
     desk.data()
     desk.images(steps={Step.PROMPT})
     endpoint = desk.services.settings.s3_endpoint
-    with refusing_uploads() as proxy:
-        _move_s3(desk, proxy)
+    with _refusing_uploads() as full:
+        _move_s3(desk, full.url)
         desk.images(steps={Step.BASE})
     (kept,) = (desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()
     kept.write_bytes(b"")
@@ -314,6 +315,11 @@ def test_a_bought_picture_that_somebody_removed_is_bought_again_when_its_person_
         store.retry_failed(connection, desk.services.claims, failed)
     desk.images()
     assert desk.task(task).status is TaskStatus.COMPLETED
+
+
+def _refusing_uploads() -> AbstractContextManager[Server]:
+    """An object store that has nothing and takes nothing: what a full disk or a read-only fail-over looks like."""
+    return serving(lambda handler, _: reply(handler, status=507 if handler.command == "PUT" else 404))
 
 
 def _move_s3(desk: Desk, endpoint: str) -> None:

@@ -13,7 +13,7 @@ from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus, name_
 from imgpipe_orchestration.avatars.personas import sort_out
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
-from imgpipe_orchestration_tests.avatars.flowise import AnyFlowise
+from imgpipe_orchestration_tests.avatars.flowise import flowise_answering
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 PERSON = {
@@ -71,7 +71,7 @@ def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_
         {"json": [person("Ben")]},
         {"text": json.dumps([person("Cleo")])},
     ]
-    with AnyFlowise(answers) as flowise:
+    with flowise_answering(*answers) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(3, brief="bakers", language="German", style="plain", seed=5)
         desk.data()
@@ -85,7 +85,7 @@ def test_flowise_is_asked_with_the_agreed_words_and_answers_in_text_or_json_are_
 
 
 def test_duplicates_are_replaced_and_the_second_question_names_who_is_there(desk: Desk) -> None:
-    with AnyFlowise([{"json": [person("Ada")]}, {"json": [person("ada")]}, {"json": [person("Ben")]}]) as flowise:
+    with flowise_answering({"json": [person("Ada")]}, {"json": [person("ada")]}, {"json": [person("Ben")]}) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(2)
         desk.data()
@@ -96,7 +96,7 @@ def test_duplicates_are_replaced_and_the_second_question_names_who_is_there(desk
 
 def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) -> None:
     wrong = {"json": [person("Eve", age="unknown")]}
-    with AnyFlowise([{"json": [person("Ada")]}, wrong, wrong, wrong, wrong, wrong]) as flowise:
+    with flowise_answering({"json": [person("Ada")]}, wrong, wrong, wrong, wrong, wrong) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(2)
         desk.data()
@@ -114,7 +114,7 @@ def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) ->
 @pytest.mark.parametrize("junk", [None, "Eve", ["Eve"]])
 def test_an_entry_that_is_no_person_costs_nobody_but_itself(desk: Desk, junk: Any) -> None:
     people = iter(["Ada", "Ben", "Cleo", "Dan", "Eva", "Fay", "Gil", "Hal"])
-    with AnyFlowise([{"json": [junk, person(name)]} for name in people]) as flowise:
+    with flowise_answering(*({"json": [junk, person(name)]} for name in people)) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(4)
         desk.data()
@@ -123,7 +123,7 @@ def test_an_entry_that_is_no_person_costs_nobody_but_itself(desk: Desk, junk: An
 
 
 def test_a_planned_question_is_asked_in_the_same_words_by_whoever_takes_over(desk: Desk) -> None:
-    with AnyFlowise([{"text": "no people"}]) as flowise:
+    with flowise_answering({"text": "no people"}) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(1)
         desk.data()
@@ -136,7 +136,7 @@ def test_a_planned_question_is_asked_in_the_same_words_by_whoever_takes_over(des
 
 @pytest.mark.parametrize("answer", [person("Ada", hobbies=["tea"]), {"personas": [person("Ada")]}])
 def test_a_person_alone_and_a_list_in_an_object_are_read(desk: Desk, answer: Any) -> None:
-    with AnyFlowise([{"json": answer}]) as flowise:
+    with flowise_answering({"json": answer}) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(1)
         desk.data()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import jwt
 import pytest
@@ -21,6 +20,7 @@ from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
 def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: Postgres) -> None:
@@ -72,14 +72,12 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
 
 @pytest.mark.slow
 def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
-    class Late(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            time.sleep(health.ANSWER_SECONDS + 1)
-            self.send_error(503, "object_store: has not answered")
+    def late(handler: BaseHTTPRequestHandler, _: int) -> None:
+        time.sleep(health.ANSWER_SECONDS + 1)
+        reply(handler, status=503)
 
-    with HTTPServer(("127.0.0.1", 0), Late) as server:
-        Thread(target=server.handle_request, daemon=True).start()
-        told = run("doctor", "--json", GATEWAY_URL=f"http://127.0.0.1:{server.server_port}").stdout
+    with serving(late) as server:
+        told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
     assert "/health answered 503" in found["seen"]
 

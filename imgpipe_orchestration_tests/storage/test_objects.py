@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, OutOfSpace, SettingsError
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 
 def store_at(endpoint: str) -> ObjectStore:
@@ -132,37 +133,21 @@ def test_a_wrong_key_waits_for_an_operator(s3: S3Access) -> None:
 # --- a store that misbehaves ---------------------------------------------------------------------------------------
 
 
-class _Broken(BaseHTTPRequestHandler):
+def _broken(handler: BaseHTTPRequestHandler, _: int) -> None:
     """Answers by the last word of the path."""
-
-    def do_GET(self) -> None:
-        word = self.path.rsplit("/", 1)[-1]
-        if word == "short":
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"only this")
-            self.close_connection = True
-        else:
-            body = f"<Error><Code>{word}</Code><Message>no</Message></Error>".encode()
-            self.send_response(400 if word in {"KeyTooLongError", "EntityTooLarge"} else 503)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        return
+    word = handler.path.rsplit("/", 1)[-1]
+    if word == "short":
+        reply(handler, b"only this", Content_Length="1000")
+        handler.close_connection = True
+    else:
+        body = f"<Error><Code>{word}</Code><Message>no</Message></Error>".encode()
+        reply(handler, body, 400 if word in {"KeyTooLongError", "EntityTooLarge"} else 503)
 
 
 @pytest.fixture
 def broken() -> Iterator[Bucket]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Broken)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield store_at(f"http://127.0.0.1:{server.server_address[1]}").bucket("b")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_broken) as server:
+        yield store_at(server.url).bucket("b")
 
 
 def test_an_answer_that_breaks_off_is_no_object(broken: Bucket) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.vision_reports import looking, report
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration_tests.gateway.browser import chromium, visitor
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.test_report import BATCH, finding
 
 _SHOWN = [photo for photo in photos.PHOTOS if photo.name in ("brick", "coffee", "gravel", "chelsea")]
@@ -27,9 +27,9 @@ def sample() -> bytes:
         {"left": 0.55, "top": 0.5, "right": 0.95, "bottom": 0.85},
     ]
     severities = [("critical", "low"), ("high", "medium"), ("none",), ()]
+    views = [looking.view(photos.jpeg(photo.name)) for photo in _SHOWN]
     images = []
-    for number, (photo, found) in enumerate(zip(_SHOWN, severities, strict=True)):
-        view = looking.view(photos.jpeg(photo.name))
+    for number, (photo, view, found) in enumerate(zip(_SHOWN, views, severities, strict=True)):
         findings = [
             finding(severity, "Corrosion at the joint", explanation=texts, evidence=boxes[n], confidence=0.9 - n / 4)
             for n, severity in enumerate(found)
@@ -43,8 +43,7 @@ def sample() -> bytes:
         )
     missing = [{"name": "oceanix_07.jpg", "reason": "the link has expired (its signature ended 2026-11-01)"}]
     batch = Batch(1, BATCH, "LexCorp", "Analyze these images for defects", "gpt-6-luna", missing, ["A note."], images)
-    views = [looking.view(photos.jpeg(photo.name)).jpeg for photo in _SHOWN]
-    return report.write(batch, picture=lambda image: views[image.position], limit=8_000_000)
+    return report.write(batch, picture=lambda image: views[image.position].jpeg, limit=8_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -58,27 +57,14 @@ def site() -> Iterator[str]:
     """Serves the report as it is at `/`, and at `/strict` under rules that allow nothing at all."""
     html = sample()
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            """Quiet."""
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.path not in {"/", "/strict"}:
+            return reply(handler, status=404)
+        rules = {"Content-Security-Policy": "default-src 'none'; sandbox"} if handler.path == "/strict" else {}
+        return reply(handler, html, Content_Type="text/html; charset=utf-8", **rules)
 
-        def do_GET(self) -> None:
-            known = self.path in ("/", "/strict")
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            if self.path == "/strict":
-                self.send_header("Content-Security-Policy", "default-src 'none'; sandbox")
-            self.end_headers()
-            if known:
-                self.wfile.write(html)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(answer) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize(

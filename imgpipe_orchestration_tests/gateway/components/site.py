@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 from imgpipe_orchestration_tests.gateway.browser import npm
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 # npm's React is CommonJS; this makes `import ... from "react"` of it, without a bundler.
 _LOADER = """
@@ -31,8 +31,6 @@ export const { createRoot } = require("react-dom/client");
 
 def react() -> str:
     """A module with what the tests need of React."""
-    import json
-
     files = {
         "react": "react/cjs/react.production.js",
         "react-dom": "react-dom/cjs/react-dom.production.js",
@@ -46,26 +44,13 @@ def react() -> str:
 def site(pages: dict[str, str], *, policy: str = "") -> Iterator[str]:
     """Serve `pages` by path (`.js` ones as scripts) on a port of their own; yields the site's address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = pages.get(self.path)
-            self.send_response(200 if body is not None else 204)
-            if body is not None:
-                self.send_header("Content-Type", "text/javascript" if self.path.endswith(".js") else "text/html")
-                if policy:
-                    self.send_header("Content-Security-Policy", policy)
-            self.end_headers()
-            self.wfile.write((body or "").encode())
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        body = pages.get(handler.path)
+        if body is None:
+            return reply(handler, status=204)
+        kind = "text/javascript" if handler.path.endswith(".js") else "text/html"
+        rules = {"Content-Security-Policy": policy} if policy else {}
+        return reply(handler, body.encode(), Content_Type=kind, **rules)
 
-        def log_message(self, *_: Any) -> None:
-            """Tests have their own words."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with serving(answer) as server:
+        yield server.url

@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import requests
@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -244,44 +245,26 @@ def test_when_the_news_stop_nothing_old_is_served(shown: Gateway) -> None:
     wait_for(lambda: shown.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag, "the change", 10)
 
 
-class _Counting(BaseHTTPRequestHandler):
-    """Between a gateway and the object store: writes down what is got, and holds it until `released`."""
-
-    store: str
-    got: list[str]
-    released: threading.Event
-
-    def do_GET(self) -> None:
-        self.got.append(self.path)
-        self.released.wait(20)
-        # The signature holds with the host it was made for.
-        answer = requests.get(self.store + self.path, headers=dict(self.headers), timeout=20)
-        self.send_response(answer.status_code)
-        for name in ("content-type", "content-length", "etag", "last-modified"):
-            if name in answer.headers:
-                self.send_header(name, answer.headers[name])
-        self.end_headers()
-        self.wfile.write(answer.content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the test looks at `got`."""
-
-
 def test_many_first_requests_get_the_object_once(
     shown: Gateway, make_gateway: Callable[..., Gateway], s3: S3Access
 ) -> None:
-    got: list[str] = []
     released = threading.Event()
-    handler = type("Handler", (_Counting,), {"store": s3.endpoint, "got": got, "released": released})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as between, ThreadPoolExecutor(24) as clients:
-        threading.Thread(target=between.serve_forever, daemon=True).start()
-        cold = make_gateway(s3_endpoint=f"http://127.0.0.1:{between.server_port}")
+
+    def passed_on(handler: BaseHTTPRequestHandler, _: int) -> None:
+        released.wait(20)
+        # The signature holds with the host it was made for.
+        answer = requests.get(s3.endpoint + handler.path, headers=dict(handler.headers), timeout=20)
+        names = ("Content-Type", "ETag", "Last-Modified")
+        headers = {name: answer.headers[name] for name in names if name in answer.headers}
+        reply(handler, answer.content, answer.status_code, **headers)
+
+    with serving(passed_on) as between, ThreadPoolExecutor(24) as clients:
+        cold = make_gateway(s3_endpoint=between.url)
         urls = [f"{cold.url}/serve/1?size=zoom&format=jpeg"] * 24
         answers = clients.map(lambda url: requests.get(url, timeout=30), urls)
-        wait_for(lambda: got, "the first request to the object store", 10)
+        wait_for(lambda: between.paths, "the first request to the object store", 10)
         # What comes to the gateway behind them is answered, so they have come as well.
         assert cold.get("/serve/1?explain=1").status_code == 200
         released.set()
         assert {answer.content for answer in answers} == {shown.get("/serve/1?size=zoom&format=jpeg").content}
-        between.shutdown()
-    assert len(got) == 1
+    assert len(between.paths) == 1
