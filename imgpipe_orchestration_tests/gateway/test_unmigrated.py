@@ -73,5 +73,5 @@ def test_a_database_that_lacks_the_newest_revisions_alone_is_told_as_well(
 ) -> None:
     gateway = at_revision("0003")
     assert gateway.get("/health").status_code == 503
-    searched = read(gateway, "/api/media/search?q=boat")
+    searched = read(gateway, "/api/media/search?text=boat")
     assert (searched.status_code, searched.json()["code"]) == (503, "not-migrated")

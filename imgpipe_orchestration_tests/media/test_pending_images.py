@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -91,14 +92,11 @@ def test_a_row_of_the_main_apis_own_sql_is_read_with_its_day_in_utc(engine: Engi
         connection.execute(text(insert), {"path": PATH.format(n=7), "at": "2026-01-20 23:59:30"})
         (image,) = pending.waiting(connection)
     assert image.day == "2026-01-20"
-    assert (image.created_at.hour, image.created_at.utcoffset()) == (23, image.created_at.utcoffset())
     assert image.created_at.isoformat() == "2026-01-20T23:59:30+00:00"
     assert (image.original_name, image.mime_type) == (None, None)
 
 
 def test_the_time_of_a_new_row_is_now_in_utc_whatever_zone_the_server_is_in(engine: Engine) -> None:
-    from datetime import UTC, datetime
-
     image_id = add(engine, 1)
     with transaction(engine) as connection:
         created_at = pending.get(connection, image_id).created_at
