@@ -9,19 +9,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.errors import BadImage, PartnerUnavailable
-from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
-
-QUEUE = Queue("listings", max_attempts=2)
-
-
-def put(claims: Claims, *ids: int, queue: Queue = QUEUE, tenant: str = "") -> None:
-    with claims.engine.begin() as connection:
-        claims.enqueue(connection, queue, [Item(n, tenant) for n in ids])
-
-
-def finish(claims: Claims, claim: Claim) -> None:
-    with claims.fenced(claim) as connection:
-        claims.finish(connection, QUEUE, claim)
+from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, put, time_passes
 
 
 def counted(claims: Claims) -> dict[tuple[str, str], int]:
@@ -50,8 +39,7 @@ def test_counts_follow_an_item_through_its_states(claims: Claims) -> None:
     first, second = claims.claim(QUEUE, "run", 2)
     assert kept(claims) == {("listings", "waiting"): 1, ("listings", "claimed"): 2}
     finish(claims, first)
-    with claims.fenced(second) as connection:
-        claims.failed(connection, QUEUE, second, BadImage("no image"))
+    fail(claims, second, BadImage("no image"))
     assert kept(claims) == {("listings", "waiting"): 1, ("listings", "done"): 1, ("listings", "failed"): 1}
     claims.ignore(QUEUE, [second.item_id])
     assert claims.counts()["listings"].ignored == 1
@@ -120,8 +108,7 @@ def test_what_is_to_be_done_again_is_as_old_as_the_wish(claims: Claims, engine: 
     """Else whoever mended a night's failures would be told at once that all of them are stuck."""
     put(claims, 1)
     (claim,) = claims.claim(QUEUE, "run", 1)
-    with claims.fenced(claim) as connection:
-        claims.failed(connection, QUEUE, claim, BadImage("no image"))
+    fail(claims, claim, BadImage("no image"))
     with engine.begin() as connection:
         connection.execute(text("update work_items set created_at = now() - interval '2 days'"))
     if asked == "requeued":
@@ -140,13 +127,11 @@ def test_what_is_to_be_done_again_is_as_old_as_the_wish(claims: Claims, engine: 
 def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page(claims: Claims) -> None:
     put(claims, *range(1, 6), tenant="user-7")
     for claim in claims.claim(QUEUE, "run", 5):
-        with claims.fenced(claim) as connection:
-            claims.failed(connection, QUEUE, claim, BadImage(f"image {claim.item_id} is cut off"))
+        fail(claims, claim, BadImage(f"image {claim.item_id} is cut off"))
     other = Queue("avatars")
     put(claims, 9, queue=other)
     (claim,) = claims.claim(other, "run", 1)
-    with claims.fenced(claim) as connection:
-        claims.failed(connection, other, claim, BadImage("no face"))
+    fail(claims, claim, BadImage("no face"), other)
 
     letters = claims.failures()
     assert [(letter.queue, letter.item_id) for letter in letters] == [
@@ -163,18 +148,16 @@ def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page
     assert claims.failures(limit=10, before=everything[-1]) == letters[1:]
 
 
-def test_a_history_tells_how_each_attempt_ended(claims: Claims, engine: Engine) -> None:
+def test_a_history_tells_how_each_attempt_ended(claims: Claims) -> None:
     put(claims, 1)
-    for owner, error in (("first", PartnerUnavailable("away")), ("second", PartnerUnavailable("still away"))):
+    for owner, error in (("first", PartnerUnavailable("away")), ("second", BadImage("no image"))):
         (claim,) = claims.claim(QUEUE, owner, 1)
-        with claims.fenced(claim) as connection:
-            claims.failed(connection, QUEUE, claim, error)
-        with engine.begin() as connection:
-            connection.execute(text("update work_items set due_at = now() where due_at is not null"))
+        fail(claims, claim, error)
+        time_passes(claims)
     attempts = claims.history(QUEUE, 1)
     assert [(a.attempt, a.owner, a.outcome, a.error) for a in attempts] == [
         (1, "first", "retry", "away"),
-        (2, "second", "failed", "still away"),
+        (2, "second", "failed", "no image"),
     ]
     assert all(a.started_at is not None and a.started_at <= a.ended_at for a in attempts)
 
@@ -184,11 +167,10 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
 ) -> None:
     put(claims, *range(1, 9))
     for claim in claims.claim(QUEUE, "run", 6):
-        with claims.fenced(claim) as connection:
-            if claim.item_id <= 4:
-                claims.finish(connection, QUEUE, claim)
-            else:
-                claims.failed(connection, QUEUE, claim, BadImage("cut off"))
+        if claim.item_id <= 4:
+            finish(claims, claim)
+        else:
+            fail(claims, claim, BadImage("cut off"))
     with engine.begin() as connection:
         old = "now() - interval '40 days'"
         connection.execute(text(f"update work_items set updated_at = {old} where item_id <> 1"))

@@ -49,10 +49,14 @@ def config(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+def invoke(config: Path, *words: str) -> Result:
+    return CliRunner().invoke(command, ["run", "--config", str(config), *words])
+
+
 def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:
     desk.seed(images=2)
     desk.seed(images=0, descriptions=False, run_code="EMPTY")
-    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    ran = invoke(config)
     assert ran.exit_code == 1, ran.output
     assert "VISION_RUN_001: delivered" in ran.output
     assert "EMPTY: failed: The analysis names no image." in ran.output
@@ -68,37 +72,33 @@ def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
     desk.seed(images=1, organization_id="from-the-environment")
     desk.seed(images=1, organization_id="from-the-flag")
     monkeypatch.setenv("ORGANIZATION_ID", "from-the-environment")
-    ran = CliRunner().invoke(command, ["run", "--config", str(config), "--json"])
+    ran = invoke(config, "--json")
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["successful"] == 1
-    ran = CliRunner().invoke(command, ["run", "--config", str(config), "--organization-id", "from-the-flag"])
+    ran = invoke(config, "--organization-id", "from-the-flag")
     assert ran.exit_code == 0, ran.output
     assert [r["organization_id"] for r in desk.reports] == ["from-the-environment", "from-the-flag"]
 
 
 def test_a_config_file_that_others_can_read_is_warned_about(config: Path) -> None:
     config.chmod(0o644)
-    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    ran = invoke(config)
     assert ran.exit_code == 0, ran.output
     assert f"chmod 600 {config}" in ran.stderr
 
 
 def test_what_is_missing_is_named_with_its_flag_and_variable(config: Path) -> None:
     config.write_text("{}")
-    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    ran = invoke(config)
     assert "--external-api-get-url, EXTERNAL_API_GET_URL" in str(ran.exception)
 
 
 def test_a_list_that_cannot_be_had_ends_the_command_with_the_reason(desk: Desk, config: Path) -> None:
     desk.standins.fault("vision_analysis", "unauthorized", count=None)
-    ran = CliRunner().invoke(command, ["run", "--config", str(config)])
+    ran = invoke(config)
     assert ran.exit_code == 1
     assert re.search(r"failed: The Vision Analysis API at \S+ does not accept our credential \(HTTP 401\)", ran.output)
     assert os.environ["DATABASE_URL"] not in ran.output
-
-
-def invoke(config: Path) -> Result:
-    return CliRunner().invoke(command, ["run", "--config", str(config)])
 
 
 def test_the_next_command_goes_on_with_what_one_could_not_finish(desk: Desk, config: Path) -> None:
