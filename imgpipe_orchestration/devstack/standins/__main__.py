@@ -1,4 +1,4 @@
-"""`python -m imgpipe_orchestration.devstack.standins --port N [--delay openai.images=0.5 ...]`"""
+"""`python -m imgpipe_orchestration.devstack.standins --port N [--delay openai.images=0.5 ...] [--keep FOLDER]`"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
+from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.standins.app import create_app
 from imgpipe_orchestration.devstack.standins.control import Control
 
@@ -15,7 +16,6 @@ def main() -> None:
     """Serve on loopback until told to stop."""
     parser = argparse.ArgumentParser(prog="standins", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(
         "--delay",
         action="append",
@@ -28,7 +28,7 @@ def main() -> None:
     delays = dict(delay.partition("=")[::2] for delay in arguments.delay)
     control = Control({name: float(seconds) for name, seconds in delays.items()})
     app = create_app(control, arguments.keep)
-    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning", access_log=False)
+    uvicorn.run(app, host=LOOPBACK, port=arguments.port, log_level="warning", access_log=False)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Steering:
         return Response(status_code=201)
 
     async def forget(self, _: Request) -> Response:
-        """DELETE: as newly started, with the delays of the command line."""
+        """DELETE: everything forgotten, what is kept in the folder as well; delays are those of the command line."""
         self.control.reset()
         self.desk.clear()
         return Response(status_code=204)

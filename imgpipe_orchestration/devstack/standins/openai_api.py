@@ -39,8 +39,8 @@ _DIMENSIONS = {"text-embedding-3-large": 3072}
 
 def error(status: int, code: str, message: str) -> dict[str, Any]:
     """The shape of OpenAI's errors."""
-    kinds = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
-    kind = code if code == "insufficient_quota" else kinds.get(status, "requests" if status == 429 else "server_error")
+    kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
+    kind = code if code == "insufficient_quota" else kind
     return {"error": {"message": message, "type": kind, "param": None, "code": code}, "standin": True}
 
 
@@ -189,7 +189,7 @@ async def models(asked: Asked) -> Response:
 
 
 def _authorise(asked: Asked) -> Response | None:
-    if len(asked.request.headers.get("authorization", "").removeprefix("Bearer ").strip()) < 1:
+    if not asked.request.headers.get("authorization", "").removeprefix("Bearer ").strip():
         return JSONResponse(error(401, "invalid_api_key", "You didn't provide an API key."), 401)
     return None
 
