@@ -81,7 +81,7 @@ def parse_prices(text: str) -> dict[str, Price]:
 def cost_of(model: str, usage: Usage, prices: Mapping[str, Price] = PRICES) -> Decimal | None:
     """US dollars for one call, or None when the model's price is unknown.
 
-    Dated snapshots (`gpt-5.4-mini-2026-03-17`) cost what their model costs; so do a stand-in's answers, which are
+    Dated snapshots (`gpt-4o-mini-2024-07-18`) cost what their model costs; so do a stand-in's answers, which are
     labelled instead, so that a rehearsal shows what the real run would cost.
     """
     name = model.removesuffix("-standin")
