@@ -70,7 +70,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
-        job = _row(rows, job_id, "for update")
+        job = locked(rows, job_id)
         new = {name: values.get(name, getattr(job, name)) for name in COLUMNS}
         replan = any(new[name] != getattr(job, name) for name in ("schedule", "timezone", "enabled"))
         new |= {"next_run_at": _planned(rows, new) if replan else job.next_run_at, "id": job.id}
@@ -78,15 +78,13 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         return rows.execute(text(f"update cron_jobs set {sets} where id = :id returning *"), new).one()
 
 
-def delete(engine: Engine, job_id: UUID) -> None:
-    """Remove a job, its key and its history. What it had in flight ends at its next step.
+def locked(rows: Rows, job_id: UUID) -> Row[Any]:
+    """One job that nobody changes or deletes until the transaction ends.
 
     Raises:
         NotFound: there is none of this id.
     """
-    with transaction(engine) as rows:
-        job = _row(rows, job_id, "for update")
-        rows.execute(text("delete from cron_jobs where id = :id"), {"id": job.id})
+    return _row(rows, job_id, "for update")
 
 
 def any_due(rows: Rows) -> bool:

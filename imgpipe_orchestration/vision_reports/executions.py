@@ -91,6 +91,21 @@ def start_due(engine: Engine, claims: Claims) -> int:
     return len(due)
 
 
+def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
+    """Remove a cron job, its key and its executions. Those without a list are withdrawn, from a worker that is about to
+    write one as well; analyses in flight end at their next step.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        job = {"id": cron_jobs.locked(rows, job_id).id}
+        unlisted = text("select id from vision_executions where cron_job_id = :id and listed_at is null")
+        # Before their rows go: whoever writes a list has locked the item and then needs the row.
+        claims.withdraw(rows, QUEUE, rows.scalars(unlisted, job).all(), "The cron job was deleted.")
+        rows.execute(text("delete from cron_jobs where id = :id"), job)
+
+
 def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, reference: str) -> Row[Any] | None:
     """A backfill's execution; None when this very run has made it before (it is being re-executed)."""
     values = {"job": cron_job_id, "connection": connection, "reference": reference}

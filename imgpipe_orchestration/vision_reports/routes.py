@@ -191,7 +191,7 @@ def change_cron_job(job_id: JobId, change: CronJobChange, backends: Backends) ->
 @router.delete("/cron-jobs/{job_id}")
 def delete_cron_job(job_id: JobId, backends: Backends) -> Done:
     """Remove a job with its key and its history. Analyses it has in flight end at their next step."""
-    cron_jobs.delete(backends.engine, job_id)
+    executions.delete_job(backends.engine, backends.claims, job_id)
     return Done(job_id=job_id)
 
 
@@ -212,8 +212,8 @@ def deactivate_cron_job(job_id: JobId, backends: Backends) -> Switched:
 @router.post("/cron-jobs/{job_id}/run", status_code=202)
 def run_cron_job(job_id: JobId, backends: Backends) -> Started:
     """Start an execution now, whatever the schedule says and whether or not the job is enabled."""
-    job = cron_jobs.found(backends.engine, job_id)
     with transaction(backends.engine) as rows:
+        job = cron_jobs.locked(rows, job_id)
         execution = executions.start(
             rows, backends.claims, Trigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
         )

@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from datetime import UTC, date, datetime
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -396,3 +397,35 @@ def test_what_a_deleted_job_had_in_flight_ends(desk: Desk, monkeypatch: pytest.M
             "The cron job that found this analysis was deleted."
         )
     assert desk.reports == []
+
+
+def test_a_job_that_is_deleted_while_its_list_is_read_leaves_nothing_to_be_mended(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = {"vision_analysis_id": "A1", "organization_id": ORGANIZATION}
+    listing = json.dumps({"code": 200, "status": "success", "data": {"vision_analysis": [entry]}}).encode()
+    jobs: list[str] = []
+
+    def delete_and_answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 0:
+            assert desk.api.delete(f"/cron-jobs/{jobs[0]}").status_code == 200
+        reply(handler, listing, Content_Type="application/json")
+
+    with serving(delete_and_answer) as api:
+        jobs.append(desk.job(external_api_get_url=api.url))
+        desk.ask(jobs[0])
+        assert desk.run().success
+        assert len(api.requests) == 2
+    assert desk.services.claims.failures() == []
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    with transaction(desk.services.engine) as rows:
+        assert rows.scalar(text("select count(*) from vision_analyses")) == 0
+
+
+def test_a_job_that_is_deleted_before_its_list_is_read_is_nobodys_failure(desk: Desk) -> None:
+    job = desk.job()
+    desk.ask(job)
+    assert desk.api.delete(f"/cron-jobs/{job}").status_code == 200
+    assert desk.run().success
+    assert desk.services.claims.failures() == []
+    assert desk.standins.calls("vision_analysis") == []
