@@ -29,7 +29,7 @@ class AnalysisBackend(Protocol):
         """Hand one image over; returns its id there.
 
         Raises:
-            Permanent: it does not take this image.
+            BadImage, TooLarge: it does not take this image. Any other error is about more than this one.
         """
 
     def start(self, order: BatchOrder) -> str:

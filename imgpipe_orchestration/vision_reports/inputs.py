@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError, Permanent, Retryable
+from imgpipe_orchestration.errors import BadImage, BadInput, ImgpipeError, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.vision_reports.backends import Picture
 from imgpipe_orchestration.vision_reports.model import Document, ImageOrder, Missing, description_for, plain_text
@@ -45,7 +45,7 @@ def gather(
         hand_over: gives an image to the backend and returns its id there.
 
     Raises:
-        Retryable: from `hand_over`: the backend is away, which is not the image's fault.
+        ImgpipeError: from `hand_over`: the backend is away, or takes no image from us, which is not the image's fault.
     """
     gathered = Gathered()
     descriptions: dict[str, str] = {}
@@ -61,7 +61,7 @@ def gather(
             continue
         try:
             image_id = hand_over(picture)
-        except Permanent as error:
+        except (BadImage, TooLarge) as error:
             gathered.missing.append(Missing(document.name, error.public))
             continue
         description = description_for(document.listed_as or document.name, descriptions)

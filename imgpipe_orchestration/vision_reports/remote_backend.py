@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.errors import NotFound, PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi, order_body
 from imgpipe_orchestration.vision_reports.backends import Picture
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, plain_text
@@ -17,6 +17,10 @@ _STATES = {
 }
 """The words of the contract and two that backends of others use for the same."""
 
+_OF_THE_IMAGE = frozenset({None, 400, 413, 415, 422})
+"""Statuses that refuse an image; None: an answer 2xx that lists it as rejected. A credential, an address or a method
+that is refused would be so for every image, and a report without them is no report."""
+
 
 class RemoteBackend:
     """`AnalysisBackend` over HTTP."""
@@ -25,9 +29,14 @@ class RemoteBackend:
         self._api = AnalysisBackendApi(url, key, timeout=timeout)
 
     def upload(self, picture: Picture, organization_id: str) -> str:
-        return self._api.upload(
-            picture.data, filename=picture.name, media_type=picture.mime, organization_id=organization_id
-        )
+        try:
+            return self._api.upload(
+                picture.data, filename=picture.name, media_type=picture.mime, organization_id=organization_id
+            )
+        except PartnerRefused as error:
+            if error.partner_status in _OF_THE_IMAGE:
+                raise BadImage(error.public, detail=error.detail) from error
+            raise
 
     def start(self, order: BatchOrder) -> str:
         body = order_body(

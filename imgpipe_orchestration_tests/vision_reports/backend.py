@@ -21,6 +21,8 @@ class Backend:
         self.report_status = 200
         self.orders: dict[str, dict[str, Any]] = {}
         self.images = 0
+        self.image_refusals: dict[int, int] = {}
+        """By the number of an image, from 1: the status with which it is refused."""
 
     @property
     def url(self) -> str:
@@ -34,6 +36,8 @@ class Backend:
         path, headers, body = self.server.requests[number]
         if path == "/batch-analysis/images":
             self.images += 1
+            if status := self.image_refusals.get(self.images):
+                return reply(handler, b"{}", status)
             return _json(handler, {"images": [{"image_id": f"image-{self.images}"}], "rejected": []})
         if path == "/batch-analysis/batches":
             batch_id = f"batch/{len(self.orders)}"

@@ -346,6 +346,30 @@ def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk:
     assert len(desk.reports) == 1
 
 
+@pytest.mark.parametrize("status", [302, 401, 404])
+def test_a_backend_that_takes_no_image_from_us_costs_the_report_none(desk: Desk, status: int) -> None:
+    desk.seed(images=3, descriptions=False)
+    desk.backend.image_refusals = {2: status}
+    job = desk.job()
+    execution = desk.execute(job)
+    assert execution["status"] == "failed"
+    assert f"(HTTP {status})" in execution["analyses"][0]["error"]
+    assert (desk.backend.orders, desk.reports) == ({}, [])
+    assert desk.execute(job)["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert (len(order["images"]), order["missing"]) == (3, [])
+
+
+@pytest.mark.parametrize("status", [413, 422])
+def test_an_image_that_a_backend_does_not_take_is_listed_and_the_others_are_analysed(desk: Desk, status: int) -> None:
+    desk.seed(images=3, descriptions=False)
+    desk.backend.image_refusals = {2: status}
+    assert desk.execute()["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert len(order["images"]) == 2
+    assert f"refused the request (HTTP {status})" in order["missing"][0]["reason"]
+
+
 def test_a_report_that_is_no_html_is_not_delivered(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()
