@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _DESCRIPTIONS_LIMIT = 2 * 1024 * 1024
 _DESCRIPTION_LENGTH = 2000
 
+_Errors = tuple[type[ImgpipeError], ...]
+
 
 @dataclass
 class Gathered:
@@ -37,26 +39,30 @@ def gather(
     fetcher: Fetcher,
     limits: FetchLimits,
     max_images: int,
+    patient: bool,
     hand_over: Callable[[Picture], str],
 ) -> Gathered:
     """Fetch everything and hand each image over.
 
     Args:
+        patient: there will be another try: what cannot be had at this moment ends this one, instead of being left out.
         hand_over: gives an image to the backend and returns its id there.
 
     Raises:
+        Retryable: see `patient`.
         ImgpipeError: from `hand_over`: the backend is away, or takes no image from us, which is not the image's fault.
     """
     gathered = Gathered()
+    given_up = (Permanent,) if patient else (Permanent, Retryable)
     descriptions: dict[str, str] = {}
     for document in documents:
         if document.holds_descriptions:
-            descriptions |= _descriptions(document, fetcher, limits, gathered.notes)
+            descriptions |= _descriptions(document, fetcher, limits, gathered.notes, given_up)
     images = [document for document in documents if not document.holds_descriptions]
     for extra in images[max_images:]:
         gathered.missing.append(Missing(extra.name, f"more than the {max_images} images that one analysis may have"))
     for document in images[:max_images]:
-        picture = _picture(document, fetcher, limits, gathered.missing)
+        picture = _picture(document, fetcher, limits, gathered.missing, given_up)
         if picture is None:
             continue
         try:
@@ -69,8 +75,10 @@ def gather(
     return gathered
 
 
-def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing]) -> Picture | None:
-    """The image, or None after its reason was written down. A server that stays away does not hold up the others."""
+def _picture(
+    document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing], given_up: _Errors
+) -> Picture | None:
+    """The image, or None after its reason was written down, if that is among `given_up`."""
     from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.sniff import sniff
 
@@ -80,17 +88,19 @@ def _picture(document: Document, fetcher: Fetcher, limits: FetchLimits, missing:
     try:
         data = fetcher.fetch_bytes(document.url, limits)
         found = sniff(data, Limits(max_bytes=limits.max_bytes))
-    except (Permanent, Retryable) as error:
+    except given_up as error:
         missing.append(Missing(document.name, error.public))
         return None
     return Picture(document.name, data, found.mime)
 
 
-def _descriptions(document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str]) -> dict[str, str]:
+def _descriptions(
+    document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str], given_up: _Errors
+) -> dict[str, str]:
     """The texts of a descriptions file by image name; a file that cannot be used is noted and not fatal."""
     try:
         return _parse(fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT)))
-    except ImgpipeError as error:
+    except given_up as error:
         notes.append(f"The descriptions in {document.name} could not be used: {error.public}")
         return {}
 

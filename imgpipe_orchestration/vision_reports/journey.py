@@ -122,6 +122,7 @@ class Journey:
             fetcher=self._services.fetcher,
             limits=FetchLimits(max_bytes=settings.vision_image_max_bytes, seconds=settings.vision_download_seconds),
             max_images=settings.vision_max_images,
+            patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
             hand_over=lambda picture: backend.upload(picture, organization),
         )
         with self._services.claims.fenced(claim) as rows:

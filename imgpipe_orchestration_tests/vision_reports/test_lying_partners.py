@@ -113,6 +113,28 @@ def test_an_analysis_without_a_usable_image_fails_with_the_reason_and_uploads_no
     assert desk.reports == []
 
 
+def test_what_cannot_be_had_at_this_moment_is_tried_again_before_a_report_goes_out_without_it(desk: Desk) -> None:
+    seeded = desk.seed(images=2)
+    image, descriptions = (seeded["documents"][n]["document_name"] for n in (1, 2))
+    for name in (image, descriptions):
+        desk.standins.fault("files", "rate_limit", match=name, retry_after=600, count=1)
+    execution = desk.execute()
+    assert (execution["status"], execution["analyses"][0]["images_usable"]) == ("success", 2)
+    (order,) = desk.backend.orders.values()
+    assert (order["missing"], order["notes"]) == ([], [])
+    assert all(image["description"] for image in order["images"])
+
+
+def test_a_report_goes_out_without_an_image_whose_server_stays_away(desk: Desk) -> None:
+    seeded = desk.seed(images=2, descriptions=False)
+    gone = seeded["documents"][1]["document_name"]
+    desk.standins.fault("files", "rate_limit", match=gone, retry_after=600, count=None)
+    execution = desk.execute()
+    assert (execution["status"], execution["analyses"][0]["images_usable"]) == ("success", 1)
+    (order,) = desk.backend.orders.values()
+    assert [missing["name"] for missing in order["missing"]] == [gone]
+
+
 def test_an_image_needs_no_room_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # nothing can be written there
     handed: list[Picture] = []
@@ -122,6 +144,7 @@ def test_an_image_needs_no_room_in_the_temporary_folder(tmp_path: Path, monkeypa
             fetcher=Fetcher(AllowList.parse(f"127.0.0.1:{server.port}")),
             limits=FetchLimits(),
             max_images=1,
+            patient=False,
             hand_over=lambda picture: handed.append(picture) or "1",
         )
     assert [(picture.name, picture.mime) for picture in handed] == [("hull.jpg", "image/jpeg")]
