@@ -33,7 +33,6 @@ class Task:
     updated_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    images_removed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

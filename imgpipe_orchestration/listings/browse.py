@@ -19,7 +19,6 @@ class Listed:
     file_name: str
     status: Status
     error: str | None
-    retries: int
     original_name: str
     bytes: int
     width: int
@@ -28,7 +27,6 @@ class Listed:
     webp_width: int | None
     webp_height: int | None
     created_at: datetime
-    processed_at: datetime | None
 
 
 def latest(connection: Connection, *, before: int | None = None, limit: int) -> list[Listed]:

@@ -37,7 +37,6 @@ class MediaFile:
     height: int | None
     animated: bool | None
     bulk_path: str | None
-    library_path: str | None
     focus: dict[str, Any] | None
     recipe: str | None
     background_removed: bool | None
@@ -45,7 +44,6 @@ class MediaFile:
     status: MediaStatus
     error: str | None
     created_at: datetime
-    updated_at: datetime
     upload_day: date
     trace: str
     private: bool

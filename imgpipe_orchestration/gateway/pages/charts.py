@@ -16,7 +16,6 @@ LEAST = 1.5
 class Bar:
     """One hour: heights in units, and the words that say what they stand for."""
 
-    hour: str
     done: float
     failed: float
     words: str
@@ -28,7 +27,6 @@ def bars(hours: Sequence[tuple[datetime, int, int]]) -> list[Bar]:
     scale = HEIGHT / most if most else 0.0
     return [
         Bar(
-            hour.strftime("%H:00"),
             _height(done, scale),
             _height(failed, scale),
             f"{hour:%H:00}: {done} done" + (f", {failed} failed" if failed else ""),
