@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import io
-
 import pytest
 from PIL import Image, ImageFilter
 
@@ -95,4 +93,4 @@ def test_measurements_are_of_the_upright_picture() -> None:
 
 def test_measuring_twice_gives_the_same() -> None:
     data = encoded(photo("coffee"), "JPEG")
-    assert measure(data) == measure(io.BytesIO(data).getvalue())
+    assert measure(data) == measure(data)

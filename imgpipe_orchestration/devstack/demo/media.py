@@ -1,4 +1,4 @@
-"""Two users upload photographs; each arrives once its smart URL serves AVIF, WebP and JPEG."""
+"""Two users upload photographs; each arrives once its smart URL gives an image to who asks for AVIF, WebP or JPEG."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class MediaScenario(Scenario):
         return Progress(len(self._arrived), f"{total - len(self._arrived)} smart URLs")
 
     def _served(self, url: str) -> bool:
-        """Whether the smart URL gives each format to who asks for it."""
+        """Whether the smart URL gives an image to who asks for any of the formats."""
         for wanted in _FORMATS:
             answer = self.stack.request("GET", url, headers={"Accept": wanted})
             if answer.status_code != 200 or not answer.headers["Content-Type"].startswith("image/"):
