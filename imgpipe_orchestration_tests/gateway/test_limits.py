@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
 import requests
-import uvicorn
 from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.errors import SettingsError
@@ -23,6 +20,7 @@ from imgpipe_orchestration.gateway.limits import Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
 KEYS = {
@@ -40,25 +38,9 @@ class Hasty(ImpatientProtocol):
     unread_seconds = 1.0
 
 
-@contextmanager
-def listening(settings: Settings) -> Iterator[tuple[str, int]]:
-    """A gateway on a free port of loopback."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(settings), http=Hasty, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield listener.getsockname()
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
-
-
-def spoken(address: tuple[str, int], *pieces: bytes, pause: float = 0.0) -> bytes:
+def spoken(url: str, *pieces: bytes, pause: float = 0.0) -> bytes:
     """All that the gateway says to these bytes, until it closes."""
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection:
         for piece in pieces:
             connection.sendall(piece)
             time.sleep(pause)
@@ -70,8 +52,7 @@ def spoken(address: tuple[str, int], *pieces: bytes, pause: float = 0.0) -> byte
 
 def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Settings) -> None:
     tight = settings.model_copy(update={"request_max_bytes": 2048, "request_idle_seconds": 0.3})
-    with listening(tight) as address:
-        url = f"http://{address[0]}:{address[1]}"
+    with live(tight, http=Hasty) as url:
         announced = requests.post(f"{url}/api/jobs", data=b"x" * 3_000_000, timeout=10)
         assert (announced.status_code, announced.json()["code"]) == (413, "too-large")
         assert announced.headers["Connection"] == "close"
@@ -91,11 +72,11 @@ def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Set
         assert upload.json()["field"] == "organization_id"
 
         head = b"POST /api/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-        assert spoken(address, head, b'{"id":').startswith(b"HTTP/1.1 408 ")
+        assert spoken(url, head, b'{"id":').startswith(b"HTTP/1.1 408 ")
 
         started = time.monotonic()
-        assert spoken(address, b"GET / HT") == b""
-        assert spoken(address) == b""
+        assert spoken(url, b"GET / HT") == b""
+        assert spoken(url) == b""
         assert time.monotonic() - started < 5
 
         small = requests.post(f"{url}/api/jobs", json={"id": "nothing"}, timeout=10)
@@ -124,9 +105,9 @@ def test_the_pages_of_production_take_files_from_who_is_signed_in_alone(settings
 
 def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(settings: Settings) -> None:
     tight = settings.model_copy(update={"upload_max_bytes": 1000, "request_idle_seconds": 0.3})
-    with listening(tight) as address:
+    with live(tight, http=Hasty) as url:
         answer = requests.post(
-            f"http://{address[0]}:{address[1]}/listings",
+            f"{url}/listings",
             files={"images": ("a.jpg", b"x" * 3_000_000)},
             headers={"Accept": "text/html"},
             allow_redirects=False,
@@ -136,7 +117,7 @@ def test_a_form_of_a_page_that_is_too_large_or_too_slow_is_refused_on_its_page(s
         assert (answer.status_code, answer.headers["Location"]) == (303, said)
         head = b"POST /listings HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nContent-Length: 100\r\n"
         head += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
-        assert b"location: /listings?trouble=The+request%27s+body+did+not+arrive" in spoken(address, head, b"images=")
+        assert b"location: /listings?trouble=The+request%27s+body+did+not+arrive" in spoken(url, head, b"images=")
 
 
 def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import io
-import threading
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 import numpy as np
 import pytest
 import requests
-import uvicorn
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.gateway.live import live
 
 
 def picture(width: int = 900, height: int = 600, *, seed: int = 1, format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -72,8 +71,6 @@ class Gateway:
 
     def run_due(self, owner: str = "run-1", day: str | None = None) -> dict[str, stages.Stage]:
         """What a run does, without Dagster around it."""
-        from datetime import UTC, datetime
-
         day = day or datetime.now(UTC).date().isoformat()
         return {
             "retrieve": stages.retrieve_stage(self.services, owner, day),
@@ -87,31 +84,21 @@ class Gateway:
 @pytest.fixture
 def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
     """Start gateways with some settings of their own."""
-    opened: list[tuple[uvicorn.Server, threading.Thread, Services]] = []
+    with ExitStack() as opened:
 
-    def make(**changes: Any) -> Gateway:
-        port = free_port()
-        url = f"http://127.0.0.1:{port}"
-        values = {**settings.model_dump(), "gateway_port": port, "gateway_url": url, "main_api_url": url}
-        values |= {"public_base_url": url, "media_backend_url": url, "smart_media_base_url": f"{url}/api/images"}
-        values |= changes
-        own = Settings(**values)
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(own), host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1)
-        )
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        wait_for(lambda: server.started or not thread.is_alive(), "the gateway", 20, every=0.01)
-        assert server.started
-        services = Services(own)
-        opened.append((server, thread, services))
-        return Gateway(url, own, services)
+        def make(**changes: Any) -> Gateway:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            port = listener.getsockname()[1]
+            url = f"http://127.0.0.1:{port}"
+            values = {**settings.model_dump(), "gateway_port": port, "gateway_url": url, "main_api_url": url}
+            values |= {"public_base_url": url, "media_backend_url": url, "smart_media_base_url": f"{url}/api/images"}
+            own = Settings(**values | changes)
+            opened.enter_context(live(own, listener))
+            services = Services(own)
+            opened.callback(services.close)
+            return Gateway(url, own, services)
 
-    yield make
-    for server, thread, services in opened:
-        server.should_exit = True
-        thread.join(10)
-        services.close()
+        yield make
 
 
 @pytest.fixture

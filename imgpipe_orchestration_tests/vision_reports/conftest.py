@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import dagster as dg
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.definitions import definitions
 from imgpipe_orchestration_tests.conftest import StandInAccess
-from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.backend import Backend, backend_serving
 
 ORGANIZATION = "38162954-469A-40BC-B619-3E9F71DE6DB9"
@@ -123,21 +118,6 @@ class Desk:
         """Whatever waits for its next try is due now."""
         with transaction(self.services.engine) as rows:
             rows.execute(text("update work_items set due_at = now() where state = 'waiting' and due_at > now()"))
-
-
-@contextmanager
-def served(settings: Settings) -> Iterator[str]:
-    """A live gateway; its address."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started, "the gateway", 20)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture

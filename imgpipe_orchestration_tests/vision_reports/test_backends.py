@@ -17,8 +17,9 @@ from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Pictu
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
+from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
-from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk, served
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
 
 
 def test_our_gateways_own_address_means_our_tables(desk: Desk) -> None:
@@ -52,7 +53,7 @@ def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBack
         assert isinstance(found, OwnBackend)
         yield found
         return
-    with served(desk.settings) as url:
+    with live(desk.settings) as url:
         found = backend_at(desk.services, url)
         assert isinstance(found, RemoteBackend)
         yield found

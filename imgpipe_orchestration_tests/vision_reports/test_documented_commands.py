@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from imgpipe_orchestration.cli.vision_reports import command
+from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.lacking import lacking
-from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk, served
+from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
 CREATE = r"""
 curl -X POST http://localhost:8000/cron-jobs \
@@ -74,7 +75,7 @@ def shell(desk: Desk, tmp_path: Path) -> Iterator[Shell]:
     """Types a curl line; returns the JSON of an answer 200. curl's own configuration leads port 8000 to the gateway."""
     if shutil.which("curl") is None:
         lacking("curl", "apt-get install curl")
-    with served(desk.settings) as url:
+    with live(desk.settings) as url:
         where = url.removeprefix("http://")
         (tmp_path / ".curlrc").write_text(
             f'silent\nshow-error\nfail-with-body\nnoproxy = "*"\nconnect-to = "localhost:8000:{where}"\n'
