@@ -161,7 +161,7 @@ def tick_due(age: float | None, minutes: float) -> bool:
 
 
 def tick_late(age: float, minutes: float) -> bool:
-    """Whether a round is so late that the schedule cannot be running: three intervals and a minute."""
+    """Whether a round is so late that the sensor cannot be running: three intervals and a minute."""
     return age > minutes * 180 + 60
 
 
