@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from sqlalchemy import Connection as Rows
 from sqlalchemy import Engine, Row, text
@@ -20,7 +21,7 @@ from sqlalchemy import Engine, Row, text
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
-from imgpipe_orchestration.vision_reports import executions
+from imgpipe_orchestration.vision_reports import cron_jobs, executions
 from imgpipe_orchestration.vision_reports.model import Analysis, AnalysisStatus, Document
 
 _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
@@ -102,6 +103,23 @@ def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> l
     rows.execute(text(_GOES_ON), {"ids": ids})
     executions.settle(rows, sorted({execution_id, *(row.execution_id for row in left)}))
     return ids
+
+
+def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
+    """Remove a cron job, its key and its executions. What it has under way is withdrawn, also from a worker, whose next
+    write finds the lease lost: an analysis that another job lists is taken up by that one.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    with transaction(engine) as rows:
+        job = {"id": cron_jobs.locked(rows, job_id).id}
+        # The items before the rows, like whoever works on them: with the lock on an item they write its row.
+        unlisted = rows.scalars(text(_UNLISTED), job).all()
+        claims.withdraw(rows, executions.QUEUE, unlisted, executions.DELETED)
+        ended = claims.withdraw(rows, QUEUE, rows.scalars(text(_UNDER_WAY), job).all(), executions.DELETED)
+        rows.execute(text(_ENDED), {"ids": ended, "error": executions.DELETED})
+        rows.execute(text("delete from cron_jobs where id = :id"), job)
 
 
 def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
@@ -283,6 +301,15 @@ _GOES_ON = """
         case when batch_id is not null then images_usable end
     from vision_analyses where id = any(:ids)
 """
+
+_UNLISTED = "select id from vision_executions where cron_job_id = :id and listed_at is null"
+
+_UNDER_WAY = """
+    select a.id from vision_analyses a join vision_executions e on e.id = a.execution_id
+    where e.cron_job_id = :id and a.status in ('waiting', 'submitted')
+"""
+
+_ENDED = "update vision_analyses set status = 'failed', error = :error where id = any(:ids)"
 
 _OF_DAY = """
     select a.id, a.organization_id, e.cron_job_id, e.connection

@@ -22,6 +22,8 @@ from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import cron_jobs
 from imgpipe_orchestration.vision_reports.model import Connection, Trigger
 
+DELETED = "The cron job that found this analysis was deleted."
+
 log = logger(__name__)
 
 
@@ -91,21 +93,6 @@ def start_due(engine: Engine, claims: Claims) -> int:
     return len(due)
 
 
-def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
-    """Remove a cron job, its key and its executions. Those without a list are withdrawn, from a worker that is about to
-    write one as well; analyses in flight end at their next step.
-
-    Raises:
-        NotFound: there is none of this id.
-    """
-    with transaction(engine) as rows:
-        job = {"id": cron_jobs.locked(rows, job_id).id}
-        unlisted = text("select id from vision_executions where cron_job_id = :id and listed_at is null")
-        # Before their rows go: whoever writes a list has locked the item and then needs the row.
-        claims.withdraw(rows, QUEUE, rows.scalars(unlisted, job).all(), "The cron job was deleted.")
-        rows.execute(text("delete from cron_jobs where id = :id"), job)
-
-
 def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, reference: str) -> Row[Any] | None:
     """A backfill's execution; None when this very run has made it before (it is being re-executed)."""
     values = {"job": cron_job_id, "connection": connection, "reference": reference}
@@ -136,7 +123,7 @@ def connection_of(rows: Rows, execution_id: int | None, vault: Vault) -> Connect
     if row is not None and row.connection is not None:
         return Connection(**json.loads(vault.unlock(row.connection)))
     if row is None or row.job_id is None:
-        raise Gone("The cron job that found this analysis was deleted.")
+        raise Gone(DELETED)
     return Connection(
         get_url=row.external_api_get_url,
         post_url=row.external_api_post_url,

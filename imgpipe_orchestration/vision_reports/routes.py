@@ -17,7 +17,7 @@ from imgpipe_orchestration.gateway.auth import Backends, admin_key
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import cron_jobs, executions
+from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
 
@@ -190,8 +190,8 @@ def change_cron_job(job_id: JobId, change: CronJobChange, backends: Backends) ->
 
 @router.delete("/cron-jobs/{job_id}")
 def delete_cron_job(job_id: JobId, backends: Backends) -> Done:
-    """Remove a job with its key and its history. Analyses it has in flight end at their next step."""
-    executions.delete_job(backends.engine, backends.claims, job_id)
+    """Remove a job with its key and its history. Analyses it has in flight are withdrawn."""
+    analyses.delete_job(backends.engine, backends.claims, job_id)
     return Done(job_id=job_id)
 
 

@@ -429,21 +429,43 @@ def test_an_analysis_listed_twice_is_taken_up_once(desk: Desk) -> None:
     assert len(desk.reports) == 1
 
 
-def test_what_a_deleted_job_had_in_flight_ends(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_deleted_job_had_in_flight_is_left_to_another_job_and_is_nobodys_failure(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
     desk.seed(images=1)
-    backend = desk.backend
-    backend.status = {"status": "running"}
+    desk.backend.status = {"status": "running"}
     job = desk.job()
     desk.ask(job)
     desk.run()
     assert desk.api.delete(f"/cron-jobs/{job}").status_code == 200
-    desk.run()
+    assert desk.run().success
     with transaction(desk.services.engine) as rows:
         assert rows.scalar(text("select error from vision_analyses")) == (
             "The cron job that found this analysis was deleted."
         )
-    assert desk.reports == []
+    assert (desk.services.claims.failures(), desk.reports) == ([], [])
+    desk.backend.status = {"status": "completed"}
+    assert desk.execute()["successful"] == 1
+    assert len(desk.reports) == 1
+
+
+def test_a_job_that_is_deleted_while_its_analyses_are_worked_on_delivers_nothing_more(desk: Desk) -> None:
+    desk.seed(images=1, descriptions=False)
+    job = desk.job()
+    behave = desk.backend.behave
+
+    def delete_and_behave(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if desk.backend.server.requests[number][0].endswith("/report"):
+            assert desk.api.delete(f"/cron-jobs/{job}").status_code == 200
+        behave(handler, number)
+
+    with serving(delete_and_behave) as server:
+        desk.backend.server = server
+        assert desk.api.patch(f"/cron-jobs/{job}", json={"backend_api_url": server.url}).status_code == 200
+        desk.ask(job)
+        assert desk.run().success
+    assert (desk.services.claims.failures(), desk.reports) == ([], [])
 
 
 def test_a_job_that_is_deleted_while_its_list_is_read_leaves_nothing_to_be_mended(
