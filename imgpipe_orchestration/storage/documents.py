@@ -109,9 +109,15 @@ def reachable() -> Iterator[None]:
 
     try:
         yield
-    except (ConnectionFailure, ExecutionTimeout) as error:
+    except ConnectionFailure as error:
         raise BackendUnavailable(
             "MongoDB cannot be reached; work waits and goes on by itself.", detail=str(error)
+        ) from error
+    except ExecutionTimeout as error:
+        raise BackendUnavailable(
+            "MongoDB took too long over a query; work waits and goes on by itself. If it stays so, `imgpipe doctor` "
+            "names the indexes that are missing.",
+            detail=str(error),
         ) from error
     except OperationFailure as error:
         if _passing(error):

@@ -17,6 +17,7 @@ import bson
 import pytest
 from bson import Int64, ObjectId
 from pymongo import UpdateOne
+from pymongo.errors import ExecutionTimeout
 
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
@@ -158,6 +159,11 @@ def test_a_replica_set_that_cannot_write_now_is_waited_for(answer: dict[str, Any
         with pytest.raises(BackendUnavailable, match="work waits"), reachable():
             collection.bulk_write([UpdateOne({"n": 1}, {"$set": {"n": 2}})], ordered=False)
         documents.close()
+
+
+def test_a_query_that_takes_too_long_is_not_told_as_a_server_that_is_away() -> None:
+    with pytest.raises(BackendUnavailable, match="took too long over a query"), reachable():
+        raise ExecutionTimeout("operation exceeded time limit", 50)
 
 
 def _answers(documents: Documents) -> bool:
