@@ -39,7 +39,7 @@ _SETTLED_TOGETHER = 0.05
 """Seconds within which those who are done share one transaction for their figures."""
 
 PAGE = 1000
-"""Documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
+"""Most documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
 
 
 OFF = "auto_mark_cleaned is off"
@@ -251,7 +251,7 @@ class _Task:
             passed_over += len(page.documents) - page.marked
             if left is not None:
                 left -= len(page.documents) - len(page.problems)
-            if len(page.documents) < size:
+            if page.last:
                 return
             # A backfill goes on for minutes, and who is switched off meanwhile is off.
             if left is None and not _on(customer, configs.of(customer)):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.auto_marker.model import NOTHING, markable, pending, unchanged, unmarkable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage.documents import Document, Documents, reachable
+
+if TYPE_CHECKING:
+    from pymongo.cursor import Cursor
 
 log = logger(__name__)
 
@@ -18,6 +21,10 @@ CONFIG = "image_config"
 
 READING_SECONDS = 25
 """Limit of a query over all customers; below the client's limit of an answer, so that the server is the one to stop."""
+
+PAGE_BYTES = 8 * 2**20
+"""Of images in a page, after which it ends early: some are data URLs, and a thousand of a megabyte would fill a run's
+memory, and keep a server busy for longer than anybody waits for its answer."""
 
 LOOKED_AT = 1000
 """Documents the server takes for markable that are looked at, to find one that is, before a run has to."""
@@ -107,6 +114,8 @@ class Page:
     documents: list[Document]
     marked: int = 0
     problems: list[tuple[Any, str]] = field(default_factory=list)
+    last: bool = True
+    """Whether nothing pending lies behind it."""
 
 
 class News:
@@ -117,24 +126,27 @@ class News:
 
     def anything_markable(self, *, opted_out: Iterable[str]) -> bool:
         """Whether a run would find something to mark. Looks at LOOKED_AT documents at most, whatever the backlog."""
+        return any(self._any_good(markable({"$eq": nothing}, opted_out=opted_out)) for nothing in NOTHING)
+
+    def _any_good(self, sought: Document) -> bool:
         from bson.errors import InvalidBSON
 
-        fields = {"customer_id": 1, "image": 1}
-        with reachable():
-            for nothing in NOTHING:
-                # Limited on the server, for the embedded one sends everything at once.
-                query = self._news.find(markable({"$eq": nothing}, opted_out=opted_out), fields).limit(LOOKED_AT)
-                seen = 0
-                try:
+        # Limited on the server, for the embedded one sends everything at once; and to one at first, which mostly is
+        # good, for images may be data URLs of megabytes.
+        for most in (1, LOOKED_AT):
+            seen = 0
+            try:
+                with reachable():
+                    query = self._news.find(sought, {"customer_id": 1, "image": 1}).limit(most)
                     for document in query.max_time_ms(READING_SECONDS * 1000):
                         seen += 1
                         if isinstance(document["customer_id"], str) and unmarkable(document) is None:
                             return True
-                except InvalidBSON:
-                    return True  # a run tells whose document cannot be read, and marks the others
-                if seen == LOOKED_AT:
-                    return True  # what is behind these may be good, and a run gets there
-        return False
+            except InvalidBSON:
+                return True  # a run tells whose document cannot be read, and marks the others
+            if seen < most:
+                return False
+        return True  # what is behind these may be good, and a run gets there
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:
         """What is pending, by customer. Keys are as stored: a customer_id may be no text at all. Objects and the like,
@@ -163,7 +175,7 @@ class News:
     def mark_page(
         self, customer_id: str, clean_image: Document, *, skip: int, limit: int, oldest_first: bool = True
     ) -> Page:
-        """Mark up to `limit` of a customer's pending documents, passing over the first `skip`.
+        """Mark up to `limit` of a customer's pending documents, or PAGE_BYTES of them, passing over the first `skip`.
 
         Oldest first means by _id. Who marks everything anyway spares the server the sorting, page after page.
 
@@ -180,7 +192,7 @@ class News:
         """
         with reachable():
             found = self._news.find(pending(customer_id, clean_image), {"image": 1, "clean_image": 1})
-            page = Page(list((found.sort("_id", 1) if oldest_first else found).skip(skip).limit(limit)))
+            page = _page((found.sort("_id", 1) if oldest_first else found).skip(skip).limit(limit), limit)
         good: list[Document] = []
         for document in page.documents:
             reason = unmarkable(document)
@@ -232,6 +244,18 @@ class News:
                 query = self._news.find({**marked, name: {"$in": NOTHING}}, {"customer_id": 1}).limit(limit)
                 found |= {str(d["_id"]): {**d, "lacks": name} for d in query.max_time_ms(READING_SECONDS * 1000)}
         return list(found.values())[:limit]
+
+
+def _page(found: Cursor[Document], limit: int) -> Page:
+    documents: list[Document] = []
+    size = 0
+    with found:
+        for document in found:
+            documents.append(document)
+            size += len(document["image"]) if isinstance(document["image"], str | bytes) else 0
+            if size >= PAGE_BYTES:
+                return Page(documents, last=False)
+    return Page(documents, last=len(documents) < limit)
 
 
 def _hashable(value: Any) -> Any:

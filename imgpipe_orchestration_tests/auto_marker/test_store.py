@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -196,11 +197,33 @@ def test_a_good_document_behind_more_than_are_looked_at_is_left_to_a_run(
     assert news.anything_markable(opted_out=[])
 
 
+def test_a_tick_does_not_read_all_images_to_find_one_that_is_good(documents: Documents) -> None:
+    image = "data:image/png;base64," + "A" * 1_000_000
+    documents.collection("news_document").insert_many([{**PENDING, "image": image} for _ in range(20)])
+    news = News(documents)
+    tracemalloc.start()
+    try:
+        assert news.anything_markable(opted_out=[])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8_000_000
+
+
 def test_a_page_is_the_oldest_first_and_skips_what_it_is_told_to(documents: Documents) -> None:
     collection = documents.collection("news_document")
     ids = list(collection.insert_many([{**PENDING, "n": n} for n in range(10)]).inserted_ids)
     assert [d["_id"] for d in marked_of(documents, skip=2, limit=3).documents] == ids[2:5]
     assert [d["_id"] for d in marked_of(documents, skip=0, limit=3).documents] == [*ids[:2], ids[5]]
+
+
+def test_a_page_of_large_images_ends_early_and_the_next_goes_on_behind_it(documents: Documents) -> None:
+    image = "data:image/png;base64," + "A" * 3_000_000
+    documents.collection("news_document").insert_many([{**PENDING, "image": image} for _ in range(7)])
+    pages = []
+    while not pages or not pages[-1].last:
+        pages.append(marked_of(documents, limit=1000))
+    assert [(len(page.documents), page.marked) for page in pages] == [(3, 3), (3, 3), (1, 1)]
 
 
 @pytest.mark.parametrize(
