@@ -1,4 +1,4 @@
-"""The commands that README and the operator's page name exist."""
+"""The commands that README and the operator's page name exist, and the files that any page links to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from imgpipe_orchestration.cli import imgpipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "operations.md")
+EVERY_PAGE = sorted((*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -38,7 +39,7 @@ def test_every_make_target_exists(page: Path) -> None:
     assert named <= targets
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
