@@ -12,6 +12,8 @@ ALERTS_A_TICK = 5
 """So many that a webhook which is slow to answer each does not outlast the tick's minute."""
 ALERT_SECONDS = 24 * 3600.0
 """Until a failure is old news: what a webhook refused as long as that keeps later failures waiting no more."""
+ROOT_RUN = "dagster/root_run_id"
+"""The tag under which Dagster notes which run a re-execution repeats."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -41,6 +43,9 @@ def _give_back(
     from imgpipe_orchestration.storage import job_instances
 
     owner = owner_of(context.dagster_run)
+    again = dg.RunsFilter(tags={ROOT_RUN: owner}, statuses=[dg.DagsterRunStatus.STARTED])
+    if taken_over := context.instance.get_run_records(filters=again, limit=1):
+        return dg.SkipReason(f"run {taken_over[0].dagster_run.run_id} goes on with what {owner} held")
     count = backends.services.claims.release(owner, died=died)
     jobs = job_instances.interrupted(backends.services.engine, owner, again=not cancelled)
     return dg.SkipReason(f"gave back {count} claims and {jobs} job instances of run {context.dagster_run.run_id}")

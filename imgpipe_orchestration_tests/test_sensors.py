@@ -87,3 +87,25 @@ def test_a_cancelled_run_gives_its_claims_back(backends: BackendsResource) -> No
         with dg.build_run_status_sensor_context("cancelled", event, instance, run, resources=_of(backends)) as context:
             claims_of_cancelled_runs(context)
     assert claims.claim(QUEUE, "next", 1)[0].losses == 0
+
+
+def test_what_a_reexecution_took_over_stays_with_it(backends: BackendsResource) -> None:
+    claims = backends.services.claims
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        event = instance.report_run_failed(run, "its process is gone")
+        _claimed(claims, run.run_id)
+        again = instance.create_run_for_job(
+            working,
+            parent_run_id=run.run_id,
+            root_run_id=run.run_id,
+            tags={"dagster/root_run_id": run.run_id},
+            status=dg.DagsterRunStatus.STARTED,
+        )
+        with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+        assert [claim.item_id for claim in claims.owned(QUEUE, run.run_id)] == [1]
+        event = instance.report_run_failed(again, "its process is gone, too")
+        with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
+            claims_of_failed_runs(context.for_run_failure())
+    assert claims.claim(QUEUE, "next", 1)[0].losses == 1
