@@ -84,10 +84,11 @@ def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: B
     settings = sensor_backends.services.settings
     if not settings.alert_webhook_url:
         return dg.SkipReason("ALERT_WEBHOOK_URL is not set")
+    newest = context.instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
+    last = newest[0].storage_id if newest else 0
     cursor = context.cursor or ""
-    if not cursor.isdigit():  # the first tick, or the cursor of a run failure sensor
-        newest = context.instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1).records
-        context.update_cursor(str(newest[0].storage_id if newest else 0))
+    if not cursor.isdecimal() or int(cursor) > last:  # the first tick, or somebody set it, or the newest was deleted
+        context.update_cursor(str(last))
         return dg.SkipReason("tells of runs that fail from now on")
     failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=int(cursor))
     told = 0

@@ -90,14 +90,14 @@ class Alerts:
     def __init__(self, instance: dg.DagsterInstance, backends: BackendsResource) -> None:
         self.instance = instance
         self._backends = backends
-        self._cursor: str | None = None
+        self.cursor: str | None = None
 
     def tick(self) -> str | None:
         """What the tick says of itself."""
         resources = {"sensor_backends": self._backends}
-        with dg.build_sensor_context(instance=self.instance, cursor=self._cursor, resources=resources) as context:
+        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor, resources=resources) as context:
             result = alert_on_failed_runs.evaluate_tick(context)
-        self._cursor = result.cursor
+        self.cursor = result.cursor
         return result.skip_message
 
     def fail(self, job: dg.JobDefinition = broken) -> str:
@@ -183,6 +183,30 @@ def test_a_failure_that_nobody_took_for_a_day_keeps_later_ones_waiting_no_more(
         later.setattr(time, "time", lambda: tomorrow)
         assert alerts.tick() == "told of 0 failed runs"
     assert webhook.messages == []
+
+
+@pytest.mark.parametrize("cursor", ["99999999999", "²", "yesterday"])
+def test_a_cursor_that_somebody_set_to_nonsense_silences_nothing(
+    webhook: Webhook, over: Callable[[str], Alerts], cursor: str
+) -> None:
+    alerts = over(webhook.url)
+    alerts.cursor = cursor
+    assert alerts.tick() == "tells of runs that fail from now on"
+    run_id = alerts.fail()
+    assert alerts.tick() == "told of 1 failed runs"
+    assert told(webhook) == [run_id[:8]]
+
+
+def test_failures_that_were_deleted_since_are_no_reason_to_tell_others_again(
+    webhook: Webhook, over: Callable[[str], Alerts]
+) -> None:
+    alerts = over(webhook.url)
+    runs = [alerts.fail(), alerts.fail()]
+    alerts.tick()
+    alerts.instance.delete_run(runs[1])
+    alerts.tick()
+    assert alerts.tick() == "told of 0 failed runs"
+    assert told(webhook) == [run_id[:8] for run_id in runs]
 
 
 def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
