@@ -90,9 +90,16 @@ class BackendsResource(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """In a run that we did not fork (in a pod of its own, or of the `dagster` command) see to the logs: warnings of
-        its steps would go out unredacted, and all else nowhere."""
-        if context.run is not None and not logging.getLogger().handlers:
+        its steps would go out unredacted, and all else nowhere. One of the command says where its process is, which
+        no launcher can know: run monitoring would take it for dead."""
+        if context.run is None:
+            return
+        if not logging.getLogger().handlers:
             logs.configure_as_set(self.services.settings)
+        if context.instance is not None and context.run.remote_job_origin is None:
+            from imgpipe_orchestration.runs.launcher import note_process
+
+            note_process(context.instance, context.run.run_id)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """End the worker processes of a run; connections stay for the next one."""

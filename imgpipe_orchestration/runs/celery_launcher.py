@@ -17,6 +17,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 
+from imgpipe_orchestration.runs.launcher import health_of_process
 from imgpipe_orchestration.runs.queues import QUEUE_TAG
 
 BEAT_SECONDS = 3.0
@@ -97,6 +98,9 @@ class WorkersRunLauncher(CeleryRunLauncher):
 
         Only our own clock counts, from one sign of life to the next: the clocks of two machines may differ.
         """
+        # A `dagster` command's in a terminal: no worker has it. Of others the tag may be that of a run they repeat.
+        if run.remote_job_origin is None and (told := health_of_process(run)) is not None:
+            return told
         said = self.celery.backend.get_task_meta(run.run_id)
         if said["status"] in READY_STATES:
             # Monitoring looks at the run again before it believes this: a run that ended well says so itself first.

@@ -82,21 +82,34 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Run monitoring asks this of every started run; anything but RUNNING fails the run."""
-        described = run.tags.get(PROCESS_TAG)
-        if described is None:
-            # The tag follows the fork at once, unless the daemon died between the two.
-            launched = self._instance.get_run_stats(run.run_id).launch_time or 0.0
-            if time.time() - launched < _TAGGING_SECONDS:
-                return CheckRunHealthResult(WorkerStatus.RUNNING, "just forked")
-            return CheckRunHealthResult(WorkerStatus.UNKNOWN, "nothing is known of its process")
-        if json.loads(described)["host"] != socket.gethostname():
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "runs on another machine, whose daemon watches it")
-        if _process_of(run) is None:
-            return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone: killed, or the machine restarted")
-        return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if (told := health_of_process(run)) is not None:
+            return told
+        # The tag follows the fork, or the beginning of a command's run, at once, unless one died between the two.
+        stats = self._instance.get_run_stats(run.run_id)
+        if time.time() - (stats.launch_time or stats.start_time or 0.0) < _TAGGING_SECONDS:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "just begun")
+        return CheckRunHealthResult(WorkerStatus.UNKNOWN, "nothing is known of its process")
 
     def dispose(self) -> None:
         self._warm.close()
+
+
+def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Where the process, this one, of a run is that no launcher began, but `dagster asset materialize` or
+    `dagster job execute`."""
+    instance.add_run_tags(run_id, {PROCESS_TAG: _describe(os.getpid())})
+
+
+def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
+    """Whether the run's process lives; None where no tag says which it is."""
+    described = run.tags.get(PROCESS_TAG)
+    if described is None:
+        return None
+    if json.loads(described)["host"] != socket.gethostname():
+        return CheckRunHealthResult(WorkerStatus.RUNNING, "runs on another machine, whose daemon watches it")
+    if _process_of(run) is None:
+        return CheckRunHealthResult(WorkerStatus.FAILED, "its process is gone: killed, or the machine restarted")
+    return CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
 def _describe(pid: int) -> str:

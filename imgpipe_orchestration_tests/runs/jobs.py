@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import dagster as dg
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.threads import threads_executor
+from imgpipe_orchestration_tests.runs.instances import health
 
 
 @dg.op
@@ -33,6 +35,17 @@ def leave_a_span(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def traced() -> None:
     leave_a_span()
+
+
+@dg.op
+def ask_after_itself(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
+    """What run monitoring would be told of this run."""
+    context.add_output_metadata({"health": health(context.instance, context.run_id).value})
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def typed() -> None:
+    ask_after_itself()
 
 
 @dg.op

@@ -14,6 +14,7 @@ import pytest
 from dagster._core.launcher import WorkerStatus
 
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.runs.launcher import PROCESS_TAG, ForkedRunLauncher
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -130,3 +131,19 @@ def test_a_run_of_whose_process_nothing_is_known_does_not_count_as_running(
     origin = dg.reconstructable(jobs.quick).get_python_origin()
     run = instance.create_run_for_job(jobs.quick, job_code_origin=origin)
     assert launcher.check_run_worker_health(run).status is WorkerStatus.UNKNOWN
+
+
+def test_a_run_of_the_dagster_command_is_known_by_its_process_and_its_death_is_seen(
+    instance: dg.DagsterInstance, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dagster asset materialize` and `dagster job execute` work in their own process, which no launcher began."""
+    monkeypatch.setenv("DATABASE_URL", postgres_server.url)
+    resources = {"backends": build_backends()}
+    done = jobs.typed.execute_in_process(instance=instance, resources=resources)
+    (entry,) = instance.all_logs(done.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
+    assert entry.dagster_event is not None
+    said = entry.dagster_event.event_specific_data.metadata["health"].value  # type: ignore[union-attr]
+    assert said == WorkerStatus.RUNNING.value
+    later = json.loads(run_of(instance, done.run_id).tags[PROCESS_TAG]) | {"started": 0.0}
+    instance.add_run_tags(done.run_id, {PROCESS_TAG: json.dumps(later)})
+    assert health(instance, done.run_id) is WorkerStatus.FAILED
