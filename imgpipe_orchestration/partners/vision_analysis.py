@@ -32,6 +32,7 @@ from imgpipe_orchestration.partners.ssrf import Guard
 _NAME = "The Vision Analysis API"
 _ASKED = ("is_processed", "page", "page_size")
 """The parameters of a page; what the address brings along under these names is replaced."""
+_FAILED = frozenset({"error", "fail", "failed", "failure"})
 _LOOKS = 6
 """Most looks at a listing that keeps changing."""
 
@@ -307,12 +308,13 @@ def _refuse_error(partner: str, reply: Reply) -> None:
 
 
 def _tells_of_error(answer: Any) -> bool:
-    """Whether an answer's envelope says that it failed, whatever its HTTP status: by `status`, or by `code`, which is
-    200 in the contract's."""
+    """Whether an answer's envelope says that it failed, whatever its HTTP status: by `status` (JSend has two words for
+    it), by `success`, or by `code`, which is 200 in the contract's."""
     if not isinstance(answer, dict):
         return False
     code = str(answer.get("code"))
-    return str(answer.get("status")).casefold() == "error" or (code.isdecimal() and 400 <= int(code) < 600)
+    said_so = str(answer.get("status")).casefold() in _FAILED or answer.get("success") is False
+    return said_so or (code.isdecimal() and 400 <= int(code) < 600)
 
 
 def _analysis(entry: dict[str, Any]) -> VisionAnalysis | Malformed:

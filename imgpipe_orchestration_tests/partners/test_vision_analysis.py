@@ -211,6 +211,9 @@ ERRORS = [
     b'{"status": "error"}',
     b'{"code": 500, "status": "error", "message": "out of paper"}',
     b'{"code": "401", "status": "Failed", "data": null}',
+    b'{"status": "fail", "data": {"organization_id": "unknown"}}',
+    b'{"status": "Failed", "message": "out of paper"}',
+    b'{"success": false, "error": "disk full"}',
 ]
 
 
