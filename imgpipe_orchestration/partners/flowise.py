@@ -31,6 +31,8 @@ _Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_le
 
 _NAME = "Flowise"
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_START = re.compile(r'\[(?=\s*[\[{"])|\{(?=\s*["}])')
+"""How an array of texts, objects or arrays begins, or an object: "[1]" in prose is a footnote or a number of people."""
 _MOST_STARTS = 100
 """Brackets in a text of which each is tried as the beginning of JSON."""
 
@@ -160,7 +162,7 @@ def _json_in(text: str) -> Any:
         except ValueError:
             continue
     # Prose comes before it, perhaps with brackets of its own.
-    for start in islice(re.finditer(r"[\[{]", text), _MOST_STARTS):
+    for start in islice(_START.finditer(text), _MOST_STARTS):
         try:
             return decoded_at(text, start.start())
         except ValueError:

@@ -46,6 +46,7 @@ def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Prediction[Any
         {"text": f"Sure!\n```\n{json.dumps([ANNA], indent=2)}\n```\nAnything else?"},
         {"text": f"Here you are: {json.dumps([ANNA])} - enjoy"},
         {"text": f"Here they are [as asked]: {json.dumps([ANNA])}"},
+        {"text": f"<think>The user wants [1] person {{or more}}.</think>\n{json.dumps([ANNA], indent=2)}"},
         {"json": {}, "text": json.dumps([ANNA])},
         {"json": None, "text": json.dumps([ANNA])},
         [ANNA],
