@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from imgpipe_orchestration.errors import BadInput
 
 _FIELDS = "minute hour day-of-month month day-of-week"
+_NO_PLACE = re.compile(r"(posix|right)/|(localtime|posixrules|Factory)$")
+"""Files beside the time zones: copies with leap seconds, by which ticks come out wrong, and what a machine has set."""
 _RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
 
 
@@ -44,6 +46,8 @@ def check_timezone(name: str) -> str:
         BadInput: it is not.
     """
     try:
+        if _NO_PLACE.match(name):
+            raise ValueError(name)
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise BadInput(f"timezone {name!r} is not known; use a name such as Europe/Berlin", field="timezone") from error

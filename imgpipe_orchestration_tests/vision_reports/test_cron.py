@@ -25,7 +25,7 @@ def test_what_is_no_five_field_schedule_is_refused_with_its_reason(schedule: str
     assert refused.value.field == "schedule"
 
 
-@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime"])
+@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "localtime", "right/UTC"])
 def test_an_unknown_time_zone_is_refused(name: str) -> None:
     with pytest.raises(BadInput):
         check_timezone(name)
