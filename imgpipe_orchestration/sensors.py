@@ -37,39 +37,43 @@ def unfinished_run(
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
+# These sensors return nothing: a reason would end the tick as skipped, and leave the next run to the next tick.
 def _give_back(
     context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False, cancelled: bool = False
-) -> dg.SkipReason:
+) -> None:
     from imgpipe_orchestration.storage import job_instances
 
     owner = owner_of(context.dagster_run)
     again = dg.RunsFilter(tags={ROOT_RUN: owner}, statuses=[dg.DagsterRunStatus.STARTED])
     if taken_over := context.instance.get_run_records(filters=again, limit=1):
-        return dg.SkipReason(f"run {taken_over[0].dagster_run.run_id} goes on with what {owner} held")
+        context.log.info(f"run {taken_over[0].dagster_run.run_id} goes on with what {owner} held")
+        return
     count = backends.services.claims.release(owner, died=died)
     jobs = job_instances.interrupted(backends.services.engine, owner, again=not cancelled)
-    return dg.SkipReason(f"gave back {count} claims and {jobs} job instances of run {context.dagster_run.run_id}")
+    context.log.info(f"gave back {count} claims and {jobs} job instances of run {context.dagster_run.run_id}")
 
 
 @dg.run_failure_sensor(
     description="Gives back what a failed run still held, so that the next run takes it up at once.",
+    monitor_all_code_locations=True,  # else not those of `dagster asset materialize`, which know of no location
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=10,
 )
-def claims_of_failed_runs(context: dg.RunFailureSensorContext, sensor_backends: BackendsResource) -> dg.SkipReason:
+def claims_of_failed_runs(context: dg.RunFailureSensorContext, sensor_backends: BackendsResource) -> None:
     # A run that raised an error says so for the step. One that run monitoring found dead does not: what it was working
     # on may have killed it.
-    return _give_back(context, sensor_backends, died=not context.get_step_failure_events())
+    _give_back(context, sensor_backends, died=not context.get_step_failure_events())
 
 
 @dg.run_status_sensor(
     run_status=dg.DagsterRunStatus.CANCELED,
     description="Gives back what a cancelled run still held.",
+    monitor_all_code_locations=True,  # as above
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=15,
 )
-def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, sensor_backends: BackendsResource) -> dg.SkipReason:
-    return _give_back(context, sensor_backends, cancelled=True)
+def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, sensor_backends: BackendsResource) -> None:
+    _give_back(context, sensor_backends, cancelled=True)
 
 
 @dg.sensor(

@@ -109,3 +109,27 @@ def test_what_a_reexecution_took_over_stays_with_it(backends: BackendsResource) 
         with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())
     assert claims.claim(QUEUE, "next", 1)[0].losses == 1
+
+
+def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagster_command(
+    backends: BackendsResource,
+) -> None:
+    """Those have no code location. A tick is the daemon's, over a repository that has a name."""
+    claims = backends.services.claims
+    repository = dg.Definitions(jobs=[broken]).get_repository_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def tick(cursor: str | None) -> str | None:
+            with dg.build_sensor_context(
+                instance=instance, cursor=cursor, repository_def=repository, resources=_of(backends)
+            ) as context:
+                return claims_of_failed_runs.evaluate_tick(context).cursor
+
+        cursor = tick(None)
+        with transaction(claims.engine) as connection:
+            claims.enqueue(connection, QUEUE, [Item(number) for number in (1, 2, 3)])
+        for _ in range(3):
+            run_id = broken.execute_in_process(instance=instance, raise_on_error=False).run_id
+            assert len(claims.claim(QUEUE, run_id, 1)) == 1
+        tick(cursor)
+    assert len(claims.claim(QUEUE, "next", 10)) == 3
