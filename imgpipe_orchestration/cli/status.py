@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
     """Show every queue: waiting, in work, done, failed, the age of the oldest, stuck over an hour, average time."""
+    from imgpipe_orchestration.media.intake import with_unseen
     from imgpipe_orchestration.services import Services
 
     services = Services(settings_of(data_dir))
     try:
         marker, marker_failures = _marker(services, shown)
-        queues = [*services.claims.counts().values(), marker]
+        queues = [*with_unseen(services, services.claims.counts()).values(), marker]
         report: dict[str, Any] = {
             "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
             "pending_images": _pending_images(services),

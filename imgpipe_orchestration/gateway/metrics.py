@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,10 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
+from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
+from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.ledger import Outcome
 from imgpipe_orchestration.storage.rows import transaction
@@ -170,8 +172,10 @@ class FromDatabase(Collector):
         figures: list[Metric] = []
         try:
             with transaction(self._services.engine) as connection:
+                counts = backlog.counts(connection)
                 for read in _READERS:
                     figures += read(connection)
+            figures += _queues(with_unseen(self._services, counts))
         except BackendUnavailable:
             up.add_metric([], 0)
             return [up]
@@ -179,14 +183,14 @@ class FromDatabase(Collector):
         return [up, *figures]
 
 
-def _queues(connection: Connection) -> list[Metric]:
+def _queues(queues: Mapping[str, QueueCounts]) -> list[Metric]:
     items = GaugeMetricFamily("imgpipe_queue_items", "Items by state.", labels=["queue", "state"])
     oldest = GaugeMetricFamily("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", labels=["queue"])
     stuck = GaugeMetricFamily("imgpipe_queue_stuck_items", "Unfinished for over an hour.", labels=["queue"])
     average = GaugeMetricFamily(
         "imgpipe_queue_average_seconds", "From being put in to being done, over the last items.", labels=["queue"]
     )
-    for name, counts in backlog.counts(connection).items():
+    for name, counts in sorted(queues.items()):
         for state in State:
             items.add_metric([name, state.value], getattr(counts, state.value))
         oldest.add_metric([name], counts.oldest_waiting_seconds or 0)
@@ -257,4 +261,4 @@ def _ticks(connection: Connection) -> list[Metric]:
     return [ages]
 
 
-_READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_queues, _attempts, _stages, _paid_calls, _ticks)
+_READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_attempts, _stages, _paid_calls, _ticks)

@@ -8,13 +8,20 @@ an hour ago; what is registered already is skipped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqlalchemy import text
+
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
+from imgpipe_orchestration.media.tables import TIME_IS_READABLE
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -22,6 +29,8 @@ log = logger(__name__)
 
 PAGE = 1000
 LOOK_BACK_MINUTES = 60
+UNSEEN = 1000
+"""Uploads that no intake has seen are counted up to this number."""
 
 
 def first_new(backends: Services) -> PendingImage | None:
@@ -31,6 +40,26 @@ def first_new(backends: Services) -> PendingImage | None:
     with transaction(backends.pending_engine) as connection:
         found = pending.waiting(connection, after=mark, limit=1)
     return found[0] if found else None
+
+
+def with_unseen(backends: Services, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
+    """The counts of all queues, those of ours with the uploads past the mark among what waits: an intake is a run's
+    work, so while none starts they are in no queue. Another database may hold them, and may be away."""
+    try:
+        with transaction(backends.engine) as connection:
+            mark = registering.intake_mark(connection)
+        with transaction(backends.pending_engine) as connection:
+            unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
+    except ImgpipeError:
+        return dict(counts)  # what is away is told by others
+    if not unseen.uploads:
+        return dict(counts)
+    media = counts.get(store.MEDIA.name) or QueueCounts(store.MEDIA.name, 0, 0, 0, 0, 0, None, 0, None)
+    oldest = media.oldest_waiting_seconds
+    if unseen.oldest is not None:
+        oldest = max(oldest or 0.0, (unseen.now - unseen.oldest).total_seconds())
+    media = replace(media, waiting=media.waiting + unseen.uploads, oldest_waiting_seconds=oldest)
+    return {**counts, media.queue: media}
 
 
 def take_in(backends: Services, *, everything: bool = False) -> int:
@@ -82,3 +111,11 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
                 added += backends.claims.enqueue(connection, store.MEDIA, [item])
         registering.move_intake_mark(connection, page[-1].id)
     return added
+
+
+_UNSEEN = text(f"""
+    select count(*) as uploads, min(case when {TIME_IS_READABLE} then created_at end) as oldest,
+        current_timestamp as now from (
+        select created_at from pending_images where status = 'pending' and id > :mark order by id limit :most
+    ) as unseen
+""")

@@ -58,8 +58,12 @@ def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claim
                 " (1, '/temp_images/profiles/1-profile-1-2.jpg', 'pending', now())"
             )
         )
-    figures = json.loads(run("status", "--json").stdout)["pending_images"]
+    report = json.loads(run("status", "--json").stdout)
+    figures = report["pending_images"]
     assert (figures["pending"], figures["stuck"], figures["complete"]) == (2, 1, 0)
+    media = next(queue for queue in report["queues"] if queue["queue"] == "media")
+    assert media["waiting"] == 3  # with the one that a run took in and left
+    assert media["oldest_waiting_seconds"] >= 7200
 
 
 def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -> None:

@@ -97,6 +97,23 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
 
 
+def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings) -> None:
+    services = Services(settings)
+    insert = text(
+        "insert into pending_images (user_id, image_path, status, created_at) values"
+        " (1, '/temp_images/profiles/1-profile-1-1.jpg', 'pending', now() - interval '20 minutes')"
+    )
+    with transaction(services.engine) as connection:
+        connection.execute(insert)
+    services.close()
+    with TestClient(create_app(settings)) as client:
+        seen = scraped(client)
+    queue = ("queue", "media")
+    assert seen["imgpipe_queue_items", (queue, ("state", "waiting"))] == 1
+    assert seen["imgpipe_queue_items", (queue, ("state", "claimed"))] == 0
+    assert seen["imgpipe_queue_oldest_seconds", (queue,)] >= 1200
+
+
 def test_requests_are_counted_by_route_and_not_by_path(settings: Settings) -> None:
     with TestClient(create_app(settings)) as client:
         for number in range(3):

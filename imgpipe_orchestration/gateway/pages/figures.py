@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import text
-
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.media.tables import TIME_IS_READABLE
+from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances, spending
@@ -29,8 +27,6 @@ log = logger(__name__)
 
 FRESH = 1.0
 """Seconds for which one look at the database serves everybody who watches."""
-UNSEEN = 1000
-"""Uploads that no worker has taken in yet are counted up to this number."""
 
 
 @dataclass(slots=True)
@@ -110,7 +106,7 @@ class Watch:
 
     def _look(self) -> Glance:
         backends = self._backends
-        counts = backends.claims.counts()
+        counts = with_unseen(backends, backends.claims.counts())
         held = backends.claims.held_up()
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -119,7 +115,6 @@ class Watch:
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
             counts[MARKER] = job_instances.counts(connection, MARKER)
-            mark = connection.scalar(_MARK) or 0
         pipelines = []
         for about in ABOUT:
             if about.name == MARKER:
@@ -128,23 +123,9 @@ class Watch:
                 names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
             one = _summed(about, [counts[name] for name in names if name in counts], names[0])
             one.held = next((reason for reason in held if reason.queue in names), None)
-            if about.name == "media":
-                self._add_unseen(one, mark)
             _add_hours(one, names, hours, midnight)
             pipelines.append(one)
         return Glance(now, pipelines, spent, pauses)
-
-    def _add_unseen(self, media: Pipeline, mark: int) -> None:
-        """Uploads past the intake's mark, which nobody takes in while the daemon is away. Another database may hold
-        them, and may be away."""
-        try:
-            with transaction(self._backends.pending_engine) as connection:
-                unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
-        except ImgpipeError:
-            return  # the overview shows what there is; /health says what is away
-        media.waiting += unseen.uploads
-        if unseen.oldest is not None:
-            media.oldest_seconds = max(media.oldest_seconds or 0.0, (unseen.now - unseen.oldest).total_seconds())
 
 
 def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
@@ -188,13 +169,3 @@ def values(glance: Glance) -> dict[str, Any]:
         }
     charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}
     return {"words": words, "charts": charts, "chart_hour": glance.at.strftime("%H")}
-
-
-_MARK = text("select max(last_id) from pending_intake")
-
-_UNSEEN = text(f"""
-    select count(*) as uploads, min(case when {TIME_IS_READABLE} then created_at end) as oldest,
-        current_timestamp as now from (
-        select created_at from pending_images where status = 'pending' and id > :mark order by id limit :most
-    ) as unseen
-""")
