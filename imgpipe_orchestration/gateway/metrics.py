@@ -7,9 +7,11 @@ of the database: take `max`, not `sum`, over gateways there.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
+from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
@@ -41,7 +44,7 @@ KEPT_SECONDS = 5.0
 """How long one reading of the database serves everybody who asks."""
 
 
-def metrics_key(credentials: Credentials, backends: Backends) -> None:
+async def metrics_key(credentials: Credentials, backends: Backends) -> None:
     """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
     settings = backends.settings
     if settings.production and not bears(credentials, settings.metrics_api_key, settings.admin_api_key):
@@ -49,9 +52,13 @@ def metrics_key(credentials: Credentials, backends: Backends) -> None:
 
 
 @router.get("/metrics", dependencies=[Depends(metrics_key)], response_class=Response)
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
-    text = generate_latest(request.app.state.metrics)
+    # Not in the shared threads: all of them may be waiting for the very database that is to be told of.
+    pool = ThreadPoolExecutor(1, "metrics")
+    asked = asyncio.get_running_loop().run_in_executor(pool, generate_latest, request.app.state.metrics)
+    pool.shutdown(wait=False)
+    text = await asked
     return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -156,6 +163,7 @@ class FromDatabase(Collector):
         self._reading = threading.Lock()
         self._read_at = float("-inf")
         self._read: list[Metric] = []
+        self._asked: Future[list[Metric]] | None = None
 
     def describe(self) -> list[Metric]:
         return []  # else registering would ask the database
@@ -163,12 +171,21 @@ class FromDatabase(Collector):
     def collect(self) -> list[Metric]:
         with self._reading:
             if time.monotonic() - self._read_at >= KEPT_SECONDS:
-                self._read = self._all()
+                self._read = self._in_time()
                 self._read_at = time.monotonic()
             return self._read
 
+    def _in_time(self) -> list[Metric]:
+        """What the database says; of one that is frozen that it is down, before Prometheus gives up waiting and takes
+        the gateway for dead."""
+        if self._asked is None or self._asked.done():
+            pool = ThreadPoolExecutor(1, "metrics-database")
+            self._asked = pool.submit(self._all)
+            pool.shutdown(wait=False)
+        wait([self._asked], timeout=ANSWER_SECONDS)
+        return self._asked.result() if self._asked.done() else [_up(0)]
+
     def _all(self) -> list[Metric]:
-        up = GaugeMetricFamily("imgpipe_database_up", "1 while the database answers.")
         figures: list[Metric] = []
         try:
             with transaction(self._services.engine) as connection:
@@ -177,10 +194,12 @@ class FromDatabase(Collector):
                     figures += read(connection)
             figures += _queues(with_unseen(self._services, counts))
         except BackendUnavailable:
-            up.add_metric([], 0)
-            return [up]
-        up.add_metric([], 1)
-        return [up, *figures]
+            return [_up(0)]
+        return [_up(1), *figures]
+
+
+def _up(value: int) -> Metric:
+    return GaugeMetricFamily("imgpipe_database_up", "1 while the database answers.", value=value)
 
 
 def _queues(queues: Mapping[str, QueueCounts]) -> list[Metric]:

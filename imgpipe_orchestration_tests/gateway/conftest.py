@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser
+from sqlalchemy import text
 
+from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.gateway.browser import Visitor, chromium, visitor
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway, seeing_gateway
 
 __all__ = ["gateway", "make_gateway", "seeing_gateway"]
+
+
+@contextmanager
+def frozen_sessions(database_url: str) -> Iterator[None]:
+    """The sessions that a database has now hear nothing and say nothing, and stay open."""
+    onlooker = connect(database_url)
+    sessions = text(
+        "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        " and backend_type = 'client backend'"
+    )
+    with onlooker.connect() as connection:
+        frozen = list(connection.scalars(sessions))
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        onlooker.dispose()
 
 
 @pytest.fixture(scope="module")

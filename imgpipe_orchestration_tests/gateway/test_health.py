@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
@@ -12,6 +9,7 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 
 
 def test_it_lives_whatever_is_down(settings: Settings) -> None:
@@ -72,24 +70,11 @@ def test_a_gateway_without_a_database_says_so(settings: Settings) -> None:
 
 
 def test_a_gateway_whose_database_is_frozen_says_so_while_it_is(settings: Settings) -> None:
-    onlooker = connect(settings.database_url)
-    sessions = text(
-        "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-        " and backend_type = 'client backend'"
-    )
     with TestClient(create_app(settings)) as client:
         assert client.get("/health").status_code == 200
-        with onlooker.connect() as connection:
-            frozen = list(connection.scalars(sessions))
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen_sessions(settings.database_url):
             answer = client.get("/health")
-        finally:
-            for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
         again = client.get("/health")
-    onlooker.dispose()
     assert answer.status_code == 503
     assert "has not answered" in answer.json()["checks"]["database"]
     assert answer.json()["checks"]["object_store"] == "ok"

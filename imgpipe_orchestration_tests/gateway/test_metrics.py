@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.gateway import metrics
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -22,6 +24,7 @@ from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 QUEUE = Queue("things", max_attempts=3)
@@ -130,6 +133,21 @@ def test_a_database_that_is_away_is_a_figure_and_not_an_error(settings: Settings
     broken = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"})
     client = TestClient(create_app(broken))  # not entered: nothing else is to be started
     assert scraped(client)["imgpipe_database_up", ()] == 0
+
+
+def test_a_database_that_is_frozen_is_a_figure_within_a_scrapes_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TestClient(create_app(settings)) as client:
+        assert scraped(client)["imgpipe_database_up", ()] == 1
+        monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
+        with frozen_sessions(settings.database_url):
+            began = time.monotonic()
+            seen = scraped(client)
+            took = time.monotonic() - began
+        again = scraped(client)
+    assert (seen["imgpipe_database_up", ()], again["imgpipe_database_up", ()]) == (0, 1)
+    assert took < 10  # what Prometheus waits where it is told nothing else
 
 
 def named_in(expression: str) -> set[str]:
