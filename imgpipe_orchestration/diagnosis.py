@@ -6,8 +6,10 @@ Each check looks at one thing, changes nothing, buys nothing, and says what to d
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -97,8 +99,9 @@ def check_settings(settings: Settings) -> None:
     AllowList.parse(settings.allowed_private_hosts)
 
 
-def diagnose(settings: Settings) -> list[Finding]:
-    """Every check, all at the same time; the findings in a fixed order."""
+def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
+    """Every check, all at the same time; the findings in a fixed order. What has not answered after `patience` seconds
+    is bad: S3's clients would try a frozen server for a minute and a half."""
     services = Services(settings)
     ours = "`imgpipe up` starts one when it is not set."
     checks = [
@@ -120,7 +123,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         _Check(
             "gateway",
             "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.",
-            lambda: _answer(f"{settings.gateway_url}/health"),
+            lambda: _gateway(f"{settings.gateway_url}/health"),
         ),
         _Check(
             "Dagster UI",
@@ -150,9 +153,21 @@ def diagnose(settings: Settings) -> list[Finding]:
         ),
         _Check("Flowise", "Check FLOWISE_BASE_URL.", lambda: _flowise(settings)),
     ]
+    found: dict[str, Finding] = {}
+
+    def look(check: _Check) -> None:
+        found[check.what] = check()
+
+    # Nobody waits at the end for one that hangs, as he would for an executor's.
+    threads = [threading.Thread(target=look, args=[check], daemon=True) for check in checks]
     try:
-        with ThreadPoolExecutor(len(checks)) as pool:
-            return list(pool.map(lambda check: check(), checks))
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + patience
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        silent = f"has not answered for {patience:g} seconds"
+        return [found.get(one.what) or Finding(one.what, Verdict.BAD, silent, one.do) for one in checks]
     finally:
         services.close()
 
@@ -231,6 +246,21 @@ def _mongo(services: Services) -> str:
 
 def _answer(url: str) -> str:
     answer = requests.get(url, timeout=_TIMEOUT_SECONDS)
+    if answer.status_code != 200:
+        raise _Bad(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+    return f"{url} answers"
+
+
+def _gateway(url: str) -> str:
+    answer = requests.get(url, timeout=_TIMEOUT_SECONDS)
+    if answer.status_code == 503:
+        with suppress(ValueError, LookupError, TypeError, AttributeError):  # what stands before it may have answered
+            checks: dict[str, str] = answer.json()["checks"]
+            well = {"ok", "not configured", checks.pop("last_tick", "")}
+            if down := [f"{what}: {said}" for what, said in checks.items() if said not in well]:
+                raise _Bad(
+                    f"{url} answers, and says {'; '.join(down)}", "The gateway itself works: mend what it names."
+                )
     if answer.status_code != 200:
         raise _Bad(f"{url} answered {answer.status_code}: {answer.text[:200]}")
     return f"{url} answers"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
+from imgpipe_orchestration.diagnosis import Verdict, diagnose
 from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
@@ -80,6 +82,30 @@ def test_doctor_hears_a_gateway_out_that_has_a_frozen_server(run: Run) -> None:
         told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
     assert "/health answered 503" in found["seen"]
+
+
+def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(run: Run) -> None:
+    checks = {"database": "The database cannot be reached.", "mongodb": "not configured", "last_tick": "unknown"}
+    body = json.dumps({"status": "down", "checks": {**checks, "object_store": "ok"}}).encode()
+    with serving(lambda handler, _: reply(handler, body, status=503)) as server:
+        told = run("doctor", "--json", GATEWAY_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "gateway")
+    assert found["seen"].endswith("/health answers, and says database: The database cannot be reached.")
+    assert found["do"] == "The gateway itself works: mend what it names."
+
+
+def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        findings = diagnose(settings.model_copy(update={"s3_endpoint": endpoint}), patience=3)
+        took = time.monotonic() - began
+    found = {finding.what: finding for finding in findings}
+    assert took < 10
+    assert found["database"].verdict is Verdict.OK
+    bucket = found[f"bucket {settings.media_bucket_name}"]
+    assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 3 seconds")
+    assert "S3_ENDPOINT" in bucket.do
 
 
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:
