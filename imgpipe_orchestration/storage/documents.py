@@ -6,6 +6,7 @@ pipeline updates. Which queries those are, and what the embedded server gets wro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ _PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 26
 """Codes of a replica set that cannot do it now: members that do not reach each other or wait too long for each other
 or for a lock, a write that could not be replicated as it has to be, a cursor or plan that was lost, a full disk. What
 steps down or shuts down pymongo calls a lost connection."""
+
+_OF_THE_DRIVER = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: \S+, Topology Description: .*", re.DOTALL)
 
 
 class Documents:
@@ -110,9 +113,9 @@ def reachable() -> Iterator[None]:
     try:
         yield
     except ConnectionFailure as error:
-        raise BackendUnavailable(
-            "MongoDB cannot be reached; work waits and goes on by itself.", detail=str(error)
-        ) from error
+        # Behind it stands all that the driver knows of its timeouts and of each server.
+        told = _OF_THE_DRIVER.sub("", str(error))
+        raise BackendUnavailable("MongoDB cannot be reached; work waits and goes on by itself.", detail=told) from error
     except ExecutionTimeout as error:
         raise BackendUnavailable(
             "MongoDB took too long over a query; work waits and goes on by itself. If it stays so, `imgpipe doctor` "

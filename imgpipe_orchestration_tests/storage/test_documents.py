@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import socketserver
 import struct
@@ -97,8 +98,9 @@ def test_a_server_that_stops_is_unavailable_and_is_found_again(own_mongo: Mongo)
     own_mongo.kill()
     with pytest.raises(BackendUnavailable, match="work waits"), reachable():
         documents.collection("kept").insert_one({"n": 1})
-    with pytest.raises(BackendUnavailable):
+    with pytest.raises(BackendUnavailable) as away:
         documents.ping()
+    assert re.fullmatch(r"127\.0\.0\.1:\d+: \[Errno \d+\] Connection refused", str(away.value.detail))
     own_mongo.start()
     own_mongo.wait_until_ready()
     wait_for(lambda: _answers(documents), "the client to look for the server again", 30)
