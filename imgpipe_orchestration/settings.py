@@ -328,7 +328,11 @@ class Settings(BaseModel):
             value = getattr(self, name)
             if value and not _is_address(value):
                 # Not what was given: it may hold a password.
-                example = "postgresql://user@host/name" if "database" in name else "https://host:8000"
+                example = "https://host:8000"
+                if "database" in name or "_pg_" in name:
+                    example = "postgresql://user@host/name"
+                elif "mongodb" in name:
+                    example = "mongodb://user@host:27017/name"
                 raise SettingsError(f"{name.upper()} is no address such as {example}", field=name.upper())
         return self
 

@@ -90,6 +90,12 @@ def test_what_is_no_address_names_its_variable_and_not_its_password(variable: st
     assert "hidden" not in raised.value.public
 
 
+@pytest.mark.parametrize(("variable", "scheme"), [("MONGODB_URL", "mongodb"), ("DAGSTER_PG_URL", "postgresql")])
+def test_the_example_is_an_address_of_the_kind_that_is_wanted(variable: str, scheme: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"such as {scheme}://"):
+        load({variable: "localhost:27017"}, data_dir=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
