@@ -20,6 +20,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import requests
+from sqlalchemy import Engine
 
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.ports import free_port
@@ -83,6 +84,14 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     yield postgres_server.ensure_database(name, template="imgpipe_template")
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    """Connections to that database."""
+    engine = connect(postgres_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

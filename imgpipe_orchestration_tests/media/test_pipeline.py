@@ -14,6 +14,7 @@ from PIL import Image
 
 from imgpipe_orchestration.media import intake, stages, store
 from imgpipe_orchestration.media.due import due_days
+from imgpipe_orchestration.media.remake import make_analyses, make_variants, order_analyses, order_variants
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -185,8 +186,6 @@ def test_an_image_is_shown_before_it_is_ready(gateway: Gateway) -> None:
 
 
 def test_a_backfill_makes_again_what_an_older_recipe_made_and_nothing_else(gateway: Gateway) -> None:
-    from imgpipe_orchestration.media.remake import make_variants, order_variants
-
     gateway.upload(1, profile_image=picture(seed=1), header_image=picture(seed=2))
     gateway.run_due()
     day = gateway.rows("select upload_day from media_files")[0][0].isoformat()
@@ -298,8 +297,6 @@ def test_a_callback_that_failed_leaves_the_upload_where_it_is(make_gateway: Call
 def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
     seeing_gateway: Gateway, standins: StandInAccess
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     gateway = seeing_gateway
     for user in range(1, 7):
         gateway.upload(user, profile_image=picture(300, 200, seed=user))
@@ -315,7 +312,6 @@ def test_two_runs_on_one_queue_share_the_work_and_do_nothing_twice(
 def test_a_focus_set_by_hand_wins_and_the_variants_follow(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture(600, 300, seed=4))
     gateway.run_due()
-    before = gateway.get("/serve/1?size=thumbnail&format=jpeg").content
     url = f"{gateway.url}/api/media/focus/1"
     wrong = gateway.session.put(url, json={"box": [0.5, 0, 0.2, 1]}, headers=gateway.as_worker, timeout=30)
     assert wrong.status_code == 422
@@ -324,18 +320,13 @@ def test_a_focus_set_by_hand_wins_and_the_variants_follow(gateway: Gateway) -> N
         answer = gateway.session.put(url, json={"box": box}, headers=gateway.as_worker, timeout=30)
         assert answer.status_code == 202
         (day,) = due_days(gateway.services, limit=5)
-        from imgpipe_orchestration.media.remake import make_variants
-
         assert len(make_variants(gateway.services, "run-2", day).outcome.done) == 1
         corners.append(gateway.services.media_bucket.get(thumbnail_key(gateway)))
-    assert len({before, *corners}) >= 2
     assert corners[0] != corners[1]
     assert gateway.rows("select focus ->> 'reason' from media_files")[0][0] == "manual"
 
 
 def test_a_focus_set_while_the_image_is_being_made_again_is_not_lost(gateway: Gateway) -> None:
-    from imgpipe_orchestration.media.remake import make_variants
-
     gateway.upload(1, profile_image=picture(600, 300, seed=4))
     gateway.run_due()
     url = f"{gateway.url}/api/media/focus/1"
@@ -374,8 +365,6 @@ def test_a_main_api_of_somebody_elses_is_told_of_what_failed(make_gateway: Calla
 def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_is_due(
     seeing_gateway: Gateway, standins: StandInAccess
 ) -> None:
-    from imgpipe_orchestration.media.remake import make_analyses, order_analyses
-
     gateway = seeing_gateway
     gateway.upload(1, profile_image=picture(300, 200))
     gateway.run_due()

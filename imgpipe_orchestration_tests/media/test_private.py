@@ -7,11 +7,11 @@ from typing import Any
 
 import jwt
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.serving import signing
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -168,12 +168,10 @@ def test_the_owner_sees_signed_urls_and_others_find_nothing(hidden: Gateway) -> 
     assert not any(duplicates[kind] for kind in ("identical_bytes", "identical_pixels", "similar"))
 
 
-def test_whether_a_temp_file_is_private_is_told_by_indexes(postgres_url: str) -> None:
+def test_whether_a_temp_file_is_private_is_told_by_indexes(engine: Engine) -> None:
     """Anybody may ask for a temp file: none may cost a look at every image there is."""
-    engine = connect(postgres_url)
     with transaction(engine) as connection:
         connection.execute(text("set local enable_seqscan = off"))  # else a table this small is read whole
         explained = connection.execute(text(f"explain {store.IS_PRIVATE}"), {"path": "/temp_images/products/1.jpg"})
         plan = "\n".join(explained.scalars())
-    engine.dispose()
     assert "Seq Scan" not in plan, plan

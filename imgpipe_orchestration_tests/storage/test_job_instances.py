@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,17 +13,10 @@ from sqlalchemy import Engine
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import Ending, JobInstance, JobStatus, Trigger
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
 JOB = "auto_marker"
-
-
-@pytest.fixture
-def engine(postgres_url: str) -> Iterator[Engine]:
-    engine = connect(postgres_url)
-    yield engine
-    engine.dispose()
 
 
 def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:

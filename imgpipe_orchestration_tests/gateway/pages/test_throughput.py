@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.gateway.pages.throughput import Throughput
-from imgpipe_orchestration.storage.migrations import upgrade
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 
 NOW = datetime(2026, 11, 20, 12, 34, 56, tzinfo=UTC)
-
-
-@pytest.fixture
-def engine(postgres_url: str) -> Iterator[Engine]:
-    engine = connect(postgres_url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
 
 
 def ended(engine: Engine, at: datetime, outcome: str = "done", item: int = 1) -> None:

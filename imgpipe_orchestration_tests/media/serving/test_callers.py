@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving.callers import Key, named
-from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -20,9 +19,8 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64)"
 
 
 @pytest.fixture
-def engine(postgres_url: str) -> Iterator[Engine]:
-    engine = connect(postgres_url)
-    upgrade(engine)
+def engine(engine: Engine) -> Engine:
+    """Of a database with two images."""
     with transaction(engine) as connection:
         connection.execute(
             text("""
@@ -31,8 +29,7 @@ def engine(postgres_url: str) -> Iterator[Engine]:
                 from generate_series(1, 2) as n
             """)
         )
-    yield engine
-    engine.dispose()
+    return engine
 
 
 @pytest.mark.parametrize(
