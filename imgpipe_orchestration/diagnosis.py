@@ -223,7 +223,14 @@ def _dagster_database(settings: Settings) -> str:
 
 def _bucket(services: Services, name: str) -> Callable[[], str]:
     def look() -> str:
-        services.objects.bucket(name).store.client.head_bucket(Bucket=name)
+        from botocore.exceptions import ClientError
+
+        try:
+            services.objects.bucket(name).store.client.head_bucket(Bucket=name)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                raise
+            raise _Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
         return "there"
 
     return look

@@ -94,6 +94,13 @@ def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(
     assert found["do"] == "The gateway itself works: mend what it names."
 
 
+def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
+    told = run("doctor", "--json", LISTINGS_BUCKET_NAME="never-made").stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
+    assert (found["verdict"], found["seen"]) == ("bad", "there is no such bucket")
+    assert found["do"].startswith("Make it")
+
+
 def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, answers none
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
