@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 LINGER_SECONDS = 5.0
 """How long a refused body is still read, and thrown away: a client that sends first and reads then would otherwise see
 a broken connection and not the reason (RFC 9112, section 9.6)."""
+UPLOADS_AT_ONCE = 16
+"""Uploads between the last byte of their body and their answer. Of a thousand that arrive together each would otherwise
+pass every station in line with all others: none is answered before nearly all are, longer than clients wait, and
+meanwhile nobody else finds a thread, nor the probes an event loop that has time for them."""
 MOST_CALLERS = 50_000
 """Callers whose rates are remembered; the one not seen for longest is forgotten."""
 
@@ -113,6 +117,7 @@ class Limits:
         held = settings.production
         self._wrong_keys = Rate(settings.auth_failures_per_minute if held else 0)
         self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
+        self._turns = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,7 +133,7 @@ class Limits:
         address = scope["client"][0] if scope.get("client") else ""
         most = self._uploads.get(route, self._settings.request_max_bytes)
         page = scope["path"] if route in _PAGES and "text/html" in headers.get("accept", "") else ""
-        body = Body(receive, send, headers, most, self._settings, page)
+        body = Body(receive, send, headers, most, self._settings, page, self._turns if upload else None)
         try:
             if route in _PAGES:
                 self._admit_to_page(HTTPConnection(scope).cookies.get(COOKIE, ""))
@@ -138,7 +143,10 @@ class Limits:
         except ImgpipeError as error:
             await body.refuse(error)
             return
-        await self.app(scope, body.receive, self._watched(body, address) if credential else body.send)
+        try:
+            await self.app(scope, body.receive, self._watched(body, address) if credential else body.send)
+        finally:
+            body.give_turn_back()
         await body.end()
 
     def _admit(self, address: str, credential: str | None, *, upload: bool) -> None:
@@ -173,9 +181,17 @@ class Body:
     """One request's body on its way in, and the answer on its way out, which a refusal replaces."""
 
     def __init__(
-        self, receive: Receive, send: Send, headers: Headers, most: int, settings: Settings, page: str = ""
+        self,
+        receive: Receive,
+        send: Send,
+        headers: Headers,
+        most: int,
+        settings: Settings,
+        page: str = "",
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
-        """`page` is where a browser's form was, which is told there what was refused."""
+        """`page` is where a browser's form was, which is told there what was refused. `turns` lets bodies that are
+        complete pass one after the other: who is still sending keeps no turn from anybody."""
         self._page = page
         self._receive = receive
         self._send = send
@@ -188,6 +204,8 @@ class Body:
         self._bytes = 0
         self._started = False
         self._refused: ImgpipeError | None = None
+        self._turns = turns
+        self._in_turn = False
 
     def announced(self) -> None:
         """Raises TooLarge where the announced length is past the limit already."""
@@ -216,7 +234,16 @@ class Body:
             if not self._expected and not self._form_end.seen:
                 self._refused = IncompleteBody()
                 raise self._refused
+        if self._turns is not None and not self._expected and message["type"] == "http.request":
+            await self._turns.acquire()
+            self._in_turn = True
         return message
+
+    def give_turn_back(self) -> None:
+        """The request is answered."""
+        if self._turns is not None and self._in_turn:
+            self._turns.release()
+            self._in_turn = False
 
     async def send(self, message: Message) -> None:
         """Pass the answer on; once the body was refused, drop what the application makes of that.

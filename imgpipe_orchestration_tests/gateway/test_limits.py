@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import jwt
@@ -16,12 +19,15 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.__main__ import host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
-from imgpipe_orchestration.gateway.limits import Rate
+from imgpipe_orchestration.gateway.limits import UPLOADS_AT_ONCE, Limits, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.media.conftest import Gateway
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive, Scope, Send
 
 KEYS = {
     name: f"a-good-key-of-at-least-32-bytes-for-{name}"
@@ -201,3 +207,47 @@ def test_production_refuses_the_key_that_everybody_knows(name: str) -> None:
     keys = {**KEYS, name: DEVELOPMENT_SECRET}
     with pytest.raises(SettingsError, match=name.upper()):
         Settings(imgpipe_env="production", database_url="postgresql://x/y", **keys)  # type: ignore[arg-type]
+
+
+def test_uploads_that_arrive_together_take_turns_once_they_are_whole(settings: Settings) -> None:
+    """Or none of a thousand is answered before nearly all are, and nobody else meanwhile."""
+    inside: set[int] = set()
+    most, done = 0, []
+
+    async def app(scope: Scope, receive: Receive, _: Send) -> None:
+        nonlocal most
+        while (await receive())["more_body"]:
+            pass
+        inside.add(scope["number"])
+        most = max(most, len(inside))
+        for _ in range(10):
+            await asyncio.sleep(0)  # the others may go on
+        inside.remove(scope["number"])
+        done.append(scope["number"])
+        if scope["number"] % 2:
+            raise ZeroDivisionError  # gives the turn back like any other end
+
+    async def upload(number: int, *, whole: bool) -> None:
+        async def receive() -> Message:
+            if not whole:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": b"x", "more_body": False}
+
+        headers = [(b"content-length", b"1")]
+        scope = {"type": "http", "method": "PATCH", "path": "/users/me", "headers": headers, "number": number}
+        with suppress(ZeroDivisionError):
+            await limits(scope, receive, unheard)
+
+    async def unheard(_: Message) -> None:
+        pass
+
+    async def many() -> None:
+        slow = [asyncio.create_task(upload(number, whole=False)) for number in range(2 * UPLOADS_AT_ONCE)]
+        await asyncio.gather(*[upload(number, whole=True) for number in range(5 * UPLOADS_AT_ONCE)])
+        for task in slow:
+            task.cancel()
+
+    limits = Limits(app, settings)
+    asyncio.run(many())
+    assert most == UPLOADS_AT_ONCE
+    assert done == list(range(5 * UPLOADS_AT_ONCE))
