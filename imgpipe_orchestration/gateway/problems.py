@@ -10,8 +10,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable
+from imgpipe_orchestration.gateway.forms import IncompleteBody
 from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.logs import logger
 
@@ -74,6 +76,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return of_invalid(error)
+
+    @app.exception_handler(ClientDisconnect)
+    def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return of_error(IncompleteBody())  # nobody reads it: it keeps phones in tunnels from counting as faults of ours
 
     @app.exception_handler(OSError)
     def _of_the_machine(request: Request, error: OSError) -> JSONResponse:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
+from http.client import HTTPConnection
 
 import pytest
 import requests
 
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 ROUTES = {
@@ -29,15 +32,18 @@ def form(route: Route) -> bytes:
     return head.encode() + PHOTO + b"\r\n--b--\r\n"
 
 
-def sent(gateway: Gateway, route: Route, *pieces: bytes) -> requests.Response:
-    """Pieces are chunks; one alone comes with its length."""
-    method, path = route
+def credentials(gateway: Gateway, route: Route) -> dict[str, str]:
     token = re.search('data-token="([0-9a-f]+)"', gateway.get("/upload").text)
     assert token is not None
     headers = {"Content-Type": "multipart/form-data; boundary=b", "X-Form-Token": token[1]}
-    if path not in {"/upload", "/listings"}:
-        headers |= gateway.as_user(7)
+    return headers if route[1] in {"/upload", "/listings"} else headers | gateway.as_user(7)
+
+
+def sent(gateway: Gateway, route: Route, *pieces: bytes) -> requests.Response:
+    """Pieces are chunks; one alone comes with its length."""
+    method, path = route
     body = pieces[0] if len(pieces) == 1 else iter(pieces)
+    headers = credentials(gateway, route)
     return requests.request(method, gateway.url + path, data=body, headers=headers, timeout=30, allow_redirects=False)
 
 
@@ -70,6 +76,26 @@ def test_a_form_that_breaks_off_is_refused_and_nothing_of_it_is_stored(gateway: 
             assert answer.headers["Content-Type"] == "application/problem+json"
             assert answer.json()["code"] == "incomplete-body"
             assert "incomplete" in answer.json()["detail"]
+    assert kept(gateway) == []
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route[1])
+def test_who_leaves_in_the_middle_of_a_form_is_no_fault_of_ours(
+    gateway: Gateway, route: Route, caplog: pytest.LogCaptureFixture
+) -> None:
+    method, path = route
+    body = form(route)
+    with closing(HTTPConnection("127.0.0.1", gateway.settings.gateway_port, timeout=10)) as connection:
+        headers = credentials(gateway, route) | {"Content-Length": str(len(body))}
+        connection.request(method, path, body[:-40], headers)
+
+    def counted() -> list[str]:
+        line = f'requests_total.method="{method}",route="{path}",status="([0-9]+)"'
+        return re.findall(line, gateway.get("/metrics").text)
+
+    wait_for(counted, "the request to be counted")
+    assert counted() == ["400"]
+    assert "unhandled error" not in caplog.text
     assert kept(gateway) == []
 
 
