@@ -28,7 +28,7 @@ class Frontends:
             app,
             allow_origins=origins,
             allow_methods=["GET", "PATCH", "POST", "PUT"],
-            allow_headers=["Authorization", "Content-Type", "traceparent"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "traceparent"],
             expose_headers=["Retry-After", "traceparent"],
             max_age=86400,
         )

@@ -37,7 +37,7 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 
 def preflight(client: TestClient, method: str, path: str, origin: str = SHOP) -> dict[str, str]:
-    asked = {"Method": method, "Headers": "authorization"}
+    asked = {"Method": method, "Headers": "authorization, content-type, idempotency-key"}
     headers = {"Origin": origin, **{f"Access-Control-Request-{name}": value for name, value in asked.items()}}
     answer = client.options(path, headers=headers)
     allowed = answer.status_code == 200 and "access-control-allow-origin" in answer.headers
