@@ -52,6 +52,13 @@ class TooSlow(Permanent):
     title = "Too slow"
 
 
+class Compressed(Permanent):
+    """The body is compressed."""
+
+    status = 415
+    title = "Compressed body"
+
+
 class TooManyRequests(Retryable):
     """This caller asks more often than it may."""
 
@@ -197,6 +204,7 @@ class Body:
         self._send = send
         self._most = most
         self._length = headers.get("content-length", "")
+        self._coding = headers.get("content-encoding", "identity")
         self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
         self._form_end = ClosingBoundary.of(headers)
         self._idle = settings.request_idle_seconds
@@ -208,9 +216,15 @@ class Body:
         self._in_turn = False
 
     def announced(self) -> None:
-        """Raises TooLarge where the announced length is past the limit already."""
+        """
+        Raises:
+            TooLarge: the announced length is past the limit already.
+            Compressed: read as it came it would be a form that breaks off, or no JSON, which would say: send it again.
+        """
         if self._length.isdigit() and int(self._length) > self._most:
             raise self._too_large()
+        if self._expected and self._coding.casefold() != "identity":
+            raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
 
     async def receive(self) -> Message:
         """The next piece, while limits hold."""

@@ -21,16 +21,16 @@ ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),
     "GET /api/media/search": (404,),
     "GET /batch-analysis/batches/{batch_id}/report": (409,),
-    "PATCH /users/me": (415, 507),
+    "PATCH /users/me": (507,),
     "POST /api/avatars/tasks/{task_id}/cancel": (409,),
     "POST /api/avatars/tasks/{task_id}/retry-failed": (409,),
     "POST /api/media/complete/{image_id}": (409,),
     "POST /api/media/uploads": (413,),
     "POST /api/media/uploads/{upload_id}/commit": (409, 410, 413, 415, 507),
-    "POST /api/upload/listing_image": (415, 507),
+    "POST /api/upload/listing_image": (507,),
     "POST /batch-analysis/batches": (404,),
-    "POST /batch-analysis/images": (415, 507),
-    "POST /debug/upload-test-image": (403, 415),
+    "POST /batch-analysis/images": (507,),
+    "POST /debug/upload-test-image": (403,),
     "PUT /api/media/focus/{media_id}": (409,),
 }
 """Problems of single routes: a state that does not allow what is asked, a file that is no image, a full disk, an id in
@@ -78,7 +78,12 @@ _PROBLEMS: dict[int, tuple[str, str, str, str]] = {
     409: ("Its state does not allow it", "Conflict", "conflict", "The task is completed; it cannot be cancelled."),
     410: ("It was there and will not come back", "Gone", "gone", "This upload has expired; announce it again."),
     413: ("Too large", "Too large", "too-large", "The file is larger than 5 MB."),
-    415: ("Not a usable image", "Not a usable image", "bad-image", "me.jpg is no image that can be read."),
+    415: (
+        "Not a usable image, or compressed as a whole",
+        "Not a usable image",
+        "bad-image",
+        "me.jpg is no image that can be read.",
+    ),
     416: ("The range lies outside of the image", "Range not satisfiable", "range", "The image has 18204 bytes."),
     422: ("Something of the request is wrong", "Invalid input", "bad-input", "count: Input should be less than 1000"),
     429: ("Too much at once; Retry-After says when", "Too many requests", "too-many-requests", "Try again in 12 s."),
@@ -139,7 +144,7 @@ def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
     if operation.get("parameters") or "requestBody" in operation:
         wanted.add(422)
     if "requestBody" in operation:
-        wanted |= {400, 408, 413}
+        wanted |= {400, 408, 413, 415}
     told: dict[str, Any] = operation["responses"]
     if "HTTPValidationError" in str(told.get("422")):
         del told["422"]  # FastAPI's own shape, which no route of ours answers with

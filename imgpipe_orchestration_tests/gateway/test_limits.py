@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import socket
 import time
@@ -87,6 +88,17 @@ def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Set
 
         small = requests.post(f"{url}/api/jobs", json={"id": "nothing"}, timeout=10)
         assert small.status_code == 422
+
+
+def test_a_compressed_body_is_refused_as_one(settings: Settings) -> None:
+    compressed = {"Content-Encoding": "gzip", "Content-Type": "multipart/form-data; boundary=b"}
+    with TestClient(create_app(settings)) as client:
+        for path in ("/api/upload/listing_image", "/api/jobs"):
+            answer = client.post(path, content=gzip.compress(b"--b--"), headers=compressed)
+            assert (answer.status_code, answer.json()["code"]) == (415, "compressed")
+        as_it_is = client.post("/api/jobs", json={}, headers={"Content-Encoding": "Identity"})
+        without_body = client.delete("/api/jobs/nothing", headers={"Content-Encoding": "gzip"})
+    assert 415 not in {as_it_is.status_code, without_body.status_code}
 
 
 def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings: Settings) -> None:
