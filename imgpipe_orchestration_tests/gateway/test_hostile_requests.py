@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import jwt
 import psutil
@@ -15,7 +16,8 @@ import requests
 from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.gateway.test_limits import listening, spoken
+from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.gateway.test_limits import Hasty, spoken
 from imgpipe_orchestration_tests.media.conftest import picture
 
 Address = tuple[str, int]
@@ -28,8 +30,8 @@ def hasty(settings: Settings) -> Settings:
 
 @pytest.fixture
 def address(hasty: Settings) -> Iterator[Address]:
-    with listening(hasty) as found:
-        yield found
+    with live(hasty, http=Hasty) as url:
+        yield "127.0.0.1", urlsplit(url).port or 0
 
 
 def head(method: str, path: str, *lines: str) -> bytes:
@@ -141,7 +143,7 @@ TWO_MEANINGS = (
 def test_a_head_with_two_meanings_is_no_request(address: Address) -> None:
     second = b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: a\r\n\r\n"
     for lines in TWO_MEANINGS:
-        answer = spoken(address, head("POST", "/api/jobs", *lines) + second)
+        answer = spoken(f"http://127.0.0.1:{address[1]}", head("POST", "/api/jobs", *lines) + second)
         assert answer.startswith(b"HTTP/1.1 400 "), lines
         assert answer.count(b"HTTP/1.1 ") == 1, lines
         assert guarded(answer)
@@ -150,7 +152,7 @@ def test_a_head_with_two_meanings_is_no_request(address: Address) -> None:
 def test_who_asks_for_a_websocket_is_answered_as_if_not(address: Address) -> None:
     asked = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
     for path, status in (("/health/live", b"200"), ("/no/such/path", b"404")):
-        answer = spoken(address, head("GET", path, *asked, "Connection: Upgrade, close"))
+        answer = spoken(f"http://127.0.0.1:{address[1]}", head("GET", path, *asked, "Connection: Upgrade, close"))
         assert answer.startswith(b"HTTP/1.1 " + status)
         assert guarded(answer)
 
@@ -197,7 +199,7 @@ CLIMBS = (
 def test_no_path_climbs_out(address: Address) -> None:
     for prefix in PREFIXES:
         for climb in CLIMBS:
-            answer = spoken(address, head("GET", prefix + climb, "Connection: close"))
+            answer = spoken(f"http://127.0.0.1:{address[1]}", head("GET", prefix + climb, "Connection: close"))
             status = int(answer.split(b" ", 2)[1])
             assert 300 <= status < 500, f"{prefix}{climb}: {answer[:200]!r}"
             assert b"root:" not in answer
