@@ -11,7 +11,9 @@ import ctypes
 import gc
 import importlib
 import json
+import multiprocessing.util
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -89,6 +91,8 @@ def _run(words: list[str]) -> NoReturn:
         traceback.print_exc()
     finally:
         _tell_the_collector()
+        # Image workers are reached through a folder that goes when Python exits, which this process does not do.
+        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

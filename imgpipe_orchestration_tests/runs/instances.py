@@ -43,9 +43,15 @@ def health(instance: dg.DagsterInstance, run_id: str) -> WorkerStatus:
     return found.status
 
 
-def processes(instance: dg.DagsterInstance, run_id: str) -> tuple[int, int]:
-    """In which process a run of `jobs.quick` was carried out, and which one had forked that."""
+def told(instance: dg.DagsterInstance, run_id: str, *names: str) -> list[str]:
+    """What the only step of a run put down in its output's metadata."""
     (entry,) = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
     assert entry.dagster_event is not None
     metadata = entry.dagster_event.event_specific_data.metadata  # type: ignore[union-attr]
-    return int(metadata["pid"].value), int(metadata["parent"].value)  # type: ignore[arg-type]
+    return [str(metadata[name].value) for name in names]
+
+
+def processes(instance: dg.DagsterInstance, run_id: str) -> tuple[int, int]:
+    """In which process a run of `jobs.quick` was carried out, and which one had forked that."""
+    pid, parent = told(instance, run_id, "pid", "parent")
+    return int(pid), int(parent)

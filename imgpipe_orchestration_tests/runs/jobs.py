@@ -1,5 +1,6 @@
 """Jobs for the tests of launcher and executor."""
 
+import multiprocessing.util
 import os
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.threads import threads_executor
 from imgpipe_orchestration_tests.runs.instances import health
@@ -20,6 +22,17 @@ def say_pid(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def quick() -> None:
     say_pid()
+
+
+@dg.op
+def call_a_worker(context: dg.OpExecutionContext) -> None:
+    with Workshop(workers=1) as shop:
+        context.add_output_metadata({"worker": shop.call(os.getpid), "folder": multiprocessing.util.get_temp_dir()})
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def imaging() -> None:
+    call_a_worker()
 
 
 COLLECTOR_TAG = "collector"

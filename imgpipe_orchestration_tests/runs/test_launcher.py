@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -19,7 +20,7 @@ from imgpipe_orchestration.runs.launcher import PROCESS_TAG, ForkedRunLauncher
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.runs import jobs
-from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of
+from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of, told
 
 STARTED, SUCCESS, CANCELED = (
     dg.DagsterRunStatus.STARTED,
@@ -64,6 +65,14 @@ def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInsta
         run_id = launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url})
         becomes(instance, run_id, SUCCESS)
         wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span", 30)
+
+
+def test_a_run_with_image_workers_leaves_no_folder_behind(instance: dg.DagsterInstance) -> None:
+    """Python reaches them through one in TMPDIR: after a month of runs there would be a hundred thousand."""
+    run_id = launch(instance, jobs.imaging)
+    becomes(instance, run_id, SUCCESS)
+    (folder,) = told(instance, run_id, "folder")
+    wait_for(lambda: not Path(folder).exists(), "the folder to go with its process", 30)
 
 
 def test_the_process_that_forks_has_one_thread(instance: dg.DagsterInstance) -> None:
