@@ -88,12 +88,13 @@ class Desk:
 
     def clear(self) -> None:
         """Forget everything."""
-        if self.folder is not None:
-            for name in self.files:
-                self._path(self.folder, name).unlink(missing_ok=True)
+        names = list(self.files)
         for kept in (self.analyses, self.keys, self.files, self.reports):
             kept.clear()
         self._keep()
+        if self.folder is not None:  # only now: an index must not name what is gone
+            for name in names:
+                self._path(self.folder, name).unlink(missing_ok=True)
 
     def add_file(self, name: str, stored: Stored) -> None:
         """Serve a file from now on."""
