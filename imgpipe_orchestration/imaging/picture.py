@@ -15,8 +15,6 @@ from imgpipe_orchestration.imaging.ssimulacra2 import Reference
 
 _SMALLEST_SIDE = 32
 """Pixels below which the score's coarse scales are missing and its figure means little."""
-_SAMPLED = 49_152
-"""Pixels looked at in each scale, see `ssimulacra2.Reference`."""
 _GREY = (128, 128, 128)
 _AVIF = b"ftypavif"
 """What these files have at byte 4."""
@@ -78,5 +76,5 @@ class Picture:
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all
             if self._reference is None:
-                self._reference = Reference(flattened(self.image, _GREY), most=_SAMPLED)
+                self._reference = Reference(flattened(self.image, _GREY), sampled=True)
             return self._reference
