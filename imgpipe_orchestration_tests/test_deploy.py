@@ -271,6 +271,7 @@ def test_kubernetes_manifests_fit_together() -> None:
     (container,) = pods["spec"]["containers"]
     assert {probe["name"] for probe in container["ports"]} == {"http"}
     assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health/live"  # MongoDB's absence must stop no pictures
     volumes = {volume["name"] for volume in pods["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
