@@ -76,15 +76,17 @@ def drive(
 def drain(
     backends: Services, owner: str, queue: Queue, work: Callable[[Claim], Result], *, partition: str = ""
 ) -> tuple[Outcome, list[Result]]:
-    """Work through all of a queue that is due, batch by batch."""
+    """Work through all of a queue that is due, batch by batch. What is left when the run's time budget is over is for
+    later runs, or a backfill's images would keep uploads waiting."""
     claims = backends.claims
     total, results = Outcome(), list[Result]()
+    over = time.monotonic() + backends.settings.media_run_seconds
     while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
         outcome, part = drive(backends, queue, None, batch, work, threads=WAITING_THREADS)
         total.add(outcome)
         results += part
-        if not outcome.done:
-            break  # a backend is away, or the time is up: the rest would fare alike
+        if not outcome.done or time.monotonic() >= over:
+            break  # a backend is away, and the rest would fare alike; or the time is up
     return total, results
 
 

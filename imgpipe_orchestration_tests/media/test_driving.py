@@ -1,0 +1,33 @@
+"""How much of a queue one run takes on."""
+
+from __future__ import annotations
+
+import time
+
+from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.driving import drain
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Claim, Item
+from imgpipe_orchestration.storage.rows import transaction
+
+
+def test_draining_a_queue_ends_with_the_time_budget_of_the_run(settings: Settings) -> None:
+    services = Services(settings.model_copy(update={"media_run_seconds": 0.5}))
+    claims = services.claims
+
+    def work(claim: Claim) -> None:
+        time.sleep(0.1)
+        with claims.fenced(claim) as connection:
+            claims.finish(connection, store.REMAKE_VARIANTS, claim)
+
+    try:
+        with transaction(services.engine) as connection:
+            claims.enqueue(connection, store.REMAKE_VARIANTS, [Item(number) for number in range(200)])
+        outcome, _ = drain(services, "run-1", store.REMAKE_VARIANTS, work)
+        assert outcome.done
+        assert len(outcome.left) == 200 - len(outcome.done) > 0
+        claims.release("run-1")
+        assert claims.due_partitions(store.REMAKE_VARIANTS) == [""], "a later run makes the rest"
+    finally:
+        services.close()
