@@ -97,7 +97,7 @@ def _take_in(backends: Services, page: list[PendingImage]) -> int:
 
 
 def _register(backends: Services, page: list[PendingImage]) -> int:
-    added = 0
+    items = []
     with transaction(backends.engine) as connection:
         # Asked first: what waits is read again by every run of its first hour, and each try to insert it costs an id.
         known = registering.registered(connection, [image.id for image in page])
@@ -107,10 +107,9 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
             trace = tracing.parse(traces.get(image.id)) or tracing.begin()
             media_id = registering.register(connection, image, str(trace))
             if media_id is not None:
-                item = Item(media_id, tenant=str(image.user_id), partition=image.day, trace=str(trace))
-                added += backends.claims.enqueue(connection, store.MEDIA, [item])
+                items.append(Item(media_id, tenant=str(image.user_id), partition=image.day, trace=str(trace)))
         registering.move_intake_mark(connection, page[-1].id)
-    return added
+        return backends.claims.enqueue(connection, store.MEDIA, items)
 
 
 _UNSEEN = text(f"""

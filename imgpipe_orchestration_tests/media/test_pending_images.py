@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -15,13 +16,15 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
-from imgpipe_orchestration.media import intake, pending, store
+from imgpipe_orchestration.media import intake, pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import rows
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import open_folder
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -296,6 +299,28 @@ def test_a_batch_larger_than_a_page_is_taken_in_whole(
     for n in range(8):
         add(engine, n)
     assert intake.take_in(backends) == 8
+
+
+def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(backends: Services, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        for user in (1, 2):
+            path = PATH.format(n=user)
+            pending.add(connection, user_id=user, image_path=path, original_name="a.jpg", mime_type="image/jpeg")
+        _, second = pending.waiting(connection)
+
+    def blocked() -> bool:
+        query = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        with transaction(backends.engine) as connection:  # whose picture of the others is that of its beginning
+            return connection.scalar(text(query)) is not None
+
+    with ThreadPoolExecutor(1) as pool, backends.engine.connect() as other:
+        media_id = registering.register(other, second, "")
+        assert media_id is not None
+        taken = pool.submit(intake.take_in, backends)
+        wait_for(lambda: blocked() or taken.done(), "the intake to wait", 30, every=0.02)
+        backends.claims.enqueue(other, store.MEDIA, [Item(media_id, "2", second.day), Item(99, "1", second.day)])
+        other.commit()
+        assert taken.result(30) == 1
 
 
 def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> None:
