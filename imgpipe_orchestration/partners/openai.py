@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT
-from imgpipe_orchestration.partners.openai_errors import from_answer, translating
+from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
@@ -312,7 +312,7 @@ def _no_answer(response: Any) -> ImgpipeError:
         for part in _get(item, "content") or []:
             if _get(part, "type") == "refusal":
                 return PartnerRefused(f"{_NAME}'s model refused to answer", detail=str(_get(part, "refusal"))[:500])
-    reason = _get(_get(response, "incomplete_details"), "reason")
+    reason = word_of(_get(_get(response, "incomplete_details"), "reason"))
     if reason == "content_filter":
         return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
     return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")

@@ -28,6 +28,7 @@ _NAME = "OpenAI"
 # https://platform.openai.com/docs/guides/error-codes
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _POLICY = {"content_policy_violation", "moderation_blocked", "content_filter", "invalid_prompt"}
+_WORD = re.compile(r"[\w. -]{1,60}", re.ASCII)
 
 
 def translating(send: Callable[[], Answer]) -> Answer:
@@ -101,7 +102,7 @@ def from_answer(error: Any) -> ImgpipeError:
     https://platform.openai.com/docs/api-reference/responses/object. Routers that speak its protocol write the HTTP
     status of whoever is behind them as the code.
     """
-    code, detail = str(getattr(error, "code", None) or ""), str(getattr(error, "message", error))[:500]
+    code, detail = word_of(getattr(error, "code", None)), str(getattr(error, "message", error))[:500]
     if code in _OUT_OF_MONEY or code == "402":
         return SpendingPaused(f"{_NAME}'s quota is used up ({code}): check the account's billing", detail=detail)
     if code in ("rate_limit_exceeded", "429"):
@@ -112,3 +113,9 @@ def from_answer(error: Any) -> ImgpipeError:
         return UnreadableAnswer(f"{_NAME} answered with an error that it does not name", detail=detail)
     reason = "for its content policy" if code in _POLICY or "policy" in code else f"the request ({code})"
     return PartnerRefused(f"{_NAME} refused {reason}", detail=detail)
+
+
+def word_of(said: Any) -> str:
+    """A code or a reason in an answer, as it may be told and kept; empty for what is none, such as a NUL or a book."""
+    word = str(said or "")
+    return word if _WORD.fullmatch(word) else ""

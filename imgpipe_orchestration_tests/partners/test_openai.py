@@ -8,13 +8,14 @@ import io
 import json
 import threading
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from PIL import Image
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import (
+    ImgpipeError,
     PartnerAway,
     PartnerRefused,
     PartnerUnavailable,
@@ -83,9 +84,15 @@ def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: St
 
 
 @pytest.mark.parametrize(
-    ("reason", "error"), [("max_output_tokens", UnreadableAnswer), ("content_filter", PartnerRefused)]
+    ("reason", "error"),
+    [
+        ("max_output_tokens", UnreadableAnswer),
+        ("content_filter", PartnerRefused),
+        ("\0", UnreadableAnswer),
+        (["why"] * 1000, UnreadableAnswer),
+    ],
 )
-def test_an_incomplete_answer_says_why(reason: str, error: type[Exception], photo: bytes) -> None:
+def test_an_incomplete_answer_says_why(reason: Any, error: type[ImgpipeError], photo: bytes) -> None:
     answer = {
         "id": "r",
         "object": "response",
@@ -98,10 +105,11 @@ def test_an_incomplete_answer_says_why(reason: str, error: type[Exception], phot
     }
     body = json.dumps(answer).encode()
     with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient(reason, base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(error, match=r"incomplete|policy"):
+        client = OpenAIClient(f"{reason!r:.20}", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(error, match=r"incomplete|policy") as caught:
             client.analyse_image(photo, "?", Look, model="m")
         client.close()
+    assert_can_be_kept(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -117,17 +125,26 @@ def test_an_incomplete_answer_says_why(reason: str, error: type[Exception], phot
         (503, PartnerUnavailable),
         (400, PartnerRefused),
         (None, UnreadableAnswer),
+        ("\0", UnreadableAnswer),
+        ("x" * 61, UnreadableAnswer),
     ],
 )
-def test_a_failure_told_inside_a_200_is_one(code: str | int | None, error: type[Exception], photo: bytes) -> None:
+def test_a_failure_told_inside_a_200_is_one(code: str | int | None, error: type[ImgpipeError], photo: bytes) -> None:
     told = {"code": code, "message": "why"}
     answer = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "failed", "error": told}
     body = json.dumps({**answer, "output": [], "usage": None}).encode()
     with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
-        client = OpenAIClient(f"key of {code}", base_url=server.url, policy=RetryPolicy(attempts=1))
-        with pytest.raises(error):
+        client = OpenAIClient(f"key of {code!r:.20}", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(error) as caught:
             client.analyse_image(photo, "?", Look, model="m")
         client.close()
+    assert_can_be_kept(caught.value)
+
+
+def assert_can_be_kept(error: ImgpipeError) -> None:
+    """In a row, whatever the provider wrote: PostgreSQL takes no NUL, and nobody reads a book in a table."""
+    assert error.public.isprintable()
+    assert len(error.public) < 200
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, PartnerRefused), (429, RateLimited), (500, PartnerUnavailable)])
