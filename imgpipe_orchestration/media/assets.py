@@ -83,12 +83,12 @@ def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsR
         backends.services.claims.release(owner_of(context.run))
 
 
-def _prefixed(word: str, stage: "Stage") -> dict[str, float]:
-    """A second stage's figures, beside those of the first; none if it had nothing to do."""
+def _again(stage: "Stage") -> dict[str, float]:
+    """The figures of what was made again, beside those of the first stage; none if there was nothing to do."""
     if stage.outcome.empty:
         return {}
     figures = {**stage.figures, "done": len(stage.outcome.done)}
-    return {f"{word}_{name}": value for name, value in figures.items()}
+    return {f"again_{name}": value for name, value in figures.items()}
 
 
 @dg.asset(
@@ -124,7 +124,7 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     ordered = {"ordered_again": order_analyses(services, context.partition_key)} if _brings_up_to_date(context) else {}
     again = make_analyses(services, owner, context.partition_key)
     _give_back_at_the_end(context, backends)
-    return _result(stage, **_day(context, backends, Step.AI_VISUAL_ANALYSIS), **ordered, **_prefixed("again", again))
+    return _result(stage, **_day(context, backends, Step.AI_VISUAL_ANALYSIS), **ordered, **_again(again))
 
 
 @dg.asset(
@@ -145,7 +145,7 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
     again = make_variants(services, owner, context.partition_key)
     _give_back_at_the_end(context, backends)
     stage.sheet += again.sheet
-    return _result(stage, **_day(context, backends, Step.RESIZE_OPTIMIZE), **ordered, **_prefixed("again", again))
+    return _result(stage, **_day(context, backends, Step.RESIZE_OPTIMIZE), **ordered, **_again(again))
 
 
 @dg.asset(

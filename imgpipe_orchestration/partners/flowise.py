@@ -81,7 +81,7 @@ class Flowise:
             answer = self._ask(flow_id, text)
             try:
                 parsed = adapter.validate_python(_prose(answer) if schema is _Prose else _payload(answer))
-            except (pydantic.ValidationError, ValueError) as error:
+            except ValueError as error:
                 problem = _problem(error)
                 text = f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
                 continue

@@ -7,7 +7,6 @@ The SDK's own retries are off: `retry` decides, within the caller's time. The SD
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import threading
 import weakref
@@ -227,7 +226,7 @@ class OpenAIClient:
             return None
         try:
             image = base64.b64decode(encoded, validate=True)
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
         if not _whole(image):
             raise UnreadableAnswer(f"{_NAME} sent an image that is cut off, or none that we know")

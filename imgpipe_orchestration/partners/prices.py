@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.partners.usage import Usage
@@ -70,7 +70,7 @@ def parse_prices(text: str) -> dict[str, Price]:
         return {}
     try:
         return TypeAdapter(dict[str, Price]).validate_python(json.loads(text))
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         raise SettingsError(
             'MODEL_PRICES must look like {"gpt-6-luna": {"input": 0.1, "output": 0.5}}',
             field="MODEL_PRICES",
