@@ -51,7 +51,6 @@ class _Record(BaseModel):
 class Document(_Record):
     """A file of an analysis. `document_name` is outside text: never a path. One without a usable address has none."""
 
-    document_id: str = ""
     document_path: str = ""
     document_name: str = ""
     document_type: str = ""

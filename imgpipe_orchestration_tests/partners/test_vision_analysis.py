@@ -152,6 +152,14 @@ def test_a_document_that_cannot_be_read_is_one_without_an_address() -> None:
     assert [(d.document_name, d.document_path) for d in analysis.documents] == [("a.jpg", ""), ("", ""), ("b.jpg", "")]
 
 
+def test_what_we_need_of_a_document_is_enough() -> None:
+    document = {"document_id": {"id": 1}, "document_path": "http://x/a.jpg"}
+    with serving(lambda h, _: reply(h, listing(entry("a", documents=[document])))) as server:
+        (analysis,) = on(server).unprocessed()
+    assert isinstance(analysis, VisionAnalysis)
+    assert [document.document_path for document in analysis.documents] == ["http://x/a.jpg"]
+
+
 @pytest.mark.parametrize("unusable", ["", "  ", "a\0b", "\ud800", "x" * 501, {"id": 1}])
 def test_a_malformed_entry_fails_alone(unusable: Any) -> None:
     done = entry(unusable, is_processed=True)
