@@ -18,12 +18,13 @@ from imgpipe_orchestration.cli.options import data_option, json_option, settings
 def command(ctx: click.Context, data_dir: Path, as_json: bool, check: bool) -> None:
     """Apply what the schema of DATABASE_URL lacks. `imgpipe up` does this by itself."""
     from imgpipe_orchestration.storage import migrations
-    from imgpipe_orchestration.storage.rows import connect
+    from imgpipe_orchestration.storage.rows import connect, translated
 
     engine = connect(settings_of(data_dir).database_url, pool_size=1)
-    pending = migrations.pending(engine)
-    if not check:
-        migrations.upgrade(engine)
+    with translated():
+        pending = migrations.pending(engine)
+        if not check:
+            migrations.upgrade(engine)
     engine.dispose()
     if as_json:
         click.echo(json.dumps({"pending" if check else "applied": pending}))
