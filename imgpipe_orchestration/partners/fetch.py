@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urljoin, urlsplit
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
@@ -46,30 +46,19 @@ class FetchLimits:
     attempts: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What came. `url` is where it came from in the end, without its query."""
-
-    url: str
-    content_type: str
-    size: int
-    resumed: int
-    """How often the download was taken up where it had broken off."""
-
-
 @dataclass(slots=True)
 class _Progress:
     """What stands in the sink so far, and whether a part can be added to it."""
 
-    sink: BinaryIO
-    start: int
+    sink: io.BytesIO = field(default_factory=io.BytesIO)
     received: int = 0
     total: int | None = None
     validator: str = ""
     resumed: int = 0
+    """How often the download was taken up where it had broken off."""
 
     def restart(self) -> None:
-        self.sink.seek(self.start)
+        self.sink.seek(0)
         self.sink.truncate()
         self.received, self.total, self.validator = 0, None, ""
 
@@ -87,13 +76,7 @@ class Fetcher:
         return cls(AllowList.parse(settings.allowed_private_hosts))
 
     def fetch_bytes(self, url: str, limits: FetchLimits | None = None) -> bytes:
-        """The content of `url`; raises as `fetch`."""
-        sink = io.BytesIO()
-        self.fetch(url, sink, limits)
-        return sink.getvalue()
-
-    def fetch(self, url: str, sink: BinaryIO, limits: FetchLimits | None = None) -> Fetched:
-        """Write the content of `url` into `sink` (seekable, from its present position on).
+        """The content of `url`.
 
         Raises:
             BadInput: not an http(s) URL, or one with a user name in it.
@@ -104,13 +87,14 @@ class Fetcher:
         """
         limits = limits or FetchLimits()
         check_url(url)
-        progress = _Progress(sink, sink.tell())
+        progress = _Progress()
         policy = RetryPolicy(attempts=limits.attempts, budget=limits.seconds)
-        fetched = call(lambda deadline: self._attempt(url, progress, limits, deadline), policy)
-        log.info("downloaded", extra={"url": fetched.url, "bytes": fetched.size, "resumed": fetched.resumed})
-        return fetched
+        final = call(lambda deadline: self._attempt(url, progress, limits, deadline), policy)
+        log.info("downloaded", extra={"url": final, "bytes": progress.received, "resumed": progress.resumed})
+        return progress.sink.getvalue()
 
-    def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> Fetched:
+    def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> str:
+        """One try; returns where the content came from in the end, without secrets."""
         from urllib3.exceptions import HTTPError
 
         from imgpipe_orchestration.partners.connections import answered_by, why
@@ -133,8 +117,7 @@ class Fetcher:
             if deadline.passed:
                 raise PartnerUnavailable(f"{without_secrets(url)}: not there after {limits.seconds:.0f} s") from None
             raise PartnerUnavailable(f"{without_secrets(url)}: the download broke off ({why(error)})") from None
-        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Fetched(without_secrets(final), content_type, progress.received, progress.resumed)
+        return without_secrets(final)
 
     def _follow(
         self, url: str, headers: Mapping[str, str], limits: FetchLimits, deadline: Deadline
