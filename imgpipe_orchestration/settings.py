@@ -293,17 +293,19 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_development_secrets(self) -> Self:
-        if self.imgpipe_env == "production":
-            names = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
-            for name in names:
-                given = getattr(self, name).strip()  # of an environment file that pads its lines
-                if given in ("", DEVELOPMENT_SECRET):
-                    raise SettingsError(f"{name.upper()} must be set in production", field=name.upper())
-                if len(given) < LEAST_SECRET:
-                    problem = f"{name.upper()} is too short to be a secret: `openssl rand -hex 32` makes one"
-                    raise SettingsError(problem, field=name.upper())
-            if not self.database_url:
-                raise SettingsError("DATABASE_URL must be set in production", field="DATABASE_URL")
+        if self.imgpipe_env != "production":
+            return self
+        names = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
+        # An environment file may pad its lines.
+        given = {name.upper(): getattr(self, name).strip() for name in names}
+        missing = [name for name, value in given.items() if value in ("", DEVELOPMENT_SECRET)]
+        if not self.database_url:
+            missing.append("DATABASE_URL")
+        if missing:
+            raise SettingsError(f"{', '.join(missing)} must be set in production", field=missing[0])
+        if short := [name for name, value in given.items() if len(value) < LEAST_SECRET]:
+            problem = f"{', '.join(short)}: too short to be a secret; `openssl rand -hex 32` makes one"
+            raise SettingsError(problem, field=short[0])
         return self
 
     @model_validator(mode="after")

@@ -124,6 +124,11 @@ def test_production_refuses_a_missing_a_default_and_a_toy_secret(variable: str, 
     assert raised.value.field == variable
 
 
+def test_production_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"MEDIA_API_KEY, .*SECRET_KEY, DATABASE_URL must be set in production"):
+        load({"IMGPIPE_ENV": "production"}, data_dir=tmp_path)
+
+
 def test_what_log_lines_must_not_hold_is_known_by_value(tmp_path: Path) -> None:
     given = {
         **PRODUCTION,
