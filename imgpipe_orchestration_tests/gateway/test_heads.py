@@ -32,3 +32,12 @@ def test_the_head_of_a_stream_without_end_is_answered_and_the_connection_goes_on
 def test_an_address_that_only_takes_forms_has_no_head_either(gateway: Gateway) -> None:
     head = gateway.session.head(f"{gateway.url}/failures/requeue", timeout=20)
     assert (head.status_code, head.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/users/me", "GET, HEAD, PATCH"), ("/cron-jobs/1", "DELETE, GET, HEAD, PATCH"), ("/serve/1", "GET, HEAD")],
+)
+def test_another_method_is_told_all_that_an_address_takes(gateway: Gateway, path: str, methods: str) -> None:
+    answer = gateway.session.post(gateway.url + path, timeout=20)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)

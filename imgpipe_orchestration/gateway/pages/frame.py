@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats, static
@@ -156,8 +157,8 @@ def not_a_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
     title = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"  # which the routes do not know of (`heads`)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     if not _wants_html(request):
         code = title.lower().replace(" ", "-")
         return problem(error.status_code, title, str(error.detail), code=code, headers=headers)
@@ -167,6 +168,17 @@ def not_a_page(request: Request, error: Exception) -> Response:
     answer = _error_page(request, error.status_code, title, words)
     answer.headers.update(headers)
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """All that an address takes: the route that answered names its own only (RFC 9110, section 15.5.6)."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    methods = {method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)}
+    return methods | {"HEAD"} if "GET" in methods else methods  # which the routes do not know of (`heads`)
 
 
 def _failed(request: Request, error: ImgpipeError) -> Response:
