@@ -12,12 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import requests
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
+from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, SettingsError
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
@@ -97,6 +98,11 @@ def check_settings(settings: Settings) -> None:
     options_of(settings)
     parse_prices(settings.model_prices)
     AllowList.parse(settings.allowed_private_hosts)
+    for name in ("c2pa_certificate", "c2pa_private_key"):
+        if (path := getattr(settings, name)) and not Path(path).is_file():
+            raise SettingsError(f"{name.upper()}: there is no file {path}", field=name.upper())
+    if settings.log_file and not (folder := Path(settings.log_file).absolute().parent).is_dir():
+        raise SettingsError(f"LOG_FILE: there is no folder {folder}", field="LOG_FILE")
 
 
 def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
