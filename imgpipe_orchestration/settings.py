@@ -303,9 +303,15 @@ class Settings(BaseModel):
             missing.append("DATABASE_URL")
         if missing:
             raise SettingsError(f"{', '.join(missing)} must be set in production", field=missing[0])
-        if short := [name for name, value in given.items() if len(value) < LEAST_SECRET]:
-            problem = f"{', '.join(short)}: too short to be a secret; `openssl rand -hex 32` makes one"
-            raise SettingsError(problem, field=short[0])
+        # These may be missing; where they are set they open something as well.
+        further = {"METRICS_API_KEY": [self.metrics_api_key], "BACKEND_API_KEY": [self.backend_api_key]}
+        further["SIGNED_URL_KEYS"] = self.url_keys
+        keys = [*given.items(), *[(name, value.strip()) for name, values in further.items() for value in values]]
+        weak = [name for name, value in keys if value == DEVELOPMENT_SECRET or 0 < len(value) < LEAST_SECRET]
+        if weak:
+            why = "too short to be a secret, or the development key, which everybody knows"
+            problem = f"{', '.join(dict.fromkeys(weak))}: {why}; `openssl rand -hex 32` makes one"
+            raise SettingsError(problem, field=weak[0])
         return self
 
     @model_validator(mode="after")
@@ -369,11 +375,16 @@ class Settings(BaseModel):
         """Of FRONTEND_ORIGINS, as browsers write them."""
         return [origin.strip().lower() for origin in self.frontend_origins.split(",") if origin.strip()]
 
+    @property
+    def url_keys(self) -> list[str]:
+        """Of SIGNED_URL_KEYS, the one that signs first."""
+        return [key.strip() for key in self.signed_url_keys.split(",") if key.strip()]
+
     def secrets(self) -> set[str]:
         """The keys and passwords in force, those that everybody knows left out."""
         values = {name: str(value) for name, value in self.model_dump().items()}
         found = {value for name, value in values.items() if _SECRET_NAME.search(name)} | {self.alert_webhook_url}
-        found |= {key.strip() for key in self.signed_url_keys.split(",")}
+        found |= set(self.url_keys)
         found |= {password for value in values.values() if "@" in value and (password := urlsplit(value).password)}
         return found - {"", DEVELOPMENT_SECRET}
 

@@ -129,6 +129,21 @@ def test_production_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
         load({"IMGPIPE_ENV": "production"}, data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("variable", ["METRICS_API_KEY", "BACKEND_API_KEY", "SIGNED_URL_KEYS"])
+@pytest.mark.parametrize("value", [DEVELOPMENT_SECRET, "test", " x       "])
+def test_production_refuses_a_toy_secret_also_where_none_is_needed(variable: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        load({**PRODUCTION, variable: value}, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("second", [DEVELOPMENT_SECRET, "old"])
+def test_production_refuses_a_toy_secret_among_good_ones(second: str, tmp_path: Path) -> None:
+    good = PRODUCTION["SECRET_KEY"]
+    assert load({**PRODUCTION, "SIGNED_URL_KEYS": f"{good}, {good[::-1]},"}, data_dir=tmp_path).production
+    with pytest.raises(SettingsError, match="SIGNED_URL_KEYS"):
+        load({**PRODUCTION, "SIGNED_URL_KEYS": f"{good}, {second}"}, data_dir=tmp_path)
+
+
 def test_what_log_lines_must_not_hold_is_known_by_value(tmp_path: Path) -> None:
     given = {
         **PRODUCTION,

@@ -87,7 +87,6 @@ def check(settings: Settings, media_id: int, signature: str | None, asked: Mappi
 
 def _keys(settings: Settings) -> dict[str, bytes]:
     """The keys by their names; the first one signs, all of them open. A name tells nothing of its key."""
-    given = [key.strip() for key in settings.signed_url_keys.split(",") if key.strip()]
-    secrets = given or [settings.secret_key]
+    secrets = settings.url_keys or [settings.secret_key]
     keys = [hmac.new(secret.encode(), b"signed urls", hashlib.sha256).digest() for secret in secrets]
     return {hashlib.sha256(key).hexdigest()[:8]: key for key in keys}
