@@ -61,12 +61,19 @@ def user_id(credentials: Credentials, backends: Backends) -> int:
     """The user of a token signed with USER_JWT_SECRET (HS256); `sub` is the numeric user id."""
     if credentials is None:
         raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
+    return user_of(credentials.credentials, backends.settings.user_jwt_secret)
+
+
+def user_of(token: str, secret: str) -> int:
+    """
+    Raises:
+        Unauthenticated: the token is not signed with `secret`, does not hold now, or names no user.
+    """
     try:
         # PyJWT wants `sub` to be a string; other libraries sign numbers. It refuses any audience that it was not told
         # of; a secret that signs users' tokens only says enough of what a token is for.
         options: Options = {"verify_sub": False, "verify_aud": False}
-        secret = backends.settings.user_jwt_secret
-        claims = jwt.decode(credentials.credentials, secret, algorithms=["HS256"], options=options)
+        claims = jwt.decode(token, secret, algorithms=["HS256"], options=options)
         user = int(str(claims["sub"]))
     except (jwt.PyJWTError, KeyError, ValueError) as error:
         raise Unauthenticated("The token is invalid or has expired; sign in again.", detail=str(error)) from error

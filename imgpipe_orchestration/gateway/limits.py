@@ -18,12 +18,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
 from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.gateway.auth import user_of
 from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
 from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, LoginNeeded, signed_in
 from imgpipe_orchestration.media.model import FIELDS
@@ -164,11 +166,19 @@ class Limits:
         if credential is None and self._settings.production:
             # A form is read before a route asks who sent it: a stranger's hundred megabytes are not.
             raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
-        caller = hashlib.sha256(credential.encode()).hexdigest() if credential else address
+        caller = self._caller(credential) if credential else address
         if seconds := self._upload_rate.wait(caller):
             most = self._settings.uploads_per_minute
             raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
         self._upload_rate.count(caller)
+
+    def _caller(self, credential: str) -> str:
+        """Whose upload it is. A user has as many tokens as sign-ins, and a header may write one in many ways."""
+        _, key = get_authorization_scheme_param(credential)
+        try:
+            return f"user {user_of(key, self._settings.user_jwt_secret)}"
+        except Unauthenticated:
+            return hashlib.sha256(key.encode()).hexdigest()
 
     def _admit_to_page(self, cookie: str) -> None:
         """A page's form, too, is read before the page asks who sent it."""

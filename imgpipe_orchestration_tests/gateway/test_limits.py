@@ -181,16 +181,22 @@ def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> N
 
 
 def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings) -> None:
-    def token(user: int) -> dict[str, str]:
-        signed = jwt.encode({"sub": str(user), "exp": time.time() + 60}, KEYS["user_jwt_secret"], "HS256")
-        return {"Authorization": f"Bearer {signed}"}
+    def token(user: int, seconds: int = 60) -> str:
+        return jwt.encode({"sub": str(user), "exp": int(time.time()) + seconds}, KEYS["user_jwt_secret"], "HS256")
 
-    first, second = token(1), token(2)
+    first = token(1)
     with TestClient(create_app(produced(settings, uploads_per_minute=2))) as client:
-        mine = [client.patch("/users/me", data={"bio": "x"}, headers=first) for _ in range(3)]
-        theirs = client.patch("/users/me", data={"bio": "x"}, headers=second)
-    assert [answer.status_code for answer in mine][2:] == [429]
-    assert theirs.status_code != 429
+
+        def upload(credential: str) -> int:
+            answer = client.patch("/users/me", data={"bio": "x"}, headers={"Authorization": credential})
+            return answer.status_code
+
+        mine = [upload(f"Bearer {first}") for _ in range(3)]
+        written_otherwise = [upload(f"bearer   {first}"), upload(f"Bearer {token(1, 90)}")]
+        theirs = upload(f"Bearer {token(2)}")
+    assert mine[2:] == [429]
+    assert written_otherwise == [429, 429]
+    assert theirs != 429
 
 
 def test_development_counts_nothing(settings: Settings) -> None:
