@@ -98,8 +98,7 @@ class AnalysisBackendApi:
         """The finished report, HTML.
 
         Raises:
-            UnreadableAnswer: it is empty or not HTML.
-            TooLarge: past `http.ANSWER_LIMIT`.
+            UnreadableAnswer: it is empty, not HTML, or past `http.ANSWER_LIMIT`.
         """
         reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report")
         if not _is_html(reply):

@@ -19,7 +19,6 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
-    TooLarge,
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.json_text import decoded
@@ -85,7 +84,7 @@ class JsonApi:
         Raises:
             PartnerRefused: 3xx and 4xx but 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
-            TooLarge: an answer past `limit`.
+            UnreadableAnswer: past `limit`.
             PartnerAway: no connection, or 5xx.
             PartnerUnavailable: too slow, or cut off.
             Forbidden: the guard does not let it reach that address.
@@ -265,7 +264,7 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
     """The whole body, but no more than `limit` bytes.
 
     Raises:
-        TooLarge: more than `limit`.
+        UnreadableAnswer: more than `limit`.
         PartnerUnavailable: too slow, or cut off.
     """
     from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -277,7 +276,7 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise TooLarge(f"{partner} answered more than the {limit:,} bytes allowed")
+                raise UnreadableAnswer(f"{partner} answered more than the {limit:,} bytes allowed")
     except ReadTimeoutError as error:
         raise PartnerUnavailable(f"{partner} took too long to send its answer") from error
     except HTTPError as error:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from imgpipe_orchestration.errors import BadInput, UnreadableAnswer
+from imgpipe_orchestration.errors import BadInput, TooLarge, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, Reply
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.signature import HEADER, sign
@@ -82,7 +82,10 @@ class MainApi:
         """
         if not _TEMP_PATH.fullmatch(image_path) or ".." in image_path:
             raise BadInput(f"Not a temp path: {image_path[:200]}", field="image_path")
-        reply = self._api.request("GET", image_path, limit=limit)
+        try:
+            reply = self._api.request("GET", image_path, limit=limit)
+        except UnreadableAnswer as error:
+            raise TooLarge(f"The temp file is larger than the {limit:,} bytes allowed") from error
         if not reply.content or _is_words(reply):
             detail = reply.content[:500].decode(errors="replace")
             raise UnreadableAnswer(f"{_NAME} sent no file but words or nothing for {image_path}", detail=detail)

@@ -60,7 +60,17 @@ def callback_of(gateway: Gateway) -> tuple[str, str, str]:
     return row[0], row[1], row[2]
 
 
-@pytest.mark.parametrize("body", [[1, 2, 3], {}, {"success": False, "error": "the database is away"}, None, "ok"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        [1, 2, 3],
+        {},
+        {"success": False, "error": "the database is away"},
+        None,
+        "ok",
+        pytest.param("more than anybody reads " * 1_500_000, id="36 MB"),
+    ],
+)
 def test_an_answer_that_does_not_say_success_is_no_acknowledgement(
     make_gateway: Callable[..., Gateway], main_api: MainApi, body: object
 ) -> None:

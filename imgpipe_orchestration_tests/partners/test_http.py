@@ -14,7 +14,6 @@ from imgpipe_orchestration.errors import (
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
-    TooLarge,
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.fetch import Fetcher
@@ -64,7 +63,7 @@ def test_the_proxy_of_the_environment_is_used_but_for_who_is_excepted(monkeypatc
 
 
 def test_an_answer_beyond_the_limit_is_not_taken() -> None:
-    with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(TooLarge):
+    with serving(lambda h, _: reply(h, bytes(2000))) as server, pytest.raises(UnreadableAnswer):
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
 
 
