@@ -171,9 +171,12 @@ def check_url(url: str) -> None:
     """
     if len(url) > 8192 or any(c.isspace() or not c.isprintable() for c in url):
         raise BadInput("The link is too long or has spaces or control characters in it", field="url")
+    from urllib3.util import parse_url
+
     try:
         parts = urlsplit(url)
         host, user, _ = parts.hostname, parts.username, parts.port
+        parse_url(url)  # knows of names that cannot be, which would else look like a download that broke off
     except ValueError as error:
         raise BadInput("The link is not a URL", field="url") from error
     if parts.scheme not in ("http", "https") or not host:

@@ -136,6 +136,7 @@ def test_a_redirect_may_name_a_file_as_it_is_called(location: str) -> None:
         "http://exa\nmple.com/",
         "http://example.com\\@127.0.0.1/",
         "http://[::1/",
+        "http://127。0。0。1/",
         "",
     ],
 )
