@@ -27,7 +27,9 @@ FIELD_LENGTH = 16_000
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))  # fields of every line here
 
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != 9} | {10: "\\n", 13: "\\r"}
+# C1 as well: \x9b is to a terminal what ESC [ is. Unicode has three line breaks more than \r and \n (UAX 14).
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
+_CONTROL |= {10: "\\n", 13: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 def logger(name: str) -> logging.Logger:

@@ -207,6 +207,13 @@ def test_nobody_forges_a_line_with_a_file_name() -> None:
     assert r"a.jpg\n2026" in line
 
 
+@pytest.mark.parametrize("code", [0x0B, 0x1C, 0x7F, 0x85, 0x9B, 0x2028, 0x2029])
+def test_no_control_character_nor_line_break_of_unicode_reaches_a_terminal(code: int) -> None:
+    line = TextFormatter().format(record(f"refused a{chr(code)}b.jpg"))
+    assert chr(code) not in line
+    assert f"{code:x}b.jpg" in line
+
+
 def test_an_exception_that_quotes_an_image_does_not_fill_the_log() -> None:
     huge = "data:image/png;base64," + "A" * 3_000_000
     for formatter in (TextFormatter(), JsonFormatter()):
