@@ -27,7 +27,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -50,6 +50,10 @@ when it meets a format whose plugin is not loaded, loads all forty that it has."
 _CRASHES = 2
 """Workers that may crash over an image before it is held to be the image's doing: the first may have been worn out by
 the images before it."""
+
+_FROM_OUTSIDE = {-signal.SIGKILL: "SIGKILL", int(signal.SIGTERM): "SIGTERM"}
+"""Exit codes of workers that a person ended, or a kernel that is short of memory; pebble's leave by themselves at a
+SIGTERM. No codec does that to itself."""
 
 _GRACE = 5.0
 """Seconds past the wall time after which a worker ends itself, should nobody be left to end it."""
@@ -93,8 +97,8 @@ class Workshop:
 
         Returns:
             A future that raises what the function raised; `BadImage` when two workers died over it or one ran out of
-            time, `TooLarge` when it ran out of memory, and `BackendUnavailable` when no worker could be started.
-            Cancelling it ends the work.
+            time, `TooLarge` when it ran out of memory, `Retryable` when somebody ended the two, and
+            `BackendUnavailable` when no worker could be started. Cancelling it ends the work.
         """
         # Packed here and unpacked by `_bounded`: what cannot be unpacked is then this call's error. Left to the pool it
         # would end the worker, and the next one, and then the pool.
@@ -178,10 +182,12 @@ class Workshop:
         code = getattr(error, "exitcode", None)
         return error if code is None else self._of_death(code, str(error))
 
-    def _of_death(self, code: int, detail: str) -> BadImage:
+    def _of_death(self, code: int, detail: str) -> BadImage | Retryable:
         """What a worker's exit code (a signal's number, negated) says about its image."""
         if code == -signal.SIGPROF:
             return BadImage(f"the image took more than {self.cpu_seconds:g} s of CPU time and was given up")
+        if code in _FROM_OUTSIDE:
+            return Retryable(f"the image's worker was ended from outside, twice ({_FROM_OUTSIDE[code]})", detail=detail)
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return BadImage(f"the image crashed its decoder or encoder ({name})", detail=detail)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.errors import BadImage, Retryable, TooLarge
 from imgpipe_orchestration.imaging.chain import Chain
 from imgpipe_orchestration.imaging.picture import Picture
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
@@ -57,6 +57,12 @@ def test_an_image_whose_worker_crashed_is_tried_in_another_one(shop: Workshop, t
     code = f"import os, pathlib\nmark = pathlib.Path({str(mark)!r})\nif not mark.exists(): mark.touch(), os.abort()"
     shop.call(exec, code)
     assert mark.exists()
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_an_image_whose_workers_are_ended_by_others_is_not_to_blame(shop: Workshop, how: str) -> None:
+    with pytest.raises(Retryable, match=rf"ended from outside, twice \({how}\)"):
+        shop.call(exec, f"import os, signal; os.kill(os.getpid(), signal.{how})")
 
 
 def test_a_rendering_leaves_nothing_to_the_collector() -> None:
