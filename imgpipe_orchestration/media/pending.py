@@ -95,6 +95,12 @@ def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingI
     return {image.image_path: image for image in map(_image, rows)}
 
 
+def any_failed(connection: Connection, ids: Sequence[int]) -> bool:
+    """Whether one of some rows is in state `failed`."""
+    query = select(t.c.id).where(t.c.id.in_(ids), t.c.status == PendingStatus.FAILED.value).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def waiting(connection: Connection, *, after: int = 0, limit: int | None = None) -> list[PendingImage]:
     """Rows in state `pending` with an id past `after`, in the order of their ids."""
     query = select(*_COLUMNS).where(t.c.status == PendingStatus.PENDING.value, t.c.id > after).order_by(t.c.id)

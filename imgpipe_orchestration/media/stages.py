@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from imgpipe_orchestration.errors import Conflict, NotFound
+from imgpipe_orchestration.errors import Conflict, LeaseLost, NotFound
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import intake, pending, store
 from imgpipe_orchestration.media.driving import WAITING_THREADS, drain, drive, spends
@@ -223,13 +224,21 @@ def _close(backends: Services) -> None:
 
 
 def _reopen(backends: Services, batch: Sequence[Claim]) -> None:
-    """Uploads that had failed and whose item was requeued are pending again."""
+    """Uploads that had failed and whose item was requeued are pending again; not what was cleaned up since it was
+    claimed."""
     with transaction(backends.engine) as connection:
         ids = store.pending_ids(connection, [claim.item_id for claim in batch])
-    if ids:
-        others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
-        with transaction(backends.pending_engine) as connection:
-            pending.mark(connection, ids, PendingStatus.PENDING, unless=others)
+    with transaction(backends.pending_engine) as connection:
+        if not pending.any_failed(connection, ids):
+            return
+    others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
+    for claim in batch:
+        with (
+            suppress(LeaseLost),
+            backends.claims.fenced(claim) as connection,
+            pending.joined(backends, connection) as where,
+        ):
+            pending.mark(where, store.pending_ids(connection, [claim.item_id]), PendingStatus.PENDING, unless=others)
 
 
 def _mb(sizes: Iterable[int]) -> float:

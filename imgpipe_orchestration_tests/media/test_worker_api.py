@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import requests
 
+from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration.partners.signature import HEADER, sign
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -132,6 +133,15 @@ def test_our_worker_drops_an_image_that_another_finished_first(gateway: Gateway)
     assert gateway.rows("select state from work_items where queue = 'media'") == [("ignored",)]
     (ours,) = gateway.rows("select status, error from media_files")
     assert tuple(ours) == ("failed", "Processed by another worker as media theirs-1.")
+
+
+def test_what_is_cleaned_up_while_a_run_begins_stays_failed(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway.upload(456, profile_image=picture())
+    # A run has claimed its batch when it starts its workers, and has begun no image yet.
+    monkeypatch.setattr(Workshop, "start", lambda _: delete(gateway, 1).raise_for_status())
+    gateway.run_due()
+    assert gateway.rows("select status from pending_images") == [("failed",)]
+    assert gateway.rows("select status from media_files") == [("failed",)]
 
 
 @pytest.mark.parametrize("method", ["get", "post", "delete"])
