@@ -101,6 +101,10 @@ def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
 
     def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
         values = {"id": upload_id, "pending_id": accepted[0].pending_id, "path": accepted[0].image_path}
+        if row["private"] and backends.pending_engine is not backends.engine:
+            # The row in the other database is committed before ours, and an intake may read it in between.
+            with transaction(backends.engine) as first:
+                first.execute(_NAME, values)
         if not connection.execute(_SETTLE, values).rowcount:
             raise _CommittedElsewhere("Another commit of this upload came first.")
 
@@ -170,6 +174,7 @@ _FORGET = text("""
 _SETTLE = text("""
     update media_uploads set pending_id = :pending_id, image_path = :path where id = :id and pending_id is null
 """)
+_NAME = text("update media_uploads set image_path = :path where id = :id and pending_id is null")
 _NAMED = text("""
     select object_key from media_uploads where object_key = any(:keys) and pending_id is null and expires_at > now()
 """)

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
-from imgpipe_orchestration.media import intake, pending, registering, store
+from imgpipe_orchestration.media import direct, intake, pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -371,3 +371,19 @@ def test_an_outside_worker_fails_an_image(make_gateway: Callable[..., Gateway], 
     url = f"{gateway.url}/api/media/cleanup/1"
     assert gateway.session.delete(url, headers=gateway.as_worker, timeout=30).status_code == 200
     assert status(gateway.services.pending_engine, 1) == "failed"
+
+
+def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_commit(
+    make_gateway: Callable[..., Gateway], pending_url: str
+) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    services, data = Services(gateway.settings), picture()
+    invited = direct.invite(
+        services, 456, kind="profile_image", content_type="image/jpeg", size=len(data), name="", private=True
+    )
+    services.media_bucket.put(f"staging/456/{invited.id}", data, content_type="image/jpeg")
+    event.listen(services.engine, "commit", lambda _: intake.take_in(gateway.services))
+    direct.commit(services, 456, invited.id)
+    services.close()
+    intake.take_in(gateway.services)
+    assert gateway.rows("select private from media_files") == [(True,)]
