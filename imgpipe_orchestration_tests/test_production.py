@@ -261,5 +261,5 @@ def test_nothing_starts_on_a_default_key(migrated: Site) -> None:
         unit = migrated.unit(name, instance)
         del unit.environment["MEDIA_API_KEY"]
         done = ended(unit.command, unit, migrated)
-        assert done.returncode != 0
-        assert "MEDIA_API_KEY must be set in production" in done.stdout + done.stderr
+        assert done.returncode == 1
+        assert done.stdout + done.stderr == "imgpipe: MEDIA_API_KEY must be set in production\n"

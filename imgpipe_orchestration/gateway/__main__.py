@@ -7,6 +7,7 @@ import socket
 import uvicorn
 
 from imgpipe_orchestration import logs
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
 from imgpipe_orchestration.settings import Settings, load
@@ -45,4 +46,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SettingsError as error:
+        raise SystemExit(f"imgpipe: {error.public}") from None

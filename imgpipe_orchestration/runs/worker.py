@@ -177,4 +177,7 @@ def main(queues: str, concurrency: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SettingsError as error:
+        raise SystemExit(f"imgpipe: {error.public}") from None
