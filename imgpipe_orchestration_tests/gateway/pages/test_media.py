@@ -88,6 +88,22 @@ def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, t
     expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
 
 
+def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visitor, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        file.write_bytes(picture(40, 30, format="PNG"))
+    page = guest.go("/upload")
+    asked: list[str] = []
+    page.on("request", lambda request: "/upload?" in request.url and asked.append(request.url.rpartition("=")[2]))
+    page.locator("#user").fill("1")
+    # After the page's own listener: two are on their way by then, the third one waits.
+    change = "document.querySelector('#user').value = '2'"
+    page.evaluate(f"document.querySelector('#files').addEventListener('change', () => {{ {change} }})")
+    page.locator("#files").set_input_files(files)
+    expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
+    assert asked == ["1", "1", "1"]
+
+
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture()[:3000])
     gateway.run_due()

@@ -35,13 +35,15 @@ function say(item, words, kind = "") {
 
 function take(files) {
   if (!form.reportValidity()) return; // every file is somebody's
+  // As they are now: somebody may fill them in anew while files wait.
+  const query = new URLSearchParams({ field: form.querySelector("#field").value, user: form.querySelector("#user").value });
   for (const file of files) {
     const item = row(file);
     if (file.size > limit) say(item, `Larger than ${sized(limit)}, so it was not sent. Save it smaller and choose it again.`, "bad");
     else if (!file.size) say(item, "The file is empty, so it was not sent. Save it anew and choose it again.", "bad");
     else {
       say(item, "Waits to be sent");
-      waiting.push([file, item]);
+      waiting.push([file, item, query]);
     }
   }
   next();
@@ -51,10 +53,9 @@ function next() {
   while (sending < 2 && waiting.length) send(...waiting.shift());
 }
 
-function send(file, item) {
+function send(file, item, query) {
   sending++;
   const bar = item.querySelector("progress");
-  const query = new URLSearchParams({ field: form.querySelector("#field").value, user: form.querySelector("#user").value });
   const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
   request.open("POST", `/upload?${query}`);
   request.setRequestHeader("X-Form-Token", form.dataset.token);
