@@ -63,7 +63,7 @@ export class AIAnalysisDisplay extends Base {
   }
 
   connectedCallback() {
-    if (this.hasAttribute("open")) this.#details.open = true;
+    if (this.#isOpen) this.#details.open = true;
   }
 
   disconnectedCallback() {
@@ -72,12 +72,16 @@ export class AIAnalysisDisplay extends Base {
 
   attributeChangedCallback(name, before, after) {
     if (!this.isConnected || before === after) return;
-    if (name === "open") this.#details.open = after !== null && after !== "false";
+    if (name === "open") this.#details.open = this.#isOpen;
     else if (name.startsWith("show-")) this.#answer && this.#show();
     else {
       this.#answer = undefined;
       if (this.#details.open) this.#ask();
     }
+  }
+
+  get #isOpen() {
+    return (this.getAttribute("open") ?? "false") !== "false";
   }
 
   #wants(part) {

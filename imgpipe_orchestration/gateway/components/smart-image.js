@@ -55,6 +55,7 @@ export class SmartImage extends Base {
   #timer;
   #asked;
   #drawn = false;
+  #placed = false; // isConnected is true already while a parsed element gets its attributes, one by one
 
   constructor() {
     super();
@@ -76,17 +77,19 @@ export class SmartImage extends Base {
   }
 
   connectedCallback() {
+    this.#placed = true;
     this.#shape();
     this.#start();
   }
 
   disconnectedCallback() {
+    this.#placed = false;
     clearTimeout(this.#timer);
     this.#asked?.abort();
   }
 
   attributeChangedCallback(name, before, after) {
-    if (!this.isConnected || before === after) return;
+    if (!this.#placed || before === after) return;
     this.#shape();
     if (["alt", "token", "show-ai-data", "loading", "sizes"].includes(name) && this.#drawn) this.#draw(this.#drawn);
     else if (!["width", "height"].includes(name)) this.#start();

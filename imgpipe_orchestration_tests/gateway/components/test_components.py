@@ -61,6 +61,25 @@ def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gatew
         guest.trouble.clear()  # axe itself is at odds with so strict a policy
 
 
+def test_an_element_asks_once_however_many_attributes_it_has(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    body = '<smart-image media-id="1" size="grid" fit="cover" background-option="original" alt="A bowl"></smart-image>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        asked: list[str] = []
+        guest.page.on("request", lambda request: request.url.endswith("/info") and asked.append(request.url))
+        shown(guest.go("/"))
+        assert asked == [f"{gateway.url}/api/images/1/info"]
+
+
+def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Visit) -> None:
+    body = '<ai-analysis-display open></ai-analysis-display><ai-analysis-display open="false"></ai-analysis-display>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        page = guest.go("/")
+        expect(page.locator("ai-analysis-display details")).to_have_count(2)
+        expect(page.locator("ai-analysis-display details[open]")).to_have_count(1)
+
+
 def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, visit: Visit) -> None:
     from imgpipe_orchestration.media import intake
 
