@@ -48,6 +48,7 @@ export class AIAnalysisDisplay extends Base {
   #body;
   #asked;
   #answer;
+  #placed = false; // as in smart-image.js
 
   constructor() {
     super();
@@ -63,15 +64,17 @@ export class AIAnalysisDisplay extends Base {
   }
 
   connectedCallback() {
+    this.#placed = true;
     if (this.#isOpen) this.#details.open = true;
   }
 
   disconnectedCallback() {
+    this.#placed = false;
     this.#asked?.abort();
   }
 
   attributeChangedCallback(name, before, after) {
-    if (!this.isConnected || before === after) return;
+    if (!this.#placed || before === after) return;
     if (name === "open") this.#details.open = this.#isOpen;
     else if (name.startsWith("show-")) this.#answer && this.#show();
     else {

@@ -80,6 +80,16 @@ def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Vis
         expect(page.locator("ai-analysis-display details[open]")).to_have_count(1)
 
 
+def test_an_open_analysis_is_asked_for_once_however_many_attributes_it_has(gateway: Gateway, visit: Visit) -> None:
+    body = f'<ai-analysis-display open media-id="1" base="{gateway.url}" show-mood="true"></ai-analysis-display>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["404"]
+        asked: list[str] = []
+        guest.page.on("request", lambda request: request.url.endswith("/analysis") and asked.append(request.url))
+        expect(guest.go("/").get_by_text("This image has not been analysed yet.")).to_be_visible()
+        assert asked == [f"{gateway.url}/api/images/1/analysis"]
+
+
 def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, visit: Visit) -> None:
     from imgpipe_orchestration.media import intake
 
