@@ -1,4 +1,8 @@
-"""What workers tell the main API about uploads: done, or failed. Ours and anybody's who speaks the contract."""
+"""What workers tell the main API about uploads: done, or failed. Ours and anybody's who speaks the contract.
+
+Our own work on the image is ended before the row of `pending_images` is locked: a run takes its item first as well, and
+where they lie in two databases neither would see that the two wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,10 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
     """
     media_id = media_id_of(body)
     with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+        ours = store.media_of_pending(connection, image_id)
+        theirs = ours is None or str(ours.id) != media_id
+        if ours is not None and theirs:
+            _drop(backends, connection, ours.id, f"Processed by another worker as media {media_id}.")
         image = pending.get(where, image_id, lock=True)
         if image.status is PendingStatus.FAILED:
             raise Conflict(f"Image {image_id} was marked as failed; upload it again or requeue it first.")
@@ -33,11 +41,8 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
             pending.mark_processed(where, image_id, media_id)
         elif image.media_id != media_id:
             raise Conflict(f"Image {image_id} is already processed as media {image.media_id}.")
-        ours = store.media_of_pending(connection, image_id)
-        if ours is None or str(ours.id) != media_id:
+        if theirs:
             keep_reported(connection, image_id, media_id, body.get("ai_analysis"))
-        if ours is not None and str(ours.id) != media_id:
-            _drop(backends, connection, ours.id, f"Processed by another worker as media {media_id}.")
         if image.status is not PendingStatus.COMPLETE or image.media_id is None:
             items = [Item(image_id, tenant=str(image.user_id))]
             # Again: without an id the replacement had to be given up.
@@ -68,13 +73,13 @@ def clean_up(backends: Services, image_id: int) -> None:
         Conflict: it has been processed.
     """
     with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+        ours = store.media_of_pending(connection, image_id)
+        if ours is not None:
+            _drop(backends, connection, ours.id, "Cleaned up by another worker.")
         image = pending.get(where, image_id, lock=True)
         if image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE}:
             raise Conflict(f"Image {image_id} is {image.status}; there is nothing to clean up.")
         pending.mark(where, [image_id], PendingStatus.FAILED)
-        ours = store.media_of_pending(connection, image_id)
-        if ours is not None:
-            _drop(backends, connection, ours.id, "Cleaned up by another worker.")
     uploads.remove_temp(backends, image.image_path)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.services import Services
@@ -79,6 +79,13 @@ class Gateway:
             "callback": stages.callback_stage(self.services, owner),
             "urls": stages.urls_stage(self.services, owner),
         }
+
+
+def somebody_waits(engine: Engine) -> bool:
+    """Whether a session on an engine's database waits for another one's lock."""
+    query = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with engine.begin() as connection:  # whose picture of the others is that of its beginning
+        return connection.scalar(text(query)) is not None
 
 
 @pytest.fixture

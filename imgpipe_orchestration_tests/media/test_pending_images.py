@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+import requests
 from click.testing import CliRunner
 from sqlalchemy import Engine, event, text
 
@@ -21,12 +22,12 @@ from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import rows
-from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.claims import Item, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 
 PATH = "/temp_images/profiles/456-profile-{n}.jpg"
 
@@ -308,16 +309,11 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(backends: Serv
             pending.add(connection, user_id=user, image_path=path, original_name="a.jpg", mime_type="image/jpeg")
         _, second = pending.waiting(connection)
 
-    def blocked() -> bool:
-        query = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-        with transaction(backends.engine) as connection:  # whose picture of the others is that of its beginning
-            return connection.scalar(text(query)) is not None
-
     with ThreadPoolExecutor(1) as pool, backends.engine.connect() as other:
         media_id = registering.register(other, second, "")
         assert media_id is not None
         taken = pool.submit(intake.take_in, backends)
-        wait_for(lambda: blocked() or taken.done(), "the intake to wait", 30, every=0.02)
+        wait_for(lambda: somebody_waits(backends.engine) or taken.done(), "the intake to wait", 30, every=0.02)
         backends.claims.enqueue(other, store.MEDIA, [Item(media_id, "2", second.day), Item(99, "1", second.day)])
         other.commit()
         assert taken.result(30) == 1
@@ -371,6 +367,32 @@ def test_an_outside_worker_fails_an_image(make_gateway: Callable[..., Gateway], 
     url = f"{gateway.url}/api/media/cleanup/1"
     assert gateway.session.delete(url, headers=gateway.as_worker, timeout=30).status_code == 200
     assert status(gateway.services.pending_engine, 1) == "failed"
+
+
+@pytest.mark.parametrize("outcome", ["cleaned up", "processed elsewhere"])
+def test_an_outside_worker_and_a_run_that_settle_one_image_do_not_wait_for_each_other(
+    make_gateway: Callable[..., Gateway], pending_url: str, outcome: str
+) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    services = gateway.services
+    gateway.upload(456, profile_image=picture())
+    intake.take_in(services)
+    (claim,) = services.claims.claim(store.MEDIA, "run-1", 1, partition=datetime.now(UTC).date().isoformat())
+
+    def told() -> requests.Response:
+        if outcome == "cleaned up":
+            return requests.delete(f"{gateway.url}/api/media/cleanup/1", headers=gateway.as_worker, timeout=30)
+        body = {"media_id": "theirs-1"}
+        return requests.post(f"{gateway.url}/api/media/complete/1", json=body, headers=gateway.as_worker, timeout=30)
+
+    with ThreadPoolExecutor(1) as pool:
+        with services.claims.fenced(claim) as connection:  # as a run does when an image fails
+            answer = pool.submit(told)
+            wait_for(lambda: somebody_waits(services.engine), "the worker to wait for the run", 30, every=0.02)
+            with pending.joined(services, connection) as where:
+                pending.mark(where, [1], PendingStatus.PENDING)
+        assert answer.result(30).status_code == 200
+    assert services.claims.state(store.MEDIA, 1) == State.IGNORED
 
 
 def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_commit(

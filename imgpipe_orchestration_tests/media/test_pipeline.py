@@ -17,7 +17,7 @@ from imgpipe_orchestration.media.due import due_days
 from imgpipe_orchestration.media.remake import make_analyses, make_variants, order_analyses, order_variants
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
 
@@ -332,11 +332,11 @@ def test_a_focus_set_while_the_image_is_being_made_again_is_not_lost(gateway: Ga
     url = f"{gateway.url}/api/media/focus/1"
     gateway.session.put(url, json={"box": [0.0, 0.0, 0.1, 0.1]}, headers=gateway.as_worker, timeout=30)
     (day,) = due_days(gateway.services, limit=5)
-    blocked = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with ThreadPoolExecutor(1) as pool, gateway.services.engine.connect() as person:
         store.set_focus(person, 1, (0.9, 0.9, 1.0, 1.0))
         run = pool.submit(make_variants, gateway.services, "run-2", day)
-        wait_for(lambda: gateway.rows(blocked) or run.done(), "the run to reach the image's row", 30, every=0.02)
+        engine = gateway.services.engine
+        wait_for(lambda: somebody_waits(engine) or run.done(), "the run to reach the image's row", 30, every=0.02)
         person.commit()
         assert len(run.result(30).outcome.retried) == 1
     assert gateway.rows("select focus -> 'box' from media_files") == [([0.9, 0.9, 1.0, 1.0],)]
