@@ -13,6 +13,8 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRun
 PAGE = 200
 PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
+NIGHTLY = {"dagster/max_runtime": str(6 * 3600)}
+"""Seconds, where dagster.yaml ends other runs after an hour: what looks through everything may take until morning."""
 COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "repaired")
 """Figures of a garbage collection that are worth a graph, over all buckets."""
 
@@ -84,7 +86,7 @@ def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> Non
 
 
 @dg.job(
-    tags={"pipeline": "retention", **NETWORK},
+    tags={"pipeline": "retention", **NETWORK, **NIGHTLY},
     description="Removes history past its retention (RETENTION_* settings), bounded in each execution.",
 )
 def retention() -> None:
@@ -118,7 +120,7 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 
 
 @dg.job(
-    tags={"pipeline": "garbage", **NETWORK},
+    tags={"pipeline": "garbage", **NETWORK, **NIGHTLY},
     description="Collects garbage in the object store, older than GC_GRACE_HOURS. Launched by hand it only tells.",
 )
 def garbage_collection() -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 from sqlalchemy import text
 
@@ -269,6 +270,14 @@ def test_the_job_runs_both_and_shows_what_it_removed(
     assert shown["runs_deleted"] == 1
     assert shown["items"] == 0
     assert run_ids(instance) == {result.run_id}
+
+
+def test_what_looks_through_everything_may_take_longer_than_other_runs() -> None:
+    limit = yaml.safe_load((Path(__file__).parents[1] / "dagster.yaml").read_text())["run_monitoring"][
+        "max_runtime_seconds"
+    ]
+    for job in (retention, garbage_collection):
+        assert float(job.tags["dagster/max_runtime"]) > limit, job.name
 
 
 def test_garbage_is_told_by_hand_and_deleted_by_night(
