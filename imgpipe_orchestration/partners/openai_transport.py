@@ -18,7 +18,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TookTooLong
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, TooLarge, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, UnreadableAnswer
 from imgpipe_orchestration.partners.connections import answered_by, connect_by, never_sent, why
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT, read_bounded
 from imgpipe_orchestration.partners.json_text import refuse_deep
@@ -93,8 +93,6 @@ class WatchedTransport(httpx2.BaseTransport):
             if isinstance(error, TookTooLong):
                 raise PartnerUnavailable(f"{_NAME} did not answer in time") from error
             raise PartnerUnavailable(f"{_NAME} broke off ({why(error)})") from error
-        except TooLarge as error:
-            raise UnreadableAnswer(error.public) from error
 
     def close(self) -> None:
         self._pools.clear()

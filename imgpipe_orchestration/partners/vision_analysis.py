@@ -16,14 +16,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from imgpipe_orchestration.errors import (
-    ImgpipeError,
-    PartnerRefused,
-    PartnerUnavailable,
-    Retryable,
-    TooLarge,
-    UnreadableAnswer,
-)
+from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -233,7 +226,7 @@ class VisionAnalysisApi:
             uncertain = False
             try:
                 _refuse_error(self._upload.partner, self._upload.request("POST", "", body=body, headers=headers))
-            except (PartnerUnavailable, TooLarge) as error:
+            except PartnerUnavailable as error:
                 uncertain = True
                 raise _uncertain(error) from error
 
