@@ -119,8 +119,8 @@ in a silence it is asked from the tenth second on. A machine or a cable that goe
 whoever waits for a quarter of an hour, or for two when the question had just arrived."""
 
 _SILENT_SECONDS = 60
-"""How long MySQL or MariaDB may take to answer; PostgreSQL is told so by its `statement_timeout`, and `postgres` waits
-no longer than that for one that heeds nothing."""
+"""How long MySQL or MariaDB may take to answer; PostgreSQL is told so by its `statement_timeout`, and one that heeds
+nothing is given up by `postgres` a little later."""
 
 _TRUSTED_SECONDS = 30
 """A connection that was used this recently still leads somewhere, unless its socket says otherwise."""
