@@ -59,6 +59,13 @@ def of_invalid(error: RequestValidationError) -> JSONResponse:
     return problem(422, BadInput.title, detail, code="bad-input", field=first["field"], errors=errors)
 
 
+def of_http(error: HTTPException) -> JSONResponse:
+    """The problem document of an error of the framework's, such as a route that is not there."""
+    title = HTTPStatus(error.status_code).phrase
+    code = title.lower().replace(" ", "-")
+    return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
+
+
 def reported(error: ImgpipeError, path: str) -> JSONResponse:
     """The problem document of an error, which goes into the log when an operator should hear of it."""
     if error.report:
@@ -91,9 +98,7 @@ def install(app: FastAPI) -> None:
     def _http(request: Request, error: HTTPException) -> JSONResponse:
         if _no_room(error.__cause__):  # FastAPI calls it the body's fault
             return reported(_full(error.__cause__), request.url.path)
-        title = HTTPStatus(error.status_code).phrase
-        code = title.lower().replace(" ", "-")
-        return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
+        return of_http(error)
 
     @app.exception_handler(Exception)
     def _unhandled(request: Request, error: Exception) -> JSONResponse:

@@ -20,7 +20,7 @@ from starlette.routing import Match
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.gateway.problems import of_error, problem, reported
+from imgpipe_orchestration.gateway.problems import of_error, of_http, reported
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, operator, safe_target
 from imgpipe_orchestration.logs import logger
 
@@ -155,18 +155,15 @@ def _to_login(request: Request) -> Response:
 def not_a_page(request: Request, error: Exception) -> Response:
     """An address that leads nowhere, or that only takes forms: a page for browsers, a problem document for scripts."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
-    title = HTTPStatus(error.status_code).phrase
-    headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
-    if not _wants_html(request):
-        code = title.lower().replace(" ", "-")
-        return problem(error.status_code, title, str(error.detail), code=code, headers=headers)
-    words = "There is no such page. It may have moved."
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        words = "There is nothing to see here: this address only takes what a page or a program sends to it."
-    answer = _error_page(request, error.status_code, title, words)
-    answer.headers.update(headers)
+    refused = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    answer: Response = of_http(error)
+    if _wants_html(request):
+        words = "There is no such page. It may have moved."
+        if refused:
+            words = "There is nothing to see here: this address only takes what a page or a program sends to it."
+        answer = _error_page(request, error.status_code, HTTPStatus(error.status_code).phrase, words)
+    if refused:
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request)))
     return answer
 
 
