@@ -27,7 +27,7 @@ LONGEST = 600.0
 @router.get("/events")
 def events(request: Request, _: Operator) -> StreamingResponse:
     """The overview's figures as they change; `away` when they cannot be had at the moment."""
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(request), media_type="text/event-stream", headers=headers)
 
 

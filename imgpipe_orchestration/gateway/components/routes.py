@@ -28,7 +28,7 @@ from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
-ANYWHERE = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 """Components live in pages of other origins. Nothing here looks at cookies."""
 
 

@@ -108,8 +108,7 @@ def picture(backends: Backends, _: Operator, task_id: str, person_id: int, name:
         raise NotFound("There is no such picture.")
     key: str = ((described.get("thumbnails") or {}).get("webp") if small else None) or described["key"]
     data, head = backends.avatars_bucket.get_with_head(key)
-    headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
-    return Response(data, media_type=head.content_type, headers=headers)
+    return Response(data, media_type=head.content_type, headers={"Cache-Control": "private, max-age=3600"})
 
 
 def _pictures(person: Persona) -> list[str]:

@@ -41,7 +41,7 @@ def serve(name: str, request: Request) -> Response:
     """One file; kept for ever under the URL that names its content, else asked for anew."""
     data, version = content(name)
     caching = FOR_EVER if request.query_params.get("v") == version else "no-cache"
-    headers = {"Cache-Control": caching, "ETag": f'"{version}"', "X-Content-Type-Options": "nosniff"}
+    headers = {"Cache-Control": caching, "ETag": f'"{version}"'}
     if has_it(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type=_TYPES[name.rpartition(".")[2]], headers=headers)
