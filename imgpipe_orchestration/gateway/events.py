@@ -57,4 +57,4 @@ def _news(event: tuple[str, Any] | None) -> Any:
     if event is None or event[0] != "figures":
         return event
     words = {name: value for name, value in event[1]["words"].items() if name != "at" and not name.endswith(".oldest")}
-    return words, event[1]["charts"]
+    return {**event[1], "words": words}

@@ -12,6 +12,8 @@ from typing import Any
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import ImgpipeError
+from imgpipe_orchestration.gateway.pages.charts import bars
+from imgpipe_orchestration.gateway.pages.formats import duration, held_up, money, number
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
 from imgpipe_orchestration.logs import logger
@@ -151,10 +153,8 @@ def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Coun
 
 
 def values(glance: Glance) -> dict[str, Any]:
-    """The figures as the page's script takes them: words by the name of their place, bars by pipeline."""
-    from imgpipe_orchestration.gateway.pages.charts import bars
-    from imgpipe_orchestration.gateway.pages.formats import duration, held_up, money, number
-
+    """The figures as the page's script takes them: words by the name of their place, bars by pipeline, and the hour of
+    the last bar."""
     words = {"cost": money(glance.cost), "failed": number(glance.failed), "at": glance.at.strftime("%H:%M:%S UTC")}
     for one in glance.pipelines:
         name = one.about.name
@@ -168,4 +168,4 @@ def values(glance: Glance) -> dict[str, Any]:
             f"{name}.most": number(one.most),
         }
     charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}
-    return {"words": words, "charts": charts, "chart_hour": glance.at.strftime("%H")}
+    return {"words": words, "charts": charts, "hour": glance.at.hour}

@@ -10,6 +10,7 @@ from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Operator
+from imgpipe_orchestration.storage.backlog import STUCK_LIMIT
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -33,6 +34,7 @@ def overview(request: Request, backends: Backends, session: Operator) -> Respons
         glance=glance,
         charts=drawn,
         height=charts.HEIGHT,
+        stuck_limit=STUCK_LIMIT,
         latest=latest,
         subjects=named,
     )

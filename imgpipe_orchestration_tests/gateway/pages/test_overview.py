@@ -37,6 +37,22 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     assert link.startswith(gateway.settings.dagster_url)
 
 
+def test_a_new_hour_loads_the_charts_anew_whatever_the_browsers_clock_says(guest: Visitor, gateway: Gateway) -> None:
+    queue = queue_of(gateway.settings)
+    page = guest.go("/")
+    expect(page.get_by_text("Live, as of")).to_be_visible()
+    page.evaluate("window.loaded = 'once'; Date.prototype.getUTCHours = () => 77")
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue, [Item(1)])
+    expect(page.locator("[data-live='listings.waiting']")).to_have_text("1")
+    assert page.evaluate("window.loaded") == "once"
+    page.evaluate("document.getElementById('live').dataset.hour = '77'")
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue, [Item(2)])
+    expect(page.locator("[data-live='listings.waiting']")).to_have_text("2")
+    assert page.evaluate("window.loaded") is None
+
+
 def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor) -> None:
     guest.allowed = ["502", "ERR_FAILED"]
     page = guest.page

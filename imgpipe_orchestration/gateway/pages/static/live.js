@@ -2,7 +2,6 @@
 const state = document.querySelector("[data-live-state]");
 const frame = document.getElementById("live");
 const shown = new Map([...document.querySelectorAll("[data-live]")].map((place) => [place.dataset.live, place]));
-const openedAt = new Date().getUTCHours();
 
 function show({ words, charts }) {
   for (const [name, value] of Object.entries(words)) {
@@ -36,9 +35,10 @@ function follow() {
   leave();
   events = new EventSource("/events");
   events.addEventListener("figures", (event) => {
+    const figures = JSON.parse(event.data);
     // A new hour moves every bar and its words: the page is loaded anew rather than told piece by piece.
-    if (new Date().getUTCHours() !== openedAt) return window.location.reload();
-    show(JSON.parse(event.data));
+    if (figures.hour !== Number(frame.dataset.hour)) return window.location.reload();
+    show(figures);
     told("Live, as of", true);
   });
   events.addEventListener("away", (event) => told(`${JSON.parse(event.data)} Last figures of`, false));
