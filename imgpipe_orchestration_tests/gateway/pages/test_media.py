@@ -163,6 +163,7 @@ def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visi
     expect(step).to_have_text("Replace URLs pending")
     gateway.rows("update pending_images set status = 'complete' returning id")
     expect(step).to_have_text("Replace URLs completed")
+    expect(page.locator("#told")).to_have_text("Replace URLs completed")
     fail(gateway.services, URLS, [77], "The main API has not stored our report.")
     gateway.rows("update pending_images set id = 77, status = 'processed' returning id")
     gateway.rows("update media_files set main_api_id = 77 returning id")
@@ -170,6 +171,16 @@ def test_an_image_page_shows_and_follows_the_replacement_of_its_urls(guest: Visi
     expect(step).to_have_text("Replace URLs failed")
     step.get_by_role("link").click()
     expect(page.locator(".notice.bad")).to_contain_text("The main API has not stored our report.")
+
+
+def test_the_heading_of_an_image_on_its_way_follows_it(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    gateway.rows("update media_files set status = 'downloading' returning id")
+    heading = guest.go("/media/1").get_by_role("heading", name="Image 1")
+    expect(heading).to_have_text("Image 1 downloading")
+    gateway.rows("update media_files set status = 'processing' returning id")
+    expect(heading).to_have_text("Image 1 processing")
 
 
 def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:

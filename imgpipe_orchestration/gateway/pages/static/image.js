@@ -1,6 +1,7 @@
 // An image that is on its way is looked at again until it has arrived, when its page is shown whole, and until its last
-// step is done.
+// step is done. Who does not see the steps change hears of it.
 const head = document.querySelector("[data-image]");
+const told = document.getElementById("told");
 const before = head.dataset.state;
 
 async function look() {
@@ -9,12 +10,16 @@ async function look() {
     if (answer.ok) {
       const { status, steps } = await answer.json();
       if (status !== before && (status === "completed" || status === "failed")) return window.location.reload();
+      head.querySelector("h1 .tag").textContent = status;
+      const news = [];
       for (const [step, state] of Object.entries(steps)) {
         const item = document.querySelector(`[data-step="${step}"]`);
-        if (!item) continue; // the uploads' database was away when the page was made
+        if (!item || item.className === state) continue; // none: the uploads' database was away when the page was made
         item.className = state;
         item.querySelector("span span").textContent = state;
+        news.push(item.textContent);
       }
+      if (news.length) told.textContent = news.join(", ");
     }
   } catch {
     // Away for the moment: the next look may find it.
