@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
 import tempfile
 import threading
 import time
@@ -17,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from running import bar
+from running import bar, interleaved
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -148,19 +147,6 @@ def repeated(times: int, call: Callable[[Claims], object], claims: Claims) -> fl
     for _ in range(times):
         call(claims)
     return time.perf_counter() - started
-
-
-def interleaved(
-    rounds: int, first: Callable[[], float | None], second: Callable[[], float | None]
-) -> tuple[float, float]:
-    """Medians of both, asked in turn; the first round only warms up."""
-    results: tuple[list[float], list[float]] = [], []
-    for turn in range(rounds + 1):
-        for call, into in ((first, results[0]), (second, results[1])):
-            seconds = call()
-            if turn:
-                into.append(seconds or 0.0)
-    return statistics.median(results[0]), statistics.median(results[1])
 
 
 def pause_everything(claims: Claims, number: int) -> int:

@@ -8,14 +8,12 @@ away.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from fastapi.testclient import TestClient
-from running import bar
+from running import bar, interleaved
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -100,12 +98,6 @@ def timed(client: TestClient, path: str) -> float:
     answer = client.get(path)
     assert answer.status_code == 200, answer.text
     return time.perf_counter() - begun
-
-
-def interleaved(rounds: int, one: Callable[[], float], other: Callable[[], float]) -> tuple[float, float]:
-    """Medians of two measurements taken in turn."""
-    pairs = [(one(), other()) for _ in range(rounds)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
 if __name__ == "__main__":

@@ -32,14 +32,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=40)
     arguments = parser.parse_args()
-    with TemporaryDirectory(prefix="imgpipe-bench-") as folder:
-        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own when we are root
-        with Postgres(Path(folder) / "data", free_port(), durable=False) as server:
-            engine = connect(server.ensure_database("bench"))
-            upgrade(engine)
-            fill(engine, arguments.images)
-            measure(engine, arguments.images, arguments.questions)
-            engine.dispose()
+    with TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port(), durable=False) as server:
+        engine = connect(server.ensure_database("bench"))
+        upgrade(engine)
+        fill(engine, arguments.images)
+        measure(engine, arguments.images, arguments.questions)
+        engine.dispose()
 
 
 def fill(engine: Engine, count: int) -> None:

@@ -20,10 +20,9 @@ import psutil
 from running import bar, rows, running_stack, wait_for
 
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.runs.launcher import PROCESS_TAG
 
 ORGANIZATION = "bench-organization"
-PROCESS_TAG = "dagster/forked_process"
-"""Where our launcher writes which process a run is (`runs/launcher.py`)."""
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""What the benches share: a stack on a fresh folder, what its databases say happened, the line that judges a figure."""
+"""What the benches share: a stack on a fresh folder, what its databases say happened, two things measured in turn, the
+line that judges a figure."""
 
 from __future__ import annotations
 
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,6 @@ def running_stack(environ: Mapping[str, str] | None = None) -> Iterator[Stack]:
         environ: its whole environment (default: ours).
     """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Open to the user that PostgreSQL runs as when we are root.
     folder = Path(tempfile.mkdtemp(prefix="imgpipe-bench-")).resolve()
     data = folder / "data"
     with (folder / "up.log").open("wb") as log:
@@ -62,6 +63,12 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float) -> Any:
             raise SystemExit(f"gave up after {seconds:g} s waiting for {what}")
         time.sleep(0.1)
     return value
+
+
+def interleaved(rounds: int, first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
+    """Medians of both, asked in turn; the first round only warms up."""
+    pairs = [(first(), second()) for _ in range(rounds + 1)][1:]
+    return statistics.median(one for one, _ in pairs), statistics.median(other for _, other in pairs)
 
 
 def bar(name: str, value: float, limit: float, *, at_least: bool = False) -> None:
