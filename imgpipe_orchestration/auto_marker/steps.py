@@ -293,11 +293,24 @@ class Due:
 def due(services: Services) -> Due:
     """Whether a run is called for. Writes the sign of life when a round was looked at.
 
+    What was asked for and cannot be begun, for MongoDB is away, gets that as its reason.
+
     Raises:
-        BackendUnavailable: a database is away: nothing is known, and nothing is due until it is.
+        BackendUnavailable: a database is away, or there is no MongoDB: nothing is known, nor due until it is.
     """
-    last = heartbeats.last(services.engine, JOB)
     asked = bool(job_instances.queued(services.engine, JOB, limit=1))
+    try:
+        if not services.settings.mongodb_url:
+            raise BackendUnavailable("No MongoDB is configured (MONGODB_URL): there is nothing to mark.")
+        return _looked(services, asked=asked)
+    except BackendUnavailable as away:
+        if asked:
+            job_instances.keep_waiting(services.engine, JOB, away.public)
+        raise
+
+
+def _looked(services: Services, *, asked: bool) -> Due:
+    last = heartbeats.last(services.engine, JOB)
     if not tick_due(last.age if last else None, services.settings.job_interval_minutes):
         if asked:
             services.documents.ping()

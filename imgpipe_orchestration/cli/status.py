@@ -14,7 +14,7 @@ from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option,
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.storage.backlog import QueueCounts
+    from imgpipe_orchestration.storage.backlog import HeldUp, QueueCounts
 
 
 @click.command()
@@ -30,12 +30,13 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
 
     services = Services(settings_of(data_dir))
     try:
-        marker, marker_failures = _marker(services, shown)
+        marker, marker_held_up, marker_failures = _marker(services, shown)
+        held_up = [*services.claims.held_up(limit=shown), *marker_held_up] if shown else []
         queues = [*with_unseen(services, services.claims.counts()).values(), marker]
         report: dict[str, Any] = {
             "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
             "pending_images": _pending_images(services),
-            "held_up": [asdict(reason) for reason in services.claims.held_up(limit=shown)] if shown else [],
+            "held_up": [asdict(reason) for reason in held_up],
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
             "job_failures": marker_failures,
         }
@@ -49,18 +50,20 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
     ctx.exit(1 if check and wrong else 0)
 
 
-def _marker(services: Services, shown: int) -> tuple[QueueCounts, list[dict[str, Any]]]:
-    """The auto-marker, whose queue is its job's instances: the figures, and the last failures."""
+def _marker(services: Services, shown: int) -> tuple[QueueCounts, list[HeldUp], list[dict[str, Any]]]:
+    """The auto-marker, whose queue is its job's instances: the figures, what waits for what, and the last failures."""
     from imgpipe_orchestration.auto_marker.model import JOB
     from imgpipe_orchestration.storage import job_instances
     from imgpipe_orchestration.storage.rows import transaction
 
     with transaction(services.engine) as connection:
         counts = job_instances.counts(connection, JOB)
+        held_up = job_instances.held_up(connection, JOB, limit=shown)
         failed = job_instances.failures(connection, JOB, limit=shown)
-    return counts, [
+    failures = [
         {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at} for one in failed
     ]
+    return counts, held_up, failures
 
 
 def _pending_images(services: Services) -> dict[str, Any]:
@@ -112,7 +115,8 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
     for reason in report["held_up"]:
         how_many = f"{reason['count']} item{'' if reason['count'] == 1 else 's'}"
-        why = f"{escape(reason['error'])} ({how_many}, again at {reason['due_at'].astimezone(UTC):%H:%M:%S} UTC)"
+        again = f", again at {reason['due_at'].astimezone(UTC):%H:%M:%S} UTC" if reason["due_at"] else ""
+        why = f"{escape(reason['error'])} ({how_many}{again})"
         console.print(f"[yellow]waiting[/yellow] {reason['queue']}: {why}", soft_wrap=True)
     for one in report["job_failures"]:
         who = f" for {escape(one['customer_id'])}" if one["customer_id"] else ""

@@ -77,8 +77,8 @@ class HeldUp:
     error: str
     count: int
     """Among the first HELD_UP_LIMIT of the queue."""
-    due_at: datetime
-    """When the first of them is tried again."""
+    due_at: datetime | None
+    """When the first of them is tried again; None: as soon as the reason is gone."""
 
 
 HELD_UP_LIMIT = 1000

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, QueueCounts
+from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -173,6 +173,11 @@ def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
         return [_read(row) for row in connection.execute(_QUEUED, {"job": job, "limit": limit})]
 
 
+def held_up(connection: Connection, job: str, *, limit: int) -> list[HeldUp]:
+    """What keeps queued instances from being begun, most instances first."""
+    return [HeldUp(*row) for row in connection.execute(_HELD_UP, {"job": job, "limit": limit})]
+
+
 # --- working ---------------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +267,12 @@ def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, aga
     values = {"run": run_id, "most": MAX_ATTEMPTS if again else 0, "spent": int(spends_attempt)}
     with transaction(engine) as connection:
         return connection.execute(_INTERRUPT_RUN, values).rowcount
+
+
+def keep_waiting(engine: Engine, job: str, reason: str) -> None:
+    """What is queued cannot be begun now; each instance says why, until it is."""
+    with transaction(engine) as connection:
+        connection.execute(_KEEP_WAITING, {"job": job, "reason": reason})
 
 
 def _expire(connection: Connection, job: str) -> None:
@@ -367,6 +378,16 @@ _COUNTS = text("""
 
 _QUEUED = text("""
     select * from job_instances where job = :job and status = 'queued' order by created_at, id limit :limit
+""")
+
+_HELD_UP = text("""
+    select job, error, count(*), cast(null as timestamptz) from job_instances
+    where job = :job and status = 'queued' and error is not null group by job, error order by 3 desc, 2 limit :limit
+""")
+
+_KEEP_WAITING = text("""
+    update job_instances set error = :reason
+    where job = :job and status = 'queued' and error is distinct from :reason
 """)
 
 _START = text("""

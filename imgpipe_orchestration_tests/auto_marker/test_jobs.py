@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker import schedules, steps
 from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
 from imgpipe_orchestration.auto_marker.definitions import definitions
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
@@ -172,7 +172,27 @@ def test_the_sensor_waits_while_mongodb_is_away(
     with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
         skipped: Any = auto_marker_sensor(context)
     assert "MongoDB cannot be reached" in skipped.skip_message
-    assert job_instances.recent(services.engine, JOB)[0].status.value == "queued"
+    (waiting,) = job_instances.recent(services.engine, JOB)
+    assert (waiting.status.value, waiting.error) == ("queued", skipped.skip_message)
+    (taken,) = job_instances.start(services.engine, [waiting], "run-1", lease_seconds=60)
+    assert taken.error is None
+
+
+def test_without_a_mongodb_nothing_fails_and_what_was_asked_for_says_why_it_waits(
+    backends: resources.BackendsResource,
+    services: Services,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_instances.create_or_join(services.engine, JOB, customer_id="c1")
+    monkeypatch.setenv("MONGODB_URL", "")
+    with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
+        skipped: Any = auto_marker_sensor(context)
+    assert "No MongoDB is configured" in skipped.skip_message
+    assert job_instances.recent(services.engine, JOB)[0].error == skipped.skip_message
+    for schedule in (schedules.clean_images_checks_schedule, schedules.clean_images_customers_schedule):
+        with dg.build_schedule_context(instance=instance, resources={"sensor_backends": backends}) as night:
+            assert schedule.evaluate_tick(night).run_requests == []
 
 
 def test_the_check_names_marked_documents_that_lack_something(

@@ -78,6 +78,15 @@ def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -
     assert "failed auto_marker for c2: MongoDB is [away]." in run("status").stdout
 
 
+def test_status_tells_why_the_auto_marker_waits(run: Run, claims: Claims) -> None:
+    for customer in ("c1", "c2"):
+        job_instances.create_or_join(claims.engine, MARKER, customer_id=customer)
+    job_instances.keep_waiting(claims.engine, MARKER, "MongoDB is [away].")
+    assert "waiting auto_marker: MongoDB is [away]. (2 items)" in run("status").stdout
+    (reason,) = json.loads(run("status", "--json").stdout)["held_up"]
+    assert reason == {"queue": MARKER, "error": "MongoDB is [away].", "count": 2, "due_at": None}
+
+
 def test_status_check_ends_with_1_while_something_failed(run: Run, claims: Claims) -> None:
     assert run("status", "--check").exit_code == 1
     run("requeue", "media")

@@ -117,6 +117,7 @@ class Watch:
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
             counts[MARKER] = job_instances.counts(connection, MARKER)
+            held += job_instances.held_up(connection, MARKER, limit=1)
         pipelines = []
         for about in ABOUT:
             if about.name == MARKER:
