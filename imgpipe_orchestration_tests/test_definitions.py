@@ -41,9 +41,10 @@ def test_nobody_can_materialize_a_source() -> None:
     assert not any(GRAPH.get(dg.AssetKey.from_user_string(name)).is_executable for name in SOURCES)
 
 
-def test_every_job_has_a_pipeline_by_which_its_runs_are_limited_and_every_schedule_a_time_zone() -> None:
+def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited_and_every_schedule_a_time_zone() -> None:
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
     assert [job.name for job in jobs if not job.tags.get("pipeline")] == []
+    assert len({job.tags["pipeline"] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}

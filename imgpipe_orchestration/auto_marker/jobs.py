@@ -13,7 +13,7 @@ from imgpipe_orchestration.sensors import owner_of
 if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures
 
-TAGS = {"pipeline": "auto_marker", "group": "auto_marker", **NETWORK}
+TAGS = {"group": "auto_marker", **NETWORK}
 
 
 class Round(dg.Config):
@@ -82,7 +82,7 @@ def _summary(totals: dict[str, int], troubled: list[dg.TableRecord], nobody: dic
         "AUTO_MARK_BATCH_SIZE each, oldest first. Asked for by the sensor `auto_marker_sensor`; also the way to "
         "backfill one, several or all customers in a single run (see docs/auto_marker.md)."
     ),
-    tags=TAGS,
+    tags={"pipeline": "auto_marker", **TAGS},
 )
 def auto_marker() -> None:
     mark_images()
@@ -101,7 +101,10 @@ def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource)
     context.add_output_metadata({"added": len(new), "removed": len(gone), "examples": [*new[:5], *gone[:5]]})
 
 
-@dg.job(description="Keeps the partitions of `clean_images` in step with the customers in MongoDB.", tags=TAGS)
+@dg.job(
+    description="Keeps the partitions of `clean_images` in step with the customers in MongoDB.",
+    tags={"pipeline": "clean_images_customers", **TAGS},
+)
 def clean_images_customers() -> None:
     follow_customers()
 
@@ -109,13 +112,13 @@ def clean_images_customers() -> None:
 clean_images_backfill = dg.define_asset_job(
     "clean_images_backfill",
     selection=dg.AssetSelection.assets(clean_images),
-    tags=TAGS,
+    tags={"pipeline": "clean_images_backfill", **TAGS},
     description="Marks everything pending of the customers whose partitions are chosen.",
 )
 
 clean_images_checks = dg.define_asset_job(
     "clean_images_checks",
     selection=dg.AssetSelection.checks_for_assets(clean_images),
-    tags=TAGS,
+    tags={"pipeline": "clean_images_checks", **TAGS},
     description="Checks that every marked document has what the voice generator needs.",
 )

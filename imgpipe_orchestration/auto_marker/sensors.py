@@ -6,7 +6,7 @@ import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import unfinished_run
+from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 
 PAUSE_SECONDS = 30
 """After a run that failed as a whole: what fails at once would otherwise be started again every few seconds."""
@@ -46,4 +46,4 @@ def auto_marker_sensor(
         return dg.SkipReason(away.public)
     if not due.anything:
         return dg.SkipReason(due.reason)
-    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": due.scheduled}}}})
+    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": due.scheduled}}}}, tags=AHEAD)

@@ -8,7 +8,7 @@ import dagster as dg
 from imgpipe_orchestration.avatars.jobs import avatar_data, avatar_images
 from imgpipe_orchestration.partners.retry import finite
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import unfinished_run
+from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.storage.claims import Queue
@@ -37,7 +37,7 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
         return dg.SensorResult(skip_reason="nothing is due")
     if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=str(now))
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)], cursor=str(now))
 
 
 @dg.sensor(

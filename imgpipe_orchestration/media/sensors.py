@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.jobs import media_pipeline
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import unfinished_run
+from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 
 MOST_DAYS = 5
 """Runs asked for in one tick: after an outage of days the oldest days come first."""
@@ -26,6 +26,6 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     days = due_days(sensor_backends.services, limit=MOST_DAYS)
     if not days:
         return dg.SensorResult(skip_reason="nothing is due")
-    # Ahead of a backfill's runs: people wait for uploads, nobody waits for a backfill.
-    tags = {DUE_ONLY: "true", "dagster/priority": "1"}
-    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=day, tags=tags) for day in days])
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true", **AHEAD}) for day in days]
+    )

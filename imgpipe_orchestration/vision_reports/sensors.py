@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import unfinished_run
+from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_reports
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def _look(
         return dg.SensorResult(skip_reason=f"run {run} has not ended")
     if not due(backends.services):
         return dg.SensorResult(skip_reason="nothing is due")
-    return dg.SensorResult(run_requests=[dg.RunRequest()])
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)])
 
 
 @dg.sensor(

@@ -15,6 +15,7 @@ from imgpipe_orchestration.auto_marker.definitions import definitions
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB, partition_key
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
+from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -153,6 +154,7 @@ def test_the_sensor_asks_for_one_run_when_something_is_due(
     assert isinstance(tick(), dg.SkipReason)
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     assert tick().run_config == {"ops": {"mark_images": {"config": {"scheduled": False}}}}
+    assert tick().tags == AHEAD
     seed(services, "c2")
     with services.engine.begin() as connection:
         connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))

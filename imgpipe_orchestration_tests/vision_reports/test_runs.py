@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import logs, resources
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -38,6 +39,7 @@ def tick(desk: Desk) -> dg.SensorResult:
     with dg.build_sensor_context(instance=desk.instance, resources=resources.build()) as context:
         result = sensors.vision_reports_sensor(context)
     assert isinstance(result, dg.SensorResult)
+    assert all(AHEAD.items() <= request.tags.items() for request in result.run_requests or [])
     return result
 
 
