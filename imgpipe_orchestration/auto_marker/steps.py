@@ -43,6 +43,7 @@ PAGE = 1000
 
 
 OFF = "auto_mark_cleaned is off"
+NOBODY = "there is no document of this customer"
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,9 @@ class _Task:
         customer = figures.customer_id
         known = configs.of(customer) if self.toggle is None else self.toggle
         if not known:
+            if not news.any_of(customer):  # a name mistyped in a backfill or a trigger makes nobody a customer
+                figures.note = NOBODY
+                return
             configs.add_new(customer)
         elif not _on(customer, known):
             figures.note = OFF

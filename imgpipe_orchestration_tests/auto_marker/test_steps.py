@@ -55,6 +55,13 @@ def test_who_is_off_is_left_alone_and_who_is_new_gets_a_config(services: Service
     assert [c["auto_mark_cleaned"] for c in configs.of("new")] == [True]
 
 
+def test_a_name_that_no_document_has_is_made_no_customer(services: Services) -> None:
+    todo = steps.plan(services, scheduled=False, customers=["mistyped"])
+    (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
+    assert (figures.marked, figures.note) == (0, "there is no document of this customer")
+    assert ImageConfigs(services.documents).of("mistyped") == []
+
+
 def test_a_customer_who_is_off_and_asks_is_told_why_nothing_happened(services: Services) -> None:
     seed(services, "off", 2)
     ImageConfigs(services.documents).switch("off", False)
