@@ -40,6 +40,7 @@ class Shape(StrEnum):
     SINGLE = "single picture"  # no seam in either direction
     ONE_ROW = "one row of two"  # a seam in one direction only
     ONE_COLUMN = "one column of two"
+    MANY = "more than four pictures"  # every cell holds two or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,17 @@ def find_layout(image: Image.Image) -> Layout:
         (left, ys[0].begin, xs[1].end, bottom),
         (xs[1].begin, ys[1].begin, right, bottom),
     )
-    return Layout(Shape.GRID, tuple(_squared(_trimmed(columns, rows, box, bands)) for box in boxes))
+    cells = [_trimmed(columns, rows, box, bands) for box in boxes]
+    if _all_divided(columns, rows, cells):
+        return Layout(Shape.MANY)
+    return Layout(Shape.GRID, tuple(_squared(cell) for cell in cells))
+
+
+def _all_divided(columns: Strip, rows: Strip, cells: Sequence[PixelBox]) -> bool:
+    """Whether every cell shows a seam in the same direction: one alone may have a door behind the head."""
+    return all(separator(columns.within(*cell[::2], *cell[1::2])) for cell in cells) or all(
+        separator(rows.within(*cell[1::2], *cell[::2])) for cell in cells
+    )
 
 
 def _per_half(strip: Strip, other: Cut, span: tuple[int, int]) -> tuple[Cut | None, Cut | None]:

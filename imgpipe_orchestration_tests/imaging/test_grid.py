@@ -53,6 +53,15 @@ def test_nine_pictures_are_not_four() -> None:
     assert find_layout(nine).shape is not Shape.GRID
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(4, 4), (4, 2), (2, 4)])
+def test_a_cell_that_holds_several_pictures_makes_no_grid_of_four(columns: int, rows: int) -> None:
+    many = Image.new("RGB", (1024, 1024), "white")
+    one = four(2)[0].resize((1024 // columns - 8, 1024 // rows - 8))
+    for place in range(columns * rows):
+        many.paste(one, (place % columns * (1024 // columns) + 4, place // columns * (1024 // rows) + 4))
+    assert find_layout(many).shape is Shape.MANY
+
+
 def test_rows_may_be_cut_at_different_places() -> None:
     image = Image.new("RGB", (800, 800))
     colours = [(200, 60, 60), (60, 160, 70), (70, 90, 200), (210, 190, 60)]
