@@ -2,7 +2,7 @@
 
 Image models draw gutters and frames, do not centre them, and sometimes leave them out. So seams are looked for:
 
-    frame      a plain band around everything
+    frame      a plain band around everything, or a picture; there may be words on it
     gutter     columns (or rows) of one colour from end to end, with an edge on both sides
     seam       no gutter: an edge that runs from end to end
     likeness   no edge either (the same plain ground on both sides): the cut that makes the halves most alike, because

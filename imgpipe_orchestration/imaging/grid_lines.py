@@ -135,7 +135,10 @@ def border(strip: Strip, known: Sequence[Band] = ()) -> Bounds:
 
 
 def _band(pixels: Pixels, known: Sequence[Band]) -> tuple[int, Ink | None]:
-    """Width of the plain band at the start, soft edges included, and its colour; 0 and None when there is none."""
+    """Width of the plain band at the start, soft edges included, and its colour; 0 and None when there is none.
+
+    There may be words on the band, as below a captioned picture.
+    """
     length = pixels.shape[2]
     limit = int(length * _WIDEST)
     if limit < 2:
@@ -146,9 +149,12 @@ def _band(pixels: Pixels, known: Sequence[Band]) -> tuple[int, Ink | None]:
     thin = float((np.abs(pixels[:, :, start] - pixels[:, :, 0]).max(axis=0) > _SAME).mean()) >= 0.6
     if not plain[0] or plain.all():
         return (start, None) if thin else (0, None)
-    width = start + int(np.argmin(plain))
-    inside = pixels[:, :, min(width + _REACH, length - 1)]
-    edge = float((np.abs(inside - pixels[:, :, width - 1]).max(axis=0) > _SAME).mean())
+    ends = start + 1 + np.flatnonzero(plain[:-1] & ~plain[1:])
+    inside = pixels[:, :, np.minimum(ends + _REACH, length - 1)]
+    edges = (np.abs(inside - pixels[:, :, ends - 1]).max(axis=0) > _SAME).mean(axis=0)
+    # The band ends where a picture begins: of all ends the last one with an edge, for words have none.
+    last = int(np.flatnonzero(edges >= 0.6)[-1]) if (edges >= 0.6).any() else 0
+    width, edge = int(ends[last]), float(edges[last])
     twin = any(
         np.abs(ink - other.ink).max() <= _SAME and abs(width - other.width) <= max(_REACH, other.width // 4)
         for other in known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.imaging.grid import Shape, cut, find_layout
@@ -60,6 +60,24 @@ def test_a_cell_that_holds_several_pictures_makes_no_grid_of_four(columns: int, 
     for place in range(columns * rows):
         many.paste(one, (place % columns * (1024 // columns) + 4, place // columns * (1024 // rows) + 4))
     assert find_layout(many).shape is Shape.MANY
+
+
+@pytest.mark.parametrize("below", [True, False])
+@pytest.mark.parametrize("words", ["Work", "Morning walk along the old harbour"])
+@pytest.mark.parametrize("ink", ["white", "black"])
+def test_captions_are_cut_off(ink: str, words: str, below: bool) -> None:
+    grid = Image.new("RGB", (1024, 1024), ink)
+    pen, font = ImageDraw.Draw(grid), ImageFont.load_default(size=26)
+    cells = []
+    for place, picture_ in enumerate(four(4)):
+        x, y = 6 + place % 2 * 510, 6 + place // 2 * 510
+        top = y if below else y + 50
+        grid.paste(picture_.resize((502, 452)), (x, top))
+        cells.append((x, top, x + 502, top + 452))
+        pen.text((x + 251, y + (477 if below else 25)), words, fill="red", font=font, anchor="mm")
+    layout = find_layout(grid)
+    assert layout.shape is Shape.GRID
+    assert all(right(*pair) for pair in zip(cells, layout.cells, strict=True))
 
 
 def test_rows_may_be_cut_at_different_places() -> None:
