@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import media
 from imgpipe_orchestration.media.store import URLS
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.gateway.pages.rows import fail
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -86,6 +92,31 @@ def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, t
     page.route("**/upload?*", lambda route: route.abort())
     page.locator("#files").set_input_files(tmp_path / "me.png")
     expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
+
+
+def test_files_that_wait_are_sent_by_the_next_gateway_where_one_went(
+    settings: Settings, visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file in files:
+        file.write_bytes(picture(40, 30, format="PNG"))
+    with ExitStack() as visiting:
+        with live(settings) as base:
+            guest = visiting.enter_context(visit(base))
+            page = guest.go("/upload")
+        guest.allowed = ["ERR_CONNECTION_REFUSED", "403"]
+        page.locator("#files").set_input_files(files)
+        expect(page.locator(".file .bad")).to_have_count(2)
+        expect(page.locator("#tally")).to_have_text(re.compile("5 files: 2 failed, 3 on the way. The gateway does not"))
+        expect(page.locator(".file .name")).to_have_text([file.name for file in files])
+        # Which has another key for its forms.
+        monkeypatch.setattr(session, "_PROCESS_KEY", b"another")
+        with live(settings, socket.create_server(("127.0.0.1", urlsplit(base).port or 0))):
+            expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
+            expect(page.get_by_role("status")).to_have_text("The gateway answers again.")
+            monkeypatch.setattr(session, "_PROCESS_KEY", b"a third one")
+            page.locator("#files").set_input_files(files[0])
+            expect(page.locator(".file", has_text="Accepted")).to_have_count(4)
 
 
 def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visitor, tmp_path: Path) -> None:

@@ -4,9 +4,15 @@ const drop = document.getElementById("drop");
 const picker = document.getElementById("files");
 const list = document.getElementById("sent");
 const told = document.getElementById("told");
+const tally = document.getElementById("tally");
 const limit = Number(form.dataset.limit);
+const AWAY = "The gateway does not answer; what waits is sent once it does.";
+const ENDED = "Your session has ended. Sign in again in another tab, and what waits is sent.";
 const waiting = [];
 const followed = new Map(); // upload id -> its row
+const news = [];
+let telling;
+let away = "";
 let sending = 0;
 
 function sized(bytes) {
@@ -19,7 +25,6 @@ function row(file) {
   item.querySelector(".name").textContent = file.name;
   item.querySelector(".size").textContent = sized(file.size);
   item.querySelector("progress").setAttribute("aria-label", `Progress of ${file.name}`);
-  list.prepend(item);
   return item;
 }
 
@@ -29,16 +34,37 @@ function say(item, words, kind = "") {
   state.className = `state ${kind}`;
   if (kind) {
     item.querySelector("progress").remove();
-    told.textContent = `${item.querySelector(".name").textContent}: ${words}`;
+    tell(`${item.querySelector(".name").textContent}: ${words}`);
   }
+}
+
+// What came within a second is told at once: a screen reader reads the last words only. Many files are told by their sum.
+function tell(words) {
+  count();
+  news.push(words);
+  telling ??= setTimeout(() => {
+    told.textContent = news.length > 3 ? tally.textContent : news.join(" ");
+    news.length = 0;
+    telling = undefined;
+  }, 1000);
+}
+
+function count() {
+  const all = list.childElementCount;
+  const [ready, failed] = ["good", "bad"].map((kind) => list.querySelectorAll(`.state.${kind}`).length);
+  const parts = [[ready, "ready"], [failed, "failed"], [all - ready - failed, "on the way"]].filter(([number]) => number);
+  const sum = `${all} ${all === 1 ? "file" : "files"}: ${parts.map((part) => part.join(" ")).join(", ")}.`;
+  tally.textContent = `${all ? sum : ""}${away && ` ${away}`}`;
 }
 
 function take(files) {
   if (!form.reportValidity()) return; // every file is somebody's
   // As they are now: somebody may fill them in anew while files wait.
   const query = new URLSearchParams({ field: form.querySelector("#field").value, user: form.querySelector("#user").value });
-  for (const file of files) {
-    const item = row(file);
+  const items = [...files].map(row);
+  list.prepend(...items); // in their order, which is the one they are sent in
+  for (const [index, file] of [...files].entries()) {
+    const item = items[index];
     if (file.size > limit) say(item, `Larger than ${sized(limit)}, so it was not sent. Save it smaller and choose it again.`, "bad");
     else if (!file.size) say(item, "The file is empty, so it was not sent. Save it anew and choose it again.", "bad");
     else {
@@ -46,6 +72,7 @@ function take(files) {
       waiting.push([file, item, query]);
     }
   }
+  count();
   next();
 }
 
@@ -56,30 +83,67 @@ function next() {
 function send(file, item, query) {
   sending++;
   const bar = item.querySelector("progress");
+  const { token } = form.dataset;
   const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
   request.open("POST", `/upload?${query}`);
-  request.setRequestHeader("X-Form-Token", form.dataset.token);
+  request.setRequestHeader("X-Form-Token", token);
   request.setRequestHeader("Accept", "application/json");
   request.responseType = "json";
   request.upload.onprogress = (event) => {
     bar.value = event.loaded / event.total / 2;
     say(item, `Sending, ${Math.round((100 * event.loaded) / event.total)} %`);
   };
-  request.onload = () => {
-    if (request.status === 202) {
+  request.onloadend = async () => {
+    const { status, response } = request;
+    const outdated = status === 401 || status === 403; // another login, or another start of the gateway, since this page
+    if (status === 202) {
       say(item, "Accepted; waits to be processed");
-      followed.set(String(request.response.id), item);
+      followed.set(String(response.id), item);
       follow();
-    } else say(item, request.response?.detail ?? "It was not taken.", "bad");
-  };
-  request.onerror = () => say(item, "The connection broke before an answer came. Look among the media whether it arrived; if not, choose it again.", "bad");
-  request.onloadend = () => {
+    } else if (!status) say(item, "The connection broke before an answer came. Look among the media whether it arrived; if not, choose it again.", "bad");
+    else if (outdated) say(item, "Waits to be sent");
+    else say(item, response?.detail ?? "It was not taken.", "bad");
+    // Who cannot take this file could not take the next ones either.
+    if (!status || outdated || status > 501) await renew();
+    if (outdated && form.dataset.token !== token) waiting.unshift([file, item, query]);
+    else if (outdated) say(item, response?.detail ?? "It was not taken.", "bad");
     sending--;
     next();
   };
   const body = new FormData();
   body.append("file", file);
   request.send(body);
+}
+
+// Waits until the gateway has this page for us, and takes that one's token.
+async function renew() {
+  for (;;) {
+    const page = await get("/upload");
+    if (page) {
+      const anew = new DOMParser().parseFromString(page, "text/html");
+      form.dataset.token = anew.getElementById("upload").dataset.token;
+      return;
+    }
+    await new Promise((resume) => setTimeout(resume, 2000));
+  }
+}
+
+async function get(address) {
+  let body;
+  let why = AWAY;
+  try {
+    const answer = await fetch(address);
+    if (answer.status === 401) why = ENDED;
+    if (answer.ok) body = await answer.text();
+  } catch {
+    // Said below.
+  }
+  if (body) why = "";
+  if (why !== away) {
+    away = why;
+    tell(why || "The gateway answers again.");
+  }
+  return body;
 }
 
 let timer;
@@ -89,12 +153,8 @@ function follow() {
 }
 
 async function look() {
-  try {
-    const answer = await fetch(`/upload/state?ids=${[...followed.keys()].slice(0, 200).join(",")}`);
-    if (answer.ok) for (const [id, upload] of Object.entries(await answer.json())) show(id, upload);
-  } catch {
-    told.textContent = "The connection is gone; trying again.";
-  }
+  const states = await get(`/upload/state?ids=${[...followed.keys()].slice(0, 200).join(",")}`);
+  for (const [id, upload] of Object.entries(JSON.parse(states ?? "{}"))) show(id, upload);
   follow();
 }
 
@@ -135,3 +195,6 @@ for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave
   });
 }
 form.addEventListener("submit", (event) => event.preventDefault());
+window.addEventListener("beforeunload", (event) => {
+  if (sending) event.preventDefault(); // what has not been sent would be lost
+});
