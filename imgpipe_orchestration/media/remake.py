@@ -12,11 +12,10 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.media import seeing, store
 from imgpipe_orchestration.media.driving import drain
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.stages import Stage, analyse_anew, resized
-from imgpipe_orchestration.media.steps.analyse import Analysis
+from imgpipe_orchestration.media.stages import Stage, analyse_again, resized
 from imgpipe_orchestration.media.steps.resize import remake
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim, Item
+from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
 
@@ -68,13 +67,9 @@ def make_variants(backends: Services, owner: str, day: str) -> Stage:
 
 def make_analyses(backends: Services, owner: str, day: str) -> Stage:
     """Make the analyses that are ordered for a day."""
-
-    def work(claim: Claim) -> Analysis:
-        found = analyse_anew(backends, claim)
-        with backends.claims.fenced(claim) as connection:
-            backends.claims.finish(connection, store.REMAKE_ANALYSIS, claim)
-        return found
-
+    queue = store.REMAKE_ANALYSIS
     with backends.claims.hold(owner):
-        outcome, found = drain(backends, owner, store.REMAKE_ANALYSIS, work, partition=day)
+        outcome, found = drain(
+            backends, owner, queue, lambda claim: analyse_again(backends, queue, claim), partition=day
+        )
     return Stage(outcome, {"images": len(found), "failed": len(outcome.failed) + len(outcome.retried)})

@@ -22,7 +22,7 @@ from imgpipe_orchestration.media.steps.resize import Resized, resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim
+from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome
 
@@ -76,7 +76,12 @@ def analyse_stage(backends: Services, owner: str) -> Stage:
         ill += claims.claim(store.HEALING, owner, max(0, backends.settings.media_healing_batch - len(ill)))
         # Without the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
         healing, healed = drive(
-            backends, store.HEALING, None, ill, lambda c: _heal(backends, c), threads=WAITING_THREADS
+            backends,
+            store.HEALING,
+            None,
+            ill,
+            lambda c: analyse_again(backends, store.HEALING, c),
+            threads=WAITING_THREADS,
         )
     figures: dict[str, float] = {
         "answers_bought": sum(a.bought for a in found + healed),
@@ -161,33 +166,31 @@ def _analyse(backends: Services, claim: Claim) -> Analysis:
     return found
 
 
-def analyse_anew(backends: Services, claim: Claim) -> Analysis:
-    """Analyse a finished image again and keep what was found.
+def analyse_again(backends: Services, queue: Queue, claim: Claim) -> Analysis:
+    """Analyse a finished image once more. One whose analysis had failed is healed when nothing fails any more, and
+    reported again with what was found.
 
     Raises:
         Retryable, Permanent: a provider still fails; what the others answered is kept.
     """
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, claim.item_id)
+        ill = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS] is StepState.FAILED
     found = analyse(backends, media)
     with backends.claims.fenced(claim) as connection:
         store.save_analysis(connection, media.id, found.values)
     error = found.error()
     if error is not None:
         raise error
-    return found
-
-
-def _heal(backends: Services, claim: Claim) -> Analysis:
-    """Analyse a finished image again and, when nothing fails any more, report it again with its analysis."""
-    found = analyse_anew(backends, claim)
-    try:
-        report(backends, claim.item_id)
-    except (Conflict, NotFound) as refused:
-        log.info("no second report wanted", extra={"media_id": claim.item_id, "error": refused.public})
+    if ill:
+        try:
+            report(backends, media.id)
+        except (Conflict, NotFound) as refused:
+            log.info("no second report wanted", extra={"media_id": media.id, "error": refused.public})
     with backends.claims.fenced(claim) as connection:
-        store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
-        backends.claims.finish(connection, store.HEALING, claim)
+        if ill:
+            store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
+        backends.claims.finish(connection, queue, claim)
     return found
 
 

@@ -234,11 +234,14 @@ def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[
 
 
 def analysed_otherwise(connection: Connection, day: str, version: str, providers: Sequence[str]) -> list[Item]:
-    """Finished images of a day that were asked other questions, or that one of `providers` has not answered."""
+    """Finished images of a day whose analysis failed, that were asked other questions, or that one of `providers` has
+    not answered."""
     query = text("""
-        select f.id, f.user_id from media_files f left join media_ai_analysis a on a.media_id = f.id
-        where f.upload_day = :day and f.status = 'completed' and (a.version is distinct from :version
-            or exists (select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
+        select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
+        left join media_ai_analysis a on a.media_id = f.id
+        where f.upload_day = :day and f.status = 'completed' and (c.ai_visual_analysis = 'failed'
+            or a.version is distinct from :version or exists (
+                select from unnest(cast(:providers as text[])) p where a.providers ->> p is distinct from 'ok'))
         order by f.id
     """)
     rows = connection.execute(query, {"day": day, "version": version, "providers": list(providers)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,10 +15,12 @@ from PIL import Image
 
 from imgpipe_orchestration.media import intake, stages, store
 from imgpipe_orchestration.media.due import due_days
-from imgpipe_orchestration.media.remake import make_analyses, make_variants, order_analyses, order_variants
+from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.remake import make_analyses, make_variants, order_analyses, order_variants, up_to_date
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
 
@@ -383,3 +386,30 @@ def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_i
     assert due_days(gateway.services, limit=5) == [day]
     assert make_analyses(gateway.services, "run-3", day).figures["images"] == 1
     assert due_days(gateway.services, limit=5) == []
+
+
+@pytest.mark.parametrize("operation", ["responses", "embeddings"])
+def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, operation: str
+) -> None:
+    def of_day() -> dict[str, float]:
+        return up_to_date(gateway.services, day, Step.AI_VISUAL_ANALYSIS)
+
+    with serving(lambda handler, _: reply(handler, b'{"success": true}')) as main_api:
+        gateway = make_gateway(
+            main_api_url=main_api.url, openai_api_key=f"backfill-{operation}", openai_base_url=standins.openai_url
+        )
+        standins.fault("openai", "wrong_shape", operation=operation, count=None)
+        gateway.upload(1, profile_image=picture(300, 200))
+        gateway.run_due()
+        day = gateway.rows("select upload_day::text from media_files")[0][0]
+        assert of_day() == {"images_of_day": 1, "up_to_date": 0}
+        standins.admin("DELETE", "faults")
+        assert order_analyses(gateway.services, day) == 1
+        assert make_analyses(gateway.services, "run-2", day).figures == {"images": 1, "failed": 0}
+        assert of_day() == {"images_of_day": 1, "up_to_date": 1}
+        make_due(gateway, "media_healing")
+        gateway.run_due("run-3")
+    first, healed = (json.loads(body)["ai_analysis"]["providers"] for _, _, body in main_api.requests)
+    assert first["openai_embedding"] != "ok"
+    assert healed == {"google_vision": "absent", "openai_vision": "ok", "openai_embedding": "ok"}
