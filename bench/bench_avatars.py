@@ -30,7 +30,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.devstack.services import StandIns
-from imgpipe_orchestration.imaging.grid import cut, find_layout
+from imgpipe_orchestration.imaging.portraits.grid import cut, find_layout
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade

@@ -29,14 +29,14 @@ import numpy as np
 from PIL import Image
 from running import bar
 
-from imgpipe_orchestration.imaging.encode import encode
-from imgpipe_orchestration.imaging.focus import FocusHints
+from imgpipe_orchestration.imaging.encoding.encode import encode
+from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.geometry import WHOLE
-from imgpipe_orchestration.imaging.measure import measure
+from imgpipe_orchestration.imaging.measuring.measure import measure
 from imgpipe_orchestration.imaging.plan import output_size
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
-from imgpipe_orchestration.imaging.ssimulacra2 import Reference
+from imgpipe_orchestration.imaging.subject.focus import FocusHints
 from imgpipe_orchestration.imaging.workshop import Workshop
 
 HERE = Path(__file__).parent

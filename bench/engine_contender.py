@@ -42,10 +42,10 @@ def ours(data: bytes, plan: dict[str, Any], *, threads: int, adaptive: bool = Fa
     """The engine. The focus is given, because the others do not look for one."""
     import dataclasses
 
-    from imgpipe_orchestration.imaging.focus import FocusHints
     from imgpipe_orchestration.imaging.geometry import WHOLE
     from imgpipe_orchestration.imaging.recipe import MEDIA
     from imgpipe_orchestration.imaging.render import render
+    from imgpipe_orchestration.imaging.subject.focus import FocusHints
 
     quality = tuple((kind, plan["quality"][kind]) for kind in ("avif", "webp", "jpeg"))
     recipe = dataclasses.replace(MEDIA, adaptive=adaptive, fixed_quality=quality)

@@ -105,7 +105,7 @@ def _identity(persona: Persona, attempt: int) -> dict[str, int]:
 def _buy(
     services: Services, persona: Persona, call: PaidCall, kind: str, hand: dict[str, bytes], ask: Callable[[], Drawn]
 ) -> Answer:
-    from imgpipe_orchestration.imaging.portrait_files import labelled, statement
+    from imgpipe_orchestration.imaging.portraits.files import labelled, statement
 
     bucket = services.avatars_bucket
     key = f"{persona_prefix(persona.task_id, persona.id)}bought/{kind}-{call.key[:32]}.png"

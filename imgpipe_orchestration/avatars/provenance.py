@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.imaging.portrait_files import TRAINED
+from imgpipe_orchestration.imaging.portraits.files import TRAINED
 from imgpipe_orchestration.services import Services
 
 _SELFIE = {"title": "selfie", "relationship": "parentOf", "instance_id": "selfie", "label": "selfie"}

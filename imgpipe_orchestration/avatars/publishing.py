@@ -11,7 +11,7 @@ from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.services import Services
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.portraits import Files
+    from imgpipe_orchestration.imaging.portraits.finishing import Files
 
 CACHE_CONTROL = "public, max-age=31536000"
 """A year: a key's picture changes only when somebody has a failed persona made again."""

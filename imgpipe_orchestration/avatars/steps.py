@@ -20,7 +20,7 @@ from imgpipe_orchestration.storage.ledger import PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.portraits import Files, Portraits, Wanted
+    from imgpipe_orchestration.imaging.portraits.finishing import Files, Portraits, Wanted
 
 log = logger(__name__)
 
@@ -60,8 +60,8 @@ class _Place:
 
     def wanted(self, persona: Persona) -> Wanted:
         """What the worker processes are told about this persona's pictures."""
-        from imgpipe_orchestration.imaging.portrait_files import statement
-        from imgpipe_orchestration.imaging.portraits import Wanted
+        from imgpipe_orchestration.imaging.portraits.files import statement
+        from imgpipe_orchestration.imaging.portraits.finishing import Wanted
 
         settings = self.services.settings
         xmp = statement(persona.model or "", standin=persona.standin)
@@ -149,9 +149,9 @@ def _base(place: _Place, persona: Persona) -> None:
 
 
 def _base_upload(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging import portraits
+    from imgpipe_orchestration.imaging.portraits import finishing
 
-    found = _looked_at(place, persona, portraits.selfie, "base_object")
+    found = _looked_at(place, persona, finishing.selfie, "base_object")
     if reasons := found.judgement.reasons:
         tries = persona.base_tries
         _buy_again(place, "selfie", reasons, tries, _BEFORE["base_object"], base_object=None, base_tries=tries + 1)
@@ -167,9 +167,9 @@ def _grid(place: _Place, persona: Persona) -> None:
 
 
 def _split(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging import portraits
+    from imgpipe_orchestration.imaging.portraits import finishing
 
-    found = _looked_at(place, persona, portraits.four, "grid_object")
+    found = _looked_at(place, persona, finishing.four, "grid_object")
     if reasons := found.judgement.reasons:
         _another_grid(place, persona, reasons)
     place.cut = found.files
@@ -179,7 +179,7 @@ def _split(place: _Place, persona: Persona) -> None:
 
 def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
     """What is on a bought picture. One that breaks, or breaks a worker, shows nothing that can be used."""
-    from imgpipe_orchestration.imaging.portraits import unusable
+    from imgpipe_orchestration.imaging.portraits.finishing import unusable
 
     data = place.data(persona, name)  # one that is gone is no bad picture
     try:
@@ -189,13 +189,13 @@ def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], 
 
 
 def _upload(place: _Place, persona: Persona) -> None:
-    from imgpipe_orchestration.imaging import portraits
+    from imgpipe_orchestration.imaging.portraits import finishing
 
     services = place.services
     if not place.cut:
         data, cells = place.data(persona, "grid_object"), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
         try:
-            place.cut = services.workshop.call(portraits.these, data, cells, place.wanted(persona))
+            place.cut = services.workshop.call(finishing.these, data, cells, place.wanted(persona))
         except (BadImage, TooLarge) as error:  # it was good when it was cut: what is kept of it is damaged
             _another_grid(place, persona, (error.public,))
     # Fetched as it was published, for the signature names it; unsigned pictures name nothing.

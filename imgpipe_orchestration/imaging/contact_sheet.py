@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from imgpipe_orchestration.imaging import registers
-from imgpipe_orchestration.imaging.alpha import flattened
+from imgpipe_orchestration.imaging.colour.alpha import flattened
 
 CELL = 96
 """Pixels of one picture's square."""

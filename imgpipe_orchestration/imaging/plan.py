@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from imgpipe_orchestration.imaging.crop import crop_box
-from imgpipe_orchestration.imaging.focus import FocalBox
 from imgpipe_orchestration.imaging.geometry import PixelBox, cover, fit_within
 from imgpipe_orchestration.imaging.recipe import Recipe, Size
+from imgpipe_orchestration.imaging.subject.crop import crop_box
+from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 _ENOUGH = 1.5
 """How much larger a picture must be to make another size from it: closer than this, two LANCZOS in a row blur."""

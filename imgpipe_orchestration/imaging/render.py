@@ -8,19 +8,20 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging import memory, metadata
-from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha
+from imgpipe_orchestration.imaging import memory
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
-from imgpipe_orchestration.imaging.colour import to_srgb
-from imgpipe_orchestration.imaging.depth import to_eight_bits
-from imgpipe_orchestration.imaging.encode_all import SUPPORT, SizeFile, encode_all
-from imgpipe_orchestration.imaging.focus import FocusHints, find_focus
+from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha
+from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
+from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
+from imgpipe_orchestration.imaging.encoding.encode_all import SUPPORT, SizeFile, encode_all
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
-from imgpipe_orchestration.imaging.opening import decode, open_original
-from imgpipe_orchestration.imaging.orientation import upright
 from imgpipe_orchestration.imaging.plan import output_size, working_size
+from imgpipe_orchestration.imaging.reading import metadata
+from imgpipe_orchestration.imaging.reading.opening import decode, open_original
+from imgpipe_orchestration.imaging.reading.orientation import upright
 from imgpipe_orchestration.imaging.recipe import Recipe, Size
 from imgpipe_orchestration.imaging.resize import shrink_to
+from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
 from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
 _FAR_WORSE = 10.0

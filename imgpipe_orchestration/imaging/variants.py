@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from imgpipe_orchestration.imaging.focus import FocalBox
 from imgpipe_orchestration.imaging.recipe import MIME_OF, Format
+from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 Background = Literal["original", "removed"]
 

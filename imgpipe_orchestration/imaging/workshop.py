@@ -41,7 +41,7 @@ _PRELOADED = (
     "pyvips",
     *(f"PIL.{name}ImagePlugin" for name in _PLUGINS),
     "imgpipe_orchestration.imaging.render",
-    "imgpipe_orchestration.imaging.measure",
+    "imgpipe_orchestration.imaging.measuring.measure",
 )
 """Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because every
 worker would otherwise run the caller's main module anew (before Python 3.12.8 it does); the plugins because Pillow,

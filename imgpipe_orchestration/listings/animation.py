@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
-from imgpipe_orchestration.imaging.depth import to_eight_bits
+from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.limits import check_pixels
-from imgpipe_orchestration.imaging.opening import Original
-from imgpipe_orchestration.imaging.sniff import in_short
+from imgpipe_orchestration.imaging.reading.opening import Original
+from imgpipe_orchestration.imaging.reading.sniff import in_short
 
 METHOD = 4
 """libwebp's effort: 6 % fewer bytes than 2 for twice its time, which nobody waits for here."""

@@ -96,12 +96,12 @@ def decode(picture: Picture, options: Options) -> Picture:
     """The original's pixels, 8 bits a channel; every frame of an animation up to the limit.
 
     Raises:
-        BadImage, TooLarge: as `imaging.opening`.
+        BadImage, TooLarge: as `imaging.reading.opening`.
     """
-    from imgpipe_orchestration.imaging import metadata
-    from imgpipe_orchestration.imaging.depth import to_eight_bits
-    from imgpipe_orchestration.imaging.opening import decode as decoded
-    from imgpipe_orchestration.imaging.opening import open_original
+    from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
+    from imgpipe_orchestration.imaging.reading import metadata
+    from imgpipe_orchestration.imaging.reading.opening import decode as decoded
+    from imgpipe_orchestration.imaging.reading.opening import open_original
     from imgpipe_orchestration.listings import animation
 
     original = open_original(picture.original)
@@ -119,7 +119,7 @@ def decode(picture: Picture, options: Options) -> Picture:
 @step
 def orient(picture: Picture, options: Options) -> Picture:
     """The EXIF orientation turned into pixels."""
-    from imgpipe_orchestration.imaging.orientation import upright
+    from imgpipe_orchestration.imaging.reading.orientation import upright
 
     orientation = picture.orientation
     return replace(picture.each(lambda image: upright(image, orientation)), orientation=1)
@@ -136,7 +136,7 @@ def resize(picture: Picture, options: Options) -> Picture:
 @step
 def watermark(picture: Picture, options: Options) -> Picture:
     """LISTINGS_WATERMARK_TEXT in the lower right corner: the example of a step of one's own, off by default."""
-    from imgpipe_orchestration.imaging.colour import to_srgb
+    from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
 
     def marked(image: Image.Image) -> Image.Image:
         from PIL import Image, ImageDraw, ImageFont
@@ -156,9 +156,9 @@ def watermark(picture: Picture, options: Options) -> Picture:
 @step
 def encode(picture: Picture, options: Options) -> Picture:
     """WebP in sRGB, animated where the original is; the only metadata kept is whose picture it is."""
-    from imgpipe_orchestration.imaging.alpha import drop_opaque_alpha
-    from imgpipe_orchestration.imaging.colour import to_srgb
-    from imgpipe_orchestration.imaging.encode import encode as encoded
+    from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha
+    from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
+    from imgpipe_orchestration.imaging.encoding.encode import encode as encoded
     from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.listings import animation
 

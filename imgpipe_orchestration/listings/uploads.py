@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.opening import open_original
+from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.once import AnsweredMeanwhile, Once
 from imgpipe_orchestration.logs import logger
@@ -131,7 +131,7 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
     """What the header says; costs about a millisecond.
 
     Raises:
-        BadImage, TooLarge: see `imaging.sniff`.
+        BadImage, TooLarge: see `imaging.reading.sniff`.
     """
     if file.size > max_bytes:
         raise TooLarge(f"the file has {file.size:,} bytes, the limit is {max_bytes:,}")

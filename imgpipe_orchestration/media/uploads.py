@@ -91,7 +91,7 @@ def accept(
 
 def _check(backends: Services, user_id: int, upload: Upload) -> _Checked:
     """Content decides what a file is: neither its name nor the header it came with."""
-    from imgpipe_orchestration.imaging.sniff import sniff
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     check_size(backends, upload.field, len(upload.data))
     try:

@@ -80,7 +80,7 @@ def _picture(
 ) -> Picture | None:
     """The image, or None after its reason was written down, if that is among `given_up`."""
     from imgpipe_orchestration.imaging.limits import Limits
-    from imgpipe_orchestration.imaging.sniff import sniff
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     if not document.url:
         missing.append(Missing(document.name, "the list gives no usable address for it"))

@@ -71,14 +71,14 @@ def view(data: bytes) -> View:
     Raises:
         BadImage, TooLarge: as `imaging.render.render`.
     """
-    from imgpipe_orchestration.imaging.alpha import flattened
-    from imgpipe_orchestration.imaging.encode import encode
-    from imgpipe_orchestration.imaging.exposure import exposure
-    from imgpipe_orchestration.imaging.palette import dominant_colours
+    from imgpipe_orchestration.imaging.colour.alpha import flattened
+    from imgpipe_orchestration.imaging.encoding.encode import encode
+    from imgpipe_orchestration.imaging.measuring.exposure import exposure
+    from imgpipe_orchestration.imaging.measuring.palette import dominant_colours
+    from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
     from imgpipe_orchestration.imaging.recipe import Recipe, Size
     from imgpipe_orchestration.imaging.render import prepare
     from imgpipe_orchestration.imaging.resize import shrink_within
-    from imgpipe_orchestration.imaging.sharpness import sharpness
 
     recipe = Recipe(sizes=(Size("view", VIEW_SIDE, VIEW_SIDE, "within"),), formats=("jpeg",))
     prepared = prepare(data, recipe)

@@ -38,7 +38,7 @@ class OwnBackend:
             BadImage, TooLarge: its content is no image we take; the name and the declared type are not looked at.
         """
         from imgpipe_orchestration.imaging.limits import Limits
-        from imgpipe_orchestration.imaging.sniff import sniff
+        from imgpipe_orchestration.imaging.reading.sniff import sniff
 
         found = sniff(picture.data, Limits(max_bytes=self._services.settings.vision_image_max_bytes))
         image_id = uuid4()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
-from imgpipe_orchestration.imaging.portrait_files import TRAINED, source_of
+from imgpipe_orchestration.imaging.portraits.files import TRAINED, source_of
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 
 

@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.imaging.portrait_files import TRAINED, as_png, decoded, labelled, source_of, statement
+from imgpipe_orchestration.imaging.portraits.files import TRAINED, as_png, decoded, labelled, source_of, statement
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.avatars.conftest import Desk

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
-from imgpipe_orchestration.imaging import plugins
+from imgpipe_orchestration.imaging.reading import plugins
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 

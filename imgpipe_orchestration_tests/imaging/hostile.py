@@ -189,7 +189,7 @@ def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
 
 def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
     """A JPEG XL with boxes behind its picture, or with packed EXIF."""
-    from imgpipe_orchestration.imaging import plugins
+    from imgpipe_orchestration.imaging.reading import plugins
 
     plugins.enable("jxl")
     file = io.BytesIO()
@@ -200,7 +200,7 @@ def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
 
 def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) -> bytes:
     """A HEIC whose `ispe` boxes claim another size."""
-    from imgpipe_orchestration.imaging import plugins
+    from imgpipe_orchestration.imaging.reading import plugins
 
     plugins.enable("heic")
     file = io.BytesIO()
@@ -297,8 +297,8 @@ def _peak() -> int:
 def main() -> None:
     """Print, as JSON by name: seconds of CPU to sniff and to measure it, bytes above base, the errors."""
     from imgpipe_orchestration.errors import ImgpipeError
-    from imgpipe_orchestration.imaging.measure import measure
-    from imgpipe_orchestration.imaging.sniff import sniff
+    from imgpipe_orchestration.imaging.measuring.measure import measure
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     for kind in ("PNG", "TIFF", "GIF", "WEBP", "AVIF"):  # each reader loads its library at first use
         harmless = io.BytesIO()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imgpipe_orchestration.imaging.crop import crop_box
-from imgpipe_orchestration.imaging.focus import FocalBox
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, cover, fit_within
 from imgpipe_orchestration.imaging.plan import output_size, plan, working_size
 from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.subject.crop import crop_box
+from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SIDE = st.integers(1, 30_000)
 TARGET = st.integers(1, 2400)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.errors import BadImage, Retryable, TooLarge
-from imgpipe_orchestration.imaging.chain import Chain
-from imgpipe_orchestration.imaging.picture import Picture
+from imgpipe_orchestration.imaging.encoding.chain import Chain
+from imgpipe_orchestration.imaging.encoding.picture import Picture
+from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
-from imgpipe_orchestration.imaging.sniff import sniff
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture

@@ -1,5 +1,5 @@
 // Decoding of ThumbHash (https://evanw.github.io/thumbhash): a header with the means and scales of the channels, then
-// four bits for each low frequency of a cosine transform. The encoder is imaging/thumbhash.py.
+// four bits for each low frequency of a cosine transform. The encoder is imaging/measuring/thumbhash.py.
 
 const LONGEST = 32; // pixels of the blurred picture's longer side
 

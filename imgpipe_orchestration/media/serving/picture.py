@@ -77,7 +77,7 @@ def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
 def _placeholder(thumbhash: bytes | None) -> dict[str, str]:
     if not thumbhash:
         return {}
-    from imgpipe_orchestration.imaging.thumbhash import painted
+    from imgpipe_orchestration.imaging.measuring.thumbhash import painted
 
     out = io.BytesIO()
     painted(thumbhash).save(out, "PNG")

@@ -23,8 +23,8 @@ from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purcha
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.measure import Measurements
-    from imgpipe_orchestration.imaging.preview import Look
+    from imgpipe_orchestration.imaging.measuring.measure import Measurements
+    from imgpipe_orchestration.imaging.measuring.preview import Look
 
 log = logger(__name__)
 
@@ -60,7 +60,7 @@ def analyse(backends: Services, media: MediaFile) -> Analysis:
         BadImage, TooLarge: the original cannot be decoded.
         BackendUnavailable: our own database or object store is away; else as `kept`.
     """
-    from imgpipe_orchestration.imaging.preview import look
+    from imgpipe_orchestration.imaging.measuring.preview import look
 
     seen = backends.workshop.call(look, kept(backends, media))
     found = Analysis(_measured(seen.measurements, media))

@@ -20,7 +20,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.focus import FocusHints
+    from imgpipe_orchestration.imaging.subject.focus import FocusHints
     from imgpipe_orchestration.imaging.variants import Rendition, Variant
     from imgpipe_orchestration.imaging.workshop import Workshop
 
@@ -93,8 +93,8 @@ def _make(backends: Services, claim: Claim, also: Callable[[Connection], None]) 
 
 def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
     """What is known about the subject: a box set by hand, and what the analysis saw."""
-    from imgpipe_orchestration.imaging.focus import FocusHints
     from imgpipe_orchestration.imaging.geometry import Box
+    from imgpipe_orchestration.imaging.subject.focus import FocusHints
 
     manual = media.focus if media.focus and media.focus.get("reason") == "manual" else None
     seen = (analysis or {}).get("boxes") or {}

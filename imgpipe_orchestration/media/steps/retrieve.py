@@ -37,7 +37,7 @@ def retrieve(backends: Services, claim: Claim) -> Retrieved:
         Retryable: worth another try. So is a file that is not there: a store that has just failed over may not know
             of it yet.
     """
-    from imgpipe_orchestration.imaging.sniff import sniff
+    from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, claim.item_id)

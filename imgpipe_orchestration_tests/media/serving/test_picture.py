@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging.thumbhash import painted, thumbhash
+from imgpipe_orchestration.imaging.measuring.thumbhash import painted, thumbhash
 from imgpipe_orchestration.media.intake import take_in
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 

@@ -1,0 +1,1 @@
+"""Every mode and colour space to 8 bits of sRGB."""

@@ -1,0 +1,144 @@
+"""Colour spaces named by number instead of by profile: PNG's cICP chunk, AVIF's and HEIC's nclx box.
+
+Browsers honour them; Pillow's readers do not. Without this a Display P3 picture comes out flat and an HDR one grey.
+Numbers and curves are those of ITU-T H.273 (2021), tables 2 and 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, primaries_of_png, srgb_light
+from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.reading.parts import png_chunk
+
+_BT2020_TO_SRGB = ((1.660491, -0.587641, -0.072850), (-0.124551, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
+_P3_TO_SRGB = ((1.224940, -0.224940, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274))
+_TO_SRGB: dict[int, Matrix] = {9: _BT2020_TO_SRGB, 12: _P3_TO_SRGB}
+"""Linear light to linear sRGB, by the number of the primaries; both have sRGB's white."""
+_PQ, _HLG, _LINEAR, _STEEP = 16, 18, 8, 5
+_REFERENCE_WHITE = 203.0
+"""Candela per square metre that count as paper white (ITU-R BT.2408)."""
+_BRIGHTEST = 1000.0
+"""The brightness that becomes white: most HDR pictures are graded for it."""
+_STEPS = 4096
+
+
+class ColourSpace(Protocol):
+    """What makes linear sRGB of a picture's levels."""
+
+    @property
+    def is_hdr(self) -> bool: ...
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """Linear light to linear sRGB; None where its primaries are sRGB's."""
+
+    def light(self) -> Floats:
+        """Linear light, 1 for white, of each of 256 levels."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColourNumbers:
+    """H.273's numbers for primaries and transfer curve."""
+
+    primaries: int
+    transfer: int
+
+    @property
+    def is_hdr(self) -> bool:
+        return self.transfer in (_PQ, _HLG)
+
+    @property
+    def is_srgb(self) -> bool:
+        """Whether the picture can be shown as it is; unknown numbers count as sRGB, as in browsers."""
+        return self.primaries not in _TO_SRGB and not self.is_hdr and self.transfer not in (_LINEAR, _STEEP)
+
+    @property
+    def matrix(self) -> Matrix | None:
+        return _TO_SRGB.get(self.primaries)
+
+    def light(self) -> Floats:
+        return _to_light(self.transfer)
+
+
+_SRGB_LIKE = frozenset({1, 4, 6, 13, 14, 15})
+"""Transfer curves that are shown as sRGB's is; 4 is a gamma of 2.2."""
+
+
+def _is_known(found: ColourNumbers) -> bool:
+    return found.primaries in {1, *_TO_SRGB} and found.transfer in {_LINEAR, _STEEP, _PQ, _HLG, *_SRGB_LIKE}
+
+
+def outranks_profile(data: bytes) -> bool:
+    """Whether a PNG's numbers count more than its profile (PNG, third edition, 4.3): those that are understood do."""
+    found = _of_png(data)
+    return found is not None and _is_known(found)
+
+
+def _of_png(data: bytes) -> ColourNumbers | None:
+    chunk = png_chunk(data, b"cICP")
+    return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 else None
+
+
+def colour_space(data: bytes, name: str) -> ColourSpace | None:
+    """What a file says about its colours beside a profile; None where it says nothing or nothing unusual."""
+    found = None
+    if name == "png":
+        found = _of_png(data)
+        if found is None or not _is_known(found):
+            return primaries_of_png(data)
+    elif name in ("avif", "heic"):
+        at = data.find(b"colrnclx", 0, 16_384)
+        if at > 0 and len(data) >= at + 12:
+            found = ColourNumbers(*struct.unpack(">HH", data[at + 8 : at + 12]))
+    return None if found is None or found.is_srgb else found
+
+
+def converted(image: Image.Image, space: ColourSpace) -> Image.Image:
+    """An RGB or RGBA picture in sRGB. Colours outside are clipped, HDR brightness is compressed (Reinhard 2002)."""
+    pixels, light = np.asarray(image.convert("RGB")), space.light()
+    if space.matrix is None:
+        result = Image.fromarray(np.asarray(cv2.LUT(pixels, _levels(light))))
+    else:
+        linear = cv2.transform(cv2.LUT(pixels, light.astype(np.float32)), np.array(space.matrix, dtype=np.float32))
+        steps = np.round(np.clip(linear, 0, 1) * (_STEPS - 1)).astype(np.uint16)
+        result = Image.fromarray(_levels(np.arange(_STEPS) / (_STEPS - 1))[steps])
+    if image.mode == "RGBA":
+        result.putalpha(image.getchannel("A"))
+    return result
+
+
+def _levels(light: Floats) -> NDArray[np.uint8]:
+    """sRGB's levels of linear light (IEC 61966-2-1)."""
+    value = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.round(255 * value).astype(np.uint8)
+
+
+def _to_light(transfer: int) -> Floats:
+    """Linear light, 1 for white, of each of 256 levels."""
+    value: Floats = np.arange(256) / 255
+    if transfer == _LINEAR:
+        return value
+    if transfer == _STEEP:
+        return np.power(value, 2.8)
+    if transfer == _PQ:
+        root = value ** (1 / 78.84375)
+        nits = 10_000 * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        return _compressed(nits / _REFERENCE_WHITE)
+    if transfer == _HLG:
+        scene = np.where(value <= 0.5, value**2 / 3, (np.exp((value - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        return _compressed(_BRIGHTEST * scene**1.2 / _REFERENCE_WHITE)
+    return srgb_light(value)
+
+
+def _compressed(light: Floats) -> Floats:
+    """HDR brightness (1 for paper white) into 0 to 1: dark tones stay, the brightest become white."""
+    most = _BRIGHTEST / _REFERENCE_WHITE
+    return np.minimum(light * (1 + light / most**2) / (1 + light), 1)

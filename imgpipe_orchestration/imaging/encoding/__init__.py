@@ -1,0 +1,1 @@
+"""Pixels to files: each size in each format, at the quality that reaches a target score."""

@@ -1,0 +1,312 @@
+"""How one format of all pictures comes about: which encoding makes which other possible."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import log2
+
+import numpy as np
+
+from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
+from imgpipe_orchestration.imaging.encoding.picture import Picture
+from imgpipe_orchestration.imaging.encoding.quality import (
+    CLOSE,
+    Encoded,
+    Lossy,
+    bounded,
+    carried,
+    close,
+    exact,
+    miss,
+    reach,
+    slope,
+)
+from imgpipe_orchestration.imaging.recipe import Format, Recipe
+
+_SEARCHED = 60_000
+"""Pixels that the size to be searched has at least: fewer say little about the others."""
+_SCOUTED = (-0.025, 1.33, -1.2)
+"""Steps of quality from AVIF's scout at speed 9 to the target at speed 8, by the points that the scout lacks: a
+parabola through 12 originals at three sizes, 1.1 points from them (root mean square). What is hard to encode gains more
+by slowness."""
+_SCOUTED_WITHIN = 20.0
+"""Points, either way, for which that was seen."""
+_COSTLY, _CLOSE_LARGE = 500_000, 2.0
+"""Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
+enough."""
+_CHEAP = 100_000
+"""Pixels up to which AVIF's crops are scored as well, which is 4 ms for a thumbnail."""
+_LARGE = 1_450_000
+"""Pixels above which a picture is scored as a JPEG only, unless that surprises: to score it in all formats would cost a
+quarter of a rendering."""
+_SURPRISING = 2.0
+"""Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
+more than 3, it missed by 4 (root mean square)."""
+_SURPRISING_LARGE = 4.0
+"""Points by which a picture of more than _LARGE surprised any leading format, from which on it is scored in the others,
+too: one photograph in seven, and scanned text, whose AVIF missed by 12."""
+_FAR, _GAIN = 8.0, 10.0
+"""Points that a first try lacks from which on it is repeated with all of the colours' resolution, and those that this
+has to gain: letters in red gain 14 to 30, photographs up to 8."""
+_SAME_SIZE = 0.2
+"""Octaves of pixels under which two sizes show no trend."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How the qualities of a format are sought; what is counted in points was seen on 64 originals."""
+
+    tries: int
+    """Encodings that the search for a quality may take. AVIF's has a quick one before them."""
+    further: int
+    """Encodings that another picture may take after its first, where that missed. JPEG's cost next to nothing."""
+    sure: float
+    """Points of a miss up to which the try after it hits well enough to be left unscored. Never so for JPEG: qualities
+    from 90 on are steep, and what was a JPEG before has no smooth curve."""
+    followed: float
+    """How much of the leading formats' mean surprise is this one's, too."""
+    drift: float
+    """Points that a picture of twice the pixels needs more."""
+    effort: float
+    """Points that a picture of more than `Recipe.large_pixels` needs more, for it is encoded with less effort."""
+
+
+_WAYS: dict[Lossy, _Ways] = {
+    "jpeg": _Ways(tries=5, further=3, sure=0.0, followed=0.0, drift=0.0, effort=0.0),
+    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.4, drift=0.4, effort=0.8),
+    "avif": _Ways(tries=3, further=1, sure=3.0, followed=0.75, drift=-0.5, effort=0.3),
+}
+
+
+Work = Callable[[], Encoded]
+Task = tuple["Chain", Picture, Work]
+
+
+class Chain(ABC):
+    """The encodings of one format. `done` fills up, by `id` of the picture."""
+
+    def __init__(self, kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> None:
+        self.done: dict[int, Encoded] = {}
+        self._pictures = pictures
+        self._recipe = recipe
+        self._start = recipe.quality_of(kind)
+        self._format = kind
+        self._exif = exif
+
+    @abstractmethod
+    def first(self) -> list[Task]:
+        """What can be encoded at once."""
+
+    @abstractmethod
+    def after(self, one: Picture, file: Encoded) -> list[Task]:
+        """Take an encoding in; what it makes necessary."""
+
+    def released(self) -> list[Task]:
+        """What need not wait for other encodings any longer, of this chain or of those that lead it.
+
+        It is asked for rather than told by the leaders: chains that know each other in both directions would keep every
+        picture, a hundred megabytes, until the collector comes by.
+        """
+        return []
+
+    def _encode(self, one: Picture, quality: int) -> bytes:
+        return encode(one.image, self._format, quality, self._recipe_of(one), self._exif)
+
+    def _recipe_of(self, one: Picture) -> Recipe:
+        return self._recipe
+
+    def _plain(self, one: Picture, quality: int) -> Task:
+        return self, one, lambda: Encoded(self._encode(one, quality), quality, None)
+
+
+class FixedChain(Chain):
+    """Every picture at the recipe's fixed quality."""
+
+    def first(self) -> list[Task]:
+        return [self._plain(one, self._start) for one in self._pictures]
+
+    def after(self, one: Picture, file: Encoded) -> list[Task]:
+        self.done[id(one)] = file
+        return []
+
+
+class SearchingChain(Chain):
+    """One picture is searched, the others start from what was found there.
+
+    1. the searched picture, a few tries
+    2. the largest one that is not too large: with the first it shows how the quality goes with the size
+    3. all others, at the quality that this trend gives; those that are scored and missed are tried again
+
+    A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by a part
+    of these. Behind JPEG and WebP, AVIF comes within 1.0 point (root mean square, 13 originals at five sizes; 1.4
+    without), so its large crops need no score of their own, unless the surprise is great. The same goes for pictures of
+    more than _LARGE, in WebP as well. A leader that has no score counts as not surprised.
+    """
+
+    def __init__(
+        self,
+        kind: Lossy,
+        pictures: list[Picture],
+        searched: Picture,
+        recipe: Recipe,
+        exif: bytes,
+        *,
+        leaders: Sequence[SearchingChain] = (),
+    ) -> None:
+        super().__init__(kind, pictures, recipe, exif)
+        self._kind: Lossy = kind
+        self._all_colours = replace(recipe, avif_subsampling="4:4:4", jpeg_subsampling="4:4:4")
+        self._ways = _WAYS[kind]
+        self._leaders = leaders
+        self._searched = searched
+        self._scored = [one for one in pictures if one.is_scorable and (one is searched or not self._follows(one))]
+        self._largest = next((one for one in self._scored if one.whole and one.pixels <= _LARGE), searched)
+        self._waiting = [one for one in pictures if one is not searched]
+        self._first_tries: dict[int, Encoded] = {}
+        self._colourful: set[int] = set()
+
+    def first(self) -> list[Task]:
+        return [(self, self._searched, self._search)]
+
+    def _follows(self, one: Picture) -> bool:
+        """Whether a picture takes its quality from the leading formats, without a score."""
+        large = one.pixels > _LARGE and self._kind != "jpeg"
+        return large or (self._kind == "avif" and not one.whole and one.pixels > _CHEAP)
+
+    def _search(self) -> Encoded:
+        """The searched picture's quality. Where the search ends short of the target, half of the colours' resolution
+        was too little, as in red letters on blue: then the whole chain goes on with all of it, in a format that can.
+        """
+        found = self._search_once()
+        if self._kind != "webp" and miss(found, self._searched.target) < -_CLOSE_LARGE:
+            self._recipe = self._all_colours
+            found = self._search_once()
+        return found
+
+    def _search_once(self) -> Encoded:
+        start = self._scouted() if self._kind == "avif" else self._start
+        _, _, search = self._reach(self._searched, start, tries=self._ways.tries)
+        return search()
+
+    def _scouted(self) -> float:
+        """Where AVIF's search begins, by a try at the fast speed: it takes a third of the time and is thrown away."""
+        one = self._searched
+        fast = replace(self._recipe, avif_speed=self._recipe.avif_speed_large)
+        data = encode(one.image, self._format, self._start, fast, self._exif)
+        lacks = min(max(one.target - one.score(data), -_SCOUTED_WITHIN), _SCOUTED_WITHIN)
+        return self._start + float(np.polyval(_SCOUTED, lacks))
+
+    def after(self, one: Picture, file: Encoded) -> list[Task]:
+        self.done[id(one)] = file
+        if one in self or one not in self._scored:
+            return []
+        self._first_tries[id(one)] = file
+        if self._is_settled(one, file):
+            return []
+        better = bounded(self._kind, self._exact(one, one.target))
+        if abs(miss(file, one.target)) <= self._ways.sure and better != file.quality:
+            return [self._plain(one, better)]
+        return [self._reach(one, file.quality, tries=self._ways.further, before=file)]
+
+    def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
+        """Whether a picture's first try is good enough; the searched one had all the tries it may have."""
+        costly = one.pixels > _COSTLY and self._kind != "jpeg"
+        points = _CLOSE_LARGE if costly else CLOSE
+        return one is self._searched or close(first_try, one.target, points)
+
+    def released(self) -> list[Task]:
+        ready = [one for one in self._waiting if self._is_ready(one)]
+        self._waiting = [one for one in self._waiting if one not in ready]
+        return [self._first_try(one) for one in ready]
+
+    def _is_ready(self, one: Picture) -> bool:
+        before = self._searched if one is self._largest else self._largest
+        return before in self and all(one in leader or leader._leaves_unscored(one) for leader in self._leaders)
+
+    def _leaves_unscored(self, one: Picture) -> bool:
+        """Whether it is settled that a picture has no score: for large ones it is only when they are begun."""
+        return one not in self._scored and one not in self._waiting
+
+    def _first_try(self, one: Picture) -> Task:
+        surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
+        surprise = sum(surprises) / max(1, len(self._leaders))
+        quality = self._trend(one)
+        points = -self._ways.followed * surprise
+        if self._largest.pixels <= self._recipe.large_pixels < one.pixels:
+            points += self._ways.effort
+        quality += points / slope(self._kind, quality)
+        if one.pixels > _LARGE:
+            surprising = any(abs(each) > _SURPRISING_LARGE for each in surprises)
+        else:
+            surprising = abs(surprise) > _SURPRISING
+        if surprising and one.is_scorable and one not in self._scored:
+            self._scored.append(one)
+        if one in self._scored:
+            return self._reach(one, quality, tries=1)
+        return self._plain(one, bounded(self._kind, quality))
+
+    def _surprise(self, one: Picture) -> float:
+        """The points by which a picture scores better than its size alone lets expect."""
+        expected = self._trend(one)
+        return (expected - self._exact(one, one.target)) * slope(self._kind, expected)
+
+    def _trend(self, one: Picture) -> float:
+        """The quality to expect of a picture of its size, from the searched one and the largest one."""
+        searched = self._exact(self._searched, one.target)
+        octaves = log2(one.pixels / self._searched.pixels)
+        if one is self._largest:
+            return searched + self._ways.drift * octaves / slope(self._kind, searched)
+        if one is self._searched or self._largest is self._searched:
+            return searched
+        span = log2(self._largest.pixels / self._searched.pixels)
+        return carried(searched, self._exact(self._largest, one.target), octaves / span if span > _SAME_SIZE else 1.0)
+
+    def _exact(self, one: Picture, target: float) -> float:
+        """The quality at which a picture would have hit a target, by its first try."""
+        return exact(self._kind, self._first_tries[id(one)], target)
+
+    def __contains__(self, one: Picture) -> bool:
+        """Whether the first try of a picture that is scored is there."""
+        return id(one) in self._first_tries
+
+    def _reach(self, one: Picture, start: float, *, tries: int, before: Encoded | None = None) -> Task:
+        def work() -> Encoded:
+            found = reach(one.target, self._kind, start, draft, one.score, tries=tries, before=before)
+            if before is None and one is not self._searched and miss(found, one.target) < -_FAR:
+                found = self._in_all_colours(one, found, draft)
+            if before is None and not self._is_settled(one, found):
+                return found
+            # What was tried is a draft, which only JPEG has other bytes for.
+            return replace(found, data=self._encode(one, found.quality)) if self._kind == "jpeg" else found
+
+        def draft(quality: int) -> bytes:
+            return encode_draft(one.image, self._format, quality, self._recipe_of(one), self._exif)
+
+        return self, one, work
+
+    def _in_all_colours(self, one: Picture, file: Encoded, draft: Callable[[int], bytes]) -> Encoded:
+        """The same try with all of the colours' resolution, if that is what it lacked: then the picture keeps it."""
+        if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
+            return file
+        self._colourful.add(id(one))
+        again = reach(one.target, self._kind, file.quality, draft, one.score, tries=1)
+        if miss(again, one.target) - miss(file, one.target) > _GAIN:
+            return again
+        self._colourful.discard(id(one))
+        return file
+
+    def _recipe_of(self, one: Picture) -> Recipe:
+        """A picture follows the leaders in this, too, and what is larger than the largest one follows that."""
+        followed = self._largest if one.pixels > self._largest.pixels else one
+        colourful = any({id(one), id(followed)} & chain._colourful for chain in (self, *self._leaders))
+        return self._all_colours if colourful else self._recipe
+
+
+def searched_of(pictures: list[Picture]) -> Picture | None:
+    """The picture to search, of pictures sorted from the largest: the smallest that says enough about the others."""
+    scored = [one for one in pictures if one.is_scorable]
+    telling = [one for one in scored if one.whole and one.pixels >= _SEARCHED]
+    candidates = telling or scored
+    return candidates[-1] if candidates else None

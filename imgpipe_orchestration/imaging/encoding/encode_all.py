@@ -1,0 +1,124 @@
+"""One picture to every size in every format, with as many encoders at work as there are threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.encoding.chain import Chain, FixedChain, SearchingChain, searched_of
+from imgpipe_orchestration.imaging.encoding.drawing import may_gain
+from imgpipe_orchestration.imaging.encoding.encode import encode_lossless
+from imgpipe_orchestration.imaging.encoding.picture import Later, Picture
+from imgpipe_orchestration.imaging.encoding.quality import Encoded
+from imgpipe_orchestration.imaging.plan import Cut, plan
+from imgpipe_orchestration.imaging.recipe import Format, Recipe
+from imgpipe_orchestration.imaging.resize import shrink_to
+from imgpipe_orchestration.imaging.subject.focus import FocalBox
+
+SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
+"""From what every client reads to what the fewest do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizeFile:
+    """One encoded size."""
+
+    size: str
+    format: Format
+    width: int
+    height: int
+    data: bytes
+    quality: int
+    """0: without loss."""
+    score: float | None
+
+
+def encode_all(
+    picture: Image.Image, focal: Callable[[], FocalBox], recipe: Recipe, *, exif: bytes, pool: ThreadPoolExecutor
+) -> list[SizeFile]:
+    """Cut every size and encode it in every format; in the order of the recipe.
+
+    `focal` is asked by the sizes that are crops, when they are cut: the others need not wait for it. Each format
+    follows its own chain of tries, so the outcome does not depend on the number of threads.
+    """
+    formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
+    cuts = plan(*picture.size, recipe)
+    pictures = _pictures(picture, cuts, focal)
+    distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
+    chains = _chains(formats, distinct, recipe, exif)
+    # AVIF's first: what takes longest last would leave the other threads with nothing to do in the end.
+    _run(list(reversed(chains.values())), pool)
+    if "webp" in chains:
+        chains["webp"].done |= _without_loss(distinct, chains["webp"].done, exif, pool)
+    by_name = {cut.size.name: cut for cut in cuts}
+    result = []
+    for size in recipe.sizes:
+        cut, one = by_name[size.name], pictures[size.name]
+        for kind in formats:
+            file = chains[kind].done[id(one)]
+            result.append(SizeFile(size.name, kind, cut.width, cut.height, file.data, file.quality, file.score))
+    return result
+
+
+def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], FocalBox]) -> dict[str, Picture]:
+    """The picture of each size, by its name; nothing is cut yet."""
+    images: dict[str | None, Later] = {None: Later(picture.size, lambda: picture)}
+    distinct: dict[tuple[int, float], Picture] = {}
+    named = {}
+    for cut in cuts:
+        source, size = images[cut.source], (cut.width, cut.height)
+        image = source if source.size == size else Later(size, partial(_cut, source, cut, focal))
+        images[cut.size.name] = image
+        named[cut.size.name] = distinct.setdefault(
+            (id(image), cut.size.target), Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
+        )
+    return named
+
+
+def _cut(source: Later, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
+    return shrink_to(source.get(), cut.width, cut.height, cut.box(focal))
+
+
+def _without_loss(
+    pictures: list[Picture], lossy: dict[int, Encoded], exif: bytes, pool: ThreadPoolExecutor
+) -> dict[int, Encoded]:
+    """The WebP files of those pictures that are smaller without loss."""
+
+    def smaller(one: Picture) -> bytes | None:
+        most = len(lossy[id(one)].data)
+        data = encode_lossless(one.image, exif) if may_gain(one.image, most) else None
+        return data if data and len(data) < most else None
+
+    files = zip(pictures, pool.map(smaller, pictures), strict=True)
+    return {id(one): Encoded(data, 0, None) for one, data in files if data}
+
+
+def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
+    """Keep the encoders busy: whatever a finished encoding makes possible is handed out at once."""
+    tasks = [task for chain in chains for task in chain.first()]
+    running: dict[Future[Encoded], tuple[Chain, Picture]] = {}
+    while tasks or running:
+        running |= {pool.submit(work): (chain, one) for chain, one, work in tasks}
+        finished, _ = wait(running, return_when=FIRST_COMPLETED)
+        done = [(*running.pop(future), future.result()) for future in finished]
+        tasks = [task for chain, one, file in done for task in chain.after(one, file)]
+        tasks += [task for chain in chains for task in chain.released()]
+
+
+def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:
+    """A chain for each format, led by those of the better supported ones."""
+    searched = searched_of(pictures)
+    chains: dict[Format, Chain] = {}
+    leaders: list[SearchingChain] = []
+    for kind in sorted(formats, key=SUPPORT.index):
+        if kind == "png" or not recipe.adaptive or searched is None:
+            chains[kind] = FixedChain(kind, pictures, recipe, exif)
+        else:
+            chain = SearchingChain(kind, pictures, searched, recipe, exif, leaders=tuple(leaders))
+            leaders.append(chain)
+            chains[kind] = chain
+    return chains

@@ -1,0 +1,80 @@
+"""A picture to be encoded, that is cut when it is first needed and scored against its own original."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from threading import Lock
+
+import numpy as np
+from PIL import Image
+
+from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
+from imgpipe_orchestration.imaging.opencv import cv2
+
+_SMALLEST_SIDE = 32
+"""Pixels below which the score's coarse scales are missing and its figure means little."""
+_GREY = (128, 128, 128)
+_AVIF = b"ftypavif"
+"""What these files have at byte 4."""
+
+
+class Later:
+    """An image of known size that is made by whichever thread asks for it first; the others wait for it.
+
+    So cutting is spread over the encoders' threads, and an encoder starts as soon as its own picture is there.
+    """
+
+    def __init__(self, size: tuple[int, int], make: Callable[[], Image.Image]) -> None:
+        self.size = size
+        self._make = make
+        self._lock = Lock()
+        self._image: Image.Image | None = None
+
+    def get(self) -> Image.Image:
+        with self._lock:
+            if self._image is None:
+                self._image = self._make()
+            return self._image
+
+
+class Picture:
+    """A distinct picture: several sizes of a small original are often one and the same.
+
+    Args:
+        whole: it shows all of the original, it is no crop.
+        target: the score to reach.
+    """
+
+    def __init__(self, image: Later, *, whole: bool, target: float) -> None:
+        self.whole = whole
+        self.target = target
+        self.pixels = image.size[0] * image.size[1]
+        self._image = image
+        self._lock = Lock()
+        self._reference: Reference | None = None
+
+    @property
+    def image(self) -> Image.Image:
+        return self._image.get()
+
+    @property
+    def is_scorable(self) -> bool:
+        """Whether it is large enough for a score that means something."""
+        return min(self._image.size) >= _SMALLEST_SIDE
+
+    def score(self, data: bytes) -> float:
+        """SSIMULACRA2 of a file that holds this picture; transparency is judged over grey."""
+        if self.image.mode == "RGB" and not data.startswith(_AVIF, 4):
+            # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+            return self._prepared().score(np.asarray(decoded, np.uint8))
+        with Image.open(io.BytesIO(data)) as file:
+            return self._prepared().score(flattened(file, _GREY))
+
+    def _prepared(self) -> Reference:
+        with self._lock:  # the formats' searches run at once, and one preparation serves them all
+            if self._reference is None:
+                self._reference = Reference(flattened(self.image, _GREY), sampled=True)
+            return self._reference

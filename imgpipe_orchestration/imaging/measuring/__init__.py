@@ -1,0 +1,1 @@
+"""What can be said of a picture by looking at its pixels."""

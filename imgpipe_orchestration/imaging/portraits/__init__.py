@@ -1,0 +1,1 @@
+"""Generated portraits: cut out of their grid, judged, and made into files."""

@@ -1,0 +1,135 @@
+"""Generated portraits as files: PNG originals, WebP and AVIF thumbnails, each saying in itself what made it.
+
+The statement is XMP with IPTC's Digital Source Type, which is what image search and social networks read:
+https://iptc.org/standards/photo-metadata/iptc-standard/ and http://cv.iptc.org/newscodes/digitalsourcetype/
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from xml.sax.saxutils import quoteattr
+
+from PIL import Image, PngImagePlugin
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging import registers
+from imgpipe_orchestration.imaging.encoding.encode import avif_420
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.reading.sniff import open_checked
+from imgpipe_orchestration.imaging.resize import shrink_within
+
+TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""IPTC's term for pictures that a trained model made."""
+
+_XMP_KEYWORD = "XML:com.adobe.xmp"
+_XMP_CHUNK = _XMP_KEYWORD.encode() + b"\0"
+_HEADER_END = 33
+"""Bytes of a PNG before its second chunk: signature 8, IHDR 4 + 4 + 13 + 4."""
+_AVIF_QUALITY = 55
+"""What scores as WebP's 80 at this speed (75.0 and 75.3 on 22 photographs at 512 px), in 0.83 of the bytes."""
+_SOURCE = re.compile(r"""DigitalSourceType(?:=["']|>)([^"'<]+)""")
+
+
+def statement(model: str, *, standin: bool) -> str:
+    """The XMP packet of a picture that `model` made."""
+    description = (
+        "Drawn by a stand-in for rehearsals: no photograph, no real person."
+        if standin
+        else "Made by an image model: no photograph, no real person."
+    )
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"'
+        f' Iptc4xmpExt:DigitalSourceType="{TRAINED}" Iptc4xmpExt:AISystemUsed={quoteattr(model)}'
+        f' xmp:CreatorTool="imgpipe" photoshop:Instructions={quoteattr(description)}/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )
+
+
+def source_of(data: bytes) -> str | None:
+    """The Digital Source Type that a file states, or None."""
+    with Image.open(io.BytesIO(data)) as image:
+        packet = image.info.get("xmp") or image.info.get(_XMP_KEYWORD) or b""
+    text = packet.decode("utf-8", "replace") if isinstance(packet, bytes) else str(packet)
+    found = _SOURCE.search(text)
+    return found.group(1) if found else None
+
+
+def decoded(data: bytes) -> Image.Image:
+    """The picture as RGB, what is transparent on white: under it anything may be hidden.
+
+    Raises:
+        BadImage: not an image, cut off or broken.
+        TooLarge: past the limits.
+    """
+    image, name = open_checked(data, DEFAULT_LIMITS)
+    try:
+        image.load()
+        if image.has_transparency_data:
+            seen = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except Exception as error:
+        raise BadImage(f"the {name} is broken or cut off: {error}") from error
+
+
+def as_png(image: Image.Image, xmp: str) -> bytes:
+    """The picture (RGB), unchanged, as PNG."""
+    import numpy as np  # in worker processes only: whoever just labels pictures need not wait for it
+
+    from imgpipe_orchestration.imaging.opencv import cv2
+
+    options = (
+        # Run lengths only: after the filter a photograph is 13 % smaller than with level 1, in the same time. One
+        # filter for all lines makes files as large as Pillow's choice for each line, in two thirds of the time.
+        *(cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+        *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH),
+    )
+    ok, data = cv2.imencode(".png", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), options)
+    if not ok:
+        raise BadImage("the picture could not be written as PNG")
+    return _with_statement(data.tobytes(), xmp)
+
+
+def labelled(data: bytes, xmp: str) -> bytes:
+    """A bought picture as PNG with its statement, in place of those it may have. A PNG keeps all else byte for byte.
+
+    Raises:
+        BadImage, TooLarge: as `decoded`.
+    """
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return as_png(decoded(data), xmp)
+    open_checked(data, DEFAULT_LIMITS)
+    return _with_statement(data, xmp)
+
+
+def _with_statement(png: bytes, xmp: str) -> bytes:
+    """The PNG with an iTXt chunk behind its header, and no other XMP: of two packets readers take either. A C2PA
+    manifest goes as well: it signs the bytes as they were, and would say of these that somebody tampered with them."""
+    payload = _XMP_CHUNK + b"\0\0\0\0" + xmp.encode()
+    file = io.BytesIO()
+    PngImagePlugin.putchunk(file, b"iTXt", payload)
+    parts = [png[:_HEADER_END], file.getvalue()]
+    start = kept = _HEADER_END
+    while start + 12 <= len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        if png.startswith((b"iTXt" + _XMP_CHUNK, b"caBX"), start + 4):
+            parts.append(png[kept:start])
+            kept = end
+        start = end
+    return b"".join([*parts, png[kept:]])
+
+
+def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
+    """WebP and AVIF of at most `side` pixels, by format name."""
+    # Half by averaging first: at a thumbnail's size it looks the same and costs a third.
+    halves = max(1, int(min(image.size) / side / 1.5))
+    small = shrink_within(image.reduce(halves) if halves > 1 else image, side, side)
+    packet = xmp.encode()
+    webp = io.BytesIO()
+    registers.clear()
+    small.save(webp, "WEBP", quality=80, method=2, xmp=packet)
+    return {"webp": webp.getvalue(), "avif": avif_420(small, _AVIF_QUALITY, speed=9, xmp=packet)}

@@ -1,0 +1,134 @@
+"""Whether generated portraits can be used: not blank, blurred or too small, four of one person and none of them twice.
+
+Likeness is judged by colours and layout, without a model of faces: it notices a picture of somebody else among the
+four, a landscape or an empty one; it would not tell twins apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imgpipe_orchestration.imaging.measuring.hashing import hash_distance, perceptual_hash
+from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
+from imgpipe_orchestration.imaging.opencv import cv2
+
+_SMALL = 512
+"""Side in pixels at which sharpness is defined."""
+_LEAST_CONTRAST = 4.0
+"""Standard deviation of the luma, grey levels, below which a picture is blank."""
+_LEAST_SHARPNESS = 0.12
+"""Of `sharpness.sharpness`: a photograph or a drawing blurred by 4 px at 512 px shows less."""
+_SAME_PICTURE = 1.2
+"""Mean difference, levels of 255 at 48 px, up to which two pictures are one: recompression makes 0.3, a new pose 4."""
+_NEARLY = 10.0
+"""The same up to which two pictures may be one that was cut a few pixels apart, which makes 2 to 7 of a photograph."""
+_APART = 8
+"""Pixels of _SMALL by which one picture is cut apart at most: cells stand off their seams, not off the grid's edge."""
+_OTHER_COLOURS = 0.5
+_OTHER_SHARE = 0.62
+"""A picture that shares fewer of its colours with its best match, and less of what the others share among themselves,
+shows somebody else. (Perceptual hashes do not tell: a new pose of one person moves up to 34 of 64 bits.)"""
+_STRANGERS = 0.3
+"""Shared colours of the best pair below which no two of the pictures belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was measured, and the reasons against, in words for people; usable when there are none."""
+
+    measured: dict[str, list[float]]
+    reasons: tuple[str, ...]
+
+
+def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
+    """Judge pictures that should show one person.
+
+    Args:
+        images: RGB; one, or several of the same person in the same framing.
+        least_side: pixels, of the shorter side.
+    """
+    small = [image.resize((_SMALL, _SMALL), Image.Resampling.BOX) for image in images]
+    contrasts = [round(float(np.asarray(image.convert("L").reduce(4)).std()), 2) for image in small]
+    sharp = [sharpness(image) for image in small]
+    reasons: list[str] = []
+    for number, image in enumerate(images, 1):
+        name = f"picture {number}" if len(images) > 1 else "the picture"
+        if min(image.size) < least_side:
+            reasons.append(f"{name} is too small ({image.width}x{image.height}, at least {least_side} are wanted)")
+        if contrasts[number - 1] < _LEAST_CONTRAST:
+            reasons.append(f"{name} is blank")
+        elif sharp[number - 1] < _LEAST_SHARPNESS:
+            reasons.append(f"{name} is blurred (sharpness {sharp[number - 1]:.2f})")
+    measured = {"contrast": contrasts, "sharpness": sharp}
+    if len(images) > 1:
+        found, distances = _compare(small)
+        measured |= distances
+        reasons += found
+    return Judgement(measured, tuple(reasons))
+
+
+def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[float]]]:
+    thumbs = [_thumb(image) for image in small]
+    hashes = [perceptual_hash(image) for image in small]
+    colours = [_colours(image) for image in small]
+    pairs = list(combinations(range(len(small)), 2))
+    apart = {pair: float(np.abs(thumbs[pair[0]] - thumbs[pair[1]]).mean()) for pair in pairs}
+    for (one, other), difference in apart.items():
+        if _SAME_PICTURE < difference <= _NEARLY:
+            apart[one, other] = min(difference, _aligned(small[one], small[other]))
+    bits = {pair: hash_distance(hashes[pair[0]], hashes[pair[1]]) for pair in pairs}
+    shared = {pair: float(np.minimum(colours[pair[0]], colours[pair[1]]).sum()) for pair in pairs}
+    reasons = [
+        f"pictures {one + 1} and {other + 1} are the same"
+        for (one, other), difference in apart.items()
+        if difference <= _SAME_PICTURE
+    ]
+    for number in range(len(small)):
+        mine = [pair for pair in pairs if number in pair]
+        # The best match counts: one stranger must not make strangers of the other three.
+        best, usual = max(shared[p] for p in mine), float(np.median([shared[p] for p in pairs if p not in mine] or [1]))
+        if best < min(_OTHER_COLOURS, _OTHER_SHARE * usual):
+            reasons.append(f"picture {number + 1} does not show the same person as the others")
+    if max(shared.values()) < _STRANGERS:
+        reasons.append("the pictures do not show one person")
+    measured = {
+        "difference": [round(apart[p], 2) for p in pairs],
+        "hash_bits": [float(bits[p]) for p in pairs],
+        "shared_colours": [round(shared[p], 3) for p in pairs],
+    }
+    return reasons, measured
+
+
+def _thumb(image: Image.Image) -> npt.NDArray[np.float32]:
+    return np.asarray(image.reduce(_SMALL // 48), dtype=np.float32)
+
+
+def _aligned(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures of _SMALL laid over each other."""
+    window = cv2.createHanningWindow((_SMALL, _SMALL), cv2.CV_32F)
+    first, second = (np.asarray(image.convert("L"), np.float32) for image in (one, other))
+    (x, y), _ = cv2.phaseCorrelate(first, second, window)
+    if max(abs(x), abs(y)) > _APART:
+        return float("inf")
+    laid = other.transform(other.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y), Image.Resampling.BILINEAR)
+    inside = (_APART, _APART, _SMALL - _APART, _SMALL - _APART)
+    return float(np.abs(_thumb(one.crop(inside)) - _thumb(laid.crop(inside))).mean())
+
+
+def _colours(image: Image.Image) -> npt.NDArray[np.float64]:
+    """Shares of 6x6x6 colours in the middle, where face, hair and clothes are; neighbours count in part."""
+    edge = image.width // 5
+    middle = np.asarray(image.crop((edge, edge, image.width - edge, image.height)).reduce(4), dtype=np.float32)
+    counts, _ = np.histogramdd(middle.reshape(-1, 3), bins=(6, 6, 6), range=((0, 256),) * 3)
+    spread = counts.copy()
+    for axis in range(3):
+        for step in (1, -1):
+            spread += 0.25 * np.roll(counts, step, axis)
+    shares: npt.NDArray[np.float64] = spread / spread.sum()
+    return shares

@@ -1,0 +1,63 @@
+"""The fewest bytes that so many pixels can have: what is shorter is not all there, yet all of it would be allocated.
+
+Only formats that have such a bound are here. WebP, AVIF, JPEG XL and CCITT's fax codes have none that a real file does
+not come near: libwebp writes 16.8 megapixels of one colour in 38 bytes (lossless, method 0), OpenCV's libaom 49 in
+1,536, libtiff a blank page of 49 in 3,630. Asking more of them would refuse plain pictures and cost a stranger
+nothing, who can append what he likes.
+"""
+
+from __future__ import annotations
+
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging.reading.parts import png_chunk
+
+_DEFLATE = 1032
+"""Bytes out of one: 258 of them take two bits at least (https://zlib.net/zlib_tech.html)."""
+_JPEG = 512
+"""Pixels a byte: each block of 8x8 has a bit at least. What lacks would be filled with grey, and silently."""
+_GIF = 2730
+"""Pixels a byte: a code of 12 bits stands for a string of the table, and none is longer than its 4,094 entries."""
+_EMPTY = frozenset({"gif", "bmp"})
+"""A GIF's frame may cover little of its canvas, and a BMP may skip: honestly so in small ones."""
+_BMP_RUNS = 127.5
+"""Pixels a byte: a run has two bytes and at most 255 pixels. More can only be skipped."""
+_TIFF = {5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
+"""Bytes out of one, by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them take 14 choices
+of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
+_Tag = ExifTags.Base
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+
+def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> None:
+    """Refuse an image of fewer bytes than its pixels need. `image` is opened and not decoded.
+
+    Raises:
+        BadImage: names bytes and pixels.
+    """
+    pixels = image.width * image.height
+    most = _pixels_a_byte(image, name, data)
+    may_be_empty = name in _EMPTY
+    if not most or pixels <= most * len(data) or (may_be_empty and pixels <= limits.empty_pixels):
+        return
+    reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it anew")
+    raise BadImage(f"the {name} is {reason}: {len(data):,} bytes cannot hold {pixels / 1e6:.1f} megapixels; {advice}")
+
+
+def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
+    """Pixels that a byte of the file can stand for at most; None where there is no bound."""
+    if name == "jpeg":
+        return _JPEG
+    if name == "gif":
+        return _GIF
+    if name == "bmp" and [part.codec_name for part in getattr(image, "tile", [])] == ["bmp_rle"]:
+        return _BMP_RUNS
+    if name == "png":
+        depth, kind = png_chunk(data, b"IHDR")[8:10]
+        return _DEFLATE * 8 / (depth * _PNG_CHANNELS[kind])
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
+        bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
+        return most * 8 / float(max(max(bits) * samples, 1))
+    return None

@@ -1,0 +1,138 @@
+"""Signatures, and the few header fields that must be known before a decoder may allocate anything.
+
+Pillow reads every header but these: WebP's reader allocates the whole canvas on opening, JPEG XL's decodes on opening,
+and nobody counts a JPEG's scans and a PNG's texts or looks at the size in which an AVIF is coded.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import islice
+
+from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.limits import Limits, check_pixels
+from imgpipe_orchestration.imaging.reading import jxl
+from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
+from imgpipe_orchestration.imaging.reading.parts import START_OF_SCAN, check_parts, jpeg_markers, png_chunks
+
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+
+
+def identify(data: bytes) -> str:
+    """Our name for the format whose signature `data` begins with.
+
+    Raises:
+        BadImage: empty, SVG, or no image format that is read; says which.
+    """
+    if not data:
+        raise BadImage("the file is empty: it has 0 bytes")
+    simple = (
+        ("jpeg", b"\xff\xd8\xff"),
+        ("png", b"\x89PNG\r\n\x1a\n"),
+        ("gif", b"GIF87a"),
+        ("gif", b"GIF89a"),
+        ("tiff", b"II*\0"),
+        ("tiff", b"MM\0*"),
+        ("tiff", b"II+\0"),
+        ("tiff", b"MM\0+"),
+        ("bmp", b"BM"),
+        ("jxl", b"\xff\x0a"),
+        ("jxl", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    )
+    for name, signature in simple:
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        return _identify_iso(data)
+    start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
+        raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
+    raise BadImage(f"not an image {_guessed(data, start)}: send {_READ}")
+
+
+def _guessed(data: bytes, start: bytes) -> str:
+    """What people would call a file that is no image; `start` are its first letters in lower case."""
+    if data.startswith(b"%PDF"):
+        return "but a PDF"
+    if data.startswith(b"PK"):
+        return "but a ZIP archive or an office document"
+    if start.startswith((b"<html", b"<!doctype html")):
+        return "but a web page"
+    text = data[:1024].decode("utf-8", "replace")[:-1]  # the last letter may be cut through
+    if text and "\ufffd" not in text and all(letter.isprintable() or letter.isspace() for letter in text):
+        return "but plain text"
+    return "of a kind that is read"
+
+
+def _identify_iso(data: bytes) -> str:
+    """AVIF or HEIC, by the brands in the `ftyp` box (ISO/IEC 14496-12, section 4.3)."""
+    length = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12]} | {data[i : i + 4] for i in range(16, length, 4)}
+    if brands & _AVIF_BRANDS:
+        return "avif"
+    if brands & _HEIC_BRANDS:
+        return "heic"
+    brand = data[8:12].decode("ascii", "replace")
+    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {_READ}")
+
+
+def check_cost(data: bytes, name: str, limits: Limits) -> None:
+    """Refuse what would cost much merely to open.
+
+    Raises:
+        BadImage: a WebP or JPEG XL without a readable size, a JPEG XL that is an animation, an AVIF that is coded in
+            another size than it claims.
+        TooLarge: past a limit, which the message names.
+    """
+    if name == "webp":
+        check_pixels(*webp_size(data), name, limits)
+    elif name == "jxl":
+        check_pixels(*jxl.size(data, limits), name, limits)
+        jxl.check_still(data, limits)
+    elif name == "avif":
+        check_coded_size(data, limits)
+    check_parts(data, name, limits)
+    if name == "png":
+        texts = sum(kind in (b"zTXt", b"iTXt") for kind in png_chunks(data))
+        if texts > limits.max_text_chunks:
+            raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
+
+
+def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
+    """Refuse a JPEG whose scans would take too long: each is a pass over all pixels.
+
+    Raises:
+        TooLarge: past a limit, which the message names.
+    """
+    markers = list(islice(jpeg_markers(data), limits.max_parts + 1))
+    if len(markers) > limits.max_parts:
+        raise TooLarge(f"the jpeg is cut into more than {limits.max_parts:,} parts, which no picture needs")
+    scans = markers.count(START_OF_SCAN)
+    if scans > limits.max_jpeg_scans or scans * pixels > limits.max_scan_pixels:
+        raise TooLarge(
+            f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"
+            f" and {limits.max_scan_pixels / 1e6:,.0f} megapixels in all scans together"
+        )
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas of a WebP, pixels (RFC 9649, sections 2.5 to 2.7).
+
+    Raises:
+        BadImage: cut short, or an unknown first chunk.
+    """
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8L" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if len(body) == 10:
+        if kind == b"VP8X":
+            return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+        if kind == b"VP8 ":
+            width, height = struct.unpack("<HH", body[6:10])
+            return width & 0x3FFF, height & 0x3FFF
+    raise BadImage("the WebP header is broken or cut short")

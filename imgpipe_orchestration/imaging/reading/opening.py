@@ -1,0 +1,139 @@
+"""Bytes to pixels: the first frame, no larger than the largest output needs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from PIL import Image, JpegImagePlugin
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging.colour.cicp import ColourSpace, colour_space, outranks_profile
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
+from imgpipe_orchestration.imaging.measuring.hashing import pixel_sha256
+from imgpipe_orchestration.imaging.reading import gif_canvas, sniff
+from imgpipe_orchestration.imaging.reading.orientation import orientation_of, swaps_sides
+from imgpipe_orchestration.imaging.reading.streaming import streamed
+
+_END_OF_JPEG = b"\xff\xd9"
+_PIXELS = b"\x55" * 1024
+"""Codes of some pixels in any JPEG; of fewer, libjpeg sees the next marker and gives up."""
+_SMALLEST = (1, 1)
+"""For which a JPEG is decoded at 1/8."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """An opened original: its header is known and within the limits, its pixels are not decoded yet."""
+
+    data: bytes
+    image: Image.Image
+    sniffed: sniff.SniffedImage
+    orientation: int
+    """EXIF, 1 to 8."""
+    colours: ColourSpace | None
+    """Colour space by number or by primaries, where it is not sRGB; a profile counts more."""
+    limits: Limits
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height as the image is meant to be seen."""
+        return self.stored((self.sniffed.width, self.sniffed.height))
+
+    def stored(self, size: tuple[int, int]) -> tuple[int, int]:
+        """An upright size as the pixels are stored (and the other way round)."""
+        return (size[1], size[0]) if swaps_sides(self.orientation) else size
+
+
+def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
+    """Read the header.
+
+    Raises:
+        BadImage, TooLarge: as `sniff.sniff`.
+    """
+    image, name = sniff.open_checked(data, limits)
+    sniffed, orientation = sniff.describe(image, name), orientation_of(image)
+    if name == "png" and "icc_profile" in image.info and outranks_profile(data):
+        del image.info["icc_profile"]
+    return Original(data, image, sniffed, orientation, colour_space(data, name), limits)
+
+
+def decode(original: Original, enough: tuple[int, int] | None = None, *, threads: int = 1) -> Image.Image:
+    """The first frame, still in its own mode, profile and orientation (`info` holds `icc_profile`).
+
+    Args:
+        enough: upright width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still
+            at least as large; else what is plain is shrunk to it at once.
+        threads: that shrink while one decodes.
+
+    Raises:
+        BadImage: broken or cut short.
+        TooLarge: past a limit, or more memory than the worker may take.
+    """
+    image, name = original.image, original.sniffed.format
+    covered = gif_canvas.covered(image) if name == "gif" else None
+    try:
+        _draft(image, original, enough)
+        if (quickly := _streamed(original, enough, threads)) is not None:
+            return quickly
+        image.load()
+    except ImgpipeError:
+        raise
+    except MemoryError as error:
+        raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
+    except Exception as error:
+        if name == "jpeg" and "truncated" in str(error):
+            return _without_end_marker(original, enough)
+        raise BadImage(f"the {name} data is broken: {sniff.in_short(error)}") from error
+    check_pixels(image.width, image.height, name, original.limits)
+    if name == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")  # Windows leaves the byte empty; browsers show such a picture as well
+    if covered:
+        return gif_canvas.only(image, covered)
+    return image
+
+
+def _draft(image: Image.Image, original: Original, enough: tuple[int, int] | None) -> None:
+    if enough and isinstance(image, JpegImagePlugin.JpegImageFile):
+        image.draft(None, original.stored(enough))
+
+
+def _streamed(original: Original, enough: tuple[int, int] | None, threads: int) -> Image.Image | None:
+    """A single frame that no draft has made smaller already, where libvips is quicker."""
+    sniffed = original.sniffed
+    if sniffed.animated or original.image.size != (sniffed.width, sniffed.height):
+        return None
+    return streamed(original.image, original.data, original.stored(enough) if enough else None, threads=threads)
+
+
+def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:
+    """A JPEG that lacks only its end marker, which browsers show as well.
+
+    libjpeg fills what is missing with grey and says nothing. So the data is completed in two ways that decode
+    differently wherever pixels are missing: only if nothing is missing are both pictures equal.
+
+    Raises:
+        BadImage: pixels are missing.
+    """
+    for size in (_SMALLEST, enough):  # small first, where most of what is missing shows for a fraction of the time
+        seen = set()
+        for filling in (_filling(original.data), b""):
+            image, _ = sniff.open_checked(original.data + filling + _END_OF_JPEG, original.limits)
+            try:
+                _draft(image, original, size)
+                image.load()
+            except Exception as error:
+                raise BadImage("the jpeg is cut short") from error
+            seen.add(pixel_sha256(image))  # two pictures and their bytes would be much memory
+        if len(seen) > 1:
+            raise BadImage("the jpeg is cut short")
+    return image
+
+
+def _filling(jpeg: bytes) -> bytes:
+    """Pixels for whatever may be missing, after each of the restart markers that a decoder may be waiting for."""
+    found = re.findall(rb"\xff([\xd0-\xd7])", jpeg)
+    last = found[-1][0] if found else 0xD7
+    restarts = [0xD0 + (last + 1 + number) % 8 for number in range(8)]
+    # The first byte is a pixel's second, should a lone 0xFF be the last that there is.
+    return b"\0" + _PIXELS + b"".join(b"\xff%c" % restart + _PIXELS for restart in restarts)

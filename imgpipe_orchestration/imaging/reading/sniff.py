@@ -1,0 +1,197 @@
+"""What these bytes are, from their content alone and without decoding a pixel.
+
+Names and headers of an upload are not looked at. Limits are checked here, so that what passes can be opened.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
+from imgpipe_orchestration.imaging.reading import headers, jxl, plugins, tiff_palette
+from imgpipe_orchestration.imaging.reading.density import check_length
+from imgpipe_orchestration.imaging.reading.parts import check_png_sums, png_chunk
+from imgpipe_orchestration.imaging.reading.png_extras import without_extras
+
+MIME = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "gif": "image/gif",
+    "tiff": "image/tiff",
+    "bmp": "image/bmp",
+    "heic": "image/heic",
+    "jxl": "image/jxl",
+}
+"""Every format that is read, by our name for it, with its media type."""
+
+EXTENSION = {"jpeg": "jpg", "tiff": "tif"} | {name: name for name in MIME if name not in ("jpeg", "tiff")}
+"""The usual file extension, without the dot."""
+
+_MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
+"""Formats whose further frames are frames. Those of a TIFF are pages, and a phone's JPEG or HEIC may hold a depth or
+gain map beside the picture."""
+
+_PLANAR = 2
+"""Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8."""
+
+_OF_THE_READER = (
+    "Generic Error",
+    "broken data stream",
+    "cannot load this image",
+    "codec configuration error",
+    "could not create decoder",
+    "failed to read next frame",
+    "invalid extents",
+    "tile cannot extend",
+    "unknown raw mode",
+    "unrecognized data stream",
+)
+"""How errors begin that say where a reader gave up, not what is wrong with the file."""
+
+ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+
+
+@dataclass(frozen=True, slots=True)
+class SniffedImage:
+    """What the header says. Width and height are those of the stored pixels, before any EXIF orientation."""
+
+    format: str
+    mime: str
+    width: int
+    height: int
+    mode: str
+    """Pillow's mode of the stored pixels, e.g. `RGB`, `P`, `I;16`, `CMYK`."""
+    animated: bool
+    has_alpha: bool
+    """Whether it has an alpha channel or transparent colour; it may still be opaque everywhere."""
+
+    @property
+    def extension(self) -> str:
+        return EXTENSION[self.format]
+
+
+def sniff(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SniffedImage:
+    """Identify an image and check it against `limits`; costs about a millisecond.
+
+    Raises:
+        BadImage: not an image, an image of a kind that is not read (SVG among them), a broken header, or fewer bytes
+            than its pixels need.
+        TooLarge: more bytes, pixels, scans or texts than the limits allow; the message names figure and limit.
+    """
+    image, name = open_checked(data, limits)
+    with image:
+        return describe(image, name)
+
+
+def describe(image: Image.Image, name: str) -> SniffedImage:
+    """What the header of an opened image says.
+
+    Raises:
+        BadImage: what stands before the second frame is broken.
+    """
+    try:
+        animated = name in _MAY_MOVE and bool(getattr(image, "is_animated", False))
+    except Exception as error:
+        raise BadImage(f"a frame of the {name} is broken: {in_short(error)}") from error
+    return SniffedImage(
+        format=name,
+        mime=MIME[name],
+        width=image.width,
+        height=image.height,
+        mode=image.mode,
+        animated=animated,
+        has_alpha=image.mode in ALPHA_MODES or "transparency" in image.info,
+    )
+
+
+def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
+    """A lazily opened image whose header is within the limits, and the name of its format.
+
+    Raises:
+        BadImage, TooLarge: as `sniff`.
+    """
+    if len(data) > limits.max_bytes:
+        raise TooLarge(f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}")
+    name = headers.identify(data)
+    plugins.enable(name)
+    headers.check_cost(data, name, limits)
+    source = jxl.readable(data, limits) if name == "jxl" else data
+    try:
+        image = _opened(source, name)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_planes(image)
+            tiff_palette.mend(image)
+        check_pixels(image.width, image.height, name, limits)
+        check_length(image, name, data, limits)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        most = limits.max_pixels / 1e6
+        raise TooLarge(f"the {name} has far more pixels than the limit, {most:g} million: save it smaller") from error
+    except UnidentifiedImageError as error:
+        rarely = ", or it is of a kind that is not read" if name in ("tiff", "bmp", "jpeg") else ""
+        raise BadImage(f"the file begins like {name} but its header is broken{rarely}") from error
+    except ImgpipeError:
+        raise
+    except Exception as error:
+        # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
+        raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
+    if name == "jpeg":
+        headers.check_scans(data, image.width * image.height, limits)
+    elif name == "png":
+        check_png_sums(data)
+        if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
+            image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
+        if "transparency" in image.info:
+            image.info["transparency"] = _transparent_level(image, depth=png_chunk(data, b"IHDR")[8])
+    return image, name
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    formats = [plugins.PILLOW_NAME[name]]
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError:
+        raise
+    except Exception:
+        if name != "png":
+            raise
+        return Image.open(io.BytesIO(without_extras(data)), formats=formats)
+
+
+def _check_planes(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse a TIFF that would be shown wrong.
+
+    Raises:
+        BadImage: says why.
+    """
+    tags = image.tag_v2
+    bits, samples = max(tags.get(ExifTags.Base.BitsPerSample, (1,))), tags.get(ExifTags.Base.SamplesPerPixel, 1)
+    if bits > 8 and samples > 1 and tags.get(ExifTags.Base.PlanarConfiguration) == _PLANAR:
+        raise BadImage(f"a TIFF of {bits} bits a channel is read only with the channels of a pixel side by side")
+
+
+def _transparent_level(image: Image.Image, depth: int) -> object:
+    """The level or colour that is transparent in a PNG, as the decoded pixels have it: Pillow leaves it in the depth of
+    the file, where it meets no pixel or another one."""
+    found = image.info["transparency"]
+    if image.mode == "L":
+        return found * {2: 85, 4: 17}.get(depth, 1)
+    if image.mode == "RGB" and depth == 16:
+        return tuple(level >> 8 for level in found)
+    return found
+
+
+def in_short(error: Exception) -> str:
+    """The first sentence of a reader's error: some go on with advice for programmers, some speak of the reader."""
+    if isinstance(error, (ArithmeticError, LookupError, TypeError, struct.error)):
+        return "its numbers make no sense"
+    text = str(error).partition(". ")[0].partition("\n")[0].strip()
+    if not text or text.startswith("decoder error"):
+        return "its pixels cannot be decoded"
+    return "it is damaged or cut short" if text.startswith(_OF_THE_READER) else text

@@ -1,0 +1,85 @@
+"""Where the subject of an image is, and how that was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within, union
+from imgpipe_orchestration.imaging.subject.faces import find_faces
+from imgpipe_orchestration.imaging.subject.plain_ground import box_before_plain_ground
+from imgpipe_orchestration.imaging.subject.saliency import salient_box
+
+Reason = Literal["manual", "faces", "logo", "text", "crop hint", "local faces", "plain ground", "saliency", "centre"]
+
+_MATTERS = 0.25
+"""A face smaller than this share of the largest one is in the background."""
+_LOOKED_AT = 512
+
+
+@dataclass(frozen=True)
+class FocusHints:
+    """What is already known about the subject: boxes in fractions of the upright image."""
+
+    manual: Box | None = None
+    """Set by hand: it wins over everything."""
+    faces: tuple[Box, ...] = ()
+    crop_hints: tuple[Box, ...] = ()
+    text: tuple[Box, ...] = ()
+    logos: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class FocalBox:
+    """The subject. Crops are centred on `box` and hold `core` wherever they are large enough for it."""
+
+    box: Box
+    reason: Reason
+    core: Box
+
+
+def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
+    """Decide where the subject is, from the surest evidence there is.
+
+    A person's choice, then faces, logos and text that an analysis found (a crop through any of them is plainly wrong),
+    then its crop hint, which is a guess; and without an analysis what is found here: faces, what stands before a plain
+    ground, saliency.
+    """
+    hints = hints or FocusHints()
+    if hints.manual:
+        return FocalBox(hints.manual, "manual", hints.manual)
+    if hints.faces:
+        return _around_faces(hints.faces, "faces")
+    if hints.logos:
+        return FocalBox(union(hints.logos), "logo", max(hints.logos, key=lambda box: box.area))
+    if hints.text:
+        return FocalBox(union(hints.text), "text", max(hints.text, key=lambda box: box.area))
+    if hints.crop_hints:
+        return FocalBox(hints.crop_hints[0], "crop hint", hints.crop_hints[0])
+    return _found_here(image)
+
+
+def _around_faces(faces: tuple[Box, ...], reason: Reason) -> FocalBox:
+    """All faces that matter; the largest must not be cut."""
+    largest = max(faces, key=lambda box: box.area)
+    return FocalBox(union(f for f in faces if f.area >= _MATTERS * largest.area), reason, largest)
+
+
+def _found_here(image: Image.Image) -> FocalBox:
+    size = fit_within(*image.size, _LOOKED_AT, _LOOKED_AT)
+    opaque = image if image.mode == "RGB" else image.convert("RGB")
+    small = opaque.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
+    if faces := find_faces(small):
+        return _around_faces(faces, "local faces")
+    if box := box_before_plain_ground(small):
+        return FocalBox(box, "plain ground", _upper_half(box))
+    if box := salient_box(small):
+        return FocalBox(box, "saliency", box)
+    return FocalBox(WHOLE, "centre", WHOLE)
+
+
+def _upper_half(box: Box) -> Box:
+    """Where a crop that is too flat for all of it should look: heads are on top."""
+    return Box(box.left, box.top, box.right, box.centre[1])

@@ -1,0 +1,96 @@
+"""Charts, text and codes: what is smaller without loss is kept without loss, and photographs are not even tried."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from imgpipe_orchestration.imaging.encoding import encode_all
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import Rendition, render
+from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
+
+
+def chart(mode: str = "RGB") -> Image.Image:
+    """Bars, a line and letters, in a few colours and the shades of their edges."""
+    image = Image.new(mode, (900, 600), "#f5f5f5" if mode == "RGB" else (0, 0, 0, 0))
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(18)
+    for number, colour in enumerate(("#e33", "#39f", "#2a2", "#fa0") * 2):
+        draw.rectangle((60 + 100 * number, 500 - 50 * number, 120 + 100 * number, 540), fill=colour)
+        draw.text((60 + 100 * number, 550), f"Q{number} {number * 37}", fill="#000", font=font)
+    draw.line([(60 + 8 * x, 300 + 97 * x % 120) for x in range(100)], fill="#d06", width=3)
+    return image
+
+
+def page(ink: str) -> Image.Image:
+    image = Image.new("RGB", (900, 600), "white")
+    for line in range(24):
+        text = " ".join(f"{line * 31 + word * 7919} words" for word in range(9))
+        ImageDraw.Draw(image).text((10, 6 + 24 * line), text, fill=ink, font=ImageFont.load_default(16))
+    return image
+
+
+def webp_of(rendition: Rendition, size: str) -> tuple[Image.Image, int]:
+    """The picture, and the quality it has."""
+    (found,) = [v for v in rendition.variants if (v.size, v.format) == (size, "webp")]
+    return Image.open(io.BytesIO(found.data)), found.quality
+
+
+@pytest.mark.parametrize("drawing", [chart(), page("black"), page("#c00000")], ids=["chart", "text", "red text"])
+def test_a_drawing_at_its_own_pixels_is_kept_without_loss_in_fewer_bytes(drawing: Image.Image) -> None:
+    rendition = render(encoded(drawing, "PNG"), MEDIA)
+    shown, quality = webp_of(rendition, "zoom")
+    assert quality == 0
+    assert np.array_equal(np.asarray(shown.convert("RGB")), np.asarray(drawing))
+    sizes = {variant.format: len(variant.data) for variant in rendition.variants if variant.size == "zoom"}
+    assert sizes["webp"] < sizes["jpeg"] / 4
+    assert any(note.startswith("zoom: avif dropped") for note in rendition.notes)
+
+
+def test_a_drawing_with_transparency_keeps_every_pixel_that_is_seen() -> None:
+    drawing = chart("RGBA")
+    shown, quality = webp_of(render(encoded(drawing, "PNG"), MEDIA), "detail")
+    made, original = np.asarray(shown), np.asarray(drawing)
+    assert quality == 0
+    assert np.array_equal(made[..., 3], original[..., 3])
+    seen = original[..., 3] > 0
+    assert np.array_equal(made[seen], original[seen])
+
+
+def test_what_arrives_at_once_stays_as_it_is() -> None:
+    """A plain ground would be fifty bytes as WebP, and lose its AVIF of four hundred to that."""
+    rendition = render(encoded(Image.new("RGB", (800, 600), "red"), "PNG"), MEDIA)
+    detail = {variant.format: variant.quality for variant in rendition.variants if variant.size == "detail"}
+    assert set(detail) == {"avif", "webp", "jpeg"}
+    assert detail["webp"] > 0
+
+
+def test_where_lossy_is_smaller_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reduced, a chart's edges have too many shades."""
+    monkeypatch.setattr(encode_all, "may_gain", lambda *_: True)
+    small = Image.new("RGB", (600, 400), "white")
+    ImageDraw.Draw(small).ellipse((100, 50, 500, 350), fill="#2266cc")
+    soft = small.resize((3000, 2000), Image.Resampling.BICUBIC).resize((900, 600), Image.Resampling.LANCZOS)
+    blurred = Image.blend(soft, photo("coffee").resize(soft.size), 0.3)
+    _, quality = webp_of(render(encoded(blurred, "PNG"), MEDIA), "zoom")
+    assert quality > 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("name", ["coffee", "gravel", "retina", "hubble"])
+def test_no_photograph_is_tried(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grey one has few colours, too."""
+    tried: list[tuple[int, int]] = []
+    monkeypatch.setattr(encode_all, "encode_lossless", lambda image, _: tried.append(image.size) or b"")
+    render(encoded(photo(name).convert(mode), "PNG"), MEDIA)
+    assert tried == []
+
+
+def test_threads_change_nothing() -> None:
+    data = encoded(chart(), "PNG")
+    one, two = (render(data, MEDIA, threads=count) for count in (1, 2))
+    assert [v.sha256 for v in one.variants] == [v.sha256 for v in two.variants]

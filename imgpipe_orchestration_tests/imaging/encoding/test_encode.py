@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
+from imgpipe_orchestration.imaging.reading.metadata import exif_block
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, photo, picture, pixels
+
+
+def test_a_jpeg_is_progressive_exactly_where_that_is_smaller() -> None:
+    for side in (100, 480):
+        image = photo("coffee").resize((side, side * 2 // 3))
+        data = encode(image, "jpeg", 75, MEDIA)
+        options = {"quality": 75, "subsampling": "4:2:0", "optimize": True}
+        sizes = {flag: len(encoded(image, "JPEG", progressive=flag, **options)) for flag in (False, True)}
+        assert len(data) == min(sizes.values())
+        with Image.open(io.BytesIO(data)) as result:
+            assert bool(result.info.get("progressive")) == (sizes[True] <= sizes[False])
+
+
+@pytest.mark.parametrize("quality", [78, 94, 96])
+def test_noise_of_more_bytes_than_pixels_becomes_a_jpeg_nevertheless(quality: int) -> None:
+    """Pillow writes what is progressive or optimised into a buffer of a byte for each pixel."""
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (300, 300, 3), dtype=np.uint8))
+    data = encode(noise, "jpeg", quality, dataclasses.replace(MEDIA, jpeg_subsampling="4:4:4"))
+    assert len(data) > 300 * 300
+    assert pixels(data).shape == (300, 300, 3)
+
+
+def test_one_picture_saved_by_many_threads_at_once_gives_the_same_bytes_each_time() -> None:
+    """Pillow keeps a save's options on the image: shared, 71 of 120 files came out wrong."""
+    image = picture(160, 120)
+    jobs = [(kind, quality) for kind in ("avif", "jpeg", "webp", "png") for quality in (40, 60, 80, 95)] * 6
+    alone = {job: encode(image, *job, MEDIA) for job in set(jobs)}
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: encode(image, *job, MEDIA), jobs))
+    assert all(data == alone[job] for job, data in zip(jobs, together, strict=True))
+
+
+def test_a_draft_decodes_to_the_pixels_of_the_final_file() -> None:
+    image = picture(900, 640)
+    draft = encode_draft(image, "jpeg", 82, MEDIA)
+    assert draft != encode(image, "jpeg", 82, MEDIA)
+    assert np.array_equal(pixels(draft), pixels(encode(image, "jpeg", 82, MEDIA)))
+    for kind in ("avif", "webp"):
+        assert encode_draft(image, kind, 60, MEDIA) == encode(image, kind, 60, MEDIA)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("has_writer", [True, False])
+def test_avif_keeps_colours_transparency_and_owner_whichever_library_writes_it(
+    mode: str, has_writer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_writer:
+        monkeypatch.setattr(cv2, "haveImageWriter", lambda _: False)
+        monkeypatch.setattr(cv2, "imencodeWithMetadata", None)
+    image = picture(240, 160).convert(mode)
+    if mode == "RGBA":
+        image.paste((0, 0, 0, 0), (0, 0, 80, 160))
+    data = encode(image, "avif", 80, MEDIA, exif_block({"copyright": "(c) 2026 Ada"}))
+    with Image.open(io.BytesIO(data)) as opened:
+        assert (opened.format, opened.mode, opened.size) == ("AVIF", mode, (240, 160))
+        assert opened.getexif()[ExifTags.Base.Copyright] == "(c) 2026 Ada"
+        shown = np.asarray(opened)[:, 80:]
+    assert difference(shown[..., :3], np.asarray(image)[:, 80:, :3]) < 6
+    if mode == "RGBA":
+        with Image.open(io.BytesIO(data)) as opened:
+            assert np.asarray(opened)[:, :78, 3].max() < 8
+            assert shown[:, 4:, 3].min() > 247
+
+
+def test_rendering_keeps_pillow_s_memory_only_while_it_lasts() -> None:
+    Image.core.reset_stats()
+    render(encoded(picture(700, 500), "PNG"), MEDIA)
+    stats = Image.core.get_stats()
+    assert stats["reused_blocks"] > 0
+    assert (stats["blocks_cached"], Image.core.get_blocks_max()) == (0, 0)

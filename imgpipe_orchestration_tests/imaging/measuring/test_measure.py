@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from PIL import Image, ImageFilter
+
+from imgpipe_orchestration.imaging.measuring.hashing import hash_distance
+from imgpipe_orchestration.imaging.measuring.measure import measure
+from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
+
+
+def test_identical_pixels_have_one_digest_in_different_files() -> None:
+    image = picture(120, 90)
+    digests = {
+        measure(encoded(image, "PNG")).pixel_sha256,
+        measure(encoded(image, "BMP")).pixel_sha256,
+        measure(encoded(image, "WEBP", lossless=True)).pixel_sha256,
+        measure(encoded(image.convert("RGBA"), "PNG")).pixel_sha256,
+    }
+    assert len(digests) == 1
+    assert measure(encoded(image.rotate(180), "PNG")).pixel_sha256 not in digests
+
+
+def test_pictures_that_look_alike_have_near_hashes_and_others_far_ones() -> None:
+    original = photo("astronaut")
+    base = measure(encoded(original, "PNG")).perceptual_hash
+    smaller = measure(encoded(original.resize((200, 200)), "JPEG", quality=50)).perceptual_hash
+    other = measure(encoded(photo("coffee"), "PNG")).perceptual_hash
+    assert hash_distance(base, smaller) <= 6
+    assert hash_distance(base, other) >= 16
+
+
+def test_a_blurred_picture_is_less_sharp() -> None:
+    original = photo("astronaut")
+    blurred = original.filter(ImageFilter.GaussianBlur(4))
+    sharp, soft = (measure(encoded(image, "PNG")).sharpness for image in (original, blurred))
+    assert sharp > 0.5
+    assert soft < sharp / 3
+
+
+def test_exposure_tells_dark_bright_and_flat_apart() -> None:
+    black, white, half = Image.new("L", (64, 64), 0), Image.new("L", (64, 64), 255), Image.new("L", (64, 64), 0)
+    half.paste(255, (0, 0, 64, 32))
+    figures = [measure(encoded(image, "PNG")).exposure for image in (black, white, half)]
+    assert [f.mean for f in figures] == pytest.approx([0, 1, 0.5], abs=0.01)
+    assert [f.contrast for f in figures] == pytest.approx([0, 0, 1], abs=0.02)
+    assert [f.clipped_shadows for f in figures] == pytest.approx([1, 0, 0.5], abs=0.01)
+
+
+def test_the_dominant_colours_are_those_painted() -> None:
+    image = Image.new("RGB", (100, 100), "#ff5733")
+    image.paste(Image.new("RGB", (100, 30), "#33a1ff"), (0, 0))
+    colours = measure(encoded(image, "PNG")).colours
+    assert [(c.hex, pytest.approx(c.share, abs=0.03)) for c in colours] == [("#ff5733", 0.7), ("#33a1ff", 0.3)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_a_picture_of_few_pixels_is_measured_too(size: tuple[int, int], mode: str) -> None:
+    found = measure(encoded(Image.new("RGB", size, "white").convert(mode), "PNG"))
+    assert [colour.share for colour in found.colours] == [1.0]
+
+
+def test_transparent_pixels_have_no_colour() -> None:
+    image = Image.new("RGBA", (100, 100), (255, 0, 0, 0))
+    image.paste((0, 120, 60, 255), (40, 40, 60, 60))
+    measured = measure(encoded(image, "PNG"))
+    assert measured.has_alpha
+    assert [c.hex for c in measured.colours] == ["#00783c"]
+
+
+def test_a_thumbhash_decodes_to_the_picture_it_stands_for() -> None:
+    image = Image.new("RGB", (90, 60), (30, 60, 200))
+    image.paste((240, 200, 40), (45, 0, 90, 60))
+    data = measure(encoded(image, "PNG")).thumbhash
+    assert len(data) <= 25
+    head = int.from_bytes(data[:3], "little")
+    light = (head & 63) / 63
+    # The mean of the channels is in the first six bits (evanw.github.io/thumbhash).
+    assert light == pytest.approx(((30 + 60 + 200) / 3 + (240 + 200 + 40) / 3) / 2 / 255, abs=0.02)
+    assert int.from_bytes(data[3:5], "little") >> 15 == 1, "landscape"
+
+
+def test_measurements_are_of_the_upright_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = picture(120, 90)
+    turned = measure(encoded(image, "PNG", exif=exif.tobytes()))
+    upright = measure(encoded(image.transpose(Image.Transpose.ROTATE_270), "PNG"))
+    assert (turned.width, turned.height) == (90, 120)
+    assert turned.pixel_sha256 == upright.pixel_sha256
+    assert turned.perceptual_hash == upright.perceptual_hash
+
+
+def test_measuring_twice_gives_the_same() -> None:
+    data = encoded(photo("coffee"), "JPEG")
+    assert measure(data) == measure(data)

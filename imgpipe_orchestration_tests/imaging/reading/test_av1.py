@@ -1,0 +1,87 @@
+"""The size in which an AVIF is coded: equal to what it claims wherever an encoder wrote it, and found in any header."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+
+from imgpipe_orchestration.errors import BadImage, TooLarge
+from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging.reading.av1 import coded_sizes
+from imgpipe_orchestration.imaging.reading.boxes import Boxes
+from imgpipe_orchestration.imaging.reading.sniff import sniff
+from imgpipe_orchestration_tests.imaging import hostile
+from imgpipe_orchestration_tests.imaging.corpus import encoded
+
+SIZES = [(1, 1), (15, 64), (101, 67), (333, 202), (3000, 17)]
+
+
+def _claimed_and_coded(data: bytes) -> list[tuple[tuple[int, int], list[tuple[int, int] | None]]]:
+    pictures = Boxes(data, most=1000).av1_pictures()
+    return [(claimed, [size for size in coded_sizes(stream) if size]) for claimed, stream in pictures]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_an_encoder_s_file_is_coded_in_the_size_it_claims(size: tuple[int, int], mode: str) -> None:
+    pictures = [(size, [size])] * (2 if mode == "RGBA" else 1)
+    frames = [Image.new(mode, size, shade) for shade in (0, 90)]
+    still = encoded(frames[0], "AVIF")
+    film = encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    assert _claimed_and_coded(still) == pictures
+    assert _claimed_and_coded(film) == pictures * 2  # the first frame as an item, and all of them as a track
+    assert (sniff(still).width, sniff(film).height) == size
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_so_is_one_of_opencv_and_of_libheif(size: tuple[int, int]) -> None:
+    width, height = size
+    by_opencv = cv2.imencode(".avif", np.zeros((height, width, 3), np.uint8))[1].tobytes()
+    assert _claimed_and_coded(by_opencv) == [(size, [size])]
+    plain = pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb")
+    assert _claimed_and_coded(plain.heifsave_buffer(compression="av1")) == [(size, [size])]
+
+
+def test_a_layer_may_be_smaller_than_the_picture() -> None:
+    """The smallest of three layers of a public sample (`quebec_3layer_op2.avif`) has a quarter of its width."""
+    assert sniff(hostile.avif_claiming(250, 200, coded=(1000, 800))).width == 250
+
+
+def test_more_pixels_than_the_limit_are_refused_whatever_is_claimed() -> None:
+    with pytest.raises(TooLarge, match="1000x800"):
+        sniff(hostile.avif_claiming(250, 200, coded=(1000, 800)), Limits(max_pixels=100_000))
+
+
+def test_a_second_sequence_header_counts_as_the_first_does() -> None:
+    small, large = (encoded(Image.new("RGB", size), "AVIF") for size in ((64, 64), (4000, 4000)))
+    header = large[large.index(b"mdat") + 6 :]
+    header = header[: 2 + header[1]]
+    assert header[0] == 0x0A
+    for parts in (header, b"\x12\0" * 5 + header):
+        with pytest.raises(BadImage, match="claims 64x64 pixels but is coded in 4000x4000"):
+            sniff(hostile.avif_with(parts))
+    assert sniff(small).width == 64
+
+
+def test_the_longest_sequence_header_is_read_to_its_size() -> None:
+    """Times, a decoder model and 32 operating points with all that each of them may have."""
+    point = "000100000001" + "01000" + "1" + "1" + "1" * 65 + "1" + "0111"
+    times = "1" + "0" * 64 + "1" + "00101" + "1" + "11111" + "1" * 42
+    bits = "000" + "0" + "0" + times + "1" + "11111" + point * 32 + "1100" + "1011" + f"{1999:013b}" + f"{2999:012b}"
+    content = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8))
+    length = bytes([len(content) & 0x7F | 0x80, len(content) >> 7])
+    assert list(coded_sizes(memoryview(b"\x12\0\x0a" + length + content))) == [None, (2000, 3000)]
+    assert list(coded_sizes(memoryview(b"\x0c\x08" + content))) == [(2000, 3000)]
+
+
+def test_any_file_of_boxes_that_is_cut_short_is_read_without_a_crash() -> None:
+    file = io.BytesIO()
+    frames = [Image.new("RGBA", (64, 48), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "AVIF", save_all=True, append_images=frames[1:])
+    for length in range(0, len(file.getvalue()), 7):
+        _claimed_and_coded(file.getvalue()[:length])

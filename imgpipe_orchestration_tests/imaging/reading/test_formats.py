@@ -1,0 +1,371 @@
+"""Every format, mode, orientation and profile comes out as the picture that went in."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import struct
+import sys
+import zlib
+
+import cv2
+import numpy as np
+import pillow_heif
+import pytest
+import pyvips
+from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
+
+from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.reading.opening import open_original
+from imgpipe_orchestration.imaging.reading.sniff import sniff
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import prepare, render
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
+from imgpipe_orchestration_tests.imaging.profiles import display_p3
+
+WIDTH, HEIGHT = 160, 120
+
+
+def _picture() -> Image.Image:
+    return picture(WIDTH, HEIGHT)
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, WIDTH // 2, HEIGHT))
+    return image
+
+
+def _sixteen_bit(image: Image.Image) -> bytes:
+    deep = np.asarray(image).astype(np.uint16)[..., ::-1] * 257
+    return cv2.imencode(".png", deep)[1].tobytes()
+
+
+def _deep_grey(kind: str) -> bytes:
+    deep = np.asarray(_picture().convert("L")).astype(np.uint16) * 257
+    return encoded(Image.fromarray(deep), kind)
+
+
+OPAQUE = {
+    "jpeg": lambda: ("jpeg", encoded(_picture(), "JPEG", quality=95)),
+    "jpeg progressive": lambda: ("jpeg", encoded(_picture(), "JPEG", quality=95, progressive=True, subsampling=0)),
+    "jpeg cmyk": lambda: ("jpeg", encoded(_picture().convert("CMYK"), "JPEG", quality=97)),
+    "png": lambda: ("png", encoded(_picture(), "PNG")),
+    "png 16 bit": lambda: ("png", _sixteen_bit(_picture())),
+    "png palette": lambda: ("png", encoded(_picture().quantize(256), "PNG")),
+    "png opaque alpha": lambda: ("png", encoded(_picture().convert("RGBA"), "PNG")),
+    "webp": lambda: ("webp", encoded(_picture(), "WEBP", quality=95)),
+    "webp lossless": lambda: ("webp", encoded(_picture(), "WEBP", lossless=True)),
+    "avif": lambda: ("avif", encoded(_picture(), "AVIF", quality=95, speed=9, subsampling="4:4:4")),
+    "gif": lambda: ("gif", encoded(_picture().quantize(256), "GIF")),
+    "tiff": lambda: ("tiff", encoded(_picture(), "TIFF")),
+    "tiff lzw": lambda: ("tiff", encoded(_picture(), "TIFF", compression="tiff_lzw")),
+    "tiff jpeg": lambda: ("tiff", encoded(_picture(), "TIFF", compression="jpeg", quality=95)),
+    "tiff cmyk": lambda: ("tiff", encoded(_picture().convert("CMYK"), "TIFF")),
+    "bmp": lambda: ("bmp", encoded(_picture(), "BMP")),
+    "bmp palette": lambda: ("bmp", encoded(_picture().quantize(256), "BMP")),
+}
+GREY = {
+    "jpeg grey": lambda: encoded(_picture().convert("L"), "JPEG", quality=95),
+    "png grey": lambda: encoded(_picture().convert("L"), "PNG"),
+    "png grey 16 bit": lambda: _deep_grey("PNG"),
+    "tiff grey 16 bit": lambda: _deep_grey("TIFF"),
+    "tiff float": lambda: encoded(Image.fromarray(np.asarray(_picture().convert("L"), np.float32) / 255), "TIFF"),
+}
+TRANSPARENT = {
+    "png": lambda: encoded(_with_alpha(_picture()), "PNG"),
+    "png palette": lambda: encoded(_with_alpha(_picture()).quantize(255), "PNG"),
+    "png grey": lambda: encoded(_with_alpha(_picture()).convert("LA"), "PNG"),
+    "webp": lambda: encoded(_with_alpha(_picture()), "WEBP", quality=95),
+    "avif": lambda: encoded(_with_alpha(_picture()), "AVIF", quality=95, speed=9),
+    "gif": lambda: encoded(_with_alpha(_picture()), "GIF"),
+    "tiff": lambda: encoded(_with_alpha(_picture()), "TIFF"),
+}
+
+
+@pytest.mark.parametrize("name", OPAQUE)
+def test_an_opaque_image_of_any_kind_becomes_the_same_rgb_picture(name: str) -> None:
+    kind, data = OPAQUE[name]()
+    assert sniff(data).format == kind
+    result = prepared_pixels(data)
+    assert result.shape == (HEIGHT, WIDTH, 3)
+    assert difference(result, np.asarray(_picture())) < (9 if "palette" in name or "gif" in name else 4)
+
+
+@pytest.mark.parametrize("name", GREY)
+def test_grey_of_any_depth_keeps_its_brightness(name: str) -> None:
+    assert difference(prepared_pixels(GREY[name]()), np.asarray(_picture().convert("L").convert("RGB"))) < 2
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_transparency_of_any_kind_survives(name: str) -> None:
+    result = prepared_pixels(TRANSPARENT[name]())
+    assert result.shape == (HEIGHT, WIDTH, 4)
+    assert (result[:, : WIDTH // 2 - 2, 3] < 8).all()
+    assert (result[:, WIDTH // 2 + 2 :, 3] > 247).all()
+
+
+def test_one_transparent_colour_becomes_transparency() -> None:
+    image = Image.new("RGB", (64, 64), (10, 200, 30))
+    image.paste((255, 0, 255), (0, 0, 64, 32))
+    result = prepared_pixels(encoded(image, "PNG", transparency=(255, 0, 255)))
+    assert result[:32, :, 3].max() == 0
+    assert (result[32:] == (10, 200, 30, 255)).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("brightest", [False, True])
+def test_one_transparent_level_of_grey_becomes_transparency_at_every_depth(depth: int, brightest: bool) -> None:
+    most = 2**depth - 1
+    left, right = (most, 0) if brightest else (most // 3, most)
+    row = int("".join(f"{level:0{depth}b}" for level in [left] * 16 + [right] * 16), 2).to_bytes(depth * 4)
+    result = prepared_pixels(flat_png(depth, 0, row, (b"tRNS", struct.pack(">H", left))))
+    assert result[:, :16, 3].max() == 0
+    grey = round(255 * right / most)
+    assert (result[:, 16:] == (grey, grey, grey, 255)).all()
+
+
+def test_one_transparent_colour_of_sixteen_bits_becomes_transparency() -> None:
+    key = struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)
+    result = prepared_pixels(flat_png(16, 2, key * 16 + struct.pack(">HHH", 0xFFFF, 0, 0) * 16, (b"tRNS", key)))
+    assert result[:, :16, 3].max() == 0
+    assert (result[:, 16:] == (255, 0, 0, 255)).all()
+
+
+def test_a_tiff_of_deep_planes_is_refused_rather_than_shown_wrong() -> None:
+    deep = np.asarray(_picture()).astype(np.uint16) * 257
+    planes = [deep[..., channel].tobytes() for channel in range(3)]
+    size = len(planes[0])
+    tags = [(256, 4, 1, WIDTH), (257, 4, 1, HEIGHT), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, 140)]
+    tags += [(277, 3, 1, 3), (278, 4, 1, HEIGHT), (279, 4, 3, 152), (284, 3, 1, 2)]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    head += struct.pack("<3H3I3I", 16, 16, 16, *(164 + size * plane for plane in range(3)), size, size, size)
+    with pytest.raises(BadImage, match="16 bits a channel"):
+        sniff(head + b"".join(planes))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", pytest.param("HEIF", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orientation: int) -> None:
+    back = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = _picture().transpose(back[orientation]) if orientation > 1 else _picture()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    prepared = prepare(encoded(stored, kind, exif=exif.tobytes()), MEDIA)
+    assert prepared.source.orientation == (1 if kind in ("TIFF", "HEIF") else orientation)
+    assert (prepared.source.width, prepared.source.height) == (WIDTH, HEIGHT)
+    assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
+
+
+@pytest.mark.parametrize(("alpha", "shape"), [(0, (8, 8, 3)), (255, (8, 8, 3)), (128, (8, 8, 4))])
+def test_a_bmp_whose_alpha_was_never_written_is_no_invisible_picture(alpha: int, shape: tuple[int, ...]) -> None:
+    pixels = bytes((30, 120, 200, alpha)) * 64
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 124, 8, 8, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks
+    head = b"BM" + struct.pack("<IHHI", 138 + len(pixels), 0, 0, 138)
+    result = prepared_pixels(head + info.ljust(124, b"\0") + pixels)
+    assert result.shape == shape
+    assert (result[..., :3] == (200, 120, 30)).all()
+
+
+def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
+    xmp = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    exif = Image.Exif()
+    exif[0x8298] = "(c) 2026 Ada"
+    for kind in ("JPEG", "WEBP", "AVIF"):
+        source = prepare(encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes()), MEDIA).source
+        assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada"), kind
+        assert prepare(encoded(_picture(), kind, xmp=xmp), MEDIA).source.orientation == 1, kind
+
+
+def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x8298] = "(c) 2026 Ada"
+    block = exif.tobytes()
+    texts = PngInfo()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
+    source = prepare(encoded(_picture(), "PNG", pnginfo=texts), MEDIA).source
+    assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada")
+
+
+@pytest.mark.parametrize("extra", [
+    (b"tEXt", b"note\0broken", 1),
+    (b"gAMA", b"\0\0", 0),
+    (b"pHYs", b"", 0),
+    (b"zTXt", b"note\0\7", 0),
+    (b"zTXt", b"note\0\0" + zlib.compress(bytes(2_000_000)), 0),
+])  # fmt: skip
+def test_a_png_is_shown_without_what_is_broken_beside_its_picture(extra: tuple[bytes, bytes, int]) -> None:
+    kind, content, error = extra
+    data = encoded(_picture(), "PNG", icc_profile=display_p3())
+    at = data.index(b"IDAT") - 4
+    chunk = len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ error).to_bytes(4)
+    assert (prepared_pixels(data[:at] + chunk + data[at:]) == prepared_pixels(data)).all()
+
+
+def test_a_gif_is_transparent_where_its_first_frame_is_not() -> None:
+    frame = Image.new("P", (8, 6), 1)
+    frame.putpalette([200, 120, 30, 30, 60, 90])
+    data = bytearray(encoded(frame, "GIF"))
+    data[6:10] = struct.pack("<HH", 20, 10)
+    at = data.index(b",\0\0\0\0") + 1
+    data[at : at + 4] = struct.pack("<HH", 5, 3)
+    result = prepared_pixels(bytes(data))
+    assert result.shape == (10, 20, 4)
+    assert (result[3:9, 5:13] == (30, 60, 90, 255)).all()
+    assert np.count_nonzero(result[..., 3]) == 8 * 6
+
+
+def test_a_tiff_whose_palette_was_never_scaled_is_no_black_picture() -> None:
+    image = _picture().quantize(64)
+    data = encoded(image, "TIFF")
+    levels = Image.open(io.BytesIO(data)).tag_v2[320]
+    scaled, plain = (struct.pack("<768H", *numbers) for numbers in (levels, [level >> 8 for level in levels]))
+    assert scaled in data
+    result = prepared_pixels(data.replace(scaled, plain))
+    assert (result == np.asarray(image.convert("RGB"))).all()
+
+
+def test_grey_that_was_multiplied_by_its_alpha_is_divided_by_it() -> None:
+    plain = encoded(Image.new("LA", (8, 8), (60, 128)), "TIFF")
+    extra_samples = [struct.pack("<HHII", 338, 3, 1, meaning) for meaning in (2, 1)]
+    assert extra_samples[0] in plain
+    result = prepared_pixels(plain.replace(*extra_samples))
+    assert np.abs(result[0, 0].astype(int) - (120, 120, 120, 128)).max() <= 1
+
+
+def test_the_smallest_of_all_webps_is_read() -> None:
+    """Of one colour, in eight bytes: no header of another kind is so short."""
+    codes = "000" + "".join(f"100{level}" for level in (1, 0, 1, 0, 0))  # green, red, blue, alpha, distance
+    body = b"\x2f" + (63 | 31 << 14).to_bytes(4, "little") + int(codes[::-1], 2).to_bytes(3, "little")
+    data = b"RIFF" + struct.pack("<I", 12 + len(body)) + b"WEBPVP8L" + struct.pack("<I", len(body)) + body
+    result = prepared_pixels(data)
+    assert result.shape == (32, 64, 3)
+    assert (result == (0, 1, 1)).all()
+
+
+def test_integers_of_32_bits_are_stretched_as_floats_are() -> None:
+    grey = np.asarray(_picture().convert("L"))
+    low, high = int(grey.min()), int(grey.max())
+    expected = (grey.astype(float) - low) / (high - low) * 255
+    deep = grey.astype(np.uint32) * 0x01010101
+    wide = pyvips.Image.new_from_memory(deep.tobytes(), WIDTH, HEIGHT, 1, "uint").tiffsave_buffer()
+    assert difference(prepared_pixels(wide)[..., 0], expected) < 1
+    assert difference(prepared_pixels(encoded(Image.fromarray(grey.astype(np.int32) * 257), "TIFF"))[..., 0], grey) < 1
+
+
+def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x8298] = "(c) 2026 Ada"
+    data = encoded(_picture(), "PNG")
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
+    end = data.index(b"IEND") - 4
+    source = prepare(data[:end] + chunk + data[end:], MEDIA).source
+    assert (source.orientation, source.copyright) == (6, "(c) 2026 Ada")
+
+
+def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    data = encoded(_picture(), "JPEG", quality=95, exif=exif.tobytes())
+    broken = data.replace(b"MM\0*", b"MM\xff\xff").replace(b"II*\0", b"II\xff\xff")
+    for file in (data, broken):
+        assert prepare(file, MEDIA).source.orientation == 1
+
+
+def test_an_animation_gives_its_first_frame_and_says_so() -> None:
+    frames = [_picture(), Image.new("RGB", (WIDTH, HEIGHT), "red")]
+    for kind in ("GIF", "WEBP", "PNG", "AVIF"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+        assert sniff(data).animated, kind
+        prepared = prepare(data, MEDIA)
+        assert prepared.source.animated
+        assert "first frame" in prepared.notes[0]
+        assert difference(np.asarray(prepared.image.convert("RGB")), np.asarray(_picture())) < 12, kind
+
+
+def test_a_phone_s_jpeg_with_a_second_picture_in_it_is_no_animation() -> None:
+    data = encoded(_picture(), "MPO", save_all=True, append_images=[_picture().resize((80, 60))], quality=95)
+    sniffed = sniff(data)
+    assert (sniffed.format, sniffed.animated, sniffed.width) == ("jpeg", False, WIDTH)
+    assert difference(prepared_pixels(data), np.asarray(_picture())) < 4
+
+
+def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
+    exif = Image.Exif()
+    exif[0x8298] = "(c) 2026 Ada"
+    exif[0x013B] = "Ada Lovelace"
+    exif[0x010F] = "SecretCam"
+    exif.get_ifd(0x8825)[1] = "N"
+    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
+    rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes(), comment=b"private"), small)
+    assert (rendition.source.copyright, rendition.source.credit) == ("(c) 2026 Ada", "Ada Lovelace")
+    for variant in rendition.variants:
+        with Image.open(io.BytesIO(variant.data)) as image:
+            assert dict(image.getexif()) == {0x8298: "(c) 2026 Ada", 0x013B: "Ada Lovelace"}, variant.format
+            assert "icc_profile" not in image.info
+        assert b"private" not in variant.data
+
+
+def test_a_picture_of_nobody_in_particular_carries_no_exif() -> None:
+    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
+    for variant in render(encoded(_picture(), "JPEG"), small).variants:
+        with Image.open(io.BytesIO(variant.data)) as image:
+            assert "exif" not in image.info, variant.format
+
+
+def test_another_decoder_sees_the_same_pixels() -> None:
+    rendition = render(encoded(picture(500, 400), "PNG"), MEDIA)
+    for variant in (v for v in rendition.variants if v.size in ("small", "header")):
+        with Image.open(io.BytesIO(variant.data)) as image:
+            ours = np.asarray(image.convert("RGB"))
+        other = cv2.imdecode(np.frombuffer(variant.data, np.uint8), cv2.IMREAD_COLOR)
+        assert difference(ours, other[..., ::-1]) < 1.5, variant.format
+
+
+@pytest.mark.parametrize(("kind", "module", "signature"), [
+    ("HEIF", "pillow_heif", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+    ("JXL", "pillow_jxl", b"\xff\x0a\xcb\x06"),
+])  # fmt: skip
+def test_an_optional_format_says_that_it_is_not_enabled(
+    kind: str, module: str, signature: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(Image.OPEN, kind, raising=False)
+    with pytest.raises(BadImage, match=r"not enabled here.*pip install"):
+        sniff(signature + bytes(64))
+
+
+def test_heic_is_read() -> None:
+    pillow_heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(_picture(), "HEIF", quality=95, exif=exif.tobytes())
+    original = open_original(data)
+    assert original.sniffed.format == "heic"
+    assert original.upright_size == (HEIGHT, WIDTH)
+    upright = np.asarray(_picture().transpose(Image.Transpose.ROTATE_270))
+    assert difference(prepared_pixels(data), upright) < 6
+
+
+def test_jpeg_xl_is_read() -> None:
+    importlib.import_module("pillow_jxl")  # which registers itself
+    data = encoded(_picture(), "JXL", quality=95)
+    assert sniff(data).format == "jxl"
+    assert difference(prepared_pixels(data), np.asarray(_picture())) < 4
+
+
+def test_avif_is_there_at_all() -> None:
+    assert features.check("avif"), "another package has replaced Pillow by one without AVIF"

@@ -1,0 +1,259 @@
+"""What strangers send: bombs, cut and flipped files, polyglots. Each costs itself and says what is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging.measuring.measure import measure
+from imgpipe_orchestration.imaging.reading.opening import decode, open_original
+from imgpipe_orchestration.imaging.reading.sniff import sniff
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
+from imgpipe_orchestration.imaging.render import prepare, render
+from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration_tests.imaging import hostile
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
+
+KINDS = {
+    "jpeg": lambda image: encoded(image, "JPEG", quality=85),
+    "jpeg progressive": lambda image: encoded(image, "JPEG", quality=85, progressive=True),
+    "png": lambda image: encoded(image, "PNG"),
+    "webp": lambda image: encoded(image, "WEBP"),
+    "avif": lambda image: encoded(image, "AVIF", speed=9),
+    "gif": lambda image: encoded(image.quantize(64), "GIF"),
+    "tiff": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
+    "bmp": lambda image: encoded(image, "BMP"),
+    "heic": lambda image: encoded(image, "HEIF", quality=80),
+    "jpeg xl": lambda image: encoded(image, "JXL", quality=90),
+}
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, dict[str, Any]]:
+    """What each bomb costs a process that does nothing else."""
+    if sys.platform != "linux":
+        pytest.skip("peak memory is read from /proc")
+    # Or a bomb would go unseen in memory that the one before it left behind.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-W", "ignore", "-m", hostile.__name__]
+    run = subprocess.run(command, capture_output=True, check=True, timeout=240, env=environment)
+    result: dict[str, dict[str, Any]] = json.loads(run.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.parametrize("name", [*hostile.BOMBS, *hostile.ODD])
+def test_a_bomb_costs_no_more_than_its_share_of_time_and_memory(name: str, costs: dict[str, dict[str, Any]]) -> None:
+    cost = costs[name]
+    assert cost["bytes"] <= 50e6
+    assert cost["cpu"] / 2 <= 0.1
+
+
+@pytest.mark.parametrize("name", hostile.BOMBS)
+def test_a_bomb_is_refused_with_a_reason(name: str, costs: dict[str, dict[str, Any]]) -> None:
+    assert costs[name]["errors"]
+    assert all(error.startswith(("BadImage: ", "TooLarge: ")) for error in costs[name]["errors"])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_cut_anywhere_is_refused_or_complete(name: str) -> None:
+    """Every 5 %: what is accepted must show the whole picture."""
+    whole = KINDS[name](picture(96, 72))
+    expected = prepare(whole, MEDIA).image
+    for percent in range(0, 100, 5):
+        try:
+            prepared = prepare(whole[: len(whole) * percent // 100], MEDIA)
+        except BadImage as error:
+            assert error.public
+        else:
+            assert difference(_array(prepared.image), _array(expected)) < 1, percent
+
+
+def test_a_png_whose_pixels_are_broken_is_refused_wherever_the_break_is() -> None:
+    whole = encoded(picture(200, 150), "PNG")
+    start = whole.index(b"IDAT") + 4
+    wrong = start + np.linspace(2, len(whole) - start - 24, 12).astype(int)
+    broken = [whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :] for at in wrong]
+    for data in [*broken, whole[:start] + b"junk" * 10]:
+        with pytest.raises(BadImage):
+            prepare(data, MEDIA)
+
+
+def test_a_gif_whose_second_frame_cannot_be_found_is_refused() -> None:
+    frames = [picture(24, 18).rotate(turn).quantize(8) for turn in (0, 90, 45)]
+    whole = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    second = whole.index(b",", whole.index(b"!\xf9", 100)) + 9
+    with pytest.raises(BadImage, match="frame"):
+        sniff(whole[:second] + b"\xff" + whole[second + 1 :])
+
+
+def test_a_header_is_read_without_a_pixel() -> None:
+    for name in ("jpeg", "png", "gif", "tiff", "bmp"):
+        assert open_original(KINDS[name](picture(96, 72))).image.tile, name
+
+
+def test_a_jpeg_that_lacks_only_its_end_marker_is_shown() -> None:
+    for name in ("jpeg", "jpeg progressive"):
+        whole = KINDS[name](picture(96, 72))
+        assert difference(_array(prepare(whole[:-2], MEDIA).image), _array(prepare(whole, MEDIA).image)) == 0
+        with pytest.raises(BadImage, match="cut short"):
+            prepare(whole[:-60], MEDIA)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_that_is_cut_between_two_restart_markers_is_refused(mode: str) -> None:
+    """What a decoder finds there is a place to begin anew, as where nothing is missing."""
+    whole = encoded(picture(300, 200).convert(mode), "JPEG", quality=80, restart_marker_blocks=3)
+    cuts = [found.start() + more for found in re.finditer(rb"\xff[\xd0-\xd7]", whole) for more in (0, 1, 2)]
+    assert len(cuts) > 100
+    for cut in cuts:
+        with pytest.raises(BadImage, match="cut short"):
+            decode(open_original(whole[:cut]))
+
+
+def test_the_film_that_a_phone_appends_to_a_jpeg_is_not_taken_for_its_scans() -> None:
+    """Any bytes hold two that look like a scan's marker once in 65,536; so do those of a thumbnail in EXIF."""
+    whole = encoded(picture(96, 72), "JPEG", quality=85, exif=b"Exif\0\0" + b"\xff\xda" * 120)
+    assert sniff(whole + b"\xff\xda" * 200).width == 96
+
+
+def test_a_jpeg_full_of_markers_behind_its_first_scan_is_refused() -> None:
+    whole = encoded(picture(96, 72), "JPEG", quality=85)
+    started = time.process_time()
+    with pytest.raises(TooLarge, match="more than 5,000 parts"):
+        sniff(whole[:-2] + b"\xff\xfe\0\2" * 1_200_000 + whole[-2:])
+    assert time.process_time() - started < 0.1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_flipped_bits_give_a_picture_or_a_plain_error(name: str) -> None:
+    _flip(name, 60, seed=7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_thousands_of_flipped_bits_cost_no_worker_more_than_itself(name: str) -> None:
+    whole = KINDS[name](picture(48, 36))
+    dice = random.Random(11)
+    with Workshop(1, wall_seconds=20) as shop:
+        for _ in range(4):
+            files = [_flipped(whole, dice) for _ in range(500)]
+            for future in [shop.submit(measure, file) for file in files]:
+                assert future.exception() is None or isinstance(future.exception(), ImgpipeError)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow says what it thinks of such EXIF
+def test_exif_full_of_nonsense_costs_little_and_not_the_picture() -> None:
+    dice = random.Random(3)
+    blocks = [b"MM\0*\0\0\0\x08" + (5400).to_bytes(2, "big") + dice.randbytes(64_000)]
+    # A directory that points at itself, and one that claims four gigabytes.
+    blocks.append(b"II*\0\x08\0\0\0\x01\0" + b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0" + b"\x08\0\0\0")
+    blocks.append(b"II*\0\x08\0\0\0\x01\0" + b"\x98\x82\x02\0\xff\xff\xff\xff\x08\0\0\0" + bytes(4))
+    for block in blocks:
+        data = encoded(picture(64, 64), "JPEG", quality=95, exif=b"Exif\0\0" + block)
+        started = time.process_time()
+        assert prepare(data, MEDIA).image.size == (64, 64)
+        assert time.process_time() - started < 0.5
+
+
+def test_polyglots_are_what_their_pixels_say() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("evil.html", "<script>alert(1)</script>")
+    both = encoded(picture(64, 64), "JPEG") + archive.getvalue()
+    assert sniff(both).format == "jpeg"
+    rendition = render(both, Recipe(sizes=MEDIA.sizes[:1], adaptive=False))
+    assert all(b"evil.html" not in variant.data for variant in rendition.variants)
+    script = b"GIF89a/*" + bytes(20) + b"*/=1;alert(1)"
+    with pytest.raises(ImgpipeError):
+        prepare(script, MEDIA)
+
+
+@pytest.mark.parametrize(("data", "reason"), [
+    (b"", "empty: it has 0 bytes"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not accepted"),
+    (b"\xef\xbb\xbf<?xml version='1.0'?><svg/>", "SVG is not accepted"),
+    (b"<html><body>", "not an image but a web page"),
+    (b"%PDF-1.7", "not an image but a PDF"),
+    (b"PK\x03\x04", "not an image but a ZIP"),
+    (b"Caf\xc3\xa9, " * 200, "not an image but plain text: send JPEG, PNG"),
+    (bytes(range(128, 256)), "not an image of a kind that is read"),
+    (b"\x7fELF\x02\x01\x01\x00", "not an image of a kind that is read"),
+    (b"\0\0\0\x20ftypisom\0\0\0\0mp42", "media file of brand 'isom'"),
+    (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),
+])  # fmt: skip
+def test_what_is_no_image_is_named(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        sniff(data)
+
+
+def test_a_reader_s_number_is_no_reason() -> None:
+    data = bytearray(encoded(picture(64, 64), "TIFF", compression="tiff_adobe_deflate"))
+    data[8:12] = b"\xff" * 4
+    with pytest.raises(BadImage, match="the tiff data is broken: its pixels cannot be decoded"):
+        prepare(bytes(data), MEDIA)
+
+
+def test_where_a_reader_gave_up_is_no_reason() -> None:
+    data = bytearray(encoded(picture(64, 64), "WEBP", lossless=True))
+    data[20] ^= 0xFF
+    with pytest.raises(BadImage, match="the webp header cannot be read: it is damaged or cut short"):
+        sniff(bytes(data))
+
+
+def test_a_reader_that_divides_by_nothing_is_not_quoted() -> None:
+    film = bytearray(encoded(picture(64, 48), "AVIF", save_all=True, append_images=[picture(64, 48).rotate(180)]))
+    for kind in (b"mvhd", b"mdhd"):
+        at = film.index(kind) + 24  # ticks a second, behind two times of eight bytes
+        film[at : at + 4] = bytes(4)
+    with pytest.raises(BadImage, match="the avif data is broken: its numbers make no sense"):
+        prepare(bytes(film), MEDIA)
+
+
+def test_each_limit_names_its_figure() -> None:
+    data = encoded(picture(100, 80), "PNG")
+    with pytest.raises(TooLarge, match=r"100x80 = 0.0 megapixels, the limit is 0.001"):
+        sniff(data, Limits(max_pixels=1000))
+    with pytest.raises(TooLarge, match="longest side allowed is 90"):
+        sniff(data, Limits(max_side=90))
+    with pytest.raises(TooLarge, match="bytes, the limit is 10"):
+        sniff(data, Limits(max_bytes=10))
+
+
+def _opened(data: bytes) -> tuple[int, int]:
+    return prepare(data, MEDIA).image.size
+
+
+def _flip(name: str, count: int, *, seed: int) -> None:
+    whole = KINDS[name](picture(48, 36))
+    dice = random.Random(seed)
+    for _ in range(count):
+        try:
+            _opened(_flipped(whole, dice))
+        except ImgpipeError as error:
+            assert error.public
+
+
+def _flipped(data: bytes, dice: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 8))):
+        at = dice.randrange(len(changed)) if dice.random() < 0.5 else dice.randrange(min(200, len(changed)))
+        changed[at] ^= 1 << dice.randrange(8)
+    return bytes(changed)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    return pixels(encoded(image, "PNG"))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgpipe_orchestration.imaging.geometry import Box
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
+from imgpipe_orchestration.imaging.render import render
+from imgpipe_orchestration.imaging.subject.crop import crop_box
+from imgpipe_orchestration.imaging.subject.faces import find_faces
+from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
+from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
+
+FACE = Box(0.33, 0.1, 0.55, 0.35)
+"""Where the astronaut's face is."""
+
+
+def test_a_face_is_found_without_any_analysis() -> None:
+    focal = find_focus(photo("astronaut"))
+    assert focal.reason == "local faces"
+    x, y = focal.core.centre
+    assert FACE.left < x < FACE.right
+    assert FACE.top < y < FACE.bottom
+
+
+def test_a_wide_crop_keeps_the_face() -> None:
+    image = photo("astronaut")
+    focal = find_focus(image)
+    left, top, right, bottom = crop_box(*image.size, 1600, 534, focal.box, core=focal.core)
+    assert top <= focal.core.top * image.height
+    assert bottom >= focal.core.bottom * image.height
+    assert (left, right) == (0, image.width)
+
+
+def test_what_stands_out_is_kept_where_there_is_no_face() -> None:
+    image = Image.linear_gradient("L").resize((900, 300)).point(lambda level: 90 + level // 4).convert("RGB")
+    image.paste((230, 60, 30), (700, 100, 780, 180))
+    focal = find_focus(image)
+    assert focal.reason == "saliency", focal
+    left, _, right, _ = crop_box(900, 300, 300, 300, focal.box, core=focal.core)
+    assert left <= 700
+    assert right >= 780
+
+
+def test_what_stands_before_a_plain_ground_is_kept_and_its_head_above_all() -> None:
+    image = Image.new("RGB", (800, 600), (246, 245, 243))
+    image.paste((40, 30, 25), (420, 120, 700, 580))
+    image.paste((200, 150, 120), (650, 60, 760, 140))
+    focal = find_focus(image)
+    assert focal.reason == "plain ground"
+    left, _, right, _ = crop_box(800, 600, 300, 300, focal.box, core=focal.core)
+    assert left <= 420
+    assert right >= 760
+    _, top, _, _ = crop_box(800, 600, 1600, 534, focal.box, core=focal.core)
+    assert top <= 66
+
+
+def test_dust_on_a_plain_ground_is_no_subject() -> None:
+    image = Image.new("RGB", (800, 600), "white")
+    image.paste((90, 90, 90), (20, 20, 28, 28))
+    image.paste((40, 30, 25), (420, 200, 700, 500))
+    box = find_focus(image).box
+    assert (round(box.left * 800, -1), round(box.top * 600, -1)) == (420, 200)
+
+
+def test_texture_that_one_cascade_takes_for_a_face_is_none() -> None:
+    assert find_faces(photo("gravel")) == ()
+    blotches = Image.effect_noise((64, 64), 90).resize((512, 512), Image.Resampling.BICUBIC).convert("RGB")
+    assert find_faces(blotches) == ()
+
+
+@pytest.mark.parametrize("angle", [-10, 8])
+def test_a_face_that_is_tilted_or_dark_is_found_all_the_same(angle: int) -> None:
+    dark = photo("astronaut").rotate(angle, Image.Resampling.BICUBIC).point(lambda value: value * 0.4)
+    assert len(find_faces(dark)) == 1
+
+
+def test_a_plain_picture_is_cropped_at_its_centre() -> None:
+    assert find_focus(Image.new("RGB", (400, 200), "white")).reason == "centre"
+
+
+def test_the_surest_evidence_wins() -> None:
+    image = photo("astronaut")
+    box = Box(0.7, 0.7, 0.9, 0.9)
+    hints = {
+        "manual": FocusHints(manual=box, faces=(FACE,), text=(FACE,)),
+        "faces": FocusHints(faces=(box,), logos=(FACE,), crop_hints=(FACE,)),
+        "logo": FocusHints(logos=(box,), text=(FACE,)),
+        "text": FocusHints(text=(box,), crop_hints=(FACE,)),
+        "crop hint": FocusHints(crop_hints=(box,)),
+    }
+    for reason, hint in hints.items():
+        focal = find_focus(image, hint)
+        assert (focal.reason, focal.box) == (reason, box)
+
+
+def test_a_face_in_the_background_does_not_move_the_crop() -> None:
+    large, small = Box(0.1, 0.1, 0.3, 0.4), Box(0.9, 0.1, 0.93, 0.15)
+    assert find_focus(photo("coffee"), FocusHints(faces=(small, large))).box == large
+
+
+def test_a_focal_box_set_by_hand_moves_the_pixels_of_the_crop() -> None:
+    image = Image.fromarray(np.repeat(np.linspace(0, 255, 900).astype(np.uint8)[None], 300, axis=0))
+    recipe = Recipe(sizes=MEDIA.sizes[:1], adaptive=False)
+    means = []
+    for left in (0.0, 0.8):
+        hints = FocusHints(manual=Box(left, 0.4, left + 0.2, 0.6))
+        rendition = render(encoded(image, "PNG"), recipe, hints)
+        assert rendition.focus.reason == "manual"
+        with Image.open(io.BytesIO(rendition.variants[-1].data)) as crop:
+            means.append(float(np.asarray(crop.convert("L")).mean()))
+    assert means[0] < 60
+    assert means[1] > 195
