@@ -6,12 +6,14 @@ bounded number of them, so that its run ends. What is left goes next time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
 from imgpipe_orchestration.storage.rows import transaction
 
 BATCH = 1000
@@ -36,7 +38,7 @@ def purge_work(engine: Engine, days: float, *, limit: int) -> Purged:
     """
     values = {"days": days}
     items = _in_batches(engine, _ITEMS, values, limit)
-    attempts = _in_batches(engine, _ATTEMPTS, values, limit)
+    attempts = in_pages(engine, _ATTEMPTS, days, limit)
     _in_batches(engine, _TURNS, {}, limit)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
@@ -78,6 +80,53 @@ def _in_batches(engine: Engine, statement: sa.TextClause, values: dict[str, Any]
     return removed
 
 
+def in_pages(
+    engine: Engine, page: sa.TextClause, days: float, limit: int, forget: Callable[[Sequence[Any]], None] | None = None
+) -> int:
+    """Remove what a `page_of` a table does not keep, page by page; returns how many rows went.
+
+    Args:
+        forget: is given what the page tells of the rows that are going, before they are gone for good.
+    """
+    removed, after = 0, 0
+    while removed < limit:
+        with transaction(engine) as connection:
+            connection.execute(INDEXES_ONLY)
+            values = {"days": days, "after": after, "batch": min(BATCH, limit - removed)}
+            last, gone = connection.execute(page, values).one()
+            if forget is not None:
+                forget(gone)
+        removed += len(gone)
+        if last is None:
+            break
+        after = last
+    return removed
+
+
+def page_of(table: str, *, ended: str, kept: str, told: str = "null") -> sa.TextClause:
+    """A statement for `in_pages`. Some old rows are kept, and there may be years of them: each is looked at once, in
+    the order of ids, where a batch that began anew would pass all of them each time.
+
+    Args:
+        ended: the column with the time that makes a row old.
+        kept: the condition on `t` that keeps an old row.
+        told: what is told of a row that goes.
+    """
+    return text(f"""
+        with page as materialized (
+            select id from {table} where id > :after and {ended} < now() - make_interval(secs => :days * 86400)
+            order by id limit :batch
+        ),
+        gone as (
+            delete from {table} where id = any(array(
+                select going.id from page cross join lateral (
+                    select id from {table} t where t.id = page.id and not ({kept}) for update skip locked) as going))
+            returning {told} as told
+        )
+        select (select max(id) from page), array(select told from gone)
+    """)
+
+
 _ITEMS = text("""
     with old as (
         select w.queue, w.item_id from (select distinct queue from work_counts) as q
@@ -94,14 +143,12 @@ _ITEMS = text("""
     delete from work_items w using old where w.queue = old.queue and w.item_id = old.item_id
 """)
 
-_ATTEMPTS = text("""
-    delete from work_attempts where id in (
-        select a.id from work_attempts a
-        where a.ended_at < now() - make_interval(secs => :days * 86400)
-        and not exists (
-            select from work_items w where w.queue = a.queue and w.item_id = a.item_id and w.state = 'failed')
-        order by a.ended_at limit :batch for update skip locked)
-""")
+_ATTEMPTS = page_of(
+    "work_attempts",
+    ended="ended_at",
+    kept="""exists (
+        select from work_items w where w.queue = t.queue and w.item_id = t.item_id and w.state = 'failed')""",
+)
 
 _JOB_INSTANCES = text("""
     delete from job_instances where id in (

@@ -6,10 +6,13 @@ that their latest outcome belongs to, which a backfill needs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from imgpipe_orchestration.storage.retention import in_pages, page_of
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
@@ -25,30 +28,31 @@ def forget_uploads(services: Services, most: int = 10_000) -> int:
 
     The rows go with their batch; one whose object is gone has no key.
     """
-    return _in_batches(services, _UPLOADS, {"hours": UPLOADS_HOURS}, most)
+    removed = 0
+    while removed < most:
+        limit = min(_BATCH, most - removed)
+        with transaction(services.engine) as rows:
+            gone = rows.scalars(text(_UPLOADS), {"hours": UPLOADS_HOURS, "limit": limit}).all()
+            _delete(services, gone)
+        removed += len(gone)
+        if len(gone) < limit:
+            break
+    return removed
 
 
 def tidy(services: Services, days: float, most: int) -> int:
     """Delete images nobody needs, and executions and batches that ended `days` ago. Returns how many rows went."""
     removed = forget_uploads(services, most)
     for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
-        removed += _in_batches(services, statement, {"days": days}, most)
+        removed += in_pages(services.engine, statement, days, most, partial(_delete, services))
     return removed
 
 
-def _in_batches(services: Services, statement: str, values: dict[str, float], most: int) -> int:
-    removed = 0
-    while removed < most:
-        with transaction(services.engine) as rows:
-            gone = rows.execute(text(statement), {**values, "limit": min(_BATCH, most - removed)}).all()
-            # Inside the transaction: an object that cannot be deleted now keeps its row, and goes next time.
-            for row in gone:
-                if row.object_key:
-                    services.vision_bucket.delete(row.object_key)
-        removed += len(gone)
-        if len(gone) < _BATCH:
-            break
-    return removed
+def _delete(services: Services, keys: Sequence[str | None]) -> None:
+    """Inside the transaction: an object that cannot be deleted now keeps its row, and goes next time."""
+    for key in keys:
+        if key:
+            services.vision_bucket.delete(key)
 
 
 _UPLOADS = """
@@ -64,31 +68,21 @@ _UPLOADS = """
     select object_key from old
 """
 
-_EXECUTIONS = """
-    delete from vision_executions where id in (
-        select e.id from vision_executions e
-        where e.finished_at < now() - make_interval(secs => :days * 86400)
-        and not exists (select from vision_analyses a where a.execution_id = e.id)
-        limit :limit for update skip locked)
-    returning null as object_key
-"""
 
-_BATCHES = """
-    delete from vision_batches where id in (
-        select id from vision_batches
-        where finished_at < now() - make_interval(secs => :days * 86400)
-        and not exists (
-            select from work_items w where w.queue = 'vision_batches' and w.item_id = vision_batches.id
-            and w.state in ('waiting', 'claimed', 'failed'))
-        limit :limit for update skip locked)
-    returning report_key as object_key
-"""
-
-_ORPHANS = """
-    delete from vision_uploads where id in (
-        select u.id from vision_uploads u
-        where u.object_key = '' and u.created_at < now() - make_interval(secs => :days * 86400)
-        and not exists (select from vision_batch_images i where i.image_id = u.image_id)
-        limit :limit for update skip locked)
-    returning null as object_key
-"""
+_EXECUTIONS = page_of(
+    "vision_executions",
+    ended="finished_at",
+    kept="exists (select from vision_analyses a where a.execution_id = t.id)",
+)
+_BATCHES = page_of(
+    "vision_batches",
+    ended="finished_at",
+    kept="""exists (select from work_items w where w.queue = 'vision_batches' and w.item_id = t.id
+        and w.state in ('waiting', 'claimed', 'failed'))""",
+    told="report_key",
+)
+_ORPHANS = page_of(
+    "vision_uploads",
+    ended="created_at",
+    kept="t.object_key <> '' or exists (select from vision_batch_images i where i.image_id = t.image_id)",
+)
