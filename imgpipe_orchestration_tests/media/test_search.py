@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 from PIL import Image, ImageDraw
+from sqlalchemy import Connection, Engine, event, text
 
+from imgpipe_orchestration.media.model import DataType
+from imgpipe_orchestration.media.search import Filters, latest
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -100,3 +105,27 @@ def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> 
         assert gateway.get(f"/api/media/search?{query}", **gateway.as_worker).status_code == 422
     assert gateway.get("/api/media/search?similar_to=12", **gateway.as_worker).status_code == 404
     assert gateway.get("/api/media/search").status_code == 401
+
+
+def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:
+    insert = """
+        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)
+        select i, 7, case when i % 2000 = 1 then 'logo' else 'product' end, 'product', '/a/' || i, current_date
+        from generate_series(1, 4000) i
+    """
+    read: list[float] = []
+
+    def explained(connection: Connection, _: object, statement: str, values: Any, *__: object) -> None:
+        if "media_files" in statement and not statement.startswith("explain"):
+            cursor = connection.connection.cursor()
+            cursor.execute(f"explain (analyze, format json) {statement}", values)
+            scan = str(cursor.fetchone())
+            read.extend(float(rows) for rows in re.findall(r"'Rows Removed by Filter': (\d+)", scan))
+
+    with transaction(engine) as connection:
+        connection.execute(text(insert))
+        connection.execute(text("analyze media_files"))
+        event.listen(engine, "before_cursor_execute", explained)
+        found = latest(connection, Filters(data_type=DataType.LOGO), limit=60)
+    assert [one.id for one in found] == [2001, 1]
+    assert sum(read) == 0
