@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -19,6 +20,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.definitions import definitions
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.backend import Backend, backend_serving
 
 ORGANIZATION = "38162954-469A-40BC-B619-3E9F71DE6DB9"
@@ -34,6 +36,13 @@ def job_of(name: str) -> dg.JobDefinition:
 def runnable(name: str) -> dg.ReconstructableJob:
     """The same, as Dagster runs it outside of tests: with the job's own executor."""
     return dg.build_reconstructable_job(__name__, "job_of", reconstructable_args=(name,))
+
+
+def listed_as(*entries: Any) -> Behaviour:
+    """An external API that lists these, whatever it is asked, and takes every report."""
+    data = {"page": 1, "total": len(entries), "vision_analysis": list(entries)}
+    body = json.dumps({"code": 200, "status": "success", "data": data}).encode()
+    return lambda handler, _: reply(handler, body if handler.command == "GET" else b"")
 
 
 class Desk:
@@ -113,6 +122,12 @@ class Desk:
             if execution["status"] != "running":
                 break
         return execution
+
+    def execute_over(self, *entries: Any) -> tuple[dict[str, Any], list[bytes]]:
+        """An execution over an external API that lists these, and the reports that were sent to it."""
+        with serving(listed_as(*entries)) as server:
+            execution = self.execute(external_api_get_url=server.url, external_api_post_url=server.url)
+            return execution, [body for _, _, body in server.requests if body]
 
     def hurry(self) -> None:
         """Whatever waits for its next try is due now."""

@@ -302,3 +302,20 @@ def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(des
     assert desk.run(reexecution_options=options).success
     assert desk.executions(job)[0]["status"] == "success"
     assert len(desk.reports) == 1
+
+
+def test_an_analysis_that_fails_fails_alone_and_is_red_in_the_run(desk: Desk) -> None:
+    desk.seed(images=0, run_code="EMPTY", descriptions=False)
+    desk.seed(images=1, run_code="GOOD")
+    job = desk.job()
+    desk.ask(job)
+    run = desk.run()
+    ended = {e.step_key: e.event_type_value for e in run.all_events if e.event_type_value.startswith("STEP_")}
+    states = {key.split("[")[1][:4]: event for key, event in ended.items() if "[" in key}
+    assert states == {"EMPT": "STEP_FAILURE", "GOOD": "STEP_SUCCESS"}
+    (execution,) = desk.executions(job)
+    assert (execution["status"], execution["total"], execution["successful"], execution["failed"]) == (
+        "partial", 2, 1, 1,
+    )  # fmt: skip
+    assert execution["run_url"].endswith(f"/runs/{run.run_id}")
+    assert [entry["status"] for entry in execution["analyses"]] == ["failed", "success"]
