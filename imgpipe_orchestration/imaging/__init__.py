@@ -7,8 +7,9 @@
     subject/     where the subject is: hints of the analysis, else faces, a plain ground, saliency; crops that keep it
     encoding/    AVIF, WebP, JPEG, PNG at the `quality` that reaches a target score; `chain`: in which order, for all
                  sizes of a format
-    measuring/   colours, sharpness, exposure, hashes, placeholder
+    measuring/   colours, sharpness, exposure, placeholder
     portraits/   generated portraits: cut out of their grid, judged, made into files
+    hashing      whether two pictures are the same, by their pixels and by their looks
     resize       smaller, never larger
     background   a logo without its background
     recipe       what to make of an image; plan: which size is cut from which, decided before a pixel is touched

@@ -10,9 +10,9 @@ from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha, flatte
 from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
 from imgpipe_orchestration.imaging.geometry import fit_within
+from imgpipe_orchestration.imaging.hashing import perceptual_hash, pixel_sha256
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
 from imgpipe_orchestration.imaging.measuring.exposure import Exposure, exposure
-from imgpipe_orchestration.imaging.measuring.hashing import perceptual_hash, pixel_sha256
 from imgpipe_orchestration.imaging.measuring.palette import Colour, dominant_colours
 from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
 from imgpipe_orchestration.imaging.measuring.thumbhash import thumbhash

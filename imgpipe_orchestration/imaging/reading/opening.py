@@ -9,8 +9,8 @@ from PIL import Image, JpegImagePlugin
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.colour.cicp import ColourSpace, colour_space, outranks_profile
+from imgpipe_orchestration.imaging.hashing import pixel_sha256
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.measuring.hashing import pixel_sha256
 from imgpipe_orchestration.imaging.reading import gif_canvas, sniff
 from imgpipe_orchestration.imaging.reading.orientation import orientation_of, swaps_sides
 from imgpipe_orchestration.imaging.reading.streaming import streamed

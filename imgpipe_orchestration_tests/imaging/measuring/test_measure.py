@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image, ImageFilter
 
-from imgpipe_orchestration.imaging.measuring.hashing import hash_distance
+from imgpipe_orchestration.imaging.hashing import hash_distance
 from imgpipe_orchestration.imaging.measuring.measure import measure
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
 
