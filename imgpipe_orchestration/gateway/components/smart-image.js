@@ -9,7 +9,8 @@
 // eager), base (the gateway, if the script does not come from it), token (for the analysis), signature (of a signed URL,
 // for a private image), info (what /api/images/{id}/info answers, to save asking). Events: ready, failed.
 //
-// Link components.css in the page's head, and nothing moves while this script is on its way.
+// Link components.css in the page's head, and nothing moves while this script is on its way. An <img> within <noscript>
+// within the element takes its place where scripts are off. --smart-image-ground is what transparent pictures lie on.
 
 import { paint } from "./thumbhash.js";
 import "./ai-analysis-display.js";
@@ -28,7 +29,7 @@ const STYLE = `
   :host { display: block; max-width: 100%; font: inherit; }
   :host([hidden]) { display: none; }
   .box { position: relative; overflow: hidden; width: 100%; background: rgb(128 128 128 / 12%); box-sizing: border-box; }
-  .box.there { background: none; }
+  .box.there { background: var(--smart-image-ground, none); }
   canvas, img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
   :host([fit="cover"]) :is(canvas, img) { object-fit: cover; }
   img { opacity: 0; }

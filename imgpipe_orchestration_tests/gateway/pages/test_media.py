@@ -214,6 +214,27 @@ def test_the_heading_of_an_image_on_its_way_follows_it(guest: Visitor, gateway: 
     expect(heading).to_have_text("Image 1 processing")
 
 
+def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(7, profile_image=picture(), header_image=picture(1600, 534, seed=2))
+    gateway.run_due()
+    gateway.rows("update media_files set private = true where id = 1 returning id")
+    with visit(gateway.url, java_script_enabled=False) as guest:
+        page = guest.go("/media?user=7")
+        expect(page.locator(".tile")).to_have_count(2)
+        for picture_shown in page.locator(".tile img").all():
+            expect(picture_shown).to_have_js_property("naturalWidth", 500)
+        page.locator(".tile", has_text="private").click()
+        expect(page.locator(".picture img")).to_have_js_property("naturalWidth", 900)
+
+
+def test_white_on_nothing_is_seen_against_its_ground(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, logo_image=picture(300, 100, format="PNG", mode="RGBA"))
+    gateway.run_due()
+    page = guest.go("/media")
+    box = page.locator("smart-image .box.there")
+    expect(box).to_have_css("background-image", re.compile("conic-gradient"))
+
+
 def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
