@@ -92,6 +92,11 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     page.keyboard.press("Space")
     expect(page.get_by_role("status")).to_contain_text("marking is off")
     expect(page.get_by_text("operator turned it off")).to_be_visible()
+    page.emulate_media(forced_colors="active")
+    knobs = page.get_by_role("table").first.locator(".knob")
+    expect(knobs).to_have_count(2)
+    assert knobs.nth(0).screenshot() != knobs.nth(1).screenshot()
+    page.emulate_media(forced_colors="none")
     assert guest.axe() == []
     page.get_by_role("switch", name="Automatic marking for acme & söhne/7").first.click()
     expect(page.get_by_role("status")).to_contain_text("marking is on")
