@@ -34,7 +34,7 @@ const STYLE = `
   :host([fit="cover"]) :is(canvas, img) { object-fit: cover; }
   img { opacity: 0; }
   .there img { opacity: 1; }
-  .there canvas { visibility: hidden; }
+  :is(.there, .failed) canvas { visibility: hidden; }
   .words { position: absolute; inset: auto 0 0; margin: 0; padding: 0.4em 0.7em; font-size: 0.85em; line-height: 1.35;
     color: #fff; background: rgb(0 0 0 / 72%); text-align: center; }
   .words:empty { display: none; }

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from imgpipe_orchestration.gateway.auth import Backends
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.media import search, store
 from imgpipe_orchestration.media.model import MediaStatus
@@ -24,9 +25,12 @@ def components(
     request: Request, backends: Backends, session: Operator, media: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
 ) -> Response:
     """The elements with an image: the one asked for, or the newest that is ready."""
+    signed = ""
     with transaction(backends.engine) as connection:
         if media:
-            shown: int | None = store.media_file(connection, int(media)).id
+            asked = store.media_file(connection, int(media))
+            shown: int | None = asked.id
+            signed = signature(backends, asked.id, private=asked.private)
         else:
             newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=1)
             shown = newest[0].id if newest else None
@@ -38,6 +42,7 @@ def components(
         media_id=shown,
         alt=(analysis or {}).get("alt_text") or "The picture",
         info=info_of(backends, shown).model_dump_json() if shown else "",
+        signature=signed,
         sizes=SIZES,
         base=backends.settings.public_base_url.rstrip("/"),
         public=backends.settings.analysis_public_fields,

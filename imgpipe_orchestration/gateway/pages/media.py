@@ -75,7 +75,7 @@ def gallery(
         request,
         "media.html",
         session,
-        images=[(one, _distance(one), _signature(backends, one.id, private=one.private)) for one in found[:PAGE]],
+        images=[(one, _distance(one), signature(backends, one.id, private=one.private)) for one in found[:PAGE]],
         asked=asked,
         note=note,
         searched=searched,
@@ -120,7 +120,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         info=info_of(backends, media_id).model_dump_json(),
         smart=f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
-        signature=_signature(backends, media_id, private=media.private),
+        signature=signature(backends, media_id, private=media.private),
     )
 
 
@@ -205,7 +205,7 @@ def _distance(found: Found) -> str:
     return "its colour" if found.why == "colour" else found.why
 
 
-def _signature(backends: Services, media_id: int, *, private: bool) -> str:
+def signature(backends: Services, media_id: int, *, private: bool) -> str:
     """What lets the operator see a private image on a page; empty for all others."""
     seconds = backends.settings.signed_url_seconds
     return signing.sign(backends.settings, media_id, seconds=seconds, fixed={})[0] if private else ""

@@ -258,6 +258,25 @@ def test_a_private_image_leads_to_those_of_its_owner_that_are_like_it(guest: Vis
     expect(page.locator(".tile")).to_contain_text("looks")
 
 
+def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it_is_signed(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    gateway.upload(7, profile_image=picture())
+    gateway.run_due()
+    gateway.rows("update media_files set private = true returning id")
+    page = guest.go("/media/1")
+    expect(page.get_by_text("?size=detail&signature=…")).to_be_visible()
+    page.get_by_role("link", name="See the components with this image").click()
+    expect(page.locator("smart-image .box.there")).to_be_visible()
+    page.get_by_label("size").select_option("thumbnail")
+    expect(page.locator("#written")).to_contain_text('size="thumbnail"')
+    expect(page.locator("#written")).to_contain_text('signature="…"')
+    guest.allowed = ["403"]
+    page.locator("smart-image").evaluate("image => image.setAttribute('signature', 'expired')")
+    expect(page.get_by_text("This image may not be shown here.")).to_be_visible()
+    expect(page.locator("smart-image canvas")).to_have_css("visibility", "hidden")  # the words are read on its ground
+
+
 @pytest.mark.slow
 def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
     same = picture(900, 600, seed=9)

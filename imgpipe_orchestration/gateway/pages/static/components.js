@@ -3,8 +3,9 @@ const shown = document.getElementById("shown");
 const written = document.getElementById("written");
 
 function write() {
-  const attributes = [...shown.attributes].filter(({ name }) => !["id", "info"].includes(name)).map(({ name, value }) => `${name}="${value}"`);
-  written.textContent = `<smart-image ${attributes.join(" ")}></smart-image>`;
+  const attributes = [...shown.attributes].filter(({ name }) => !["id", "info"].includes(name));
+  const words = attributes.map(({ name, value }) => `${name}="${name === "signature" ? "…" : value}"`); // it is short-lived
+  written.textContent = `<smart-image ${words.join(" ")}></smart-image>`;
 }
 
 for (const choice of document.querySelectorAll("[data-attribute]")) {
