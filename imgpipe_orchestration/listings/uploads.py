@@ -17,14 +17,11 @@ from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.listings import model, store
 from imgpipe_orchestration.listings.once import AnsweredMeanwhile, Once
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
-
-log = logger(__name__)
 
 _PARALLEL_PUTS = 8
 
@@ -103,7 +100,7 @@ def upload(
             once.keep(connection, answer)
         return answer
     except AnsweredMeanwhile:
-        _forget(backends.listings_bucket, [image.original_key for image, _ in usable])
+        backends.listings_bucket.discard(image.original_key for image, _ in usable)
         return upload(backends, title, files, user_id=user_id, idempotency_key=idempotency_key, new_id=new_id)
 
 
@@ -170,17 +167,8 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes
             for _ in pool.map(put, usable):
                 pass
     except BackendUnavailable:
-        _forget(bucket, [image.original_key for image, _ in usable])
+        bucket.discard(image.original_key for image, _ in usable)
         raise
-
-
-def _forget(bucket: Bucket, keys: Sequence[str]) -> None:
-    """Delete originals that no row will name; what cannot be deleted now is the garbage collection's."""
-    try:
-        for key in keys:
-            bucket.delete(key)
-    except BackendUnavailable as error:
-        log.warning("originals left for the garbage collection", extra={"keys": len(keys), "error": error.detail})
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
         upload = Upload(FIELDS[row["field"]], row["original_name"] or upload_id, _arrived(backends, row))
         (accepted,) = uploads.accept(backends, user_id, [upload], {}, within=settle)
     except (BadImage, TooLarge):
-        backends.media_bucket.delete(row["object_key"])
+        backends.media_bucket.discard([row["object_key"]])
         raise
     except (NotThere, _CommittedElsewhere):
         # Of two commits that meet one comes first, and takes the file with it.
@@ -120,7 +120,7 @@ def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
         if row["pending_id"] is None:
             raise
         return _accepted(row)
-    backends.media_bucket.delete(row["object_key"])
+    backends.media_bucket.discard([row["object_key"]])
     return accepted
 
 

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, TooLarge
-from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import model, pending, registering
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
-
-log = logger(__name__)
 
 PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")
 """Text fields of `PATCH /users/me`; each is a column of `user_profiles`."""
@@ -77,7 +74,7 @@ def accept(
             backends.media_bucket.put(key, one.upload.data, content_type=one.mime, cache_control="no-store")
             stored.append(key)
     except ImgpipeError:
-        _take_back(backends, stored)
+        backends.media_bucket.discard(stored)
         raise
     try:
         return _commit(backends, user_id, checked, texts, within)
@@ -85,7 +82,7 @@ def accept(
         # It may have gone with the rows committed, which then need their files; what no row names is garbage.
         raise
     except ImgpipeError:
-        _take_back(backends, stored)
+        backends.media_bucket.discard(stored)
         raise
 
 
@@ -127,15 +124,6 @@ def _commit(
             accepted.append(Accepted(one.upload.field.name, image_id, one.path))
         within(connection, accepted)
     return accepted
-
-
-def _take_back(backends: Services, keys: Sequence[str]) -> None:
-    for key in keys:
-        try:
-            backends.media_bucket.delete(key)
-        except BackendUnavailable as error:
-            # The store is away as well; the garbage collection finds objects that no row names.
-            log.warning("orphan left", extra={"key": key, "error": error.public})
 
 
 def _write_texts(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:

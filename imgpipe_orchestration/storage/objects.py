@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, NotFound, OutOfSpace, SettingsError
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.made_once import made_once
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from obstore import GetResult
     from obstore.store import S3Store
+
+log = logger(__name__)
 
 MAX_KEY_BYTES = 1024
 """Longest key of S3 (Amazon S3 user guide, "Naming Amazon S3 objects")."""
@@ -221,6 +224,18 @@ class Bucket:
                 obstore.delete(self._objects, _told(key))
         except NotFound:
             return
+
+    def discard(self, keys: Iterable[str]) -> None:
+        """Remove objects that no row names, a thousand in a request; what cannot be removed now is left to the garbage
+        collection."""
+        import obstore
+
+        unnamed = [key for key in keys if _usable(key)]
+        try:
+            with _translated(self.name):
+                obstore.delete(self._objects, unnamed)
+        except (BackendUnavailable, NotFound) as error:
+            log.warning("left to the garbage collection", extra={"objects": len(unnamed), "error": error.public})
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         """Heads of all objects below `prefix` (their content type is not known to a listing)."""

@@ -86,7 +86,7 @@ def in_pages(
     """Remove what a `page_of` a table does not keep, page by page; returns how many rows went.
 
     Args:
-        forget: is given what the page tells of the rows that are going, before they are gone for good.
+        forget: is given what each page tells of the rows that went, once they are gone for good.
     """
     removed, after = 0, 0
     while removed < limit:
@@ -94,8 +94,8 @@ def in_pages(
             connection.execute(INDEXES_ONLY)
             values = {"days": days, "after": after, "batch": min(BATCH, limit - removed)}
             last, gone = connection.execute(page, values).one()
-            if forget is not None:
-                forget(gone)
+        if forget is not None:
+            forget(gone)
         removed += len(gone)
         if last is None:
             break

@@ -163,8 +163,7 @@ class BatchWorker:
         with self._services.claims.fenced(claim) as rows:
             batches.reported(rows, batch.id, key)
             self._services.claims.finish(rows, batches.QUEUE, claim)
-        for image in batch.images:
-            self._bucket.delete(_view_key(batch, image))
+        self._bucket.discard(_view_key(batch, image) for image in batch.images)
         log.info("batch reported", extra={"batch": str(batch.batch_id), "bytes": len(html)})
 
     def _client(self) -> OpenAIClient:

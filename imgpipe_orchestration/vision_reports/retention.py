@@ -33,7 +33,7 @@ def forget_uploads(services: Services, most: int = 10_000) -> int:
         limit = min(_BATCH, most - removed)
         with transaction(services.engine) as rows:
             gone = rows.scalars(text(_UPLOADS), {"hours": UPLOADS_HOURS, "limit": limit}).all()
-            _delete(services, gone)
+        _discard(services, gone)
         removed += len(gone)
         if len(gone) < limit:
             break
@@ -44,15 +44,12 @@ def tidy(services: Services, days: float, most: int) -> int:
     """Delete images nobody needs, and executions and batches that ended `days` ago. Returns how many rows went."""
     removed = forget_uploads(services, most)
     for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
-        removed += in_pages(services.engine, statement, days, most, partial(_delete, services))
+        removed += in_pages(services.engine, statement, days, most, partial(_discard, services))
     return removed
 
 
-def _delete(services: Services, keys: Sequence[str | None]) -> None:
-    """Inside the transaction: an object that cannot be deleted now keeps its row, and goes next time."""
-    for key in keys:
-        if key:
-            services.vision_bucket.delete(key)
+def _discard(services: Services, keys: Sequence[str | None]) -> None:
+    services.vision_bucket.discard(key for key in keys if key)
 
 
 _UPLOADS = """

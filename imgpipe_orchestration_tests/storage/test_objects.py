@@ -54,6 +54,20 @@ def test_a_deleted_object_is_gone(bucket: Bucket) -> None:
     assert bucket.head("k") is None
 
 
+def test_what_is_discarded_is_gone_whatever_else_is_not_there(bucket: Bucket) -> None:
+    for key in ("a", "b", "c"):
+        bucket.put(key, b"x", content_type="text/plain")
+    bucket.discard(["a", "none", "../a", "b"])
+    assert [found.key for found in bucket.list()] == ["c"]
+    bucket.discard([])
+
+
+def test_what_is_discarded_while_the_store_is_away_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    store_at(f"http://127.0.0.1:{free_port()}").bucket("b").discard(["a", "b"])
+    (record,) = caplog.records
+    assert (record.message, vars(record)["objects"]) == ("left to the garbage collection", 2)
+
+
 def test_a_listing_goes_through_all_pages_below_a_prefix(bucket: Bucket, s3_server: S3) -> None:
     keys = [f"a/{n:04}" for n in range(1005)]
     for key in [*keys, "b/1"]:

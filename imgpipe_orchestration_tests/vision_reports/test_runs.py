@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -23,8 +23,10 @@ from sqlalchemy import text
 from imgpipe_orchestration import logs, resources
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, executions, retention, sensors
+from imgpipe_orchestration.vision_reports import analyses, executions, garbage, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
@@ -271,11 +273,8 @@ def test_organizations_work_side_by_side_and_do_not_see_each_other(desk: Desk) -
     assert {order["organization_id"] for order in desk.backend.orders.values()} == {"one", "two"}
 
 
-def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> None:
-    desk.seed(images=1)
-    job = desk.job(backend_api_url=desk.settings.gateway_url)
-    assert desk.execute(job)["status"] == "success"
-    assert desk.execute(job)["total"] == 0
+def _grow_old(desk: Desk) -> None:
+    """Let what there is be forty days old."""
     with transaction(desk.services.engine) as rows:
         for table, column in (
             ("vision_executions", "finished_at"),
@@ -283,9 +282,29 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
             ("vision_uploads", "created_at"),
         ):
             rows.execute(text(f"update {table} set {column} = now() - interval '40 days'"))
+
+
+def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job(backend_api_url=desk.settings.gateway_url)
+    assert desk.execute(job)["status"] == "success"
+    assert desk.execute(job)["total"] == 0
+    _grow_old(desk)
     assert retention.tidy(desk.services, 30, 1000) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
+
+
+def test_history_goes_though_the_object_store_is_away_and_its_objects_are_garbage_then(desk: Desk) -> None:
+    desk.seed(images=1)
+    assert desk.execute(backend_api_url=desk.settings.gateway_url)["status"] == "success"
+    _grow_old(desk)
+    without_store = Services(desk.settings.model_copy(update={"s3_endpoint": AWAY}))
+    assert retention.tidy(without_store, 30, 1000) == 3  # an upload's object, a batch, an upload's row
+    without_store.close()
+    assert len(list(desk.services.vision_bucket.list())) == 2
+    collect(garbage.holding(desk.services), before=datetime.now(UTC) + timedelta(hours=1), act=True)
+    assert list(desk.services.vision_bucket.list()) == []
 
 
 def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(desk: Desk) -> None:

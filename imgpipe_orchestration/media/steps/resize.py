@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.errors import BackendUnavailable, Retryable
-from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
 from imgpipe_orchestration.media.steps.retrieve import kept
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.subject.focus import FocusHints
     from imgpipe_orchestration.imaging.variants import Rendition, Variant
     from imgpipe_orchestration.imaging.workshop import Workshop
-
-log = logger(__name__)
 
 _EXTENSION = {"jpeg": "jpg"}
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -83,7 +80,7 @@ def _make(backends: Services, claim: Claim, also: Callable[[Connection], None]) 
             raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=0)
         orphans = switch_manifest(connection, media, made, rendition)
         also(connection)
-    remove(backends, orphans)
+    backends.media_bucket.discard(orphans)
     by_format: dict[str, int] = {}
     for variant, _ in made:
         by_format[variant.format] = by_format.get(variant.format, 0) + len(variant.data)
@@ -138,13 +135,3 @@ def switch_manifest(
         "background_removed": any(v.background == "removed" for v, _ in made),
     }
     return store.save_variants(connection, media.id, made, recipe=rendition.recipe, facts=facts)
-
-
-def remove(backends: Services, keys: list[str]) -> None:
-    """Delete objects that no manifest names; what cannot be deleted now is left to the garbage collection."""
-    for key in keys:
-        try:
-            backends.media_bucket.delete(key)
-        except BackendUnavailable as error:
-            log.warning("orphan left", extra={"key": key, "error": error.public})
-            return
