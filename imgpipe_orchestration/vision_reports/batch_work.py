@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BadImage, LeaseLost, Permanent, Retryable, SettingsError
+from imgpipe_orchestration.errors import BadImage, LeaseLost, Permanent, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
@@ -169,7 +169,7 @@ class BatchWorker:
     def _client(self) -> OpenAIClient:
         client = self._services.openai
         if client is None:
-            raise SettingsError("OPENAI_API_KEY is not set: no model can look at images", field="OPENAI_API_KEY")
+            raise SpendingPaused("OPENAI_API_KEY is not set, and nobody else looks at images: they wait until it is")
         return client
 
 

@@ -26,7 +26,7 @@ from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.vision_reports import analyses, executions, garbage, retention, sensors
+from imgpipe_orchestration.vision_reports import analyses, batches, executions, garbage, retention, sensors
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
@@ -220,6 +220,26 @@ def test_an_analysis_whose_backend_is_away_waits_in_a_green_run_and_is_red_once_
         assert re.fullmatch(f"The analysis backend at {TOLD}{NEXT}", str(metadata["reason"].value))
     assert not desk.run(raise_on_error=False).success
     assert desk.executions(job)[0]["status"] == "failed"
+
+
+def test_a_batch_of_ours_waits_while_no_key_is_set_says_so_and_goes_on_once_there_is_one(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    monkeypatch.setenv("VISION_PATIENCE_SECONDS", "0.2")
+    desk.seed(images=1)
+    job = desk.job(backend_api_url=desk.settings.gateway_url)
+    desk.ask(job)
+    for _ in range(batches.QUEUE.max_attempts + 1):
+        assert desk.run().success
+    assert desk.executions(job)[0]["status"] == "running"
+    assert not desk.services.claims.failures()
+    with transaction(desk.services.engine) as rows:
+        assert "OPENAI_API_KEY is not set" in str(rows.scalar(text("select error from vision_batches")))
+    monkeypatch.setenv("OPENAI_API_KEY", desk.settings.openai_api_key)
+    desk.run()
+    assert desk.executions(job)[0]["status"] == "success"
+    assert len(desk.reports) == 1
 
 
 def _metadata(run: dg.JobExecutionResult) -> Mapping[str, dg.MetadataValue]:
