@@ -16,7 +16,7 @@
     render       all of the above in the order that is fastest and best, with the reasons
     workshop     any of these in worker processes, so that a hostile file costs only itself
 
-Callers use `sniff.sniff`, `render.render`, `measure.measure` and `workshop.Workshop`. Operations take a Pillow image
-and return a new one; they never alter their argument. Sizes are pixels, boxes are `geometry.Box` (fractions of width
-and height, upright image) unless a docstring says otherwise.
+Callers use `sniff.sniff`, and in a `workshop.Workshop` `render.render`, `preview.look` and `finishing`. Operations take
+a Pillow image and return a new one; they never alter their argument. Sizes are pixels, boxes are `geometry.Box`
+(fractions of width and height, upright image) unless a docstring says otherwise.
 """

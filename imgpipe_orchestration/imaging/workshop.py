@@ -7,7 +7,7 @@ The batch and the process that runs it go on. Each worker has a bound on memory,
     with Workshop(workers=2) as shop:
         futures = [shop.submit(render, data, MEDIA) for data in originals]
 
-Any picklable function works. `render`, `measure` and `sniff` are the ones meant.
+Any picklable function works.
 """
 
 from __future__ import annotations

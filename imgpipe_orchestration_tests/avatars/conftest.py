@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import records, results, store, work
@@ -38,6 +41,15 @@ def avatar_settings(settings: Settings, standins: StandInAccess) -> Settings:
             "lease_seconds": 2.0,
         }
     )
+
+
+def source_of(data: bytes) -> str | None:
+    """The Digital Source Type that a picture's XMP states, or None."""
+    with Image.open(BytesIO(data)) as image:
+        packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    xmp = packet.decode() if isinstance(packet, bytes) else str(packet)
+    found = re.search(r'DigitalSourceType="([^"]+)"', xmp)
+    return found and found[1]
 
 
 @dataclass

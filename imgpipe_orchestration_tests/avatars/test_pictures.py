@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
-from imgpipe_orchestration.imaging.portraits.files import TRAINED, source_of
-from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration.imaging.portraits.files import TRAINED
+from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
 
 
 def test_people_are_invented_and_pictured_with_the_documents_states_keys_and_urls(

@@ -17,10 +17,10 @@ from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.avatars.provenance import signed
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.imaging.portraits.files import TRAINED, as_png, decoded, labelled, source_of, statement
+from imgpipe_orchestration.imaging.portraits.files import TRAINED, as_png, decoded, labelled, statement
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.avatars.conftest import Desk, source_of
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 
 XMP = statement("gpt-image-2.5-flare", standin=False)

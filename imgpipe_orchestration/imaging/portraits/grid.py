@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import PixelBox
@@ -124,8 +123,3 @@ def _squared(box: PixelBox) -> PixelBox:
 def cut(image: Image.Image, layout: Layout) -> list[Image.Image]:
     """The cells as images of their own."""
     return [image.crop(box) for box in layout.cells]
-
-
-def contrast(image: Image.Image) -> float:
-    """Standard deviation of the grey levels, 0 to 127."""
-    return float(np.asarray(image.convert("L").reduce(max(1, min(image.size) // 128)), dtype=np.float32).std())
