@@ -46,6 +46,17 @@ def sample() -> bytes:
     return report.write(batch, picture=lambda image: views[image.position].jpeg, limit=8_000_000)
 
 
+def of_one_word() -> bytes:
+    """A report in which every text is one word that is longer than a line."""
+    word = "W" * 160
+    view = looking.view(photos.jpeg("coffee"))
+    found = {"summary": word, "findings": [finding("critical", word, explanation=word)]}
+    analysis = looking.accepted(found) | {"model": "gpt-6-luna", "standin": False}
+    image = BatchImage(0, word, "", word, "done", view.measured, analysis, None)
+    batch = Batch(1, BATCH, word, word, "gpt-6-luna", [{"name": word, "reason": word}], [word], [image])
+    return report.write(batch, picture=lambda _: view.jpeg, limit=8_000_000)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
@@ -54,14 +65,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
-    """Serves the report as it is at `/`, and at `/strict` under rules that allow nothing at all."""
+    """Serves the report as it is at `/`, at `/strict` under rules that allow nothing at all, at `/word` another one."""
     html = sample()
+    pages = {"/": html, "/strict": html, "/word": of_one_word()}
 
     def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
-        if handler.path not in {"/", "/strict"}:
+        if handler.path not in pages:
             return reply(handler, status=404)
         rules = {"Content-Security-Policy": "default-src 'none'; sandbox"} if handler.path == "/strict" else {}
-        return reply(handler, html, Content_Type="text/html; charset=utf-8", **rules)
+        return reply(handler, pages[handler.path], Content_Type="text/html; charset=utf-8", **rules)
 
     with serving(answer) as server:
         yield server.url
@@ -89,6 +101,18 @@ def test_it_is_whole_without_javascript_and_asks_nobody(
         width = options.get("viewport", {}).get("width", 1280)
         assert all(box["x"] + box["width"] <= width for box in _boxes(page, "article, .tile, .frame"))
         reader.picture(name)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_words_longer_than_a_line_stay_within_the_page_and_their_cards(site: str, browser: Browser, width: int) -> None:
+    with visitor(browser, site, viewport={"width": width, "height": 800}) as reader:
+        reader.allowed = ["favicon"]
+        page = reader.go("/word")
+        wide = page.evaluate(
+            "() => [...document.querySelectorAll('body *')].filter(e => e.scrollWidth > e.clientWidth + 1"
+            " && getComputedStyle(e).display !== 'inline').map(e => e.outerHTML.slice(0, 60))"
+        )
+        assert wide == []
 
 
 def test_a_reader_with_any_need_can_use_it(site: str, browser: Browser) -> None:
