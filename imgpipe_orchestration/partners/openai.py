@@ -225,7 +225,8 @@ class OpenAIClient:
         if not isinstance(encoded, str) or not encoded:
             return None
         try:
-            image = base64.b64decode(encoded, validate=True)
+            # Servers that speak OpenAI's protocol send data URLs (no Base64 has a comma) and break lines.
+            image = base64.b64decode("".join(encoded.rpartition(",")[2].split()), validate=True)
         except ValueError as error:
             raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
         if not _whole(image):
@@ -240,6 +241,8 @@ class OpenAIClient:
         """
         if not isinstance(url, str) or not url:
             return None
+        if url[:5].lower() == "data:":
+            return self._decoded(url)
         limits = FetchLimits(max_bytes=ANSWER_LIMIT, seconds=self._timeout)
         try:
             image = self._fetcher.fetch_bytes(url, limits)

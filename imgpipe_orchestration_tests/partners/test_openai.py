@@ -6,7 +6,9 @@ import base64
 import gzip
 import io
 import json
+import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -205,6 +207,25 @@ def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: S
     standins.fault("openai", "truncated_base64")
     with pytest.raises(UnreadableAnswer, match="cut off"):
         openai.generate_image("a face", model="gpt-image-2.5-flare", size="64x64")
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        lambda encoded: {"b64_json": "data:image/jpeg;base64," + encoded},
+        lambda encoded: {"b64_json": "\r\n".join(textwrap.wrap(encoded, 76)) + "\n"},
+        lambda encoded: {"url": "data:image/jpeg;base64," + encoded},
+    ],
+    ids=["data URL", "lines", "data URL as the address"],
+)
+def test_a_paid_picture_is_taken_however_its_base64_is_wrapped(
+    answered: Callable[[str], dict[str, str]], photo: bytes
+) -> None:
+    body = json.dumps({"data": [answered(base64.b64encode(photo).decode())]}).encode()
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        assert client.generate_image("a portrait", model="m").image == photo
+        client.close()
 
 
 @pytest.mark.parametrize("named", ["m" * 5000, "m\0", "m\n", "", 5, ["m"], None])
