@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import dagster as dg
@@ -26,6 +27,7 @@ from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.cron_jobs import create_rename_and_switch_off, fill_in
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 MakeGateway = Callable[..., Gateway]
 
@@ -294,6 +296,22 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         assert Path(csv.value.path()).read_text().count("\n") >= 3
         guest.go("/avatars")
         expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
+
+
+def test_a_request_that_brought_nobody_is_shown_as_failed(make_gateway: MakeGateway, visit: Visit) -> None:
+    def nobody(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, b'{"json": [{}]}', Content_Type="application/json")
+
+    with serving(nobody) as flowise:
+        gateway = make_gateway(flowise_base_url=flowise.url)
+        with visit(gateway.url) as guest:
+            page = guest.go("/avatars")
+            page.get_by_role("button", name="Ask").click()
+            expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
+            work.run_data(gateway.services, "run-1")
+            for path in (page.url.removeprefix(gateway.url), "/avatars"):
+                guest.go(path)
+                expect(page.locator(".tag", has_text="failed").first).to_have_class("tag bad")
 
 
 def test_long_words_stay_on_the_page_and_a_request_that_was_stopped_says_so(gateway: Gateway, visit: Visit) -> None:
