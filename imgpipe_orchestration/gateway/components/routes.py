@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from functools import cache
-from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -18,7 +15,7 @@ from pydantic import BaseModel, Field
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, media_key, same_key
 from imgpipe_orchestration.gateway.components import tokens
-from imgpipe_orchestration.gateway.headers import has_it
+from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.gateway.problems import of_error, of_invalid
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
@@ -199,18 +196,6 @@ def analysis_token(media_id: int, backends: Backends) -> TokenAnswer:
     return TokenAnswer(token=token, expires_at=ends)
 
 
-_TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
-
-
-@cache
-def _file(name: str) -> tuple[bytes, str]:
-    known = {file.name: file for file in files(__package__).iterdir() if file.name.endswith((".js", ".css"))}
-    if name not in known:
-        raise NotFound(f"There is no component {name}; there are {', '.join(sorted(known))}.")
-    data = known[name].read_bytes()
-    return data, f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-
-
 @router.get(
     "/components/{name}",
     response_class=Response,
@@ -219,8 +204,5 @@ def _file(name: str) -> tuple[bytes, str]:
 def component(name: str, request: Request) -> Response:
     """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`, `thumbhash.js`), or
     `components.css`, which keeps their places free until they are there."""
-    data, etag = _file(name)
-    headers = {"Cache-Control": "public, max-age=300, stale-while-revalidate=86400", "ETag": etag}
-    if has_it(request.headers.get("if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    return Response(data, media_type=_TYPES[name.rpartition(".")[2]], headers=headers)
+    file = packaged(name, __package__)
+    return answer_with(request, file, "public, max-age=300, stale-while-revalidate=86400")

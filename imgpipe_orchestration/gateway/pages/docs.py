@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
-
 from fastapi import APIRouter, Request, Response
 
-from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.gateway.pages.frame import POLICY, PageRoute, page
 from imgpipe_orchestration.gateway.session import Operator
 
@@ -15,11 +12,6 @@ router = APIRouter(prefix="/docs", include_in_schema=False, route_class=PageRout
 
 # Swagger UI sets styles on its elements; scripts still come from this origin only.
 _POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
-
-_TYPES = {
-    "swagger-ui.css": "text/css; charset=utf-8",
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-}
 
 
 @router.get("", response_class=Response)
@@ -31,13 +23,6 @@ def documentation(request: Request, session: Operator) -> Response:
 
 
 @router.get("/{name}", response_class=Response)
-def asset(name: str, _: Operator) -> Response:
+def asset(name: str, request: Request, _: Operator) -> Response:
     """A file of Swagger UI, which the package fastapi-offline carries."""
-    if name not in _TYPES:
-        raise NotFound("There is no such file.")
-    return Response(_file(name), media_type=_TYPES[name], headers={"Cache-Control": "private, max-age=86400"})
-
-
-@cache
-def _file(name: str) -> bytes:
-    return (files("fastapi_offline") / "static" / name).read_bytes()
+    return answer_with(request, packaged(name, "fastapi_offline", "static"), "private, max-age=86400")
