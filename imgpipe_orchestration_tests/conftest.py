@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -31,6 +31,9 @@ from imgpipe_orchestration.partners import rate_limit
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 _numbers = itertools.count(1)
 
@@ -171,6 +174,16 @@ class StandInAccess:
         self.flowise_url = f"{url}/flowise"
         self.analyses_url = f"{url}/vision-analysis/api/v1/documents/vision_analysis"
 
+    @property
+    def seeing(self) -> dict[str, str]:
+        """Settings under which the providers that look at images are these."""
+        return {
+            "openai_api_key": "test-key",
+            "openai_base_url": self.openai_url,
+            "google_vision_api_key": "test-key",
+            "google_vision_endpoint": self.google_url,
+        }
+
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         reply = requests.request(method, f"{self.url}/_standin/{path}", json=body, timeout=10)
         reply.raise_for_status()
@@ -213,3 +226,12 @@ def settings(postgres_url: str, s3: S3Access, mongo_url: str, tmp_path: Path) ->
         vision_bucket_name=s3.bucket("vision"),
         mongodb_url=mongo_url,
     )
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    """A Dagster of the test's own, in memory."""
+    from dagster import DagsterInstance
+
+    with DagsterInstance.ephemeral() as instance:
+        yield instance

@@ -26,12 +26,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "auto_marker.md"
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-@pytest.fixture
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """What `imgpipe up` would put around Dagster."""
     for name, value in settings.environment().items():

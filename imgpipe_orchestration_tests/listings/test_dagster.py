@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -28,12 +27,6 @@ def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsRes
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     return resources.build_backends()
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> dg.RunRequest | dg.SkipReason:

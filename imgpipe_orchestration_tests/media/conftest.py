@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -22,6 +21,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.media.worker import run, today
 
 
 def picture(width: int = 900, height: int = 600, *, seed: int = 1, format: str = "JPEG", mode: str = "RGB") -> bytes:
@@ -70,15 +70,7 @@ class Gateway:
             return list(connection.execute(text(query), values))
 
     def run_due(self, owner: str = "run-1", day: str | None = None) -> dict[str, stages.Stage]:
-        """What a run does, without Dagster around it."""
-        day = day or datetime.now(UTC).date().isoformat()
-        return {
-            "retrieve": stages.retrieve_stage(self.services, owner, day),
-            "analyse": stages.analyse_stage(self.services, owner),
-            "resize": stages.resize_stage(self.services, owner),
-            "callback": stages.callback_stage(self.services, owner),
-            "urls": stages.urls_stage(self.services, owner),
-        }
+        return run(self.services, owner, day or today())
 
 
 def somebody_waits(engine: Engine) -> bool:
@@ -117,10 +109,4 @@ def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
 @pytest.fixture
 def seeing_gateway(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> Gateway:
     """A gateway whose AI providers are the stand-ins."""
-    return make_gateway(
-        openai_api_key="test-key",
-        openai_base_url=standins.openai_url,
-        google_vision_api_key="test-key",
-        google_vision_endpoint=standins.google_url,
-        partner_timeout_seconds=30,
-    )
+    return make_gateway(**standins.seeing, partner_timeout_seconds=30)

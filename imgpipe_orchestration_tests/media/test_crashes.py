@@ -42,13 +42,7 @@ def start_worker(gateway: Gateway, folder: Path, owner: str) -> subprocess.Popen
 def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_else(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path, stage: str
 ) -> None:
-    gateway = make_gateway(
-        openai_api_key="test-key",
-        openai_base_url=standins.openai_url,
-        google_vision_api_key="test-key",
-        google_vision_endpoint=standins.google_url,
-        lease_seconds=1.5,
-    )
+    gateway = make_gateway(**standins.seeing, lease_seconds=1.5)
     for user in range(1, IMAGES + 1):
         gateway.upload(user, profile_image=picture(1600, 1200, seed=user))
     worker = start_worker(gateway, tmp_path, "doomed")

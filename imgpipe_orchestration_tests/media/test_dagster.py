@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
-
 import dagster as dg
 import pytest
 
@@ -14,6 +11,7 @@ from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
 from imgpipe_orchestration.media.model import temp_key
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import today
 
 STEPS = ["retrieve_file", "ai_visual_analysis", "resize_optimize"]
 
@@ -27,27 +25,21 @@ def repository(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> dg.Definiti
     )
 
 
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
 @pytest.mark.parametrize("many", [1, 2, 3])
 def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_a_stain(
     gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance, many: int
 ) -> None:
     gateway.upload(456, profile_image=picture())
     job = repository.resolve_job_def("media_pipeline")
-    today = datetime.now(UTC).date().isoformat()
+    day = today()
     chosen = [dg.AssetKey(name) for name in STEPS[:many]]
-    result = job.execute_in_process(instance=instance, partition_key=today, asset_selection=chosen)
+    result = job.execute_in_process(instance=instance, partition_key=day, asset_selection=chosen)
     (first,) = result.asset_materializations_for_node("retrieve_file")
     assert first.metadata["claimed"].value == 1
-    (claim,) = gateway.services.claims.claim(store.MEDIA, "next", 10, partition=today)
+    (claim,) = gateway.services.claims.claim(store.MEDIA, "next", 10, partition=day)
     assert (claim.failures, claim.losses) == (0, 0)
     gateway.services.claims.release("next")
-    rest = job.execute_in_process(instance=instance, partition_key=today)
+    rest = job.execute_in_process(instance=instance, partition_key=day)
     assert rest.success
     assert [tuple(row) for row in gateway.rows("select status from pending_images")] == [("complete",)]
 
@@ -57,10 +49,10 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
 ) -> None:
     gateway.upload(456, profile_image=picture(300, 200, seed=1), header_image=picture(300, 200, seed=2))
     job = repository.resolve_job_def("media_pipeline")
-    today = datetime.now(UTC).date().isoformat()
+    day = today()
 
     def run(**tags: str) -> dict[str, dict[str, object]]:
-        result = job.execute_in_process(instance=instance, partition_key=today, tags=tags)
+        result = job.execute_in_process(instance=instance, partition_key=day, tags=tags)
         return {
             made.asset_key.path[-1]: {name: entry.value for name, entry in made.metadata.items()}
             for event in result.get_asset_materialization_events()
@@ -92,8 +84,8 @@ def test_a_run_names_what_failed_with_its_reason_in_a_table(
     gateway.upload(456, profile_image=picture())
     ((path,),) = gateway.rows("select image_path from pending_images")
     gateway.services.media_bucket.put(temp_key(path), b"no image", content_type="image/jpeg")
-    today = datetime.now(UTC).date().isoformat()
-    result = repository.resolve_job_def("media_pipeline").execute_in_process(instance=instance, partition_key=today)
+    day = today()
+    result = repository.resolve_job_def("media_pipeline").execute_in_process(instance=instance, partition_key=day)
     (first,) = result.asset_materializations_for_node("retrieve_file")
     (row,) = first.metadata["errors"].value.records
     assert row.data["item"] == 1 and "plain text" in row.data["error"]

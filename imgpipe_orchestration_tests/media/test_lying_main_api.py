@@ -96,13 +96,7 @@ def test_a_refused_key_or_a_redirect_is_tried_again_and_the_image_kept(
 def test_reports_share_an_idempotency_key_while_they_say_the_same(
     make_gateway: Callable[..., Gateway], main_api: MainApi, standins: StandInAccess
 ) -> None:
-    gateway = make_gateway(
-        main_api_url=main_api.url,
-        openai_api_key="test-key",
-        openai_base_url=standins.openai_url,
-        google_vision_api_key="test-key",
-        google_vision_endpoint=standins.google_url,
-    )
+    gateway = make_gateway(main_api_url=main_api.url, **standins.seeing)
     standins.fault("google", "unauthorized", count=None)
     gateway.upload(1, profile_image=picture())
     main_api.answer = (200, {})

@@ -28,6 +28,7 @@ from imgpipe_orchestration_tests.conftest import open_folder
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.mariadb_server import PENDING_IMAGES, MariaDB, require_mariadb
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.media.worker import today
 
 PATH = "/temp_images/profiles/456-profile-{n}.jpg"
 
@@ -377,7 +378,7 @@ def test_an_outside_worker_and_a_run_that_settle_one_image_do_not_wait_for_each_
     services = gateway.services
     gateway.upload(456, profile_image=picture())
     intake.take_in(services)
-    (claim,) = services.claims.claim(store.MEDIA, "run-1", 1, partition=datetime.now(UTC).date().isoformat())
+    (claim,) = services.claims.claim(store.MEDIA, "run-1", 1, partition=today())
 
     def told() -> requests.Response:
         if outcome == "cleaned up":

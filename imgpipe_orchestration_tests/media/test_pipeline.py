@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from imgpipe_orchestration.media.remake import make_analyses, make_variants, ord
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
@@ -103,10 +103,7 @@ def test_a_provider_that_fails_costs_its_fields_and_is_healed_later(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, kind: str, options: dict[str, Any]
 ) -> None:
     gateway = make_gateway(
-        openai_api_key="test-key",
-        openai_base_url=standins.openai_url,
-        google_vision_api_key="test-key",
-        google_vision_endpoint=standins.google_url,
+        **standins.seeing,
         # Google, which is well, must not seem slow on a busy machine.
         partner_timeout_seconds=2 if kind == "slow" else 20,
     )
@@ -233,7 +230,7 @@ def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gate
 def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_file(gateway: Gateway) -> None:
     services = gateway.services
     gateway.upload(1, profile_image=picture())
-    stages.retrieve_stage(services, "run-1", datetime.now(UTC).date().isoformat())
+    stages.retrieve_stage(services, "run-1", today())
     (kept,) = [one.key for one in services.media_bucket.list("bulk/")]
     services.media_bucket.delete(kept)
     stages.analyse_stage(services, "run-1")

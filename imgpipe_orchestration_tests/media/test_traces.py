@@ -16,6 +16,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.logs import JsonFormatter
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
 OURS = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -101,12 +102,6 @@ def test_a_listing_goes_on_with_its_trace(gateway: Gateway) -> None:
     assert trace.split("-")[1] == OURS
     (claim,) = gateway.services.claims.claim(queue_of(gateway.settings), "run-1", 5, partition=today())
     assert (claim.item_id, claim.trace) == (item, trace)
-
-
-def today() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).date().isoformat()
 
 
 def test_spans_of_the_whole_way_reach_a_collector(

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from imgpipe_orchestration.imaging.workshop import Workshop
+from imgpipe_orchestration.media import stages
 from imgpipe_orchestration.partners.signature import HEADER, sign
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -120,8 +121,6 @@ def test_a_processed_image_cannot_be_cleaned_up(gateway: Gateway) -> None:
 
 
 def test_our_worker_drops_an_image_that_another_finished_first(gateway: Gateway) -> None:
-    from imgpipe_orchestration.media import stages
-
     gateway.upload(1, profile_image=picture())
     day = gateway.rows("select to_char(created_at, 'YYYY-MM-DD') from pending_images")[0][0]
     stages.retrieve_stage(gateway.services, "run-1", day)

@@ -1,6 +1,6 @@
-"""A media worker as a process of its own, for tests that kill it: the stages of one run, settings from the environment.
+"""What a run of media does, without Dagster around it; also as a process of its own, for tests that kill it.
 
-`python -m imgpipe_orchestration_tests.media.worker OWNER`
+`python -m imgpipe_orchestration_tests.media.worker OWNER`, settings from the environment.
 """
 
 from __future__ import annotations
@@ -13,13 +13,24 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 
 
+def today() -> str:
+    """The day of what is uploaded now."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def run(backends: Services, owner: str, day: str) -> dict[str, stages.Stage]:
+    return {
+        "retrieve": stages.retrieve_stage(backends, owner, day),
+        "analyse": stages.analyse_stage(backends, owner),
+        "resize": stages.resize_stage(backends, owner),
+        "callback": stages.callback_stage(backends, owner),
+        "urls": stages.urls_stage(backends, owner),
+    }
+
+
 def main(owner: str) -> None:
     backends = Services(load())
-    stages.retrieve_stage(backends, owner, datetime.now(UTC).date().isoformat())
-    stages.analyse_stage(backends, owner)
-    stages.resize_stage(backends, owner)
-    stages.callback_stage(backends, owner)
-    stages.urls_stage(backends, owner)
+    run(backends, owner, today())
     backends.close()
 
 
