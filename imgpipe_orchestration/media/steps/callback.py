@@ -49,7 +49,7 @@ def report(backends: Services, media_id: int) -> None:
     """
     with transaction(backends.engine) as connection:
         media = store.media_file(connection, media_id)
-        body = payload(connection, media_id, backends.settings.media_backend_url)
+        body = payload(connection, media, backends.settings.media_backend_url)
     try:
         answer = backends.main_api.complete(media.main_api_id, body)
     except PartnerRefused as refused:
@@ -73,14 +73,13 @@ def _is_reported(backends: Services, media: MediaFile) -> bool:
     return image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE} and image.media_id == str(media.id)
 
 
-def payload(connection: Connection, media_id: int, base: str) -> dict[str, Any]:
+def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, Any]:
     """The rich body of `POST /api/media/complete/{id}`; `base` is that of the image's URL."""
-    made = {variant.format for variant in store.variants(connection, media_id)}
-    analysis = store.analysis(connection, media_id) or {}
-    media = store.media_file(connection, media_id)
+    made = {variant.format for variant in store.variants(connection, media.id)}
+    analysis = store.analysis(connection, media.id) or {}
     return {
-        "media_id": str(media_id),
-        "permanent_url": f"{base.rstrip('/')}/serve/{media_id}",
+        "media_id": str(media.id),
+        "permanent_url": f"{base.rstrip('/')}/serve/{media.id}",
         "processing_complete": True,
         "ai_enhanced": analysis.get("style_classification") is not None,
         "formats_available": [name for name in MIME_OF if name in made],
