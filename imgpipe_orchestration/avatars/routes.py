@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.avatars import cleanup, export, figures, records, results, store
 from imgpipe_orchestration.avatars.cleanup import Removable
@@ -18,7 +19,6 @@ from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.gateway.auth import Backends, admin_key
-from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
@@ -97,7 +97,7 @@ def create(wanted: TaskRequest, backends: Backends) -> TaskAnswer:
     """Ask for people. They are invented and pictured in the background; follow them by `task_id`."""
     with transaction(backends.engine) as connection:
         created = store.create(connection, backends.claims, wanted)
-    return _current(backends, created.task_id)
+        return _current(connection, created.task_id)
 
 
 @router.get("/tasks")
@@ -131,7 +131,7 @@ def cancel(task_id: str, backends: Backends) -> TaskAnswer:
     with transaction(backends.engine) as connection:
         found = records.by_public_id(connection, task_id)
         store.cancel(connection, backends.claims, found)
-    return _current(backends, task_id)
+        return _current(connection, task_id)
 
 
 @router.post("/tasks/{task_id}/retry-failed")
@@ -140,7 +140,7 @@ def retry_failed(task_id: str, backends: Backends) -> Retried:
     with transaction(backends.engine) as connection:
         found = records.by_public_id(connection, task_id)
         count = store.retry_failed(connection, backends.claims, found)
-    return Retried(retried=count, task=_current(backends, task_id))
+        return Retried(retried=count, task=_current(connection, task_id))
 
 
 Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
@@ -181,10 +181,10 @@ def clean_up(backends: Backends) -> list[Removable]:
     return cleanup.remove(backends)
 
 
-def _current(backends: Services, task_id: str) -> TaskAnswer:
-    with transaction(backends.engine) as connection:
-        found = records.by_public_id(connection, task_id)
-        return _answer(found, records.progress(connection, [found.id])[found.id])
+def _current(connection: Connection, task_id: str) -> TaskAnswer:
+    """A task as a change leaves it, read in the change's own transaction: whoever is told 503 changed nothing."""
+    found = records.by_public_id(connection, task_id)
+    return _answer(found, records.progress(connection, [found.id])[found.id])
 
 
 def _answer(task: Task, progress: Progress) -> TaskAnswer:

@@ -55,6 +55,17 @@ def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: TestCli
     assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
+def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk, client: TestClient) -> None:
+    # Whoever reads the people, as the answer's progress does and no request, loses the session.
+    fatal = "select people.* from pg_terminate_backend(pg_backend_pid()) left join people on true"
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("alter table generation_results rename to people"))
+        connection.execute(text(f"create view generation_results as {fatal}"))
+    assert client.post("/api/avatars/tasks", json={"count": 500}).status_code == 503
+    with transaction(desk.services.engine) as connection:
+        assert connection.scalar(text("select count(*) from generation_tasks")) == 0
+
+
 def test_an_unknown_task_is_not_found(client: TestClient) -> None:
     assert client.get("/api/avatars/tasks/nobody").status_code == 404
 
