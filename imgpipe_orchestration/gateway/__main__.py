@@ -18,6 +18,7 @@ def main() -> None:
     logs.configure_as_set(settings)
     sockets = [_listen(host_of(settings), port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
     app = create_app(settings)
+    _ = app.state.services.engine  # without a database it ends here, in a line; the app's start would trace it back
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
