@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 
 import psycopg
 
@@ -22,6 +23,8 @@ log = logger(__name__)
 
 CHANNEL = "media_changed"
 RECONNECT_SECONDS = 1.0
+REMIND_SECONDS = 60.0
+"""Until the log has the same reason again: a database that is away for a night would fill it, second by second."""
 CALL_SECONDS = 3.0
 """From one call to the next, and the longest that an echo may take: the sum is how long a change can go unheard."""
 
@@ -32,12 +35,15 @@ class NotHeard(OSError):
 
 async def follow_changes(backends: Services, hot: HotImages) -> None:
     """Keep `hot` true until cancelled."""
+    told, told_at = "", 0.0
     while True:
         try:
             async with await connect_async(backends.engine) as connection:
                 await _listen(connection, hot)
         except (psycopg.Error, OSError) as error:
-            log.warning("no news of changed images; manifests are read anew", extra={"error": repr(error)})
+            if repr(error) != told or time.monotonic() - told_at > REMIND_SECONDS:
+                told, told_at = repr(error), time.monotonic()
+                log.warning("no news of changed images; manifests are read anew", extra={"error": told})
         finally:
             hot.distrust()
         await asyncio.sleep(RECONNECT_SECONDS)
