@@ -84,7 +84,7 @@ class Steering:
     async def faults(self, request: Request) -> Response:
         """POST: one fault or a list of them. GET: those seeded, with hits. DELETE: none from now on."""
         if request.method == "DELETE":
-            self.control.faults.clear()
+            self.control.withdraw_faults()
             return Response(status_code=204)
         if request.method == "POST":
             wanted = await request.json()

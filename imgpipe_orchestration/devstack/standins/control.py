@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import Counter, deque
@@ -10,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 
 class Kind(StrEnum):
@@ -24,7 +25,7 @@ class Kind(StrEnum):
     LATE_ERROR = "late_error"  # the same, after having done what was asked
     INSUFFICIENT_QUOTA = "insufficient_quota"  # OpenAI's other 429
     CONTENT_POLICY = "content_policy"  # 400 from images, a refusal from responses
-    SLOW = "slow"  # the right answer after `seconds`
+    SLOW = "slow"  # the right answer after `seconds`, or once the fault is withdrawn
     DRIP = "drip"  # the right answer, a byte at a time, over `seconds`
     TRUNCATED_JSON = "truncated_json"  # 200 with half of the body, complete as HTTP
     CUT = "cut"  # the connection ends half way through the body
@@ -61,6 +62,12 @@ class Fault(BaseModel):
     size: int = 200 * 1024 * 1024
     hits: int = 0
     seen: int = 0
+    _withdrawn: asyncio.Event = PrivateAttr(default_factory=asyncio.Event)
+
+    @property
+    def withdrawn(self) -> asyncio.Event:
+        """Set once the fault has been taken back."""
+        return self._withdrawn
 
 
 class Limit(BaseModel):
@@ -138,6 +145,11 @@ class Control:
             fault.hits += 1
             return fault
         return None
+
+    def withdraw_faults(self) -> None:
+        for fault in self.faults:
+            fault.withdrawn.set()
+        self.faults.clear()
 
     def delay_for(self, provider: str, operation: str) -> float:
         """Seconds an answer takes; the longer name wins."""

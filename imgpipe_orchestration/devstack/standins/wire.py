@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +113,8 @@ async def _instead(fault: Fault, provider: Provider, headers: dict[str, str]) ->
     """The answer that a fault gives without asking the handler, if it does."""
     kind = fault.kind
     if kind is Kind.SLOW:
-        await asyncio.sleep(fault.seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(fault.withdrawn.wait(), fault.seconds)
         return None
     if kind in _ERRORS:
         status, code, message = _ERRORS[kind]
