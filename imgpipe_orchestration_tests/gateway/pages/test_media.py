@@ -248,6 +248,13 @@ def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visito
     expect(page.get_by_role("button", name="Requeue")).to_be_visible()
 
 
+def test_the_search_takes_no_more_than_can_be_searched_for(guest: Visitor) -> None:
+    page = guest.go("/media")
+    page.get_by_label("Words or a number").press_sequentially("w" * 501, delay=0)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Nothing was found")).to_be_visible()
+
+
 def test_a_private_image_leads_to_those_of_its_owner_that_are_like_it(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(7, profile_image=picture(seed=1), header_image=picture(seed=1, format="PNG"))
     gateway.run_due()

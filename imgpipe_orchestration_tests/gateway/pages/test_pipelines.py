@@ -83,6 +83,12 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     expect(waiting).to_have_text("2")
 
 
+@pytest.mark.parametrize("width", [320, 640])
+def test_the_form_of_listings_fits_a_page_that_is_magnified(gateway: Gateway, visit: Visit, width: int) -> None:
+    with visit(gateway.url, viewport={"width": width, "height": 500}) as guest:
+        assert guest.go("/listings").evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: Gateway) -> None:
     expect(guest.go("/processing").get_by_role("heading", name="No news documents wait")).to_be_visible()
     seed(gateway.services, "acme & söhne/7", 3)
