@@ -66,38 +66,37 @@ async def _asked(parts: dict[str, Callable[[Services], str]], backends: Services
     """What each part says of itself, all asked at once. Threads of their own: the shared ones may all be waiting for
     the very server that does not answer."""
     pool = ThreadPoolExecutor(len(parts), "health")
-    asked = {name: asyncio.get_running_loop().run_in_executor(pool, part, backends) for name, part in parts.items()}
+    loop = asyncio.get_running_loop()
+    asked = {name: loop.run_in_executor(pool, _said, part, backends) for name, part in parts.items()}
     await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
     pool.shutdown(wait=False)
     silent = f"has not answered for {ANSWER_SECONDS} seconds"
     return {name: answer.result() if answer.done() else silent for name, answer in asked.items()}
 
 
-def _database(backends: Services) -> str:
+def _said(part: Callable[[Services], str], backends: Services) -> str:
     try:
-        with transaction(backends.engine) as connection:
-            if migrations.behind(connection):
-                raise NotMigrated
+        return part(backends)
     except ImgpipeError as error:
         return error.public
+
+
+def _database(backends: Services) -> str:
+    with transaction(backends.engine) as connection:
+        if migrations.behind(connection):
+            raise NotMigrated
     return OK
 
 
 def _object_store(backends: Services) -> str:
-    try:
-        backends.media_bucket.head("health")
-    except ImgpipeError as error:
-        return error.public
+    backends.media_bucket.head("health")
     return OK
 
 
 def _mongodb(backends: Services) -> str:
     if not backends.settings.mongodb_url:
         return NOT_CONFIGURED
-    try:
-        backends.documents.ping()
-    except ImgpipeError as error:
-        return error.public
+    backends.documents.ping()
     return OK
 
 
