@@ -195,7 +195,9 @@ def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, An
     """The newest executions of a job with their analyses."""
     with transaction(engine) as rows:
         found = rows.execute(
-            text("select * from vision_executions where cron_job_id = :job order by id desc limit :limit"),
+            text("""
+                select * from vision_executions where cron_job_id = :job order by started_at desc, id desc limit :limit
+            """),
             {"job": cron_job_id, "limit": limit},
         ).all()
         return _with_outcomes(rows, found)

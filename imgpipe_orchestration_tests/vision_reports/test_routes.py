@@ -15,6 +15,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import cron_jobs, executions
+from imgpipe_orchestration_tests.plans import reading
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
 DOCUMENTED = {
@@ -158,6 +159,23 @@ def test_production_asks_for_the_admin_key_and_for_https(desk: Desk) -> None:
         insecure = {**DOCUMENTED, "external_api_get_url": "http://api.example.com/list"}
         assert api.post("/cron-jobs", json=insecure, **boss).json()["field"] == "external_api_get_url"
         assert api.post("/cron-jobs", json=DOCUMENTED, **boss).status_code == 200
+
+
+def test_a_jobs_executions_are_found_however_many_others_ran_since(desk: Desk) -> None:
+    quiet, busy = desk.job(name="quiet"), desk.job(name="busy")
+    insert = """
+        insert into vision_executions (cron_job_id, trigger, status, started_at)
+        select j.id, 'manual', 'success', now() - make_interval(secs => 5000 - i)
+        from cron_jobs j, generate_series(1, 4000) i where j.job_id = cast(:job as uuid) and i <= :most
+    """
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text(insert), {"job": quiet, "most": 50})
+        rows.execute(text(insert), {"job": busy, "most": 4000})
+        rows.execute(text("analyze vision_executions"))
+        number = rows.execute(text("select id from cron_jobs where name = 'quiet'")).scalar_one()
+    with reading(desk.services.engine, "from vision_executions where cron_job_id") as read:
+        assert len(executions.recent(desk.services.engine, number, limit=20)) == 20
+    assert 20 <= max(read) <= 25
 
 
 def test_ticks_missed_while_down_are_made_up_for_once(desk: Desk) -> None:
