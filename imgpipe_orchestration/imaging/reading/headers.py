@@ -13,18 +13,23 @@ from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import jxl
 from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
-from imgpipe_orchestration.imaging.reading.parts import START_OF_SCAN, check_parts, jpeg_markers, png_chunks
+from imgpipe_orchestration.imaging.reading.parts import START_OF_SCAN, check_parts, is_raw, jpeg_markers, png_chunks
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
+"""What is asked for in place of a file that is not read."""
+_RAW = f"a camera's raw file is not read: develop it and send {READ}"
+_RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
+"""Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, and Canon's newer like a film."""
+_RAW_BRAND = b"crx "
 
 
 def identify(data: bytes) -> str:
     """Our name for the format whose signature `data` begins with.
 
     Raises:
-        BadImage: empty, SVG, or no image format that is read; says which.
+        BadImage: empty, SVG, a camera's raw file, or no image format that is read; says which.
     """
     if not data:
         raise BadImage("the file is empty: it has 0 bytes")
@@ -48,10 +53,12 @@ def identify(data: bytes) -> str:
         return "webp"
     if data[4:8] == b"ftyp":
         return _identify_iso(data)
+    if data.startswith(_RAW_SIGNATURES):
+        raise BadImage(_RAW)
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
-    raise BadImage(f"not an image {_guessed(data, start)}: send {_READ}")
+    raise BadImage(f"not an image {_guessed(data, start)}: send {READ}")
 
 
 def _guessed(data: bytes, start: bytes) -> str:
@@ -76,8 +83,10 @@ def _identify_iso(data: bytes) -> str:
         return "avif"
     if brands & _HEIC_BRANDS:
         return "heic"
+    if _RAW_BRAND in brands:
+        raise BadImage(_RAW)
     brand = data[8:12].decode("ascii", "replace")
-    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {_READ}")
+    raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {READ}")
 
 
 def check_cost(data: bytes, name: str, limits: Limits) -> None:
@@ -85,7 +94,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
 
     Raises:
         BadImage: a WebP or JPEG XL without a readable size, a JPEG XL that is an animation, an AVIF that is coded in
-            another size than it claims.
+            another size than it claims, a camera's raw file that begins like TIFF.
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
@@ -96,6 +105,8 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     elif name == "avif":
         check_coded_size(data, limits)
     check_parts(data, name, limits)
+    if name == "tiff" and is_raw(data):
+        raise BadImage(_RAW)
     if name == "png":
         texts = sum(kind in (b"zTXt", b"iTXt") for kind in png_chunks(data))
         if texts > limits.max_text_chunks:

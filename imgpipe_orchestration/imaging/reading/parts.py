@@ -22,6 +22,15 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 """A JPEG's next marker, past stuffed and fill bytes and restarts."""
 _NO_NUMBERS = frozenset({1, 2, 6, 7})
 """TIFF types whose values stay one string of bytes: BYTE, ASCII, SBYTE, UNDEFINED."""
+_SHORT = 3
+_NEW_SUBFILE_TYPE, _PHOTOMETRIC, _SUB_DIRECTORIES = 254, 262, 330
+"""Tags of a TIFF (version 6.0, section 8, and technical note 1)."""
+_REDUCED = 1
+"""Bit of a subfile's type: a smaller version of another picture in the file."""
+_OF_THE_SENSOR = frozenset({32803, 34892})
+"""What a pixel may mean: light behind a filter, or light without a curve (DNG specification)."""
+_CANON = b"CR"
+"""What a CR2 has behind the header of a TIFF."""
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 """JPEG markers that have no length after them."""
 
@@ -172,16 +181,33 @@ def directory_entries(data: bytes) -> int:
 
 def directory_values(data: bytes) -> int:
     """Numbers in the first directory of a TIFF (or of EXIF) that there is room for; texts and bytes are none."""
+    return sum(count for _, kind, count, _ in _entries(data) if kind not in _NO_NUMBERS and count <= len(data))
+
+
+def is_raw(tiff: bytes) -> bool:
+    """Whether a TIFF is a camera's raw file (DNG, NEF, CR2, ARW ...). Its first picture is a preview, often of a few
+    hundred pixels, or the sensor's values, which no reader of TIFFs shows."""
+    if tiff[8:10] == _CANON:
+        return True
+    found = {tag: value for tag, _, _, value in _entries(tiff)}
+    is_preview = _SUB_DIRECTORIES in found and found.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED
+    return bool(is_preview) or found.get(_PHOTOMETRIC) in _OF_THE_SENSOR
+
+
+def _entries(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Tag, type, count, and value or place of it, of each entry in the first directory of a TIFF (or of EXIF)."""
     order, big, at = _directory(data)
     length, width = (20, 8) if big else (12, 4)
     first = at + (8 if big else 2)
-    values = 0
     for entry in range(first, first + directory_entries(data) * length, length):
         kind = int.from_bytes(data[entry + 2 : entry + 4], order)
-        count = int.from_bytes(data[entry + 4 : entry + 4 + width], order)
-        if kind not in _NO_NUMBERS and count <= len(data):
-            values += count
-    return values
+        value = entry + 4 + width
+        yield (
+            int.from_bytes(data[entry : entry + 2], order),
+            kind,
+            int.from_bytes(data[entry + 4 : value], order),
+            int.from_bytes(data[value : value + (2 if kind == _SHORT else width)], order),
+        )
 
 
 def _directory(data: bytes) -> tuple[Literal["little", "big"], bool, int]:

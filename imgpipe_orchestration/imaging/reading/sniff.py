@@ -38,6 +38,9 @@ _MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
 """Formats whose further frames are frames. Those of a TIFF are pages, and a phone's JPEG or HEIC may hold a depth or
 gain map beside the picture."""
 
+_MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
+"""Formats that can hold more than anybody reads: floats of 16 bits, a film, pixels that another codec made."""
+
 _PLANAR = 2
 """Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8."""
 
@@ -134,8 +137,8 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         most = limits.max_pixels / 1e6
         raise TooLarge(f"the {name} has far more pixels than the limit, {most:g} million: save it smaller") from error
     except UnidentifiedImageError as error:
-        rarely = ", or it is of a kind that is not read" if name in ("tiff", "bmp", "jpeg") else ""
-        raise BadImage(f"the file begins like {name} but its header is broken{rarely}") from error
+        rarely = " or it is of a kind that is not read" if name in _MANY_KINDS else ""
+        raise BadImage(f"the file begins like {name} but its header is broken{rarely}: send {headers.READ}") from error
     except ImgpipeError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -193,11 +194,33 @@ def test_polyglots_are_what_their_pixels_say() -> None:
     (bytes(range(128, 256)), "not an image of a kind that is read"),
     (b"\x7fELF\x02\x01\x01\x00", "not an image of a kind that is read"),
     (b"\0\0\0\x20ftypisom\0\0\0\0mp42", "media file of brand 'isom'"),
+    (b"\0\0\0\x20ftypcrx \0\0\0\x01crx isom", "a camera's raw file is not read: develop it and send JPEG"),
+    (b"FUJIFILMCCD-RAW 0201FF393101", "a camera's raw file is not read"),
     (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),
 ])  # fmt: skip
 def test_what_is_no_image_is_named(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
         sniff(data)
+
+
+@pytest.mark.parametrize("data", [
+    hostile.tiff(t254=1, t330=200),  # NEF, ARW, DNG: a preview first
+    hostile.tiff(t262=32803),  # PEF, and films' DNG: the sensor's values first
+    hostile.tiff()[:4] + struct.pack("<I4s", 16, b"CR\2\0") + bytes(4) + hostile.tiff()[8:],  # CR2
+])  # fmt: skip
+def test_a_raw_file_is_not_shown_by_its_preview(data: bytes) -> None:
+    with pytest.raises(BadImage, match="a camera's raw file is not read: develop it and send JPEG"):
+        sniff(data)
+
+
+@pytest.mark.parametrize("tags", [{"t254": 1}, {"t254": 0, "t330": 200}])
+def test_a_tiff_that_has_smaller_versions_or_is_one_is_no_raw_file(tags: dict[str, int]) -> None:
+    assert sniff(hostile.tiff(**tags)).width == 64
+
+
+def test_a_tiff_of_a_kind_that_is_not_read_says_what_to_send() -> None:
+    with pytest.raises(BadImage, match="or it is of a kind that is not read: send JPEG, PNG"):
+        sniff(hostile.tiff(t258=7))
 
 
 def test_a_reader_s_number_is_no_reason() -> None:
