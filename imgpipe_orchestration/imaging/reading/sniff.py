@@ -42,7 +42,9 @@ _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
 """Formats that can hold more than anybody reads: floats of 16 bits, a film, pixels that another codec made."""
 
 _PLANAR = 2
-"""Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8."""
+"""Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8, and loses the transparency of
+grey: all of the picture would be invisible."""
+_GREY_AND_ALPHA = frozenset({"LA", "La"})
 
 _OF_THE_READER = (
     "Generic Error",
@@ -175,8 +177,11 @@ def _check_planes(image: TiffImagePlugin.TiffImageFile) -> None:
     """
     tags = image.tag_v2
     bits, samples = max(tags.get(ExifTags.Base.BitsPerSample, (1,))), tags.get(ExifTags.Base.SamplesPerPixel, 1)
-    if bits > 8 and samples > 1 and tags.get(ExifTags.Base.PlanarConfiguration) == _PLANAR:
-        raise BadImage(f"a TIFF of {bits} bits a channel is read only with the channels of a pixel side by side")
+    if samples == 1 or tags.get(ExifTags.Base.PlanarConfiguration) != _PLANAR:
+        return
+    kind = f"{bits} bits a channel" if bits > 8 else "grey with transparency" if image.mode in _GREY_AND_ALPHA else None
+    if kind:
+        raise BadImage(f"a TIFF of {kind} is read only with the channels of a pixel side by side: save it interleaved")
 
 
 def _transparent_level(image: Image.Image, depth: int) -> object:

@@ -145,6 +145,17 @@ def test_a_tiff_of_deep_planes_is_refused_rather_than_shown_wrong() -> None:
         sniff(head + b"".join(planes))
 
 
+@pytest.mark.parametrize("compression", [None, "packbits"])
+def test_a_tiff_of_grey_and_transparency_in_planes_is_refused_rather_than_shown_invisible(
+    compression: str | None,
+) -> None:
+    pixels_side_by_side = encoded(Image.new("LA", (8, 8), (60, 255)), "TIFF", compression=compression)
+    planar = [struct.pack("<HHII", 284, 3, 1, planes) for planes in (1, 2)]
+    assert planar[0] in pixels_side_by_side
+    with pytest.raises(BadImage, match="grey with transparency .* save it interleaved"):
+        sniff(pixels_side_by_side.replace(*planar))
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", pytest.param("HEIF", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orientation: int) -> None:
