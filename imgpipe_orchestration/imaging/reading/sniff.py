@@ -13,10 +13,9 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import headers, jxl, plugins, tiff_palette
+from imgpipe_orchestration.imaging.reading import headers, jxl, plugins, png_extras, tiff_palette
 from imgpipe_orchestration.imaging.reading.density import check_length
 from imgpipe_orchestration.imaging.reading.parts import check_png_sums, png_chunk
-from imgpipe_orchestration.imaging.reading.png_extras import without_extras
 
 MIME = {
     "jpeg": "image/jpeg",
@@ -166,7 +165,10 @@ def _opened(data: bytes, name: str) -> Image.Image:
     except Exception:
         if name != "png":
             raise
-        return Image.open(io.BytesIO(without_extras(data)), formats=formats)
+        image = Image.open(io.BytesIO(png_extras.without_extras(data)), formats=formats)
+        if profile := png_extras.profile(data, DEFAULT_LIMITS.max_icc_bytes):
+            image.info["icc_profile"] = profile
+        return image
 
 
 def _check_planes(image: TiffImagePlugin.TiffImageFile) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import random
 import struct
 import sys
 import zlib
@@ -152,7 +153,7 @@ def test_a_tiff_of_grey_and_transparency_in_planes_is_refused_rather_than_shown_
     pixels_side_by_side = encoded(Image.new("LA", (8, 8), (60, 255)), "TIFF", compression=compression)
     planar = [struct.pack("<HHII", 284, 3, 1, planes) for planes in (1, 2)]
     assert planar[0] in pixels_side_by_side
-    with pytest.raises(BadImage, match="grey with transparency .* save it interleaved"):
+    with pytest.raises(BadImage, match=r"grey with transparency .* save it interleaved"):
         sniff(pixels_side_by_side.replace(*planar))
 
 
@@ -222,6 +223,15 @@ def test_a_png_is_shown_without_what_is_broken_beside_its_picture(extra: tuple[b
     at = data.index(b"IDAT") - 4
     chunk = len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ error).to_bytes(4)
     assert (prepared_pixels(data[:at] + chunk + data[at:]) == prepared_pixels(data)).all()
+
+
+def test_a_png_keeps_the_colours_of_a_profile_of_more_than_a_megabyte() -> None:
+    small = display_p3()
+    size = 1_200_000  # as those of some printers
+    large = size.to_bytes(4) + small[4:] + random.Random(5).randbytes(size - len(small))
+    data, plain = (encoded(_picture(), "PNG", icc_profile=profile) for profile in (large, small))
+    assert (prepared_pixels(data) == prepared_pixels(plain)).all()
+    assert difference(prepared_pixels(data), np.asarray(_picture())) > 2
 
 
 def test_a_gif_is_transparent_where_its_first_frame_is_not() -> None:
