@@ -37,8 +37,13 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO", file: str = "") -> None:
+def configure(
+    *, style: Literal["text", "json"] = "text", level: str = "INFO", file: str = "", shown: str = "NOTSET"
+) -> None:
     """Send all log lines of this process, redacted, to standard error, and to `file` (LOG_FILE) where there is one.
+
+    Args:
+        shown: the level from which on they go to standard error: a command has a reader, and tells the rest itself.
 
     Raises:
         SettingsError: the file cannot be opened.
@@ -52,6 +57,7 @@ def configure(*, style: Literal["text", "json"] = "text", level: str = "INFO", f
             raise SettingsError(f"LOG_FILE cannot be opened: {error}", field="LOG_FILE") from error
     for handler in handlers:
         handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handlers[0].setLevel(shown)
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel(level.upper())

@@ -46,7 +46,7 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
     from imgpipe_orchestration.vision_reports.model import Connection
 
     settings = settings_of(data_dir)
-    logs.configure(style=settings.log_format, level="WARNING")
+    logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file, shown="WARNING")
     values = _values(flags, file, settings.model_dump())
     connection = Connection(
         get_url=values["external_api_get_url"],

@@ -66,6 +66,21 @@ def test_a_config_file_is_all_it_needs(desk: Desk, config: Path) -> None:
     assert len(desk.reports) == 1
 
 
+def test_the_log_file_has_each_step_and_the_summary_and_the_terminal_only_what_went_wrong(
+    desk: Desk, config: Path, tmp_path: Path
+) -> None:
+    desk.seed(images=1)
+    desk.seed(images=0, descriptions=False, run_code="EMPTY")
+    log = tmp_path / "batch_processor.log"
+    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
+    ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
+    lines, shown = log.read_text(), ran.stderr.decode()
+    assert re.search(r" - INFO - delivered .*analysis=", lines)
+    assert re.search(r" - INFO - Execution \d+: partial .*total=2 successful=1 failed=1", lines)
+    assert "The analysis names no image." in shown and "The analysis names no image." in lines
+    assert " - INFO - " not in shown
+
+
 def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
     desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
