@@ -46,9 +46,8 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
             rows,
             claims,
             Trigger.COMMAND,
-            connection=connection,
+            connection=executions.sealed(connection, services.vault),
             tenant=connection.organization_id,
-            vault=services.vault,
         )
     try:
         with claims.hold(owner):

@@ -63,20 +63,17 @@ def start(
     trigger: Trigger,
     *,
     cron_job_id: int | None = None,
-    connection: Connection | None = None,
+    connection: str | None = None,
     tenant: str = "",
-    vault: Vault | None = None,
 ) -> Row[Any]:
-    """A new execution, queued for listing. Of a cron job, or (from the command line) over a connection of its own."""
-    locked = None
-    if connection is not None and vault is not None:
-        locked = vault.lock(json.dumps({name: getattr(connection, name) for name in Connection.__slots__}))
+    """A new execution, queued for listing. Of a cron job, or (from the command line) over a connection of its own, as
+    `sealed` makes it."""
     row = rows.execute(
         text("""
             insert into vision_executions (cron_job_id, connection, trigger)
             values (:job, :connection, :trigger) returning *
         """),
-        {"job": cron_job_id, "connection": locked, "trigger": trigger.value},
+        {"job": cron_job_id, "connection": connection, "trigger": trigger.value},
     ).one()
     if cron_job_id is not None:
         rows.execute(text("update cron_jobs set last_run_at = now() where id = :job"), {"job": cron_job_id})
@@ -104,6 +101,11 @@ def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, ref
         """),
         values,
     ).one_or_none()
+
+
+def sealed(connection: Connection, vault: Vault) -> str:
+    """A connection as an execution keeps it; `connection_of` opens it."""
+    return vault.lock(json.dumps({name: getattr(connection, name) for name in Connection.__slots__}))
 
 
 def connection_of(rows: Rows, execution_id: int | None, vault: Vault) -> Connection:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -182,8 +181,8 @@ def test_an_execution_that_was_never_begun_is_ended_when_its_command_cannot_be_a
     services = desk.services
     connection = Connection(desk.standins.analyses_url, desk.standins.analyses_url, KEY, desk.backend.url, ORGANIZATION)
     with transaction(services.engine) as rows:
-        options: dict[str, Any] = {"connection": connection, "tenant": ORGANIZATION, "vault": services.vault}
-        executions.start(rows, services.claims, Trigger.COMMAND, **options)
+        own = executions.sealed(connection, services.vault)
+        executions.start(rows, services.claims, Trigger.COMMAND, connection=own, tenant=ORGANIZATION)
     assert invoke(config).exit_code == 0
     assert [state for state, _ in executions_of(desk)] == ["running", "success"], "it may be about to begin"
     with transaction(services.engine) as rows:
