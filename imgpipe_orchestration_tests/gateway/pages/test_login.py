@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import jwt
 import pytest
@@ -17,7 +18,7 @@ from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
-from imgpipe_orchestration_tests.media.conftest import Gateway
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 ADMIN = "admin-key-of-production"
 
@@ -57,6 +58,29 @@ def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: V
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Key")).to_be_visible()
         assert page.context.cookies() == []
+
+
+def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
+    production: Gateway, visit: Visit, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        file.write_bytes(picture(40, 30, format="PNG"))
+    with visit(production.url) as guest:
+        guest.allowed = ["401"]
+        page = guest.go("/login?next=/upload")
+        page.get_by_label("Key").fill(ADMIN)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Upload")).to_be_visible()
+        page.context.clear_cookies()
+        page.locator("#files").set_input_files(files)
+        expect(page.locator("#tally")).to_contain_text("3 on the way. Your session has ended. Sign in again")
+        other = page.context.new_page()
+        other.goto(f"{production.url}/login")
+        other.get_by_label("Key").fill(ADMIN)
+        other.keyboard.press("Enter")
+        expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
+        expect(page.locator("#tally")).to_have_text("3 files: 3 on the way.")
 
 
 def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Gateway) -> None:
