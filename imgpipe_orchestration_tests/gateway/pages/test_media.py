@@ -133,6 +133,7 @@ def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visito
     page.locator("#files").set_input_files(files)
     expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
     assert asked == ["1", "1", "1"]
+    expect(page.get_by_role("status")).to_have_text("3 files: 3 on the way.")
 
 
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:

@@ -73,6 +73,7 @@ function take(files) {
     }
   }
   count();
+  tell(tally.textContent); // the choice was heard
   next();
 }
 
