@@ -22,7 +22,10 @@ REPORTS = dg.AssetKey(["vision_reports", "reports"])
 reports = dg.AssetSpec(
     key=REPORTS,
     deps=[analyses],
-    description="HTML reports delivered to the external API, by the day their analyses were created.",
+    description=(
+        "HTML reports delivered to the external API, by the day their analyses were created. "
+        "The job `vision_reports_backfill` makes a day's again."
+    ),
     group_name="vision_reports",
     kinds={"openai", "html"},
     owners=["team:images"],
