@@ -46,12 +46,18 @@ grey: all of the picture would be invisible."""
 _GREY_AND_ALPHA = frozenset({"LA", "La"})
 
 _OF_THE_READER = (
+    "APNG contains",
+    "Conversion from YUV failed",
+    "Decoder plugin generated",
+    "Failed to decode image",
     "Generic Error",
+    "Truncated File Read",
     "broken data stream",
     "cannot load this image",
     "codec configuration error",
     "could not create decoder",
     "failed to read next frame",
+    "image file is truncated",
     "invalid extents",
     "tile cannot extend",
     "unknown raw mode",
@@ -143,6 +149,8 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     except ImgpipeError:
         raise
     except Exception as error:
+        if str(error).startswith("Unsupported"):
+            raise BadImage(f"the {name} is of a kind that is not read: send {headers.READ}") from error
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
     if name == "jpeg":

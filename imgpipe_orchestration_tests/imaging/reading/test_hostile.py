@@ -230,6 +230,18 @@ def test_a_reader_s_number_is_no_reason() -> None:
         prepare(bytes(data), MEDIA)
 
 
+def test_a_bmp_of_a_kind_that_is_not_read_says_what_to_send() -> None:
+    masks = struct.pack("<IiiHHIIiiII4I", 56, 8, 8, 1, 16, 3, 128, 0, 0, 0, 0, 0xF00, 0xF0, 0xF, 0xF000)
+    with pytest.raises(BadImage, match="the bmp is of a kind that is not read: send JPEG, PNG"):
+        sniff(b"BM" + struct.pack("<IHHI", 198, 0, 0, 70) + masks + bytes(128))
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("JPEG", 100), ("GIF", -40)])
+def test_how_many_bytes_a_reader_missed_is_no_reason(kind: str, kept: int) -> None:
+    with pytest.raises(BadImage, match=r"it is damaged or cut short$"):
+        prepare(encoded(picture(64, 64), kind)[:kept], MEDIA)
+
+
 def test_where_a_reader_gave_up_is_no_reason() -> None:
     data = bytearray(encoded(picture(64, 64), "WEBP", lossless=True))
     data[20] ^= 0xFF
