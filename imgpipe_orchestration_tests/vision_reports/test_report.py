@@ -193,6 +193,7 @@ def test_boxes_are_put_right_before_they_are_kept() -> None:
             ],
         }
     )["findings"]
+    assert len(kept) == 2
     for box in (one["evidence"] for one in kept):
         assert 0 <= box["left"] < box["right"] <= 1
         assert 0 <= box["top"] < box["bottom"] <= 1
