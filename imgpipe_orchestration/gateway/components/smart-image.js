@@ -29,7 +29,8 @@ const STYLE = `
   :host { display: block; max-width: 100%; font: inherit; }
   :host([hidden]) { display: none; }
   .box { position: relative; overflow: hidden; width: 100%; background: rgb(128 128 128 / 12%); box-sizing: border-box; }
-  .box.there { background: var(--smart-image-ground, none); }
+  .box.there { background: none; }
+  .box.there.clear { background: var(--smart-image-ground, none); }
   canvas, img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
   :host([fit="cover"]) :is(canvas, img) { object-fit: cover; }
   img { opacity: 0; }
@@ -235,6 +236,7 @@ export class SmartImage extends Base {
     picture.append(image);
     this.#box.querySelector("picture")?.remove();
     this.#box.classList.remove("there", "failed");
+    this.#box.classList.toggle("clear", removed || own.formats.includes("png")); // which stands in for JPEG there
     this.#box.insertBefore(picture, this.#words);
     this.#words.textContent = "";
     this.#analysis();

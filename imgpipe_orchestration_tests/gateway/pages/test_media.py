@@ -230,10 +230,13 @@ def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) 
 
 def test_white_on_nothing_is_seen_against_its_ground(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(1, logo_image=picture(300, 100, format="PNG", mode="RGBA"))
+    gateway.upload(2, logo_image=picture(300, 100))
     gateway.run_due()
-    page = guest.go("/media")
-    box = page.locator("smart-image .box.there")
+    guest.go("/media?user=1")
+    box = guest.page.locator("smart-image .box.there")
     expect(box).to_have_css("background-image", re.compile("conic-gradient"))
+    guest.go("/media?user=2")
+    expect(box).to_have_css("background-image", "none")
 
 
 def test_an_image_that_failed_once_its_variants_were_made_is_shown(guest: Visitor, gateway: Gateway) -> None:
