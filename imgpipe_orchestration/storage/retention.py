@@ -92,7 +92,7 @@ def in_pages(
     while removed < limit:
         with transaction(engine) as connection:
             connection.execute(INDEXES_ONLY)
-            values = {"days": days, "after": after, "batch": min(BATCH, limit - removed)}
+            values = {"days": days, "after": after, "batch": BATCH, "most": limit - removed}
             last, gone = connection.execute(page, values).one()
         if forget is not None:
             forget(gone)
@@ -105,7 +105,8 @@ def in_pages(
 
 def page_of(table: str, *, ended: str, kept: str, told: str = "null") -> sa.TextClause:
     """A statement for `in_pages`. Some old rows are kept, and there may be years of them: each is looked at once, in
-    the order of ids, where a batch that began anew would pass all of them each time.
+    the order of ids, where a batch that began anew would pass all of them each time. So is each young row: one
+    statement that passed over all of them, in search of an old one, might take longer than a statement may.
 
     Args:
         ended: the column with the time that makes a row old.
@@ -114,13 +115,15 @@ def page_of(table: str, *, ended: str, kept: str, told: str = "null") -> sa.Text
     """
     return text(f"""
         with page as materialized (
-            select id from {table} where id > :after and {ended} < now() - make_interval(secs => :days * 86400)
-            order by id limit :batch
+            select id, {ended} < now() - make_interval(secs => :days * 86400) as old
+            from {table} where id > :after order by id limit :batch
         ),
         gone as (
             delete from {table} where id = any(array(
                 select going.id from page cross join lateral (
-                    select id from {table} t where t.id = page.id and not ({kept}) for update skip locked) as going))
+                    select id from {table} t where page.old and t.id = page.id and not ({kept})
+                    for update skip locked) as going
+                limit :most))
             returning {told} as told
         )
         select (select max(id) from page), array(select told from gone)
