@@ -181,6 +181,11 @@ def tiff(*, more: tuple[tuple[int, int, int, int], ...] = (), **tags: int) -> by
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + bytes(5000)
 
 
+def tiff_behind(start: bytes) -> bytes:
+    """The same with four bytes of something else between the header and the directory."""
+    return b"II*\0" + struct.pack("<I4s4x", 16, start) + tiff()[8:]
+
+
 def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
     """A BMP that is compressed by run lengths."""
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)

@@ -29,7 +29,7 @@ _REDUCED = 1
 """Bit of a subfile's type: a smaller version of another picture in the file."""
 _OF_THE_SENSOR = frozenset({32803, 34892})
 """What a pixel may mean: light behind a filter, or light without a curve (DNG specification)."""
-_CANON = b"CR"
+_CANON = b"CR\2\0"
 """What a CR2 has behind the header of a TIFF."""
 _ALONE = frozenset({0x01, *range(0xD0, 0xDA)})
 """JPEG markers that have no length after them."""
@@ -187,7 +187,7 @@ def directory_values(data: bytes) -> int:
 def is_raw(tiff: bytes) -> bool:
     """Whether a TIFF is a camera's raw file (DNG, NEF, CR2, ARW ...). Its first picture is a preview, often of a few
     hundred pixels, or the sensor's values, which no reader of TIFFs shows."""
-    if tiff[8:10] == _CANON:
+    if tiff[8:12] == _CANON:
         return True
     found = {tag: value for tag, _, _, value in _entries(tiff)}
     is_preview = _SUB_DIRECTORIES in found and found.get(_NEW_SUBFILE_TYPE, 0) & _REDUCED
