@@ -13,7 +13,8 @@ ALERTS_A_TICK = 5
 ALERT_SECONDS = 24 * 3600.0
 """Until a failure is old news: what a webhook refused as long as that keeps later failures waiting no more."""
 AHEAD = {"dagster/priority": "1"}
-"""Tag of the runs that sensors ask for: ahead of a backfill's. People wait for what is due, nobody for a backfill."""
+"""Tag of the runs that sensors and schedules ask for: ahead of a backfill's. People wait for what is due, nobody for a
+backfill. Behind the sensors', nightly runs would never begin where more pipelines are busy than there are places."""
 ROOT_RUN = "dagster/root_run_id"
 """The tag under which Dagster notes which run a re-execution repeats."""
 UNFINISHED = [

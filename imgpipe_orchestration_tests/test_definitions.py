@@ -10,6 +10,7 @@ import pytest
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
+from imgpipe_orchestration.sensors import AHEAD
 
 GRAPH = defs.resolve_asset_graph()
 FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
@@ -41,13 +42,17 @@ def test_nobody_can_materialize_a_source() -> None:
     assert not any(GRAPH.get(dg.AssetKey.from_user_string(name)).is_executable for name in SOURCES)
 
 
-def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited_and_every_schedule_a_time_zone() -> None:
+def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited() -> None:
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
     assert [job.name for job in jobs if not job.tags.get("pipeline")] == []
     assert len({job.tags["pipeline"] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
+
+
+def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_of_sensors() -> None:
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
+    assert all(AHEAD.items() <= schedule.tags.items() for schedule in schedules)
 
 
 def test_the_links_of_the_pages_find_the_runs_and_assets_of_each_pipeline() -> None:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import clean_images_checks, clean_images_customers
+from imgpipe_orchestration.sensors import AHEAD
 
 
 def _with_mongodb(context: dg.ScheduleEvaluationContext) -> bool:
@@ -16,6 +17,7 @@ clean_images_checks_schedule = dg.ScheduleDefinition(
     execution_timezone="UTC",
     description="Looks at night whether every marked document still has what the voice generator needs.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    tags=AHEAD,
     should_execute=_with_mongodb,
     required_resource_keys={"sensor_backends"},
 )
@@ -26,6 +28,7 @@ clean_images_customers_schedule = dg.ScheduleDefinition(
     execution_timezone="UTC",
     description="Adds and removes partitions by night; a round adds those of the customers it meets at once.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    tags=AHEAD,
     should_execute=_with_mongodb,
     required_resource_keys={"sensor_backends"},
 )

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from imgpipe_orchestration.media.jobs import media_checks, media_reconciliation
+from imgpipe_orchestration.sensors import AHEAD
 
 # Off the full hour, when everybody else's jobs start.
 media_checks_schedule = dg.ScheduleDefinition(
@@ -11,6 +12,7 @@ media_checks_schedule = dg.ScheduleDefinition(
     execution_timezone="UTC",
     description="Looks every hour for faults that no single step would notice.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    tags=AHEAD,
 )
 
 media_reconciliation_schedule = dg.ScheduleDefinition(
@@ -19,4 +21,5 @@ media_reconciliation_schedule = dg.ScheduleDefinition(
     execution_timezone="UTC",
     description="Takes up in the quiet of the night what slipped by.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    tags=AHEAD,
 )
