@@ -396,6 +396,23 @@ def test_an_outside_worker_and_a_run_that_settle_one_image_do_not_wait_for_each_
     assert services.claims.state(store.MEDIA, 1) == State.IGNORED
 
 
+def test_an_outside_worker_that_is_refused_ends_none_of_our_own_work(
+    make_gateway: Callable[..., Gateway], pending_url: str
+) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    services = gateway.services
+    gateway.upload(456, profile_image=picture())
+    intake.take_in(services)
+    with transaction(services.pending_engine) as connection:
+        pending.mark_processed(connection, 1, "ours")
+    cleaned = requests.delete(f"{gateway.url}/api/media/cleanup/1", headers=gateway.as_worker, timeout=30)
+    body = {"media_id": "theirs-1"}
+    told = requests.post(f"{gateway.url}/api/media/complete/1", json=body, headers=gateway.as_worker, timeout=30)
+    assert (cleaned.status_code, told.status_code) == (409, 409)
+    assert services.claims.state(store.MEDIA, 1) == State.WAITING
+    assert gateway.rows("select status, error from media_files") == [("downloading", None)]
+
+
 def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_commit(
     make_gateway: Callable[..., Gateway], pending_url: str
 ) -> None:
