@@ -119,10 +119,10 @@ function send(file, item, query) {
 // Waits until the gateway has this page for us, and takes that one's token.
 async function renew() {
   for (;;) {
-    const page = await get("/upload");
-    if (page) {
-      const anew = new DOMParser().parseFromString(page, "text/html");
-      form.dataset.token = anew.getElementById("upload").dataset.token;
+    const page = new DOMParser().parseFromString((await get("/upload")) ?? "", "text/html");
+    const anew = page.getElementById("upload"); // a proxy may answer with a page of its own
+    if (anew) {
+      form.dataset.token = anew.dataset.token;
       return;
     }
     await new Promise((resume) => setTimeout(resume, 2000));
