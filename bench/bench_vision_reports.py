@@ -91,9 +91,11 @@ class Desk:
             execution: dict[str, Any] = self.stack.request("GET", path, headers=headers).json()["executions"][0]
             return None if execution["status"] == "running" else execution
 
-        execution = wait_for(finished, "the execution", 600)
-        ended.set()
-        watcher.join()
+        try:
+            execution = wait_for(finished, "the execution", 600)
+        finally:
+            ended.set()
+            watcher.join()
         assert execution["successful"] == analyses, execution
         last = max(report["at"] for report in steer(self.stack, "GET", "reports"))
         begun = min(datetime.fromisoformat(a["started_at"]).timestamp() for a in execution["analyses"])
