@@ -231,10 +231,12 @@ class Bucket:
         import obstore
 
         unnamed = [key for key in keys if _usable(key)]
+        if not unnamed:  # and there need not be a store
+            return
         try:
             with _translated(self.name):
                 obstore.delete(self._objects, unnamed)
-        except (BackendUnavailable, NotFound) as error:
+        except ImgpipeError as error:
             log.warning("left to the garbage collection", extra={"objects": len(unnamed), "error": error.public})
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
