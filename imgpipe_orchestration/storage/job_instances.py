@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.storage import job_instances_sql as sql
 from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
@@ -102,14 +103,14 @@ def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: 
     with transaction(engine) as connection:
         _alone(connection, job, [customer_id])
         _expire(connection, job)
-        row = connection.execute(_OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
+        row = connection.execute(sql.OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
         if row is not None:
             if user_id and not row.user_id:
-                row = connection.execute(_ASKED_BY, {"id": row.id, "user": kept(user_id)}).one()
+                row = connection.execute(sql.ASKED_BY, {"id": row.id, "user": kept(user_id)}).one()
             return _read(row), True
         trace = str(tracing.current() or "")
         values = {"job": job, "customer": kept(customer_id), "user": kept(user_id), "trace": trace}
-        return _read(connection.execute(_CREATE, values).one()), False
+        return _read(connection.execute(sql.CREATE, values).one()), False
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -
     except ValueError:
         raise unknown from None
     with transaction(engine) as connection:
-        row = connection.execute(_GET, {"id": key}).one_or_none()
+        row = connection.execute(sql.GET, {"id": key}).one_or_none()
     if row is None:
         raise unknown
     instance = _read(row)
@@ -150,7 +151,7 @@ def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: i
 
 def counts(connection: Connection, job: str) -> QueueCounts:
     """A job's instances as a queue's items; of those that ended, the ones of the last 24 hours."""
-    row = connection.execute(_COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
+    row = connection.execute(sql.COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
     return QueueCounts(
         job, row.waiting, row.running, row.done, row.failed, 0, row.oldest_seconds, row.stuck, row.average_seconds
     )
@@ -158,24 +159,24 @@ def counts(connection: Connection, job: str) -> QueueCounts:
 
 def failures(connection: Connection, job: str, *, limit: int) -> list[JobInstance]:
     """Instances of a job that failed in the last 24 hours, the latest first."""
-    return [_read(row) for row in connection.execute(_FAILURES, {"job": job, "limit": limit})]
+    return [_read(row) for row in connection.execute(sql.FAILURES, {"job": job, "limit": limit})]
 
 
 def failed_of_late(connection: Connection, job: str) -> int:
     """Instances of a job that failed in the last 24 hours."""
-    return connection.scalar(_FAILED_OF_LATE, {"job": job}) or 0
+    return connection.scalar(sql.FAILED_OF_LATE, {"job": job}) or 0
 
 
 def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
     """What waits for a run, oldest first. Instances whose run died wait again from here on."""
     with transaction(engine) as connection:
         _expire(connection, job)
-        return [_read(row) for row in connection.execute(_QUEUED, {"job": job, "limit": limit})]
+        return [_read(row) for row in connection.execute(sql.QUEUED, {"job": job, "limit": limit})]
 
 
 def held_up(connection: Connection, job: str, *, limit: int) -> list[HeldUp]:
     """What keeps queued instances from being begun, most instances first."""
-    return [HeldUp(*row) for row in connection.execute(_HELD_UP, {"job": job, "limit": limit})]
+    return [HeldUp(*row) for row in connection.execute(sql.HELD_UP, {"job": job, "limit": limit})]
 
 
 # --- working ---------------------------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, leas
         return []
     values = {"ids": [instance.id for instance in instances], "run": run_id, "lease": lease_seconds}
     with transaction(engine) as connection:
-        return [_read(row) for row in connection.execute(_START, values)]
+        return [_read(row) for row in connection.execute(sql.START, values)]
 
 
 def begin(
@@ -202,18 +203,18 @@ def begin(
     lease = {"run": run_id, "lease": lease_seconds}
     with transaction(engine) as connection:
         _alone(connection, job, customers)
-        rows = connection.execute(_OPEN, whose).all()
+        rows = connection.execute(sql.OPEN, whose).all()
         if any(row.status == JobStatus.RUNNING and row.run_id != run_id for row in rows):
             _expire(connection, job)  # its run may be dead
-            rows = connection.execute(_OPEN, whose).all()
+            rows = connection.execute(sql.OPEN, whose).all()
         found = {row.customer_id: _read(row) for row in rows}
         mine = [one for one in found.values() if one.status is JobStatus.RUNNING and one.run_id == run_id]
         begun = [replace(one, again=True) for one in mine]
         if waiting := [one.id for one in found.values() if one.status is JobStatus.QUEUED]:
-            begun += [_read(row) for row in connection.execute(_START, {"ids": waiting, **lease})]
+            begun += [_read(row) for row in connection.execute(sql.START, {"ids": waiting, **lease})]
         if new := [customer for customer in whose["customers"] if customer not in found]:
             values = {"job": job, "customers": new, **lease}
-            begun += [_read(row) for row in connection.execute(_CREATE_RUNNING, values)]
+            begun += [_read(row) for row in connection.execute(sql.CREATE_RUNNING, values)]
     return begun
 
 
@@ -238,7 +239,7 @@ def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
         "errors": [ending.error and ending.error.replace("\0", "\\0") for ending in endings],
     }
     with transaction(engine) as connection:
-        written = set(connection.scalars(_FINISH, values))
+        written = set(connection.scalars(sql.FINISH, values))
     return {ending.instance.id for ending in endings} - written
 
 
@@ -248,7 +249,7 @@ def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]
 
     def renew() -> None:
         with transaction(engine) as connection:
-            connection.execute(_RENEW, {"run": run_id, "lease": lease_seconds})
+            connection.execute(sql.RENEW, {"run": run_id, "lease": lease_seconds})
 
     with kept_alive(renew, lease_seconds, name=f"job-heartbeat-{run_id[:8]}"):
         yield
@@ -266,24 +267,24 @@ def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, aga
     """
     values = {"run": run_id, "most": MAX_ATTEMPTS if again else 0, "spent": int(spends_attempt)}
     with transaction(engine) as connection:
-        return connection.execute(_INTERRUPT_RUN, values).rowcount
+        return connection.execute(sql.INTERRUPT_RUN, values).rowcount
 
 
 def keep_waiting(engine: Engine, job: str, reason: str) -> None:
     """What is queued cannot be begun now; each instance says why, until it is."""
     with transaction(engine) as connection:
-        connection.execute(_KEEP_WAITING, {"job": job, "reason": reason})
+        connection.execute(sql.KEEP_WAITING, {"job": job, "reason": reason})
 
 
 def _expire(connection: Connection, job: str) -> None:
     """What nobody renewed (kill -9, power) waits again or fails."""
-    connection.execute(_INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1})
+    connection.execute(sql.INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1})
 
 
 def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:
     """Until the transaction ends nobody else decides whether these customers have an open instance."""
     keys = [f"{job}\0{customer}".encode() for customer in customers]
-    connection.execute(_LOCK, {"keys": keys})
+    connection.execute(sql.LOCK, {"keys": keys})
 
 
 def kept(value: str) -> str:
@@ -314,119 +315,3 @@ def _read(row: Row[Any]) -> JobInstance:
         trace=row.trace,
         again=getattr(row, "again", False),
     )
-
-
-# --- the statements --------------------------------------------------------------------------------------------------
-
-_CREATE = text("""
-    insert into job_instances (job, trigger, customer_id, user_id, trace)
-    values (:job, 'on_demand', :customer, :user, :trace) returning *
-""")
-
-_ASKED_BY = text("update job_instances set user_id = :user where id = :id returning *")
-
-_CREATE_RUNNING = text("""
-    insert into job_instances (job, trigger, customer_id, status, run_id, attempts, started_at, lease_until)
-    select :job, 'scheduled', customer, 'running', :run, 1, now(), now() + make_interval(secs => :lease)
-    from unnest(cast(:customers as text[])) as customer returning *
-""")
-
-# In the order of the keys: two who want the same locks never wait for each other.
-_LOCK = text("""
-    select pg_advisory_xact_lock(lock) from (
-        select distinct hashtextextended(encode(key, 'hex'), 4) as lock from unnest(cast(:keys as bytea[])) as key
-        order by lock
-    ) as locks
-""")
-
-_GET = text("select * from job_instances where id = :id")
-
-_OPEN = text("""
-    select distinct on (customer_id) * from job_instances
-    where job = :job and customer_id = any(:customers) and status in ('queued', 'running')
-    order by customer_id, status = 'running' desc, created_at
-""")
-
-_FAILED_OF_LATE = text("""
-    select count(*) from job_instances
-    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
-""")
-
-_FAILURES = text("""
-    select * from job_instances
-    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
-    order by finished_at desc, id limit :limit
-""")
-
-_COUNTS = text("""
-    select * from (
-        select count(*) filter (where status = 'queued') as waiting,
-            count(*) filter (where status = 'running') as running,
-            cast(extract(epoch from now() - min(created_at) filter (where status = 'queued')) as float8)
-                as oldest_seconds,
-            count(*) filter (where created_at < now() - make_interval(secs => :stuck)) as stuck
-        from job_instances where job = :job and status in ('queued', 'running')
-    ) as open cross join (
-        select count(*) filter (where status = 'completed') as done,
-            count(*) filter (where status = 'failed') as failed,
-            cast(avg(extract(epoch from finished_at - created_at)) filter (where status = 'completed') as float8)
-                as average_seconds
-        from job_instances
-        where job = :job and status in ('completed', 'failed') and finished_at >= now() - interval '1 day'
-    ) as ended
-""")
-
-_QUEUED = text("""
-    select * from job_instances where job = :job and status = 'queued' order by created_at, id limit :limit
-""")
-
-_HELD_UP = text("""
-    select job, error, count(*), cast(null as timestamptz) from job_instances
-    where job = :job and status = 'queued' and error is not null group by job, error order by 3 desc, 2 limit :limit
-""")
-
-_KEEP_WAITING = text("""
-    update job_instances set error = :reason
-    where job = :job and status = 'queued' and error is distinct from :reason
-""")
-
-_START = text("""
-    with found as (
-        select id, started_at is not null as again from job_instances
-        where id = any(:ids) and status = 'queued' for update
-    ), taken as (
-        update job_instances j set status = 'running', run_id = :run, attempts = attempts + 1, started_at = now(),
-            lease_until = now() + make_interval(secs => :lease), error = null
-        from found where j.id = found.id returning j.*, found.again
-    )
-    select * from taken order by created_at, id
-""")
-
-_FINISH = text("""
-    update job_instances j set status = over.status, result = cast(over.result as jsonb), error = over.error,
-        finished_at = now(), lease_until = null
-    from unnest(
-        cast(:ids as uuid[]), cast(:runs as text[]), cast(:attempts as int[]),
-        cast(:statuses as text[]), cast(:results as text[]), cast(:errors as text[])
-    ) as over (id, run_id, attempts, status, result, error)
-    where j.id = over.id and j.status = 'running' and j.run_id = over.run_id and j.attempts = over.attempts
-    returning j.id
-""")
-
-_RENEW = text("""
-    update job_instances set lease_until = now() + make_interval(secs => :lease)
-    where run_id = :run and status = 'running'
-""")
-
-_AGAIN = "attempts - 1 + :spent < :most"
-_INTERRUPT = f"""
-    update job_instances set
-        status = case when {_AGAIN} then 'queued' else 'failed' end,
-        finished_at = case when {_AGAIN} then null else now() end,
-        attempts = attempts - 1 + :spent,
-        error = 'The run ' || coalesce(run_id, '') || ' was interrupted.',
-        lease_until = null
-    where status = 'running' and
-"""
-_INTERRUPT_RUN = text(_INTERRUPT + " run_id = :run")
-_INTERRUPT_STALE = text(_INTERRUPT + " job = :job and lease_until < now()")

@@ -65,7 +65,6 @@ _UPLOADS = """
     select object_key from old
 """
 
-
 _EXECUTIONS = page_of(
     "vision_executions",
     ended="finished_at",
