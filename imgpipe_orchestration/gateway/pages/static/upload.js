@@ -118,33 +118,37 @@ function send(file, item, query) {
 
 // Waits until the gateway has this page for us, and takes that one's token.
 async function renew() {
+  const tokenOf = (page) => new DOMParser().parseFromString(page, "text/html").getElementById("upload").dataset.token;
   for (;;) {
-    const page = new DOMParser().parseFromString((await get("/upload")) ?? "", "text/html");
-    const anew = page.getElementById("upload"); // a proxy may answer with a page of its own
-    if (anew) {
-      form.dataset.token = anew.dataset.token;
+    const token = await get("/upload", tokenOf);
+    if (token) {
+      form.dataset.token = token;
       return;
     }
     await new Promise((resume) => setTimeout(resume, 2000));
   }
 }
 
-async function get(address) {
-  let body;
+// What is read from an answer, or nothing; then the page says why.
+async function get(address, read) {
+  let found;
   let why = AWAY;
   try {
     const answer = await fetch(address);
-    if (answer.status === 401) why = ENDED;
-    if (answer.ok) body = await answer.text();
+    const text = await answer.text();
+    if (answer.ok || answer.status === 401) why = ENDED; // a proxy may answer with a page of its own, to sign in
+    if (answer.ok) {
+      found = read(text);
+      why = "";
+    }
   } catch {
     // Said below.
   }
-  if (body) why = "";
   if (why !== away) {
     away = why;
     tell(why || "The gateway answers again.");
   }
-  return body;
+  return found;
 }
 
 let timer;
@@ -154,8 +158,8 @@ function follow() {
 }
 
 async function look() {
-  const states = await get(`/upload/state?ids=${[...followed.keys()].slice(0, 200).join(",")}`);
-  for (const [id, upload] of Object.entries(JSON.parse(states ?? "{}"))) show(id, upload);
+  const states = await get(`/upload/state?ids=${[...followed.keys()].slice(0, 200).join(",")}`, JSON.parse);
+  for (const [id, upload] of Object.entries(states ?? {})) show(id, upload);
   follow();
 }
 
