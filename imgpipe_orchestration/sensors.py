@@ -131,7 +131,7 @@ def _about(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url:
     return alerts.run_failed(
         job=run.job_name,
         run_id=run.run_id,
-        link=f"{dagster_url.rstrip('/')}/runs/{run.run_id}",
+        link=f"{dagster_url}/runs/{run.run_id}",
         reason=(reasons[0] if reasons else said or "The run died without a word.").strip(),
         partition=run.tags.get(PARTITION, ""),
     )

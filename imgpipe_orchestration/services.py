@@ -167,7 +167,7 @@ class Services:
     @property
     def foreign_main_api(self) -> bool:
         """Whether the main API is somebody else's and not this project's gateway."""
-        return self.settings.main_api_url.rstrip("/") != self.settings.gateway_url.rstrip("/")
+        return self.settings.main_api_url != self.settings.gateway_url
 
     def close_workers(self) -> None:
         """End the worker processes, if any were started."""

@@ -12,10 +12,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.redaction import cleaned
@@ -46,6 +46,10 @@ _SECRET_URL = re.compile(r"^(DATABASE|DAGSTER_PG|MONGODB|PENDING_IMAGES_DATABASE
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
+BaseUrl = Annotated[str, AfterValidator(lambda url: url.rstrip("/"))]
+"""What paths are appended to."""
+
+
 def holds_secret(name: str, value: str) -> bool:
     """Whether a setting is, or holds, a credential: never printed or written down in production."""
     return bool(_SECRET_NAME.search(name) or _SECRET_URL.search(name) or _URL_WITH_PASSWORD.search(value))
@@ -64,8 +68,8 @@ class Settings(BaseModel):
     gateway_port: int = Field(8000, ge=0, le=65535, description="HTTP port of the gateway.")
     dagster_webserver_port: int = Field(3000, ge=0, le=65535, description="HTTP port of the Dagster UI.")
     flask_port: int = Field(8098, ge=0, le=65535, description="Second port of the gateway, for the auto-marker's API.")
-    gateway_url: str = Field("http://127.0.0.1:8000", description="Where the gateway is reached from inside.")
-    dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster UI.")
+    gateway_url: BaseUrl = Field("http://127.0.0.1:8000", description="Where the gateway is reached from inside.")
+    dagster_url: BaseUrl = Field("http://127.0.0.1:3000", description="Where people reach the Dagster UI.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines are written.")
     log_level: str = Field("INFO", description="Least severe level that is logged.")
     log_file: str = Field("", description="File that log lines are appended to, beside standard error. Empty: none.")
@@ -78,8 +82,8 @@ class Settings(BaseModel):
     dagster_pg_url: str = Field(
         "", description="PostgreSQL of Dagster's own storage. Empty: the schema `dagster` of DATABASE_URL."
     )
-    s3_endpoint: str = Field("", description="S3 endpoint. Empty: `imgpipe up` starts its own.")
-    s3_public_endpoint: str = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
+    s3_endpoint: BaseUrl = Field("", description="S3 endpoint. Empty: `imgpipe up` starts its own.")
+    s3_public_endpoint: BaseUrl = Field("", description="Base of public object URLs. Empty: S3_ENDPOINT.")
     s3_access_key: str = Field("", description="S3 access key.")
     s3_secret_key: str = Field("", description="S3 secret key.")
     s3_region: str = Field("us-east-1", description="S3 region.")
@@ -141,7 +145,7 @@ class Settings(BaseModel):
     alert_webhook_url: str = Field(
         "", description="Where failed runs are reported, in Slack's incoming-webhook format. Empty: nowhere."
     )
-    otel_exporter_otlp_endpoint: str = Field(
+    otel_exporter_otlp_endpoint: BaseUrl = Field(
         "", description="OpenTelemetry collector that spans are sent to (OTLP over HTTP). Empty: none are made."
     )
     gc_grace_hours: float = Field(
@@ -163,17 +167,17 @@ class Settings(BaseModel):
     )
 
     # --- partners ----------------------------------------------------------------------------------------------
-    main_api_url: str = Field(
+    main_api_url: BaseUrl = Field(
         "", description="The main API that gets callbacks and serves temp files. Empty: GATEWAY_URL."
     )
     openai_api_key: str = Field("", description="OpenAI key. Empty: a stand-in under `imgpipe up`, else no OpenAI.")
-    openai_base_url: str = Field("https://api.openai.com/v1", description="OpenAI base URL.")
+    openai_base_url: BaseUrl = Field("https://api.openai.com/v1", description="OpenAI base URL.")
     openai_vision_model: str = Field("gpt-6-luna", description="Model that looks at images.")
     openai_embedding_model: str = Field("text-embedding-3-small", description="Model of the search embedding.")
     openai_image_model: str = Field("gpt-image-2.5-flare", description="Model that draws avatars.")
     google_vision_api_key: str = Field("", description="Google Vision key. Empty: as OPENAI_API_KEY.")
-    google_vision_endpoint: str = Field("https://vision.googleapis.com", description="Google Vision base URL.")
-    flowise_base_url: str = Field("", description="Flowise base URL. Empty: as OPENAI_API_KEY.")
+    google_vision_endpoint: BaseUrl = Field("https://vision.googleapis.com", description="Google Vision base URL.")
+    flowise_base_url: BaseUrl = Field("", description="Flowise base URL. Empty: as OPENAI_API_KEY.")
     flowise_api_key: str = Field("", description="Bearer key of Flowise, if the flows have one.")
     flowise_persona_flow_id: str = Field("persona-data", description="Flow that writes personas.")
     flowise_prompt_flow_id: str = Field("image-prompt", description="Flow that writes image prompts.")
@@ -189,11 +193,13 @@ class Settings(BaseModel):
     )
 
     # --- media -------------------------------------------------------------------------------------------------
-    public_base_url: str = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
-    media_backend_url: str = Field(
+    public_base_url: BaseUrl = Field("", description="Base of URLs handed to clients. Empty: GATEWAY_URL.")
+    media_backend_url: BaseUrl = Field(
         "", description="Base of an image's `permanent_url` in reports to the main API. Empty: PUBLIC_BASE_URL."
     )
-    smart_media_base_url: str = Field("", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images.")
+    smart_media_base_url: BaseUrl = Field(
+        "", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images."
+    )
     upload_max_bytes: int = Field(
         5 * 1024 * 1024, gt=0, le=64 * 1024 * 1024, description="Largest accepted upload, bytes; at most 64 MiB."
     )
@@ -217,10 +223,10 @@ class Settings(BaseModel):
     )
     signed_url_seconds: float = Field(3600, gt=0, description="How long a signed URL of a private image is valid.")
     direct_upload_seconds: float = Field(900, gt=0, description="How long an upload straight to S3 may take to commit.")
-    s3_upload_endpoint: str = Field("", description="S3 as clients reach it for such uploads. Empty: S3_ENDPOINT.")
+    s3_upload_endpoint: BaseUrl = Field("", description="S3 as clients reach it for such uploads. Empty: S3_ENDPOINT.")
 
     # --- listings ----------------------------------------------------------------------------------------------
-    listings_public_url: str = Field(
+    listings_public_url: BaseUrl = Field(
         "",
         description="Base of the listings' image URLs. Empty: PUBLIC_BASE_URL/storage/v1/object/public/listing-images.",
     )
@@ -247,7 +253,7 @@ class Settings(BaseModel):
     external_api_post_url: str = Field("", description="Takes the reports, for `imgpipe vision-reports run`.")
     external_api_key: str = Field("", description="Bearer token of both, for `imgpipe vision-reports run`.")
     organization_id: str = Field("", description="Whose analyses `imgpipe vision-reports run` takes.")
-    backend_api_url: str = Field("", description="Analysis backend of that command. Empty: GATEWAY_URL, our own.")
+    backend_api_url: BaseUrl = Field("", description="Analysis backend of that command. Empty: GATEWAY_URL, our own.")
     backend_api_key: str = Field("", description="Bearer key for the backend at BACKEND_API_URL; ours takes it too.")
     vision_bucket_name: str = Field("vision-reports", description="Bucket of submitted images and of reports.")
     vision_page_size: int = Field(50, ge=1, le=1000, description="Analyses asked for in one page of the external API.")

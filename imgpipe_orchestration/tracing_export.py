@@ -38,7 +38,7 @@ class OtlpExporter:
     """Gathers spans and sends them in the background; what a collector does not take is lost, and logged by the SDK."""
 
     def __init__(self, endpoint: str) -> None:
-        sender = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=TIMEOUT_SECONDS)
+        sender = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=TIMEOUT_SECONDS)
         name = os.environ.get("OTEL_SERVICE_NAME") or "imgpipe"
         self._provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
         self._provider.add_span_processor(BatchSpanProcessor(sender))

@@ -185,6 +185,14 @@ def test_dagsters_tables_have_a_schema_of_their_own_whatever_else_the_url_says(
     assert ("sslmode" in arguments) == ("sslmode" in query)
 
 
+def test_a_last_slash_of_an_address_that_paths_are_appended_to_is_left_out(tmp_path: Path) -> None:
+    given = {"PUBLIC_BASE_URL": "https://shop.example.com/", "DAGSTER_URL": "http://dagster:3000/"}
+    settings = load({**given, "EXTERNAL_API_GET_URL": "https://vision.example.com/list/"}, data_dir=tmp_path)
+    assert (settings.public_base_url, settings.dagster_url) == ("https://shop.example.com", "http://dagster:3000")
+    assert settings.smart_media_base_url == "https://shop.example.com/api/images"
+    assert settings.external_api_get_url == "https://vision.example.com/list/"
+
+
 def test_settings_survive_the_way_through_an_environment(tmp_path: Path) -> None:
     settings = load({"GATEWAY_PORT": "8123", "LEASE_SECONDS": "7.5"}, data_dir=tmp_path)
     assert load(settings.environment(), data_dir=tmp_path) == settings

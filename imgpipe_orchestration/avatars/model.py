@@ -123,4 +123,4 @@ def persona_prefix(task_id: int, result_id: int) -> str:
 
 def public_url(endpoint: str, bucket: str, key: str) -> str:
     """The URL under which an object is handed out."""
-    return f"{endpoint.rstrip('/')}/{bucket}/{key}"
+    return f"{endpoint}/{bucket}/{key}"

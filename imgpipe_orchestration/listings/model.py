@@ -54,7 +54,7 @@ def original_key(public_id: UUID) -> str:
 
 def public_url(base: str, name: str) -> str:
     """The URL that clients are given; see LISTINGS_PUBLIC_URL."""
-    return f"{base.rstrip('/')}/{name}"
+    return f"{base}/{name}"
 
 
 def queued_message(count: int) -> str:

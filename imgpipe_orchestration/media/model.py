@@ -173,4 +173,4 @@ def media_id_in(url: str | None) -> str | None:
 
 def smart_url(base: str, media_id: str | int) -> str:
     """The smart URL of a processed image."""
-    return f"{base.rstrip('/')}/{media_id}?size=detail"
+    return f"{base}/{media_id}?size=detail"

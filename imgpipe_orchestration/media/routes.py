@@ -171,10 +171,8 @@ def complete_image(image_id: int, body: Annotated[dict[str, Any], Body()], backe
     """Report an upload as processed, with the short body (`media_id`) or the rich one. May be repeated."""
     image = complete(backends, image_id, body)
     media_id = str(image.media_id)
-    base = backends.settings.smart_media_base_url.rstrip("/")
-    return CompleteAnswer(
-        imageId=image.id, media_id=media_id, status=image.status, smart_url_preview=f"{base}/{media_id}"
-    )
+    preview = f"{backends.settings.smart_media_base_url}/{media_id}"
+    return CompleteAnswer(imageId=image.id, media_id=media_id, status=image.status, smart_url_preview=preview)
 
 
 @workers.delete("/cleanup/{image_id}")

@@ -276,7 +276,7 @@ def _answer(job: Row[Any]) -> CronJobAnswer:
 
 
 def _execution(row: Mapping[str, Any], job_id: UUID, backends: Services) -> ExecutionAnswer:
-    link = f"{backends.settings.dagster_url.rstrip('/')}/runs/{row['run_id']}" if row["run_id"] else None
+    link = f"{backends.settings.dagster_url}/runs/{row['run_id']}" if row["run_id"] else None
     outcomes = [AnalysisOutcome(**{n: o[n] for n in AnalysisOutcome.model_fields}) for o in row["analyses"]]
     names = [n for n in ExecutionAnswer.model_fields if n not in {"job_id", "run_url", "analyses"}]
     return ExecutionAnswer(job_id=job_id, run_url=link, analyses=outcomes, **{name: row[name] for name in names})

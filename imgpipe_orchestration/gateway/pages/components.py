@@ -44,6 +44,6 @@ def components(
         info=info_of(backends, shown).model_dump_json() if shown else "",
         signature=signed,
         sizes=SIZES,
-        base=backends.settings.public_base_url.rstrip("/"),
+        base=backends.settings.public_base_url,
         public=backends.settings.analysis_public_fields,
     )

@@ -85,7 +85,7 @@ def page(request: Request, template: str, session: Session | None, *, status: in
         "path": request.url.path,
         "about": next((about for about in ABOUT if request.url.path.startswith(about.page)), None),
         "session": session,
-        "dagster": settings.dagster_url.rstrip("/"),
+        "dagster": settings.dagster_url,
         "production": settings.production,
         "notice": request.query_params.get("notice", "")[:500],
         "trouble": request.query_params.get("trouble", "")[:500],

@@ -118,7 +118,7 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=sum((cost for cost, _ in costs.values()), start=0),
         info=info_of(backends, media_id).model_dump_json(),
-        smart=f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}",
+        smart=f"{backends.settings.smart_media_base_url}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
         signature=signature(backends, media_id, private=media.private),
     )

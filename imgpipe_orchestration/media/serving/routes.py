@@ -93,7 +93,7 @@ def picture_of(
         signing.check(backends.settings, media_id, wish.signature, wish.parameters)
     if media.status is MediaStatus.FAILED and not manifest:
         raise NotFound(f"Media {media.id} could not be processed: {media.error}")
-    url = f"{backends.settings.smart_media_base_url.rstrip('/')}/{media_id}"
+    url = f"{backends.settings.smart_media_base_url}/{media_id}"
     words = analysis.get("alt_text") or "" if alt is None else alt
     further = {name: value for name, value in {"bg": wish.background, "signature": wish.signature}.items() if value}
     if further["bg"] == "original":

@@ -52,7 +52,7 @@ def signed_url(
     """The smart URL of a private image, open for `seconds` (SIGNED_URL_SECONDS), and when that ends."""
     signature, ends = sign(settings, media_id, seconds=seconds or settings.signed_url_seconds, fixed=fixed)
     query = {"size": decision.DEFAULT_SIZE, **fixed, PARAMETER: signature}
-    return f"{settings.smart_media_base_url.rstrip('/')}/{media_id}?{urlencode(query)}", ends
+    return f"{settings.smart_media_base_url}/{media_id}?{urlencode(query)}", ends
 
 
 def url_for_owner(settings: Settings, media_id: int, *, private: bool) -> str:

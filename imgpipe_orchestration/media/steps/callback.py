@@ -79,7 +79,7 @@ def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, An
     analysis = store.analysis(connection, media.id) or {}
     return {
         "media_id": str(media.id),
-        "permanent_url": f"{base.rstrip('/')}/serve/{media.id}",
+        "permanent_url": f"{base}/serve/{media.id}",
         "processing_complete": True,
         "ai_enhanced": analysis.get("style_classification") is not None,
         "formats_available": [name for name in MIME_OF if name in made],
