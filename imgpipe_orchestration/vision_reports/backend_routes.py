@@ -14,8 +14,7 @@ from starlette.formparsers import MultiPartException
 from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.vision_reports.backends import Picture
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, plain_text
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture, plain_text
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 
 

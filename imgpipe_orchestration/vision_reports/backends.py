@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchStatus
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchStatus, Picture
+from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
+from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image to hand over. `data` is known to be an image; `name` is only a label."""
-
-    name: str
-    data: bytes
-    mime: str
 
 
 class AnalysisBackend(Protocol):
@@ -58,9 +50,6 @@ def backend_at(services: Services, url: str, worker: BatchWorker | None = None) 
     Args:
         worker: works on our own backend's batches in this process; without one they wait for a run that does.
     """
-    from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
-    from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
-
     settings = services.settings
     if _place(url) in {_place(settings.gateway_url), _place(settings.public_base_url)}:
         return OwnBackend(services, worker)

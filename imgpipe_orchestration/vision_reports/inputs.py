@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import BadImage, BadInput, ImgpipeError, Permanent, Retryable, TooLarge
 from imgpipe_orchestration.partners.json_text import decoded
-from imgpipe_orchestration.vision_reports.backends import Picture
-from imgpipe_orchestration.vision_reports.model import Document, ImageOrder, Missing, description_for, plain_text
+from imgpipe_orchestration.vision_reports.model import (
+    Document,
+    ImageOrder,
+    Missing,
+    Picture,
+    description_for,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits

@@ -123,6 +123,15 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """An image to hand over. `data` is known to be an image; `name` is only a label."""
+
+    name: str
+    data: bytes
+    mime: str
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """An image that could not be had, and why."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi, order_body
-from imgpipe_orchestration.vision_reports.backends import Picture
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, plain_text
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, Picture, plain_text
 
 _STATES = {
     "queued": BatchState.QUEUED,

@@ -13,8 +13,8 @@ from PIL import Image
 from imgpipe_orchestration.errors import NotFound, Permanent
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batch_work, batches
-from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, Picture, backend_at
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing
+from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 from imgpipe_orchestration_tests.gateway.live import live

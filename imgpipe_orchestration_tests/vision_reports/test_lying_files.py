@@ -12,9 +12,8 @@ import pytest
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
-from imgpipe_orchestration.vision_reports.backends import Picture
 from imgpipe_orchestration.vision_reports.inputs import gather
-from imgpipe_orchestration.vision_reports.model import Document
+from imgpipe_orchestration.vision_reports.model import Document, Picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
