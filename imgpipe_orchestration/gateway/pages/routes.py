@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 
-from imgpipe_orchestration.gateway import events
 from imgpipe_orchestration.gateway.pages import (
     avatars,
     components,
     docs,
+    events,
     failures,
     listings,
     login,
