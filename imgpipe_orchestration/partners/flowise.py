@@ -39,11 +39,10 @@ _MOST_STARTS = 100
 
 @dataclass(frozen=True, slots=True)
 class Prediction(Generic[Schema]):
-    """A validated answer, and in how many calls it was had (1 or 2)."""
+    """A validated answer; the units of `usage` are the calls in which it was had (1 or 2)."""
 
     answer: Schema
     usage: Usage
-    calls: int
 
 
 class Flowise:
@@ -86,7 +85,7 @@ class Flowise:
                 text = f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
                 continue
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
-            return Prediction(parsed, Usage(model=flow_id + standin, units=calls), calls)
+            return Prediction(parsed, Usage(model=flow_id + standin, units=calls))
         raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
 
     def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:

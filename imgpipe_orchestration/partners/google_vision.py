@@ -75,25 +75,16 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Colour:
-    """sRGB as #rrggbb, with the share of pixels (0 to 1) and Google's importance score."""
-
-    hex: str
-    share: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Annotations:
     """What Google Vision saw in one image.
 
     `safe_search` maps adult, spoof, medical, violence, racy to Google's likelihood words.
-    Boxes that the API gives in pixels (text, logos, faces, crops) are turned into shares by the size passed in.
+    Boxes that the API gives in pixels (text, logos, faces, crops) are turned into shares by the size passed in. Its
+    colours stand in `raw` alone: ours are measured.
     """
 
     labels: tuple[Scored, ...] = ()
     objects: tuple[Scored, ...] = ()
-    colours: tuple[Colour, ...] = ()
     text: str = ""
     text_boxes: tuple[Box, ...] = ()
     logos: tuple[Scored, ...] = ()
@@ -166,7 +157,6 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
         _raise(int(error.get("code", 2)), str(error.get("message", "")))
     objects = raw.get("localizedObjectAnnotations", [])
     texts = raw.get("textAnnotations", [])
-    colours = raw.get("imagePropertiesAnnotation", {}).get("dominantColors", {}).get("colors", [])
     return Annotations(
         labels=tuple(
             Scored(_name(a["description"]), float(a.get("score", 0))) for a in raw.get("labelAnnotations", [])
@@ -179,7 +169,6 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
             )
             for a in objects
         ),
-        colours=tuple(_colour(entry) for entry in colours),
         text=str(texts[0]["description"]).strip() if texts else "",
         text_boxes=_boxes(texts[1:], size),
         logos=tuple(
@@ -243,10 +232,3 @@ def _box(vertices: Sequence[Mapping[str, float]] | None, size: tuple[int, int]) 
     xs = [min(1.0, max(0.0, float(v.get("x", 0)) / size[0])) for v in vertices]
     ys = [min(1.0, max(0.0, float(v.get("y", 0)) / size[1])) for v in vertices]
     return Box(min(xs), min(ys), max(xs), max(ys))
-
-
-def _colour(entry: Mapping[str, Any]) -> Colour:
-    """One dominant colour; channels that are zero are left out of the JSON."""
-    channels = (round(float(entry["color"].get(name, 0))) for name in ("red", "green", "blue"))
-    text = "#" + "".join(f"{min(255, max(0, c)):02x}" for c in channels)
-    return Colour(text, float(entry.get("pixelFraction", 0)), float(entry.get("score", 0)))

@@ -55,13 +55,13 @@ def answered(*answers: Any, schema: Any = list[Persona]) -> tuple[Prediction[Any
 def test_an_answer_is_found_wherever_the_flow_puts_it(answer: Any) -> None:
     prediction, asked = answered(answer)
     assert prediction.answer == [Persona(**ANNA)]
-    assert (prediction.calls, len(asked)) == (1, 1)
+    assert (prediction.usage.units, len(asked)) == (1, 1)
 
 
 def test_an_invalid_answer_is_asked_for_once_more_with_the_reason() -> None:
     prediction, asked = answered({"json": [{**ANNA, "age": 7}]}, {"json": [ANNA]})
     assert prediction.answer == [Persona(**ANNA)]
-    assert (prediction.calls, prediction.usage.units) == (2, 2)
+    assert prediction.usage.units == 2
     assert asked[0] == '{"count": 1}'
     assert "0.age" in asked[1]
     assert asked[1].startswith(asked[0])
@@ -137,7 +137,7 @@ def test_the_stand_in_writes_as_many_personas_as_asked_and_none_that_is_excluded
 
 def test_an_invalid_answer_of_the_stand_in_is_mended_by_asking_again(flowise: Flowise, standins: StandInAccess) -> None:
     standins.fault("flowise", "invalid_answer")
-    assert flowise.predict("persona-data", {"count": 1}, list[Persona]).calls == 2
+    assert flowise.predict("persona-data", {"count": 1}, list[Persona]).usage.units == 2
 
 
 def test_without_an_address_there_is_no_client() -> None:

@@ -36,8 +36,6 @@ def annotated(answer: Any, *, features: tuple[str, ...] = ("LABEL_DETECTION",)) 
 def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
     seen = google.annotate(photo, size=(600, 400))
     assert seen.labels[0].name == "Red"
-    assert seen.colours[0].hex.startswith("#c")
-    assert sum(colour.share for colour in seen.colours) == pytest.approx(1, abs=0.05)
     assert seen.objects[0].box is not None
     assert seen.safe_search["violence"] == "VERY_UNLIKELY"
     assert seen.crop_hints[0].bottom == 1.0
@@ -57,7 +55,7 @@ def test_the_key_travels_in_a_header_and_not_in_the_url() -> None:
 
 def test_an_empty_answer_is_an_image_with_nothing_in_it() -> None:
     seen = annotated({})
-    assert seen.labels == seen.objects == seen.colours == seen.crop_hints == ()
+    assert seen.labels == seen.objects == seen.crop_hints == ()
     assert seen.raw == {}
 
 
@@ -78,12 +76,6 @@ def test_coordinates_that_were_left_out_are_zero() -> None:
     )
     assert seen.objects[0].box == Box(0, 0, 0.5, 0.25)
     assert seen.crop_hints == (Box(0, 0, 0.5, 0.5),)
-
-
-def test_colour_channels_that_were_left_out_are_zero() -> None:
-    colours = [{"color": {"red": 255}, "score": 0.7, "pixelFraction": 0.4}, {"color": {}, "score": 0.1}]
-    seen = annotated({"imagePropertiesAnnotation": {"dominantColors": {"colors": colours}}})
-    assert [colour.hex for colour in seen.colours] == ["#ff0000", "#000000"]
 
 
 def test_boxes_are_clipped_to_the_image() -> None:
@@ -115,9 +107,8 @@ def test_an_error_inside_a_200_is_an_error(code: int, error: type[Exception]) ->
         {"labelAnnotations": "many"},
         {"labelAnnotations": [{"score": 0.5}]},
         {"localizedObjectAnnotations": [{}]},
-        {"imagePropertiesAnnotation": {"dominantColors": {"colors": [{}]}}},
         {"error": "text"},
-        {"imagePropertiesAnnotation": {"dominantColors": {"colors": [{"color": {"red": float("inf")}}]}}},
+        {"error": {"code": float("inf")}},
         ["labelAnnotations"],
     ],
 )

@@ -44,7 +44,6 @@ BOX = {"vertices": [{"x": 1}, {"y": 2}]}
 VISION = {
     "labelAnnotations": [{"description": "a", "score": 0.5}],
     "localizedObjectAnnotations": [{"name": "a", "score": 0.5, "boundingPoly": {"normalizedVertices": [{"x": 0.5}]}}],
-    "imagePropertiesAnnotation": {"dominantColors": {"colors": [{"color": {"red": 1}, "score": 0.5}]}},
     "textAnnotations": [{"description": "a"}, {"description": "b", "boundingPoly": BOX}],
     "faceAnnotations": [{"detectionConfidence": 0.5, "boundingPoly": BOX}],
     "safeSearchAnnotation": {"adult": "UNLIKELY"},
