@@ -14,7 +14,7 @@ from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.model import PendingStatus, Step
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import OnFailure, Outcome, work_through
 
 Result = TypeVar("Result")
 
@@ -27,54 +27,67 @@ BATCH = 200
 def drive(
     backends: Services,
     queue: Queue,
-    step: Step | None,
     batch: Sequence[Claim],
-    work: Callable[[Claim], Result],
+    work: Callable[[Services, Claim], Result],
     *,
-    threads: int,
+    threads: int = WAITING_THREADS,
     bounded: bool = True,
+    stage: str = "",
+    on_failure: OnFailure | None = None,
 ) -> tuple[Outcome, list[Result]]:
-    """Work through a batch, gathering results, counting failed tries of `step`.
+    """Work through a batch, gathering results.
 
     Args:
         bounded: begin nothing past the run's time budget; not for a stage that must leave no finished work unreported.
+        stage, on_failure: see `work_through`.
     """
     results: list[Result] = []
-
-    def one(claim: Claim) -> None:
-        results.append(work(claim))
-
-    def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
-        if step is not None:
-            store.step_failed(connection, claim, step, final=state is State.FAILED, counts=spends(error))
-        if queue is store.MEDIA and state is State.FAILED:
-            media = store.media_file(connection, claim.item_id)
-            with pending.joined(backends, connection) as where:
-                unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
-                pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
-            # It deletes the upload, which only an image that is itself at fault deserves.
-            if backends.foreign_main_api and isinstance(error, BadImage | TooLarge):
-                item = Item(media.main_api_id, tenant=str(media.user_id))
-                backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
-
     deadline = time.monotonic() + backends.settings.media_run_seconds if bounded else None
-    stage = step.value if step is not None else queue.name
-    tries = backends.settings.media_max_attempts if queue is store.MEDIA else queue.max_attempts
     outcome = work_through(
         backends.claims,
-        replace(queue, max_attempts=tries),
+        queue,
         batch,
-        one,
+        lambda claim: results.append(work(backends, claim)),
         threads=threads,
         deadline=deadline,
-        on_failure=note,
+        on_failure=on_failure,
         stage=stage,
     )
     return outcome, results
 
 
+def drive_step(
+    backends: Services,
+    step: Step,
+    batch: Sequence[Claim],
+    work: Callable[[Services, Claim], Result],
+    *,
+    threads: int = WAITING_THREADS,
+    bounded: bool = True,
+) -> tuple[Outcome, list[Result]]:
+    """Take images on their way through `step`, counting its failed tries; else as `drive`. With the last one the upload
+    has failed too."""
+
+    def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
+        final = state is State.FAILED
+        store.step_failed(connection, claim, step, final=final, counts=spends(error))
+        if not final:
+            return
+        media = store.media_file(connection, claim.item_id)
+        with pending.joined(backends, connection) as where:
+            unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
+            pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
+        # It deletes the upload, which only an image that is itself at fault deserves.
+        if backends.foreign_main_api and isinstance(error, BadImage | TooLarge):
+            item = Item(media.main_api_id, tenant=str(media.user_id))
+            backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
+
+    queue = replace(store.MEDIA, max_attempts=backends.settings.media_max_attempts)
+    return drive(backends, queue, batch, work, threads=threads, bounded=bounded, stage=step.value, on_failure=note)
+
+
 def drain(
-    backends: Services, owner: str, queue: Queue, work: Callable[[Claim], Result], *, partition: str = ""
+    backends: Services, owner: str, queue: Queue, work: Callable[[Services, Claim], Result], *, partition: str = ""
 ) -> tuple[Outcome, list[Result]]:
     """Work through all of a queue that is due, batch by batch. What is left when the run's time budget is over is for
     later runs, or a backfill's images would keep uploads waiting."""
@@ -82,7 +95,7 @@ def drain(
     total, results = Outcome(), list[Result]()
     over = time.monotonic() + backends.settings.media_run_seconds
     while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
-        outcome, part = drive(backends, queue, None, batch, work, threads=WAITING_THREADS)
+        outcome, part = drive(backends, queue, batch, work)
         total.add(outcome)
         results += part
         if not outcome.done or time.monotonic() >= over:

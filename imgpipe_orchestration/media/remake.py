@@ -7,6 +7,8 @@ names the recipe that made it, an analysis the version of the questions and the 
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.media import seeing, store
@@ -59,9 +61,7 @@ def _outdated(backends: Services, connection: Connection, day: str, step: Step) 
 def make_variants(backends: Services, owner: str, day: str) -> Stage:
     """Make the variants that are ordered for a day."""
     with backends.claims.hold(owner):
-        outcome, made = drain(
-            backends, owner, store.REMAKE_VARIANTS, lambda claim: remake(backends, claim), partition=day
-        )
+        outcome, made = drain(backends, owner, store.REMAKE_VARIANTS, remake, partition=day)
     return resized(outcome, made)
 
 
@@ -69,7 +69,5 @@ def make_analyses(backends: Services, owner: str, day: str) -> Stage:
     """Make the analyses that are ordered for a day."""
     queue = store.REMAKE_ANALYSIS
     with backends.claims.hold(owner):
-        outcome, found = drain(
-            backends, owner, queue, lambda claim: analyse_again(backends, queue, claim), partition=day
-        )
+        outcome, found = drain(backends, owner, queue, partial(analyse_again, queue=queue), partition=day)
     return Stage(outcome, {"images": len(found), "failed": len(outcome.failed) + len(outcome.retried)})

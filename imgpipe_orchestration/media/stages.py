@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from imgpipe_orchestration.errors import Conflict, LeaseLost, NotFound
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import intake, pending, store
-from imgpipe_orchestration.media.driving import WAITING_THREADS, drain, drive, spends
+from imgpipe_orchestration.media.driving import drain, drive, drive_step, spends
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import callback, report
@@ -52,9 +53,7 @@ def retrieve_stage(backends: Services, owner: str, day: str) -> Stage:
             backends.workshop.start()  # the next stages need its workers
         _reopen(backends, batch)
         ready = _ready(backends, batch, Step.RETRIEVE_FILE)
-        outcome, got = drive(
-            backends, store.MEDIA, Step.RETRIEVE_FILE, ready, lambda c: retrieve(backends, c), threads=WAITING_THREADS
-        )
+        outcome, got = drive_step(backends, Step.RETRIEVE_FILE, ready, retrieve)
     figures = {"registered": registered, "claimed": len(batch), "megabytes": _mb(r.bytes for r in got)}
     return Stage(outcome, figures | {f"from_{kind}": n for kind, n in Counter(r.format for r in got).items()})
 
@@ -64,25 +63,11 @@ def analyse_stage(backends: Services, owner: str) -> Stage:
     claims = backends.claims
     with claims.hold(owner):
         ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.AI_VISUAL_ANALYSIS)
-        outcome, found = drive(
-            backends,
-            store.MEDIA,
-            Step.AI_VISUAL_ANALYSIS,
-            ready,
-            lambda c: _analyse(backends, c),
-            threads=WAITING_THREADS,
-        )
+        outcome, found = drive_step(backends, Step.AI_VISUAL_ANALYSIS, ready, _analyse)
         ill = claims.owned(store.HEALING, owner)
         ill += claims.claim(store.HEALING, owner, max(0, backends.settings.media_healing_batch - len(ill)))
-        # Without the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
-        healing, healed = drive(
-            backends,
-            store.HEALING,
-            None,
-            ill,
-            lambda c: analyse_again(backends, store.HEALING, c),
-            threads=WAITING_THREADS,
-        )
+        # Not as the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
+        healing, healed = drive(backends, store.HEALING, ill, partial(analyse_again, queue=store.HEALING))
     figures: dict[str, float] = {
         "answers_bought": sum(a.bought for a in found + healed),
         "answers_reused": sum(a.reused for a in found + healed),
@@ -100,9 +85,7 @@ def resize_stage(backends: Services, owner: str) -> Stage:
         ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.RESIZE_OPTIMIZE)
         # Two more threads than workers: they fetch the next and store the last while the workers render.
         threads = backends.workshop.workers + 2
-        outcome, made = drive(
-            backends, store.MEDIA, Step.RESIZE_OPTIMIZE, ready, lambda c: resize(backends, c), threads=threads
-        )
+        outcome, made = drive_step(backends, Step.RESIZE_OPTIMIZE, ready, resize, threads=threads)
     return resized(outcome, made)
 
 
@@ -122,15 +105,7 @@ def callback_stage(backends: Services, owner: str) -> Stage:
     claims = backends.claims
     with claims.hold(owner):
         ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.UPDATE_CALLBACK)
-        outcome, _ = drive(
-            backends,
-            store.MEDIA,
-            Step.UPDATE_CALLBACK,
-            ready,
-            lambda c: callback(backends, c),
-            threads=WAITING_THREADS,
-            bounded=False,
-        )
+        outcome, _ = drive_step(backends, Step.UPDATE_CALLBACK, ready, callback, bounded=False)
     return Stage(outcome)
 
 
@@ -140,8 +115,8 @@ def urls_stage(backends: Services, owner: str) -> Stage:
     claims = backends.claims
     try:
         with claims.hold(owner):
-            outcome, changed = drain(backends, owner, store.URLS, lambda c: replace_urls(backends, c))
-            told, _ = drain(backends, owner, store.CLEANUPS, lambda c: tell_of_failure(backends, c))
+            outcome, changed = drain(backends, owner, store.URLS, replace_urls)
+            told, _ = drain(backends, owner, store.CLEANUPS, tell_of_failure)
     finally:
         claims.release(owner)
     return Stage(outcome, {"places_changed": sum(changed), "failures_told": len(told.done)})
@@ -166,7 +141,7 @@ def _analyse(backends: Services, claim: Claim) -> Analysis:
     return found
 
 
-def analyse_again(backends: Services, queue: Queue, claim: Claim) -> Analysis:
+def analyse_again(backends: Services, claim: Claim, *, queue: Queue) -> Analysis:
     """Analyse a finished image once more. One whose analysis had failed is healed when nothing fails any more, and
     reported again with what was found.
 

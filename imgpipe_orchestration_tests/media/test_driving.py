@@ -16,10 +16,10 @@ def test_draining_a_queue_ends_with_the_time_budget_of_the_run(settings: Setting
     services = Services(settings.model_copy(update={"media_run_seconds": 0.5}))
     claims = services.claims
 
-    def work(claim: Claim) -> None:
+    def work(services: Services, claim: Claim) -> None:
         time.sleep(0.1)
-        with claims.fenced(claim) as connection:
-            claims.finish(connection, store.REMAKE_VARIANTS, claim)
+        with services.claims.fenced(claim) as connection:
+            services.claims.finish(connection, store.REMAKE_VARIANTS, claim)
 
     try:
         with transaction(services.engine) as connection:
