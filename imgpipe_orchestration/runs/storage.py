@@ -13,14 +13,24 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import click
 import dagster as dg
+from dagster._core.storage.event_log import SqlEventLogStorageMetadata
+from dagster._core.storage.event_log import migration as event_log
+from dagster._core.storage.runs import RunStorageSqlMetadata
+from dagster._core.storage.runs import migration as runs
+from dagster._core.storage.runs.schema import SecondaryIndexMigrationTable
+from dagster._core.storage.schedules import ScheduleStorageSqlMetadata
+from dagster._core.storage.schedules import migration as schedules
+from dagster._core.storage.sql import stamp_alembic_rev
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import set_pg_statement_timeout
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from dagster_postgres.run_storage import run_storage
+from dagster_postgres.utils import pg_alembic_config, set_pg_statement_timeout
+from sqlalchemy import Engine, NullPool, create_engine, event, inspect, make_url, text
 
 from imgpipe_orchestration.storage.rows import LOST
 
@@ -43,6 +53,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             storage = cls(url, should_autocreate_tables=False, inst_data=inst_data)
         else:
             with _alone(url):
+                _make_tables(url)
                 storage = cls(url, should_autocreate_tables=True, inst_data=inst_data)
             _prepared.add(url)
         part: Any
@@ -93,6 +104,31 @@ def _alone(url: str) -> Iterator[None]:
             connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _TABLES_LOCK})
 
 
+def _make_tables(url: str) -> None:
+    """Make Dagster's tables in an empty database: all of them, or none where the first start is cut off.
+
+    Dagster commits each by itself and later looks for the first of them only: it would lack the others for ever.
+    """
+    engine = create_engine(url, connect_args=LOST, poolclass=NullPool)
+    with engine.begin() as connection:
+        if "runs" in inspect(connection).get_table_names():
+            return
+        for tables in (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata):
+            tables.create_all(connection)
+        done = [{"name": name, "migration_completed": datetime.now(UTC)} for name in _DATA_MIGRATIONS]
+        connection.execute(SecondaryIndexMigrationTable.insert(), done)
+        stamp_alembic_rev(pg_alembic_config(run_storage.__file__), connection)
+
+
+_DATA_MIGRATIONS = (
+    *runs.REQUIRED_DATA_MIGRATIONS,
+    *runs.OPTIONAL_DATA_MIGRATIONS,
+    *event_log.EVENT_LOG_DATA_MIGRATIONS,
+    *event_log.ASSET_DATA_MIGRATIONS,
+    *schedules.REQUIRED_SCHEDULE_DATA_MIGRATIONS,
+    *schedules.OPTIONAL_SCHEDULE_DATA_MIGRATIONS,
+)
+"""What there is to do in an old database and was done in one without a row."""
 _TABLES_LOCK = 0x6461677374657201
 _prepared: set[str] = set()
 """URLs whose tables this process has seen."""

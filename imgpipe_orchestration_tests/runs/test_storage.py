@@ -8,9 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 import psycopg
+import pytest
+from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
 
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.runs.storage import with_psycopg2
 from imgpipe_orchestration_tests.devstack.running import clean_environment
 from imgpipe_orchestration_tests.runs.instances import configure
 
@@ -81,6 +85,40 @@ def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_tog
     command = [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_first_start_that_is_cut_off_leaves_no_half_made_tables(postgres_server: Postgres, tmp_path: Path) -> None:
+    url = postgres_server.ensure_database("dagster_storage_cut_off")
+    cut_off = """
+        CREATE FUNCTION cut_off() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF to_regclass('asset_keys') IS NOT NULL THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF;
+        END $$;
+        CREATE EVENT TRIGGER cut_off ON ddl_command_end EXECUTE FUNCTION cut_off()"""
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute(cut_off)
+        with pytest.raises(DBAPIError):
+            opened(url, tmp_path)
+        assert database.execute("SELECT to_regclass('runs')").fetchone() == (None,)
+        database.execute("DROP EVENT TRIGGER cut_off")
+    with opened(url, tmp_path) as instance:
+        look(instance)
+
+
+def test_the_tables_are_those_that_dagster_makes(postgres_server: Postgres, tmp_path: Path) -> None:
+    ours = postgres_server.ensure_database("dagster_storage_ours")
+    theirs = postgres_server.ensure_database("dagster_storage_theirs")
+    opened(ours, tmp_path).dispose()
+    DagsterPostgresStorage(with_psycopg2(theirs))
+    with psycopg.connect(ours) as one, psycopg.connect(theirs) as other:
+        for query in (
+            "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'",
+            "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+            "SELECT name FROM secondary_indexes WHERE migration_completed IS NOT NULL",
+            "SELECT version_num FROM alembic_version",
+        ):
+            found = one.execute(query).fetchall()
+            assert found
+            assert sorted(found) == sorted(other.execute(query).fetchall())
 
 
 def test_a_dagster_command_without_the_environment_says_in_a_line_where_to_get_it(tmp_path: Path) -> None:
