@@ -56,13 +56,15 @@ def imgpipe() -> None:
 
 
 def main() -> None:
-    """Entry point: errors of ours become one readable line and an exit code."""
+    """Entry point: errors of ours, and the machine's refusals, become one readable line and an exit code."""
     try:
         imgpipe()
     except SettingsError as error:
         _fail(error, 2)
     except ImgpipeError as error:
         _fail(error, 1)
+    except OSError as error:  # a full disk, a folder that is somebody else's
+        _fail(ImgpipeError(str(error)), 1)
 
 
 def _fail(error: ImgpipeError, code: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import time
@@ -62,10 +64,13 @@ def _announce(plan: Plan, seconds: float) -> None:
     from rich.console import Console
 
     # A file or a pipe has no width; rich would take 80 and break the links.
-    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    announced = io.StringIO()
+    console = Console(file=announced, force_terminal=terminal, width=None if terminal else 120, markup=False)
     console.print(_table(plan))
     console.print(f"Ready after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {plan.data_dir}.")
     console.print(f'Point other programs at it: eval "$({imgpipe("env", plan.data_dir)})"', soft_wrap=True)
+    _write(announced.getvalue().rstrip())
 
 
 def _table(plan: Plan) -> Table:
@@ -114,4 +119,10 @@ def _dagster_configuration() -> Path:
 
 
 def _say(line: str) -> None:
-    click.echo(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
+    _write(f"{datetime.now().astimezone():%H:%M:%S}  {line}")
+
+
+def _write(text: str) -> None:
+    """A stack lives on when nobody reads it any more, or the disk below its output is full."""
+    with contextlib.suppress(OSError):
+        click.echo(text)

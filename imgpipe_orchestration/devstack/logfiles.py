@@ -12,12 +12,16 @@ LIMIT_BYTES = 10 * 1024 * 1024
 def keep_small(file: Path, limit: int = LIMIT_BYTES) -> None:
     """Move the content of a log past `limit` bytes to `<name>.log.1`, replacing what was there.
 
-    Copy and truncate: the writer keeps its descriptor. Lines written between the two are lost.
+    Copy and truncate: the writer keeps its descriptor. Lines written between the two are lost. On a full disk, which
+    has no room for the copy, the log stays as it is.
     """
     try:
         size = file.stat().st_size
     except FileNotFoundError:
         return
     if size > limit:
-        shutil.copyfile(file, file.with_name(f"{file.name}.1"))
+        try:
+            shutil.copyfile(file, file.with_name(f"{file.name}.1"))
+        except OSError:
+            return
         os.truncate(file, 0)

@@ -165,8 +165,13 @@ class Postgres(Part):
                 process.kill()
 
     def settle(self) -> None:
+        import psycopg
+
         for name in self._databases:
-            self.ensure_database(name)
+            try:
+                self.ensure_database(name)
+            except psycopg.Error as error:
+                raise BackendUnavailable(f"PostgreSQL could not make the database {name}: {error}") from error
 
     def ensure_database(self, name: str, *, template: str | None = None) -> str:
         """Create the database unless it exists; returns its URL."""

@@ -44,6 +44,8 @@ class Supervisor:
         self._watched = [Watched(part) for part in plan.parts]
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._pipe: tuple[int, int] = (-1, -1)
+        self._unwritten = False
+        """Whether stack.json lacks the last change, for the disk was full."""
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Start everything, call `on_ready`, then watch until a stop signal. Call it with the stack's lock held.
@@ -89,7 +91,19 @@ class Supervisor:
     def _launch(self, watched: Watched) -> None:
         watched.restart_at = None
         watched.ready = False
+        watched.launched = time.monotonic()
         watched.part.start()
+
+    def _relaunch(self, watched: Watched) -> None:
+        """Start a part again, or later, where the machine has no room, memory or descriptors for it at this moment."""
+        try:
+            self._launch(watched)
+        except (OSError, BackendUnavailable) as error:
+            pause = watched.next_pause()
+            watched.restart_at = time.monotonic() + pause
+            self.say(f"{watched.part.name} cannot be started ({error}); trying again in {pause:g} s")
+        else:
+            watched.restarts += 1
 
     def _await_ready(self, group: Sequence[Watched]) -> None:
         waiting = list(group)
@@ -140,8 +154,7 @@ class Supervisor:
             part = watched.part
             if watched.restart_at is not None:
                 if now >= watched.restart_at:
-                    self._launch(watched)
-                    watched.restarts += 1
+                    self._relaunch(watched)
                     changed = True
             elif (code := part.exit_code()) is not None:
                 part.sweep()
@@ -161,8 +174,8 @@ class Supervisor:
                 part.kill()
         for watched in self._watched:
             keep_small(watched.part.log_file)
-        if changed:
-            self._write_stack_file()
+        if changed or self._unwritten:
+            self._rewrite_stack_file()
         self._pause(self._seconds_to_next_look())
 
     def _seconds_to_next_look(self) -> float:
@@ -170,6 +183,16 @@ class Supervisor:
         due += [0.2 for w in self._watched if w.restart_at is None and not w.ready]
         due += [w.probe_at - time.monotonic() for w in self._watched if w.restart_at is None and w.ready]
         return max(0.0, min([HOUSEKEEPING_SECONDS, *due]))
+
+    def _rewrite_stack_file(self) -> None:
+        try:
+            self._write_stack_file()
+        except OSError as error:
+            if not self._unwritten:
+                self.say(f"stack.json stays as it was for now: {error}")
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
     def _write_stack_file(self) -> None:
         parts = [

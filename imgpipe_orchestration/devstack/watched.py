@@ -24,6 +24,7 @@ class Watched:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.deaths = 0
+        self.launched = 0.0
         self.restarts = 0
         self.restart_at: float | None = None
         self.ready = False
@@ -53,7 +54,7 @@ class Watched:
 
     def next_pause(self) -> float:
         """Seconds to wait after the death that was just seen."""
-        if time.monotonic() - self.part.started > STEADY_SECONDS:
+        if time.monotonic() - self.launched > STEADY_SECONDS:
             self.deaths = 0
         pause = min(FIRST_PAUSE_SECONDS * 2.0**self.deaths, LONGEST_PAUSE_SECONDS)
         self.deaths += 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
+import sys
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import jwt
 import pytest
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
+from imgpipe_orchestration.cli import up
+from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
 from imgpipe_orchestration.diagnosis import Verdict, diagnose
@@ -235,6 +239,26 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) ->
         assert result.returncode == 2, result.stderr
         assert result.stderr.startswith("imgpipe: DATABASE_URL is no address")
         assert "Traceback" not in result.stderr
+
+
+def test_what_the_machine_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = imgpipe("up", "--data", str(tmp_path / "file" / "data"))
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert result.stderr.startswith("imgpipe: [Errno 20] Not a directory")
+
+
+def test_a_stack_needs_nobody_who_reads_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(tmp_path, {})
+    plan.ports.release()
+    told = []
+    with suppress(OSError), Path("/dev/full").open("w") as full:  # closing it tries to write what is left
+        for output in (full, None):
+            monkeypatch.setattr(sys, "stdout", output)
+            up._say("starting")
+            up._announce(plan, 1.0)
+            told.append(output)
+    assert told == [full, None]
 
 
 def test_every_command_of_the_help_has_one_of_its_own_and_a_line_in_the_documents(run: Run) -> None:

@@ -91,6 +91,19 @@ def test_a_killed_postgres_is_started_again_with_its_rows(stack: Up) -> None:
         assert connection.execute("SELECT n FROM survivors").fetchone() == (42,)
 
 
+def test_a_part_that_cannot_be_started_again_is_tried_until_it_can(stack: Up) -> None:
+    log = stack.data_dir / "logs" / "gateway.log"
+    aside = log.rename(log.with_suffix(".aside"))
+    log.mkdir()  # stands for a full disk, or for too few descriptors: the start of the process fails in ours
+    restarts = stack.part("gateway")["restarts"]
+    os.kill(stack.part("gateway")["pid"], signal.SIGKILL)
+    wait_for(lambda: "gateway cannot be started ([Errno 21] Is a directory" in stack.output, "the failed start")
+    log.rmdir()
+    aside.rename(log)
+    wait_for(lambda: stack.part("gateway")["restarts"] > restarts, "the restarted gateway")
+    wait_for(lambda: not is_free(int(stack.environment["GATEWAY_PORT"])), "its port")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # over a minute of it is the supervisor's patience
 def test_parts_that_hang_are_ended_and_started_again_and_it_says_so(open_folder: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
 import jwt
 import pytest
+import requests
 from fastapi.testclient import TestClient
 
+from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.devstack.running import up, wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import Accepted, count, fill, path_of, servers, small_disk, upload
 
@@ -86,6 +90,28 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         services.close()
         for one in kept:
             assert client.get(path_of(one)).headers["content-type"] == "image/webp"
+
+
+def test_a_stack_on_a_full_disk_lives_on(open_folder: Path) -> None:
+    """Its output, logs and stack.json lie there as well."""
+    with small_disk(open_folder / "disk", 200) as disk, up(disk / "data", "--no-dagster", "--port", "0") as running:
+        filler = fill(disk)
+        health = f"{running.environment['GATEWAY_URL']}/health/live"
+        killed = running.part("gateway")["pid"]
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: is_free(int(running.environment["GATEWAY_PORT"])), "the end of the gateway")
+        wait_for(lambda: answers(health), "the gateway on the full disk")
+        assert running.part("gateway")["pid"] == killed  # as it was last written
+        filler.unlink()
+        wait_for(lambda: running.part("gateway")["restarts"] == 1, "stack.json with the restarted gateway")
+        assert running.process.poll() is None
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(requests.get(url, timeout=5).ok)
+    except requests.RequestException:
+        return False
 
 
 ROUTES = [
