@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from imgpipe_orchestration.cli.proxies import exempt_loopback
 from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.errors import ImgpipeError, SettingsError
 
@@ -53,6 +54,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def imgpipe() -> None:
     """The image back office: uploads, listings, marking, vision reports, avatars."""
+    exempt_loopback()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sysconfig
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, running_stack
+from imgpipe_orchestration.cli.proxies import VARIABLES
 from imgpipe_orchestration.cli.typed import typed
 
 
@@ -28,6 +30,9 @@ def command(data_dir: Path, as_json: bool) -> None:
         return
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+    for name in VARIABLES:  # behind a proxy, which the stack's own addresses mean nothing to
+        if name in os.environ:
+            click.echo(f"export {name}={shlex.quote(os.environ[name])}")
     if typed("dagster") != "dagster":
         # Last, so that nobody's own python becomes another.
         click.echo(f'export PATH="$PATH":{shlex.quote(sysconfig.get_path("scripts"))}')

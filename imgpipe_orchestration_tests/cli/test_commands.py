@@ -261,6 +261,13 @@ def test_a_stack_needs_nobody_who_reads_its_output(tmp_path: Path, monkeypatch: 
     assert told == [full, None]
 
 
+def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run) -> None:
+    nobody = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    result = run("doctor", "--json", **nobody, no_proxy="intranet.example", NO_PROXY="intranet.example")
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok"] * 4, result.stdout
+
+
 def test_every_command_of_the_help_has_one_of_its_own_and_a_line_in_the_documents(run: Run) -> None:
     commands = re.findall(r"^  ([a-z-]+)  ", run("--help").stdout.partition("Commands:")[2], re.MULTILINE)
     assert len(commands) > 10

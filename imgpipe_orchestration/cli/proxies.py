@@ -1,0 +1,20 @@
+"""A proxy that the environment names is for the world outside: what runs on this machine is reached directly."""
+
+from __future__ import annotations
+
+import os
+from urllib.request import getproxies_environment, proxy_bypass
+
+from imgpipe_orchestration.devstack.ports import LOOPBACK
+
+VARIABLES = ("no_proxy", "NO_PROXY")
+"""Some clients read the one, some the other."""
+
+
+def exempt_loopback() -> None:
+    """Let this process and its children reach loopback past any proxy, on whose machine our parts are not."""
+    proxies = getproxies_environment()
+    exempt = proxies.pop("no", "")
+    if proxies and not proxy_bypass(LOOPBACK):
+        listed = ",".join(filter(None, (exempt, LOOPBACK, "localhost")))
+        os.environ.update(dict.fromkeys(VARIABLES, listed))
