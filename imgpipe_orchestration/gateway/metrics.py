@@ -274,9 +274,9 @@ def _paid_calls(connection: Connection) -> list[Metric]:
 
 
 def _ticks(connection: Connection) -> list[Metric]:
-    ages = GaugeMetricFamily("imgpipe_tick_age_seconds", "Since a sensor last looked for work.", labels=["job"])
-    for job, age in heartbeats.ages(connection).items():
-        ages.add_metric([job], age)
+    ages = GaugeMetricFamily("imgpipe_tick_age_seconds", "Since a sensor last looked for work.", labels=["pipeline"])
+    for pipeline, age in heartbeats.ages(connection).items():
+        ages.add_metric([pipeline], age)
     return [ages]
 
 

@@ -95,9 +95,15 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_provider_cost_usd_total", **call) == 0.25
     assert value("imgpipe_provider_paused", provider="openai") == 1
     assert value("imgpipe_pipeline_calls_bought_total", pipeline="media") == 1
-    assert value("imgpipe_tick_age_seconds", job="auto_marker") < 60
+    assert value("imgpipe_tick_age_seconds", pipeline="auto_marker") < 60
     assert value("imgpipe_http_requests_total", method="GET", route="/health", status="200") == 1
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
+
+
+def test_no_label_is_one_that_prometheus_gives_what_it_scrapes(worked: Settings) -> None:
+    with TestClient(create_app(worked)) as client:
+        labels = {label for _, labels in scraped(client) for label, _ in labels}
+    assert labels.isdisjoint({"job", "instance"})  # ours would become exported_job, and rules see the scrape's name
 
 
 def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings) -> None:
