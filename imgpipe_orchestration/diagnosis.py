@@ -49,16 +49,20 @@ class Finding:
     do: str = ""
 
 
-class _Note(Exception):
-    """Ends a check with a remark."""
-
-
-class _Bad(Exception):
-    """Ends a check with what is wrong and, when it differs from the check's usual advice, what to do."""
+class _Remark(Exception):
+    """Ends a check with what was seen and, when it differs from the check's usual advice, what to do."""
 
     def __init__(self, seen: str, do: str = "") -> None:
         super().__init__(seen)
         self.do = do
+
+
+class _Note(_Remark):
+    """It works, and somebody should know."""
+
+
+class _Bad(_Remark):
+    """It does not work."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class _Check:
         try:
             return Finding(self.what, Verdict.OK, self.look())
         except _Note as note:
-            return Finding(self.what, Verdict.NOTE, str(note), self.do)
+            return Finding(self.what, Verdict.NOTE, str(note), note.do or self.do)
         except _Bad as bad:
             return Finding(self.what, Verdict.BAD, str(bad), bad.do or self.do)
         except ImgpipeError as error:
@@ -109,7 +113,7 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
     """Every check, all at the same time; the findings in a fixed order. What has not answered after `patience` seconds
     is bad: S3's clients would try a frozen server for a minute and a half."""
     services = Services(settings)
-    ours = "`imgpipe up` starts one when it is not set."
+    ours = "." if settings.imgpipe_env == "production" else "; `imgpipe up` starts one when it is not set."
     checks = [
         _Check("settings", "Mend it and start again; docs/settings.md has its form.", lambda: _settings(settings)),
         _Check(
@@ -118,14 +122,14 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
             lambda: _keys(settings),
         ),
         _Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", lambda: _disk(settings)),
-        _Check("database", f"Check DATABASE_URL; {ours}", lambda: _database(services.engine)),
+        _Check("database", f"Check DATABASE_URL{ours}", lambda: _database(services.engine)),
         _Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", lambda: _pending_images(services)),
         _Check("Dagster's database", "Check DAGSTER_PG_URL.", lambda: _dagster_database(settings)),
         *(
-            _Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys; {ours}", _bucket(services, name))
+            _Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys{ours}", _bucket(services, name))
             for name in settings.buckets
         ),
-        _Check("MongoDB", f"Check MONGODB_URL; {ours}", lambda: _mongo(services)),
+        _Check("MongoDB", f"Check MONGODB_URL{ours}", lambda: _mongo(services)),
         _Check(
             "gateway",
             "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.",
@@ -251,8 +255,9 @@ def _mongo(services: Services) -> str:
     missing = missing_indexes(services.documents)
     if missing:
         raise _Note(
-            f"answers, and lacks {'; '.join(missing)}. The auto-marker's next run creates them, unless it is not "
-            "allowed to, or two image_config documents name the same customer"
+            f"answers, and lacks {'; '.join(missing)}",
+            "The auto-marker's next run creates them, unless it is not allowed to, or two image_config documents name "
+            "the same customer.",
         )
     return "answers, with every index the auto-marker needs"
 
@@ -306,13 +311,16 @@ def _automation(settings: Settings) -> str:
                 elif one["defaultStatus"] == "RUNNING":
                     off.append(one["name"])
     if off:
-        raise _Note(f"switched off in the Dagster UI (Automation): {', '.join(off)}")
+        raise _Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
     return f"{started} are on"
 
 
 def _told_by_dagster(settings: Settings, query: str) -> Any:
-    answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=_TIMEOUT_SECONDS)
-    answer.raise_for_status()
+    try:
+        answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=_TIMEOUT_SECONDS)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise _Bad("not known: the Dagster UI, which tells it, does not answer", "Bring the UI back.") from error
     return answer.json()["data"]
 
 
@@ -348,16 +356,12 @@ def _openai(settings: Settings) -> str:
         there = client.models()
     finally:
         client.close()
-    for model in (
-        settings.openai_vision_model,
-        settings.openai_embedding_model,
-        settings.openai_image_model,
-        settings.openai_image_edit_model,
-    ):
+    for name in ("openai_vision_model", "openai_embedding_model", "openai_image_model", "openai_image_edit_model"):
+        model = getattr(settings, name)
         if there.get(model):
-            raise _Note(f"model {model} ends on {there[model]}")
+            raise _Note(f"model {model} ends on {there[model]}", f"Set another one: {name.upper()}.")
         if there and model not in there:
-            raise _Note(f"model {model} is not among those on offer")
+            raise _Note(f"model {model} is not among those on offer", f"Set another one: {name.upper()}.")
     return f"{settings.openai_base_url} accepts the key"
 
 

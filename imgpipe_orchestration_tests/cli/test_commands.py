@@ -61,7 +61,9 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["OpenAI"]["verdict"] == "note"
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
-    assert found["Dagster daemon"]["verdict"] == "bad"
+    for asked in ("Dagster daemon", "sensors and schedules"):  # the UI is away, and no more is known
+        assert found[asked]["verdict"] == "bad"
+        assert found[asked]["seen"].startswith("not known: the Dagster UI")
 
 
 def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> None:
@@ -146,6 +148,7 @@ def test_doctor_names_a_model_that_is_not_there_or_ends(run: Run, standins: Stan
     for model, seen in (("gpt-0", "gpt-0 is not among those on offer"), ("gpt-4o", "gpt-4o ends on 2027-01-14")):
         found = openai(**{f"OPENAI_{setting}": model})
         assert (found["verdict"], found["seen"]) == ("note", f"model {seen}")
+        assert found["do"] == f"Set another one: OPENAI_{setting}."
 
 
 def test_doctor_says_of_an_absent_database_what_the_driver_says_and_no_more(run: Run) -> None:
