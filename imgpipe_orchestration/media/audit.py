@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import text
 
 from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -82,27 +83,19 @@ def unhealed(backends: Services) -> int:
 def reopened(backends: Services) -> int:
     """Take up uploads that wait although their images are settled: somebody set them back to `pending`, or a main API
     has forgotten what it acknowledged. Returns how many."""
-    added, after = 0, 0
-    while True:
-        with transaction(backends.pending_engine) as connection:
-            page = pending.waiting(connection, after=after, limit=1000)
-        if not page:
-            return added
-        after = page[-1].id
+    added = 0
+    for page in pending.pages(backends, PendingStatus.PENDING):
         with transaction(backends.engine) as connection:
             items = store.start_again(connection, [image.id for image in page])
             added += backends.claims.enqueue(connection, store.MEDIA, items, again=True)
+    return added
 
 
 def unreplaced(backends: Services) -> int:
     """Give every processed upload whose temp URLs nobody is about to replace to the queue; returns how many."""
-    added, after = 0, 0
-    while True:
-        with transaction(backends.pending_engine) as connection:
-            page = pending.processed(connection, after=after)
-        if not page:
-            return added
-        after = page[-1].id
+    added = 0
+    for page in pending.pages(backends, PendingStatus.PROCESSED):
         items = [Item(image.id, tenant=str(image.user_id)) for image in page]
         with transaction(backends.engine) as connection:
             added += backends.claims.enqueue(connection, store.URLS, items, again=True)
+    return added

@@ -27,7 +27,6 @@ from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
 
-PAGE = 1000
 LOOK_BACK_MINUTES = 60
 UNSEEN = 1000
 """Uploads that no intake has seen are counted up to this number."""
@@ -38,7 +37,7 @@ def first_new(backends: Services) -> PendingImage | None:
     with transaction(backends.engine) as connection:
         mark = registering.intake_mark(connection)
     with transaction(backends.pending_engine) as connection:
-        found = pending.waiting(connection, after=mark, limit=1)
+        found = pending.in_state(connection, PendingStatus.PENDING, after=mark, limit=1)
     return found[0] if found else None
 
 
@@ -70,14 +69,7 @@ def take_in(backends: Services, *, everything: bool = False) -> int:
     """
     with transaction(backends.engine) as connection:
         after = 0 if everything else registering.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
-    added = 0
-    while True:
-        with transaction(backends.pending_engine) as connection:
-            page = pending.waiting(connection, after=after, limit=PAGE)
-        if not page:
-            return added
-        added += _take_in(backends, page)
-        after = page[-1].id
+    return sum(_take_in(backends, page) for page in pending.pages(backends, PendingStatus.PENDING, after=after))
 
 
 def _take_in(backends: Services, page: list[PendingImage]) -> int:

@@ -17,6 +17,9 @@ from imgpipe_orchestration.media.tables import pending_images as t
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
+PAGE = 1000
+"""Rows read at a time by what goes through all of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class PendingImage:
@@ -101,16 +104,23 @@ def any_failed(connection: Connection, ids: Sequence[int]) -> bool:
     return connection.execute(query).first() is not None
 
 
-def waiting(connection: Connection, *, after: int = 0, limit: int | None = None) -> list[PendingImage]:
-    """Rows in state `pending` with an id past `after`, in the order of their ids."""
-    query = select(*_COLUMNS).where(t.c.status == PendingStatus.PENDING.value, t.c.id > after).order_by(t.c.id)
+def in_state(
+    connection: Connection, status: PendingStatus, *, after: int = 0, limit: int | None = None
+) -> list[PendingImage]:
+    """Rows in a state with an id past `after`, in the order of their ids."""
+    query = select(*_COLUMNS).where(t.c.status == status.value, t.c.id > after).order_by(t.c.id)
     return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
 
 
-def processed(connection: Connection, *, after: int = 0) -> list[PendingImage]:
-    """The next thousand rows past `after` whose media id is known and whose URLs have not been replaced yet."""
-    query = select(*_COLUMNS).where(t.c.status == PendingStatus.PROCESSED.value, t.c.id > after).order_by(t.c.id)
-    return [_image(row) for row in connection.execute(query.limit(1000))]
+def pages(backends: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
+    """All of these rows, PAGE at a time, each page read when the one before has been dealt with."""
+    while True:
+        with transaction(backends.pending_engine) as connection:
+            page = in_state(connection, status, after=after, limit=PAGE)
+        if not page:
+            return
+        yield page
+        after = page[-1].id
 
 
 def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:

@@ -140,7 +140,7 @@ workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
 def pending_all(backends: Backends, limit: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
     """Every upload that waits, oldest first."""
     with transaction(backends.pending_engine) as connection:
-        images = pending.waiting(connection, limit=limit)
+        images = pending.in_state(connection, model.PendingStatus.PENDING, limit=limit)
     listed = [
         {
             "id": image.id,

@@ -95,7 +95,7 @@ def test_a_row_of_the_main_apis_own_sql_is_read_with_its_day_in_utc(engine: Engi
     with transaction(engine) as connection:
         insert = "insert into pending_images (user_id, image_path, created_at) values (7, :path, :at)"
         connection.execute(text(insert), {"path": PATH.format(n=7), "at": "2026-01-20 23:59:30"})
-        (image,) = pending.waiting(connection)
+        (image,) = pending.in_state(connection, PendingStatus.PENDING)
     assert image.day == "2026-01-20"
     assert image.created_at.isoformat() == "2026-01-20T23:59:30+00:00"
     assert (image.original_name, image.mime_type) == (None, None)
@@ -112,8 +112,8 @@ def test_waiting_gives_pages_of_what_is_pending_by_id(engine: Engine) -> None:
     rows = [add(engine, n) for n in range(5)]
     with transaction(engine) as connection:
         pending.mark(connection, [rows[1]], PendingStatus.FAILED)
-        assert ids(pending.waiting(connection)) == [rows[0], rows[2], rows[3], rows[4]]
-        assert ids(pending.waiting(connection, after=rows[0], limit=2)) == [rows[2], rows[3]]
+        assert ids(pending.in_state(connection, PendingStatus.PENDING)) == [rows[0], rows[2], rows[3], rows[4]]
+        assert ids(pending.in_state(connection, PendingStatus.PENDING, after=rows[0], limit=2)) == [rows[2], rows[3]]
 
 
 def test_rows_are_found_by_their_paths(engine: Engine) -> None:
@@ -127,7 +127,7 @@ def test_a_processed_row_carries_its_media_id_in_both_columns(engine: Engine) ->
     image_id = add(engine, 1)
     with transaction(engine) as connection:
         pending.mark_processed(connection, image_id, "789")
-        assert ids(pending.processed(connection)) == [image_id]
+        assert ids(pending.in_state(connection, PendingStatus.PROCESSED)) == [image_id]
         row = connection.execute(text("select permanent_url, thumbnail_url, status from pending_images")).one()
     assert tuple(row) == ("789", "789", "processed")
 
@@ -297,7 +297,7 @@ def test_a_row_in_no_state_is_nobodys_work(make_gateway: Callable[..., Gateway],
 def test_a_batch_larger_than_a_page_is_taken_in_whole(
     backends: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "PAGE", 3)
+    monkeypatch.setattr(pending, "PAGE", 3)
     for n in range(8):
         add(engine, n)
     assert intake.take_in(backends) == 8
@@ -308,7 +308,7 @@ def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(backends: Serv
         for user in (1, 2):
             path = PATH.format(n=user)
             pending.add(connection, user_id=user, image_path=path, original_name="a.jpg", mime_type="image/jpeg")
-        _, second = pending.waiting(connection)
+        _, second = pending.in_state(connection, PendingStatus.PENDING)
 
     with ThreadPoolExecutor(1) as pool, backends.engine.connect() as other:
         media_id = registering.register(other, second, "")
