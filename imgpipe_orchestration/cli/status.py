@@ -25,17 +25,21 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
     """Show every queue: waiting, in work, done, failed, the age of the oldest, stuck over an hour, average time."""
+    from imgpipe_orchestration.media import pending
     from imgpipe_orchestration.media.intake import with_unseen
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.storage.rows import transaction
 
     services = Services(settings_of(data_dir))
     try:
         marker, marker_held_up, marker_failures = _marker(services, shown)
         held_up = [*services.claims.held_up(limit=shown), *marker_held_up] if shown else []
+        with transaction(services.pending_engine) as connection:
+            images = pending.figures(connection)
         queues = [*with_unseen(services, services.claims.counts()).values(), marker]
         report: dict[str, Any] = {
             "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
-            "pending_images": _pending_images(services),
+            "pending_images": images,
             "held_up": [asdict(reason) for reason in held_up],
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
             "job_failures": marker_failures,
@@ -64,29 +68,6 @@ def _marker(services: Services, shown: int) -> tuple[QueueCounts, list[HeldUp], 
         {"job": JOB, "customer_id": one.customer_id, "error": one.error, "failed_at": one.finished_at} for one in failed
     ]
     return counts, held_up, failures
-
-
-def _pending_images(services: Services) -> dict[str, Any]:
-    """The media document's monitoring figures, by its own queries; they also see what no worker has taken up yet."""
-    from sqlalchemy import text
-
-    from imgpipe_orchestration.media.tables import TIME_IS_READABLE
-    from imgpipe_orchestration.storage.rows import transaction
-
-    with transaction(services.pending_engine) as connection:
-        rows = connection.execute(text("SELECT status, count(*) FROM pending_images GROUP BY status")).all()
-        oldest = connection.scalar(
-            text(f"SELECT min(created_at) FROM pending_images WHERE status = 'pending' AND {TIME_IS_READABLE}")
-        )
-        stuck = connection.scalar(
-            text(
-                "SELECT count(*) FROM pending_images"
-                " WHERE status = 'pending' AND created_at < CURRENT_TIMESTAMP - INTERVAL '1' HOUR"
-            )
-        )
-    counted: dict[str, Any] = dict.fromkeys(("pending", "processed", "complete", "failed"), 0)
-    counted |= {row[0] or "unknown": row[1] for row in rows}  # MySQL's column may hold NULL, or '' for what it refused
-    return {**counted, "oldest_pending": oldest, "stuck": stuck}
 
 
 def _written(value: object) -> str:

@@ -17,6 +17,7 @@ from imgpipe_orchestration.cli import ALREADY_RUNNING
 from imgpipe_orchestration.cli.options import data_option, imgpipe
 from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.errors import Conflict, SettingsError
+from imgpipe_orchestration.redaction import redact
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,17 +99,11 @@ def _table(plan: Plan) -> Table:
         if name in running:
             table.add_row(name, where, what)
         elif name in {"postgres", "s3", "mongo"}:
-            table.add_row(name, _without_password(where), f"{what} (yours)")
+            table.add_row(name, redact(where), f"{what} (yours)")
     if plan.stand_ins:
         table.add_row("stand-ins", running["stand-ins"].url, f"play {', '.join(plan.stand_ins)}")
     table.add_row("logs", str(plan.data_dir / "logs"), "one file a part")
     return table
-
-
-def _without_password(url: str) -> str:
-    from imgpipe_orchestration.redaction import redact
-
-    return redact(url)
 
 
 def _dagster_configuration() -> Path:

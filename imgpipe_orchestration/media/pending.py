@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, literal_column, select, update
+from sqlalchemy import Connection, case, func, insert, literal_column, select, text, update
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import PendingStatus, media_id_in, partition_day
@@ -123,6 +123,16 @@ def pages(backends: Services, status: PendingStatus, *, after: int = 0) -> Itera
         after = page[-1].id
 
 
+def figures(connection: Connection) -> dict[str, Any]:
+    """The document's monitoring figures, by its own queries: rows by state, since when the oldest waits
+    (`oldest_pending`), how many have waited for over an hour (`stuck`). They also see what no worker has taken up yet.
+    """
+    rows = connection.execute(text("select status, count(*) from pending_images group by status")).all()
+    counted: dict[str, Any] = {status.value: 0 for status in PendingStatus}
+    counted |= {row[0] or "unknown": row[1] for row in rows}  # MySQL's column may hold NULL, or '' for what it refused
+    return {**counted, "oldest_pending": connection.scalar(_OLDEST), "stuck": connection.scalar(_STUCK)}
+
+
 def mark_processed(connection: Connection, image_id: int, media_id: str) -> None:
     """pending -> processed, with the media id in both URL columns."""
     values = {"status": PendingStatus.PROCESSED.value, "permanent_url": media_id, "thumbnail_url": media_id}
@@ -146,3 +156,10 @@ def joined(backends: Services, connection: Connection) -> Iterator[Connection]:
     else:
         with transaction(backends.pending_engine) as other:
             yield other
+
+
+_OLDEST = text(f"select min(created_at) from pending_images where status = 'pending' and {TIME_IS_READABLE}")
+_STUCK = text("""
+    select count(*) from pending_images
+    where status = 'pending' and created_at < current_timestamp - interval '1' hour
+""")
