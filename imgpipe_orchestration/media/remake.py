@@ -11,7 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from imgpipe_orchestration.media import seeing, store
+from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.driving import drain
 from imgpipe_orchestration.media.model import Step
 from imgpipe_orchestration.media.stages import Stage, analyse_again, resized
@@ -54,7 +54,7 @@ def _outdated(backends: Services, connection: Connection, day: str, step: Step) 
     if step is Step.AI_VISUAL_ANALYSIS:
         clients = {"google_vision": backends.google_vision, "openai_vision": backends.openai}
         configured = [name for name, client in clients.items() if client]
-        return store.analysed_otherwise(connection, day, seeing.VERSION, configured)
+        return store.analysed_otherwise(connection, day, prompts.VERSION, configured)
     return []
 
 

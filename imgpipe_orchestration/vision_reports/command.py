@@ -40,7 +40,7 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
     """
     owner = f"command-{uuid4()}"
     claims = services.claims
-    _bury_the_dead(services, connection, say)
+    _take_over_from_dead(services, connection, say)
     with transaction(services.engine) as rows:
         execution = executions.start(
             rows,
@@ -93,9 +93,9 @@ def _adopt(services: Services, connection: Connection, execution_id: int, say: C
         say(f"{len(adopted)} analyses left by an earlier command")
 
 
-def _bury_the_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
+def _take_over_from_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
     """Take from commands that were killed what they hold, and end those of their executions that have no list."""
-    _wait_for_the_dead(services, connection, say)
+    _wait_for_dead(services, connection, say)
     with transaction(services.engine) as rows:
         # One that lives has claimed its execution within moments of its start.
         values = {
@@ -106,7 +106,7 @@ def _bury_the_dead(services: Services, connection: Connection, say: Callable[[st
         _end(rows, services, rows.scalars(text(_UNLISTED), values).all(), _NO_LIST)
 
 
-def _wait_for_the_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
+def _wait_for_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
     """A command that was killed holds its leases until they run out; one that lives renews them before that."""
     first = _leases(services, connection)
     if first:

@@ -24,8 +24,8 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
-from imgpipe_orchestration.vision_reports.journey import Journey
 from imgpipe_orchestration.vision_reports.model import NoReport, StillWaiting
+from imgpipe_orchestration.vision_reports.steps import Steps
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -60,7 +60,7 @@ class Crew:
         with ExitStack() as opened:
             opened.enter_context(services.claims.hold(owner))
             worker = opened.enter_context(BatchWorker(services))
-            self._journey = opened.enter_context(Journey(services, worker))
+            self._steps = opened.enter_context(Steps(services, worker))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -83,10 +83,10 @@ class Crew:
         """Take one analysis as far as it goes, and wait for its batch in between."""
         waiting = False
 
-        def travel(claim: Claim) -> None:
+        def advance(claim: Claim) -> None:
             nonlocal waiting
             try:
-                self._travel(claim)
+                self._advance(claim)
             except StillWaiting:
                 waiting = True
                 raise
@@ -94,7 +94,7 @@ class Crew:
                 if not waiting:
                     self._last_progress = time.monotonic()
 
-        outcome = work_through(self._claims, analyses.QUEUE, [claim], travel, threads=1, on_failure=_order_anew)
+        outcome = work_through(self._claims, analyses.QUEUE, [claim], advance, threads=1, on_failure=_order_anew)
         item = claim.item_id
         if outcome.done:
             return Ending(item, "done")
@@ -115,12 +115,12 @@ class Crew:
             self._ended.append(item_id)
             return [] if self._expected else list(self._ended)
 
-    def _travel(self, claim: Claim) -> None:
+    def _advance(self, claim: Claim) -> None:
         while True:
             with self._hands:
                 if self._closed:
                     raise LeaseLost("The run has ended.")
-                seconds = self._journey.turn(claim)
+                seconds = self._steps.advance(claim)
             if seconds is None:
                 return
             if time.monotonic() + seconds - self._last_progress > self._patience:

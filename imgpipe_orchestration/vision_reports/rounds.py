@@ -1,7 +1,4 @@
-"""What a run does around its analyses: take what is due, and say in the end what came of it.
-
-The Dagster job and the command line both go through here.
-"""
+"""What a Dagster run does around its analyses: take what is due, and say in the end what came of it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.media import seeing, store
+from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.embedding import embed
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
@@ -64,7 +64,7 @@ def analyse(backends: Services, media: MediaFile) -> Analysis:
 
     seen = backends.workshop.call(look, kept(backends, media))
     found = Analysis(_measured(seen.measurements, media))
-    found.values["version"] = seeing.VERSION
+    found.values["version"] = prompts.VERSION
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
     _ask(found, "google_vision", lambda: _google(backends, seen, buyer, found))
     _ask(found, "openai_vision", lambda: _openai(backends, media, seen, buyer, found))
@@ -190,13 +190,13 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     if media.data_type is DataType.SITES:
         with transaction(backends.engine) as connection:
             owner = store.owner_context(connection, media.user_id)
-    question = seeing.question(media.data_type, media.kind, owner)
-    schema = seeing.schema_of(media.data_type)
+    question = prompts.question(media.data_type, media.kind, owner)
+    schema = prompts.schema_of(media.data_type)
     model = backends.settings.openai_vision_model
 
     def purchase() -> Purchase:
         answer = client.analyse_image(
-            seen.preview, question, schema, model=model, detail="low", instructions=seeing.INSTRUCTIONS
+            seen.preview, question, schema, model=model, detail="low", instructions=prompts.INSTRUCTIONS
         )
         return Purchase(answer.usage, {"answer": answer.answer.model_dump(), "raw": answer.raw})
 
@@ -205,7 +205,7 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         "vision",
         model,
         inputs=[seen.preview, question],
-        parameters={"schema": json_schema(schema), "instructions": seeing.INSTRUCTIONS, "detail": "low"},
+        parameters={"schema": json_schema(schema), "instructions": prompts.INSTRUCTIONS, "detail": "low"},
     )
     value = _counted(backends.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]

@@ -1,8 +1,8 @@
-"""One analysis from its documents to its delivered report, a turn at a time.
+"""One analysis from its documents to its delivered report, each time as far as it can go.
 
-A turn does what can be done now and says when to come again. What it has reached is committed before it goes on:
-the order's reference before the order, the batch's id before the wait, the upload's beginning before the upload. So a
-turn can be cut off anywhere, by anything, and the next one neither submits nor uploads twice.
+`Steps.advance` does what can be done now and says when to come again. What it has reached is committed before it goes
+on: the order's reference before the order, the batch's id before the wait, the upload's beginning before the upload. So
+it can be cut off anywhere, by anything, and whoever comes next neither submits nor uploads twice.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 
-class Journey:
+class Steps:
     """Takes analyses forward; thread-safe, one a process."""
 
     def __init__(self, services: Services, worker: BatchWorker | None = None) -> None:
@@ -69,8 +69,8 @@ class Journey:
             self._apis.clear()
             self._backends.clear()
 
-    def turn(self, claim: Claim) -> float | None:
-        """Take one analysis as far as it goes. Returns the seconds until the next turn, or None: it is delivered.
+    def advance(self, claim: Claim) -> float | None:
+        """Take one analysis as far as it goes. Returns the seconds until the next time, or None: it is delivered.
 
         Raises:
             Permanent, Retryable: why it could not go on.
