@@ -20,7 +20,7 @@ from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.work import work_through
-from imgpipe_orchestration.vision_reports import batches, looking
+from imgpipe_orchestration.vision_reports import batches, inspection
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 
 if TYPE_CHECKING:
@@ -119,27 +119,27 @@ class BatchWorker:
 
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
         client = self._client()
-        view = self._services.workshop.call(looking.view, self._bucket.get(image.object_key))
+        view = self._services.workshop.call(inspection.view, self._bucket.get(image.object_key))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
-        asked = looking.question(batch.user_query, image.name, image.description, view.measured)
+        asked = inspection.question(batch.user_query, image.name, image.description, view.measured)
         call = PaidCall.of(
             "openai",
             "responses",
             batch.model,
-            inputs=[view.jpeg, looking.INSTRUCTIONS, asked],
-            parameters={"detail": _DETAIL, "schema": json_schema(looking.Inspection)},
+            inputs=[view.jpeg, inspection.INSTRUCTIONS, asked],
+            parameters={"detail": _DETAIL, "schema": json_schema(inspection.Inspection)},
         )
 
         def purchase() -> Purchase:
             seen = client.analyse_image(
                 view.jpeg,
                 asked,
-                looking.Inspection,
+                inspection.Inspection,
                 model=batch.model,
                 detail=_DETAIL,
-                instructions=looking.INSTRUCTIONS,
+                instructions=inspection.INSTRUCTIONS,
             )
-            return Purchase(seen.usage, looking.accepted(seen.answer.model_dump()))
+            return Purchase(seen.usage, inspection.accepted(seen.answer))
 
         buyer = Buyer("vision_reports", f"vision_batches/{batch.id}/{image.position}", batch.organization_id)
         answer = self._services.ledger.buy(call, purchase, buyer=buyer)

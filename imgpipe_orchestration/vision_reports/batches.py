@@ -50,7 +50,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class BatchImage:
-    """An image of a batch and how far it is. `analysis` is as `looking.accepted` makes it."""
+    """An image of a batch and how far it is. `analysis` is as `inspection.accepted` makes it."""
 
     position: int
     name: str

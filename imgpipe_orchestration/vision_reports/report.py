@@ -54,7 +54,7 @@ def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -
     """The report, UTF-8, no longer than `limit` bytes.
 
     Args:
-        picture: the JPEG an image was judged by (`looking.view`), asked for one at a time; may raise NotFound.
+        picture: the JPEG an image was judged by (`inspection.view`), asked for one at a time; may raise NotFound.
         limit: pictures are left out, the least serious first, before it is passed. When the words alone pass it, they
             are cut: half as long and half as many, again and again, whole images only after the rest.
     """

@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ from uuid import UUID
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.vision_reports import looking, report
+from imgpipe_orchestration.vision_reports import inspection, report
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
@@ -46,9 +47,15 @@ def finding(severity: str, title: str = "Rust", **other: Any) -> dict[str, Any]:
     }
 
 
+def accepted(summary: str, findings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept of a model's answer."""
+    answer = {"summary": summary, "findings": list(findings)}
+    return inspection.accepted(inspection.Inspection.model_validate(answer))
+
+
 def image(position: int, *findings: dict[str, Any], text: str = "") -> BatchImage:
-    view = looking.view(photo(position % 3))
-    analysis = looking.accepted({"summary": f"An image. {text}", "findings": list(findings)})
+    view = inspection.view(photo(position % 3))
+    analysis = accepted(f"An image. {text}", findings)
     analysis |= {"model": "gpt-5-mini", "standin": False}
     name = f"hull_{position}.jpg{text}"
     return BatchImage(position, name, "", f"Port side {text}", "done", view.measured, analysis, None)
@@ -184,15 +191,9 @@ def test_what_a_stand_in_made_up_is_said_to_be_that() -> None:
 
 
 def test_boxes_are_put_right_before_they_are_kept() -> None:
-    kept = looking.accepted(
-        {
-            "summary": "s",
-            "findings": [
-                finding("low", evidence={"left": 0.9, "top": 0.5, "right": 0.1, "bottom": 0.5}),
-                finding("low", evidence={"left": 1, "top": 1, "right": 1, "bottom": 1}),
-            ],
-        }
-    )["findings"]
+    line = finding("low", evidence={"left": 0.9, "top": 0.5, "right": 0.1, "bottom": 0.5})
+    corner = finding("low", evidence={"left": 1, "top": 1, "right": 1, "bottom": 1})
+    kept = accepted("s", [line, corner])["findings"]
     assert len(kept) == 2
     for box in (one["evidence"] for one in kept):
         assert 0 <= box["left"] < box["right"] <= 1

@@ -10,11 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from imgpipe_orchestration.devstack import photos
-from imgpipe_orchestration.vision_reports import looking, report
+from imgpipe_orchestration.vision_reports import inspection, report
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 from imgpipe_orchestration_tests.gateway.browser import chromium, visitor
 from imgpipe_orchestration_tests.partners.wire import reply, serving
-from imgpipe_orchestration_tests.vision_reports.test_report import BATCH, finding
+from imgpipe_orchestration_tests.vision_reports.test_report import BATCH, accepted, finding
 
 _SHOWN = [photo for photo in photos.PHOTOS if photo.name in ("brick", "coffee", "gravel", "chelsea")]
 
@@ -27,14 +27,14 @@ def sample() -> bytes:
         {"left": 0.55, "top": 0.5, "right": 0.95, "bottom": 0.85},
     ]
     severities = [("critical", "low"), ("high", "medium"), ("none",), ()]
-    views = [looking.view(photos.jpeg(photo.name)) for photo in _SHOWN]
+    views = [inspection.view(photos.jpeg(photo.name)) for photo in _SHOWN]
     images = []
     for number, (photo, view, found) in enumerate(zip(_SHOWN, views, severities, strict=True)):
         findings = [
             finding(severity, "Corrosion at the joint", explanation=texts, evidence=boxes[n], confidence=0.9 - n / 4)
             for n, severity in enumerate(found)
         ]
-        analysis = looking.accepted({"summary": f"A photograph that shows {photo.shows}.", "findings": findings})
+        analysis = accepted(f"A photograph that shows {photo.shows}.", findings)
         analysis |= {"model": "gpt-6-luna", "standin": False}
         images.append(
             BatchImage(
@@ -49,9 +49,8 @@ def sample() -> bytes:
 def of_one_word() -> bytes:
     """A report in which every text is one word that is longer than a line."""
     word = "W" * 160
-    view = looking.view(photos.jpeg("coffee"))
-    found = {"summary": word, "findings": [finding("critical", word, explanation=word)]}
-    analysis = looking.accepted(found) | {"model": "gpt-6-luna", "standin": False}
+    view = inspection.view(photos.jpeg("coffee"))
+    analysis = accepted(word, [finding("critical", word, explanation=word)]) | {"model": "gpt-6-luna", "standin": False}
     image = BatchImage(0, word, "", word, "done", view.measured, analysis, None)
     batch = Batch(1, BATCH, word, word, "gpt-6-luna", [{"name": word, "reason": word}], [word], [image])
     return report.write(batch, picture=lambda _: view.jpeg, limit=8_000_000)

@@ -107,13 +107,8 @@ def question(user_query: str, name: str, description: str, measured: dict[str, A
     return json.dumps(given, ensure_ascii=False, indent=1)
 
 
-def accepted(answer: dict[str, Any]) -> dict[str, Any]:
-    """A model's answer made fit to keep and show: bounded texts, boxes with an area, at most 30 findings.
-
-    Raises:
-        pydantic.ValidationError: the answer is not an `Inspection`.
-    """
-    inspection = Inspection.model_validate(answer)
+def accepted(inspection: Inspection) -> dict[str, Any]:
+    """A model's answer made fit to keep and show: bounded texts, boxes with an area, at most 30 findings."""
     findings = [
         {
             "title": plain_text(finding.title, 160) or "Finding",
