@@ -85,10 +85,10 @@ def register(
         "day": found.created_day,
         "documents": vault.lock(json.dumps([asdict(document) for document in found.documents])),
     }
-    row = rows.execute(text(_REGISTER), values).one_or_none()
+    row = rows.execute(_REGISTER, values).one_or_none()
     if row is None:
         return False
-    rows.execute(text(_GOES_ON), {"ids": [row.id]})
+    rows.execute(_GOES_ON, {"ids": [row.id]})
     claims.enqueue(rows, QUEUE, [Item(row.id, tenant=organization_id)], again=True)
     return True
 
@@ -96,11 +96,11 @@ def register(
 def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> list[int]:
     """Let an execution go on with what earlier commands left waiting; theirs end without it. Returns the ids."""
     left = rows.execute(
-        text(_LEFT), {"queue": QUEUE.name, "source": source, "organization": organization_id, "execution": execution_id}
+        _LEFT, {"queue": QUEUE.name, "source": source, "organization": organization_id, "execution": execution_id}
     ).all()
     ids = [row.id for row in left]
-    rows.execute(text(_ADOPT), {"ids": ids, "execution": execution_id})
-    rows.execute(text(_GOES_ON), {"ids": ids})
+    rows.execute(_ADOPT, {"ids": ids, "execution": execution_id})
+    rows.execute(_GOES_ON, {"ids": ids})
     executions.settle(rows, sorted({execution_id, *(row.execution_id for row in left)}))
     return ids
 
@@ -115,10 +115,10 @@ def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
     with transaction(engine) as rows:
         job = {"id": cron_jobs.locked(rows, job_id).id}
         # The items before the rows, like whoever works on them: with the lock on an item they write its row.
-        unlisted = rows.scalars(text(_UNLISTED), job).all()
+        unlisted = rows.scalars(_UNLISTED, job).all()
         claims.withdraw(rows, executions.QUEUE, unlisted, executions.DELETED)
-        ended = claims.withdraw(rows, QUEUE, rows.scalars(text(_UNDER_WAY), job).all(), executions.DELETED)
-        rows.execute(text(_ENDED), {"ids": ended, "error": executions.DELETED})
+        ended = claims.withdraw(rows, QUEUE, rows.scalars(_UNDER_WAY, job).all(), executions.DELETED)
+        rows.execute(_ENDED, {"ids": ended, "error": executions.DELETED})
         rows.execute(text("delete from cron_jobs where id = :id"), job)
 
 
@@ -128,7 +128,7 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
     Raises:
         Gone: its cron job was deleted.
     """
-    row = rows.execute(text(_LOAD), {"id": analysis_id}).one()
+    row = rows.execute(_LOAD, {"id": analysis_id}).one()
     connection = executions.connection_of(rows, row.execution_id, vault)
     return Analysis(
         id=row.id,
@@ -232,7 +232,7 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
     reopened: list[int] = []
     with transaction(engine) as rows:
         groups: dict[tuple[int | None, str | None], list[Row[Any]]] = {}
-        for row in rows.execute(text(_OF_DAY), {"day": day, "queue": QUEUE.name}):
+        for row in rows.execute(_OF_DAY, {"day": day, "queue": QUEUE.name}):
             groups.setdefault((row.cron_job_id, row.connection), []).append(row)
         for (job, connection), members in groups.items():
             # A command's connection is encrypted, which makes it unlike any other's.
@@ -241,7 +241,7 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
             if execution is None:
                 continue
             for row in members:
-                rows.execute(text(_REOPEN), {"id": row.id, "execution": execution.id})
+                rows.execute(_REOPEN, {"id": row.id, "execution": execution.id})
                 claims.enqueue(rows, QUEUE, [Item(row.id, tenant=row.organization_id)], again=True)
             executions.settle(rows, [execution.id])
             reopened += [row.id for row in members]
@@ -258,12 +258,12 @@ def take(claims: Claims, owner: str, analysis_id: int) -> Claim | None:
     return taken[0] if taken else None
 
 
-_LOAD = """
+_LOAD = text("""
     select *, cast(extract(epoch from now() - submitted_at) as double precision) as waited
     from vision_analyses where id = :id
-"""
+""")
 
-_REGISTER = """
+_REGISTER = text("""
     insert into vision_analyses as a (source, organization_id, vision_analysis_id, execution_id, run_code, user_query,
         created_day, documents)
     values (:source, :organization, :analysis, :execution, :code, :query, :day, :documents)
@@ -274,52 +274,52 @@ _REGISTER = """
         status = case when a.batch_id is null then 'waiting' else 'submitted' end
     where a.status = 'failed'
     returning a.id
-"""
+""")
 
 # In the order of `fenced`: the item's row is locked first.
-_LEFT = """
+_LEFT = text("""
     select a.id, a.execution_id
     from work_items w join vision_analyses a on a.id = w.item_id join vision_executions e on e.id = a.execution_id
     where w.queue = :queue and w.state = 'waiting' and a.source = :source
         and lower(a.organization_id) = lower(:organization) and e.trigger = 'command' and e.id <> :execution
     order by w.item_id for update of w skip locked
-"""
+""")
 
-_ADOPT = """
+_ADOPT = text("""
     with ended as (
         update vision_outcomes o set status = 'failed', finished_at = now(),
             error = concat_ws(' ', a.error, 'A later command went on with it.')
         from vision_analyses a where a.id = any(:ids) and o.analysis_id = a.id and o.execution_id = a.execution_id
     )
     update vision_analyses set execution_id = :execution where id = any(:ids)
-"""
+""")
 
 # An analysis whose batch was accepted already is only waited for: its images are not looked at again.
-_GOES_ON = """
+_GOES_ON = text("""
     insert into vision_outcomes (execution_id, analysis_id, batch_id, images_total, images_usable)
     select execution_id, id, batch_id, case when batch_id is not null then images_total end,
         case when batch_id is not null then images_usable end
     from vision_analyses where id = any(:ids)
-"""
+""")
 
-_UNLISTED = "select id from vision_executions where cron_job_id = :id and listed_at is null"
+_UNLISTED = text("select id from vision_executions where cron_job_id = :id and listed_at is null")
 
-_UNDER_WAY = """
+_UNDER_WAY = text("""
     select a.id from vision_analyses a join vision_executions e on e.id = a.execution_id
     where e.cron_job_id = :id and a.status in ('waiting', 'submitted')
-"""
+""")
 
-_ENDED = "update vision_analyses set status = 'failed', error = :error where id = any(:ids)"
+_ENDED = text("update vision_analyses set status = 'failed', error = :error where id = any(:ids)")
 
-_OF_DAY = """
+_OF_DAY = text("""
     select a.id, a.organization_id, e.cron_job_id, e.connection
     from vision_analyses a join vision_executions e on e.id = a.execution_id
     where a.created_day = :day and not exists (
         select from work_items w where w.queue = :queue and w.item_id = a.id and w.state in ('waiting', 'claimed'))
     order by a.id for update of a
-"""
+""")
 
-_REOPEN = """
+_REOPEN = text("""
     with a as (
         update vision_analyses set execution_id = :execution, status = 'waiting', batch_id = null, submitted_at = null,
             upload_started_at = null, error = null, reference = gen_random_uuid(),
@@ -327,4 +327,4 @@ _REOPEN = """
         where id = :id returning id
     )
     insert into vision_outcomes (execution_id, analysis_id) select :execution, id from a
-"""
+""")

@@ -107,7 +107,7 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
             "missing": json.dumps([{"name": missing.name, "reason": missing.reason} for missing in order.missing]),
             "notes": json.dumps(list(order.notes)),
         }
-        batch = rows.execute(text(_START), values).one_or_none()
+        batch = rows.execute(_START, values).one_or_none()
         if batch is None:
             known = rows.execute(text("select * from vision_batches where reference = :reference"), values).one()
             return known.batch_id, BatchState(known.status)
@@ -240,8 +240,8 @@ def _unknown(batch_id: UUID) -> NotFound:
     return NotFound(f"No batch {batch_id}")
 
 
-_START = """
+_START = text("""
     insert into vision_batches (reference, organization_id, user_query, model, unavailable, notes)
     values (:reference, :organization, :query, :model, :missing, :notes)
     on conflict (reference) do nothing returning *
-"""
+""")

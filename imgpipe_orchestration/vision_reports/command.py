@@ -103,7 +103,7 @@ def _take_over_from_dead(services: Services, connection: Connection, say: Callab
             "organization": connection.organization_id,
             "lease": services.settings.lease_seconds,
         }
-        _end(rows, services, rows.scalars(text(_UNLISTED), values).all(), _NO_LIST)
+        _end(rows, services, rows.scalars(_UNLISTED, values).all(), _NO_LIST)
 
 
 def _wait_for_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
@@ -130,7 +130,7 @@ def _leases(services: Services, connection: Connection) -> dict[str, tuple[datet
         "organization": connection.organization_id,
     }
     with transaction(services.engine) as rows:
-        found = rows.execute(text(_LEASES), values)
+        found = rows.execute(_LEASES, values)
         return {row.owner: (row.until, row.over) for row in found}
 
 
@@ -186,18 +186,18 @@ def _claimed(services: Services, execution_id: int) -> bool:
         )
 
 
-_LEASES = """
+_LEASES = text("""
     select w.owner, max(w.due_at) as until, max(w.due_at) <= now() as over
     from work_items w left join vision_analyses a on a.id = w.item_id and w.queue = :analyses
     where w.state = 'claimed' and w.owner like 'command-%' and (
         (w.queue = :analyses and a.source = :source and lower(a.organization_id) = lower(:organization))
         or (w.queue = :executions and lower(w.tenant) = lower(:organization)))
     group by w.owner
-"""
+""")
 
-_UNLISTED = """
+_UNLISTED = text("""
     select e.id from vision_executions e join work_items w on w.queue = :queue and w.item_id = e.id
     where e.trigger = 'command' and w.state = 'waiting' and lower(w.tenant) = lower(:organization)
         and e.started_at < now() - make_interval(secs => :lease)
     for update of w skip locked
-"""
+""")

@@ -32,7 +32,7 @@ def forget_uploads(services: Services, most: int = 10_000) -> int:
     while removed < most:
         limit = min(_BATCH, most - removed)
         with transaction(services.engine) as rows:
-            gone = rows.scalars(text(_UPLOADS), {"hours": UPLOADS_HOURS, "limit": limit}).all()
+            gone = rows.scalars(_UPLOADS, {"hours": UPLOADS_HOURS, "limit": limit}).all()
         _discard(services, gone)
         removed += len(gone)
         if len(gone) < limit:
@@ -52,7 +52,7 @@ def _discard(services: Services, keys: Sequence[str | None]) -> None:
     services.vision_bucket.discard(key for key in keys if key)
 
 
-_UPLOADS = """
+_UPLOADS = text("""
     with old as (
         select u.id, u.object_key from vision_uploads u
         where u.created_at < now() - make_interval(secs => :hours * 3600) and u.object_key <> ''
@@ -63,7 +63,7 @@ _UPLOADS = """
     ),
     emptied as (update vision_uploads u set object_key = '' from old where u.id = old.id)
     select object_key from old
-"""
+""")
 
 _EXECUTIONS = page_of(
     "vision_executions",
