@@ -115,12 +115,9 @@ def _original(bucket: Bucket, work: store.Work) -> bytes:
         Retryable: they are not there, or not that many.
     """
     try:
-        data = bucket.get(work.original_key)
+        return bucket.get(work.original_key, size=work.bytes)
     except NotFound as error:
         raise Retryable("The original is not in the object store.") from error
-    if len(data) != work.bytes:
-        raise Retryable(f"The object store gave {len(data):,} bytes of the original's {work.bytes:,}.")
-    return data
 
 
 def _make(original: bytes, options: steps.Options) -> steps.File:

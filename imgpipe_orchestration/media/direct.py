@@ -91,7 +91,7 @@ def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
         Gone: it has expired.
         NotThere: the file has not arrived.
         BadImage, TooLarge: it is no image we take, and is removed; another may be sent while the URL is good.
-        BackendUnavailable: nothing was accepted; try again.
+        Retryable: nothing was accepted; try again.
     """
     row = _row(backends, user_id, upload_id)
     if row["pending_id"] is not None:
@@ -130,7 +130,7 @@ def _arrived(backends: Services, row: RowMapping) -> bytes:
         raise NotThere("The file has not arrived; send it to the URL first, then commit.")
     uploads.check_size(backends, FIELDS[row["field"]], head.size)
     try:
-        return backends.media_bucket.get(row["object_key"])
+        return backends.media_bucket.get(row["object_key"], size=head.size)
     except NotFound as error:
         raise NotThere("The file has gone again; send it once more.") from error
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError, NotFound, OutOfSpace, SettingsError
+from imgpipe_orchestration.errors import (
+    BackendUnavailable,
+    BadInput,
+    ImgpipeError,
+    NotFound,
+    OutOfSpace,
+    Retryable,
+    SettingsError,
+)
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.made_once import made_once
 
@@ -185,14 +193,18 @@ class Bucket:
         with _translated(key):
             obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, *, size: int | None = None) -> bytes:
         """The whole object.
+
+        Args:
+            size: how many bytes were stored, where that is known.
 
         Raises:
             NotFound: no such key.
+            Retryable: it is not of that size.
             BackendUnavailable: the store cannot be reached.
         """
-        return self.get_with_head(key)[0]
+        return _whole(self.get_with_head(key)[0], key, size)
 
     def get_with_head(self, key: str) -> tuple[bytes, StoredObject]:
         """The whole object and its head, in one request."""
@@ -200,12 +212,13 @@ class Bucket:
             answer = self._ask(key)
             return answer.bytes().to_bytes(), _head(key, answer)
 
-    async def get_async(self, key: str) -> bytes:
+    async def get_async(self, key: str, *, size: int | None = None) -> bytes:
         """As `get`, on the running event loop."""
         import obstore
 
         with _translated(key):
-            return (await (await obstore.get_async(self._objects, _told(key))).bytes_async()).to_bytes()
+            data = (await (await obstore.get_async(self._objects, _told(key))).bytes_async()).to_bytes()
+        return _whole(data, key, size)
 
     def head(self, key: str) -> StoredObject | None:
         """The object's head, or None when there is no such key."""
@@ -268,6 +281,18 @@ class Bucket:
     def _call(self, operation: str, **arguments: Any) -> Any:
         with _translated(self.name):
             return getattr(self.store.client, operation)(Bucket=self.name, **arguments)
+
+
+def _whole(data: bytes, key: str, size: int | None) -> bytes:
+    """What was stored. A store that has just failed over may not have all of it yet, and what stands before one may
+    answer with a page of its own.
+
+    Raises:
+        Retryable: it is something else.
+    """
+    if size not in (None, len(data)):
+        raise Retryable(f"The object store gave {len(data):,} bytes where {size:,} were stored.", detail=key)
+    return data
 
 
 def _told(key: str) -> str:

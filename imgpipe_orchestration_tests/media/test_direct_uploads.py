@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import requests
 
 from imgpipe_orchestration.media import garbage
 from imgpipe_orchestration.storage.garbage import collect
+from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.partners.wire import pass_on, serving
 
 USER = 7
 
@@ -69,6 +73,24 @@ def test_commits_that_meet_accept_the_file_once(gateway: Gateway) -> None:
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert gateway.rows("select count(*) from pending_images")[0][0] == 1
     assert len(list(gateway.services.media_bucket.list("temp_images/"))) == 1
+
+
+def test_a_file_that_the_object_store_does_not_give_whole_is_not_accepted(
+    make_gateway: Callable[..., Gateway], s3: S3Access
+) -> None:
+    halves = [True]
+
+    def half_at_first(handler: BaseHTTPRequestHandler, _: int) -> None:
+        half = handler.command == "GET" and halves.pop() if halves else False
+        pass_on(handler, s3.endpoint, lambda body: body[: len(body) // 2] if half else body)
+
+    with serving(half_at_first) as between:
+        gateway = make_gateway(s3_endpoint=between.url, s3_upload_endpoint=s3.endpoint)
+        upload = sent(gateway, picture())
+        assert committed(gateway, upload).status_code == 503
+        assert (gateway.rows("select 1 from pending_images"), len(staged(gateway))) == ([], 1)
+        path = committed(gateway, upload).json()["image_path"]
+        assert gateway.get(path).content == picture()
 
 
 def test_what_is_wrong_is_said(gateway: Gateway) -> None:

@@ -242,6 +242,26 @@ def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_
     assert services.media_bucket.get(kept) == picture()
 
 
+@pytest.mark.parametrize("step", [Step.AI_VISUAL_ANALYSIS, Step.RESIZE_OPTIMIZE])
+def test_an_original_that_the_object_store_does_not_give_whole_is_tried_again(gateway: Gateway, step: Step) -> None:
+    services = gateway.services
+    gateway.upload(1, profile_image=picture())
+    stages.retrieve_stage(services, "run-1", today())
+    if step is Step.RESIZE_OPTIMIZE:
+        stages.analyse_stage(services, "run-1")
+    (kept,) = [one.key for one in services.media_bucket.list("bulk/")]
+    services.media_bucket.put(kept, picture()[:1000], content_type="image/jpeg")
+    stages.analyse_stage(services, "run-1")
+    stages.resize_stage(services, "run-1")
+    (row,) = gateway.rows("select state, failures, error from work_items where queue = 'media'")
+    assert (row.state, row.failures, "gave 1,000 bytes" in row.error) == ("waiting", 1, True)
+    assert gateway.get("/serve/1").status_code == 503
+    services.media_bucket.put(kept, picture(), content_type="image/jpeg")
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
 def test_an_upload_that_the_object_store_does_not_know_of_yet_is_tried_again(gateway: Gateway) -> None:
     bucket = gateway.services.media_bucket
     gateway.upload(1, profile_image=picture())

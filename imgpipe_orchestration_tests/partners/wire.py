@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import requests
+
 Behaviour = Callable[[BaseHTTPRequestHandler, int], None]
 """Gets the request and its number, from 0, and writes the whole answer."""
 
@@ -47,6 +49,7 @@ def serving(behave: Behaviour, *, certificate: Path | None = None) -> Iterator[S
             with lock:
                 number = len(server.requests)
                 server.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            self.sent = body
             try:
                 behave(self, number)
             except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
@@ -79,3 +82,14 @@ def reply(handler: BaseHTTPRequestHandler, body: bytes = b"", status: int = 200,
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(body)
+
+
+def pass_on(handler: BaseHTTPRequestHandler, to: str, alter: Callable[[bytes], bytes] = lambda body: body) -> None:
+    """Have another server answer, and alter the body of its answer. A signature holds with the host it was made for."""
+    sent: bytes = handler.sent  # type: ignore[attr-defined]  # by `serving`
+    answer = requests.request(handler.command, to + handler.path, headers=dict(handler.headers), data=sent, timeout=20)
+    body = alter(answer.content)
+    names = ("Content-Type", "ETag", "Last-Modified")
+    headers = {name.replace("-", "_"): answer.headers[name] for name in names if name in answer.headers}
+    length = answer.headers.get("Content-Length", "0") if handler.command == "HEAD" else str(len(body))
+    reply(handler, body, answer.status_code, **headers, Content_Length=length)

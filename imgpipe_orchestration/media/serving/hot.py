@@ -129,10 +129,11 @@ class HotImages:
 
         Raises:
             NotFound: the object is gone.
+            Retryable: the object store gives something else than this variant.
             BackendUnavailable: not kept, and the object store is away.
         """
         key = variant.object_key
-        return await self.bytes.get(key, lambda: self._backends.media_bucket.get_async(key))
+        return await self.bytes.get(key, lambda: self._backends.media_bucket.get_async(key, size=variant.bytes))
 
     def forget(self, media_id: int) -> None:
         """Called for every change of an image, in this process or another."""

@@ -123,7 +123,7 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
 async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again: bool = False) -> Response:
     """
     Raises:
-        UnknownOption, NotFound, BackendUnavailable, Unsatisfiable; of a private image PrivateImage, LinkExpired,
+        UnknownOption, NotFound, Retryable, Unsatisfiable; of a private image PrivateImage, LinkExpired,
         LinkInvalid.
     """
     state = scope["app"].state

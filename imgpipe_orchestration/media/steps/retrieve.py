@@ -77,7 +77,7 @@ def kept(backends: Services, media: MediaFile) -> bytes:
     """
     assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
     try:
-        return backends.media_bucket.get(media.bulk_path)
+        return backends.media_bucket.get(media.bulk_path, size=media.file_size)
     except NotFound:
         data = _upload(backends, media)
     mime = media.mime_type or "application/octet-stream"
@@ -91,6 +91,7 @@ def original(backends: Services, media: MediaFile) -> bytes:
 
     Raises:
         NotFound: none of them has it.
+        Retryable: the object store gives something else than what was kept.
         PartnerUnavailable, RateLimited: the main API does not give it now, or refuses our key.
         BackendUnavailable: the object store is away.
     """
@@ -99,7 +100,7 @@ def original(backends: Services, media: MediaFile) -> bytes:
 
 def _upload(backends: Services, media: MediaFile) -> bytes:
     try:
-        return backends.media_bucket.get(model.temp_key(media.image_path))
+        return backends.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
     except NotFound:
         if not backends.foreign_main_api:
             raise NotFound(f"The temp file {media.image_path} is gone; ask for the upload again.") from None
