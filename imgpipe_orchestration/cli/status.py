@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check: bool) -> None:
     """Show every queue: waiting, in work, done, failed, the age of the oldest, stuck over an hour, average time."""
+    from imgpipe_orchestration.listings import store as listings
     from imgpipe_orchestration.media import pending
     from imgpipe_orchestration.media.intake import with_unseen
     from imgpipe_orchestration.services import Services
@@ -33,7 +34,9 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
     services = Services(settings_of(data_dir))
     try:
         marker, marker_held_up, marker_failures = _marker(services, shown)
-        held_up = [*services.claims.held_up(limit=shown), *marker_held_up] if shown else []
+        with transaction(services.engine) as connection:
+            stopped = listings.held_up(connection)
+        held_up = [*stopped, *services.claims.held_up(limit=shown), *marker_held_up] if shown else []
         with transaction(services.pending_engine) as connection:
             images = pending.figures(connection)
         queues = [*with_unseen(services, services.claims.counts()).values(), marker]

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.listings.model import Status
+from imgpipe_orchestration.listings.model import JOB_ID, Status
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 
 
@@ -133,6 +134,13 @@ def waiting(connection: Connection) -> int:
     return int(connection.scalar(_WAITING) or 0)
 
 
+def held_up(connection: Connection) -> list[HeldUp]:
+    """What the job keeps waiting while it is stopped: a reason that no item knows of."""
+    values = {"job": JOB_ID, "limit": HELD_UP_LIMIT}
+    why = f"The job {JOB_ID} is stopped; POST /api/jobs or the page of listings starts it"
+    return [HeldUp("listings", why, row.n, None) for row in connection.execute(_HELD_UP, values)]
+
+
 def recent_failures(connection: Connection) -> list[dict[str, Any]]:
     """The ten images given up last, with the reason; `item` is what `imgpipe requeue` calls them."""
     return [
@@ -177,6 +185,12 @@ _SERVED = text("""
 _COUNTS = text("select status, count(*) as n from image_queue group by status")
 
 _WAITING = text("select count(*) from image_queue where status <> 'processed' and status in ('pending', 'retry')")
+
+_HELD_UP = text("""
+    select count(*) as n from (
+        select from image_queue where status <> 'processed' and status in ('pending', 'retry') limit :limit
+    ) open where exists (select from job_definitions where id = :job and not enabled) having count(*) > 0
+""")
 
 _FAILURES = text("""
     select public_id, id, file_name, error, retries from image_queue where status = 'failed'

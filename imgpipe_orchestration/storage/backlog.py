@@ -71,7 +71,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class HeldUp:
-    """Why items of a queue wait that were tried already: a budget, a partner that is away, an error before."""
+    """Why items of a queue wait: a budget, a partner that is away, an error before, a job that somebody stopped."""
 
     queue: str
     error: str

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadImage, NotFound, SpendingPaused
+from imgpipe_orchestration.listings.model import JOB_ID
+from imgpipe_orchestration.listings.store import NewImage, add
 from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item
 from imgpipe_orchestration.storage.job_instances import Ending
 from imgpipe_orchestration.storage.rows import connect, transaction
@@ -109,6 +112,23 @@ def test_status_tells_why_what_waits_is_not_done(run: Run, claims: Claims) -> No
     assert re.search(told, run("status").stdout, re.MULTILINE)
     (reason,) = json.loads(run("status", "--json").stdout)["held_up"]
     assert (reason["queue"], reason["error"], reason["count"]) == ("media", "The quota [of May] is used up.", 2)
+
+
+def test_status_tells_of_listings_that_wait_for_a_stopped_job(run: Run, claims: Claims) -> None:
+    def told() -> list[str]:
+        return re.findall(r"^waiting listings: .*$", run("status").stdout, re.MULTILINE)
+
+    with transaction(claims.engine) as connection:
+        job_definitions.switch(connection, JOB_ID, on=False)
+    assert told() == []
+    image = NewImage(uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
+    with transaction(claims.engine) as connection:
+        add(connection, [image], max_retries=3)
+    (line,) = told()
+    assert "The job process-image-queue is stopped" in line and "(1 item)" in line
+    with transaction(claims.engine) as connection:
+        job_definitions.switch(connection, JOB_ID, on=True)
+    assert told() == []
 
 
 def test_requeue_gives_the_failed_item_fresh_attempts(run: Run, claims: Claims) -> None:

@@ -16,6 +16,7 @@ from imgpipe_orchestration.gateway.pages.charts import bars
 from imgpipe_orchestration.gateway.pages.formats import duration, held_up, money, number
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
+from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.pipelines import PIPELINES
@@ -109,7 +110,6 @@ class Watch:
     def _look(self) -> Glance:
         backends = self._backends
         counts = with_unseen(backends, backends.claims.counts())
-        held = backends.claims.held_up()
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with transaction(backends.engine) as connection:
@@ -117,7 +117,9 @@ class Watch:
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
             counts[MARKER] = job_instances.counts(connection, MARKER)
-            held += job_instances.held_up(connection, MARKER, limit=1)
+            stopped = listings.held_up(connection)
+            marker = job_instances.held_up(connection, MARKER, limit=1)
+        held = [*stopped, *backends.claims.held_up(), *marker]
         pipelines = []
         for about in ABOUT:
             if about.name == MARKER:

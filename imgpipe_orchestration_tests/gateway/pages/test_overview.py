@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from playwright.sync_api import expect
 
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.gateway.pages import figures
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.model import JOB_ID
+from imgpipe_orchestration.listings.store import NewImage, add, queue_of
 from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import transaction
@@ -110,6 +114,14 @@ def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gat
             claims.failed(connection, queue, claim, SpendingPaused("the daily budget of 5 USD is used up"))
     expect(card.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
     assert guest.axe() == []
+
+
+def test_the_overview_tells_of_listings_that_wait_for_a_stopped_job(guest: Visitor, gateway: Gateway) -> None:
+    image = NewImage(uuid4(), None, "flat", "flat-1.webp", "a.png", "originals/1", "image/png", 9, 1, 1)
+    with transaction(gateway.services.engine) as connection:
+        add(connection, [image], max_retries=3)
+        job_definitions.switch(connection, JOB_ID, on=False)
+    expect(guest.go("/").get_by_text("1 waiting: The job process-image-queue is stopped")).to_be_visible()
 
 
 def test_charts_are_equally_tall_however_much_is_paid_for(guest: Visitor, gateway: Gateway) -> None:
