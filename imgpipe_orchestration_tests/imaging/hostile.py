@@ -176,9 +176,21 @@ def tiff(*, more: tuple[tuple[int, int, int, int], ...] = (), **tags: int) -> by
     """A TIFF of 64x64 grey pixels; tags by number (`t256=...`) and whole entries instead of, or beside, its own."""
     values = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 273: 200, 277: 1, 278: 64, 279: 4096}
     values |= {int(name[1:]): value for name, value in tags.items()}
+    values = {tag: value for tag, value in values.items() if tag not in {entry[0] for entry in more}}
     entries = sorted([(tag, 4, 1, value) for tag, value in values.items()] + list(more))
     body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + bytes(5000)
+
+
+def deep_tiff(
+    width: int, height: int, bits: int = 16, strips: tuple[int, int, int] = (212, 8404, 16_596), **tags: int
+) -> bytes:
+    """A TIFF of RGB with so many bits a channel, which is one strip or, by `t284=2`, three."""
+    values = {"t256": width, "t257": height, "t262": 2, "t277": 3, "t278": height, "t279": 8192} | tags
+    planes = ((273, 4, 3, 5000),) if tags.get("t284") == 2 else ()
+    data = bytearray(tiff(more=((258, 3, 3, 5012), *planes), **values) + bytes(30_000))
+    data[5000:5018] = struct.pack("<3I3H", *strips, bits, bits, bits)
+    return bytes(data)
 
 
 def tiff_behind(start: bytes) -> bytes:
@@ -246,6 +258,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "tiff strip beyond the file": lambda: tiff(t273=0xFFFFFFF0, t279=0xFFFFFFFF),
     "tiff of 49 megapixels with none of them": lambda: tiff(t256=7000, t257=7000, t278=7000),
     "tiff strips of no rows": lambda: tiff(t278=0),
+    "tiff of 49 megapixels in deep planes with none of them": lambda: deep_tiff(7000, 7000, t284=2),
+    "tiff of 49 megapixels of LZW in deep planes with none of them": lambda: deep_tiff(7000, 7000, t284=2, t259=5),
+    "tiff of 49 megapixels of floats with none of them": lambda: deep_tiff(7000, 7000, bits=32, t339=3),
+    "tiff of deep planes beyond the file": lambda: deep_tiff(
+        64, 64, t284=2, strips=(0x7FFFFFF0, 0xFFFFFFF0, 0xFFFFFFFF), t279=0xFFFFFFFF),
+    "tiff tiles of 4 gigapixels of floats": lambda: deep_tiff(
+        64, 64, bits=32, t339=3, t259=5, t322=65_520, t323=65_520, t324=200, t325=4096),
+    "tiff of a strip of 4 billion rows of floats": lambda: deep_tiff(64, 64, bits=32, t339=3, t259=5, t278=0xFFFFFFFF),
     "tiff tiles of 4 gigapixels": lambda: tiff(t259=5, t322=65_520, t323=65_520, t324=200, t325=4096),
     "tiff of 65,535 channels": lambda: tiff(t277=65_535),
     "tiff of 1.8 million strips": lambda: tiff(

@@ -42,7 +42,7 @@ def to_srgb(image: Image.Image, space: ColourSpace | None = None) -> tuple[Image
 
 def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image:
     """`image` through its profile. Grey and CMYK profiles need the grey and CMYK values, so nothing converts before."""
-    source = ImageCms.ImageCmsProfile(io.BytesIO(_without_elements(profile)))
+    source = ImageCms.ImageCmsProfile(io.BytesIO(without_elements(profile)))
     space = source.profile.xcolor_space.strip()
     if space == "GRAY" and image.mode in ("RGB", "RGBA", "LA"):
         if image.mode != "LA" and not _is_grey(image):
@@ -65,7 +65,7 @@ def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image
     return ImageCms.applyTransform(image, transform) or image
 
 
-def _without_elements(profile: bytes) -> bytes:
+def without_elements(profile: bytes) -> bytes:
     """The profile with its tags D2B and B2D under other names, whose lists of steps no browser reads and every profile
     has a substitute for (ICC.1:2022, 9.2.17). LittleCMS takes a time of their length squared: 175 s for 1.6 MB."""
     changed = bytearray(profile)

@@ -24,9 +24,9 @@ _EMPTY = frozenset({"gif", "bmp"})
 """A GIF's frame may cover little of its canvas, and a BMP may skip: honestly so in small ones."""
 _BMP_RUNS = 127.5
 """Pixels a byte: a run has two bytes and at most 255 pixels. More can only be skipped."""
-_TIFF = {5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
-"""Bytes out of one, by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them take 14 choices
-of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
+_TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
+"""Bytes out of one: as they are; by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them
+take 14 choices of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
 _Tag = ExifTags.Base
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -43,7 +43,8 @@ def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> 
     if not most or pixels <= most * len(data) or (may_be_empty and pixels <= limits.empty_pixels):
         return
     reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it anew")
-    raise BadImage(f"the {name} is {reason}: {len(data):,} bytes cannot hold {pixels / 1e6:.1f} megapixels; {advice}")
+    size = f"{image.width}x{image.height} pixels"
+    raise BadImage(f"the {name} is {reason}: {len(data):,} bytes cannot hold {size}; {advice}")
 
 
 def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:

@@ -9,11 +9,11 @@ import io
 import struct
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import headers, jxl, plugins, png_extras, tiff_palette
+from imgpipe_orchestration.imaging.reading import deep_tiffs, headers, jxl, plugins, png_extras, tiff_palette
 from imgpipe_orchestration.imaging.reading.density import check_length
 from imgpipe_orchestration.imaging.reading.parts import check_png_sums, png_chunk
 
@@ -40,10 +40,8 @@ gain map beside the picture."""
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
 """Formats that can hold more than anybody reads: floats of 16 bits, a film, pixels that another codec made."""
 
-_PLANAR = 2
-"""Each channel in a plane of its own, of which Pillow takes 16 bits for two pixels of 8, and loses the transparency of
-grey: all of the picture would be invisible."""
-_GREY_AND_ALPHA = frozenset({"LA", "La"})
+_BIG_ENDIAN_BIG_TIFF = b"MM\0+"
+"""Which Pillow takes for a TIFF of four gigabytes at most, and reads nonsense."""
 
 _OF_THE_READER = (
     "APNG contains",
@@ -60,6 +58,7 @@ _OF_THE_READER = (
     "image file is truncated",
     "invalid extents",
     "tile cannot extend",
+    "unable to ",
     "unknown raw mode",
     "unrecognized data stream",
 )
@@ -134,10 +133,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     headers.check_cost(data, name, limits)
     source = jxl.readable(data, limits) if name == "jxl" else data
     try:
-        image = _opened(source, name)
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            _check_planes(image)
-            tiff_palette.mend(image)
+        image = _opened_tiff(data) if name == "tiff" else _opened(source, name)
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -179,19 +175,20 @@ def _opened(data: bytes, name: str) -> Image.Image:
         return image
 
 
-def _check_planes(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse a TIFF that would be shown wrong.
-
-    Raises:
-        BadImage: says why.
-    """
-    tags = image.tag_v2
-    bits, samples = max(tags.get(ExifTags.Base.BitsPerSample, (1,))), tags.get(ExifTags.Base.SamplesPerPixel, 1)
-    if samples == 1 or tags.get(ExifTags.Base.PlanarConfiguration) != _PLANAR:
-        return
-    kind = f"{bits} bits a channel" if bits > 8 else "grey with transparency" if image.mode in _GREY_AND_ALPHA else None
-    if kind:
-        raise BadImage(f"a TIFF of {kind} is read only with the channels of a pixel side by side: save it interleaved")
+def _opened_tiff(data: bytes) -> Image.Image:
+    """By Pillow, or by libvips where Pillow does not know it or would show it wrong."""
+    if data.startswith(_BIG_ENDIAN_BIG_TIFF):
+        return deep_tiffs.DeepTiff(io.BytesIO(data))
+    try:
+        image = _opened(data, "tiff")
+    except UnidentifiedImageError:
+        return deep_tiffs.DeepTiff(io.BytesIO(data))
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image
+    if deep_tiffs.is_shown_wrong(image):
+        return deep_tiffs.DeepTiff(io.BytesIO(data))
+    tiff_palette.mend(image)
+    return image
 
 
 def _transparent_level(image: Image.Image, depth: int) -> object:

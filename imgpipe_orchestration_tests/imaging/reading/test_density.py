@@ -62,11 +62,11 @@ def test_a_plain_picture_is_read_however_short_it_is(name: str) -> None:
 def test_a_little_frame_on_a_canvas_that_costs_little_is_read() -> None:
     small = hostile.BOMBS["gif of a pixel on 49 megapixels"]().replace(b"\x58\x1b\x58\x1b", b"\xd0\x07\xd0\x07")
     assert sniff(small).width == 2000
-    with pytest.raises(BadImage, match=r"almost empty: 35 bytes cannot hold 4.0 megapixels; save it"):
+    with pytest.raises(BadImage, match=r"almost empty: 35 bytes cannot hold 2000x2000 pixels; save it"):
         sniff(small, Limits(empty_pixels=1_000_000))
 
 
 @pytest.mark.parametrize("compression", [5, 7, 8, 32773, 34925])
 def test_a_tiff_of_5_kb_holds_no_49_megapixels(compression: int) -> None:
-    with pytest.raises(BadImage, match=r"cut short: 5,\d+ bytes cannot hold 49.0 megapixels"):
+    with pytest.raises(BadImage, match=r"cut short: 5,\d+ bytes cannot hold 7000x7000 pixels"):
         sniff(hostile.tiff(t256=7000, t257=7000, t278=7000, t259=compression))

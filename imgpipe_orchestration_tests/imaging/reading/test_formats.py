@@ -134,29 +134,6 @@ def test_one_transparent_colour_of_sixteen_bits_becomes_transparency() -> None:
     assert (result[:, 16:] == (255, 0, 0, 255)).all()
 
 
-def test_a_tiff_of_deep_planes_is_refused_rather_than_shown_wrong() -> None:
-    deep = np.asarray(_picture()).astype(np.uint16) * 257
-    planes = [deep[..., channel].tobytes() for channel in range(3)]
-    size = len(planes[0])
-    tags = [(256, 4, 1, WIDTH), (257, 4, 1, HEIGHT), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, 140)]
-    tags += [(277, 3, 1, 3), (278, 4, 1, HEIGHT), (279, 4, 3, 152), (284, 3, 1, 2)]
-    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
-    head += struct.pack("<3H3I3I", 16, 16, 16, *(164 + size * plane for plane in range(3)), size, size, size)
-    with pytest.raises(BadImage, match="16 bits a channel"):
-        sniff(head + b"".join(planes))
-
-
-@pytest.mark.parametrize("compression", [None, "packbits"])
-def test_a_tiff_of_grey_and_transparency_in_planes_is_refused_rather_than_shown_invisible(
-    compression: str | None,
-) -> None:
-    pixels_side_by_side = encoded(Image.new("LA", (8, 8), (60, 255)), "TIFF", compression=compression)
-    planar = [struct.pack("<HHII", 284, 3, 1, planes) for planes in (1, 2)]
-    assert planar[0] in pixels_side_by_side
-    with pytest.raises(BadImage, match=r"grey with transparency .* save it interleaved"):
-        sniff(pixels_side_by_side.replace(*planar))
-
-
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", pytest.param("HEIF", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orientation: int) -> None:

@@ -27,7 +27,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare, render
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration_tests.imaging import hostile
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels, tiff_of
 
 KINDS = {
     "jpeg": lambda image: encoded(image, "JPEG", quality=85),
@@ -37,6 +37,9 @@ KINDS = {
     "avif": lambda image: encoded(image, "AVIF", speed=9),
     "gif": lambda image: encoded(image.quantize(64), "GIF"),
     "tiff": lambda image: encoded(image, "TIFF", compression="tiff_lzw"),
+    "tiff of floats": lambda image: tiff_of(np.asarray(image, np.float32) / 255, 2, packed=True),
+    "tiff in deep planes": lambda image: tiff_of(np.asarray(image, np.uint16) * 257, 2, planes=True, order=">"),
+    "tiff of ink and transparency": lambda image: tiff_of(np.dstack([image, image])[..., :5], 5, big=True, order=">"),
     "bmp": lambda image: encoded(image, "BMP"),
     "heic": lambda image: encoded(image, "HEIF", quality=80),
     "jpeg xl": lambda image: encoded(image, "JXL", quality=90),

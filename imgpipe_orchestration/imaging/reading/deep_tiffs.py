@@ -1,0 +1,189 @@
+"""TIFFs that Pillow has no mode for, or shows wrong: more than 8 bits a channel, Lab or CMYK with transparency.
+
+libvips decodes them, and not before the pixels are asked for. What it would guess at is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+
+from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb, without_elements
+from imgpipe_orchestration.imaging.libvips import libvips, out_of_libvips
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, check_pixels
+from imgpipe_orchestration.imaging.reading.orientation import swaps_sides, upright
+
+_Tag = ExifTags.Base
+_COLOURS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK", 8: "LAB"}
+"""By what a pixel means (TIFF 6.0, PhotometricInterpretation). libvips shows YCbCr wrong, and nobody sends others."""
+_CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4, "LAB": 3}
+_WHITE_IS_ZERO, _SEPARATE, _TRANSPARENCY = 0, 2, (1, 2)
+_WHOLE, _SIGNED, _FLOAT = 1, 2, 3
+_COMPRESSIONS = (1, 5, 8, 32773, 32946)
+"""None, LZW, deflate, PackBits and deflate by its old number: those that libvips' libtiff has."""
+_INTENT = {"intent": "relative", "black_point_compensation": True}
+"""As in `to_srgb`."""
+
+
+def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether Pillow takes 16 bits in planes for two pixels of 8, deep white for black, 12 bits for 16 (nearly black),
+    floats that it unpacks in the file's byte order though libtiff has turned them, or loses the transparency of grey in
+    planes, so that all of the picture would be invisible."""
+    tags = image.tag_v2
+    bits = max(tags.get(_Tag.BitsPerSample, (1,)))
+    if bits <= 8:
+        return _is_in_planes(tags) and image.mode in ("LA", "La")
+    is_white_zero = tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
+    return _is_in_planes(tags) or is_white_zero or bits % 8 > 0 or (image.mode == "F" and tags.prefix == b"MM")
+
+
+class DeepTiff(TiffImagePlugin.TiffImageFile):
+    """Like one of Pillow's: with its tags and its profile, its pixels upright, the modes L, LA, RGB, RGBA and CMYK.
+
+    Raises:
+        UnidentifiedImageError: of a kind that is not read either, or broken.
+        TooLarge: in tiles past the limit.
+    """
+
+    def _open(self) -> None:
+        self._data = self.fp.read() if self.fp else b""
+        tags = self.tag_v2 = _tags(self._data)
+        self._colours = _COLOURS.get(tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO), "")
+        self._bands = tags.get(_Tag.SamplesPerPixel, 1)
+        if not self._colours or not self._is_read():
+            raise UnidentifiedImageError
+        if _Tag.TileWidth in tags:
+            check_pixels(tags[_Tag.TileWidth], tags.get(_Tag.TileLength, 0), "tiff", DEFAULT_LIMITS)
+        # libvips takes for transparency what means nothing as well.
+        is_transparency = tags.get(_Tag.ExtraSamples, _TRANSPARENCY)[0] in _TRANSPARENCY
+        self._has_alpha = self._bands > _CHANNELS[self._colours] and is_transparency
+        self._stored = tags[_Tag.ImageWidth], tags[_Tag.ImageLength]
+        turn = tags.get(_Tag.Orientation, 1)
+        self._turn = turn if turn in range(1, 9) else 1
+        self._size = self._stored[::-1] if swaps_sides(self._turn) else self._stored
+        self._mode = "RGB" if self._colours == "LAB" else self._colours
+        if self._has_alpha:
+            self._mode = "LA" if self._colours == "L" else "RGBA"
+        profile = tags.get(_Tag.InterColorProfile)
+        if isinstance(profile, bytes) and self._colours != "LAB":
+            self.info["icc_profile"] = profile
+
+    def _is_read(self) -> bool:
+        tags = self.tag_v2
+        kinds = {*zip(tags.get(_Tag.BitsPerSample, (1,)), itertools.cycle(tags.get(_Tag.SampleFormat, (_WHOLE,))))}
+        extra = self._bands - _CHANNELS[self._colours]
+        if len(kinds) != 1 or extra < 0 or tags.get(_Tag.Compression, 1) not in _COMPRESSIONS:
+            return False
+        if _is_in_planes(tags) and (self._colours == "L" or _Tag.TileWidth in tags):
+            return False
+        if self._colours == "LAB":
+            return kinds <= {(16, _WHOLE), (16, _SIGNED)} or (extra > 0 and kinds <= {(8, _WHOLE)})
+        return kinds <= {(8, _WHOLE), (16, _WHOLE), (32, _WHOLE), (16, _FLOAT), (32, _FLOAT)}
+
+    def load(self) -> Any:
+        """Decode.
+
+        Raises:
+            OSError, pyvips.Error: broken or cut short.
+        """
+        if self._im is None:
+            self.im = upright(self._decoded(), self._turn).im
+        return Image.Image.load(self)
+
+    def _picture(self) -> Any:
+        """The stored pixels, which can be gone through once.
+
+        A tile that cannot be decoded is black, unless asked to fail on warnings; strips then fail on a tag that nobody
+        knows.
+        """
+        fail_on = "warning" if _Tag.TileWidth in self.tag_v2 else "error"
+        return libvips().Image.tiffload_buffer(self._data, access="sequential", fail_on=fail_on)
+
+    def _decoded(self) -> Image.Image:
+        picture = self._picture()
+        if (picture.width, picture.height, picture.bands) != (*self._stored, self._bands):
+            raise OSError("its tags contradict each other")
+        colours = self._shown(self._without_alpha(picture))
+        if not self._has_alpha:
+            return out_of_libvips(colours, self._mode, threads=1)
+        both = colours.bandjoin(_alpha(picture[_CHANNELS[self._colours]]))
+        if self._colours != "CMYK":
+            return out_of_libvips(both, self._mode, threads=1)
+        pixels = np.frombuffer(both.write_to_memory(), np.uint8).reshape(both.height, both.width, 5)
+        inks = Image.frombytes("CMYK", (both.width, both.height), pixels[..., :4].tobytes())
+        inks.info = {"icc_profile": self.info.pop("icc_profile", None)}
+        result, _ = to_srgb(inks)
+        result.putalpha(Image.fromarray(pixels[..., 4].copy()))
+        return result
+
+    def _without_alpha(self, picture: Any) -> Any:
+        channels = _CHANNELS[self._colours]
+        return picture if picture.bands == channels else picture[0] if channels == 1 else picture[:channels]
+
+    def _shown(self, picture: Any) -> Any:
+        """The colours in 8 bits."""
+        if self._colours == "LAB":
+            # Under D50, as Photoshop writes it and Pillow reads it; libvips' own conversion has it under D65.
+            return picture.colourspace("lab").icc_export(output_profile="srgb", depth=8, **_INTENT)
+        profile = self.info.get("icc_profile", b"")
+        if picture.format != "float" or self._colours != "RGB" or not 0 < len(profile) <= DEFAULT_LIMITS.max_icc_bytes:
+            return self._levels(picture, "uchar")
+        # What photo editors save as floats is light, of which 8 bits would have few dark levels.
+        deep = self._levels(picture, "ushort").copy(interpretation="rgb16")
+        deep.set_type(libvips().GValue.blob_type, "icc-profile-data", without_elements(profile))
+        try:
+            ImageCms.ImageCmsProfile(io.BytesIO(profile))  # libvips passes over a broken one in silence
+            shown = deep.icc_transform("srgb", embedded=True, depth=8, **_INTENT)
+        except (OSError, libvips().Error):
+            return self._levels(picture, "uchar")
+        del self.info["icc_profile"]
+        return shown
+
+    def _levels(self, picture: Any, kind: str) -> Any:
+        """The picture in 8 or 16 bits. Integers are 0 to 65,535, floats 0 to 1; stretched when they go beyond."""
+        if picture.format in ("uchar", "ushort"):
+            return (picture >> 8).cast(kind) if picture.format == "ushort" else picture
+        figures = _numbers(self._without_alpha(self._picture())).stats()
+        low, high = figures(0, 0)[0], figures(1, 0)[0]
+        white = 1 if picture.format == "float" else 65_535
+        if low >= 0 and high <= white:
+            low, high = 0, white
+        most = 255 if kind == "uchar" else 65_535
+        levels = ((_numbers(picture) - low) * (most / max(high - low, 1e-12))).rint()
+        if self.tag_v2.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
+            levels = most - levels  # libvips turns 8 and 16 bits itself
+        return levels.cast(kind)
+
+
+def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Those of the first picture. Pillow does not know a big-endian BigTIFF by its header."""
+    header = b"II+\0" + data[4:16] if data[2:4] in (b"+\0", b"\0+") else b"II*\0" + data[4:8]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header, prefix=data[:2])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _is_in_planes(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    return tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.SamplesPerPixel, 1) > 1
+
+
+def _numbers(picture: Any) -> Any:
+    """The same with 0 for what is no number, which is neither more nor less than any."""
+    if picture.format != "float":
+        return picture
+    return (picture == picture).ifthenelse(picture, 0)  # noqa: PLR0124 - libvips has no other question for it
+
+
+def _alpha(channel: Any) -> Any:
+    """Transparency in 8 bits."""
+    if channel.format == "float":
+        return (channel * 255).rint().cast("uchar")
+    if channel.format == "short":  # beside Lab, whose colours have a sign
+        channel = channel.copy(format="ushort")
+    return (channel >> {"uchar": 0, "ushort": 8, "uint": 24}[channel.format]).cast("uchar")
