@@ -27,10 +27,12 @@ Linear = NDArray[np.uint16]
 _FULL = 65_535
 
 _BANDS, _BAND, _MARGIN = 8, 8, 4
-"""Of a sampled score: bands in each scale, rows of one that count, and those above and below that its blurs see (4 of
-the 5 that they reach: with 3, scores were 0.1 to 0.35 too high). Few rows in many bands: two of 24 missed the subject
-of a photograph, and its score by 4 points; twelve of 4 fell in step with lines of text."""
-_SIGMA = 1.5
+"""Of a sampled score: bands in each scale, rows of one that count, and those above and below that its blurs see. Few
+rows in many bands: two of 24 missed the subject of a photograph, and its score by 4 points; twelve of 4 fell in step
+with lines of text."""
+_TAPS, _SIGMA = 2 * _MARGIN + 1, 1.52
+"""The Gaussian in place of the original's recursive one, whose sigma is 1.5: scores are 0.09 points from those of the
+Rust crate `ssimulacra2` (root mean square, 168 files). 11 taps of 1.5 were 0.15 from them and took a quarter longer."""
 _C2 = np.float32(0.0009)
 _BIAS = 0.0037930732552754493
 _OPSIN = np.array(
@@ -148,52 +150,58 @@ class _Scale:
     variance: Plane
     """Plus the constant that the similarity has in its denominator."""
     edge: Plane
-    """1 + distance from the local mean."""
+    """1 / (1 + distance from the local mean)."""
 
 
 def _of_original(sample: _Sample) -> _Scale:
     xyb = sample.xyb
     mean, square = (sample.counted(_blur(plane)) for plane in (xyb, xyb * xyb))
-    return _Scale(xyb, mean, square - mean * mean + _C2, 1 + np.abs(sample.counted(xyb) - mean))
+    return _Scale(xyb, mean, square - mean * mean + _C2, 1 / (1 + np.abs(sample.counted(xyb) - mean)))
 
 
 def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> float:
     """The weighted errors of one scale.
 
-    Three work planes are used over and over: fresh memory for each step costs three times the arithmetic.
+    With x and y for the two pictures, m for local means and d = m(y - x), the similarity's numerator is its denominator
+    less m((y - x)^2) - d^2, so its error is d^2 + (1 - d^2) * (m((y - x)^2) - d^2) / (both variances + C2): never
+    negative, and without what the two have in common.
+
+    The work planes are used over and over: fresh memory for each step costs three times the arithmetic.
 
     Args:
         weights: channels x (mean, 4-norm) x (ssim, artefacts, lost detail).
     """
-    xyb = sample.counted(sample.xyb)
-    mean = sample.counted(_blur(sample.xyb))
-    product = sample.xyb * sample.xyb
-    below = sample.counted(_blur(product))
-    above = sample.counted(_blur(np.multiply(one.xyb, sample.xyb, out=product)))
-    work = np.empty(xyb.shape, np.float32)
-    # similarity = luminance * (2 * covariance + C2) / (both variances + C2)
-    below -= np.multiply(mean, mean, out=work)
-    below += one.variance
-    above -= np.multiply(one.mean, mean, out=work)
-    above *= 2
-    above += _C2
-    above /= below
-    np.subtract(one.mean, mean, out=work)
-    work *= work
-    above *= np.subtract(1, work, out=work)
-    np.maximum(np.subtract(1, above, out=above), 0, out=above)
-    total = _weighted(above, weights[..., 0], work)
+    difference = sample.xyb - one.xyb
+    shift = sample.counted(_blur(difference))
+    error = sample.counted(_blur(np.multiply(difference, difference, out=difference)))
+    variances = sample.counted(_blur(np.multiply(sample.xyb, sample.xyb, out=difference)))
+    mean = one.mean + shift
+    work = np.empty_like(mean)
+    variances -= np.multiply(mean, mean, out=work)
+    variances += one.variance
+    np.multiply(shift, shift, out=shift)
+    error -= shift
+    error /= variances
+    error *= np.subtract(1, shift, out=work)
+    error += shift
+    total = _weighted(error, weights[..., 0], work)
     # edges > 0 where the distorted picture has edges that the original lacks, < 0 where it lost some
-    edges = np.subtract(xyb, mean, out=above)
+    edges = np.subtract(sample.counted(sample.xyb), mean, out=mean)
     np.abs(edges, out=edges)
     edges += 1
-    edges /= one.edge
+    edges *= one.edge
     edges -= 1
     if weights[..., 1].any():
-        total += _weighted(np.maximum(edges, 0, out=below), weights[..., 1], work)
+        total += _weighted(_positive(edges, error), weights[..., 1], work)
     if weights[..., 2].any():
-        total += _weighted(np.maximum(np.negative(edges, out=edges), 0, out=below), weights[..., 2], work)
+        total += _weighted(_positive(np.negative(edges, out=edges), error), weights[..., 2], work)
     return total
+
+
+def _positive(plane: Plane, out: Plane) -> Plane:
+    """The plane with zeros for what is negative; four times as fast as NumPy's maximum, which minds NaN."""
+    cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO, dst=out)
+    return out
 
 
 def _weighted(error: Plane, weights: NDArray[np.float64], work: Plane) -> float:
@@ -267,4 +275,4 @@ def _yxb(linear: Plane, channels: int) -> Plane:
 
 def _blur(plane: Plane) -> Plane:
     """The reference's recursive Gaussian sees nothing but zeros beyond the edge."""
-    return np.asarray(cv2.GaussianBlur(plane, (11, 11), _SIGMA, borderType=cv2.BORDER_CONSTANT), dtype=np.float32)
+    return np.asarray(cv2.GaussianBlur(plane, (_TAPS, _TAPS), _SIGMA, borderType=cv2.BORDER_CONSTANT), dtype=np.float32)
