@@ -100,6 +100,21 @@ def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(
     assert found["do"] == "The gateway itself works: mend what it names."
 
 
+@pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad")])
+def test_doctor_takes_a_daemon_for_dead_that_has_been_silent_for_minutes(run: Run, silent: int, verdict: str) -> None:
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        daemon = {"required": True, "healthy": True, "lastHeartbeatTime": time.time() - silent}
+        busy = {**daemon, "lastHeartbeatTime": time.time() - 1000}
+        statuses = [{"daemonType": "SENSOR", **daemon}, {"daemonType": "BACKFILL", **busy}]
+        told = {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}
+        reply(handler, json.dumps({"data": told}).encode())
+
+    with serving(answer) as server:
+        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
+    assert found["verdict"] == verdict, found
+
+
 def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
     told = run("doctor", "--json", LISTINGS_BUCKET_NAME="never-made").stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
