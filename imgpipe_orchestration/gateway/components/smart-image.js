@@ -230,10 +230,10 @@ export class SmartImage extends Base {
       picture.remove();
       this.#later("This image cannot be reached at the moment.");
     });
+    picture.append(image); // before it has an address: WebKit asks for that at once, and for the right one afterwards
     image.sizes = sizes;
     image.srcset = set("");
     image.src = address(this.#size, "");
-    picture.append(image);
     this.#box.querySelector("picture")?.remove();
     this.#box.classList.remove("there", "failed");
     this.#box.classList.toggle("clear", removed || own.formats.includes("png")); // which stands in for JPEG there
