@@ -10,10 +10,15 @@ from fastapi.responses import RedirectResponse
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
 from imgpipe_orchestration.gateway.auth import Backends
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, LoginNeeded, TooManyAttempts, operator, safe_target
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+COOKIE_LOST = (
+    "The key was right, but your browser did not keep the session's cookie. Allow cookies here; and where"
+    " PUBLIC_BASE_URL begins with https://, sign in over HTTPS."
+)
 
 
 @router.get("/login", response_class=Response)
@@ -33,7 +38,8 @@ def enter(
 ) -> Response:
     """Checks the key. No form token: there is no session yet, and the cookie is of no use to another site's form."""
     target = safe_target(next)
-    answer: Response = RedirectResponse(target, 303, {"Cache-Control": "no-store"})
+    answer: Response = back_to("/login", next=target, trouble=COOKIE_LOST)  # which leads on whoever has it
+    answer.headers["Cache-Control"] = "no-store"
     try:
         sessions.log_in(backends, answer, request, key)
     except (Unauthenticated, TooManyAttempts) as error:

@@ -60,6 +60,14 @@ def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: V
         assert page.context.cookies() == []
 
 
+def test_a_browser_that_keeps_no_cookie_is_told_so(production: Gateway) -> None:
+    sent = {"key": ADMIN, "next": "/media?type=profile"}
+    answer = requests.post(f"{production.url}/login", data=sent, allow_redirects=False, timeout=30)
+    page = requests.get(production.url + answer.headers["Location"], timeout=30)
+    assert "did not keep the session" in page.text
+    assert 'name="next" value="/media?type=profile"' in page.text
+
+
 def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
     production: Gateway, visit: Visit, tmp_path: Path
 ) -> None:
