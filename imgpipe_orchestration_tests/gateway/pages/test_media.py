@@ -7,6 +7,7 @@ import re
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -92,6 +93,22 @@ def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, t
     page.route("**/upload?*", lambda route: route.abort())
     page.locator("#files").set_input_files(tmp_path / "me.png")
     expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
+
+
+def test_files_are_taken_wherever_they_are_dropped_and_a_folder_is_said_to_be_none(
+    guest: Visitor, tmp_path: Path
+) -> None:
+    photograph, folder = tmp_path / "me.png", tmp_path / "holiday"
+    photograph.write_bytes(picture(40, 30, format="PNG"))
+    folder.mkdir()
+    page = guest.go("/upload")
+    hand = page.context.new_cdp_session(page)
+    dropped: Any = {"items": [], "files": [str(photograph), str(folder)], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):  # at the page's lower edge
+        hand.send("Input.dispatchDragEvent", {"type": step, "x": 900, "y": 850, "data": dropped})
+    expect(page.locator(".file", has_text="me.png")).to_contain_text("Accepted")
+    expect(page.locator(".file", has_text="holiday")).to_contain_text("It cannot be read")
+    assert len(page.context.pages) == 1, "nothing was opened"
 
 
 def test_files_that_wait_are_sent_by_the_next_gateway_where_one_went(

@@ -81,8 +81,15 @@ function next() {
   while (sending < 2 && waiting.length) send(...waiting.shift());
 }
 
-function send(file, item, query) {
+async function send(file, item, query) {
   sending++;
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    say(item, "It cannot be read, so it was not sent: a folder, or moved or changed since. Choose the photographs themselves.", "bad");
+    sending--;
+    return next();
+  }
   const bar = item.querySelector("progress");
   const { token } = form.dataset;
   const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
@@ -192,10 +199,12 @@ picker.addEventListener("change", () => {
   take(picker.files);
   picker.value = "";
 });
-for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
-  drop.addEventListener(name, (event) => {
+// Anywhere: what is dropped beside its place would be opened instead of the page.
+for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
+  window.addEventListener(name, (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return; // words on their way into a field
     event.preventDefault();
-    drop.classList.toggle("over", over);
+    drop.classList.toggle("over", name !== "drop" && (name !== "dragleave" || event.relatedTarget !== null));
     if (name === "drop") take(event.dataTransfer.files);
   });
 }
