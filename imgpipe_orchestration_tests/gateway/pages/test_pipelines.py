@@ -79,8 +79,10 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     page.clock.run_for(9000)
     expect(waiting).to_have_text("1")
     page.context.set_offline(False)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
     page.clock.run_for(5000)
     expect(waiting).to_have_text("2")
+    assert page.evaluate("String(getSelection())") == "Listings", "what has not changed stays as it was"
 
 
 @pytest.mark.parametrize("width", [320, 640])

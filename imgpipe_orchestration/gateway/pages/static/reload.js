@@ -1,14 +1,29 @@
-// A page about something that is on its way is loaded anew every few seconds, unless somebody is busy with it. It is
-// asked for first: where nobody answers, what is shown stays, and the next look may find it.
+// A page about something that is on its way is asked for anew every few seconds, unless somebody is busy with it, and what
+// has changed in it takes its place. The rest stays as it is: what is marked in it, and where a screen reader reads.
+// Where nobody answers, all of it stays, and the next look may find more.
 function busy() {
   const typed = [...document.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
   return typed || document.hidden || document.activeElement?.closest("form, a");
 }
 
+function renew(before, after) {
+  if (before.isEqualNode(after)) return;
+  const [parts, anew] = [[...before.childNodes], [...after.childNodes]];
+  const alike = before.cloneNode().isEqualNode(after.cloneNode()) && parts.length === anew.length;
+  if (alike) parts.forEach((part, at) => renew(part, anew[at]));
+  else before.replaceWith(after);
+}
+
 async function look() {
   try {
     const answer = busy() ? null : await fetch(location.href, { redirect: "manual" });
-    if (answer && answer.status < 500 && !busy()) return location.reload();
+    const words = answer?.ok ? await answer.text() : "";
+    if (answer && answer.status < 500 && !busy()) {
+      if (!words) return location.reload(); // the session has ended, or what the page is about
+      const page = new DOMParser().parseFromString(words, "text/html");
+      renew(document.getElementById("main"), page.getElementById("main"));
+      if (!page.querySelector("script[src*='reload.js']")) return; // all is done
+    }
   } catch {
     // Away for the moment.
   }
