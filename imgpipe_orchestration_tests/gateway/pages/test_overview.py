@@ -103,6 +103,21 @@ def test_every_page_is_in_sight_of_a_narrow_screens_menu(gateway: Gateway, visit
         assert all((box := link.bounding_box()) and box["x"] >= 0 and box["x"] + box["width"] <= 390 for link in links)
 
 
+def test_paper_shows_what_a_page_says_and_not_what_is_pressed(guest: Visitor) -> None:
+    page = guest.go("/listings")
+    page.emulate_media(media="print")
+    expect(page.get_by_role("heading", name="Listings")).to_be_visible()
+    for pressed in (page.locator("nav"), page.locator("form")):
+        expect(pressed.first).to_be_hidden()
+    # An own grid is a block that Firefox moves to the second sheet when it is longer than what is left of the first.
+    assert page.locator("body").evaluate("body => getComputedStyle(body).display") == "block"
+
+
+def test_words_are_as_large_as_the_browser_is_set_to_show_them(guest: Visitor) -> None:
+    guest.page.context.new_cdp_session(guest.page).send("Page.setFontSizes", {"fontSizes": {"standard": 24}})
+    assert guest.go("/").locator("body").evaluate("body => getComputedStyle(body).fontSize") == "22.5px"
+
+
 def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:
     claims, queue = gateway.services.claims, queue_of(gateway.settings)
     card = guest.go("/").get_by_role("listitem").filter(has=guest.page.get_by_role("heading", name="Listings"))
