@@ -48,6 +48,7 @@ class AnalysisBackendApi:
 
         Raises:
             PartnerRefused: the backend does not take it; its reason is told.
+            UnreadableAnswer: it names no id.
             RateLimited, PartnerUnavailable: still failing after the tries.
         """
         from urllib3.filepost import encode_multipart_formdata
@@ -59,9 +60,10 @@ class AnalysisBackendApi:
         try:
             if refused := answer["rejected"]:
                 raise PartnerRefused(f"{self._name} refused the image: {str(refused[0]['reason'])[:200]}")
-            return str(answer["images"][0]["image_id"])
-        except (KeyError, IndexError, TypeError) as error:
-            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no image id") from error
+            told = answer["images"][0]["image_id"]
+        except (KeyError, IndexError, TypeError):
+            told = None
+        return self._id(told, "image")
 
     def start(self, order: dict[str, Any], *, reference: str) -> str:
         """Start a batch; returns its id.
@@ -71,10 +73,7 @@ class AnalysisBackendApi:
             reference: sent as Idempotency-Key.
         """
         answer = self._api.request_json("POST", BATCHES, json_body=order, headers={"Idempotency-Key": reference})
-        batch_id = answer.get("batch_id") if isinstance(answer, dict) else None
-        if not isinstance(batch_id, str | int) or not str(batch_id):
-            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no batch id")
-        return str(batch_id)
+        return self._id(answer.get("batch_id") if isinstance(answer, dict) else None, "batch")
 
     def status(self, batch_id: str) -> RemoteStatus:
         """How far a batch is.
@@ -104,6 +103,11 @@ class AnalysisBackendApi:
         if not _is_html(reply):
             raise UnreadableAnswer(f"{self._name} sent something that is not an HTML report")
         return reply.content
+
+    def _id(self, told: Any, what: str) -> str:
+        if not isinstance(told, str | int) or isinstance(told, bool) or told == "":
+            raise UnreadableAnswer(f"{self._name} answered in a shape we do not know: no {what} id")
+        return str(told)
 
     def close(self) -> None:
         """Close the connections."""

@@ -23,6 +23,8 @@ class Backend:
         self.images = 0
         self.image_refusals: dict[int, int] = {}
         """By the number of an image, from 1: the status with which it is refused."""
+        self.image_ids: dict[int, Any] = {}
+        """By the number of an image: what is told for its id."""
 
     @property
     def url(self) -> str:
@@ -38,7 +40,8 @@ class Backend:
             self.images += 1
             if status := self.image_refusals.get(self.images):
                 return reply(handler, b"{}", status)
-            return _json(handler, {"images": [{"image_id": f"image-{self.images}"}], "rejected": []})
+            image_id = self.image_ids.get(self.images, f"image-{self.images}")
+            return _json(handler, {"images": [{"image_id": image_id}], "rejected": []})
         if path == "/batch-analysis/batches":
             batch_id = f"batch/{len(self.orders)}"
             known = {order["key"]: name for name, order in self.orders.items()}

@@ -110,6 +110,16 @@ def test_an_image_that_a_backend_does_not_take_is_listed_and_the_others_are_anal
     assert f"refused the request (HTTP {status})" in order["missing"][0]["reason"]
 
 
+@pytest.mark.parametrize("told", [None, "", True, {}])
+def test_an_image_that_a_backend_took_without_an_id_is_handed_over_again(desk: Desk, told: object) -> None:
+    desk.seed(images=2, descriptions=False)
+    desk.backend.image_ids = {2: told}
+    assert desk.execute()["status"] == "success"
+    (order,) = desk.backend.orders.values()
+    assert [image["image_id"] for image in order["images"]] == ["image-3", "image-4"]
+    assert (order["missing"], len(desk.reports)) == ([], 1)
+
+
 def test_a_report_that_is_no_html_is_not_delivered(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()
