@@ -224,8 +224,9 @@ class Ledger:
         today = connection.execute(sql.BUDGET, names).one()
         if today.spent + today.reserved + today.estimate > budget or today.spent >= budget:
             raise SpendingPaused(
-                f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow",
-                retry_after=float(today.seconds_left),
+                f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow, "
+                "or when DAILY_BUDGET_USD is raised",
+                retry_after=min(float(today.seconds_left), self.limits.pause),  # and not tomorrow: it may be raised
             )
         return None if today.scouts and not today.known else Decimal(today.estimate)
 

@@ -29,7 +29,7 @@ def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
         ledger.buy(a_call(b"one too many"), shop, buyer=ANNA)
     assert shop.sold == 2
     assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= 86400
+    assert 0 < caught.value.retry_after <= Limits().pause  # for the budget may be raised
     assert not ledger.buy(a_call(b"0"), shop, buyer=BERT).bought
 
 
