@@ -132,6 +132,15 @@ def png_parts(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end + 4
 
 
+def bmp_profile(data: bytes) -> bytes:
+    """The colour profile in a BMP (BITMAPV5HEADER, of kind PROFILE_EMBEDDED); empty where there is none."""
+    head = data[14:138]
+    if len(head) < 124 or int.from_bytes(head[:4], "little") < 124 or head[56:60] != b"DEBM":
+        return b""
+    at, length = 14 + int.from_bytes(head[112:116], "little"), int.from_bytes(head[116:120], "little")
+    return data[at : at + length]
+
+
 def _webp_chunks(data: bytes) -> Iterator[bytes]:
     """The kind of each chunk, animation frames among them (RFC 9649, section 2.3)."""
     at = 12

@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import deep_tiffs, headers, jxl, plugins, png_extras, tiff_palette
 from imgpipe_orchestration.imaging.reading.density import check_length
-from imgpipe_orchestration.imaging.reading.parts import check_png_sums, png_chunk
+from imgpipe_orchestration.imaging.reading.parts import bmp_profile, check_png_sums, png_chunk
 
 MIME = {
     "jpeg": "image/jpeg",
@@ -151,6 +151,8 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
     if name == "jpeg":
         headers.check_scans(data, image.width * image.height, limits)
+    elif name == "bmp" and (profile := bmp_profile(data)):
+        image.info["icc_profile"] = profile
     elif name == "png":
         check_png_sums(data)
         if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):

@@ -57,6 +57,27 @@ def test_a_wide_gamut_profile_is_converted_to_srgb() -> None:
     assert np.abs(result - colours).max() > 15
 
 
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_a_bmp_s_profile_counts_as_a_png_s(mode: str) -> None:
+    image, profile = picture(64, 48).quantize(64), display_p3()
+    plain = encoded(image.convert(mode), "BMP")
+    # Behind the 40 bytes of the header that Pillow writes, what version 5 has more.
+    embedded = (b"DEBM", 124 + len(plain) - 54, len(profile))
+    header = plain[14:54] + struct.pack("<16x4s52xII4x", *embedded)
+    head = struct.pack("<2sIHHII", b"BM", len(plain) + 84 + len(profile), 0, 0, _offset(plain) + 84, 124)
+    data = head + header[4:] + plain[54:] + profile
+    expected = prepared_pixels(encoded(image.convert("RGB"), "PNG", icc_profile=profile))
+    assert difference(prepared_pixels(data), expected) == 0
+    assert difference(prepared_pixels(data), prepared_pixels(plain)) > 2
+    cut = prepare(data[:-100], MEDIA)
+    assert "colour profile ignored" in cut.notes[0]
+
+
+def _offset(bmp: bytes) -> int:
+    """Where the pixels begin."""
+    return int.from_bytes(bmp[10:14], "little")
+
+
 def test_a_profile_s_list_of_steps_is_left_out_for_its_curves_and_primaries() -> None:
     plain, stepped = (encoded(picture(64, 48), "PNG", icc_profile=display_p3(steps=steps)) for steps in (0, 3))
     assert (prepared_pixels(stepped) == prepared_pixels(plain)).all()
