@@ -33,7 +33,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.listings import control, steps, store
-from imgpipe_orchestration.listings.drain import be_polite, drain
+from imgpipe_orchestration.listings.drain import drain, lower_priority
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings, load
 from imgpipe_orchestration.storage.rows import transaction
@@ -209,7 +209,7 @@ def drained(settings: Settings, images: int, *, rounds: int = 5) -> float:
 
 def bare(work: tuple[bytes, steps.Options]) -> int:
     """The engine and nothing else, as polite to other processes as the queue's workers are."""
-    be_polite()
+    lower_priority()
     return len(steps.make(*work).data)
 
 

@@ -27,7 +27,7 @@ from imgpipe_orchestration.storage.work import Outcome, work_through
 
 log = logger(__name__)
 
-_LANES = 2
+_BATCHES_AT_ONCE = 2
 _AT_A_TIME = 10
 """Images of a batch after which a run looks whether its job was stopped."""
 _EXAMPLES = 6
@@ -63,7 +63,7 @@ class Drained:
         }
 
 
-class Line:
+class Processor:
     """The work of one image, with what all images of a run share."""
 
     def __init__(self, backends: Services, options: steps.Options) -> None:
@@ -122,11 +122,11 @@ def _original(bucket: Bucket, work: store.Work) -> bytes:
 
 def _make(original: bytes, options: steps.Options) -> steps.File:
     """In the worker process."""
-    be_polite()
+    lower_priority()
     return steps.make(original, options)
 
 
-def be_polite() -> None:
+def lower_priority() -> None:
     """Let whoever answers a client on the same machine go first, from here on."""
     if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
@@ -154,28 +154,28 @@ def drain(
     total, guard = Drained(), threading.Lock()
     backends.claims.release(owner, died=True)
     with backends.claims.hold(owner):
-        line = Line(backends, options)
+        processor = Processor(backends, options)
 
-        def lane(number: int) -> None:
+        def take_batches(number: int) -> None:
             turn = number
-            while (job := _goes_on(line, deadline, only_day, total)) and (
-                batch := _next_batch(line, job, owner, turn, only_day)
+            while (job := _goes_on(processor, deadline, only_day, total)) and (
+                batch := _next_batch(processor, job, owner, turn, only_day)
             ):
                 for start in range(0, len(batch), _AT_A_TIME):
-                    if start and not _goes_on(line, deadline, only_day, total):
+                    if start and not _goes_on(processor, deadline, only_day, total):
                         return
                     part = batch[start : start + _AT_A_TIME]
                     threads = backends.workshop.workers
                     outcome = work_through(
-                        backends.claims, line.queue, part, line.process, threads=threads, deadline=deadline
+                        backends.claims, processor.queue, part, processor.process, threads=threads, deadline=deadline
                     )
                     with guard:
-                        _add(total, outcome, line)
+                        _add(total, outcome, processor)
                 turn += 1
 
         try:
-            with ThreadPoolExecutor(_LANES, thread_name_prefix="listings-lane") as pool:
-                for future in [pool.submit(lane, number) for number in range(_LANES)]:
+            with ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="listings-batch") as pool:
+                for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
                     future.result()
         finally:
             backends.claims.release(owner)
@@ -190,24 +190,24 @@ def make_now(backends: Services, owner: str, image_id: int) -> None:
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
     """
-    line = Line(backends, steps.options_of(backends.settings))
+    processor = Processor(backends, steps.options_of(backends.settings))
     with backends.claims.hold(owner):
         try:
-            batch = backends.claims.claim_these(line.queue, owner, [image_id])
-            work_through(backends.claims, line.queue, batch, line.process, threads=1)
+            batch = backends.claims.claim_these(processor.queue, owner, [image_id])
+            work_through(backends.claims, processor.queue, batch, processor.process, threads=1)
         finally:
             backends.claims.release(owner)
 
 
-def _goes_on(line: Line, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
+def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
     """The job as it is defined now, if more is to be begun; if not, the reason is in `total.ended`."""
-    if line.away:
-        total.ended = line.away
+    if processor.away:
+        total.ended = processor.away
         return None
     if time.monotonic() >= deadline:
         total.ended = "the time budget is used up"
         return None
-    with transaction(line.backends.engine) as connection:
+    with transaction(processor.backends.engine) as connection:
         job = job_definitions.get(connection, model.JOB_ID)
     if only_day is None and not job.enabled:
         total.ended = "the job was stopped"
@@ -215,20 +215,20 @@ def _goes_on(line: Line, deadline: float, only_day: str | None, total: Drained) 
     return job
 
 
-def _next_batch(line: Line, job: JobDefinition, owner: str, turn: int, only_day: str | None) -> list[Claim]:
+def _next_batch(processor: Processor, job: JobDefinition, owner: str, turn: int, only_day: str | None) -> list[Claim]:
     """The next claims; empty when nothing is due. Days with something due take turns."""
-    backends = line.backends
+    backends = processor.backends
     size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
-    days = backends.claims.due_partitions(line.queue) if only_day is None else [only_day]
+    days = backends.claims.due_partitions(processor.queue) if only_day is None else [only_day]
     for index in range(len(days)):
         day = days[(turn + index) % len(days)]
-        batch = backends.claims.claim(line.queue, owner, size, partition=day)
+        batch = backends.claims.claim(processor.queue, owner, size, partition=day)
         if batch:
             return batch
     return []
 
 
-def _add(total: Drained, outcome: Outcome, line: Line) -> None:
+def _add(total: Drained, outcome: Outcome, processor: Processor) -> None:
     from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
 
     total.processed += len(outcome.done)
@@ -238,6 +238,6 @@ def _add(total: Drained, outcome: Outcome, line: Line) -> None:
     reasons = [*outcome.failed.values(), *outcome.retried.values()]
     total.errors.extend(reasons[: max(0, 5 - len(total.errors))])
     for claim in outcome.done:
-        (name, data), shown = line.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
+        (name, data), shown = processor.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
         if len(shown) < _EXAMPLES:
             shown.append((name, contact_sheet([data])))  # small at once: animations of many days are gigabytes

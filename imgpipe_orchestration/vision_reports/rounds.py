@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
@@ -108,11 +108,10 @@ def summary(services: Services, analysis_ids: Sequence[int]) -> dict[str, Mappin
     days: dict[str, Counter[str]] = {}
     for row in found:
         days.setdefault(str(row.created_day), Counter())[row.status] += 1
-    return {day: totals_of(counts) for day, counts in sorted(days.items())}
+    return {day: _totals(counts) for day, counts in sorted(days.items())}
 
 
-def totals_of(counts: Mapping[str, Any]) -> dict[str, int]:
+def _totals(counts: Counter[str]) -> dict[str, int]:
     """Counts by status as the words of an execution."""
-    successful, failed = counts.get("delivered", 0), counts.get("failed", 0)
-    total = sum(counts.values())
+    total, successful, failed = counts.total(), counts["delivered"], counts["failed"]
     return {"total": total, "successful": successful, "failed": failed, "waiting": total - successful - failed}
