@@ -28,7 +28,7 @@ HOLDINGS: dict[str, Callable[[Services], Holding]] = {
 }
 
 
-def collect_garbage(backends: Services, names: Collection[str] = (), *, act: bool, grace_hours: float) -> list[Found]:
+def collect_garbage(services: Services, names: Collection[str] = (), *, act: bool, grace_hours: float) -> list[Found]:
     """Look through the buckets of the pipelines `names` (all when empty), one after the other.
 
     Raises:
@@ -37,8 +37,8 @@ def collect_garbage(backends: Services, names: Collection[str] = (), *, act: boo
     """
     if unknown := set(names) - set(HOLDINGS):
         raise NotFound(f"No pipeline {', '.join(sorted(unknown))}; there are {', '.join(HOLDINGS)}.")
-    with transaction(backends.engine) as connection:  # a machine whose clock is wrong must not think all things old
+    with transaction(services.engine) as connection:  # a machine whose clock is wrong must not think all things old
         now: datetime = connection.execute(text("select now()")).scalar_one()
     before = now - timedelta(hours=grace_hours)
     wanted = [name for name in HOLDINGS if not names or name in names]
-    return [collect(HOLDINGS[name](backends), before=before, act=act) for name in wanted]
+    return [collect(HOLDINGS[name](services), before=before, act=act) for name in wanted]

@@ -13,16 +13,16 @@ IDEMPOTENCY_DAYS = 1
 """As long as clients repeat a request under one key; Stripe keeps a day too."""
 
 
-def tidy(backends: Services) -> dict[str, int]:
+def tidy(services: Services) -> dict[str, int]:
     """Remove history that is past its retention, at most RETENTION_MOST_ROWS of each kind; returns how many rows of
     each, of vision reports executions, batches and uploads together.
 
     Raises:
         BackendUnavailable: the database went away; what was removed until then stays removed.
     """
-    settings, engine = backends.settings, backends.engine
+    settings, engine = services.settings, services.engine
     days, most = settings.retention_days, settings.retention_most_rows
-    work = backends.claims.purge(days, limit=most)
+    work = services.claims.purge(days, limit=most)
     return {
         "items": work.items,
         "attempts": work.attempts,
@@ -30,5 +30,5 @@ def tidy(backends: Services) -> dict[str, int]:
         "upload_traces": retention.purge_upload_traces(engine, days, limit=most),
         "listing_answers": retention.purge_listing_answers(engine, IDEMPOTENCY_DAYS, limit=most),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days, limit=most),
-        "vision_reports": vision_reports.tidy(backends, days, most),
+        "vision_reports": vision_reports.tidy(services, days, most),
     }

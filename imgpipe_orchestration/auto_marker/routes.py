@@ -11,7 +11,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
 from imgpipe_orchestration.gateway.customers import Customer, CustomerIfAny, text_of
 from imgpipe_orchestration.storage import job_instances
 
@@ -29,23 +29,25 @@ UserHeader = Annotated[str, Header(alias="X-User-ID", description="Who asks; rec
 
 
 @router.post("/api/jobs/trigger", status_code=202)
-def trigger(backends: Backends, customer: Customer, response: Response, x_user_id: UserHeader = "") -> dict[str, Any]:
+def trigger(
+    services: ServicesDep, customer: Customer, response: Response, x_user_id: UserHeader = ""
+) -> dict[str, Any]:
     """Mark the customer's pending images now. Joins what is queued or running for them already.
 
     A sensor takes it up within seconds; `GET /api/jobs/{job_id}` tells what became of it.
     """
     partition_key(customer)  # refuses what can be no customer's id
-    job, joined = job_instances.create_or_join(backends.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))
+    job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))
     response.headers["Location"] = f"/api/jobs/{job.id}"
     return {**NO_FIGURES, **job.shown(), "joined": joined}
 
 
 @router.get("/api/jobs")
 def recent(
-    backends: Backends, customer: CustomerIfAny, limit: Annotated[int, Query(ge=1, le=1000)] = 10
+    services: ServicesDep, customer: CustomerIfAny, limit: Annotated[int, Query(ge=1, le=1000)] = 10
 ) -> dict[str, Any]:
     """The newest jobs first: the customer's own, or everybody's when no customer is named (an operator asks)."""
-    found = job_instances.recent(backends.engine, JOB, customer_id=customer, limit=limit)
+    found = job_instances.recent(services.engine, JOB, customer_id=customer, limit=limit)
     return {"jobs": [{**NO_FIGURES, **job.shown()} for job in found], "count": len(found)}
 
 
@@ -57,19 +59,19 @@ class Toggle(BaseModel):
 
 
 @router.get("/api/customers/{customer_id:any_text}/image-config")
-def read_toggle(backends: Backends, customer_id: str, asking: CustomerIfAny) -> dict[str, Any]:
+def read_toggle(services: ServicesDep, customer_id: str, asking: CustomerIfAny) -> dict[str, Any]:
     """Whether automatic marking is on, and who changed it when."""
-    return toggle.read(backends, _own(customer_id, asking))
+    return toggle.read(services, _own(customer_id, asking))
 
 
 @router.put("/api/customers/{customer_id:any_text}/image-config")
 def write_toggle(
-    backends: Backends, customer_id: str, change: Toggle, asking: CustomerIfAny, x_user_id: UserHeader = ""
+    services: ServicesDep, customer_id: str, change: Toggle, asking: CustomerIfAny, x_user_id: UserHeader = ""
 ) -> dict[str, Any]:
     """Turn automatic marking on or off. Who, when, before and after are kept."""
     customer = _own(customer_id, asking)
-    toggle.write(backends, customer, change.auto_mark_cleaned, by=text_of(x_user_id) or asking or "operator")
-    return toggle.read(backends, customer)
+    toggle.write(services, customer, change.auto_mark_cleaned, by=text_of(x_user_id) or asking or "operator")
+    return toggle.read(services, customer)
 
 
 def _own(customer_id: str, asking: str | None) -> str:

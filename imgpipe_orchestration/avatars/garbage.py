@@ -8,15 +8,15 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
-def holding(backends: Services) -> Holding:
+def holding(services: Services) -> Holding:
     """An object is named while its person (or, for what is the whole task's, its task) is known: pictures that were
     bought are kept with them. Nothing missing is made again: it would be bought again."""
     return Holding(
         name="avatars",
-        bucket=backends.avatars_bucket,
+        bucket=services.avatars_bucket,
         prefixes=("avatars/",),
-        named=named_by(backends.engine, _NAMED),
-        promised=promised_by(backends.engine, _PROMISED),
+        named=named_by(services.engine, _NAMED),
+        promised=promised_by(services.engine, _PROMISED),
     )
 
 

@@ -18,7 +18,7 @@ from imgpipe_orchestration.avatars.figures import Day
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
@@ -93,22 +93,22 @@ class Retried(BaseModel):
 
 
 @router.post("/tasks", status_code=202)
-def create(wanted: TaskRequest, backends: Backends) -> TaskAnswer:
+def create(wanted: TaskRequest, services: ServicesDep) -> TaskAnswer:
     """Ask for people. They are invented and pictured in the background; follow them by `task_id`."""
-    with transaction(backends.engine) as connection:
-        created = store.create(connection, backends.claims, wanted)
+    with transaction(services.engine) as connection:
+        created = store.create(connection, services.claims, wanted)
         return _current(connection, created.task_id)
 
 
 @router.get("/tasks")
 def tasks(
-    backends: Backends,
+    services: ServicesDep,
     status: TaskStatus | None = None,
     before: int | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> TaskList:
     """Tasks, newest first."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.page(connection, status=status, before=before, limit=limit)
         progress = records.progress(connection, [task.id for task in found])
     answers = [_answer(task, progress[task.id]) for task in found]
@@ -116,9 +116,9 @@ def tasks(
 
 
 @router.get("/tasks/{task_id}")
-def task(task_id: str, backends: Backends) -> TaskDetail:
+def task(task_id: str, services: ServicesDep) -> TaskDetail:
     """One task: progress, people with their URLs, errors and cost."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = results.of_task(connection, found.id)
@@ -126,20 +126,20 @@ def task(task_id: str, backends: Backends) -> TaskDetail:
 
 
 @router.post("/tasks/{task_id}/cancel")
-def cancel(task_id: str, backends: Backends) -> TaskAnswer:
+def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
     """Stop a task. Its images are removed after AVATAR_CLEANUP_DAYS."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
-        store.cancel(connection, backends.claims, found)
+        store.cancel(connection, services.claims, found)
         return _current(connection, task_id)
 
 
 @router.post("/tasks/{task_id}/retry-failed")
-def retry_failed(task_id: str, backends: Backends) -> Retried:
+def retry_failed(task_id: str, services: ServicesDep) -> Retried:
     """Try everybody again who failed; who succeeded stays as they are."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
-        count = store.retry_failed(connection, backends.claims, found)
+        count = store.retry_failed(connection, services.claims, found)
         return Retried(retried=count, task=_current(connection, task_id))
 
 
@@ -147,14 +147,14 @@ Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
 
 
 @router.get("/tasks/{task_id}/export", response_class=StreamingResponse)
-def export_task(task_id: str, backends: Backends, format: Format = "csv") -> StreamingResponse:
+def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
     kinds: dict[str, tuple[str, Iterator[bytes]]] = {
-        "csv": ("text/csv; charset=utf-8", export.as_csv(backends, found)),
-        "jsonl": ("application/x-ndjson", export.as_jsonl(backends, found)),
-        "zip": ("application/zip", export.as_zip(backends, found)),
+        "csv": ("text/csv; charset=utf-8", export.as_csv(services, found)),
+        "jsonl": ("application/x-ndjson", export.as_jsonl(services, found)),
+        "zip": ("application/zip", export.as_zip(services, found)),
     }
     media_type, body = kinds[format]
     name = f"avatars-{found.task_id}.{format}"
@@ -163,22 +163,22 @@ def export_task(task_id: str, backends: Backends, format: Format = "csv") -> Str
 
 
 @router.get("/figures")
-def daily(backends: Backends, days: Annotated[int, Query(ge=1, le=366)] = 30) -> list[Day]:
+def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30) -> list[Day]:
     """People and costs by day."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         return figures.daily(connection, days)
 
 
 @router.get("/cleanup")
-def cleanup_plan(backends: Backends) -> list[Removable]:
+def cleanup_plan(services: ServicesDep) -> list[Removable]:
     """The images that a clean-up would remove now: those of tasks cancelled or failed AVATAR_CLEANUP_DAYS ago."""
-    return cleanup.plan(backends)
+    return cleanup.plan(services)
 
 
 @router.post("/cleanup")
-def clean_up(backends: Backends) -> list[Removable]:
+def clean_up(services: ServicesDep) -> list[Removable]:
     """Remove the images that a clean-up would remove now."""
-    return cleanup.remove(backends)
+    return cleanup.remove(services)
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:

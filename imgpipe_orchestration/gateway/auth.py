@@ -26,7 +26,7 @@ async def services(request: Request) -> Services:
     return found
 
 
-Backends = Annotated[Services, Depends(services)]
+ServicesDep = Annotated[Services, Depends(services)]
 
 
 def same_key(given: str, expected: str) -> bool:
@@ -40,28 +40,28 @@ def bears(credentials: Credentials, *keys: str) -> bool:
     return any([same_key(given, key) for key in keys])  # noqa: C419 - a generator would stop at the first
 
 
-def media_key(credentials: Credentials, backends: Backends) -> None:
+def media_key(credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer MEDIA_API_KEY`.
 
     MAIN_API_KEY is taken too: it is what our own worker signs its callbacks with, when the main API is this gateway.
     """
-    settings = backends.settings
+    settings = services.settings
     if not bears(credentials, settings.media_api_key, settings.main_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <MEDIA_API_KEY>`.")
 
 
-def admin_key(credentials: Credentials, backends: Backends) -> None:
+def admin_key(credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer ADMIN_API_KEY` in production; development on loopback is open."""
-    settings = backends.settings
+    settings = services.settings
     if settings.production and not bears(credentials, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <ADMIN_API_KEY>`.")
 
 
-def user_id(credentials: Credentials, backends: Backends) -> int:
+def user_id(credentials: Credentials, services: ServicesDep) -> int:
     """The user of a token signed with USER_JWT_SECRET (HS256); `sub` is the numeric user id."""
     if credentials is None:
         raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
-    return user_of(credentials.credentials, backends.settings.user_jwt_secret)
+    return user_of(credentials.credentials, services.settings.user_jwt_secret)
 
 
 def user_of(token: str, secret: str) -> int:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
@@ -32,7 +32,7 @@ server that is frozen keeps its connections open and answers none."""
     "/health",
     responses={503: {"description": "Something the gateway stands on is down", "content": {"application/json": {}}}},
 )
-async def health(request: Request, backends: Backends) -> JSONResponse:
+async def health(request: Request, services: ServicesDep) -> JSONResponse:
     """200 with `status: ok` when everything that is configured answers, else 503 naming what does not.
 
     `last_tick` is the auto-marker's last look at its customers. On FLASK_PORT, the auto-marker's own, a tick that is
@@ -44,12 +44,12 @@ async def health(request: Request, backends: Backends) -> JSONResponse:
         "object_store": _object_store,
         "mongodb": _mongodb,
     }
-    checks = await _asked(parts, backends)
+    checks = await _asked(parts, services)
     healthy = all(answer in {OK, NOT_CONFIGURED} for answer in checks.values())
     if checks["mongodb"] != NOT_CONFIGURED:
         known = checks["database"] == OK
-        checks["last_tick"], late = await asyncio.to_thread(_last_tick, backends) if known else ("unknown", False)
-        settings = backends.settings
+        checks["last_tick"], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
+        settings = services.settings
         own_port = settings.flask_port != settings.gateway_port and request.url.port == settings.flask_port
         healthy = healthy and not (late and own_port)
     body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
@@ -62,51 +62,51 @@ async def live() -> dict[str, str]:
     return {"status": OK}
 
 
-async def _asked(parts: dict[str, Callable[[Services], str]], backends: Services) -> dict[str, str]:
+async def _asked(parts: dict[str, Callable[[Services], str]], services: Services) -> dict[str, str]:
     """What each part says of itself, all asked at once. Threads of their own: the shared ones may all be waiting for
     the very server that does not answer."""
     pool = ThreadPoolExecutor(len(parts), "health")
     loop = asyncio.get_running_loop()
-    asked = {name: loop.run_in_executor(pool, _said, part, backends) for name, part in parts.items()}
+    asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in parts.items()}
     await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
     pool.shutdown(wait=False)
     silent = f"has not answered for {ANSWER_SECONDS} seconds"
     return {name: answer.result() if answer.done() else silent for name, answer in asked.items()}
 
 
-def _said(part: Callable[[Services], str], backends: Services) -> str:
+def _said(part: Callable[[Services], str], services: Services) -> str:
     try:
-        return part(backends)
+        return part(services)
     except ImgpipeError as error:
         return error.public
 
 
-def _database(backends: Services) -> str:
-    with transaction(backends.engine) as connection:
+def _database(services: Services) -> str:
+    with transaction(services.engine) as connection:
         if migrations.behind(connection):
             raise NotMigrated
     return OK
 
 
-def _object_store(backends: Services) -> str:
-    backends.media_bucket.head("health")
+def _object_store(services: Services) -> str:
+    services.media_bucket.head("health")
     return OK
 
 
-def _mongodb(backends: Services) -> str:
-    if not backends.settings.mongodb_url:
+def _mongodb(services: Services) -> str:
+    if not services.settings.mongodb_url:
         return NOT_CONFIGURED
-    backends.documents.ping()
+    services.documents.ping()
     return OK
 
 
-def _last_tick(backends: Services) -> tuple[str, bool]:
+def _last_tick(services: Services) -> tuple[str, bool]:
     """When the auto-marker last looked, in words, and whether that is too long ago."""
     try:
-        last = heartbeats.last(backends.engine, JOB)
+        last = heartbeats.last(services.engine, JOB)
     except ImgpipeError as error:
         return error.public, False
     if last is None:
         return "never", False
-    late = tick_late(last.age, backends.settings.job_interval_minutes)
+    late = tick_late(last.age, services.settings.job_interval_minutes)
     return f"{last.at.isoformat(timespec='seconds')}{', overdue' if late else ''}", late

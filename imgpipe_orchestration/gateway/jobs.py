@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker import model as auto_marker
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
 from imgpipe_orchestration.gateway.customers import CustomerIfAny
 from imgpipe_orchestration.listings import model as listings
 from imgpipe_orchestration.listings import store, timing
@@ -58,9 +58,9 @@ class JobBody(BaseModel):
 
 
 @router.post("", responses={201: {"description": "Defined for the first time"}})
-def start_job(backends: Backends, body: JobBody, response: Response) -> dict[str, Any]:
+def start_job(services: ServicesDep, body: JobBody, response: Response) -> dict[str, Any]:
     """Define a job, or define it anew, and start it: what waits is worked on."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         new = job_definitions.put(
             connection,
             body.id,
@@ -75,21 +75,21 @@ def start_job(backends: Backends, body: JobBody, response: Response) -> dict[str
 
 
 @router.get("/{job_id}")
-def look_at_job(backends: Backends, job_id: str, customer: CustomerIfAny) -> dict[str, Any]:
+def look_at_job(services: ServicesDep, job_id: str, customer: CustomerIfAny) -> dict[str, Any]:
     """A job by its name: its state, last and next run, last result and counts. A run that was asked for, by its id;
     a customer sees only their own."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         job = job_definitions.find(connection, job_id)
         if job is not None:
             return _success(_described(connection, job))
-    asked = job_instances.get(backends.engine, job_id, customer_id=customer)
+    asked = job_instances.get(services.engine, job_id, customer_id=customer)
     return {**(auto_marker.NO_FIGURES if asked.job == auto_marker.JOB else {}), **asked.shown()}
 
 
 @router.delete("/{job_id}")
-def stop_job(backends: Backends, job_id: str) -> dict[str, Any]:
+def stop_job(services: ServicesDep, job_id: str) -> dict[str, Any]:
     """Stop a job. What is accepted meanwhile waits until it is started again."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         return _success(_described(connection, job_definitions.switch(connection, job_id, on=False)))
 
 

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
+from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.services import Services
@@ -44,9 +44,9 @@ KEPT_SECONDS = 5.0
 """How long one reading of the database serves everybody who asks."""
 
 
-async def metrics_key(credentials: Credentials, backends: Backends) -> None:
+async def metrics_key(credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
-    settings = backends.settings
+    settings = services.settings
     if settings.production and not bears(credentials, settings.metrics_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")
 

@@ -25,7 +25,7 @@ from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, same_key
+from imgpipe_orchestration.gateway.auth import ServicesDep, same_key
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -72,16 +72,16 @@ class Session:
     login: bool
 
 
-def operator(request: Request, backends: Backends) -> Session:
+def operator(request: Request, services: ServicesDep) -> Session:
     """The session of this request.
 
     Raises:
         LoginNeeded: no session, or one that has ended.
         BackendUnavailable: the database, which knows whether it has, is away.
     """
-    settings = backends.settings
+    settings = services.settings
     session_id = _session_id(settings, request.cookies.get(COOKIE, ""))
-    if session_id and not _ended(backends, session_id):
+    if session_id and not _ended(services, session_id):
         return Session(session_id, _form_token(settings, session_id), login=True)
     if not settings.production and _local(request):
         return Session(_OPEN, _form_token(settings, _OPEN), login=False)
@@ -116,14 +116,14 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
 Acting = Annotated[Session, Depends(acting)]
 
 
-def log_in(backends: Services, response: Response, request: Request, key: str) -> None:
+def log_in(services: Services, response: Response, request: Request, key: str) -> None:
     """Check the key and set the cookie.
 
     Raises:
         Unauthenticated: the key is wrong.
         TooManyAttempts: so were too many before it.
     """
-    settings = backends.settings
+    settings = services.settings
     address = request.client.host if request.client else ""
     limiter: Attempts = request.app.state.login_attempts
     limiter.begin(address)
@@ -143,22 +143,22 @@ def log_in(backends: Services, response: Response, request: Request, key: str) -
     )
 
 
-def log_out(backends: Services, response: Response, session: Session) -> None:
+def log_out(services: Services, response: Response, session: Session) -> None:
     """End the session: a copy of its cookie opens nothing any more, at any gateway.
 
     Raises:
         BackendUnavailable: the session has not ended.
     """
     if session.login:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             connection.execute(_FORGET)
             connection.execute(_END, {"id": session.id, "seconds": LIFETIME})
     response.delete_cookie(COOKIE, httponly=True, samesite="lax")
 
 
-def _ended(backends: Services, session_id: str) -> bool:
+def _ended(services: Services, session_id: str) -> bool:
     """Whether somebody signed out of the session. Asked at each request of a page: other processes end sessions too."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         return connection.scalar(_IS_ENDED, {"id": session_id}) is not None
 
 

@@ -9,28 +9,28 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def run(backends: Services, owner: str, run_id: str) -> Drained:
+def run(services: Services, owner: str, run_id: str) -> Drained:
     """Drain the queue and leave the result where `GET /api/jobs/process-image-queue` reads it.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`; the result then names the error.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, run_id)
     result: dict[str, object] = {"ended": "the run failed"}
     try:
-        done = drain(backends, owner)
+        done = drain(services, owner)
         result = done.as_json()
     except Exception as error:
         result = {"ended": f"the run failed: {error}"}
         raise
     finally:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             job_definitions.finished(connection, model.JOB_ID, run_id, result)
     return done
 
 
-def make_again(backends: Services, owner: str, day: str) -> tuple[int, Drained]:
+def make_again(services: Services, owner: str, day: str) -> tuple[int, Drained]:
     """Put the finished images of a day of upload (`YYYY-MM-DD`) back into the queue and work through that day.
 
     Returns:
@@ -39,12 +39,12 @@ def make_again(backends: Services, owner: str, day: str) -> tuple[int, Drained]:
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
     """
-    with transaction(backends.engine) as connection:
-        count = store.again(connection, backends.claims, store.queue_of(backends.settings), day)
-    return count, drain(backends, owner, only_day=day)
+    with transaction(services.engine) as connection:
+        count = store.again(connection, services.claims, store.queue_of(services.settings), day)
+    return count, drain(services, owner, only_day=day)
 
 
-def reason_to_wait(backends: Services, running: str | None, *, another: bool = False) -> str | None:
+def reason_to_wait(services: Services, running: str | None, *, another: bool = False) -> str | None:
     """Why no run is wanted now, or None when one is; costs two index probes, whatever waits.
 
     Args:
@@ -55,12 +55,12 @@ def reason_to_wait(backends: Services, running: str | None, *, another: bool = F
         SettingsError: LISTINGS_STEPS makes no sense, and a run would only fail.
         BackendUnavailable: the database is away.
     """
-    steps.options_of(backends.settings)
-    with transaction(backends.engine) as connection:
+    steps.options_of(services.settings)
+    with transaction(services.engine) as connection:
         job_definitions.checked(connection, model.JOB_ID)
         job = job_definitions.find(connection, model.JOB_ID)
         if job is not None and job.last_run_id and job.last_finished_at is None and running is None:
             # A run that was killed could not say so itself.
             job_definitions.finished(connection, model.JOB_ID, job.last_run_id, {"ended": "the run stopped unfinished"})
-    due = bool(backends.claims.due_partitions(store.queue_of(backends.settings), limit=1))
+    due = bool(services.claims.due_partitions(store.queue_of(services.settings), limit=1))
     return timing.reason_to_wait(job, due=due, running=None if another else running)

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import BadInput, Forbidden, NotFound
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.listings import model, store, uploads
 from imgpipe_orchestration.listings.drain import make_now
 from imgpipe_orchestration.services import Services
@@ -29,9 +29,9 @@ class TestUpload(BaseModel):
 
 
 @router.get("/image-queue-status")
-def image_queue_status(backends: Backends) -> dict[str, Any]:
+def image_queue_status(services: ServicesDep) -> dict[str, Any]:
     """How many images wait, and whether the job works on them."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         job = job_definitions.find(connection, model.JOB_ID)
         pending = store.waiting(connection)
     status = "active" if job is not None and job.enabled else "stopped"
@@ -39,29 +39,29 @@ def image_queue_status(backends: Backends) -> dict[str, Any]:
 
 
 @router.post("/upload-test-image")
-def upload_test_image(backends: Backends, body: TestUpload) -> dict[str, Any]:
+def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]:
     """Queue a file of this machine, and with `process_now` work on it before answering."""
-    path = _allowed(backends.settings.debug_image_dir, body.image_path)
+    path = _allowed(services.settings.debug_image_dir, body.image_path)
     size = path.stat().st_size
-    data = path.read_bytes() if size <= backends.settings.upload_max_bytes else b""
-    answer = uploads.upload(backends, body.listing_title, [uploads.Sent(path.name, data, size)])
+    data = path.read_bytes() if size <= services.settings.upload_max_bytes else b""
+    answer = uploads.upload(services, body.listing_title, [uploads.Sent(path.name, data, size)])
     if body.process_now:
         image = answer["data"]["images"][0]
-        image["status"] = answer["data"]["status"] = _processed_now(backends, image["file_name"]).value
+        image["status"] = answer["data"]["status"] = _processed_now(services, image["file_name"]).value
     return answer
 
 
-def _processed_now(backends: Services, file_name: str) -> model.Status:
+def _processed_now(services: Services, file_name: str) -> model.Status:
     """Give the image its turn; the status it has then."""
 
     def served() -> store.Served:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             image = store.served(connection, file_name)
         if image is None:
             raise NotFound(f"There is no listing image {file_name!r}.")
         return image
 
-    make_now(backends, f"debug-{uuid4()}", served().id)
+    make_now(services, f"debug-{uuid4()}", served().id)
     return served().status
 
 

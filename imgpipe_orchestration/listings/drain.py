@@ -66,9 +66,9 @@ class Drained:
 class Processor:
     """The work of one image, with what all images of a run share."""
 
-    def __init__(self, backends: Services, options: steps.Options) -> None:
-        self.backends = backends
-        self.queue: Queue = store.queue_of(backends.settings)
+    def __init__(self, services: Services, options: steps.Options) -> None:
+        self.services = services
+        self.queue: Queue = store.queue_of(services.settings)
         self.options = options
         self.away = ""
         """What did not answer, database or object store: the rest of the queue would fare no better."""
@@ -84,17 +84,17 @@ class Processor:
         Raises:
             BadImage, TooLarge, NotFound: no retry would help. Retryable: one may. LeaseLost: not ours.
         """
-        bucket, claims = self.backends.listings_bucket, self.backends.claims
+        bucket, claims = self.services.listings_bucket, self.services.claims
         try:
-            with autocommit(self.backends.engine) as connection:
+            with autocommit(self.services.engine) as connection:
                 work = store.work(connection, claim.item_id)
-            file = self.backends.workshop.call(_make, _original(bucket, work), self.options)
+            file = self.services.workshop.call(_make, _original(bucket, work), self.options)
             steps.deliver(file, work.file_name, bucket, self.options)
         except BackendUnavailable as error:
             self.away = error.public
             raise
         digest = hashlib.sha256(file.data).hexdigest()
-        with transaction(self.backends.engine) as connection:
+        with transaction(self.services.engine) as connection:
             claims.finish(connection, self.queue, claim)
             store.rendered(
                 connection,
@@ -133,7 +133,7 @@ def lower_priority() -> None:
 
 
 def drain(
-    backends: Services,
+    services: Services,
     owner: str,
     *,
     only_day: str | None = None,
@@ -148,13 +148,13 @@ def drain(
         SettingsError: LISTINGS_STEPS makes no sense; nothing was claimed.
         BackendUnavailable: the database is away.
     """
-    options = steps.options_of(backends.settings)
+    options = steps.options_of(services.settings)
     started = time.monotonic()
-    deadline = started + backends.settings.listings_run_seconds
+    deadline = started + services.settings.listings_run_seconds
     total, guard = Drained(), threading.Lock()
-    backends.claims.release(owner, died=True)
-    with backends.claims.hold(owner):
-        processor = Processor(backends, options)
+    services.claims.release(owner, died=True)
+    with services.claims.hold(owner):
+        processor = Processor(services, options)
 
         def take_batches(number: int) -> None:
             turn = number
@@ -165,9 +165,9 @@ def drain(
                     if start and not _goes_on(processor, deadline, only_day, total):
                         return
                     part = batch[start : start + _AT_A_TIME]
-                    threads = backends.workshop.workers
+                    threads = services.workshop.workers
                     outcome = work_through(
-                        backends.claims, processor.queue, part, processor.process, threads=threads, deadline=deadline
+                        services.claims, processor.queue, part, processor.process, threads=threads, deadline=deadline
                     )
                     with guard:
                         _add(total, outcome, processor)
@@ -178,25 +178,25 @@ def drain(
                 for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
                     future.result()
         finally:
-            backends.claims.release(owner)
+            services.claims.release(owner)
     total.seconds = time.monotonic() - started
     log.info("image queue drained", extra=total.as_json())
     return total
 
 
-def make_now(backends: Services, owner: str, image_id: int) -> None:
+def make_now(services: Services, owner: str, image_id: int) -> None:
     """Give one image its turn at once, whatever waits before it; one that a run is at work on is left to that.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
     """
-    processor = Processor(backends, steps.options_of(backends.settings))
-    with backends.claims.hold(owner):
+    processor = Processor(services, steps.options_of(services.settings))
+    with services.claims.hold(owner):
         try:
-            batch = backends.claims.claim_these(processor.queue, owner, [image_id])
-            work_through(backends.claims, processor.queue, batch, processor.process, threads=1)
+            batch = services.claims.claim_these(processor.queue, owner, [image_id])
+            work_through(services.claims, processor.queue, batch, processor.process, threads=1)
         finally:
-            backends.claims.release(owner)
+            services.claims.release(owner)
 
 
 def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
@@ -207,7 +207,7 @@ def _goes_on(processor: Processor, deadline: float, only_day: str | None, total:
     if time.monotonic() >= deadline:
         total.ended = "the time budget is used up"
         return None
-    with transaction(processor.backends.engine) as connection:
+    with transaction(processor.services.engine) as connection:
         job = job_definitions.get(connection, model.JOB_ID)
     if only_day is None and not job.enabled:
         total.ended = "the job was stopped"
@@ -217,12 +217,12 @@ def _goes_on(processor: Processor, deadline: float, only_day: str | None, total:
 
 def _next_batch(processor: Processor, job: JobDefinition, owner: str, turn: int, only_day: str | None) -> list[Claim]:
     """The next claims; empty when nothing is due. Days with something due take turns."""
-    backends = processor.backends
+    services = processor.services
     size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
-    days = backends.claims.due_partitions(processor.queue) if only_day is None else [only_day]
+    days = services.claims.due_partitions(processor.queue) if only_day is None else [only_day]
     for index in range(len(days)):
         day = days[(turn + index) % len(days)]
-        batch = backends.claims.claim(processor.queue, owner, size, partition=day)
+        batch = services.claims.claim(processor.queue, owner, size, partition=day)
         if batch:
             return batch
     return []

@@ -13,24 +13,24 @@ from imgpipe_orchestration.storage.garbage import Holding, Promise, named_by, pr
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def holding(backends: Services) -> Holding:
+def holding(services: Services) -> Holding:
     """Every image has an original; a processed one has its WebP too, which is made again when it is missing."""
     return Holding(
         name="listings",
-        bucket=backends.listings_bucket,
+        bucket=services.listings_bucket,
         prefixes=("",),
-        named=named_by(backends.engine, _NAMED),
-        promised=promised_by(backends.engine, _PROMISED),
-        repair=lambda missing: _make_again(backends, missing),
+        named=named_by(services.engine, _NAMED),
+        promised=promised_by(services.engine, _PROMISED),
+        repair=lambda missing: _make_again(services, missing),
     )
 
 
-def _make_again(backends: Services, missing: Sequence[Promise]) -> int:
+def _make_again(services: Services, missing: Sequence[Promise]) -> int:
     ids = sorted({promise.row for promise in missing if not promise.key.startswith("originals/")})
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         rows = connection.execute(_ITEMS, {"ids": ids})
         items = [Item(row.id, "" if row.user_id is None else str(row.user_id), row.day) for row in rows]
-        backends.claims.enqueue(connection, queue_of(backends.settings), items, again=True)
+        services.claims.enqueue(connection, queue_of(services.settings), items, again=True)
     return len(items)  # with those that wait for it already
 
 

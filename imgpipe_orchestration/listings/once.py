@@ -21,7 +21,7 @@ class AnsweredMeanwhile(Exception):
 class Once:
     """A request with a key. Keys of one uploader mean nothing to another."""
 
-    backends: Services
+    services: Services
     uploader: str
     key: str
     request_sha256: str
@@ -32,7 +32,7 @@ class Once:
         Raises:
             BadInput: it was given to another request.
         """
-        with transaction(self.backends.engine) as connection:
+        with transaction(self.services.engine) as connection:
             row = connection.execute(_ANSWER, {"uploader": self.uploader, "key": self.key}).one_or_none()
         if row is None:
             return None

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, user_id
+from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, user_id
 from imgpipe_orchestration.gateway.problems import problem
 from imgpipe_orchestration.listings import serving, uploads
 
@@ -51,11 +51,11 @@ async def every_file(request: Request) -> list[UploadFile]:
     return files
 
 
-async def uploader(credentials: Credentials, backends: Backends) -> int | None:
+async def uploader(credentials: Credentials, services: ServicesDep) -> int | None:
     """The user of the token. Development takes an upload without one; a wrong one is refused everywhere."""
-    if credentials is None and not backends.settings.production:
+    if credentials is None and not services.settings.production:
         return None
-    return user_id(credentials, backends)
+    return user_id(credentials, services)
 
 
 @router.post(
@@ -91,17 +91,17 @@ async def uploader(credentials: Credentials, backends: Backends) -> int | None:
     },
 )
 def upload_listing_image(
-    backends: Backends,
+    services: ServicesDep,
     user: Annotated[int | None, Depends(uploader)],
     files: Annotated[list[UploadFile], Depends(every_file)],
     listing_title: Annotated[str, Form(max_length=MOST_TITLE)] = "",
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JSONResponse:
     """Queue images and answer with their final URLs, which are valid at once."""
-    most = backends.settings.upload_max_bytes
+    most = services.settings.upload_max_bytes
     images = [sent(one, most) for one in files]
     try:
-        answer = uploads.upload(backends, listing_title, images, user_id=user, idempotency_key=idempotency_key)
+        answer = uploads.upload(services, listing_title, images, user_id=user, idempotency_key=idempotency_key)
     except uploads.NothingUsable as nothing:
         first = nothing.rejected[0].error
         rejected: list[dict[str, Any]] = [dict(one) for one in uploads.reasons(nothing.rejected)]
@@ -125,9 +125,9 @@ def sent(file: UploadFile, most: int) -> uploads.Sent:
         503: {"description": "The object store is away; the body is a placeholder"},
     },
 )
-def listing_image(request: Request, backends: Backends, file_name: str) -> Response:
+def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:
     """The image behind a URL that an upload was answered with."""
-    reply = serving.reply(backends, file_name, if_none_match=request.headers.get("if-none-match", ""))
+    reply = serving.reply(services, file_name, if_none_match=request.headers.get("if-none-match", ""))
     headers = {
         "Cache-Control": reply.cache_control,
         # Strangers' bytes on our own origin: they are what we say they are, and nothing in them runs.

@@ -34,7 +34,7 @@ class Reply:
     retry_after: int = 0
 
 
-def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
+def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
     """The WebP once it is there; until then the original, or a placeholder of its shape. The same for one whose WebP
     somebody removed from the store, until the garbage collection has it made again.
 
@@ -48,10 +48,10 @@ def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
     if not handed_out(name):
         raise unknown
     try:
-        with autocommit(backends.engine) as connection:
+        with autocommit(services.engine) as connection:
             image = store.served(connection, name)
     except BackendUnavailable as away:
-        return _without_database(backends, name, away)
+        return _without_database(services, name, away)
     if image is None:
         raise unknown
     if image.webp_sha256 is None and image.status is Status.FAILED:
@@ -59,18 +59,18 @@ def reply(backends: Services, name: str, *, if_none_match: str = "") -> Reply:
     try:
         if image.webp_sha256 is not None:
             try:
-                return _finished(backends, image, if_none_match)
+                return _finished(services, image, if_none_match)
             except NotFound as lost:
                 log.warning("original served", extra={"file_name": name, "error": lost.public})
-        return _unfinished(backends, image)
+        return _unfinished(services, image)
     except BackendUnavailable as away:
         return _stand_in(name, away, *_placeholder_size(image.width, image.height))
 
 
-def _without_database(backends: Services, name: str, away: BackendUnavailable) -> Reply:
+def _without_database(services: Services, name: str, away: BackendUnavailable) -> Reply:
     """A WebP that is there lies under its name; nothing else can be known."""
     try:
-        return Reply(200, backends.listings_bucket.get(name), "image/webp", _NO_STORE)
+        return Reply(200, services.listings_bucket.get(name), "image/webp", _NO_STORE)
     except (NotFound, BackendUnavailable):
         return _stand_in(name, away, _PLACEHOLDER_HEIGHT, _PLACEHOLDER_HEIGHT)
 
@@ -80,17 +80,17 @@ def _stand_in(name: str, away: BackendUnavailable, width: int, height: int) -> R
     return Reply(503, placeholder(width, height), "image/webp", _NO_STORE, retry_after=5)
 
 
-def _finished(backends: Services, image: store.Served, if_none_match: str) -> Reply:
+def _finished(services: Services, image: store.Served, if_none_match: str) -> Reply:
     etag = f'"{image.webp_sha256}"'
-    caching = f"public, max-age={backends.settings.listings_cache_seconds}"
+    caching = f"public, max-age={services.settings.listings_cache_seconds}"
     if has_it(if_none_match, etag):
         return Reply(304, b"", "image/webp", caching, etag)
-    return Reply(200, backends.listings_bucket.get(image.file_name), "image/webp", caching, etag)
+    return Reply(200, services.listings_bucket.get(image.file_name), "image/webp", caching, etag)
 
 
-def _unfinished(backends: Services, image: store.Served) -> Reply:
+def _unfinished(services: Services, image: store.Served) -> Reply:
     if image.content_type in SHOWN_BY_BROWSERS:
-        return Reply(200, backends.listings_bucket.get(image.original_key), image.content_type, _NO_STORE)
+        return Reply(200, services.listings_bucket.get(image.original_key), image.content_type, _NO_STORE)
     return Reply(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp", _NO_STORE)
 
 

@@ -53,7 +53,7 @@ class NothingUsable(BadImage):
 
 
 def upload(
-    backends: Services,
+    services: Services,
     title: str,
     files: Sequence[Sent],
     *,
@@ -73,35 +73,35 @@ def upload(
     """
     if not files:
         raise BadInput("Send at least one image in the field `images`.", field="images")
-    most = backends.settings.listings_max_images
+    most = services.settings.listings_max_images
     if len(files) > most:
         raise TooLarge(f"{len(files)} images were sent, the limit is {most} in one upload")
     title = storable_text(title)
     once = None
     if idempotency_key:
         uploader = "" if user_id is None else str(user_id)
-        once = Once(backends, uploader, idempotency_key, _request_sha256(title, files))
+        once = Once(services, uploader, idempotency_key, _request_sha256(title, files))
         if given := once.given_before():
             return given
 
-    usable, rejected = _inspected(files, title, user_id, backends.settings.upload_max_bytes, new_id)
+    usable, rejected = _inspected(files, title, user_id, services.settings.upload_max_bytes, new_id)
     if not usable:
         raise NothingUsable(rejected)
-    _keep_originals(backends.listings_bucket, usable)
+    _keep_originals(services.listings_bucket, usable)
     # When the database goes away in the middle of a commit nobody knows whether the rows are there. So the originals
     # stay, and the garbage collection takes those that no row names.
     trace = str(tracing.current() or "")  # another one's thread may write the rows
-    accepted = _Accepted(backends, [image for image, _ in usable], rejected, new_id, trace)
+    accepted = _Accepted(services, [image for image, _ in usable], rejected, new_id, trace)
     if once is None:
-        return backends.gathered.commit(_write, accepted)
+        return services.gathered.commit(_write, accepted)
     try:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             (answer,) = _write(connection, [accepted])
             once.keep(connection, answer)
         return answer
     except AnsweredMeanwhile:
-        backends.listings_bucket.discard(image.original_key for image, _ in usable)
-        return upload(backends, title, files, user_id=user_id, idempotency_key=idempotency_key, new_id=new_id)
+        services.listings_bucket.discard(image.original_key for image, _ in usable)
+        return upload(services, title, files, user_id=user_id, idempotency_key=idempotency_key, new_id=new_id)
 
 
 def _request_sha256(title: str, files: Sequence[Sent]) -> str:
@@ -175,7 +175,7 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes
 class _Accepted:
     """An upload whose originals are kept: what is left is to write it down and to answer."""
 
-    backends: Services
+    services: Services
     images: Sequence[store.NewImage]
     rejected: Sequence[Rejected]
     new_id: Callable[[], UUID]
@@ -188,13 +188,13 @@ def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[st
     An image whose file name is taken (the first 8 digits of two ids met, under one title) gets another id; its original
     stays where it is.
     """
-    backends = uploads[0].backends
+    services = uploads[0].services
     written = [list(upload.images) for upload in uploads]
     missing = [(number, index) for number, images in enumerate(written) for index in range(len(images))]
     items: list[Item] = []
     while missing:
         images = [written[number][index] for number, index in missing]
-        added = store.add(connection, images, max_retries=backends.settings.listings_max_retries)
+        added = store.add(connection, images, max_retries=services.settings.listings_max_retries)
         taken = []
         for number, index in missing:
             image, upload = written[number][index], uploads[number]
@@ -207,8 +207,8 @@ def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[st
                 taken.append((number, index))
         missing = taken
     # Last: from here to the commit others who upload for the same users wait.
-    backends.claims.enqueue(connection, store.queue_of(backends.settings), items)
-    base = backends.settings.listings_public_url
+    services.claims.enqueue(connection, store.queue_of(services.settings), items)
+    base = services.settings.listings_public_url
     return [_answer(base, images, upload.rejected) for images, upload in zip(written, uploads, strict=True)]
 
 

@@ -14,7 +14,7 @@ from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def analysis_of(backends: Services, media_id: str) -> dict[str, Any]:
+def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
     """What is known about a media id, as `analysis`, and the `trace_id` of its upload where it has one.
 
     Ours come first: another worker's ids are its own and may be the same numbers.
@@ -22,7 +22,7 @@ def analysis_of(backends: Services, media_id: str) -> dict[str, Any]:
     Raises:
         NotFound: neither we nor a report know it, or it has not been analysed yet.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         try:
             media = store.media_file(connection, int(media_id) if media_id.isdecimal() else 0)
         except NotFound:

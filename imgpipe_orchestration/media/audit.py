@@ -19,7 +19,7 @@ SAMPLE = 5000
 LATE_MINUTES = 60
 
 
-def incomplete(backends: Services) -> list[int]:
+def incomplete(services: Services) -> list[int]:
     """Finished media that lack a size, or a format that every browser shows."""
     from imgpipe_orchestration.imaging.recipe import MEDIA
 
@@ -30,11 +30,11 @@ def incomplete(backends: Services) -> list[int]:
             where v.media_id = f.id and v.background = 'original' and v.format in ('jpeg', 'png')) < :sizes
         order by f.id limit 1000
     """)
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         return list(connection.scalars(query, {"days": DAYS, "sizes": len(MEDIA.sizes)}))
 
 
-def missing_objects(backends: Services) -> tuple[int, list[str]]:
+def missing_objects(services: Services) -> tuple[int, list[str]]:
     """How many originals and variants were looked for (a random sample of them when there are more), and the keys that
     are not in the object store."""
     query = text("""
@@ -46,10 +46,10 @@ def missing_objects(backends: Services) -> tuple[int, list[str]]:
             union select v.object_key from media_variants v join recent on recent.id = v.media_id
         ) named order by random() limit :sample
     """)
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         keys = list(connection.scalars(query, {"days": DAYS, "sample": SAMPLE}))
     with ThreadPoolExecutor(8, thread_name_prefix="audit") as pool:
-        heads = list(pool.map(backends.media_bucket.head, keys))
+        heads = list(pool.map(services.media_bucket.head, keys))
     return len(keys), [key for key, head in zip(keys, heads, strict=True) if head is None]
 
 
@@ -62,40 +62,40 @@ UNACKNOWLEDGED = text("""
 """)
 
 
-def unacknowledged(backends: Services) -> list[int]:
+def unacknowledged(services: Services) -> list[int]:
     """Media that are called finished, were given up over their callback or have had their variants for an hour, and
     that the main API has not acknowledged."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         return list(connection.scalars(UNACKNOWLEDGED, {"minutes": LATE_MINUTES}))
 
 
-def unhealed(backends: Services) -> int:
+def unhealed(services: Services) -> int:
     """Give finished images whose analysis never came a fresh round of tries; returns how many."""
     query = text("""
         select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
         where f.status = 'completed' and f.upload_day >= current_date - :days and c.ai_visual_analysis = 'failed'
     """)
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         items = [Item(row.id, tenant=str(row.user_id)) for row in connection.execute(query, {"days": DAYS})]
-        return backends.claims.enqueue(connection, store.HEALING, items, again=True)
+        return services.claims.enqueue(connection, store.HEALING, items, again=True)
 
 
-def reopened(backends: Services) -> int:
+def reopened(services: Services) -> int:
     """Take up uploads that wait although their images are settled: somebody set them back to `pending`, or a main API
     has forgotten what it acknowledged. Returns how many."""
     added = 0
-    for page in pending.pages(backends, PendingStatus.PENDING):
-        with transaction(backends.engine) as connection:
+    for page in pending.pages(services, PendingStatus.PENDING):
+        with transaction(services.engine) as connection:
             items = store.start_again(connection, [image.id for image in page])
-            added += backends.claims.enqueue(connection, store.MEDIA, items, again=True)
+            added += services.claims.enqueue(connection, store.MEDIA, items, again=True)
     return added
 
 
-def unreplaced(backends: Services) -> int:
+def unreplaced(services: Services) -> int:
     """Give every processed upload whose temp URLs nobody is about to replace to the queue; returns how many."""
     added = 0
-    for page in pending.pages(backends, PendingStatus.PROCESSED):
+    for page in pending.pages(services, PendingStatus.PROCESSED):
         items = [Item(image.id, tenant=str(image.user_id)) for image in page]
-        with transaction(backends.engine) as connection:
-            added += backends.claims.enqueue(connection, store.URLS, items, again=True)
+        with transaction(services.engine) as connection:
+            added += services.claims.enqueue(connection, store.URLS, items, again=True)
     return added

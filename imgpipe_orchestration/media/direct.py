@@ -48,7 +48,7 @@ class Invitation:
 
 
 def invite(
-    backends: Services, user_id: int, *, kind: str, content_type: str, size: int, name: str, private: bool
+    services: Services, user_id: int, *, kind: str, content_type: str, size: int, name: str, private: bool
 ) -> Invitation:
     """A URL for one PUT of `size` bytes; `kind` is the name of a field of the upload form.
 
@@ -58,9 +58,9 @@ def invite(
         TooManyOpen: the user has MOST_OPEN of them.
     """
     field = uploads.field_named(kind)
-    uploads.check_size(backends, field, size)
+    uploads.check_size(services, field, size)
     upload_id = secrets.token_urlsafe(18)
-    seconds = backends.settings.direct_upload_seconds
+    seconds = services.settings.direct_upload_seconds
     expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
     key = f"{STAGING}{user_id}/{upload_id}"
     row = {
@@ -74,16 +74,16 @@ def invite(
         "object_key": key,
         "expires_at": expires_at,
     }
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         connection.execute(_FORGET, {"user_id": user_id})
         if (connection.scalar(_OPEN, {"user_id": user_id}) or 0) >= MOST_OPEN:
             raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=seconds)
         connection.execute(_INSERT, row)
-    url, headers = backends.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
+    url, headers = services.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
     return Invitation(upload_id, url, headers, expires_at)
 
 
-def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
+def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     """Accept a file that was sent; doing it twice changes nothing more.
 
     Raises:
@@ -93,7 +93,7 @@ def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
         BadImage, TooLarge: it is no image we take, and is removed; another may be sent while the URL is good.
         Retryable: nothing was accepted; try again.
     """
-    row = _row(backends, user_id, upload_id)
+    row = _row(services, user_id, upload_id)
     if row["pending_id"] is not None:
         return _accepted(row)
     if row["expires_at"] < datetime.now(UTC):
@@ -101,36 +101,36 @@ def commit(backends: Services, user_id: int, upload_id: str) -> Accepted:
 
     def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
         values = {"id": upload_id, "pending_id": accepted[0].pending_id, "path": accepted[0].image_path}
-        if row["private"] and backends.pending_engine is not backends.engine:
+        if row["private"] and services.pending_engine is not services.engine:
             # The row in the other database is committed before ours, and an intake may read it in between.
-            with transaction(backends.engine) as first:
+            with transaction(services.engine) as first:
                 first.execute(_NAME, values)
         if not connection.execute(_SETTLE, values).rowcount:
             raise _CommittedElsewhere("Another commit of this upload came first.")
 
     try:
-        upload = Upload(FIELDS[row["field"]], row["original_name"] or upload_id, _arrived(backends, row))
-        (accepted,) = uploads.accept(backends, user_id, [upload], {}, within=settle)
+        upload = Upload(FIELDS[row["field"]], row["original_name"] or upload_id, _arrived(services, row))
+        (accepted,) = uploads.accept(services, user_id, [upload], {}, within=settle)
     except (BadImage, TooLarge):
-        backends.media_bucket.discard([row["object_key"]])
+        services.media_bucket.discard([row["object_key"]])
         raise
     except (NotThere, _CommittedElsewhere):
         # Of two commits that meet one comes first, and takes the file with it.
-        row = _row(backends, user_id, upload_id)
+        row = _row(services, user_id, upload_id)
         if row["pending_id"] is None:
             raise
         return _accepted(row)
-    backends.media_bucket.discard([row["object_key"]])
+    services.media_bucket.discard([row["object_key"]])
     return accepted
 
 
-def _arrived(backends: Services, row: RowMapping) -> bytes:
-    head = backends.media_bucket.head(row["object_key"])
+def _arrived(services: Services, row: RowMapping) -> bytes:
+    head = services.media_bucket.head(row["object_key"])
     if head is None:
         raise NotThere("The file has not arrived; send it to the URL first, then commit.")
-    uploads.check_size(backends, FIELDS[row["field"]], head.size)
+    uploads.check_size(services, FIELDS[row["field"]], head.size)
     try:
-        return backends.media_bucket.get(row["object_key"], size=head.size)
+        return services.media_bucket.get(row["object_key"], size=head.size)
     except NotFound as error:
         raise NotThere("The file has gone again; send it once more.") from error
 
@@ -144,8 +144,8 @@ def open_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
     return set(connection.scalars(_NAMED, {"keys": list(keys)}))
 
 
-def _row(backends: Services, user_id: int, upload_id: str) -> RowMapping:
-    with transaction(backends.engine) as connection:
+def _row(services: Services, user_id: int, upload_id: str) -> RowMapping:
+    with transaction(services.engine) as connection:
         row = connection.execute(_SELECT, {"id": upload_id, "user_id": user_id}).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such upload of yours.")

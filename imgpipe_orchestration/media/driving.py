@@ -25,7 +25,7 @@ BATCH = 200
 
 
 def drive(
-    backends: Services,
+    services: Services,
     queue: Queue,
     batch: Sequence[Claim],
     work: Callable[[Services, Claim], Result],
@@ -42,12 +42,12 @@ def drive(
         stage, on_failure: see `work_through`.
     """
     results: list[Result] = []
-    deadline = time.monotonic() + backends.settings.media_run_seconds if bounded else None
+    deadline = time.monotonic() + services.settings.media_run_seconds if bounded else None
     outcome = work_through(
-        backends.claims,
+        services.claims,
         queue,
         batch,
-        lambda claim: results.append(work(backends, claim)),
+        lambda claim: results.append(work(services, claim)),
         threads=threads,
         deadline=deadline,
         on_failure=on_failure,
@@ -57,7 +57,7 @@ def drive(
 
 
 def drive_step(
-    backends: Services,
+    services: Services,
     step: Step,
     batch: Sequence[Claim],
     work: Callable[[Services, Claim], Result],
@@ -74,28 +74,28 @@ def drive_step(
         if not final:
             return
         media = store.media_file(connection, claim.item_id)
-        with pending.joined(backends, connection) as where:
+        with pending.joined(services, connection) as where:
             unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
             pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
         # It deletes the upload, which only an image that is itself at fault deserves.
-        if backends.foreign_main_api and isinstance(error, BadImage | TooLarge):
+        if services.foreign_main_api and isinstance(error, BadImage | TooLarge):
             item = Item(media.main_api_id, tenant=str(media.user_id))
-            backends.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
+            services.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
 
-    queue = replace(store.MEDIA, max_attempts=backends.settings.media_max_attempts)
-    return drive(backends, queue, batch, work, threads=threads, bounded=bounded, stage=step.value, on_failure=note)
+    queue = replace(store.MEDIA, max_attempts=services.settings.media_max_attempts)
+    return drive(services, queue, batch, work, threads=threads, bounded=bounded, stage=step.value, on_failure=note)
 
 
 def drain(
-    backends: Services, owner: str, queue: Queue, work: Callable[[Services, Claim], Result], *, partition: str = ""
+    services: Services, owner: str, queue: Queue, work: Callable[[Services, Claim], Result], *, partition: str = ""
 ) -> tuple[Outcome, list[Result]]:
     """Work through all of a queue that is due, batch by batch. What is left when the run's time budget is over is for
     later runs, or a backfill's images would keep uploads waiting."""
-    claims = backends.claims
+    claims = services.claims
     total, results = Outcome(), list[Result]()
-    over = time.monotonic() + backends.settings.media_run_seconds
+    over = time.monotonic() + services.settings.media_run_seconds
     while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
-        outcome, part = drive(backends, queue, batch, work)
+        outcome, part = drive(services, queue, batch, work)
         total.add(outcome)
         results += part
         if not outcome.done or time.monotonic() >= over:

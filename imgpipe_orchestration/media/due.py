@@ -11,17 +11,17 @@ GLOBAL = (store.URLS, store.HEALING, store.CLEANUPS)
 """Queues whose items belong to no day."""
 
 
-def due_days(backends: Services, *, limit: int) -> list[str]:
+def due_days(services: Services, *, limit: int) -> list[str]:
     """Days of upload with images due, oldest first. An upload that no intake has seen makes its own day due; work
     that belongs to no day (temp URLs to replace, analyses to heal) is done by whichever run is asked for, or today's.
     """
     days = {
         day
         for queue in (store.MEDIA, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
-        for day in backends.claims.due_partitions(queue, limit=limit)
+        for day in services.claims.due_partitions(queue, limit=limit)
     }
-    if new := intake.first_new(backends):
+    if new := intake.first_new(services):
         days.add(new.day)
-    if not days and any(backends.claims.due_partitions(queue) for queue in GLOBAL):
+    if not days and any(services.claims.due_partitions(queue) for queue in GLOBAL):
         days.add(datetime.now(UTC).date().isoformat())
     return sorted(days)[:limit]

@@ -20,14 +20,14 @@ DIMENSIONS = 1536
 """Of the column `embedding`, whose numbers have 32 bits."""
 
 
-def embed(backends: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
+def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
     """The vector of a text; only vectors of one model and one length can be compared.
 
     Raises:
         UnreadableAnswer: a vector that the column cannot hold: some servers do not heed `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
-    model = backends.settings.openai_embedding_model
+    model = services.settings.openai_embedding_model
 
     def purchase() -> Purchase:
         answer = client.embed(text, model=model, dimensions=DIMENSIONS)
@@ -38,16 +38,16 @@ def embed(backends: Services, client: OpenAIClient, text: str, buyer: Buyer) -> 
         return Purchase(answer.usage, answer.vector)
 
     call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})
-    return backends.ledger.buy(call, purchase, buyer=buyer)
+    return services.ledger.buy(call, purchase, buyer=buyer)
 
 
-def vector_of(backends: Services, question: str) -> tuple[list[float] | None, str]:
+def vector_of(services: Services, question: str) -> tuple[list[float] | None, str]:
     """The question's vector, or None and why the search goes by words alone."""
-    client = backends.openai
+    client = services.openai
     if client is None:
         return None, "No OpenAI key is set, so the search goes by words only."
     try:
-        vector = embed(backends, client, question, Buyer("media", "search")).value
+        vector = embed(services, client, question, Buyer("media", "search")).value
     except ImgpipeError as error:
         # A search by words is worth more than an error page.
         log.warning("search without meaning", extra={"error": error.public, "detail": error.detail})

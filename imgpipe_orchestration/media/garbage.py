@@ -16,7 +16,7 @@ from imgpipe_orchestration.storage.rows import transaction
 _TEMP = "temp_images/"
 
 
-def holding(backends: Services) -> Holding:
+def holding(services: Services) -> Holding:
     """Uploads are named until their URLs are replaced, what was sent straight to us until it is committed or too late,
     originals and variants by their manifests.
 
@@ -24,34 +24,34 @@ def holding(backends: Services) -> Holding:
     """
     return Holding(
         name="media",
-        bucket=backends.media_bucket,
+        bucket=services.media_bucket,
         prefixes=(_TEMP, direct.STAGING, "bulk/", "library/"),
-        named=lambda keys: _named(backends, keys),
-        promised=promised_by(backends.engine, _PROMISED),
-        repair=lambda missing: _make_again(backends, missing),
+        named=lambda keys: _named(services, keys),
+        promised=promised_by(services.engine, _PROMISED),
+        repair=lambda missing: _make_again(services, missing),
     )
 
 
-def _named(backends: Services, keys: Sequence[str]) -> set[str]:
+def _named(services: Services, keys: Sequence[str]) -> set[str]:
     temp = [key for key in keys if key.startswith(_TEMP)]
     staged = [key for key in keys if key.startswith(direct.STAGING)]
     named: set[str] = set()
     if temp:
-        with transaction(backends.pending_engine) as connection:
+        with transaction(services.pending_engine) as connection:
             rows = pending.by_paths(connection, [f"/{key}" for key in temp])
         named = {path[1:] for path, image in rows.items() if image.status is not PendingStatus.COMPLETE}
     others = [key for key in keys if not key.startswith((_TEMP, direct.STAGING))]
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         named |= direct.open_keys(connection, staged)
         return named | set(connection.scalars(_NAMED, {"keys": others}))
 
 
-def _make_again(backends: Services, missing: Sequence[Promise]) -> int:
+def _make_again(services: Services, missing: Sequence[Promise]) -> int:
     ids = sorted({promise.row for promise in missing if promise.key.startswith("library/")})
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         rows = connection.execute(_ITEMS, {"ids": ids})
         items = [Item(row.id, tenant=str(row.user_id), partition=row.day) for row in rows]
-        backends.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
+        services.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
     return len(items)  # with those that wait for it already
 
 

@@ -32,22 +32,22 @@ UNSEEN = 1000
 """Uploads that no intake has seen are counted up to this number."""
 
 
-def first_new(backends: Services) -> PendingImage | None:
+def first_new(services: Services) -> PendingImage | None:
     """The first pending image that no intake has seen, or None: what the sensor asks."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         mark = registering.intake_mark(connection)
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         found = pending.in_state(connection, PendingStatus.PENDING, after=mark, limit=1)
     return found[0] if found else None
 
 
-def with_unseen(backends: Services, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
+def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
     """The counts of all queues, those of ours with the uploads past the mark among what waits: an intake is a run's
     work, so while none starts they are in no queue. Another database may hold them, and may be away."""
     try:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             mark = registering.intake_mark(connection)
-        with transaction(backends.pending_engine) as connection:
+        with transaction(services.pending_engine) as connection:
             unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
     except ImgpipeError:
         return dict(counts)  # what is away is told by others
@@ -61,36 +61,36 @@ def with_unseen(backends: Services, counts: Mapping[str, QueueCounts]) -> dict[s
     return {**counts, media.queue: media}
 
 
-def take_in(backends: Services, *, everything: bool = False) -> int:
+def take_in(services: Services, *, everything: bool = False) -> int:
     """Register what is pending and not registered; returns how many images were new.
 
     Args:
         everything: from the first row on, for a reconciliation that trusts no mark.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         after = 0 if everything else registering.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
-    return sum(_take_in(backends, page) for page in pending.pages(backends, PendingStatus.PENDING, after=after))
+    return sum(_take_in(services, page) for page in pending.pages(services, PendingStatus.PENDING, after=after))
 
 
-def _take_in(backends: Services, page: list[PendingImage]) -> int:
+def _take_in(services: Services, page: list[PendingImage]) -> int:
     """Register a page; a row that we cannot keep fails alone, found by halves."""
     try:
-        return _register(backends, page)
+        return _register(services, page)
     except BadInput as error:
         if len(page) > 1:
             half = len(page) // 2
-            return _take_in(backends, page[:half]) + _take_in(backends, page[half:])
+            return _take_in(services, page[:half]) + _take_in(services, page[half:])
         log.warning("pending image refused", extra={"pending_id": page[0].id, "error": error.public})
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         pending.mark(connection, [page[0].id], PendingStatus.FAILED)
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         registering.move_intake_mark(connection, page[0].id)
     return 0
 
 
-def _register(backends: Services, page: list[PendingImage]) -> int:
+def _register(services: Services, page: list[PendingImage]) -> int:
     items = []
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         # Asked first: what waits is read again by every run of its first hour, and each try to insert it costs an id.
         known = registering.registered(connection, [image.id for image in page])
         new = [image for image in page if image.id not in known]
@@ -101,7 +101,7 @@ def _register(backends: Services, page: list[PendingImage]) -> int:
             if media_id is not None:
                 items.append(Item(media_id, tenant=str(image.user_id), partition=image.day, trace=str(trace)))
         registering.move_intake_mark(connection, page[-1].id)
-        return backends.claims.enqueue(connection, store.MEDIA, items)
+        return services.claims.enqueue(connection, store.MEDIA, items)
 
 
 _UNSEEN = text(f"""

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, User, media_key, user_id
+from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, User, media_key, user_id
 from imgpipe_orchestration.imaging.recipe import Format
 from imgpipe_orchestration.media import direct, store
 from imgpipe_orchestration.media.model import FIELDS
@@ -24,7 +24,7 @@ WEEK = 7 * 24 * 3600
 """Longest life of a signed URL, seconds: as of S3's own."""
 
 
-def owned(media_id: Annotated[int, Path(ge=1, lt=2**63)], credentials: Credentials, backends: Backends) -> MediaFile:
+def owned(media_id: Annotated[int, Path(ge=1, lt=2**63)], credentials: Credentials, services: ServicesDep) -> MediaFile:
     """The image, for its owner's token or for MEDIA_API_KEY.
 
     Raises:
@@ -32,11 +32,11 @@ def owned(media_id: Annotated[int, Path(ge=1, lt=2**63)], credentials: Credentia
         NotFound: there is no such image, or it is somebody else's.
     """
     try:
-        media_key(credentials, backends)
+        media_key(credentials, services)
         user = None
     except Unauthenticated:
-        user = user_id(credentials, backends)
-    with transaction(backends.engine) as connection:
+        user = user_id(credentials, services)
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     if user not in {None, media.user_id}:
         raise NotFound(f"There is no media {media_id}.")
@@ -56,12 +56,12 @@ class PrivacyAnswer(Privacy):
 
 
 @router.put("/{media_id}/privacy")
-async def set_privacy(request: Request, media: Owned, wish: Privacy, backends: Backends) -> PrivacyAnswer:
+async def set_privacy(request: Request, media: Owned, wish: Privacy, services: ServicesDep) -> PrivacyAnswer:
     """Keep an image private, or show it to everybody. At once here, and in other gateways as soon as the database has
     told them; what browsers and CDNs have kept of a public image they keep for as long as they were told."""
 
     def decide() -> None:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             store.set_private(connection, media.id, private=wish.private)
 
     await run_in_threadpool(decide)
@@ -86,11 +86,11 @@ class SignedUrl(BaseModel):
 
 
 @router.post("/{media_id}/signed-url")
-def sign_url(media: Owned, backends: Backends, wish: Signing | None = None) -> SignedUrl:
+def sign_url(media: Owned, services: ServicesDep, wish: Signing | None = None) -> SignedUrl:
     """A URL that shows the image to whoever has it, until it expires."""
     fixed = (wish or Signing()).model_dump(exclude_none=True)
     seconds = fixed.pop("seconds", None)
-    url, ends = signing.signed_url(backends.settings, media.id, seconds=seconds, fixed=fixed)
+    url, ends = signing.signed_url(services.settings, media.id, seconds=seconds, fixed=fixed)
     return SignedUrl(media_id=str(media.id), url=url, expires_at=ends)
 
 
@@ -127,16 +127,16 @@ class Committed(BaseModel):
 
 
 @router.post("/uploads", status_code=201)
-def announce_upload(user: User, file: Announced, backends: Backends) -> Invitation:
+def announce_upload(user: User, file: Announced, services: ServicesDep) -> Invitation:
     """Ask for a URL to upload a file to without passing it through the gateway."""
-    made = direct.invite(backends, user, **file.model_dump())
+    made = direct.invite(services, user, **file.model_dump())
     return Invitation(upload_id=made.id, url=made.url, headers=made.headers, expires_at=made.expires_at)
 
 
 @router.post("/uploads/{upload_id}/commit")
 def commit_upload(
-    user: User, upload_id: Annotated[str, Path(pattern=r"^[\w-]{1,64}$")], backends: Backends
+    user: User, upload_id: Annotated[str, Path(pattern=r"^[\w-]{1,64}$")], services: ServicesDep
 ) -> Committed:
     """Say that the file is there: it is checked and accepted as `PATCH /users/me` would. May be repeated."""
-    accepted = direct.commit(backends, user, upload_id)
+    accepted = direct.commit(services, user, upload_id)
     return Committed(upload_id=upload_id, id=accepted.pending_id, image_path=accepted.image_path)

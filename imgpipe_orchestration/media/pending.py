@@ -112,10 +112,10 @@ def in_state(
     return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
 
 
-def pages(backends: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
+def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
     """All of these rows, PAGE at a time, each page read when the one before has been dealt with."""
     while True:
-        with transaction(backends.pending_engine) as connection:
+        with transaction(services.pending_engine) as connection:
             page = in_state(connection, status, after=after, limit=PAGE)
         if not page:
             return
@@ -148,13 +148,13 @@ def mark(
 
 
 @contextmanager
-def joined(backends: Services, connection: Connection) -> Iterator[Connection]:
+def joined(services: Services, connection: Connection) -> Iterator[Connection]:
     """Where to write about `pending_images` from within a transaction on our own database: the very transaction when
     the table lives there, else one of its own, which commits first."""
-    if backends.pending_engine is backends.engine:
+    if services.pending_engine is services.engine:
         yield connection
     else:
-        with transaction(backends.pending_engine) as other:
+        with transaction(services.pending_engine) as other:
             yield other
 
 

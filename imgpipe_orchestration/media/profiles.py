@@ -19,11 +19,11 @@ RECENT = 100
 """Most images of one list in a profile."""
 
 
-def profile(backends: Services, user_id: int) -> dict[str, Any]:
+def profile(services: Services, user_id: int) -> dict[str, Any]:
     """Texts, profile and header image, logo, and the user's site, product and event images, newest first."""
     columns = ", ".join((*PROFILE_TEXTS, *_ALONE[:2]))
     found: dict[str, Any] = {"id": user_id}
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         row = connection.execute(text(f"select {columns} from user_profiles where user_id = :id"), {"id": user_id})
         found |= dict(row.mappings().one_or_none() or dict.fromkeys(columns.split(", ")))
         logo = text("""
@@ -34,29 +34,29 @@ def profile(backends: Services, user_id: int) -> dict[str, Any]:
         for name in _LISTS:
             query = text(f"select id, media_path from {name} where user_id = :id order by id desc limit {RECENT}")
             found[name] = [dict(row) for row in connection.execute(query, {"id": user_id}).mappings()]
-    return _signed(backends, _enhanced(backends, found))
+    return _signed(services, _enhanced(services, found))
 
 
-def _enhanced(backends: Services, found: dict[str, Any]) -> dict[str, Any]:
+def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
     """Temp paths whose media id is known already become smart URLs, before the replacement has reached the tables."""
     temp = [url for url in _urls(found) if url.startswith("/temp_images/")]
     if not temp:
         return found
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         known = pending.by_paths(connection, temp)
-    base = backends.settings.smart_media_base_url
+    base = services.settings.smart_media_base_url
     return _replaced(found, {p: model.smart_url(base, i.media_id) for p, i in known.items() if i.media_id})
 
 
-def _signed(backends: Services, found: dict[str, Any]) -> dict[str, Any]:
+def _signed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
     """The URLs of private images with a signature: this is their owner's own profile."""
-    smart = re.compile(re.escape(backends.settings.smart_media_base_url) + r"/([1-9][0-9]{0,17})\?size=\w+")
+    smart = re.compile(re.escape(services.settings.smart_media_base_url) + r"/([1-9][0-9]{0,17})\?size=\w+")
     ids = {url: int(match[1]) for url in _urls(found) if (match := smart.fullmatch(url))}
     if not ids:
         return found
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         private = store.private_ones(connection, list(ids.values()), owner=found["id"])
-    settings = backends.settings
+    settings = services.settings
     return _replaced(found, {url: signing.signed_url(settings, id_)[0] for url, id_ in ids.items() if id_ in private})
 
 

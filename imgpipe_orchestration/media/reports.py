@@ -20,7 +20,7 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def complete(backends: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
+def complete(services: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
     """pending -> processed with the media id of a short or rich body; repeating the same report changes nothing.
 
     Raises:
@@ -29,11 +29,11 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
         Conflict: the upload was cleaned up, or another media id was reported before.
     """
     media_id = media_id_of(body)
-    with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+    with transaction(services.engine) as connection, pending.joined(services, connection) as where:
         ours = store.media_of_pending(connection, image_id)
         theirs = ours is None or str(ours.id) != media_id
         if ours is not None and theirs:
-            _drop(backends, connection, ours.id, f"Processed by another worker as media {media_id}.")
+            _drop(services, connection, ours.id, f"Processed by another worker as media {media_id}.")
         image = pending.get(where, image_id, lock=True)
         if image.status is PendingStatus.FAILED:
             raise Conflict(f"Image {image_id} was marked as failed; upload it again or requeue it first.")
@@ -46,7 +46,7 @@ def complete(backends: Services, image_id: int, body: dict[str, Any]) -> Pending
         if image.status is not PendingStatus.COMPLETE or image.media_id is None:
             items = [Item(image_id, tenant=str(image.user_id))]
             # Again: without an id the replacement had to be given up.
-            backends.claims.enqueue(connection, store.URLS, items, again=image.media_id is None)
+            services.claims.enqueue(connection, store.URLS, items, again=image.media_id is None)
         return pending.get(where, image_id)
 
 
@@ -65,27 +65,27 @@ def media_id_of(body: dict[str, Any]) -> str:
     return media_id
 
 
-def clean_up(backends: Services, image_id: int) -> None:
+def clean_up(services: Services, image_id: int) -> None:
     """Mark an upload as failed and remove its temp file; an upload that is processed already stays.
 
     Raises:
         NotFound: no such upload.
         Conflict: it has been processed.
     """
-    with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+    with transaction(services.engine) as connection, pending.joined(services, connection) as where:
         ours = store.media_of_pending(connection, image_id)
         if ours is not None:
-            _drop(backends, connection, ours.id, "Cleaned up by another worker.")
+            _drop(services, connection, ours.id, "Cleaned up by another worker.")
         image = pending.get(where, image_id, lock=True)
         if image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE}:
             raise Conflict(f"Image {image_id} is {image.status}; there is nothing to clean up.")
         pending.mark(where, [image_id], PendingStatus.FAILED)
-    uploads.remove_temp(backends, image.image_path)
+    uploads.remove_temp(services, image.image_path)
 
 
-def _drop(backends: Services, connection: Connection, media_id: int, reason: str) -> None:
+def _drop(services: Services, connection: Connection, media_id: int, reason: str) -> None:
     """End our own work on an image; what has failed already keeps its better reason."""
-    backends.claims.withdraw(connection, store.MEDIA, [media_id], reason)
+    services.claims.withdraw(connection, store.MEDIA, [media_id], reason)
     query = text("""
         update media_files set status = 'failed', error = :reason
         where id = :id and status in ('downloading', 'processing')

@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, Conflict, NotFound, TooLarge
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, User, media_key
+from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
@@ -45,14 +45,14 @@ class CompleteAnswer(BaseModel):
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
-async def form_of(request: Request, backends: Backends) -> tuple[list[uploads.Upload], dict[str, str]]:
+async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads.Upload], dict[str, str]]:
     """The files and texts of a multipart request.
 
     Raises:
         TooLarge: a file past the limit, or a body past what the form's files may be together.
         BadInput: no form, or fields it does not have.
     """
-    limit = backends.settings.upload_max_bytes
+    limit = services.settings.upload_max_bytes
     most = len(model.FIELDS) * limit + 1024 * 1024
     if int(request.headers.get("content-length") or 0) > most:
         raise TooLarge(f"The request is larger than {most >> 20} MB; each file may have {limit >> 20} MB.")
@@ -88,16 +88,16 @@ Form = Annotated[tuple[list[uploads.Upload], dict[str, str]], Depends(form_of)]
 
 
 @router.patch("/users/me", openapi_extra={"requestBody": {"content": {"multipart/form-data": {"schema": _FORM}}}})
-def update_me(user: User, form: Form, backends: Backends) -> dict[str, Any]:
+def update_me(user: User, form: Form, services: ServicesDep) -> dict[str, Any]:
     """Change profile texts and upload images, several at once. All of it is accepted or nothing."""
     files, texts = form
-    accepted = uploads.accept(backends, user, files, texts)
+    accepted = uploads.accept(services, user, files, texts)
     images = [
         {"id": one.pending_id, "field": one.field, "image_path": one.image_path, "status": "pending"}
         for one in accepted
     ]
     try:
-        shown = profile(backends, user)
+        shown = profile(services, user)
     except BackendUnavailable:
         # It is accepted all the same: told that nothing was, they would send everything once more.
         shown = {"id": user, **texts}
@@ -105,25 +105,25 @@ def update_me(user: User, form: Form, backends: Backends) -> dict[str, Any]:
 
 
 @router.get("/users/me")
-def me(user: User, backends: Backends) -> dict[str, Any]:
+def me(user: User, services: ServicesDep) -> dict[str, Any]:
     """The profile; images are temp URLs until they are processed, smart URLs from then on."""
-    return profile(backends, user)
+    return profile(services, user)
 
 
 @router.get("/temp_images/{folder}/{name}", response_class=Response)
-def temp_image(folder: str, name: str, backends: Backends, credentials: Credentials) -> Response:
+def temp_image(folder: str, name: str, services: ServicesDep, credentials: Credentials) -> Response:
     """An upload as it came, until it is replaced; that of a private image for media workers only."""
     path = f"/temp_images/{folder}/{name}"
     try:
         key = model.temp_key(path)
     except BadInput as error:
         raise NotFound("There is no such temp image.") from error
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         private = store.is_private_path(connection, path)
     if private:
-        media_key(credentials, backends)
+        media_key(credentials, services)
     try:
-        data, head = backends.media_bucket.get_with_head(key)
+        data, head = services.media_bucket.get_with_head(key)
     except NotFound as error:
         raise NotFound("There is no such temp image; when it was processed, the profile has its smart URL.") from error
     # The type is the one found in the content at upload, and browsers must not guess another.
@@ -137,9 +137,9 @@ workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
 
 
 @workers.get("/pending/all")
-def pending_all(backends: Backends, limit: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
+def pending_all(services: ServicesDep, limit: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
     """Every upload that waits, oldest first."""
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         images = pending.in_state(connection, model.PendingStatus.PENDING, limit=limit)
     listed = [
         {
@@ -156,36 +156,36 @@ def pending_all(backends: Backends, limit: Annotated[int | None, Query(ge=1)] = 
     return {"images": listed, "total": len(listed)}
 
 
-async def signed(request: Request, backends: Backends) -> None:
+async def signed(request: Request, services: ServicesDep) -> None:
     """A report that carries a signature must carry a right one; the documents' plain curl line carries none.
 
     Raises:
         Unauthenticated: the signature is wrong or too old.
     """
     if HEADER in request.headers:
-        verify(request.headers[HEADER], await request.body(), backends.settings.main_api_key)
+        verify(request.headers[HEADER], await request.body(), services.settings.main_api_key)
 
 
 @workers.post("/complete/{image_id}", dependencies=[Depends(signed)])
-def complete_image(image_id: int, body: Annotated[dict[str, Any], Body()], backends: Backends) -> CompleteAnswer:
+def complete_image(image_id: int, body: Annotated[dict[str, Any], Body()], services: ServicesDep) -> CompleteAnswer:
     """Report an upload as processed, with the short body (`media_id`) or the rich one. May be repeated."""
-    image = complete(backends, image_id, body)
+    image = complete(services, image_id, body)
     media_id = str(image.media_id)
-    preview = f"{backends.settings.smart_media_base_url}/{media_id}"
+    preview = f"{services.settings.smart_media_base_url}/{media_id}"
     return CompleteAnswer(imageId=image.id, media_id=media_id, status=image.status, smart_url_preview=preview)
 
 
 @workers.delete("/cleanup/{image_id}")
-def clean_up_image(image_id: int, backends: Backends) -> dict[str, Any]:
+def clean_up_image(image_id: int, services: ServicesDep) -> dict[str, Any]:
     """Report an upload as failed; its temp file is removed."""
-    clean_up(backends, image_id)
+    clean_up(services, image_id)
     return {"success": True, "message": "Image marked as failed and temp file cleaned up"}
 
 
 @workers.get("/analysis/{media_id}")
-def analysis(media_id: Annotated[str, Path(max_length=64)], backends: Backends) -> dict[str, Any]:
+def analysis(media_id: Annotated[str, Path(max_length=64)], services: ServicesDep) -> dict[str, Any]:
     """What the AI analysis and our own measurements found; of an image that another worker made, what it reported."""
-    return {"success": True, "media_id": media_id, **analysis_of(backends, media_id)}
+    return {"success": True, "media_id": media_id, **analysis_of(services, media_id)}
 
 
 class Focus(BaseModel):
@@ -195,17 +195,17 @@ class Focus(BaseModel):
 
 
 @workers.put("/focus/{media_id}", status_code=202)
-def set_focus(media_id: int, focus: Focus, backends: Backends) -> dict[str, Any]:
+def set_focus(media_id: int, focus: Focus, services: ServicesDep) -> dict[str, Any]:
     """Set by hand what crops keep; the variants are made again and the old ones are served until then."""
     if focus.box is not None and not (focus.box[0] < focus.box[2] and focus.box[1] < focus.box[3]):
         raise BadInput("box is left, top, right, bottom, with left < right and top < bottom.", field="box")
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         if media.recipe is None:
             raise Conflict(f"Media {media_id} has no variants yet; it is {media.status}.")
         store.set_focus(connection, media_id, focus.box)
         item = Item(media_id, str(media.user_id), media.upload_day.isoformat())
-        backends.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)
+        services.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)
     return {"success": True, "media_id": str(media_id), "box": focus.box}
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import Backends, media_key
+from imgpipe_orchestration.gateway.auth import ServicesDep, media_key
 from imgpipe_orchestration.media import embedding, search
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
@@ -64,7 +64,7 @@ class DuplicatesAnswer(BaseModel):
 
 @router.get("/search")
 def search_media(
-    backends: Backends,
+    services: ServicesDep,
     text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",
     color: Annotated[str, Query(pattern=r"^(#?[0-9a-fA-F]{6})?$", description="rrggbb, with or without #.")] = "",
     similar_to: Annotated[MediaId | None, Query(description="A media id.")] = None,
@@ -82,8 +82,8 @@ def search_media(
     filters, note = Filters(status, data_type, user_id), ""
     vector = None
     if text.strip():
-        vector, note = embedding.vector_of(backends, text.strip())
-    with transaction(backends.engine) as connection:
+        vector, note = embedding.vector_of(services, text.strip())
+    with transaction(services.engine) as connection:
         if text.strip():
             found = search.by_text(connection, text.strip(), vector, filters, limit=limit)
         elif color:
@@ -94,17 +94,17 @@ def search_media(
             found = search.latest(connection, filters, before=before, limit=limit)
     plain = not (text.strip() or color or similar_to)
     further = found[-1].id if plain and len(found) == limit else None
-    hits = [_hit(one, backends.settings) for one in found]
+    hits = [_hit(one, services.settings) for one in found]
     return SearchAnswer(images=hits, total=len(hits), note=note, next=further)
 
 
 @router.get("/duplicates/{media_id}")
-def duplicates_of(media_id: int, backends: Backends) -> DuplicatesAnswer:
+def duplicates_of(media_id: int, services: ServicesDep) -> DuplicatesAnswer:
     """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = search.duplicates(connection, media_id)
     kinds = {
-        name: [_hit(one, backends.settings) for one in getattr(found, name)] for name in search.Duplicates.__slots__
+        name: [_hit(one, services.settings) for one in getattr(found, name)] for name in search.Duplicates.__slots__
     }
     return DuplicatesAnswer(media_id=str(media_id), **kinds)
 

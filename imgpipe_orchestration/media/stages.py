@@ -40,34 +40,34 @@ class Stage:
     """(media id, encoded thumbnail) of what was made."""
 
 
-def retrieve_stage(backends: Services, owner: str, day: str) -> Stage:
+def retrieve_stage(services: Services, owner: str, day: str) -> Stage:
     """Take in new uploads, claim what is due on `day` and fetch the originals."""
-    settings, claims = backends.settings, backends.claims
-    registered = intake.take_in(backends)
+    settings, claims = services.settings, services.claims
+    registered = intake.take_in(services)
     with claims.hold(owner):
         batch = claims.owned(store.MEDIA, owner)  # a re-execution has some already
         room = max(0, settings.media_batch_size - len(batch))
         batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=settings.media_healing_batch)
-        _close(backends)
+        _close(services)
         if batch:
-            backends.workshop.start()  # the next stages need its workers
-        _reopen(backends, batch)
-        ready = _ready(backends, batch, Step.RETRIEVE_FILE)
-        outcome, got = drive_step(backends, Step.RETRIEVE_FILE, ready, retrieve)
+            services.workshop.start()  # the next stages need its workers
+        _reopen(services, batch)
+        ready = _ready(services, batch, Step.RETRIEVE_FILE)
+        outcome, got = drive_step(services, Step.RETRIEVE_FILE, ready, retrieve)
     figures = {"registered": registered, "claimed": len(batch), "megabytes": _mb(r.bytes for r in got)}
     return Stage(outcome, figures | {f"from_{kind}": n for kind, n in Counter(r.format for r in got).items()})
 
 
-def analyse_stage(backends: Services, owner: str) -> Stage:
+def analyse_stage(services: Services, owner: str) -> Stage:
     """Analyse the batch, and heal some finished images whose analysis had failed."""
-    claims = backends.claims
+    claims = services.claims
     with claims.hold(owner):
-        ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.AI_VISUAL_ANALYSIS)
-        outcome, found = drive_step(backends, Step.AI_VISUAL_ANALYSIS, ready, _analyse)
+        ready = _ready(services, claims.owned(store.MEDIA, owner), Step.AI_VISUAL_ANALYSIS)
+        outcome, found = drive_step(services, Step.AI_VISUAL_ANALYSIS, ready, _analyse)
         ill = claims.owned(store.HEALING, owner)
-        ill += claims.claim(store.HEALING, owner, max(0, backends.settings.media_healing_batch - len(ill)))
+        ill += claims.claim(store.HEALING, owner, max(0, services.settings.media_healing_batch - len(ill)))
         # Not as the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
-        healing, healed = drive(backends, store.HEALING, ill, partial(analyse_again, queue=store.HEALING))
+        healing, healed = drive(services, store.HEALING, ill, partial(analyse_again, queue=store.HEALING))
     figures: dict[str, float] = {
         "answers_bought": sum(a.bought for a in found + healed),
         "answers_reused": sum(a.reused for a in found + healed),
@@ -78,14 +78,14 @@ def analyse_stage(backends: Services, owner: str) -> Stage:
     return Stage(outcome, figures | {f"failed_{name}": n for name, n in failures.items()})
 
 
-def resize_stage(backends: Services, owner: str) -> Stage:
+def resize_stage(services: Services, owner: str) -> Stage:
     """Make and store every variant of the batch; as many images at once as there are workers to render them."""
-    claims = backends.claims
+    claims = services.claims
     with claims.hold(owner):
-        ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.RESIZE_OPTIMIZE)
+        ready = _ready(services, claims.owned(store.MEDIA, owner), Step.RESIZE_OPTIMIZE)
         # Two more threads than workers: they fetch the next and store the last while the workers render.
-        threads = backends.workshop.workers + 2
-        outcome, made = drive_step(backends, Step.RESIZE_OPTIMIZE, ready, resize, threads=threads)
+        threads = services.workshop.workers + 2
+        outcome, made = drive_step(services, Step.RESIZE_OPTIMIZE, ready, resize, threads=threads)
     return resized(outcome, made)
 
 
@@ -100,23 +100,23 @@ def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
     return Stage(outcome, figures, [(r.media_id, r.thumbnail) for r in made])
 
 
-def callback_stage(backends: Services, owner: str) -> Stage:
+def callback_stage(services: Services, owner: str) -> Stage:
     """Report what has its variants to the main API."""
-    claims = backends.claims
+    claims = services.claims
     with claims.hold(owner):
-        ready = _ready(backends, claims.owned(store.MEDIA, owner), Step.UPDATE_CALLBACK)
-        outcome, _ = drive_step(backends, Step.UPDATE_CALLBACK, ready, callback, bounded=False)
+        ready = _ready(services, claims.owned(store.MEDIA, owner), Step.UPDATE_CALLBACK)
+        outcome, _ = drive_step(services, Step.UPDATE_CALLBACK, ready, callback, bounded=False)
     return Stage(outcome)
 
 
-def urls_stage(backends: Services, owner: str) -> Stage:
+def urls_stage(services: Services, owner: str) -> Stage:
     """Replace the temp URLs of whatever was reported, by our workers or others; tell a foreign main API of what
     failed; then give back what was not begun."""
-    claims = backends.claims
+    claims = services.claims
     try:
         with claims.hold(owner):
-            outcome, changed = drain(backends, owner, store.URLS, replace_urls)
-            told, _ = drain(backends, owner, store.CLEANUPS, tell_of_failure)
+            outcome, changed = drain(services, owner, store.URLS, replace_urls)
+            told, _ = drain(services, owner, store.CLEANUPS, tell_of_failure)
     finally:
         claims.release(owner)
     return Stage(outcome, {"places_changed": sum(changed), "failures_told": len(told.done)})
@@ -125,56 +125,56 @@ def urls_stage(backends: Services, owner: str) -> Stage:
 # --- one item --------------------------------------------------------------------------------------------------------
 
 
-def _analyse(backends: Services, claim: Claim) -> Analysis:
+def _analyse(services: Services, claim: Claim) -> Analysis:
     """A provider's failure is noted in the checklist and healed later; it does not hold the image back."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
-    found = analyse(backends, media)
+    found = analyse(services, media)
     error = found.error()
-    with backends.claims.fenced(claim) as connection:
+    with services.claims.fenced(claim) as connection:
         store.save_analysis(connection, media.id, found.values)
         if error is None:
             store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
         else:
             store.step_failed(connection, claim, Step.AI_VISUAL_ANALYSIS, final=True, counts=spends(error))
-        backends.claims.progress(connection, claim)
+        services.claims.progress(connection, claim)
     return found
 
 
-def analyse_again(backends: Services, claim: Claim, *, queue: Queue) -> Analysis:
+def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis:
     """Analyse a finished image once more. One whose analysis had failed is healed when nothing fails any more, and
     reported again with what was found.
 
     Raises:
         Retryable, Permanent: a provider still fails; what the others answered is kept.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
         ill = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS] is StepState.FAILED
-    found = analyse(backends, media)
-    with backends.claims.fenced(claim) as connection:
+    found = analyse(services, media)
+    with services.claims.fenced(claim) as connection:
         store.save_analysis(connection, media.id, found.values)
     error = found.error()
     if error is not None:
         raise error
     if ill:
         try:
-            report(backends, media.id)
+            report(services, media.id)
         except (Conflict, NotFound) as refused:
             log.info("no second report wanted", extra={"media_id": media.id, "error": refused.public})
-    with backends.claims.fenced(claim) as connection:
+    with services.claims.fenced(claim) as connection:
         if ill:
             store.step_done(connection, claim, Step.AI_VISUAL_ANALYSIS)
-        backends.claims.finish(connection, queue, claim)
+        services.claims.finish(connection, queue, claim)
     return found
 
 
 # --- the batch -------------------------------------------------------------------------------------------------------
 
 
-def _ready(backends: Services, batch: Sequence[Claim], step: Step) -> list[Claim]:
+def _ready(services: Services, batch: Sequence[Claim], step: Step) -> list[Claim]:
     """The claims for which `step` is to be done and every earlier one is settled."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         lists = store.checklists(connection, [claim.item_id for claim in batch])
     steps = list(Step)
     earlier = steps[: steps.index(step)]
@@ -190,31 +190,31 @@ def _settled(step: Step, state: StepState) -> bool:
     return state is StepState.COMPLETED or (step is Step.AI_VISUAL_ANALYSIS and state is StepState.FAILED)
 
 
-def _close(backends: Services) -> None:
+def _close(services: Services) -> None:
     """Uploads whose images were given up because their workers died have failed: the workers could not say so."""
-    dead = [letter.item_id for letter in backends.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
+    dead = [letter.item_id for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
     if dead:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             ids = store.pending_ids(connection, dead)
         others = [status for status in PendingStatus if status is not PendingStatus.PENDING]
-        with transaction(backends.pending_engine) as connection:
+        with transaction(services.pending_engine) as connection:
             pending.mark(connection, ids, PendingStatus.FAILED, unless=others)
 
 
-def _reopen(backends: Services, batch: Sequence[Claim]) -> None:
+def _reopen(services: Services, batch: Sequence[Claim]) -> None:
     """Uploads that had failed and whose item was requeued are pending again; not what was cleaned up since it was
     claimed."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         ids = store.pending_ids(connection, [claim.item_id for claim in batch])
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         if not pending.any_failed(connection, ids):
             return
     others = [status for status in PendingStatus if status is not PendingStatus.FAILED]
     for claim in batch:
         with (
             suppress(LeaseLost),
-            backends.claims.fenced(claim) as connection,
-            pending.joined(backends, connection) as where,
+            services.claims.fenced(claim) as connection,
+            pending.joined(services, connection) as where,
         ):
             pending.mark(where, store.pending_ids(connection, [claim.item_id]), PendingStatus.PENDING, unless=others)
 

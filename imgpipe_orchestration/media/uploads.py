@@ -49,7 +49,7 @@ Within = Callable[[Connection, Sequence[Accepted]], None]
 
 
 def accept(
-    backends: Services,
+    services: Services,
     user_id: int,
     uploads: Sequence[Upload],
     texts: Mapping[str, str],
@@ -66,31 +66,31 @@ def accept(
     for name, value in texts.items():
         if len(value) > TEXT_LIMIT:
             raise BadInput(f"{name} has {len(value)} characters; the limit is {TEXT_LIMIT}.", field=name)
-    checked = [_check(backends, user_id, upload) for upload in uploads]
+    checked = [_check(services, user_id, upload) for upload in uploads]
     stored: list[str] = []
     try:
         for one in checked:
             key = model.temp_key(one.path)
-            backends.media_bucket.put(key, one.upload.data, content_type=one.mime, cache_control="no-store")
+            services.media_bucket.put(key, one.upload.data, content_type=one.mime, cache_control="no-store")
             stored.append(key)
     except ImgpipeError:
-        backends.media_bucket.discard(stored)
+        services.media_bucket.discard(stored)
         raise
     try:
-        return _commit(backends, user_id, checked, texts, within)
+        return _commit(services, user_id, checked, texts, within)
     except BackendUnavailable:
         # It may have gone with the rows committed, which then need their files; what no row names is garbage.
         raise
     except ImgpipeError:
-        backends.media_bucket.discard(stored)
+        services.media_bucket.discard(stored)
         raise
 
 
-def _check(backends: Services, user_id: int, upload: Upload) -> _Checked:
+def _check(services: Services, user_id: int, upload: Upload) -> _Checked:
     """Content decides what a file is: neither its name nor the header it came with."""
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
-    check_size(backends, upload.field, len(upload.data))
+    check_size(services, upload.field, len(upload.data))
     try:
         found = sniff(upload.data)
     except ImgpipeError as error:
@@ -98,21 +98,21 @@ def _check(backends: Services, user_id: int, upload: Upload) -> _Checked:
     return _Checked(upload, model.temp_path(upload.field, user_id, found.extension), found.mime)
 
 
-def check_size(backends: Services, field: Field, size: int) -> None:
+def check_size(services: Services, field: Field, size: int) -> None:
     """
     Raises:
         TooLarge: a file of this many bytes is not taken.
     """
-    limit = backends.settings.upload_max_bytes
+    limit = services.settings.upload_max_bytes
     if size > limit:
         raise TooLarge(f"{field.name}: the file is larger than {limit / 1024 / 1024:g} MB.")
 
 
 def _commit(
-    backends: Services, user_id: int, checked: Sequence[_Checked], texts: Mapping[str, str], within: Within
+    services: Services, user_id: int, checked: Sequence[_Checked], texts: Mapping[str, str], within: Within
 ) -> list[Accepted]:
     accepted = []
-    with transaction(backends.engine) as connection, pending.joined(backends, connection) as where:
+    with transaction(services.engine) as connection, pending.joined(services, connection) as where:
         # The profile first: when the uploads' table lives elsewhere its transaction commits first, and a profile
         # that could not be written must take the uploads back with it.
         _write_texts(connection, user_id, texts)
@@ -158,10 +158,10 @@ def point_to(connection: Connection, user_id: int, field: Field, path: str) -> N
         connection.execute(query, values)
 
 
-def remove_temp(backends: Services, path: str) -> None:
+def remove_temp(services: Services, path: str) -> None:
     """Delete the temp file of an upload; a row that others wrote may name none of ours."""
     if model.is_temp_path(path):
-        backends.media_bucket.delete(model.temp_key(path))
+        services.media_bucket.delete(model.temp_key(path))
 
 
 def field_named(name: str) -> Field:

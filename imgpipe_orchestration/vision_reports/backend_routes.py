@@ -12,15 +12,15 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, bears
+from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture, plain_text
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 
 
-def backend_key(credentials: Credentials, backends: Backends) -> None:
+def backend_key(credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
-    settings = backends.settings
+    settings = services.settings
     if settings.production and not bears(credentials, settings.backend_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <BACKEND_API_KEY>`.")
 
@@ -108,9 +108,9 @@ class BatchAnswer(BaseModel):
 
 
 @router.get("/available_models")
-def available_models(backends: Backends) -> Models:
+def available_models(services: ServicesDep) -> Models:
     """The models a batch can be analysed with."""
-    names = OwnBackend(backends).available_models()
+    names = OwnBackend(services).available_models()
     return Models(models=[Model(id=name, default=not number) for number, name in enumerate(names)])
 
 
@@ -118,9 +118,9 @@ def available_models(backends: Backends) -> Models:
     "/batch-analysis/images",
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
-async def upload_images(request: Request, backends: Backends) -> Uploaded:
+async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
     """Take images, up to 20 at once. Content decides what is an image; one that is none does not hold up the others."""
-    largest = backends.settings.vision_image_max_bytes
+    largest = services.settings.vision_image_max_bytes
     try:
         form = await request.form(max_files=FILES_AT_ONCE, max_fields=10)
     except MultiPartException as error:
@@ -135,15 +135,15 @@ async def upload_images(request: Request, backends: Backends) -> Uploaded:
         answer = Uploaded(images=[], rejected=[])
         for file in files:
             data = await file.read(largest + 1)
-            await run_in_threadpool(_keep, backends, plain_text(file.filename, 200), data, organization, answer)
+            await run_in_threadpool(_keep, services, plain_text(file.filename, 200), data, organization, answer)
         return answer
     finally:
         await form.close()
 
 
-def _keep(backends: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:
+def _keep(services: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:
     try:
-        kept = OwnBackend(backends).store(Picture(name, data, ""), organization.strip())
+        kept = OwnBackend(services).store(Picture(name, data, ""), organization.strip())
     except Permanent as error:
         answer.rejected.append(RejectedImage(name=name, reason=error.public))
         return
@@ -153,7 +153,7 @@ def _keep(backends: Services, name: str, data: bytes, organization: str, answer:
 @router.post("/batch-analysis/batches", status_code=202)
 def start_batch(
     batch: NewBatch,
-    backends: Backends,
+    services: ServicesDep,
     idempotency_key: Annotated[
         str, Header(max_length=200, description="Names the order: the same one again gives the same batch.")
     ] = "",
@@ -167,14 +167,14 @@ def start_batch(
         missing=tuple(Missing(plain_text(m.name, 200), plain_text(m.reason, 500)) for m in batch.missing),
         notes=tuple(plain_text(note, 500) for note in batch.notes),
     )
-    batch_id, state = OwnBackend(backends).open(order, batch.model)
+    batch_id, state = OwnBackend(services).open(order, batch.model)
     return BatchAnswer(batch_id=batch_id, status=state, total=len(batch.images))
 
 
 @router.get("/batch-analysis/batches/{batch_id}")
-def batch_status(batch_id: UUID, backends: Backends, response: Response) -> BatchAnswer:
+def batch_status(batch_id: UUID, services: ServicesDep, response: Response) -> BatchAnswer:
     """How far a batch is. While it is not finished, Retry-After says when asking again makes sense."""
-    status = OwnBackend(backends).status(str(batch_id))
+    status = OwnBackend(services).status(str(batch_id))
     ready = status.state is BatchState.COMPLETED
     if status.state in {BatchState.QUEUED, BatchState.RUNNING}:
         response.headers["Retry-After"] = "2"
@@ -193,9 +193,9 @@ def batch_status(batch_id: UUID, backends: Backends, response: Response) -> Batc
     response_class=Response,
     responses={200: {"content": {"text/html": {}}}, 409: {"description": "There is no report (yet)"}},
 )
-def batch_report(batch_id: UUID, backends: Backends) -> Response:
+def batch_report(batch_id: UUID, services: ServicesDep) -> Response:
     """The report: one HTML file that needs nothing else."""
-    html = OwnBackend(backends).report(str(batch_id))
+    html = OwnBackend(services).report(str(batch_id))
     headers: dict[str, Any] = {
         "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox",
         "X-Content-Type-Options": "nosniff",

@@ -8,14 +8,14 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
-def holding(backends: Services) -> Holding:
+def holding(services: Services) -> Holding:
     """Images and reports are named by their rows, views by a batch that has not ended. Nothing can make them again."""
     return Holding(
         name="vision_reports",
-        bucket=backends.vision_bucket,
+        bucket=services.vision_bucket,
         prefixes=("images/", "views/", "reports/"),
-        named=named_by(backends.engine, _NAMED),
-        promised=promised_by(backends.engine, _PROMISED),
+        named=named_by(services.engine, _NAMED),
+        promised=promised_by(services.engine, _PROMISED),
     )
 
 

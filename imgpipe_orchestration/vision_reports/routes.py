@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import Backends, admin_key
+from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -158,79 +158,79 @@ class Started(Done):
 
 
 @router.post("/cron-jobs")
-def create_cron_job(job: NewCronJob, backends: Backends) -> Created:
+def create_cron_job(job: NewCronJob, services: ServicesDep) -> Created:
     """Create a cron job. An enabled one runs at the next moment its schedule names."""
-    values = _checked(job.model_dump(), backends)
-    values["backend_api_url"] = values["backend_api_url"] or backends.settings.backend_api_url
-    created = cron_jobs.create(backends.engine, values)
+    values = _checked(job.model_dump(), services)
+    values["backend_api_url"] = values["backend_api_url"] or services.settings.backend_api_url
+    created = cron_jobs.create(services.engine, values)
     return Created(job_id=created.job_id, name=created.name, schedule=created.schedule, enabled=created.enabled)
 
 
 @router.get("/cron-jobs")
 def list_cron_jobs(
-    backends: Backends, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
+    services: ServicesDep, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
 ) -> CronJobList:
     """All cron jobs, oldest first."""
-    jobs = [_answer(job) for job in cron_jobs.listed(backends.engine, enabled_only=enabled_only)]
+    jobs = [_answer(job) for job in cron_jobs.listed(services.engine, enabled_only=enabled_only)]
     return CronJobList(total=len(jobs), jobs=jobs)
 
 
 @router.get("/cron-jobs/{job_id}")
-def get_cron_job(job_id: JobId, backends: Backends) -> CronJobAnswer:
+def get_cron_job(job_id: JobId, services: ServicesDep) -> CronJobAnswer:
     """One cron job: its schedule, last and next run, without its key."""
-    return _answer(cron_jobs.found(backends.engine, job_id))
+    return _answer(cron_jobs.found(services.engine, job_id))
 
 
 @router.patch("/cron-jobs/{job_id}")
-def change_cron_job(job_id: JobId, change: CronJobChange, backends: Backends) -> CronJobAnswer:
+def change_cron_job(job_id: JobId, change: CronJobChange, services: ServicesDep) -> CronJobAnswer:
     """Change some of a job. A null means the same as leaving the field out."""
     given = {name: value for name, value in change.model_dump(exclude_unset=True).items() if value is not None}
-    return _answer(cron_jobs.change(backends.engine, job_id, _checked(given, backends)))
+    return _answer(cron_jobs.change(services.engine, job_id, _checked(given, services)))
 
 
 @router.delete("/cron-jobs/{job_id}")
-def delete_cron_job(job_id: JobId, backends: Backends) -> Done:
+def delete_cron_job(job_id: JobId, services: ServicesDep) -> Done:
     """Remove a job with its key and its history. Analyses it has in flight are withdrawn."""
-    analyses.delete_job(backends.engine, backends.claims, job_id)
+    analyses.delete_job(services.engine, services.claims, job_id)
     return Done(job_id=job_id)
 
 
 @router.post("/cron-jobs/{job_id}/activate")
-def activate_cron_job(job_id: JobId, backends: Backends) -> Switched:
+def activate_cron_job(job_id: JobId, services: ServicesDep) -> Switched:
     """Switch a job on. It runs at the next moment its schedule names."""
-    cron_jobs.change(backends.engine, job_id, {"enabled": True})
+    cron_jobs.change(services.engine, job_id, {"enabled": True})
     return Switched(job_id=job_id, enabled=True)
 
 
 @router.post("/cron-jobs/{job_id}/deactivate")
-def deactivate_cron_job(job_id: JobId, backends: Backends) -> Switched:
+def deactivate_cron_job(job_id: JobId, services: ServicesDep) -> Switched:
     """Switch a job off. What it has in flight goes on."""
-    cron_jobs.change(backends.engine, job_id, {"enabled": False})
+    cron_jobs.change(services.engine, job_id, {"enabled": False})
     return Switched(job_id=job_id, enabled=False)
 
 
 @router.post("/cron-jobs/{job_id}/run", status_code=202)
-def run_cron_job(job_id: JobId, backends: Backends) -> Started:
+def run_cron_job(job_id: JobId, services: ServicesDep) -> Started:
     """Start an execution now, whatever the schedule says and whether or not the job is enabled."""
-    with transaction(backends.engine) as rows:
+    with transaction(services.engine) as rows:
         job = cron_jobs.locked(rows, job_id)
         execution = executions.start(
-            rows, backends.claims, Trigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
+            rows, services.claims, Trigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
         )
     return Started(job_id=job_id, execution_id=execution.execution_id)
 
 
 @router.get("/cron-jobs/{job_id}/executions")
 def list_executions(
-    job_id: JobId, backends: Backends, limit: Annotated[int, Query(ge=1, le=500)] = 20
+    job_id: JobId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 20
 ) -> ExecutionList:
     """The newest executions of a job, newest first."""
-    job = cron_jobs.found(backends.engine, job_id)
-    found = [_execution(row, job_id, backends) for row in executions.recent(backends.engine, job.id, limit)]
+    job = cron_jobs.found(services.engine, job_id)
+    found = [_execution(row, job_id, services) for row in executions.recent(services.engine, job.id, limit)]
     return ExecutionList(job_id=job_id, total=len(found), executions=found)
 
 
-def _checked(values: Mapping[str, Any], backends: Services) -> dict[str, Any]:
+def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
     """The fields that were given, checked, the key encrypted.
 
     Raises:
@@ -244,14 +244,14 @@ def _checked(values: Mapping[str, Any], backends: Services) -> dict[str, Any]:
     for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
         if checked.get(name):
             # A customer's token goes to the external API with every call, so in production never in the clear.
-            _check_url(checked[name], name, https=backends.settings.production and name.startswith("external"))
+            _check_url(checked[name], name, https=services.settings.production and name.startswith("external"))
     if "external_api_key" in checked:
         key = checked["external_api_key"].get_secret_value().strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise BadInput(
                 "external_api_key must be a token without spaces or control characters", field="external_api_key"
             )
-        checked["external_api_key"] = backends.vault.lock(key)
+        checked["external_api_key"] = services.vault.lock(key)
     return checked
 
 
@@ -275,8 +275,8 @@ def _answer(job: Row[Any]) -> CronJobAnswer:
     return CronJobAnswer(**values)
 
 
-def _execution(row: Mapping[str, Any], job_id: UUID, backends: Services) -> ExecutionAnswer:
-    link = f"{backends.settings.dagster_url}/runs/{row['run_id']}" if row["run_id"] else None
+def _execution(row: Mapping[str, Any], job_id: UUID, services: Services) -> ExecutionAnswer:
+    link = f"{services.settings.dagster_url}/runs/{row['run_id']}" if row["run_id"] else None
     outcomes = [AnalysisOutcome(**{n: o[n] for n in AnalysisOutcome.model_fields}) for o in row["analyses"]]
     names = [n for n in ExecutionAnswer.model_fields if n not in {"job_id", "run_url", "analyses"}]
     return ExecutionAnswer(job_id=job_id, run_url=link, analyses=outcomes, **{name: row[name] for name in names})

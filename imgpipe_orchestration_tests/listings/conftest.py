@@ -34,7 +34,7 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def backends(settings: Settings) -> Iterator[Services]:
+def services(settings: Settings) -> Iterator[Services]:
     services = Services(settings)
     yield services
     services.close()
@@ -99,6 +99,6 @@ def path_of(image: dict[str, str]) -> str:
     return "/" + image["url"].split("/", 3)[3]
 
 
-def rows(backends: Services, sql: str, **values: Any) -> list[Any]:
-    with transaction(backends.engine) as connection:
+def rows(services: Services, sql: str, **values: Any) -> list[Any]:
+    with transaction(services.engine) as connection:
         return list(connection.execute(text(sql), values).all())

@@ -25,22 +25,22 @@ from imgpipe_orchestration_tests.listings.conftest import Form, database_away, p
 UNSETTLED = "select count(*) from image_queue where status <> 'processed'"
 
 
-def due_at_once(backends: Services) -> None:
+def due_at_once(services: Services) -> None:
     """Ends the pauses after failures, so that a test need not wait for them."""
-    with backends.engine.begin() as connection:
+    with services.engine.begin() as connection:
         connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
 
 
-def test_one_run_drains_what_is_due_in_batches(client: TestClient, backends: Services) -> None:
+def test_one_run_drains_what_is_due_in_batches(client: TestClient, services: Services) -> None:
     images = [image for n in range(5) for image in queued(client, *(photo(seed=n),) * 5)]
-    done = drain(backends, "run-1")
+    done = drain(services, "run-1")
     assert (done.processed, done.retried, done.failed) == (25, 0, 0)
     assert done.ended == "nothing more is due"
     assert sum(done.days.values()) == 25
-    assert rows(backends, "select distinct status, retries, webp_height from image_queue") == [("processed", 0, 240)]
+    assert rows(services, "select distinct status, retries, webp_height from image_queue") == [("processed", 0, 240)]
     for image in images[::6]:
         assert client.get(path_of(image)).headers["content-type"] == "image/webp"
-    keys = sorted(found.key for found in backends.listings_bucket.list())
+    keys = sorted(found.key for found in services.listings_bucket.list())
     assert [key for key in keys if "/" not in key] == sorted(image["file_name"] for image in images)
 
 
@@ -105,10 +105,10 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
 
 
 def test_with_the_database_away_finished_images_are_served_and_others_have_a_placeholder(
-    client: TestClient, backends: Services, settings: Settings, postgres_server: Postgres
+    client: TestClient, services: Services, settings: Settings, postgres_server: Postgres
 ) -> None:
     done = queued(client, photo())[0]
-    drain(backends, "run-1")
+    drain(services, "run-1")
     waiting = queued(client, photo(seed=2))[0]
     webp = client.get(path_of(done)).content
     with database_away(settings, postgres_server):
@@ -131,7 +131,7 @@ def test_a_bucket_that_is_not_there_costs_no_image_a_try(client: TestClient, set
 
 
 def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
-    client: TestClient, backends: Services, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imgpipe_orchestration.errors import Retryable
     from imgpipe_orchestration.listings import steps
@@ -143,15 +143,15 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     monkeypatch.setitem(steps.DELIVERIES, "upload", broken)
     seen = []
     for number in range(3):
-        drain(backends, f"run-{number}")
-        seen += rows(backends, "select status, retries, error from image_queue")
-        due_at_once(backends)
+        drain(services, f"run-{number}")
+        seen += rows(services, "select status, retries, error from image_queue")
+        due_at_once(services)
     assert [tuple(row) for row in seen] == [
         ("retry", 1, "the place is closed"),
         ("retry", 2, "the place is closed"),
         ("failed", 3, "the place is closed"),
     ]
-    assert drain(backends, "run-3").failed == 0
+    assert drain(services, "run-3").failed == 0
     answer = client.get(path_of(image))
     assert (answer.status_code, "the place is closed" in answer.json()["detail"]) == (404, True)
     shown = client.get("/api/jobs/process-image-queue").json()["data"]["recent_failures"]
@@ -160,10 +160,10 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     assert shown == [{**{k: image[k] for k in ("id", "file_name")}, "item": item, **kept}]
 
     monkeypatch.undo()
-    assert backends.claims.requeue(store.queue_of(backends.settings), [item]) == [item]
-    assert rows(backends, "select status, retries, error from image_queue") == [("pending", 0, None)]
+    assert services.claims.requeue(store.queue_of(services.settings), [item]) == [item]
+    assert rows(services, "select status, retries, error from image_queue") == [("pending", 0, None)]
     assert client.get(path_of(image)).headers["cache-control"] == "no-store"
-    assert drain(backends, "run-4").processed == 1
+    assert drain(services, "run-4").processed == 1
     assert client.get(path_of(image)).headers["content-type"] == "image/webp"
 
 
@@ -259,17 +259,17 @@ def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: TestClient, 
 
 @pytest.mark.parametrize("stale", [None, 1000])
 def test_an_original_that_the_object_store_does_not_have_or_not_whole_is_tried_again(
-    client: TestClient, backends: Services, stale: int | None
+    client: TestClient, services: Services, stale: int | None
 ) -> None:
     (image,) = queued(client, photo())
-    (original,) = backends.listings_bucket.list("originals/")
+    (original,) = services.listings_bucket.list("originals/")
     if stale is None:
-        backends.listings_bucket.delete(original.key)
+        services.listings_bucket.delete(original.key)
     else:
-        backends.listings_bucket.put(original.key, photo()[:stale], content_type="image/jpeg")
-    assert drain(backends, "run-1").processed == 0
-    assert rows(backends, "select status, retries from image_queue") == [("retry", 1)]
-    backends.listings_bucket.put(original.key, photo(), content_type="image/jpeg")
-    due_at_once(backends)
-    assert drain(backends, "run-2").processed == 1
+        services.listings_bucket.put(original.key, photo()[:stale], content_type="image/jpeg")
+    assert drain(services, "run-1").processed == 0
+    assert rows(services, "select status, retries from image_queue") == [("retry", 1)]
+    services.listings_bucket.put(original.key, photo(), content_type="image/jpeg")
+    due_at_once(services)
+    assert drain(services, "run-2").processed == 1
     assert client.get(path_of(image)).headers["content-type"] == "image/webp"

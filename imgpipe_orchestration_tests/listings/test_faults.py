@@ -54,7 +54,7 @@ def test_the_object_store_dies_between_two_originals_of_an_upload(
 
 def test_the_database_goes_away_after_the_originals_are_kept(
     client: TestClient,
-    backends: Services,
+    services: Services,
     settings: Settings,
     postgres_server: Postgres,
     monkeypatch: pytest.MonkeyPatch,
@@ -69,12 +69,12 @@ def test_the_database_goes_away_after_the_originals_are_kept(
         monkeypatch.setattr(uploads, "_keep_originals", keep_and_lose)
         assert Form("Cut", THREE).send(client, **KEY).status_code == 503
     monkeypatch.undo()
-    assert rows(backends, "select count(*) from image_queue") == [(0,)]
-    assert rows(backends, "select count(*) from work_items") == [(0,)]
+    assert rows(services, "select count(*) from image_queue") == [(0,)]
+    assert rows(services, "select count(*) from work_items") == [(0,)]
     again = Form("Cut", THREE).send(client, **KEY)
     assert again.json()["data"]["image_count"] == 3
     assert Form("Cut", THREE).send(client, **KEY).json() == again.json()
-    assert rows(backends, "select count(*) from image_queue") == [(3,)]
+    assert rows(services, "select count(*) from image_queue") == [(3,)]
 
 
 def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(settings: Settings) -> None:
@@ -113,28 +113,28 @@ if __name__ == "__main__":
 
 
 def test_a_job_that_is_stopped_under_way_ends_with_its_batches_and_goes_on_when_started(
-    client: TestClient, backends: Services
+    client: TestClient, services: Services
 ) -> None:
     queued(client, *(photo(900, 700),) * 20)
     queued(client, *(photo(900, 700, seed=2),) * 20)
     body = {"id": "process-image-queue", "type": "process_images", "payload": {"batch_size": 500}}
     assert client.post("/api/jobs", json=body).status_code == 200
     ended: list[Drained] = []
-    run = threading.Thread(target=lambda: ended.append(drain(backends, "run-1")))
+    run = threading.Thread(target=lambda: ended.append(drain(services, "run-1")))
     run.start()
     done = "select count(*) from image_queue where status = 'processed'"
-    wait_for(lambda: rows(backends, done)[0][0] >= 3, "the first images")
+    wait_for(lambda: rows(services, done)[0][0] >= 3, "the first images")
     assert client.delete(JOB).status_code == 200
     run.join(30)
     assert ended[0].ended == "the job was stopped"
     assert 3 <= ended[0].processed < 40
-    assert rows(backends, "select count(*) from work_items where state = 'claimed'") == [(0,)]
+    assert rows(services, "select count(*) from work_items where state = 'claimed'") == [(0,)]
     queued(client, photo(seed=3))
     assert client.post("/api/jobs", json=body).status_code == 200
-    assert drain(backends, "run-2").processed == 41 - ended[0].processed
+    assert drain(services, "run-2").processed == 41 - ended[0].processed
 
 
-def test_one_key_for_two_requests_at_once_belongs_to_one_of_them(client: TestClient, backends: Services) -> None:
+def test_one_key_for_two_requests_at_once_belongs_to_one_of_them(client: TestClient, services: Services) -> None:
     answers: list[int] = []
     forms = [Form(f"Race {n}", [("a.jpg", photo(seed=n))]) for n in range(4)]
     threads = [
@@ -146,5 +146,5 @@ def test_one_key_for_two_requests_at_once_belongs_to_one_of_them(client: TestCli
     for thread in threads:
         thread.join()
     assert sorted(answers) == [200, 422, 422, 422]
-    assert rows(backends, "select count(*) from image_queue") == [(1,)]
-    assert len(list(backends.listings_bucket.list("originals/"))) == 1
+    assert rows(services, "select count(*) from image_queue") == [(1,)]
+    assert len(list(services.listings_bucket.list("originals/"))) == 1

@@ -36,21 +36,21 @@ def test_the_job_is_there_from_the_start_with_the_documents_values(client: TestC
     assert datetime.fromisoformat(data["next_run"])
 
 
-def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: TestClient, backends: Services) -> None:
+def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: TestClient, services: Services) -> None:
     stopped = client.delete(JOB)
     assert (stopped.status_code, stopped.json()["data"]["state"]) == (200, "stopped")
     assert client.delete(JOB).status_code == 200
     image = queued(client, photo())[0]
-    assert control.reason_to_wait(backends, None) == "the job is stopped; POST /api/jobs starts it again"
-    assert drain(backends, "run-1").ended == "the job was stopped"
+    assert control.reason_to_wait(services, None) == "the job is stopped; POST /api/jobs starts it again"
+    assert drain(services, "run-1").ended == "the job was stopped"
     data = client.get(JOB).json()["data"]
     assert (data["state"], data["next_run"], data["counts"]["pending"]) == ("stopped", None, 1)
     assert client.get(path_of(image)).headers["cache-control"] == "no-store"
 
     started = client.post("/api/jobs", json={**BODY, "interval": "1h30m", "payload": {"batch_size": 3}})
     assert (started.status_code, started.json()["data"]["state"]) == (200, "active")
-    assert control.reason_to_wait(backends, None) is None
-    assert control.run(backends, "run-2", "run-2").processed == 1
+    assert control.reason_to_wait(services, None) is None
+    assert control.run(services, "run-2", "run-2").processed == 1
     data = client.get(JOB).json()["data"]
     assert (data["interval"], data["payload"], data["last_run_id"]) == ("1h30m", {"batch_size": 3}, "run-2")
     assert (data["last_result"]["processed"], data["last_result"]["ended"]) == (1, "nothing more is due")
@@ -58,8 +58,8 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Te
     last, following = (datetime.fromisoformat(data[name]) for name in ("last_run", "next_run"))
     assert (following - last).total_seconds() == pytest.approx(5400, abs=0.01)
     queued(client, photo())
-    assert control.reason_to_wait(backends, None) == "the last run began less than 1h30m ago"
-    assert control.reason_to_wait(backends, "abc") == "run abc is under way"
+    assert control.reason_to_wait(services, None) == "the last run began less than 1h30m ago"
+    assert control.reason_to_wait(services, "abc") == "run abc is under way"
 
 
 def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:
@@ -113,13 +113,13 @@ def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(
     assert client.get(f"/api/jobs/{instance.id}", headers={"X-Customer-ID": "another"}).status_code == 404
 
 
-def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: TestClient, backends: Services) -> None:
-    with transaction(backends.engine) as connection:
+def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: TestClient, services: Services) -> None:
+    with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, "run-1")
     assert client.get(JOB).json()["data"]["state"] == "running"
-    control.reason_to_wait(backends, "run-1")
+    control.reason_to_wait(services, "run-1")
     assert client.get(JOB).json()["data"]["state"] == "running"
-    control.reason_to_wait(backends, None)
+    control.reason_to_wait(services, None)
     data = client.get(JOB).json()["data"]
     assert (data["state"], data["last_result"]) == ("active", {"ended": "the run stopped unfinished"})
 

@@ -59,24 +59,24 @@ def test_one_image_says_image_and_any_name_of_the_field_works(client: TestClient
     ],
 )
 def test_a_text_that_may_be_the_missing_title_or_file_is_refused_with_the_fields_there_are(
-    client: TestClient, backends: Services, form: dict[str, str], files: list[str], field: str
+    client: TestClient, services: Services, form: dict[str, str], files: list[str], field: str
 ) -> None:
     parts = [*((name, (None, text)) for name, text in form.items()), *((name, ("a.jpg", photo())) for name in files)]
     answer = client.post("/api/upload/listing_image", files=parts)
     assert (answer.status_code, answer.json()["field"]) == (400, field)
     assert "`listing_title`" in answer.json()["detail"]
     assert "`images`" in answer.json()["detail"]
-    assert rows(backends, "select count(*) from image_queue")[0][0] == 0
+    assert rows(services, "select count(*) from image_queue")[0][0] == 0
 
 
-def test_what_a_form_has_for_others_is_ignored(client: TestClient, backends: Services) -> None:
+def test_what_a_form_has_for_others_is_ignored(client: TestClient, services: Services) -> None:
     form = {"listing_title": "Cosy flat", "listing_id": "81", "csrf": "x"}
     answer = client.post("/api/upload/listing_image", data=form, files=[("photo", ("a.jpg", photo()))])
     assert answer.status_code == 200
-    assert rows(backends, "select listing_title from image_queue") == [("Cosy flat",)]
+    assert rows(services, "select listing_title from image_queue") == [("Cosy flat",)]
 
 
-def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestClient, backends: Services) -> None:
+def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestClient, services: Services) -> None:
     files = [(f"{n}.jpg", photo(seed=n)) for n in range(9)]
     answer = Form("Ten", [*files[:4], ("notes.jpg", b"these are notes"), *files[4:]]).send(client)
     data = answer.json()["data"]
@@ -86,7 +86,7 @@ def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestCli
     assert [one["file_name"] for one in data["rejected"]] == ["notes.jpg"]
     assert data["rejected"][0]["code"] == "bad-image"
     assert data["rejected"][0]["error"]
-    assert rows(backends, "select count(*) from image_queue")[0][0] == 9
+    assert rows(services, "select count(*) from image_queue")[0][0] == 9
 
 
 def test_the_name_of_a_bad_file_may_be_anything(client: TestClient) -> None:
@@ -124,12 +124,12 @@ def test_a_form_in_which_no_file_was_chosen_says_so(client: TestClient) -> None:
     assert (answer.status_code, "at least one image" in answer.text) == (422, True)
 
 
-def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: TestClient, backends: Services) -> None:
+def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: TestClient, services: Services) -> None:
     answer = Form("Bad", [("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("b.jpg", b"")]).send(client)
     assert answer.status_code == 415
     assert answer.headers["content-type"] == "application/problem+json"
     assert [one["file_name"] for one in answer.json()["rejected"]] == ["a.svg", "b.jpg"]
-    assert rows(backends, "select count(*) from image_queue")[0][0] == 0
+    assert rows(services, "select count(*) from image_queue")[0][0] == 0
 
 
 def test_too_large_and_too_many_and_none_at_all(settings: Settings) -> None:
@@ -162,7 +162,7 @@ def test_the_slug_suits_any_title(client: TestClient, title: str, expected: str)
     assert client.get(path_of(image)).status_code == 200
 
 
-def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: TestClient, backends: Services) -> None:
+def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: TestClient, services: Services) -> None:
     form = Form("Same", [("a.jpg", photo()), ("bad.jpg", b"nothing")])
     first = form.send(client, **{"Idempotency-Key": "k1"})
     again = form.send(client, **{"Idempotency-Key": "k1"})
@@ -171,11 +171,11 @@ def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: Test
     assert other.json()["data"]["images"] != first.json()["data"]["images"]
     changed = Form("Another", form.files).send(client, **{"Idempotency-Key": "k1"})
     assert (changed.status_code, changed.json()["field"]) == (422, "Idempotency-Key")
-    assert rows(backends, "select count(*) from image_queue")[0][0] == 2
-    assert len(list(backends.listings_bucket.list("originals/"))) == 2
+    assert rows(services, "select count(*) from image_queue")[0][0] == 2
+    assert len(list(services.listings_bucket.list("originals/"))) == 2
 
 
-def test_the_same_request_twice_at_once_is_queued_once(client: TestClient, backends: Services) -> None:
+def test_the_same_request_twice_at_once_is_queued_once(client: TestClient, services: Services) -> None:
     form = Form("Race", [("a.jpg", photo())])
     answers: list[str] = []
 
@@ -189,8 +189,8 @@ def test_the_same_request_twice_at_once_is_queued_once(client: TestClient, backe
         thread.join()
     assert len(answers) == 6
     assert len(set(answers)) == 1
-    assert rows(backends, "select count(*) from image_queue")[0][0] == 1
-    assert len(list(backends.listings_bucket.list("originals/"))) == 1
+    assert rows(services, "select count(*) from image_queue")[0][0] == 1
+    assert len(list(services.listings_bucket.list("originals/"))) == 1
 
 
 def test_until_the_webp_is_there_the_url_answers_with_the_original(client: TestClient) -> None:
@@ -214,9 +214,9 @@ def test_an_original_that_browsers_cannot_show_has_a_placeholder_of_its_shape(cl
     assert pixels(answer.content).shape[:2] == (640, 320)
 
 
-def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestClient, backends: Services) -> None:
+def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestClient, services: Services) -> None:
     image = queued(client, photo(1600, 1200))[0]
-    assert drain(backends, "run-1").processed == 1
+    assert drain(services, "run-1").processed == 1
     answer = client.get(path_of(image))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
     assert answer.headers["cache-control"] == "public, max-age=31536000"
@@ -230,29 +230,29 @@ def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestCli
     assert client.get(path_of(image), headers={"If-None-Match": '"x"'}).status_code == 200
 
 
-def test_a_webp_that_somebody_removed_is_stood_in_for_by_the_original(client: TestClient, backends: Services) -> None:
+def test_a_webp_that_somebody_removed_is_stood_in_for_by_the_original(client: TestClient, services: Services) -> None:
     data = photo(1600, 1200)
     image = queued(client, data)[0]
-    assert drain(backends, "run-1").processed == 1
-    backends.listings_bucket.delete(image["file_name"])
+    assert drain(services, "run-1").processed == 1
+    services.listings_bucket.delete(image["file_name"])
     answer = client.get(path_of(image))
     assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (200, data, "no-store")
     assert "etag" not in answer.headers
 
 
-def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient, backends: Services) -> None:
+def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient, services: Services) -> None:
     whole = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)), "JPEG")
     image = queued(client, whole[: len(whole) // 2])[0]
-    assert drain(backends, "run-1").failed == 1
+    assert drain(services, "run-1").failed == 1
     answer = client.get(path_of(image))
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
     assert "cut short" in answer.json()["detail"]
     kept = ("failed", "the jpeg is cut short", 1)
-    assert rows(backends, "select status, error, retries from image_queue")[0] == kept
-    (failed,) = rows(backends, "select id from image_queue")
-    backends.claims.ignore(queue_of(backends.settings), [failed.id])
-    assert rows(backends, "select status, error, retries from image_queue")[0] == kept
+    assert rows(services, "select status, error, retries from image_queue")[0] == kept
+    (failed,) = rows(services, "select id from image_queue")
+    services.claims.ignore(queue_of(services.settings), [failed.id])
+    assert rows(services, "select status, error, retries from image_queue")[0] == kept
     assert client.get(path_of(image)).json()["detail"] == answer.json()["detail"]
 
 

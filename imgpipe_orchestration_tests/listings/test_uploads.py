@@ -19,30 +19,30 @@ def sent(name: str = "a.jpg") -> uploads.Sent:
     return uploads.Sent(name, data, len(data))
 
 
-def test_two_ids_that_begin_alike_get_different_urls(backends: Services) -> None:
+def test_two_ids_that_begin_alike_get_different_urls(services: Services) -> None:
     starts = ("550e8400", "550e8400", "550e8400", "6ba7b810", "6ba7b810", "6ba7b811")
     given = (UUID(f"{start}-e29b-41d4-a716-44665544000{n}") for n, start in enumerate(starts))
-    first = uploads.upload(backends, "Bike", [sent()], new_id=lambda: next(given))
-    second = uploads.upload(backends, "Bike", [sent(), sent()], new_id=lambda: next(given))
+    first = uploads.upload(services, "Bike", [sent()], new_id=lambda: next(given))
+    second = uploads.upload(services, "Bike", [sent(), sent()], new_id=lambda: next(given))
     names = [image["file_name"] for answer in (first, second) for image in answer["data"]["images"]]
     assert names[0] == "bike-550e8400.webp"
     assert len(set(names)) == 3
     for answer in (first, second):
         for image in answer["data"]["images"]:
             assert image["file_name"] == f"bike-{UUID(image['id']).hex[:8]}.webp"
-    assert drain(backends, "run-1").processed == 3
+    assert drain(services, "run-1").processed == 3
 
 
-def test_names_that_databases_refuse_are_cleaned(backends: Services) -> None:
-    uploads.upload(backends, "Bi\0ke \ud800", [sent("a\0\ud800.jpg")])
-    assert rows(backends, "select listing_title, original_name from image_queue") == [("Bike \ufffd", "a\ufffd.jpg")]
+def test_names_that_databases_refuse_are_cleaned(services: Services) -> None:
+    uploads.upload(services, "Bi\0ke \ud800", [sent("a\0\ud800.jpg")])
+    assert rows(services, "select listing_title, original_name from image_queue") == [("Bike \ufffd", "a\ufffd.jpg")]
 
 
-def test_an_answer_is_kept_for_a_day(backends: Services) -> None:
-    uploads.upload(backends, "Kept", [sent()], idempotency_key="young")
-    uploads.upload(backends, "Kept", [sent()], idempotency_key="old")
-    with transaction(backends.engine) as connection:
+def test_an_answer_is_kept_for_a_day(services: Services) -> None:
+    uploads.upload(services, "Kept", [sent()], idempotency_key="young")
+    uploads.upload(services, "Kept", [sent()], idempotency_key="old")
+    with transaction(services.engine) as connection:
         statement = "update listing_answers set created_at = now() - interval '25 hours' where idempotency_key = 'old'"
         connection.execute(text(statement))
-    assert tidy(backends)["listing_answers"] == 1
-    assert rows(backends, "select idempotency_key from listing_answers") == [("young",)]
+    assert tidy(services)["listing_answers"] == 1
+    assert rows(services, "select idempotency_key from listing_answers") == [("young",)]

@@ -52,15 +52,15 @@ def pending_url(request: pytest.FixtureRequest, postgres_url: str) -> str:
 
 
 @pytest.fixture
-def backends(settings: Settings, pending_url: str) -> Iterator[Services]:
+def services(settings: Settings, pending_url: str) -> Iterator[Services]:
     services = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": pending_url}))
     yield services
     services.close()
 
 
 @pytest.fixture
-def engine(backends: Services) -> Engine:
-    return backends.pending_engine
+def engine(services: Services) -> Engine:
+    return services.pending_engine
 
 
 def add(engine: Engine, n: int, *, name: str = "photo.jpg") -> int:
@@ -167,39 +167,39 @@ def test_a_locked_row_makes_others_wait(engine: Engine) -> None:
 # --- taking in -----------------------------------------------------------------------------------------------------
 
 
-def test_every_new_row_is_registered_once(backends: Services, engine: Engine) -> None:
+def test_every_new_row_is_registered_once(services: Services, engine: Engine) -> None:
     rows = [add(engine, n) for n in range(3)]
-    assert intake.take_in(backends) == 3
-    assert intake.first_new(backends) is None
-    assert intake.take_in(backends) == 0
+    assert intake.take_in(services) == 3
+    assert intake.first_new(services) is None
+    assert intake.take_in(services) == 0
     last = add(engine, 9)
-    found = intake.first_new(backends)
+    found = intake.first_new(services)
     assert found is not None and found.id == last
-    assert intake.take_in(backends) == 1
-    with transaction(backends.engine) as connection:
+    assert intake.take_in(services) == 1
+    with transaction(services.engine) as connection:
         known = connection.execute(text("select main_api_id, id from media_files order by 1")).all()
     assert [row.main_api_id for row in known] == [*rows, last]
     assert [row.id - known[0].id for row in known] == [0, 1, 2, 3], "what is known already costs no ids"
-    assert backends.claims.counts()[store.MEDIA.name].waiting == 4
+    assert services.claims.counts()[store.MEDIA.name].waiting == 4
 
 
-def test_a_row_that_was_committed_late_is_taken_in_too(backends: Services, engine: Engine) -> None:
+def test_a_row_that_was_committed_late_is_taken_in_too(services: Services, engine: Engine) -> None:
     with engine.connect() as late:
         late_id = pending.add(
             late, user_id=1, image_path=PATH.format(n=0), original_name="late.jpg", mime_type="image/jpeg"
         )
         early = add(engine, 1)
         assert late_id < early
-        assert intake.take_in(backends) == 1
+        assert intake.take_in(services) == 1
         late.commit()
-    assert intake.take_in(backends) == 1
+    assert intake.take_in(services) == 1
 
 
-def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(backends: Services, engine: Engine) -> None:
+def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Services, engine: Engine) -> None:
     with transaction(engine) as connection:
         bad = pending.add(connection, user_id=1, image_path="/etc/passwd", original_name="x", mime_type="image/jpeg")
     good = add(engine, 1)
-    assert intake.take_in(backends) == 1
+    assert intake.take_in(services) == 1
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
@@ -243,24 +243,24 @@ def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
     return rows
 
 
-def test_odd_rows_hold_up_nobody(backends: Services, engine: Engine) -> None:
+def test_odd_rows_hold_up_nobody(services: Services, engine: Engine) -> None:
     dialect = engine.dialect.name
     taken, refused = ODD_EVERYWHERE + ODD[dialect], UNUSABLE_EVERYWHERE + UNUSABLE[dialect]
     rows = add_changed(engine, taken + refused)
     good = add(engine, 99)
-    assert intake.first_new(backends) is not None
-    assert intake.take_in(backends) == len(taken) + 1
+    assert intake.first_new(services) is not None
+    assert intake.take_in(services) == len(taken) + 1
     states = {change: status(engine, row) for change, row in rows.items()}
     assert states == dict.fromkeys(taken, "pending") | dict.fromkeys(refused, "failed")
     assert status(engine, good) == "pending"
-    assert intake.first_new(backends) is None
+    assert intake.first_new(services) is None
 
 
 def test_a_refused_row_is_named_with_its_reason(
-    backends: Services, engine: Engine, caplog: pytest.LogCaptureFixture
+    services: Services, engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     (row,) = add_changed(engine, ["image_path = ''"]).values()
-    assert intake.take_in(backends) == 0
+    assert intake.take_in(services) == 0
     (record,) = (one for one in caplog.records if one.message == "pending image refused")
     assert (vars(record)["pending_id"], vars(record)["error"]) == (row, "'' does not say what kind of image it is")
 
@@ -295,27 +295,27 @@ def test_a_row_in_no_state_is_nobodys_work(make_gateway: Callable[..., Gateway],
 
 
 def test_a_batch_larger_than_a_page_is_taken_in_whole(
-    backends: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    services: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pending, "PAGE", 3)
     for n in range(8):
         add(engine, n)
-    assert intake.take_in(backends) == 8
+    assert intake.take_in(services) == 8
 
 
-def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(backends: Services, engine: Engine) -> None:
+def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Services, engine: Engine) -> None:
     with transaction(engine) as connection:
         for user in (1, 2):
             path = PATH.format(n=user)
             pending.add(connection, user_id=user, image_path=path, original_name="a.jpg", mime_type="image/jpeg")
         _, second = pending.in_state(connection, PendingStatus.PENDING)
 
-    with ThreadPoolExecutor(1) as pool, backends.engine.connect() as other:
+    with ThreadPoolExecutor(1) as pool, services.engine.connect() as other:
         media_id = registering.register(other, second, "")
         assert media_id is not None
-        taken = pool.submit(intake.take_in, backends)
-        wait_for(lambda: somebody_waits(backends.engine) or taken.done(), "the intake to wait", 30, every=0.02)
-        backends.claims.enqueue(other, store.MEDIA, [Item(media_id, "2", second.day), Item(99, "1", second.day)])
+        taken = pool.submit(intake.take_in, services)
+        wait_for(lambda: somebody_waits(services.engine) or taken.done(), "the intake to wait", 30, every=0.02)
+        services.claims.enqueue(other, store.MEDIA, [Item(media_id, "2", second.day), Item(99, "1", second.day)])
         other.commit()
         assert taken.result(30) == 1
 

@@ -18,20 +18,20 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def run(backends: Services, owner: str, day: str) -> dict[str, stages.Stage]:
+def run(services: Services, owner: str, day: str) -> dict[str, stages.Stage]:
     return {
-        "retrieve": stages.retrieve_stage(backends, owner, day),
-        "analyse": stages.analyse_stage(backends, owner),
-        "resize": stages.resize_stage(backends, owner),
-        "callback": stages.callback_stage(backends, owner),
-        "urls": stages.urls_stage(backends, owner),
+        "retrieve": stages.retrieve_stage(services, owner, day),
+        "analyse": stages.analyse_stage(services, owner),
+        "resize": stages.resize_stage(services, owner),
+        "callback": stages.callback_stage(services, owner),
+        "urls": stages.urls_stage(services, owner),
     }
 
 
 def main(owner: str) -> None:
-    backends = Services(load())
-    run(backends, owner, today())
-    backends.close()
+    services = Services(load())
+    run(services, owner, today())
+    services.close()
 
 
 if __name__ == "__main__":

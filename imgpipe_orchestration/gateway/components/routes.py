@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Backends, Credentials, media_key, same_key
+from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, media_key, same_key
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.gateway.problems import of_error, of_invalid
@@ -86,12 +86,12 @@ class AnalysisAnswer(BaseModel):
     analysis: dict[str, Any]
 
 
-def info_of(backends: Services, media_id: int) -> ImageInfo:
+def info_of(services: Services, media_id: int) -> ImageInfo:
     """
     Raises:
         NotFound: there is no such image.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         manifest = store.variants(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
@@ -118,17 +118,17 @@ def info_of(backends: Services, media_id: int) -> ImageInfo:
 Signature = Annotated[str | None, Query(description="Opens a private image: as in its signed URL.")]
 
 
-def admit(backends: Services, media_id: int, signature: str | None) -> bool:
+def admit(services: Services, media_id: int, signature: str | None) -> bool:
     """Whether the image is private, in which case the signature opens it.
 
     Raises:
         NotFound: there is no such image.
         PrivateImage, LinkExpired, LinkInvalid: it is private, and the signature does not open it.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         private = store.media_file(connection, media_id).private
     if private:
-        signing.check(backends.settings, media_id, signature, {})
+        signing.check(services.settings, media_id, signature, {})
     return private
 
 
@@ -136,10 +136,10 @@ def admit(backends: Services, media_id: int, signature: str | None) -> bool:
     "/api/images/{media_id}/info",
     responses={403: {"description": "Private, and not signed for"}, 404: {"description": "There is no such image"}},
 )
-def image_info(media_id: int, backends: Backends, response: Response, signature: Signature = None) -> ImageInfo:
+def image_info(media_id: int, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are."""
-    private = admit(backends, media_id, signature)
-    found = info_of(backends, media_id)
+    private = admit(services, media_id, signature)
+    found = info_of(services, media_id)
     kept = found.status is MediaStatus.COMPLETED and not private
     response.headers["Cache-Control"] = "public, max-age=60" if kept else "no-store"
     return found
@@ -154,10 +154,10 @@ def image_info(media_id: int, backends: Backends, response: Response, signature:
     },
 )
 def image_analysis(
-    media_id: int, backends: Backends, credentials: Credentials, response: Response, signature: Signature = None
+    media_id: int, services: ServicesDep, credentials: Credentials, response: Response, signature: Signature = None
 ) -> AnalysisAnswer:
     """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
-    settings = backends.settings
+    settings = services.settings
     public = [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
     if credentials is not None:
         if not same_key(credentials.credentials, settings.media_api_key):
@@ -165,8 +165,8 @@ def image_analysis(
     elif not public:
         raise Unauthenticated("Analyses are not public here; ask your server for a token for this image.")
     else:
-        admit(backends, media_id, signature)
-    with transaction(backends.engine) as connection:
+        admit(services, media_id, signature)
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)
     if found is None:
@@ -188,11 +188,11 @@ def preflight() -> Response:
 
 
 @router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(media_key)])
-def analysis_token(media_id: int, backends: Backends) -> TokenAnswer:
+def analysis_token(media_id: int, services: ServicesDep) -> TokenAnswer:
     """A token with which a browser reads this image's whole analysis for ANALYSIS_TOKEN_SECONDS."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         store.media_file(connection, media_id)
-    token, ends = tokens.issue(backends.settings, media_id)
+    token, ends = tokens.issue(services.settings, media_id)
     return TokenAnswer(token=token, expires_at=ends)
 
 

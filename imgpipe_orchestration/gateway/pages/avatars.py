@@ -12,7 +12,7 @@ from imgpipe_orchestration.avatars import records, results, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, TaskRequest
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.storage.rows import transaction
@@ -24,10 +24,10 @@ DAYS = 7
 
 
 @router.get("", response_class=Response)
-def tasks(request: Request, backends: Backends, session: Operator, before: Number = "") -> Response:
+def tasks(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
     """The form, what was asked for, newest first, and what the last days brought and cost."""
-    found = routes.tasks(backends, before=int(before) if before else None, limit=PAGE)
-    days = [] if before else routes.daily(backends, days=DAYS)
+    found = routes.tasks(services, before=int(before) if before else None, limit=PAGE)
+    days = [] if before else routes.daily(services, days=DAYS)
     return page(
         request,
         "avatars.html",
@@ -42,7 +42,7 @@ def tasks(request: Request, backends: Backends, session: Operator, before: Numbe
 
 @router.post("", response_class=Response)
 def ask(
-    backends: Backends,
+    services: ServicesDep,
     _: Acting,
     count: Annotated[int, Form()],
     brief: Annotated[str, Form()] = "",
@@ -56,17 +56,17 @@ def ask(
     except ValidationError as error:
         first = error.errors()[0]
         return back_to("/avatars", trouble=f"{first['loc'][0]}: {first['msg']}")
-    made = routes.create(wanted, backends)
+    made = routes.create(wanted, services)
     return back_to(f"/avatars/{made.task_id}", notice="Asked for; people appear here as they are invented.")
 
 
 @router.get("/{task_id}", response_class=Response)
-def task(request: Request, backends: Backends, session: Operator, task_id: str) -> Response:
+def task(request: Request, services: ServicesDep, session: Operator, task_id: str) -> Response:
     """One request: progress, people, their pictures."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         people = results.of_task(connection, found.id)
-    answer = routes.task(task_id, backends)
+    answer = routes.task(task_id, services)
     return page(
         request,
         "avatar_task.html",
@@ -78,36 +78,38 @@ def task(request: Request, backends: Backends, session: Operator, task_id: str) 
 
 
 @router.post("/{task_id}/cancel", response_class=Response)
-def cancel(backends: Backends, _: Acting, task_id: str) -> Response:
-    routes.cancel(task_id, backends)
+def cancel(services: ServicesDep, _: Acting, task_id: str) -> Response:
+    routes.cancel(task_id, services)
     return back_to(f"/avatars/{task_id}", notice="Stopped.")
 
 
 @router.post("/{task_id}/retry", response_class=Response)
-def retry(backends: Backends, _: Acting, task_id: str) -> Response:
-    again = routes.retry_failed(task_id, backends).retried
+def retry(services: ServicesDep, _: Acting, task_id: str) -> Response:
+    again = routes.retry_failed(task_id, services).retried
     return back_to(f"/avatars/{task_id}", notice=f"{again} wait again." if again else "Nobody had failed.")
 
 
 @router.get("/{task_id}/export", response_class=Response)
 def export(
-    backends: Backends, _: Operator, task_id: str, format: Literal["csv", "jsonl", "zip"] = "csv"
+    services: ServicesDep, _: Operator, task_id: str, format: Literal["csv", "jsonl", "zip"] = "csv"
 ) -> StreamingResponse:
     """The people as a file."""
-    return routes.export_task(task_id, backends, format=format)
+    return routes.export_task(task_id, services, format=format)
 
 
 @router.get("/{task_id}/{person_id}/{name}", response_class=Response)
-def picture(backends: Backends, _: Operator, task_id: str, person_id: int, name: str, small: bool = True) -> Response:
+def picture(
+    services: ServicesDep, _: Operator, task_id: str, person_id: int, name: str, small: bool = True
+) -> Response:
     """A picture through the gateway, so that the page asks no other host; a thumbnail unless told otherwise."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         person = results.find(connection, found.id, person_id)
     described = person.images.get(name)
     if not described:
         raise NotFound("There is no such picture.")
     key: str = ((described.get("thumbnails") or {}).get("webp") if small else None) or described["key"]
-    data, head = backends.avatars_bucket.get_with_head(key)
+    data, head = services.avatars_bucket.get_with_head(key)
     return Response(data, media_type=head.content_type, headers={"Cache-Control": "private, max-age=3600"})
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import signature
@@ -22,15 +22,15 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 @router.get("/components", response_class=Response)
 def components(
-    request: Request, backends: Backends, session: Operator, media: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
+    request: Request, services: ServicesDep, session: Operator, media: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
 ) -> Response:
     """The elements with an image: the one asked for, or the newest that is ready."""
     signed = ""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         if media:
             asked = store.media_file(connection, int(media))
             shown: int | None = asked.id
-            signed = signature(backends, asked.id, private=asked.private)
+            signed = signature(services, asked.id, private=asked.private)
         else:
             newest = search.latest(connection, Filters(status=MediaStatus.COMPLETED), limit=1)
             shown = newest[0].id if newest else None
@@ -41,9 +41,9 @@ def components(
         session,
         media_id=shown,
         alt=(analysis or {}).get("alt_text") or "The picture",
-        info=info_of(backends, shown).model_dump_json() if shown else "",
+        info=info_of(services, shown).model_dump_json() if shown else "",
         signature=signed,
         sizes=SIZES,
-        base=backends.settings.public_base_url,
-        public=backends.settings.analysis_public_fields,
+        base=services.settings.public_base_url,
+        public=services.settings.analysis_public_fields,
     )

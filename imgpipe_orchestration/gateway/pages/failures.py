@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
@@ -31,14 +31,14 @@ PAGE = 50
 
 @router.get("/failures", response_class=Response)
 def failures(
-    request: Request, backends: Backends, session: Operator, queue: str = "", after: Annotated[str, Query()] = ""
+    request: Request, services: ServicesDep, session: Operator, queue: str = "", after: Annotated[str, Query()] = ""
 ) -> Response:
     """Failed items, the latest first, of one queue or of all."""
-    one = _queue(backends, queue).name if queue else None
-    found = backends.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
-    counts = {name: c.failed for name, c in backends.claims.counts().items() if c.failed}
+    one = _queue(services, queue).name if queue else None
+    found = services.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
+    counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
     more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PAGE]])
         jobs_failed = failed_of_late(connection, MARKER) if not queue else 0
     return page(
@@ -50,20 +50,20 @@ def failures(
         chosen=queue,
         more=more,
         first=not after,
-        abouts={letter.queue: about_queue(letter.queue, backends.settings) for letter in found[:PAGE]},
+        abouts={letter.queue: about_queue(letter.queue, services.settings) for letter in found[:PAGE]},
         subjects=named,
         jobs_failed=jobs_failed,
     )
 
 
 @router.get("/failures/{queue}/{item_id}", response_class=Response)
-def failure(request: Request, backends: Backends, session: Operator, queue: str, item_id: int) -> Response:
+def failure(request: Request, services: ServicesDep, session: Operator, queue: str, item_id: int) -> Response:
     """Every attempt at one item."""
-    known = _queue(backends, queue)
-    attempts = backends.claims.history(known, item_id)
-    trace = tracing.parse(backends.claims.trace(known, item_id))
-    item_state = backends.claims.state(known, item_id)
-    with transaction(backends.engine) as connection:
+    known = _queue(services, queue)
+    attempts = services.claims.history(known, item_id)
+    trace = tracing.parse(services.claims.trace(known, item_id))
+    item_state = services.claims.state(known, item_id)
+    with transaction(services.engine) as connection:
         subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
     if not (attempts or item_state or subject):
         raise NotFound(f"There is no item {item_id} in {known.name}.")
@@ -71,7 +71,7 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
         request,
         "attempts.html",
         session,
-        about=about_queue(known.name, backends.settings),
+        about=about_queue(known.name, services.settings),
         queue=known.name,
         item_id=item_id,
         attempts=attempts,
@@ -85,28 +85,28 @@ def failure(request: Request, backends: Backends, session: Operator, queue: str,
 @router.post("/failures/requeue", response_class=Response)
 def requeue(
     request: Request,
-    backends: Backends,
+    services: ServicesDep,
     _: Acting,
     queue: Annotated[str, Form()] = "",
     item: Annotated[str, Form()] = "",
 ) -> Response:
     """One item, every failed one of a queue, or with neither named every failed one of all."""
     if item:
-        done = len(backends.claims.requeue(_queue(backends, queue), [_number(item)]))
+        done = len(services.claims.requeue(_queue(services, queue), [_number(item)]))
         back = sent_from(request)
     else:
-        wanted = [_queue(backends, queue)] if queue else every_queue(backends.settings)
-        done = sum(len(backends.claims.requeue(one)) for one in wanted)
+        wanted = [_queue(services, queue)] if queue else every_queue(services.settings)
+        done = sum(len(services.claims.requeue(one)) for one in wanted)
         back = f"/failures?{urlencode({'queue': queue})}" if queue else ""
     return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", back)
 
 
 @router.post("/failures/ignore", response_class=Response)
 def ignore(
-    request: Request, backends: Backends, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
+    request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
 ) -> Response:
     """The item stays as it is and no longer counts as a failure."""
-    done = len(backends.claims.ignore(_queue(backends, queue), [_number(item)]))
+    done = len(services.claims.ignore(_queue(services, queue), [_number(item)]))
     return _said(done, "is left as it is", "are left as they are", sent_from(request))
 
 
@@ -116,9 +116,9 @@ def _said(done: int, one: str, many: str, back: str) -> Response:
     return back_to(back or "/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.")
 
 
-def _queue(backends: Services, name: str) -> Queue:
+def _queue(services: Services, name: str) -> Queue:
     """The queue of exactly this name; a pipeline's name means its queue with the items, which comes first."""
-    found = queues(name, backends.settings)
+    found = queues(name, services.settings)
     return next((queue for queue in found if queue.name == name), found[0])
 
 

@@ -79,8 +79,8 @@ class Glance:
 class Watch:
     """One look at the figures a second, however many people watch."""
 
-    def __init__(self, backends: Services) -> None:
-        self._backends = backends
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._lock = threading.Lock()
         self._throughput = Throughput()
         self._last: tuple[float, Glance] | None = None
@@ -108,24 +108,24 @@ class Watch:
                 return
 
     def _look(self) -> Glance:
-        backends = self._backends
-        counts = with_unseen(backends, backends.claims.counts())
+        services = self._services
+        counts = with_unseen(services, services.claims.counts())
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             hours = self._throughput.hours(connection, now)
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
             counts[MARKER] = job_instances.counts(connection, MARKER)
             stopped = listings.held_up(connection)
             marker = job_instances.held_up(connection, MARKER, limit=1)
-        held = [*stopped, *backends.claims.held_up(), *marker]
+        held = [*stopped, *services.claims.held_up(), *marker]
         pipelines = []
         for about in ABOUT:
             if about.name == MARKER:
                 names = [MARKER]
             else:
-                names = [queue.name for queue in PIPELINES[about.name](backends.settings)]
+                names = [queue.name for queue in PIPELINES[about.name](services.settings)]
             one = _summed(about, [counts[name] for name in names if name in counts], names[0])
             one.held = next((reason for reason in held if reason.queue in names), None)
             _add_hours(one, names, hours, midnight)

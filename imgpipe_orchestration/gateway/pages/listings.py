@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -24,12 +24,12 @@ PAGE = 48
 
 
 @router.get("/listings", response_class=Response)
-def listings(request: Request, backends: Backends, session: Operator, before: Number = "") -> Response:
+def listings(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
     """The newest images of listings, and the queue."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         images = browse.latest(connection, before=int(before) if before else None, limit=PAGE + 1)
         job = job_definitions.find(connection, JOB_ID)
-    counts = backends.claims.counts().get("listings")
+    counts = services.claims.counts().get("listings")
     return page(
         request,
         "listings.html",
@@ -39,24 +39,24 @@ def listings(request: Request, backends: Backends, session: Operator, before: Nu
         counts=counts,
         working=bool(counts and counts.waiting + counts.claimed and job and job.enabled),
         job=job,
-        base=backends.settings.listings_public_url,
-        most=backends.settings.listings_max_images,
-        limit=backends.settings.upload_max_bytes,
+        base=services.settings.listings_public_url,
+        most=services.settings.listings_max_images,
+        limit=services.settings.upload_max_bytes,
     )
 
 
 @router.post("/listings", response_class=Response)
 def upload(
-    backends: Backends,
+    services: ServicesDep,
     _: Acting,
     listing_title: Annotated[str, Form(max_length=1000)] = "",
     images: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
     """Queue the images of one listing."""
-    most = backends.settings.upload_max_bytes
+    most = services.settings.upload_max_bytes
     files = [sent(file, most) for file in images or [] if file.filename]
     try:
-        data = uploads.upload(backends, listing_title, files)["data"]
+        data = uploads.upload(services, listing_title, files)["data"]
     except ImgpipeError as error:
         return back_to("/listings", trouble=formats.sentence(error.public))
     refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))
@@ -64,18 +64,18 @@ def upload(
 
 
 @router.post("/listings/{image_id}/requeue", response_class=Response)
-def requeue(request: Request, backends: Backends, _: Acting, image_id: int) -> Response:
+def requeue(request: Request, services: ServicesDep, _: Acting, image_id: int) -> Response:
     """A failed image is tried again."""
     back = sent_from(request) or "/listings"
-    if backends.claims.requeue(queue_of(backends.settings), [image_id]):
+    if services.claims.requeue(queue_of(services.settings), [image_id]):
         return back_to(back, notice="The image waits again, with fresh attempts.")
     return back_to(back, trouble="Nothing was changed: the image is not among the failed.")
 
 
 @router.post("/listings/job", response_class=Response)
-def switch(backends: Backends, _: Acting, on: Annotated[bool, Form()]) -> Response:
+def switch(services: ServicesDep, _: Acting, on: Annotated[bool, Form()]) -> Response:
     """Start or stop the work on the queue."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         job_definitions.switch(connection, JOB_ID, on=on)
     if on:
         return back_to("/listings", notice="Started: what waits is worked on.")

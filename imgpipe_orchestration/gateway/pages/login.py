@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, LoginNeeded, TooManyAttempts, operator, safe_target
 
@@ -22,11 +22,11 @@ COOKIE_LOST = (
 
 
 @router.get("/login", response_class=Response)
-def login(request: Request, backends: Backends, next: str = "/") -> Response:
+def login(request: Request, services: ServicesDep, next: str = "/") -> Response:
     """Asks for the key; whoever is in already goes on."""
     target = safe_target(next)
     try:
-        operator(request, backends)
+        operator(request, services)
     except LoginNeeded:
         return page(request, "login.html", None, target=target, wrong="")
     return RedirectResponse(target, 303)
@@ -34,14 +34,14 @@ def login(request: Request, backends: Backends, next: str = "/") -> Response:
 
 @router.post("/login", response_class=Response)
 def enter(
-    request: Request, backends: Backends, key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
+    request: Request, services: ServicesDep, key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
 ) -> Response:
     """Checks the key. No form token: there is no session yet, and the cookie is of no use to another site's form."""
     target = safe_target(next)
     answer: Response = back_to("/login", next=target, trouble=COOKIE_LOST)  # which leads on whoever has it
     answer.headers["Cache-Control"] = "no-store"
     try:
-        sessions.log_in(backends, answer, request, key)
+        sessions.log_in(services, answer, request, key)
     except (Unauthenticated, TooManyAttempts) as error:
         answer = page(request, "login.html", None, status=error.status, target=target, wrong=error.public)
         if isinstance(error, TooManyAttempts):
@@ -50,8 +50,8 @@ def enter(
 
 
 @router.post("/logout", response_class=Response)
-def leave(backends: Backends, session: Acting) -> Response:
+def leave(services: ServicesDep, session: Acting) -> Response:
     """Ends the session."""
     answer = RedirectResponse("/login", 303, {"Cache-Control": "no-store"})
-    sessions.log_out(backends, answer, session)
+    sessions.log_out(services, answer, session)
     return answer

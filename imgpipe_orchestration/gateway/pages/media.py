@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.advice import advice
@@ -44,7 +44,7 @@ _CALLS = {
 @router.get("/media", response_class=Response)
 def gallery(
     request: Request,
-    backends: Backends,
+    services: ServicesDep,
     session: Operator,
     q: Annotated[str, Query(max_length=500)] = "",
     color: Annotated[str, Query(pattern=r"^(#?[0-9a-fA-F]{6})?$")] = "",
@@ -58,8 +58,8 @@ def gallery(
     filters = Filters(_one_of(MediaStatus, status), _one_of(DataType, type), int(user) if user else None)
     words, note, vector = q.replace("\0", "").strip(), "", None
     if words:
-        vector, note = embedding.vector_of(backends, words)
-    with transaction(backends.engine) as connection:
+        vector, note = embedding.vector_of(services, words)
+    with transaction(services.engine) as connection:
         if words:
             found = search.by_text(connection, words, vector, filters, limit=PAGE)
         elif color:
@@ -75,7 +75,7 @@ def gallery(
         request,
         "media.html",
         session,
-        images=[(one, _distance(one), signature(backends, one.id, private=one.private)) for one in found[:PAGE]],
+        images=[(one, _distance(one), signature(services, one.id, private=one.private)) for one in found[:PAGE]],
         asked=asked,
         note=note,
         searched=searched,
@@ -88,9 +88,9 @@ def gallery(
 
 
 @router.get("/media/{media_id}", response_class=Response)
-def image(request: Request, backends: Backends, session: Operator, media_id: int) -> Response:
+def image(request: Request, services: ServicesDep, session: Operator, media_id: int) -> Response:
     """One image: what came, what was made of it, what was seen in it, how it went."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         variants = store.variants(connection, media_id)
         analysis = store.analysis(connection, media_id)
@@ -98,8 +98,8 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         asking_for = callers.of_image(connection, media_id)
         costs = spending.of_items(connection, "media", [f"media/{media_id}"])
         made_up = spending.standins(connection, "media", f"media/{media_id}")
-    history = backends.claims.history(store.MEDIA, media_id)
-    steps = _steps(backends, media)
+    history = services.claims.history(store.MEDIA, media_id)
+    steps = _steps(services, media)
     return page(
         request,
         "image.html",
@@ -117,52 +117,52 @@ def image(request: Request, backends: Backends, session: Operator, media_id: int
         advice=advice(history[-1].error_code if history else None),
         standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=sum((cost for cost, _ in costs.values()), start=0),
-        info=info_of(backends, media_id).model_dump_json(),
-        smart=f"{backends.settings.smart_media_base_url}/{media_id}",
+        info=info_of(services, media_id).model_dump_json(),
+        smart=f"{services.settings.smart_media_base_url}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
-        signature=signature(backends, media_id, private=media.private),
+        signature=signature(services, media_id, private=media.private),
     )
 
 
 @router.post("/media/{media_id}/requeue", response_class=Response)
-def requeue(backends: Backends, _: Acting, media_id: int) -> Response:
+def requeue(services: ServicesDep, _: Acting, media_id: int) -> Response:
     """A failed image is tried again."""
-    if backends.claims.requeue(store.MEDIA, [media_id]):
+    if services.claims.requeue(store.MEDIA, [media_id]):
         return back_to(f"/media/{media_id}", notice="The image waits again, with fresh attempts.")
     return back_to(f"/media/{media_id}", trouble="Nothing was changed: the image is not among the failed.")
 
 
 @router.get("/media/{media_id}/state", response_class=Response)
-def state(backends: Backends, _: Operator, media_id: int) -> Response:
+def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
     """How far an image is, for the script of its page."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-    body = {"status": media.status, "steps": _steps(backends, media)}
+    body = {"status": media.status, "steps": _steps(services, media)}
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
 
-def _steps(backends: Services, media: MediaFile) -> dict[str, StepState]:
+def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:
     """The image's checklist, and last whether its URLs were replaced, which is work on its upload. That is left out
     where the uploads' database is away or does not know the upload."""
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         checklist = store.checklists(connection, [media.id]).get(media.id, {})
     steps = {step.value: state for step, state in checklist.items()}
     try:
-        with transaction(backends.pending_engine) as connection:
+        with transaction(services.pending_engine) as connection:
             upload = pending.get(connection, media.main_api_id).status
     except (BackendUnavailable, NotFound):
         return steps
     if upload is PendingStatus.COMPLETE:
         return steps | {URLS: StepState.COMPLETED}
-    attempts = backends.claims.history(store.URLS, media.main_api_id)
+    attempts = services.claims.history(store.URLS, media.main_api_id)
     failed = bool(attempts) and attempts[-1].outcome == "failed"
     return steps | {URLS: StepState.FAILED if failed else StepState.PENDING}
 
 
-def uploaded(backends: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:
+def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:
     """How far uploads are: status, media id and error, by the ids they were answered with."""
     found: dict[int, dict[str, Any]] = {}
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         for pending_id in pending_ids:
             media = store.media_of_pending(connection, pending_id)
             if media is None:
@@ -205,10 +205,10 @@ def _distance(found: Found) -> str:
     return "its colour" if found.why == "colour" else found.why
 
 
-def signature(backends: Services, media_id: int, *, private: bool) -> str:
+def signature(services: Services, media_id: int, *, private: bool) -> str:
     """What lets the operator see a private image on a page; empty for all others."""
-    seconds = backends.settings.signed_url_seconds
-    return signing.sign(backends.settings, media_id, seconds=seconds, fixed={})[0] if private else ""
+    seconds = services.settings.signed_url_seconds
+    return signing.sign(services.settings, media_id, seconds=seconds, fixed={})[0] if private else ""
 
 
 def _one_of(kind: Any, value: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages import charts
 from imgpipe_orchestration.gateway.pages.figures import Watch
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
@@ -20,12 +20,12 @@ LATEST = 5
 
 
 @router.get("/", response_class=Response)
-def overview(request: Request, backends: Backends, session: Operator) -> Response:
+def overview(request: Request, services: ServicesDep, session: Operator) -> Response:
     watch: Watch = request.app.state.watch
     glance = watch.glance()
     drawn = {one.about.name: (charts.bars(one.hours), charts.summary(one.hours)) for one in glance.pipelines}
-    latest = backends.claims.failures(limit=LATEST)
-    with transaction(backends.engine) as connection:
+    latest = services.claims.failures(limit=LATEST)
+    with transaction(services.engine) as connection:
         named = subjects(connection, [(letter.queue, letter.item_id) for letter in latest])
     return page(
         request,

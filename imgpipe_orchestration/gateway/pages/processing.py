@@ -11,7 +11,7 @@ from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, LONGEST_KEY, UnusableToggle, partition_key
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.services import Services
@@ -31,24 +31,24 @@ Id = Annotated[str, Query(min_length=1, max_length=LONGEST_KEY)]
 @router.get("/processing", response_class=Response)
 def processing(
     request: Request,
-    backends: Backends,
+    services: ServicesDep,
     session: Operator,
     customer: Annotated[str, Query(max_length=LONGEST_KEY)] = "",
 ) -> Response:
     """Every customer with something to mark, marked of late, or switched off; one of them in full."""
     away, one = "", None
     customers: list[dict[str, Any]] = []
-    if not backends.settings.mongodb_url:
+    if not services.settings.mongodb_url:
         away = "No MongoDB is configured: set MONGODB_URL to have news documents marked."
     else:
         try:
-            customers = _customers(backends)
+            customers = _customers(services)
             if customer:
                 partition_key(customer)
-                one = toggle.read(backends, customer)
+                one = toggle.read(services, customer)
         except (BackendUnavailable, UnusableToggle) as error:
             away = error.public
-    recent = job_instances.recent(backends.engine, JOB, customer_id=customer or None, limit=RECENT)
+    recent = job_instances.recent(services.engine, JOB, customer_id=customer or None, limit=RECENT)
     return page(
         request,
         "processing.html",
@@ -60,36 +60,36 @@ def processing(
         recent=recent,
         working=any(job.finished_at is None for job in recent),
         away=away,
-        minutes=backends.settings.job_interval_minutes,
+        minutes=services.settings.job_interval_minutes,
     )
 
 
 @router.post("/processing/toggle", response_class=Response)
-def switch(backends: Backends, _: Acting, customer: Id, on: Annotated[bool, Form()]) -> Response:
+def switch(services: ServicesDep, _: Acting, customer: Id, on: Annotated[bool, Form()]) -> Response:
     """Turn automatic marking on or off for one customer."""
     partition_key(customer)
-    toggle.write(backends, customer, on, by="operator")
+    toggle.write(services, customer, on, by="operator")
     said = "Automatic marking is on." if on else "Automatic marking is off: pending images wait for a person."
     return back_to("/processing", customer=customer, notice=said)
 
 
 @router.post("/processing/run", response_class=Response)
-def run_now(backends: Backends, _: Acting, customer: Id) -> Response:
+def run_now(services: ServicesDep, _: Acting, customer: Id) -> Response:
     """Mark the customer's pending images now."""
     try:
         partition_key(customer)
     except ImgpipeError as error:
         return back_to("/processing", trouble=error.public)
-    _job, joined = job_instances.create_or_join(backends.engine, JOB, customer_id=customer, user_id="operator")
+    _job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id="operator")
     said = "A run for this customer is under way already." if joined else "Asked for; it starts within seconds."
     return back_to("/processing", customer=customer, notice=said)
 
 
-def _customers(backends: Services) -> list[dict[str, Any]]:
+def _customers(services: Services) -> list[dict[str, Any]]:
     """Customers with what is known of them, those with most to do first."""
-    off = set(ImageConfigs(backends.documents).opted_out())
-    pending = News(backends.documents).pending_by_customer(opted_out=())
-    with transaction(backends.engine) as connection:
+    off = set(ImageConfigs(services.documents).opted_out())
+    pending = News(services.documents).pending_by_customer(opted_out=())
+    with transaction(services.engine) as connection:
         marked = {given(row.customer_id): row for row in connection.execute(_MARKED, {"job": JOB}) if row.customer_id}
     names = {name for name in (*pending, *off, *marked) if isinstance(name, str) and name}
     rows = [

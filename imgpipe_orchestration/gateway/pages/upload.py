@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import BadImage, BadInput, TooLarge
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
@@ -25,15 +25,15 @@ MOST_FOLLOWED = 200
 
 
 @router.get("/upload", response_class=Response)
-def form(request: Request, backends: Backends, session: Operator) -> Response:
-    limit = backends.settings.upload_max_bytes
+def form(request: Request, services: ServicesDep, session: Operator) -> Response:
+    limit = services.settings.upload_max_bytes
     return page(request, "upload.html", session, about=about("media"), fields=list(FIELDS.values()), limit=limit)
 
 
 @router.post("/upload", response_class=Response)
 async def take(
     request: Request,
-    backends: Backends,
+    services: ServicesDep,
     _: Acting,
     field: str = "profile_image",
     user: Annotated[int, Query(ge=1, lt=2**63)] = 1,
@@ -43,10 +43,10 @@ async def take(
         file = sent.get("file")
         if file is None or isinstance(file, str):
             raise BadInput("Send one file in the field `file`.", field="file")
-        data, name = await file.read(backends.settings.upload_max_bytes + 1), file.filename or "unnamed"
+        data, name = await file.read(services.settings.upload_max_bytes + 1), file.filename or "unnamed"
     one = uploads.Upload(uploads.field_named(field), name, data)
     try:
-        (accepted,) = await run_in_threadpool(uploads.accept, backends, user, [one], {})
+        (accepted,) = await run_in_threadpool(uploads.accept, services, user, [one], {})
     except (BadImage, TooLarge) as error:
         # The words are the API's, which begin with the field; the page has them beside the file's name.
         raise type(error)(formats.sentence(error.public.removeprefix(f"{field}: "))) from error
@@ -54,7 +54,9 @@ async def take(
 
 
 @router.get("/upload/state", response_class=Response)
-def states(backends: Backends, _: Operator, ids: Annotated[str, Query(pattern=r"^\d{1,18}(,\d{1,18})*$")]) -> Response:
+def states(
+    services: ServicesDep, _: Operator, ids: Annotated[str, Query(pattern=r"^\d{1,18}(,\d{1,18})*$")]
+) -> Response:
     """How far some uploads are, by their ids."""
     wanted = [int(one) for one in ids.split(",")][:MOST_FOLLOWED]
-    return JSONResponse({str(key): value for key, value in uploaded(backends, wanted).items()}, headers=NO_STORE)
+    return JSONResponse({str(key): value for key, value in uploaded(services, wanted).items()}, headers=NO_STORE)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request, Response
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
@@ -37,10 +37,10 @@ _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone"
 
 
 @router.get("", response_class=Response)
-def jobs(request: Request, backends: Backends, session: Operator) -> Response:
+def jobs(request: Request, services: ServicesDep, session: Operator) -> Response:
     """All cron jobs."""
-    found = routes.list_cron_jobs(backends).jobs
-    return page(request, "vision_reports.html", session, jobs=found, newest=executions.newest(backends.engine))
+    found = routes.list_cron_jobs(services).jobs
+    return page(request, "vision_reports.html", session, jobs=found, newest=executions.newest(services.engine))
 
 
 @router.get("/new", response_class=Response)
@@ -50,17 +50,17 @@ def new(request: Request, session: Operator) -> Response:
 
 
 @router.get("/{job_id}", response_class=Response)
-def job(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
+def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
     """One job and what its executions came to."""
-    found = routes.get_cron_job(job_id, backends)
-    shown = routes.list_executions(job_id, backends, limit=SHOWN).executions
+    found = routes.get_cron_job(job_id, services)
+    shown = routes.list_executions(job_id, services, limit=SHOWN).executions
     working = any(one.finished_at is None for one in shown)
     return page(request, "executions.html", session, job=found, executions=shown, working=working)
 
 
 @router.get("/{job_id}/edit", response_class=Response)
-def edit(request: Request, backends: Backends, session: Operator, job_id: UUID) -> Response:
-    found = routes.get_cron_job(job_id, backends).model_dump()
+def edit(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
+    found = routes.get_cron_job(job_id, services).model_dump()
     before = json.dumps({name: found[name] for name in _LABELS if name in found})
     shown: dict[str, Any] = {"job": found, "job_id": str(job_id), "before": before, "wrong": "", "field": ""}
     return page(request, "cron_job.html", session, labels=_LABELS, **shown)
@@ -70,7 +70,7 @@ def edit(request: Request, backends: Backends, session: Operator, job_id: UUID) 
 @router.post("/{job_id}", response_class=Response)
 def save(
     request: Request,
-    backends: Backends,
+    services: ServicesDep,
     session: Acting,
     name: Text = "",
     schedule: Text = "",
@@ -96,9 +96,9 @@ def save(
     given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
     try:
         if job_id is None:
-            saved = routes.create_cron_job(NewCronJob(**given), backends).job_id
+            saved = routes.create_cron_job(NewCronJob(**given), services).job_id
         else:
-            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(given, before)), backends).job_id
+            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(given, before)), services).job_id
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else ""  # of no field: the hidden one, which is no JSON
@@ -120,25 +120,25 @@ def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:
 
 
 @router.post("/{job_id}/switch", response_class=Response)
-def switch(backends: Backends, _: Acting, job_id: UUID, on: Annotated[bool, Form()]) -> Response:
-    (routes.activate_cron_job if on else routes.deactivate_cron_job)(job_id, backends)
+def switch(services: ServicesDep, _: Acting, job_id: UUID, on: Annotated[bool, Form()]) -> Response:
+    (routes.activate_cron_job if on else routes.deactivate_cron_job)(job_id, services)
     said = "Switched on." if on else "Switched off; what is in flight goes on."
     return back_to(f"/vision-reports/{job_id}", notice=said)
 
 
 @router.post("/{job_id}/run", response_class=Response)
-def run_now(backends: Backends, _: Acting, job_id: UUID) -> Response:
-    routes.run_cron_job(job_id, backends)
+def run_now(services: ServicesDep, _: Acting, job_id: UUID) -> Response:
+    routes.run_cron_job(job_id, services)
     return back_to(f"/vision-reports/{job_id}", notice="Started; its analyses appear below as they are taken up.")
 
 
 @router.post("/{job_id}/delete", response_class=Response)
-def delete(backends: Backends, _: Acting, job_id: UUID) -> Response:
-    routes.delete_cron_job(job_id, backends)
+def delete(services: ServicesDep, _: Acting, job_id: UUID) -> Response:
+    routes.delete_cron_job(job_id, services)
     return back_to("/vision-reports", notice="The cron job is removed, with its key and its history.")
 
 
 @router.get("/report/{batch_id}", response_class=Response)
-def report(backends: Backends, _: Operator, batch_id: UUID) -> Response:
+def report(services: ServicesDep, _: Operator, batch_id: UUID) -> Response:
     """A report that our own analysis backend wrote."""
-    return backend_routes.batch_report(batch_id, backends)
+    return backend_routes.batch_report(batch_id, services)

@@ -90,14 +90,14 @@ class Callers:
 
 
 @asynccontextmanager
-async def counting(app: FastAPI, backends: Services) -> AsyncIterator[None]:
+async def counting(app: FastAPI, services: Services) -> AsyncIterator[None]:
     """Part of the app's life: the counts, a task that writes them down, and the last of them at the end."""
     callers = app.state.callers = Callers()
 
     async def keep() -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            await callers.flush(backends.engine)
+            await callers.flush(services.engine)
 
     task = asyncio.create_task(keep())
     try:
@@ -105,7 +105,7 @@ async def counting(app: FastAPI, backends: Services) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await callers.flush(backends.engine)
+        await callers.flush(services.engine)
 
 
 @lru_cache(maxsize=4096)

@@ -33,12 +33,12 @@ class NotHeard(OSError):
     """Our own call did not come back."""
 
 
-async def follow_changes(backends: Services, hot: HotImages) -> None:
+async def follow_changes(services: Services, hot: HotImages) -> None:
     """Keep `hot` true until cancelled."""
     told, told_at = "", 0.0
     while True:
         try:
-            async with await connect_async(backends.engine) as connection:
+            async with await connect_async(services.engine) as connection:
                 await _listen(connection, hot)
         except (psycopg.Error, OSError) as error:
             if repr(error) != told or time.monotonic() - told_at > REMIND_SECONDS:

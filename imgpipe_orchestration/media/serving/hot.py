@@ -104,12 +104,12 @@ class HotImages:
     `trusted` is False while nobody tells us of changes: then every manifest is read anew.
     """
 
-    def __init__(self, backends: Services) -> None:
-        self._backends = backends
-        self._reader = ManifestReader(backends.engine)
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._reader = ManifestReader(services.engine)
         self.trusted = False
-        self.manifests: Bounded[int, Manifest] = Bounded(backends.settings.serve_cache_images)
-        self.bytes: Bounded[str, bytes] = Bounded(backends.settings.serve_cache_bytes, len)
+        self.manifests: Bounded[int, Manifest] = Bounded(services.settings.serve_cache_images)
+        self.bytes: Bounded[str, bytes] = Bounded(services.settings.serve_cache_bytes, len)
 
     async def manifest(self, media_id: int) -> Manifest:
         """An image's manifest; only one that has variants is kept, since all others are about to change.
@@ -133,7 +133,7 @@ class HotImages:
             BackendUnavailable: not kept, and the object store is away.
         """
         key = variant.object_key
-        return await self.bytes.get(key, lambda: self._backends.media_bucket.get_async(key, size=variant.bytes))
+        return await self.bytes.get(key, lambda: self._services.media_bucket.get_async(key, size=variant.bytes))
 
     def forget(self, media_id: int) -> None:
         """Called for every change of an image, in this process or another."""

@@ -226,14 +226,14 @@ async def _stood_in(
         return Response(data, media_type=MIME_OF[given.format], headers=headers)
 
 
-def _not_ready(backends: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:
+def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:
     """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
 
     Raises:
         NotFound: the image failed; says why. Or it has just been deleted.
         BackendUnavailable: the database or the object store is away.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     if media.status is MediaStatus.FAILED:
         raise NotFound(f"Media {media_id} could not be processed: {media.error}")
@@ -243,4 +243,4 @@ def _not_ready(backends: Services, media_id: int, wish: Wish, accept: str | None
         return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=headers)
     if not showable:
         return Response(PLACEHOLDER, media_type="image/svg+xml", headers=headers)
-    return Response(original(backends, media), media_type=media.mime_type, headers=headers)
+    return Response(original(services, media), media_type=media.mime_type, headers=headers)

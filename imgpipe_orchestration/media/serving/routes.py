@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway import problems
-from imgpipe_orchestration.gateway.auth import Backends
+from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
@@ -52,10 +52,10 @@ _PARAMETERS = [
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, backends: Services) -> AsyncIterator[None]:
+async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
     """Part of the app's life: the hot images, and a task that keeps them true."""
-    app.state.hot = HotImages(backends)
-    task = asyncio.create_task(follow_changes(backends, app.state.hot))
+    app.state.hot = HotImages(services)
+    task = asyncio.create_task(follow_changes(services, app.state.hot))
     try:
         yield
     finally:
@@ -78,22 +78,22 @@ async def serving(app: FastAPI, backends: Services) -> AsyncIterator[None]:
 def picture_of(
     media_id: Annotated[int, Path(ge=1, lt=2**63)],
     request: Request,
-    backends: Backends,
+    services: ServicesDep,
     sizes: Annotated[str, Query(max_length=500, description="As of `<img>`; without it as wide as `size`.")] = "",
     alt: Annotated[str | None, Query(max_length=1000, description="Instead of the analysis' words.")] = None,
     loading: Literal["lazy", "eager"] = "lazy",
 ) -> Response:
     """A `<picture>` ready to be put into a page: every format and width, its place, its blurred picture, its words."""
     wish = decision.read(request.scope["query_string"])
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         manifest = store.variants(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
     if media.private:
-        signing.check(backends.settings, media_id, wish.signature, wish.parameters)
+        signing.check(services.settings, media_id, wish.signature, wish.parameters)
     if media.status is MediaStatus.FAILED and not manifest:
         raise NotFound(f"Media {media.id} could not be processed: {media.error}")
-    url = f"{backends.settings.smart_media_base_url}/{media_id}"
+    url = f"{services.settings.smart_media_base_url}/{media_id}"
     words = analysis.get("alt_text") or "" if alt is None else alt
     further = {name: value for name, value in {"bg": wish.background, "signature": wish.signature}.items() if value}
     if further["bg"] == "original":

@@ -53,7 +53,7 @@ class Analysis:
         return errors[0] if errors else None
 
 
-def analyse(backends: Services, media: MediaFile) -> Analysis:
+def analyse(services: Services, media: MediaFile) -> Analysis:
     """Measure the original and ask the providers; writes nothing but the ledger.
 
     Raises:
@@ -62,13 +62,13 @@ def analyse(backends: Services, media: MediaFile) -> Analysis:
     """
     from imgpipe_orchestration.imaging.measuring.preview import look
 
-    seen = backends.workshop.call(look, kept(backends, media))
+    seen = services.workshop.call(look, kept(services, media))
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = prompts.VERSION
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))
-    _ask(found, "google_vision", lambda: _google(backends, seen, buyer, found))
-    _ask(found, "openai_vision", lambda: _openai(backends, media, seen, buyer, found))
-    _ask(found, "openai_embedding", lambda: _embedding(backends, buyer, found))
+    _ask(found, "google_vision", lambda: _google(services, seen, buyer, found))
+    _ask(found, "openai_vision", lambda: _openai(services, media, seen, buyer, found))
+    _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
     found.values["providers"] = found.providers
     found.values = {name: value if name in _AS_IT_CAME else _bounded(value) for name, value in found.values.items()}
     return found
@@ -139,8 +139,8 @@ def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
     return [colour["hex"] for colour in colours[:5]]
 
 
-def _google(backends: Services, seen: Look, buyer: Buyer, found: Analysis) -> bool:
-    client = backends.google_vision
+def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bool:
+    client = services.google_vision
     if client is None:
         return False
     from imgpipe_orchestration.partners.google_vision import FEATURES, MODEL
@@ -154,7 +154,7 @@ def _google(backends: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
     call = PaidCall.of(
         "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(FEATURES)}
     )
-    value = _counted(backends.ledger.buy(call, purchase, buyer=buyer), found).value
+    value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
     found.values |= {
         "labels": [{"name": label["name"], "score": label["score"]} for label in value["labels"]],
         "detected_objects": [
@@ -180,19 +180,19 @@ def _sides(box: dict[str, float]) -> list[float]:
     return [round(box[side], 4) for side in ("left", "top", "right", "bottom")]
 
 
-def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
-    client = backends.openai
+def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, found: Analysis) -> bool:
+    client = services.openai
     if client is None:
         return False
     from imgpipe_orchestration.partners.openai import json_schema
 
     owner: dict[str, Any] = {}
     if media.data_type is DataType.SITES:
-        with transaction(backends.engine) as connection:
+        with transaction(services.engine) as connection:
             owner = store.owner_context(connection, media.user_id)
     question = prompts.question(media.data_type, media.kind, owner)
     schema = prompts.schema_of(media.data_type)
-    model = backends.settings.openai_vision_model
+    model = services.settings.openai_vision_model
 
     def purchase() -> Purchase:
         answer = client.analyse_image(
@@ -207,7 +207,7 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         inputs=[seen.preview, question],
         parameters={"schema": json_schema(schema), "instructions": prompts.INSTRUCTIONS, "detail": "low"},
     )
-    value = _counted(backends.ledger.buy(call, purchase, buyer=buyer), found).value
+    value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]
     found.values |= {
         "style_classification": answer["style"][:255],
@@ -227,16 +227,16 @@ def _openai(backends: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     return True
 
 
-def _embedding(backends: Services, buyer: Buyer, found: Analysis) -> bool:
+def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
     """A vector of what was seen, for search by text. Nothing seen, nothing to embed: that is no failure of its own."""
-    client = backends.openai
+    client = services.openai
     v = found.values
     parts = [v.get("alt_text"), v.get("subject_matter"), v.get("style_classification"), v.get("medium_detected")]
     parts += [", ".join(v.get("mood_keywords") or []), ", ".join(label["name"] for label in v.get("labels") or [])]
     text = "\n".join(part for part in parts if part)
     if client is None or not text:
         return False
-    found.values["embedding"] = str(_counted(embed(backends, client, text, buyer), found).value)
+    found.values["embedding"] = str(_counted(embed(services, client, text, buyer), found).value)
     return True
 
 

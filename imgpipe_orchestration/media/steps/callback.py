@@ -18,28 +18,28 @@ from imgpipe_orchestration.storage.claims import Claim, Item, backoff
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def callback(backends: Services, claim: Claim) -> None:
+def callback(services: Services, claim: Claim) -> None:
     """Report and finish the item; its temp URLs are then to be replaced.
 
     Raises:
         Conflict, NotFound: the image was cleaned up, finished by somebody else or removed: give it up.
         PartnerUnavailable, RateLimited: worth another try.
     """
-    report(backends, claim.item_id)
-    with backends.claims.fenced(claim) as connection:
+    report(services, claim.item_id)
+    with services.claims.fenced(claim) as connection:
         media = store.media_file(connection, claim.item_id)
         store.completed(connection, media.id)
         analysed = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS]
         store.step_done(connection, claim, Step.UPDATE_CALLBACK)
-        backends.claims.finish(connection, store.MEDIA, claim)
+        services.claims.finish(connection, store.MEDIA, claim)
         tenant = str(media.user_id)
-        backends.claims.enqueue(connection, store.URLS, [Item(media.main_api_id, tenant)])
+        services.claims.enqueue(connection, store.URLS, [Item(media.main_api_id, tenant)])
         if analysed is StepState.FAILED:
             item = Item(media.id, tenant)
-            backends.claims.enqueue(connection, store.HEALING, [item], delay=backoff(0), again=True)
+            services.claims.enqueue(connection, store.HEALING, [item], delay=backoff(0), again=True)
 
 
-def report(backends: Services, media_id: int) -> None:
+def report(services: Services, media_id: int) -> None:
     """Send the rich body. Repeating it is harmless: its Idempotency-Key is the same while the content is.
 
     Raises:
@@ -47,14 +47,14 @@ def report(backends: Services, media_id: int) -> None:
         PartnerUnavailable, RateLimited: worth another try; an answer that does not say `"success": true` is no
             acknowledgement, whatever its status.
     """
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-        body = payload(connection, media, backends.settings.media_backend_url)
+        body = payload(connection, media, services.settings.media_backend_url)
     try:
-        answer = backends.main_api.complete(media.main_api_id, body)
+        answer = services.main_api.complete(media.main_api_id, body)
     except PartnerRefused as refused:
         if refused.partner_status == 409:
-            if _is_reported(backends, media):
+            if _is_reported(services, media):
                 return
             raise Conflict(f"The main API no longer wants image {media.main_api_id}: {refused.public}") from refused
         if refused.partner_status in {404, 410}:
@@ -66,9 +66,9 @@ def report(backends: Services, media_id: int) -> None:
         )
 
 
-def _is_reported(backends: Services, media: MediaFile) -> bool:
+def _is_reported(services: Services, media: MediaFile) -> bool:
     """Whether the upload is processed as this image: the answer to an earlier report got lost on its way."""
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         image = pending.get(connection, media.main_api_id)
     return image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE} and image.media_id == str(media.id)
 

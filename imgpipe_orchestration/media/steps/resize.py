@@ -44,7 +44,7 @@ class FocusMoved(Retryable):
     spends_attempt = False
 
 
-def resize(backends: Services, claim: Claim) -> Resized:
+def resize(services: Services, claim: Claim) -> Resized:
     """Render, store every variant, then switch the manifest in one transaction.
 
     Raises:
@@ -54,33 +54,33 @@ def resize(backends: Services, claim: Claim) -> Resized:
 
     def ticked(connection: Connection) -> None:
         store.step_done(connection, claim, Step.RESIZE_OPTIMIZE)
-        backends.claims.progress(connection, claim)
+        services.claims.progress(connection, claim)
 
-    return _make(backends, claim, ticked)
+    return _make(services, claim, ticked)
 
 
-def remake(backends: Services, claim: Claim) -> Resized:
+def remake(services: Services, claim: Claim) -> Resized:
     """Render a finished image again, for a backfill; the old variants are served until the new ones are all there.
 
     Raises:
         FocusMoved: what was rendered is out of date; also as `resize`.
     """
-    return _make(backends, claim, lambda connection: backends.claims.finish(connection, store.REMAKE_VARIANTS, claim))
+    return _make(services, claim, lambda connection: services.claims.finish(connection, store.REMAKE_VARIANTS, claim))
 
 
-def _make(backends: Services, claim: Claim, also: Callable[[Connection], None]) -> Resized:
-    with transaction(backends.engine) as connection:
+def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) -> Resized:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
         analysis = store.analysis(connection, claim.item_id)
-    data = kept(backends, media)
-    rendition = render_in(backends.workshop, data, media, hints(media, analysis))
-    made = put_variants(backends, media, rendition)
-    with backends.claims.fenced(claim) as connection:
+    data = kept(services, media)
+    rendition = render_in(services.workshop, data, media, hints(media, analysis))
+    made = put_variants(services, media, rendition)
+    with services.claims.fenced(claim) as connection:
         if store.focus(connection, media.id) != media.focus:
             raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=0)
         orphans = switch_manifest(connection, media, made, rendition)
         also(connection)
-    backends.media_bucket.discard(orphans)
+    services.media_bucket.discard(orphans)
     by_format: dict[str, int] = {}
     for variant, _ in made:
         by_format[variant.format] = by_format.get(variant.format, 0) + len(variant.data)
@@ -107,7 +107,7 @@ def render_in(workshop: Workshop, data: bytes, media: MediaFile, focus: FocusHin
     return workshop.call(render, data, MEDIA, focus, media.data_type is DataType.LOGO)
 
 
-def put_variants(backends: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
+def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
     """Store the variants, several at once; equal bytes (sizes of a small original) are stored once."""
     prefix = model.library_prefix(media.user_id, media.data_type)
     made = [
@@ -117,7 +117,7 @@ def put_variants(backends: Services, media: MediaFile, rendition: Rendition) -> 
 
     def put(pair: tuple[Variant, str]) -> None:
         variant, key = pair
-        backends.media_bucket.put(key, variant.data, content_type=variant.mime, cache_control=IMMUTABLE)
+        services.media_bucket.put(key, variant.data, content_type=variant.mime, cache_control=IMMUTABLE)
 
     with ThreadPoolExecutor(4, thread_name_prefix="put") as pool:
         list(pool.map(put, made))

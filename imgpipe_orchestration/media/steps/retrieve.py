@@ -26,7 +26,7 @@ class Retrieved:
     format: str
 
 
-def retrieve(backends: Services, claim: Claim) -> Retrieved:
+def retrieve(services: Services, claim: Claim) -> Retrieved:
     """Fetch, keep, check, note.
 
     The original is kept before it is checked: a file that turns out to be broken is evidence, and a person may want to
@@ -39,10 +39,10 @@ def retrieve(backends: Services, claim: Claim) -> Retrieved:
     """
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
-    with transaction(backends.engine) as connection:
+    with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
     try:
-        data = original(backends, media)
+        data = original(services, media)
     except NotFound as gone:
         raise Retryable(gone.public, detail=gone.detail) from gone
     key = media.bulk_path or model.bulk_key(
@@ -50,11 +50,11 @@ def retrieve(backends: Services, claim: Claim) -> Retrieved:
     )
     if media.bulk_path is None:
         mime = media.mime_type or "application/octet-stream"
-        backends.media_bucket.put(key, data, content_type=mime, cache_control="private")
-        with backends.claims.fenced(claim) as connection:
+        services.media_bucket.put(key, data, content_type=mime, cache_control="private")
+        with services.claims.fenced(claim) as connection:
             store.retrieved(connection, media.id, {"bulk_path": key, "file_size": len(data)})
     found = sniff(data)
-    with backends.claims.fenced(claim) as connection:
+    with services.claims.fenced(claim) as connection:
         facts = {
             "sha256": hashlib.sha256(data).hexdigest(),
             "mime_type": found.mime,
@@ -65,11 +65,11 @@ def retrieve(backends: Services, claim: Claim) -> Retrieved:
         }
         store.retrieved(connection, media.id, facts)
         store.step_done(connection, claim, Step.RETRIEVE_FILE)
-        backends.claims.progress(connection, claim)
+        services.claims.progress(connection, claim)
     return Retrieved(len(data), found.format)
 
 
-def kept(backends: Services, media: MediaFile) -> bytes:
+def kept(services: Services, media: MediaFile) -> bytes:
     """The kept original; one that somebody removed is put back from the temp file while that is there.
 
     Raises:
@@ -77,16 +77,16 @@ def kept(backends: Services, media: MediaFile) -> bytes:
     """
     assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
     try:
-        return backends.media_bucket.get(media.bulk_path, size=media.file_size)
+        return services.media_bucket.get(media.bulk_path, size=media.file_size)
     except NotFound:
-        data = _upload(backends, media)
+        data = _upload(services, media)
     mime = media.mime_type or "application/octet-stream"
-    backends.media_bucket.put(media.bulk_path, data, content_type=mime, cache_control="private")
+    services.media_bucket.put(media.bulk_path, data, content_type=mime, cache_control="private")
     log.warning("original put back", extra={"media_id": media.id, "key": media.bulk_path})
     return data
 
 
-def original(backends: Services, media: MediaFile) -> bytes:
+def original(services: Services, media: MediaFile) -> bytes:
     """The bytes of the upload: the kept original, else the temp file from our object store or the main API.
 
     Raises:
@@ -95,17 +95,17 @@ def original(backends: Services, media: MediaFile) -> bytes:
         PartnerUnavailable, RateLimited: the main API does not give it now, or refuses our key.
         BackendUnavailable: the object store is away.
     """
-    return kept(backends, media) if media.bulk_path else _upload(backends, media)
+    return kept(services, media) if media.bulk_path else _upload(services, media)
 
 
-def _upload(backends: Services, media: MediaFile) -> bytes:
+def _upload(services: Services, media: MediaFile) -> bytes:
     try:
-        return backends.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
+        return services.media_bucket.get(model.temp_key(media.image_path), size=media.file_size)
     except NotFound:
-        if not backends.foreign_main_api:
+        if not services.foreign_main_api:
             raise NotFound(f"The temp file {media.image_path} is gone; ask for the upload again.") from None
     try:
-        return backends.main_api.fetch_temp(media.image_path, limit=backends.settings.upload_max_bytes)
+        return services.main_api.fetch_temp(media.image_path, limit=services.settings.upload_max_bytes)
     except PartnerRefused as refused:
         if refused.partner_status in {404, 410}:
             raise NotFound(f"The main API has no {media.image_path} any more; ask for the upload again.") from refused

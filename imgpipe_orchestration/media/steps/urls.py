@@ -24,7 +24,7 @@ COLUMNS = (
 """Where temp URLs stand, as the documents' replacement script lists them."""
 
 
-def replace_urls(backends: Services, claim: Claim) -> int:
+def replace_urls(services: Services, claim: Claim) -> int:
     """Finish one processed upload; returns how many places were changed. Doing it twice changes nothing more.
 
     Raises:
@@ -32,25 +32,25 @@ def replace_urls(backends: Services, claim: Claim) -> int:
         PartnerUnavailable: the main API has not stored our report yet.
         Conflict: the upload is called processed and names no media id, so there is no URL to show; it stays as it is.
     """
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         image = pending.get(connection, claim.item_id)
     if image.status is PendingStatus.PENDING:
         raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
     if image.status is PendingStatus.FAILED:  # cleaned up in the meantime
-        with backends.claims.fenced(claim) as connection:
-            backends.claims.finish(connection, store.URLS, claim)
+        with services.claims.fenced(claim) as connection:
+            services.claims.finish(connection, store.URLS, claim)
         return 0
     if image.media_id is None:
         raise Conflict(f"Image {image.id} is {image.status} and its permanent_url names no media id.")
-    url = model.smart_url(backends.settings.smart_media_base_url, image.media_id)
-    with backends.claims.fenced(claim) as connection:
+    url = model.smart_url(services.settings.smart_media_base_url, image.media_id)
+    with services.claims.fenced(claim) as connection:
         changed = replace(connection, image.image_path, url)
     # The row says complete before the file goes: a crash in between leaves a file too many, never a URL without one.
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         pending.mark(connection, [image.id], PendingStatus.COMPLETE, unless=[PendingStatus.FAILED])
-    uploads.remove_temp(backends, image.image_path)
-    with backends.claims.fenced(claim) as connection:
-        backends.claims.finish(connection, store.URLS, claim)
+    uploads.remove_temp(services, image.image_path)
+    with services.claims.fenced(claim) as connection:
+        services.claims.finish(connection, store.URLS, claim)
     return changed
 
 
@@ -63,21 +63,21 @@ def replace(connection: Connection, old: str, new: str) -> int:
     return changed
 
 
-def tell_of_failure(backends: Services, claim: Claim) -> None:
+def tell_of_failure(services: Services, claim: Claim) -> None:
     """Tell a main API of somebody else's that an upload failed for good, as the documents ask of a worker; unless it
     was requeued before the main API could be told.
 
     Raises:
         PartnerUnavailable, RateLimited: worth another try.
     """
-    with transaction(backends.pending_engine) as connection:
+    with transaction(services.pending_engine) as connection:
         failed = pending.get(connection, claim.item_id).status is PendingStatus.FAILED
     try:
         if failed:
-            backends.main_api.cleanup(claim.item_id)
+            services.main_api.cleanup(claim.item_id)
     except PartnerRefused as refused:
         # It does not know the image, or has settled it by itself: either way it has nothing to learn from us.
         if refused.partner_status not in {404, 409, 410}:
             raise mendable(refused) from refused
-    with backends.claims.fenced(claim) as connection:
-        backends.claims.finish(connection, store.CLEANUPS, claim)
+    with services.claims.fenced(claim) as connection:
+        services.claims.finish(connection, store.CLEANUPS, claim)
