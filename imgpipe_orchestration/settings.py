@@ -464,5 +464,8 @@ def _running_stack(folder: Path) -> dict[str, Any]:
     file = folder / STACK_FILE
     if not file.is_file():
         return {}
-    written = json.loads(file.read_text())["environment"]
+    try:
+        written = json.loads(file.read_text())["environment"]
+    except ValueError:  # a power cut leaves a file empty that was just written
+        return {}
     return {name.lower(): value for name, value in written.items() if name.lower() in Settings.model_fields}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -73,7 +74,9 @@ class Ports:
             file: where the choices of the last start stand, and `save` puts those of this one.
         """
         self._file = file
-        self._before: dict[str, int] = json.loads(file.read_text()) if file.is_file() else {}
+        self._before: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError, ValueError):  # a power cut or a full disk leaves it empty
+            self._before = json.loads(file.read_text())
         self._chosen: dict[str, int] = {}
         self._held: list[int] = []
         self.notes: list[str] = []

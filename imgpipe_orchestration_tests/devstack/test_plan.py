@@ -11,6 +11,7 @@ from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import Ports, free_port
 from imgpipe_orchestration.devstack.services import code_socket
 from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.settings import STACK_FILE
 
 PRODUCTION = {
     "IMGPIPE_ENV": "production",
@@ -134,6 +135,12 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
         again = Ports(tmp_path / "ports.json")
         assert again.choose("gateway") != asked
         assert again.notes[0].startswith(f"port {asked} is taken; gateway uses ")
+
+
+def test_files_that_a_power_cut_left_empty_keep_no_stack_from_starting(tmp_path: Path) -> None:
+    for name in ("ports.json", STACK_FILE):
+        (tmp_path / name).touch()
+    assert {part.name for part in make_plan(tmp_path, {}).parts} >= {"postgres", "gateway"}
 
 
 @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT"])
