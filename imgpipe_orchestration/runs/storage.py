@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import click
 import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState
 from dagster._core.storage.event_log import SqlEventLogStorageMetadata
 from dagster._core.storage.event_log import migration as event_log
 from dagster._core.storage.runs import RunStorageSqlMetadata
@@ -56,6 +57,8 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 _make_tables(url)
                 storage = cls(url, should_autocreate_tables=True, inst_data=inst_data)
             _prepared.add(url)
+        schedules: Any = storage.schedule_storage
+        schedules.add_instigator_state = functools.partial(_add_whole, schedules, schedules.add_instigator_state)
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
@@ -65,6 +68,23 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 if hasattr(part, question):
                     setattr(part, question, _remembered(url, question, getattr(part, question)))
         return storage
+
+
+def _add_whole(schedules: Any, add: Callable[[InstigatorState], InstigatorState], state: InstigatorState) -> Any:
+    """Add the state of a sensor or schedule, which Dagster writes into two tables and commits by halves.
+
+    A daemon that is killed in between leaves one half. The next one would miss the other and could not add it, and the
+    sensor would never tick again.
+    """
+    with schedules.connect() as connection:
+        connection.execute(_HALF, {"origin": state.instigator_origin_id, "selector": state.selector_id})
+    return add(state)
+
+
+_HALF = text("""
+    delete from jobs where job_origin_id = :origin
+    and not exists (select from instigators where selector_id = :selector)
+""")
 
 
 def _limit(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:

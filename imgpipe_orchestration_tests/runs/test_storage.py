@@ -9,6 +9,11 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import DagsterInvariantViolationError
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
@@ -102,6 +107,33 @@ def test_a_first_start_that_is_cut_off_leaves_no_half_made_tables(postgres_serve
         database.execute("DROP EVENT TRIGGER cut_off")
     with opened(url, tmp_path) as instance:
         look(instance)
+
+
+def test_a_sensor_that_a_killed_daemon_added_by_half_is_added_by_the_next(
+    postgres_server: Postgres, tmp_path: Path
+) -> None:
+    url = postgres_server.ensure_database("dagster_storage_by_half")
+    code = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="nothing"), location_name="here")
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, "repository"), "sensor")
+    data = SensorInstigatorData(min_interval=10)
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE, data)
+    cut_off = """
+        CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new;
+        END $$;
+        CREATE TRIGGER cut_off BEFORE INSERT ON instigators EXECUTE FUNCTION cut_off()"""
+    with opened(url, tmp_path) as killed, psycopg.connect(url, autocommit=True) as database:
+        database.execute(cut_off)
+        with pytest.raises(DBAPIError):
+            killed.add_instigator_state(state)
+        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+        database.execute("DROP TRIGGER cut_off ON instigators")
+    with opened(url, tmp_path) as instance:
+        assert instance.get_instigator_state(state.instigator_origin_id, state.selector_id) is None
+        instance.add_instigator_state(state)
+        assert instance.get_instigator_state(state.instigator_origin_id, state.selector_id) == state
+        with pytest.raises(DagsterInvariantViolationError):  # as Dagster has it
+            instance.add_instigator_state(state)
 
 
 def test_the_tables_are_those_that_dagster_makes(postgres_server: Postgres, tmp_path: Path) -> None:
