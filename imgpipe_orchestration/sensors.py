@@ -19,11 +19,11 @@ ROOT_RUN = "dagster/root_run_id"
 """The tag under which Dagster notes which run a re-execution repeats."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+"""Not "not started", which a run is for milliseconds, or for ever where who made it was killed before he queued it."""
 
 
 def owner_of(run: dg.DagsterRun) -> str:

@@ -54,6 +54,8 @@ def test_a_run_is_asked_for_only_when_something_is_due(
     assert isinstance(tick(instance, resource), dg.SkipReason)
     client.post("/api/jobs", json={"id": "process-image-queue", "type": "process_images"})
     assert isinstance(tick(instance, resource), dg.RunRequest)
+    instance.create_run_for_job(jobs.process_image_queue)  # as a webserver leaves it that is killed before it queues it
+    assert isinstance(tick(instance, resource), dg.RunRequest)
     unfinished = instance.create_run_for_job(jobs.process_image_queue, status=dg.DagsterRunStatus.STARTED)
     assert tick(instance, resource) == dg.SkipReason(f"run {unfinished.run_id} is under way")
 
