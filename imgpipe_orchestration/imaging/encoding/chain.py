@@ -75,7 +75,7 @@ class _Ways:
 
 _WAYS: dict[Lossy, _Ways] = {
     "jpeg": _Ways(tries=5, further=3, sure=0.0, followed=0.0, drift=0.0, effort=0.0),
-    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.4, drift=0.4, effort=0.8),
+    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.6, drift=0.4, effort=0.8),
     "avif": _Ways(tries=3, further=1, sure=3.0, followed=0.9, drift=-0.2, effort=-0.3),
 }
 
