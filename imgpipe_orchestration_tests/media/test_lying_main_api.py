@@ -199,14 +199,15 @@ def test_an_image_that_was_requeued_before_the_main_api_heard_of_its_failure_is_
     make_gateway: Callable[..., Gateway], main_api: MainApi
 ) -> None:
     gateway = make_gateway(main_api_url=main_api.url, partner_timeout_seconds=2)
-    path = gateway.upload(1, profile_image=picture()).json()["profile_image_path"]
+    good = picture()
+    path = gateway.upload(1, profile_image=good).json()["profile_image_path"]
     bucket = gateway.services.media_bucket
-    bucket.put(path.lstrip("/"), b"no image", content_type="image/jpeg", cache_control="no-store")
+    bucket.put(path.lstrip("/"), bytes(len(good)), content_type="image/jpeg", cache_control="no-store")
     main_api.answer = (503, {})
     gateway.run_due()
     assert gateway.rows("select state from work_items where queue = 'media_cleanups'") == [("waiting",)]
     (original,) = [one.key for one in bucket.list("bulk/")]
-    bucket.put(original, picture(), content_type="image/jpeg", cache_control="private")
+    bucket.put(original, good, content_type="image/jpeg", cache_control="private")
     assert gateway.services.claims.requeue(store.MEDIA) == [1]
     main_api.asked.clear()
     main_api.reports.clear()
