@@ -147,18 +147,20 @@ def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
     """
     kept, notes = [], []
     cannot_show = {file.format for file in made if _lag(file, made) > _FAR_WORSE}
+    shown = [one for one in made if _lag(one, made) <= _FAR_WORSE]
+    shown = [one for one in shown if one.score is not None or not one.quality or one.format not in cannot_show]
     for file in made:
-        better = [one for one in _rivals(file, made) if len(one.data) <= len(file.data)]
+        better = [one for one in _rivals(file, shown) if len(one.data) <= len(file.data)]
         if better:
             rival = min(better, key=lambda one: len(one.data))
             notes.append(
                 f"{file.size}: {file.format} dropped, its {len(file.data):,} bytes are not fewer than the"
                 f" {len(rival.data):,} of {rival.format}"
             )
-        elif _lag(file, made) > _FAR_WORSE or (file.score is None and file.quality and file.format in cannot_show):
-            notes.append(f"{file.size}: {file.format} dropped, it cannot show the picture's colours as others do")
-        else:
+        elif file in shown:
             kept.append(file)
+        else:
+            notes.append(f"{file.size}: {file.format} dropped, it cannot show the picture's colours as others do")
     return kept, notes
 
 
