@@ -39,8 +39,9 @@ enough."""
 _CHEAP = 100_000
 """Pixels up to which AVIF's crops are scored as well, which is 4 ms for a thumbnail."""
 _LARGE = 1_450_000
-"""Pixels above which a picture is scored as a JPEG only, unless that surprises: to score it in all formats would cost a
-quarter of a rendering."""
+"""Pixels above which a picture in many colours is scored as a JPEG only, unless that surprises: to score it in all
+formats would cost a tenth of a rendering, to try again what missed half as much. In few colours, pages of text missed
+by 6 to 17 as AVIF though their JPEGs had hit."""
 _SURPRISING = 2.0
 """Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
 more than 3, it missed by 4 (root mean square)."""
@@ -63,8 +64,8 @@ class _Ways:
     further: int
     """Encodings that another picture may take after its first, where that missed. JPEG's cost next to nothing."""
     sure: float
-    """Points of a miss up to which the try after it hits well enough to be left unscored. Never so for JPEG: qualities
-    from 90 on are steep, and what was a JPEG before has no smooth curve."""
+    """Points of a miss up to which the try after it hits well enough to be left unscored, in many colours. Never so for
+    JPEG: qualities from 90 on are steep, and what was a JPEG before has no smooth curve."""
     followed: float
     """How much of the leading formats' mean surprise is this one's, too."""
     drift: float
@@ -142,7 +143,7 @@ class SearchingChain(Chain):
     A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by a part
     of these. Behind JPEG and WebP, AVIF comes within 1.0 point (root mean square, 13 originals at five sizes; 1.4
     without), so its large crops need no score of their own, unless the surprise is great. The same goes for pictures of
-    more than _LARGE, in WebP as well. A leader that has no score counts as not surprised.
+    more than _LARGE, in WebP as well, unless they have few colours. A leader that has no score counts as not surprised.
     """
 
     def __init__(
@@ -206,7 +207,8 @@ class SearchingChain(Chain):
         if self._is_settled(one, file):
             return []
         better = bounded(self._kind, self._exact(one, one.target))
-        if abs(miss(file, one.target)) <= self._ways.sure and better != file.quality:
+        is_sure = abs(miss(file, one.target)) <= self._ways.sure and not one.has_few_colours
+        if is_sure and better != file.quality:
             return [self._plain(one, better)]
         return [self._reach(one, file.quality, tries=self._ways.further, before=file)]
 
@@ -238,7 +240,7 @@ class SearchingChain(Chain):
             points += self._ways.effort
         quality += points / slope(self._kind, quality)
         if one.pixels > _LARGE:
-            surprising = any(abs(each) > _SURPRISING_LARGE for each in surprises)
+            surprising = one.has_few_colours or any(abs(each) > _SURPRISING_LARGE for each in surprises)
         else:
             surprising = abs(surprise) > _SURPRISING
         if surprising and one.is_scorable and one not in self._scored:

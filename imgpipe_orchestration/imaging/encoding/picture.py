@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
 
@@ -58,6 +60,11 @@ class Picture:
     @property
     def image(self) -> Image.Image:
         return self._image.get()
+
+    @cached_property
+    def has_few_colours(self) -> bool:
+        """Whether it may be text or a drawing, whose scores follow other curves than photographs' (grey ones, too)."""
+        return has_few_colours(self.image)
 
     @property
     def is_scorable(self) -> bool:
