@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -174,10 +175,8 @@ def _is_in_planes(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
 
 
 def _numbers(picture: Any) -> Any:
-    """The same with 0 for what is no number, which is neither more nor less than any."""
-    if picture.format != "float":
-        return picture
-    return (picture == picture).ifthenelse(picture, 0)  # noqa: PLR0124 - libvips has no other question for it
+    """The same with 0 for what is no number or without end: the others would all be black beside it."""
+    return (picture.abs() < math.inf).ifthenelse(picture, 0) if picture.format == "float" else picture
 
 
 def _alpha(channel: Any) -> Any:

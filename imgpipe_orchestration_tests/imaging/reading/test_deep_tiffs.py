@@ -139,7 +139,7 @@ def test_floats_beyond_0_to_1_are_stretched_and_no_number_is_black() -> None:
     pixels = np.zeros((16, 16, 3), np.float32)
     pixels[:, 8:] = 4
     pixels[:, 4:8] = 1
-    pixels[0, 0] = np.nan
+    pixels[0, 0] = np.nan, np.inf, -np.inf
     result = prepared_pixels(tiff_of(pixels, RGB))
     assert [tuple(result[at]) for at in ((0, 0), (0, 4), (0, 8))] == [(0, 0, 0), (64, 64, 64), (255, 255, 255)]
 
