@@ -85,6 +85,18 @@ def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gatewa
     assert page.evaluate("String(getSelection())") == "Listings", "what has not changed stays as it was"
 
 
+def test_a_page_that_follows_its_work_gives_way_to_a_proxy_that_asks_to_sign_in(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+    guest.page.clock.install()
+    page = guest.go("/listings")
+    page.route("**/listings", lambda route: route.fulfill(content_type="text/html", body="<h1>Sign in</h1>"))
+    page.clock.run_for(5000)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
 @pytest.mark.parametrize("width", [320, 640])
 def test_the_form_of_listings_fits_a_page_that_is_magnified(gateway: Gateway, visit: Visit, width: int) -> None:
     with visit(gateway.url, viewport={"width": width, "height": 500}) as guest:

@@ -17,11 +17,11 @@ function renew(before, after) {
 async function look() {
   try {
     const answer = busy() ? null : await fetch(location.href, { redirect: "manual" });
-    const words = answer?.ok ? await answer.text() : "";
+    const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : "", "text/html");
+    const main = page.getElementById("main");
     if (answer && answer.status < 500 && !busy()) {
-      if (!words) return location.reload(); // the session has ended, or what the page is about
-      const page = new DOMParser().parseFromString(words, "text/html");
-      renew(document.getElementById("main"), page.getElementById("main"));
+      if (!main) return location.reload(); // the session has ended, here or at a proxy, or what the page is about
+      renew(document.getElementById("main"), main);
       if (!page.querySelector("script[src*='reload.js']")) return; // all is done
     }
   } catch {
