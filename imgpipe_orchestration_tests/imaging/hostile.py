@@ -204,6 +204,16 @@ def bmp_of_runs(width: int, height: int, runs: bytes) -> bytes:
     return b"BM" + struct.pack("<IHHI", 1078 + len(runs), 0, 0, 1078) + header + bytes(1024) + runs
 
 
+def masked_bmp(
+    width: int, height: int, bits: int, masks: tuple[int, ...], pixels: bytes, *, header: int = 56, kind: int = 3
+) -> bytes:
+    """A BMP whose masks say which bits of a pixel are red, green, blue and alpha."""
+    info = struct.pack("<IiiHHIIiiII", header, width, height, 1, bits, kind, len(pixels), 0, 0, 0, 0)
+    head = (info + struct.pack("<4I", *masks)).ljust(header, b"\0")
+    start = 14 + len(head)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + head + pixels
+
+
 def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
     """A JPEG XL with boxes behind its picture, or with packed EXIF."""
     from imgpipe_orchestration.imaging.reading import plugins
@@ -293,6 +303,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "bmp of 4 gigapixels": lambda: b"BM" + struct.pack("<IHHIIiiHHIIiiII", 70, 0, 0, 54, 40, 65_535, 65_535, 1, 24,
                                                         0, 0, 0, 0, 0, 0) + bytes(16),
     "bmp of 49 megapixels with none of them": lambda: bmp_of_runs(7000, 7000, b"\0\1"),
+    "bmp of 49 megapixels with one row of them": lambda: masked_bmp(7000, 7000, 32, (0xFF, 0xFF00, 0xFF0000, 0),
+                                                                    bytes(28_000)),
+    "bmp of 4 megapixels in masks that lacks a row": lambda: masked_bmp(2000, 2000, 16, (0xF00, 0xF0, 0xF, 0xF000),
+                                                                        bytes(1999 * 4000)),
     "bmp of two million runs": lambda: bmp_of_runs(7000, 7000, b"\1\1" * 2_000_000),
     "bmp of a million jumps to where it is": lambda: bmp_of_runs(2000, 2000, b"\0\2\0\0" * 1_000_000),
     "bmp that skips 49 megapixels": lambda: bmp_of_runs(7000, 7000, b"\0\2\xff\xff" * 30 + b"\0\1"),

@@ -8,7 +8,9 @@ nothing, who can append what he likes.
 
 from __future__ import annotations
 
-from PIL import ExifTags, Image, TiffImagePlugin
+from typing import Any
+
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.limits import Limits
@@ -20,10 +22,10 @@ _JPEG = 512
 """Pixels a byte: each block of 8x8 has a bit at least. What lacks would be filled with grey, and silently."""
 _GIF = 2730
 """Pixels a byte: a code of 12 bits stands for a string of the table, and none is longer than its 4,094 entries."""
-_EMPTY = frozenset({"gif", "bmp"})
-"""A GIF's frame may cover little of its canvas, and a BMP may skip: honestly so in small ones."""
 _BMP_RUNS = 127.5
 """Pixels a byte: a run has two bytes and at most 255 pixels. More can only be skipped."""
+_EMPTY = frozenset({_GIF, _BMP_RUNS})
+"""A GIF's frame may cover little of its canvas, and a BMP in runs may skip: honestly so in small ones."""
 _TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
 """Bytes out of one: as they are; by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them
 take 14 choices of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
@@ -39,7 +41,7 @@ def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> 
     """
     pixels = image.width * image.height
     most = _pixels_a_byte(image, name, data)
-    may_be_empty = name in _EMPTY
+    may_be_empty = most in _EMPTY
     if not most or pixels <= most * len(data) or (may_be_empty and pixels <= limits.empty_pixels):
         return
     reason, advice = ("almost empty", "save it in fewer pixels") if may_be_empty else ("cut short", "save it anew")
@@ -53,8 +55,9 @@ def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
         return _JPEG
     if name == "gif":
         return _GIF
-    if name == "bmp" and [part.codec_name for part in getattr(image, "tile", [])] == ["bmp_rle"]:
-        return _BMP_RUNS
+    if isinstance(image, ImageFile.ImageFile) and name == "bmp":
+        rows: Any = image.tile[0]
+        return _BMP_RUNS if rows.codec_name == "bmp_rle" else image.width / rows.args[1]  # bytes of a row
     if name == "png":
         depth, kind = png_chunk(data, b"IHDR")[8:10]
         return _DEFLATE * 8 / (depth * _PNG_CHANNELS[kind])

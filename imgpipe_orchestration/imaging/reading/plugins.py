@@ -7,6 +7,7 @@ import importlib
 from PIL import AvifImagePlugin, BmpImagePlugin, Image  # noqa: F401  (it registers a decoder that ours replaces)
 
 from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.imaging.reading.masked_bmps import BmpMasks
 from imgpipe_orchestration.imaging.reading.runs import BmpRuns
 
 PILLOW_NAME = {
@@ -26,6 +27,7 @@ PILLOW_NAME = {
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """Threads that decode one AVIF. One for each core is Pillow's way, but the other cores have images of their own."""
 
+Image.register_decoder("bmp_masks", BmpMasks)
 Image.register_decoder("bmp_rle", BmpRuns)  # after BmpImagePlugin, which registers its own
 
 

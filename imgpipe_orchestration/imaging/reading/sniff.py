@@ -13,7 +13,15 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import deep_tiffs, headers, jxl, plugins, png_extras, tiff_palette
+from imgpipe_orchestration.imaging.reading import (
+    deep_tiffs,
+    headers,
+    jxl,
+    masked_bmps,
+    plugins,
+    png_extras,
+    tiff_palette,
+)
 from imgpipe_orchestration.imaging.reading.density import check_length
 from imgpipe_orchestration.imaging.reading.parts import bmp_profile, check_png_sums, png_chunk
 
@@ -133,7 +141,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     headers.check_cost(data, name, limits)
     source = jxl.readable(data, limits) if name == "jxl" else data
     try:
-        image = _opened_tiff(data) if name == "tiff" else _opened(source, name)
+        image = _OPENED.get(name, _opened)(source, name)
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -177,12 +185,25 @@ def _opened(data: bytes, name: str) -> Image.Image:
         return image
 
 
-def _opened_tiff(data: bytes) -> Image.Image:
+def _opened_bmp(data: bytes, name: str) -> Image.Image:
+    """By Pillow, or by the masks where it does not know them or would lose the transparency."""
+    masks = masked_bmps.masks_of(data)
+    if masks and masks.bits == 16 and masks.mode == "RGBA":
+        return masked_bmps.MaskedBmp(io.BytesIO(data))
+    try:
+        return _opened(data, name)
+    except OSError:
+        if masks is None:
+            raise
+        return masked_bmps.MaskedBmp(io.BytesIO(data))
+
+
+def _opened_tiff(data: bytes, name: str) -> Image.Image:
     """By Pillow, or by libvips where Pillow does not know it or would show it wrong."""
     if data.startswith(_BIG_ENDIAN_BIG_TIFF):
         return deep_tiffs.DeepTiff(io.BytesIO(data))
     try:
-        image = _opened(data, "tiff")
+        image = _opened(data, name)
     except UnidentifiedImageError:
         return deep_tiffs.DeepTiff(io.BytesIO(data))
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -191,6 +212,10 @@ def _opened_tiff(data: bytes) -> Image.Image:
         return deep_tiffs.DeepTiff(io.BytesIO(data))
     tiff_palette.mend(image)
     return image
+
+
+_OPENED = {"bmp": _opened_bmp, "tiff": _opened_tiff}
+"""Where Pillow is not asked alone."""
 
 
 def _transparent_level(image: Image.Image, depth: int) -> object:

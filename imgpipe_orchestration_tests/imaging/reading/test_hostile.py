@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import struct
 import subprocess
 import sys
 import time
@@ -238,9 +237,8 @@ def test_a_reader_s_number_is_no_reason() -> None:
 
 
 def test_a_bmp_of_a_kind_that_is_not_read_says_what_to_send() -> None:
-    masks = struct.pack("<IiiHHIIiiII4I", 56, 8, 8, 1, 16, 3, 128, 0, 0, 0, 0, 0xF00, 0xF0, 0xF, 0xF000)
     with pytest.raises(BadImage, match="the bmp is of a kind that is not read: send JPEG, PNG"):
-        sniff(b"BM" + struct.pack("<IHHI", 198, 0, 0, 70) + masks + bytes(128))
+        sniff(hostile.masked_bmp(8, 8, 16, (0, 0, 0, 0), encoded(picture(8, 8), "JPEG"), kind=4))
 
 
 @pytest.mark.parametrize(("kind", "kept"), [("JPEG", 100), ("GIF", -40)])
