@@ -186,7 +186,7 @@ class Settings(BaseModel):
     spending_pause_seconds: float = Field(
         300,
         gt=0,
-        description="How long a provider is left alone after it said that its quota is used up or refused our key.",
+        description="How long paid work waits after a quota or DAILY_BUDGET_USD was used up, or our key refused.",
     )
     model_prices: str = Field(
         "", description='Prices that correct or add to ours, as JSON: {"gpt-6-luna": {"input": 0.1, "output": 0.5}}.'

@@ -136,7 +136,7 @@ class Limits:
     """How long to wait for another buyer of the same answer."""
     daily_budget_usd: float = 0.0
     pause: float = 300.0
-    """How long a provider is left alone after it said that its quota is used up."""
+    """How long to wait after a provider said that its quota is used up, or after the budget was."""
 
 
 @dataclass(frozen=True)
