@@ -28,8 +28,11 @@ _REFUSED = frozenset({13, 18, 8000})
 
 _PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 262, 9001, 14031})
 """Codes of a replica set that cannot do it now: members that do not reach each other or wait too long for each other
-or for a lock, a write that could not be replicated as it has to be, a cursor or plan that was lost, a full disk. What
-steps down or shuts down pymongo calls a lost connection."""
+or for a lock, a write that could not be replicated as it has to be, a cursor or plan that was lost, a full disk."""
+
+_STEPS_DOWN = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436})
+"""Codes of a server that steps down or shuts down. pymongo calls that a lost connection, unless the server had written
+already and was waiting for the others."""
 
 _OF_THE_DRIVER = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: \S+, Topology Description: .*", re.DOTALL)
 
@@ -137,4 +140,4 @@ def _passing(error: OperationFailure) -> bool:
     """Whether nothing but the server's state at this moment was in the way, of a bulk for any of its parts."""
     details = error.details or {}
     parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
-    return any(code in _PASSING for code in (error.code, *(part.get("code") for part in parts)))
+    return any(code in _PASSING | _STEPS_DOWN for code in (error.code, *(part.get("code") for part in parts)))

@@ -149,6 +149,8 @@ def _message(connection: socket.socket) -> bytes:
         {"ok": 0.0, "code": 6, "codeName": "HostUnreachable", "errmsg": "no primary"},
         {"ok": 0.0, "code": 10107, "codeName": "NotWritablePrimary", "errmsg": "not primary"},
         {"ok": 1.0, "n": 1, "nModified": 1, "writeConcernError": {"code": 64, "errmsg": "waiting for replication"}},
+        {"ok": 1.0, "n": 1, "nModified": 1, "writeConcernError": {"code": 91, "errmsg": "Replication is shut down"}},
+        {"ok": 1.0, "n": 1, "nModified": 1, "writeConcernError": {"code": 189, "errmsg": "Primary stepped down"}},
         {"ok": 1.0, "n": 0, "nModified": 0, "writeErrors": [{"index": 0, "code": 112, "errmsg": "WriteConflict"}]},
     ],
 )
