@@ -16,5 +16,5 @@ def exempt_loopback() -> None:
     proxies = getproxies_environment()
     exempt = proxies.pop("no", "")
     if proxies and not proxy_bypass(LOOPBACK):
-        listed = ",".join(filter(None, (exempt, LOOPBACK, "localhost")))
-        os.environ.update(dict.fromkeys(VARIABLES, listed))
+        for name in VARIABLES:
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name, exempt), LOOPBACK, "localhost")))

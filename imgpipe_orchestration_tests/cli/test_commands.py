@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.cli import up
+from imgpipe_orchestration.cli.proxies import exempt_loopback
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
@@ -284,6 +286,15 @@ def test_a_proxy_is_not_asked_for_what_runs_on_this_machine(run: Run) -> None:
     result = run("doctor", "--json", **nobody, no_proxy="intranet.example", NO_PROXY="intranet.example")
     found = {finding["what"]: finding for finding in json.loads(result.stdout)}
     assert [found[what]["verdict"] for what in found if what.startswith("bucket ")] == ["ok"] * 4, result.stdout
+
+
+def test_what_either_variable_exempts_from_the_proxy_stays_exempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "intranet.example", "NO_PROXY": "s3.example"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    exempt_loopback()
+    assert os.environ["no_proxy"] == "intranet.example,127.0.0.1,localhost"
+    assert os.environ["NO_PROXY"] == "s3.example,127.0.0.1,localhost"
 
 
 def test_every_command_of_the_help_has_one_of_its_own_and_a_line_in_the_documents(run: Run) -> None:
