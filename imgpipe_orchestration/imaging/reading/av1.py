@@ -18,6 +18,8 @@ _ENOUGH = 400
 """Bytes that hold the longest sequence header up to its size: 32 operating points of 89 bits each."""
 _BLOCK = 64
 """Pixels that an encoder may round a side by."""
+_TABLES = 4
+"""As many libavif reads."""
 _LAYERS = 8
 """A picture in layers states the size of one of them; there are up to four, each usually half of the next one."""
 
@@ -39,6 +41,22 @@ def check_coded_size(data: bytes, limits: Limits) -> None:
             if coded:
                 check_pixels(*coded, "avif", limits)
                 _compare(stated, coded)
+
+
+def readable(data: bytes, limits: Limits) -> bytes:
+    """The same for libavif, which refuses two tables of associations with the same flags. Early encoders wrote one for
+    each item (cavif), and browsers read them. Here each gets flags of its own, in bits that mean nothing.
+
+    Raises:
+        TooLarge: more boxes than a picture needs.
+    """
+    tables = list(Boxes(data, 4 * limits.max_parts).associations())
+    if not 1 < len(tables) <= _TABLES:
+        return data
+    changed = bytearray(data)
+    for number, at in enumerate(tables):
+        changed[at + 2] = number
+    return bytes(changed)
 
 
 def _compare(stated: Size, coded: Size) -> None:

@@ -59,6 +59,18 @@ class Boxes:
                 if kind == b"trak" and (found := self._first_frame(track)):
                     yield found
 
+    def associations(self) -> Iterator[int]:
+        """Where each table begins that says which properties an item has: with its version and flags.
+
+        Raises:
+            TooLarge: more boxes than allowed.
+        """
+        if meta := self._first_of_each(self._file).get(b"meta"):
+            meta.at += 4
+            if iprp := self._first_of_each(meta).get(b"iprp"):
+                tables = (table for kind, table in self._boxes(iprp) if kind == b"ipma")
+                yield from (table.at for table in tables if table.at + 4 <= table.end)
+
     def _step(self) -> None:
         self._left -= 1
         if self._left < 0:

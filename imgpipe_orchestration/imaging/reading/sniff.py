@@ -14,6 +14,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import (
+    av1,
     deep_tiffs,
     headers,
     jxl,
@@ -71,6 +72,9 @@ _OF_THE_READER = (
     "unrecognized data stream",
 )
 """How errors begin that say where a reader gave up, not what is wrong with the file."""
+
+_READABLE = {"avif": av1.readable, "jxl": jxl.readable}
+"""What makes of a file what its reader takes."""
 
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
@@ -139,7 +143,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     name = headers.identify(data)
     plugins.enable(name)
     headers.check_cost(data, name, limits)
-    source = jxl.readable(data, limits) if name == "jxl" else data
+    source = _READABLE[name](data, limits) if name in _READABLE else data
     try:
         image = _OPENED.get(name, _opened)(source, name)
         check_pixels(image.width, image.height, name, limits)

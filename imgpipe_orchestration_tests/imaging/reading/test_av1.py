@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -12,11 +13,13 @@ from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading.av1 import coded_sizes
+from imgpipe_orchestration.imaging.reading.av1 import coded_sizes, readable
 from imgpipe_orchestration.imaging.reading.boxes import Boxes
 from imgpipe_orchestration.imaging.reading.sniff import sniff
+from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.render import prepare
 from imgpipe_orchestration_tests.imaging import hostile
-from imgpipe_orchestration_tests.imaging.corpus import encoded
+from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 
 SIZES = [(1, 1), (15, 64), (101, 67), (333, 202), (3000, 17)]
 
@@ -77,6 +80,31 @@ def test_the_longest_sequence_header_is_read_to_its_size() -> None:
     length = bytes([len(content) & 0x7F | 0x80, len(content) >> 7])
     assert list(coded_sizes(memoryview(b"\x12\0\x0a" + length + content))) == [None, (2000, 3000)]
     assert list(coded_sizes(memoryview(b"\x0c\x08" + content))) == [(2000, 3000)]
+
+
+def _with_a_table_for_each_item(avif: bytes) -> bytes:
+    """As cavif writes it: two boxes `ipma` where there was one. What stands behind moves by the second one's head."""
+    data, at = bytearray(avif), avif.index(b"ipma") - 4
+    length, entry = int.from_bytes(avif[at : at + 4]), 3 + avif[at + 18]
+    entries = avif[at + 16 : at + 16 + entry], avif[at + 16 + entry : at + length]
+    tables = [struct.pack(">I4sII", 16 + len(each), b"ipma", 0, 1) + each for each in entries]
+    places = [avif.index(kind) - 4 for kind in (b"meta", b"iprp")]
+    places += [avif.index(b"iloc") + 18 + 14 * item for item in (0, 1)]  # where the two items' bytes are
+    for place in places:
+        data[place : place + 4] = struct.pack(">I", int.from_bytes(data[place : place + 4]) + 16)
+    data[at : at + length] = b"".join(tables)
+    return bytes(data)
+
+
+def test_properties_in_a_table_for_each_item_are_read_as_those_in_one() -> None:
+    colours, alpha = picture(40, 30), Image.linear_gradient("L").resize((40, 30))
+    colours.putalpha(alpha)
+    avif = encoded(colours, "AVIF")
+    several = _with_a_table_for_each_item(avif)
+    assert several.count(b"ipma") == 2
+    assert prepare(several, MEDIA).image == prepare(avif, MEDIA).image
+    for length in range(len(several)):
+        assert len(readable(several[:length], Limits())) == length
 
 
 def test_any_file_of_boxes_that_is_cut_short_is_read_without_a_crash() -> None:
