@@ -30,6 +30,9 @@ _BANDS, _BAND, _MARGIN = 8, 8, 4
 """Of a sampled score: bands in each scale, rows of one that count, and those above and below that its blurs see. Few
 rows in many bands: two of 24 missed the subject of a photograph, and its score by 4 points; twelve of 4 fell in step
 with lines of text."""
+_PHASES = (0.25, 0.75, 0.5, 0.5, 0.5)
+"""Where a band lies in its share of the height, at each scale: with 0.5 at all of them, what lay between two bands was
+missed at every scale, a figure in front of a plain ground by 5 points."""
 _TAPS, _SIGMA = 2 * _MARGIN + 1, 1.52
 """The Gaussian in place of the original's recursive one, whose sigma is 1.5: scores are 0.09 points from those of the
 Rust crate `ssimulacra2` (root mean square, 168 files). 11 taps of 1.5 were 0.15 from them and took a quarter longer."""
@@ -236,15 +239,16 @@ def _pyramid(pixels: Pixels, sampled: bool) -> list[_Sample]:
         if min(linear.shape[:2]) < 8:
             break
         banded = sampled and len(linear) > _BANDS * (_BAND + 2 * _MARGIN)
-        part = _bands(linear) if banded else linear
+        part = _bands(linear, _PHASES[scale]) if banded else linear
         scales.append(_Sample(_yxb(part.astype(np.float32), channels), banded))
     return scales
 
 
-def _bands(plane: Linear) -> Linear:
+def _bands(plane: Linear, phase: float) -> Linear:
     """Bands of full width out of a plane, evenly spread, with their margins."""
     tall = _BAND + 2 * _MARGIN
-    starts = [int((i + 0.5) * len(plane) / _BANDS - tall / 2) for i in range(_BANDS)]
+    middles = (np.arange(_BANDS) + phase) * len(plane) / _BANDS
+    starts = np.clip(middles - tall / 2, 0, len(plane) - tall).astype(int)
     return np.concatenate([plane[start : start + tall] for start in starts])
 
 

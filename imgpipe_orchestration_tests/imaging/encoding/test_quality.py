@@ -63,6 +63,19 @@ def test_a_sampled_score_misses_no_subject_before_a_soft_background() -> None:
         assert Reference(original, sampled=True).score(distorted) == pytest.approx(whole, abs=0.8)
 
 
+def test_a_sampled_score_sees_a_small_figure_between_its_bands_at_some_scale() -> None:
+    """It is a tenth of the height, and all there is to see: with the same bands at each scale it was off by 2.5."""
+    figure = photo("astronaut").resize((160, 80))
+    errors = []
+    for top in range(0, 720, 40):
+        original = Image.new("RGB", (1200, 800), (0, 100, 200))
+        original.paste(figure, (500, top))
+        distorted = _decoded(encoded(original, "JPEG", quality=40))
+        whole = Reference(original).score(distorted)
+        errors.append(Reference(original, sampled=True).score(distorted) - whole)
+    assert np.sqrt(np.mean(np.square(errors))) < 2
+
+
 def test_photos_as_different_as_these_all_reach_the_target() -> None:
     recipe = Recipe(sizes=(Size("small", 320, 320, "within"), Size("detail", 600, 600, "within")))
     scores: dict[str, list[float]] = {}
