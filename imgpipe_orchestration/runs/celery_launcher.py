@@ -28,6 +28,10 @@ SILENCE_SECONDS = 15.0
 
 _FORGET_SECONDS = 600.0
 
+_SILENT_BROKER_SECONDS = 5
+"""How long Redis may take to answer. One that hangs, or whose machine is gone without a word, would otherwise hold the
+daemon's threads that start and watch runs, and a worker's that watches one, for minutes or for ever."""
+
 _CONFIGURATION = {
     # A worker takes a run when it can begin it: none waits behind a long one while another worker is idle.
     "worker_prefetch_multiplier": 1,
@@ -39,8 +43,14 @@ _CONFIGURATION = {
         "interval_start": 0,
         "interval_step": 0.2,
         "socket_connect_timeout": 5,
+        "socket_timeout": _SILENT_BROKER_SECONDS,
         "socket_keepalive": True,
     },
+    "redis_socket_connect_timeout": 5,
+    "redis_socket_timeout": _SILENT_BROKER_SECONDS,
+    # Seconds: long enough for a Redis that is started anew, and short, for whoever watches a run sees nobody cancel it
+    # meanwhile.
+    "result_backend_transport_options": {"retry_policy": {"timeout": 10}},
     "broker_connection_retry_on_startup": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,  # the run goes on without the broker
     # Else the thread of a run that begins after RabbitMQ came back asks it for more and waits for an answer that the

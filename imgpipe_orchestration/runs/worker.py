@@ -19,9 +19,8 @@ import click
 import dagster as dg
 import psutil
 from celery import Task
-from celery.exceptions import Ignore
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
-from celery.states import STARTED
+from celery.states import STARTED, SUCCESS
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 
 from imgpipe_orchestration import logs
@@ -54,26 +53,28 @@ class Keeper:
     def stop_soon(self, **_: object) -> None:
         self._stopping_since = time.monotonic()
 
-    def keep(self, task: Task, run_id: str) -> str:
-        """
+    def keep(self, task: Task, run_id: str) -> None:
+        """Nothing is done for a run that is not waiting to be started: it was delivered twice, or given up meanwhile.
+
         Raises:
-            Ignore: the run is not waiting to be started: it was delivered twice, or given up meanwhile.
             BackendUnavailable: it could not be started, or its process ended without telling Dagster.
         """
         run = self._instance.get_run_by_id(run_id)
         if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
             self._instance.report_run_canceled(run)
-            return "cancelled before it began"
+            return
         if run is None or run.status not in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED):
-            raise Ignore
-        pid = self._warm.start(self._instance, run_id, run.job_code_origin)
-        where = f"Forked process {pid} on {socket.gethostname()} for the run."
-        self._instance.report_engine_event(where, run, cls=WorkersRunLauncher)
-        self._watch(task, run_id, pid)
+            return
+        try:
+            pid = self._warm.start(self._instance, run_id, run.job_code_origin)
+            where = f"Forked process {pid} on {socket.gethostname()} for the run."
+            self._instance.report_engine_event(where, run, cls=WorkersRunLauncher)
+            self._watch(task, run_id, pid)
+        finally:
+            self._tell(task, run_id, SUCCESS, {"host": socket.gethostname()})
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             raise BackendUnavailable(f"Process {pid} of run {run_id} ended without a word.")
-        return "ended"
 
     def _watch(self, task: Task, run_id: str, pid: int) -> None:
         """Until the process has ended. What cannot be reached meanwhile is no reason to leave it."""
@@ -86,7 +87,7 @@ class Keeper:
             now = time.monotonic()
             if now >= next_beat:
                 beats, next_beat = beats + 1, now + BEAT_SECONDS
-                self._tell(task, run_id, {"host": socket.gethostname(), "pid": pid, "beats": beats})
+                self._tell(task, run_id, STARTED, {"host": socket.gethostname(), "pid": pid, "beats": beats})
             wanted_until = min(wanted_until, now + self._grace(run_id))
             if interrupted is None and now >= wanted_until:
                 interrupted = now
@@ -99,11 +100,12 @@ class Keeper:
             except psutil.TimeoutExpired:
                 continue
 
-    def _tell(self, task: Task, run_id: str, sign: dict[str, Any]) -> None:
+    def _tell(self, task: Task, run_id: str, state: str, sign: dict[str, Any]) -> None:
+        """That it lives, or (SUCCESS) that nobody watches it any more."""
         try:
-            task.update_state(task_id=run_id, state=STARTED, meta=sign)
+            task.update_state(task_id=run_id, state=state, meta=sign)
         except Exception as error:  # each broker has errors of its own
-            log.warning("sign of life not sent", extra={"run": run_id}, exc_info=error)
+            log.warning("word of a run not sent", extra={"run": run_id, "state": state}, exc_info=error)
 
     def _grace(self, run_id: str) -> float:
         """Seconds for which the run may go on: none once it is cancelled, few when it or the worker is at its end."""
@@ -166,10 +168,11 @@ def main(queues: str, concurrency: int) -> None:
         worker_ready.connect(_say_ready)
         app = launcher.celery
 
-        def execute_job(task: Task, run_id: str) -> str:
-            return keeper.keep(task, run_id)
+        def execute_job(task: Task, run_id: str) -> None:
+            keeper.keep(task, run_id)
 
-        app.task(execute_job, bind=True, name=TASK_EXECUTE_JOB_NAME, throws=(BackendUnavailable,))
+        # Celery is to store no result: where Redis is away it fails outside of the task. The last word is `keep`'s.
+        app.task(execute_job, bind=True, name=TASK_EXECUTE_JOB_NAME, ignore_result=True, throws=(BackendUnavailable,))
         name = f"{queues.replace(',', '-')}@%h"
         words = ["worker", "--pool", "threads", "--concurrency", str(concurrency), "--queues", queues]
         app.worker_main([*words, "--hostname", name, "--without-gossip", "--without-mingle"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
+from kombu.exceptions import OperationalError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part
-from imgpipe_orchestration.runs.celery_launcher import SILENCE_SECONDS, WorkersRunLauncher
+from imgpipe_orchestration.runs.celery_launcher import BEAT_SECONDS, SILENCE_SECONDS, WorkersRunLauncher
 from imgpipe_orchestration.runs.queues import QUEUE_TAG
 from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -242,5 +245,46 @@ def test_runs_go_on_while_the_broker_is_away(
     assert process.is_running()
     launcher.terminate(run_id)
     becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
+    again = queued(instance, jobs.quick)
+    becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
+
+
+@over_redis
+def test_a_redis_that_hangs_keeps_nobody_waiting(
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
+) -> None:
+    run_id = queued(instance, jobs.endless)
+    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    process_of(launcher, run_id)
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        time.sleep(BEAT_SECONDS)  # until the worker's next sign of life hangs
+        launcher.terminate(run_id)
+        becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 30)
+        with pytest.raises(RedisTimeout):
+            health(instance, run_id)
+        with pytest.raises((OperationalError, RedisTimeout, RuntimeError)):  # wherever in Celery it hangs
+            queued(instance, jobs.quick)
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
+    again = queued(instance, jobs.quick)
+    becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
+
+
+@over_redis
+def test_a_worker_whose_run_ends_while_redis_hangs_takes_the_next_one(
+    instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
+) -> None:
+    run_id = queued(instance, jobs.endless)
+    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    process = process_of(launcher, run_id)
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGSTOP)
+    try:
+        process.kill()
+        time.sleep(12)  # for as long as a word to Redis is tried again, and a little more
+    finally:
+        os.kill(broker.pid, signal.SIGCONT)
     again = queued(instance, jobs.quick)
     becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
