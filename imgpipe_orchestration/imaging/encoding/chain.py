@@ -239,12 +239,13 @@ class SearchingChain(Chain):
         if self._largest.pixels <= self._recipe.large_pixels < one.pixels:
             points += self._ways.effort
         quality += points / slope(self._kind, quality)
-        if one.pixels > _LARGE:
-            surprising = one.has_few_colours or any(abs(each) > _SURPRISING_LARGE for each in surprises)
-        else:
-            surprising = abs(surprise) > _SURPRISING
-        if surprising and one.is_scorable and one not in self._scored:
-            self._scored.append(one)
+        if one.is_scorable and one not in self._scored:
+            if one.pixels > _LARGE:
+                is_doubtful = any(abs(each) > _SURPRISING_LARGE for each in surprises) or one.has_few_colours
+            else:
+                is_doubtful = abs(surprise) > _SURPRISING
+            if is_doubtful:
+                self._scored.append(one)
         if one in self._scored:
             return self._reach(one, quality, tries=1)
         return self._plain(one, bounded(self._kind, quality))

@@ -34,10 +34,10 @@ def may_gain(image: Image.Image, lossy_bytes: int) -> bool:
     """Whether a file without loss is worth trying.
 
     Args:
-        image: RGB or RGBA.
+        image: RGB or RGBA, in few colours.
         lossy_bytes: what the picture takes with loss, in the same format.
     """
-    if lossy_bytes <= _ONE_TRIP or not has_few_colours(image):
+    if lossy_bytes <= _ONE_TRIP:
         return False
     lines = np.asarray(image)[::_EVERY]
     changes = float((lines[:, 1:] != lines[:, :-1]).any(axis=-1).mean()) if image.width > 1 else 0.0

@@ -90,7 +90,7 @@ def _without_loss(
 
     def smaller(one: Picture) -> bytes | None:
         most = len(lossy[id(one)].data)
-        data = encode_lossless(one.image, exif) if may_gain(one.image, most) else None
+        data = encode_lossless(one.image, exif) if one.has_few_colours and may_gain(one.image, most) else None
         return data if data and len(data) < most else None
 
     files = zip(pictures, pool.map(smaller, pictures), strict=True)
