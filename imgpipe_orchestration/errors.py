@@ -7,6 +7,7 @@
     │   │   └── UnreadableAnswer  it answered, perhaps for money, but not what was asked for
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        no quota, budget or valid key: waits, not counted a try 503
+    │   ├── NotWhole              a stored object has another length than it was given    503
     │   └── BackendUnavailable    our own database, object or document store is away      503
     │       ├── OutOfSpace        its disk is full                                        507
     │       └── NotMigrated       its schema is older than this code                      503
@@ -120,6 +121,13 @@ class SpendingPaused(Retryable):
 
     title = "Spending paused"
     spends_attempt = False
+
+
+class NotWhole(Retryable):
+    """The object store gives other bytes than it was given: it has just failed over, something before it answers with a
+    page of its own, or the object is damaged."""
+
+    title = "Not whole"
 
 
 class BackendUnavailable(Retryable):

@@ -146,13 +146,17 @@ class FromCache(Collector):
         hits = CounterMetricFamily("imgpipe_serve_cache_hits", "Found in memory.", labels=["cache"])
         misses = CounterMetricFamily("imgpipe_serve_cache_misses", "Loaded from outside.", labels=["cache"])
         size = GaugeMetricFamily("imgpipe_serve_cache_size", "Bytes (or manifests) kept.", labels=["cache"])
+        lost = CounterMetricFamily(
+            "imgpipe_serve_lost_variants", "Requests for variants that the object store has not, or not whole."
+        )
         hot = getattr(self._app.state, "hot", None)  # there once the app has started
         for name in ("bytes", "manifests") if hot is not None else ():
             cache = getattr(hot, name)
             hits.add_metric([name], cache.hits)
             misses.add_metric([name], cache.misses)
             size.add_metric([name], cache.size)
-        yield from (hits, misses, size)
+        lost.add_metric([], hot.lost if hot is not None else 0)
+        yield from (hits, misses, size, lost)
 
 
 class FromDatabase(Collector):

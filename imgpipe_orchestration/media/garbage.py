@@ -20,7 +20,7 @@ def holding(services: Services) -> Holding:
     """Uploads are named until their URLs are replaced, what was sent straight to us until it is committed or too late,
     originals and variants by their manifests.
 
-    A missing variant is made again from its original; a missing original cannot be.
+    A variant that is missing or of another size is made again from its original; an original cannot be.
     """
     return Holding(
         name="media",
@@ -28,6 +28,7 @@ def holding(services: Services) -> Holding:
         prefixes=(_TEMP, direct.STAGING, "bulk/", "library/"),
         named=lambda keys: _named(services, keys),
         promised=promised_by(services.engine, _PROMISED),
+        sized=True,
         repair=lambda missing: _make_again(services, missing),
     )
 
@@ -71,13 +72,13 @@ _NAMED = text(r"""
 # Whole images, so that a page never ends within one.
 _PROMISED = text("""
     with page as (
-        select id, bulk_path from media_files f where id > :after and status = 'completed'
+        select id, bulk_path, file_size from media_files f where id > :after and status = 'completed'
         and (bulk_path is not null or exists (select from media_variants v where v.media_id = f.id))
         order by id limit :limit / 20 + 1
     )
-    select id, bulk_path from page where bulk_path is not null
+    select id, bulk_path, file_size from page where bulk_path is not null
     union all
-    select page.id, v.object_key from page join media_variants v on v.media_id = page.id
+    select page.id, v.object_key, v.bytes from page join media_variants v on v.media_id = page.id
     order by 1
 """)
 

@@ -33,6 +33,8 @@ class Promise:
 
     row: int
     key: str
+    size: int | None = None
+    """Its bytes, where the row tells them: an object of another length counts as missing."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Holding:
     """Those of some keys that a row names, or that are not recognised."""
     promised: Callable[[int, int], list[Promise]]
     """The next promises after a row, in the order of their rows, at most so many."""
+    sized: bool = False
+    """Whether promises tell sizes."""
     repair: Callable[[Sequence[Promise]], int] | None = None
     """Has what is missing made again; returns for how many rows. None: nothing can make it."""
 
@@ -62,7 +66,8 @@ def named_by(engine: Engine, statement: TextClause) -> Callable[[Sequence[str]],
 
 
 def promised_by(engine: Engine, statement: TextClause) -> Callable[[int, int], list[Promise]]:
-    """`Holding.promised` by a statement that takes `after` and `limit` and answers (row, key) in the order of rows."""
+    """`Holding.promised` by a statement that takes `after` and `limit` and answers (row, key) or (row, key, size) in
+    the order of rows."""
 
     def promised(after: int, limit: int) -> list[Promise]:
         with transaction(engine) as connection:
@@ -100,7 +105,7 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
     found = Found(holding.name)
-    listing = _Listing()
+    listing = _Listing(sized=holding.sized)
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
         for prefix in holding.prefixes:
             listed = holding.bucket.list(prefix)
@@ -115,7 +120,7 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
             found.rows += len(promises)
             asked = unlisted(promises)
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), asked)
-            missing = _missing(holding, [p for p, head in zip(asked, heads, strict=True) if head is None])
+            missing = _missing(holding, [p for p, head in zip(asked, heads, strict=True) if not _keeps(head, p)])
             found.missing += len(missing)
             found.missing_keys += [promise.key for promise in missing][: SHOWN - len(found.missing_keys)]
             if missing and act and holding.repair is not None:
@@ -124,24 +129,26 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
 
 
 class _Listing:
-    """The keys of a listing, eight bytes each. Of two keys with one hash a missing one would be taken for listed, which
-    of ten million happens to one in 10**12."""
+    """The keys of a listing, with their sizes where promises tell them, eight bytes each. Of two keys with one hash a
+    missing one would be taken for listed, which of ten million happens to one in 10**12."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sized: bool) -> None:
+        self._sized = sized
         self._hashes = array("q")
 
     def add(self, batch: Sequence[StoredObject]) -> None:
-        self._hashes.extend(hash(one.key) for one in batch)
+        self._hashes.extend(hash((one.key, one.size if self._sized else None)) for one in batch)
 
     def end(self) -> Callable[[Sequence[Promise]], list[Promise]]:
-        """What tells those of some promises that were not listed: their objects were written since, or are missing."""
+        """What tells those of some promises that were not listed: their objects were written since, are missing or have
+        another size."""
         import numpy as np
 
         listed = np.frombuffer(self._hashes, np.int64)
         listed.sort()  # in place: there may be hundreds of megabytes
 
         def unlisted(promises: Sequence[Promise]) -> list[Promise]:
-            wanted = np.array([hash(promise.key) for promise in promises], np.int64)
+            wanted = np.array([hash((promise.key, promise.size)) for promise in promises], np.int64)
             found = np.searchsorted(listed, wanted, "right") > np.searchsorted(listed, wanted)
             return [promise for promise, known in zip(promises, found, strict=True) if not known]
 
@@ -163,6 +170,10 @@ def _garbage(holding: Holding, batch: list[StoredObject], found: Found, before: 
         found.garbage_bytes += one.size
     found.garbage_keys += garbage[: SHOWN - len(found.garbage_keys)]
     return garbage
+
+
+def _keeps(head: StoredObject | None, promise: Promise) -> bool:
+    return head is not None and promise.size in (None, head.size)
 
 
 def _missing(holding: Holding, absent: list[Promise]) -> list[Promise]:

@@ -18,8 +18,8 @@ from imgpipe_orchestration.errors import (
     BadInput,
     ImgpipeError,
     NotFound,
+    NotWhole,
     OutOfSpace,
-    Retryable,
     SettingsError,
 )
 from imgpipe_orchestration.logs import logger
@@ -201,7 +201,7 @@ class Bucket:
 
         Raises:
             NotFound: no such key.
-            Retryable: it is not of that size.
+            NotWhole: it is not of that size.
             BackendUnavailable: the store cannot be reached.
         """
         return _whole(self.get_with_head(key)[0], key, size)
@@ -284,14 +284,13 @@ class Bucket:
 
 
 def _whole(data: bytes, key: str, size: int | None) -> bytes:
-    """What was stored. A store that has just failed over may not have all of it yet, and what stands before one may
-    answer with a page of its own.
+    """What was stored.
 
     Raises:
-        Retryable: it is something else.
+        NotWhole: it is something else.
     """
     if size not in (None, len(data)):
-        raise Retryable(f"The object store gave {len(data):,} bytes where {size:,} were stored.", detail=key)
+        raise NotWhole(f"The object store gave {len(data):,} bytes where {size:,} were stored.", detail=key)
     return data
 
 

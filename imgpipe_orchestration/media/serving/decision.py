@@ -16,6 +16,9 @@ from imgpipe_orchestration.media.store import StoredVariant
 SIZES = tuple(size.name for size in MEDIA_SIZES)
 FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
 """What stands in for a size that is not there, as the documents have it."""
+ANY = ("detail", "zoom", "grid", "small", "header", "thumbnail")
+"""What stands in for a size of which the object store has nothing, and nothing of what else stands in for it; those
+that show all of the picture come first."""
 DEFAULT_SIZE = "detail"
 BACKGROUNDS = ("original", "removed")
 
@@ -59,9 +62,15 @@ class Decision:
     size_reason: str
     format_reason: str
 
-    def explained(self, wish: Wish, accept: str | None) -> dict[str, Any]:
-        """For `?explain=1`."""
+    def explained(self, wish: Wish, accept: str | None, lost: StoredVariant | None = None) -> dict[str, Any]:
+        """For `?explain=1`. `lost`: the variant for which this one stands in."""
         variant = self.variant
+        because = {"size": self.size_reason, "format": self.format_reason}
+        if lost:
+            because["status"] = (
+                f"{lost.size} as {lost.format} is gone from the object store or damaged there, until it is made again "
+                "at night; another variant stands in."
+            )
         return {
             "asked": {**wish.parameters, "accept": accept},
             "given": {
@@ -73,7 +82,7 @@ class Decision:
                 "bytes": variant.bytes,
                 "sha256": variant.sha256,
             },
-            "because": {"size": self.size_reason, "format": self.format_reason},
+            "because": because,
             "varies_with_accept": wish.format is None,
         }
 
@@ -141,7 +150,24 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     Raises:
         NotFound: neither the size nor what stands in for it is there, or no version without background.
     """
-    shelf, size_reason = _of_size(manifest, wish)
+    return _chosen(manifest, wish, accept, _stand_ins(wish.size))
+
+
+def stand_in(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
+    """The variant for a wish when what it decides on is not to be had: of what else there is, whatever size it has.
+
+    Raises:
+        NotFound: nothing is left, or no version without background.
+    """
+    return _chosen(manifest, wish, accept, (*_stand_ins(wish.size), *ANY))
+
+
+def _stand_ins(size: str) -> tuple[str, ...]:
+    return (size, *_stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)
+
+
+def _chosen(manifest: Shelves, wish: Wish, accept: str | None, sizes: Iterable[str]) -> Decision:
+    shelf, size_reason = _of_size(manifest, wish, sizes)
     if wish.format is None:
         choice = choose(accept, tuple(shelf))
     else:
@@ -151,13 +177,11 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     return Decision(shelf[choice.format], size_reason, choice.reason)
 
 
-def _of_size(manifest: Shelves, wish: Wish) -> tuple[Mapping[str, StoredVariant], str]:
-    size: str | None = wish.size
-    while size:
+def _of_size(manifest: Shelves, wish: Wish, sizes: Iterable[str]) -> tuple[Mapping[str, StoredVariant], str]:
+    for size in sizes:
         found = manifest.get((size, wish.background))
         if found:
             return found, "as asked" if size == wish.size else f"there is no {wish.size}; {size} stands in"
-        size = FALLBACK.get(size)
     if wish.background == "removed":
         raise NotFound("This image has no version without its background; ask for bg=original.")
     raise NotFound(f"This image has no size {wish.size}.")

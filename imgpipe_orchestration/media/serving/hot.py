@@ -108,6 +108,8 @@ class HotImages:
         self._services = services
         self._reader = ManifestReader(services.engine)
         self.trusted = False
+        self.lost = 0
+        """Requests for variants whose objects were gone or damaged."""
         self.manifests: Bounded[int, Manifest] = Bounded(services.settings.serve_cache_images)
         self.bytes: Bounded[str, bytes] = Bounded(services.settings.serve_cache_bytes, len)
 
@@ -129,7 +131,7 @@ class HotImages:
 
         Raises:
             NotFound: the object is gone.
-            Retryable: the object store gives something else than this variant.
+            NotWhole: the object store gives something else than this variant.
             BackendUnavailable: not kept, and the object store is away.
         """
         key = variant.object_key

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from imgpipe_orchestration.errors import ImgpipeError, NotFound
+from imgpipe_orchestration.errors import ImgpipeError, NotFound, NotWhole
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.headers import has_it, secured
 from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
@@ -123,8 +123,8 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
 async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again: bool = False) -> Response:
     """
     Raises:
-        UnknownOption, NotFound, Retryable, Unsatisfiable; of a private image PrivateImage, LinkExpired,
-        LinkInvalid.
+        UnknownOption, NotFound, NotWhole, BackendUnavailable, Unsatisfiable; of a private image PrivateImage,
+        LinkExpired, LinkInvalid.
     """
     state = scope["app"].state
     hot: HotImages = state.hot
@@ -138,26 +138,26 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     if not manifest.variants:
         return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept, vary)
     decided = decision.decide(manifest.variants, wish, accept)
-    if wish.explain:
-        return JSONResponse(decided.explained(wish, accept), headers={"Cache-Control": "no-store", "Vary": "Accept"})
-    if not again:
+    if not again and not wish.explain:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
     variant = decided.variant
     etag = f'"{variant.sha256[:32]}"'
     head = partial(_head, scope["scheme"], etag, caching, vary)
-    if has_it(asked.get(b"if-none-match"), etag):
+    if has_it(asked.get(b"if-none-match"), etag) and not wish.explain:
         return Ready(head(), status=304)
-    if scope["method"] == "HEAD":
-        return Ready(head(MIME_OF[variant.format], variant.bytes))
     try:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
-    except NotFound:
+    except (NotFound, NotWhole) as fault:
         if again:
-            instead = _stood_in(hot, manifest.variants, wish, accept, variant, vary)
+            instead = _stood_in(hot, manifest.variants, wish, accept, variant, fault, vary)
         else:  # the image was made again since its manifest was read, and the old objects went
             hot.forget(media_id)
             instead = _found(scope, media_id, caching, vary, again=True)
         return await instead
+    if wish.explain:
+        return JSONResponse(decided.explained(wish, accept), headers=_uncached(vary))
+    if scope["method"] == "HEAD":
+        return Ready(head(MIME_OF[variant.format], len(data)))
     part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
     return _sent(data, part, partial(head, MIME_OF[variant.format]))
 
@@ -201,29 +201,47 @@ def _head(scheme: str, etag: str, caching: str, vary: str, mime: str = "", lengt
 
 
 async def _stood_in(
-    hot: HotImages, variants: Shelves, wish: Wish, accept: str | None, lost: StoredVariant, vary: str
+    hot: HotImages,
+    variants: Shelves,
+    wish: Wish,
+    accept: str | None,
+    lost: StoredVariant,
+    fault: NotFound | NotWhole,
+    vary: str,
 ) -> Response:
-    """For a variant whose object somebody removed from the store: another format of its size, else the size that stands
-    in for it, uncached. The garbage collection has it made again.
+    """For a variant whose object is gone from the store or damaged there: another format of its size, else another
+    size, uncached and without a validator, for it is not what the URL names. The garbage collection has it made again.
 
     Raises:
-        NotFound: nothing stands in for it.
+        NotFound, NotWhole: nothing stands in for it.
+        BackendUnavailable: the object store is away.
     """
+    hot.lost += not wish.explain
     gone, formats = {lost.object_key}, decision.SUBSTITUTES[lost.format]
     while True:
         left = [v for shelf in variants.values() for v in shelf.values() if v.format in formats]
         try:
-            given = decision.decide(decision.shelved(v for v in left if v.object_key not in gone), wish, accept).variant
+            given = decision.stand_in(decision.shelved(v for v in left if v.object_key not in gone), wish, accept)
         except NotFound as nothing:
-            raise NotFound("This image is missing from the object store; it is made again at night.") from nothing
+            if isinstance(fault, NotFound):
+                raise NotFound("This image is missing from the object store; it is made again at night.") from nothing
+            raise fault from nothing
         try:
-            data = await hot.content(given)
-        except NotFound:
-            gone.add(given.object_key)
+            data = await hot.content(given.variant)
+        except (NotFound, NotWhole):
+            gone.add(given.variant.object_key)
             continue
-        log.warning("another variant served", extra={"lost": lost.object_key, "given": given.object_key})
-        headers = {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
-        return Response(data, media_type=MIME_OF[given.format], headers=headers)
+        if wish.explain:
+            return JSONResponse(given.explained(wish, accept, lost), headers=_uncached(vary))
+        log.warning(
+            "another variant served",
+            extra={"lost": lost.object_key, "given": given.variant.object_key, "error": fault.public},
+        )
+        return Response(data, media_type=MIME_OF[given.variant.format], headers=_uncached(vary))
+
+
+def _uncached(vary: str) -> dict[str, str]:
+    return {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
 
 
 def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:
@@ -237,7 +255,7 @@ def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None
         media = store.media_file(connection, media_id)
     if media.status is MediaStatus.FAILED:
         raise NotFound(f"Media {media_id} could not be processed: {media.error}")
-    headers = {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
+    headers = _uncached(vary)
     showable = media.mime_type in SHOWN_BY_BROWSERS
     if wish.explain:
         return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=headers)

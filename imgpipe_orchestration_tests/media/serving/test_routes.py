@@ -12,9 +12,13 @@ import pytest
 import requests
 from PIL import Image, ImageDraw
 
+from imgpipe_orchestration.garbage import collect_garbage
+from imgpipe_orchestration.media.remake import make_variants
+from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import pass_on, serving
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -204,7 +208,7 @@ def test_a_variant_that_somebody_removed_is_stood_in_for(shown: Gateway, make_ga
                 bucket.delete(connection.exec_driver_sql(query, (size, format_)).scalar_one())
         return make_gateway()  # that has nothing in memory
 
-    whole = {size: shown.get(f"/serve/1?size={size}&format=jpeg").content for size in ("small", "thumbnail", "detail")}
+    whole = {size: shown.get(f"/serve/1?size={size}&format=jpeg").content for size in SIZES}
     other = remove("thumbnail", "avif").get("/serve/1?size=thumbnail", Accept="image/avif,image/webp")
     assert (other.status_code, other.headers["content-type"]) == (200, "image/webp")
     assert (other.headers["cache-control"], other.headers["vary"]) == ("no-store", "Accept")
@@ -217,26 +221,46 @@ def test_a_variant_that_somebody_removed_is_stood_in_for(shown: Gateway, make_ga
         assert (next_size.status_code, next_size.content) == (200, whole["small"])
         assert next_size.headers["cache-control"] == "no-store"
     cold = remove("detail", "jpeg")
+    assert cold.get("/serve/1?size=detail").content == whole["zoom"]
+    assert cold.get("/serve/1?size=detail", Accept="image/webp").content == shown.get("/serve/1?format=webp").content
+    assert shown.get("/serve/1?size=detail").content == whole["detail"]
+    cold = remove("zoom", "jpeg")
+    for size in ("grid", "small", "header"):
+        assert cold.get("/serve/1?size=detail").content == whole[size]
+        cold = remove(size, "jpeg")
     refused = cold.get("/serve/1?size=detail")
     assert refused.status_code == 404 and "missing from the object store" in refused.json()["detail"]
-    assert cold.get("/serve/1?size=detail", Accept="image/webp").status_code == 200
-    assert shown.get("/serve/1?size=detail").content == whole["detail"]
 
 
-def test_what_the_object_store_does_not_give_whole_is_neither_served_nor_kept(
+def test_a_variant_that_is_damaged_in_the_store_is_stood_in_for_until_it_is_made_again(
     shown: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
-    path, bucket = "/serve/1?size=zoom&format=jpeg", shown.services.media_bucket
-    ((key,),) = shown.rows("""
-        select object_key from media_variants where media_id = 1 and size = 'zoom' and format = 'jpeg'
-    """)
-    whole = bucket.get(key)
-    bucket.put(key, whole[:-100], content_type="image/jpeg")
+    path, bucket = "/serve/1?size=detail&format=jpeg", shown.services.media_bucket
+    keys = dict(shown.rows("select size, object_key from media_variants where media_id = 1 and format = 'jpeg'"))
+    whole = {size: bucket.get(key) for size, key in keys.items()}
+    etag = shown.get(path).headers["etag"]
+    bucket.put(keys["detail"], whole["detail"][:-100], content_type="image/jpeg")
     cold = make_gateway()
-    short = cold.get(path)
+    other = cold.get(path)
+    assert (other.status_code, other.content, other.headers["cache-control"]) == (200, whole["zoom"], "no-store")
+    assert "etag" not in other.headers
+    assert cold.get(path, **{"If-None-Match": etag}).status_code == 304, "who has it has the right one"
+    head = cold.session.head(cold.url + path, timeout=10)
+    assert (head.headers["cache-control"], head.headers["content-length"]) == ("no-store", str(len(whole["zoom"])))
+    told = cold.get(f"{path}&explain=1").json()
+    assert (told["given"]["size"], told["given"]["format"]) == ("zoom", "jpeg")
+    assert "detail as jpeg is gone from the object store or damaged" in told["because"]["status"]
+    assert "status" not in shown.get(f"{path}&explain=1").json()["because"]
+    assert "imgpipe_serve_lost_variants_total 2.0" in cold.get("/metrics").text
+    (found,) = collect_garbage(shown.services, ["media"], act=True, grace_hours=24)
+    assert (found.missing_keys, found.repaired) == ([keys["detail"]], 1)
+    assert len(make_variants(shown.services, "run-2", today()).outcome.done) == 1
+    again = cold.get(path)
+    assert (again.content, again.headers["etag"]) == (whole["detail"], etag)
+    for size, key in keys.items():
+        bucket.put(key, whole[size][:-100], content_type="image/jpeg")
+    short = make_gateway().get(path)
     assert (short.status_code, short.headers["cache-control"]) == (503, "no-store")
-    bucket.put(key, whole, content_type="image/jpeg")
-    assert cold.get(path).content == whole
 
 
 def test_a_change_made_by_another_process_is_seen_at_once(shown: Gateway, make_gateway: Callable[..., Gateway]) -> None:
@@ -277,7 +301,7 @@ def test_many_first_requests_get_the_object_once(
         answers = clients.map(lambda url: requests.get(url, timeout=30), urls)
         wait_for(lambda: between.paths, "the first request to the object store", 10)
         # What comes to the gateway behind them is answered, so they have come as well.
-        assert cold.get("/serve/1?explain=1").status_code == 200
+        assert cold.get("/serve/99").status_code == 404
         released.set()
         assert {answer.content for answer in answers} == {shown.get("/serve/1?size=zoom&format=jpeg").content}
     assert len(between.paths) == 1
