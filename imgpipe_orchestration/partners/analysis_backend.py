@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
+from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.retry import parse_retry_after
 
 _NAME = "The analysis backend"
@@ -100,7 +100,7 @@ class AnalysisBackendApi:
             UnreadableAnswer: it is empty, not HTML, or past `http.ANSWER_LIMIT`.
         """
         reply = self._api.request("GET", f"{BATCHES}/{quote(batch_id, safe='')}/report")
-        if not _is_html(reply):
+        if not reply.is_html:
             raise UnreadableAnswer(f"{self._name} sent something that is not an HTML report")
         return reply.content
 
@@ -130,11 +130,6 @@ def order_body(
         "missing": [{"name": name, "reason": reason} for name, reason in missing],
         "notes": list(notes),
     }
-
-
-def _is_html(reply: Reply) -> bool:
-    head = reply.content[:1000].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    return head.startswith((b"<!doctype html", b"<html", b"<!--"))
 
 
 def _whole(value: Any) -> int:

@@ -227,6 +227,12 @@ class Reply:
                 f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
             ) from error
 
+    @property
+    def is_html(self) -> bool:
+        """Whether the body begins as a web page does, whatever the headers say."""
+        head = self.content[:1000].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+        return head.startswith((b"<!doctype html", b"<html", b"<!--"))
+
     def _parsed(self) -> Any:
         try:
             return decoded(self.content)

@@ -191,11 +191,12 @@ class VisionAnalysisApi:
         listed: bool = True,
         page_size: int = 50,
     ) -> None:
-        """Deliver a report; the analysis counts as processed from then on. Any answer 2xx but an error in JSON will do.
+        """Deliver a report; the analysis counts as processed from then on. Any answer 2xx will do but an error in JSON
+        and a web page.
 
-        A try that was not answered, or with 5xx, may have arrived: before the next one the listing is asked. All tries,
-        of whichever process, have one Idempotency-Key: a worker that froze before it sent cannot know that another one
-        has delivered meanwhile.
+        A try that was answered so, with 5xx or not at all may have arrived: before the next one the listing is asked.
+        All tries, of whichever process, have one Idempotency-Key: a worker that froze before it sent cannot know that
+        another one has delivered meanwhile.
 
         Args:
             filename: names the batch, and with it what is delivered.
@@ -286,14 +287,15 @@ def _uncertain(error: ImgpipeError) -> UncertainUpload:
 
 
 def _refuse_error(partner: str, reply: Reply) -> None:
-    """Raise when an answer 2xx is JSON that tells of an error. The contract says nothing else of the answer."""
+    """Raise when an answer 2xx is JSON that tells of an error, or a web page: a proxy's that asks for a login, mostly.
+    The contract says nothing else of the answer."""
     try:
-        answer = decoded(reply.content)
+        what = "an error" if _tells_of_error(decoded(reply.content)) else ""
     except ValueError:
-        return
-    if _tells_of_error(answer):
+        what = "a web page" if reply.is_html else ""
+    if what:
         raise PartnerUnavailable(
-            f"{partner} answered with an error (HTTP {reply.status})",
+            f"{partner} answered with {what} (HTTP {reply.status})",
             detail=reply.content[:1000].decode(errors="replace"),
             partner_status=reply.status,
         )

@@ -319,11 +319,24 @@ def test_an_upload_of_which_nobody_can_say_whether_it_arrived_is_not_sent_again(
         assert len([path for path in server.paths if "page" not in path]) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"OK", b"<html>thanks</html>", b"[]", b"[" * 100_000, b'{"code": 201}'])
+@pytest.mark.parametrize("body", [b"", b"OK", b"thanks, <b>got it</b>", b"[]", b"[" * 100_000, b'{"code": 201}'])
 def test_any_answer_2xx_to_an_upload_will_do(body: bytes) -> None:
     with serving(lambda h, _: reply(h, body, 201)) as server:
         sent(on(server))
         assert len(server.paths) == 1
+
+
+@pytest.mark.parametrize(("arrived", "posts"), [(True, 1), (False, 2)])
+def test_after_a_web_page_the_listing_says_whether_the_upload_arrived(arrived: bool, posts: int) -> None:
+    pages = iter([b"<!DOCTYPE html><title>Log in</title>", b"{}"])
+
+    def behind_a_login(handler: BaseHTTPRequestHandler, _: int) -> None:
+        listed = listing(entry("v", is_processed=arrived))
+        reply(handler, listed if handler.command == "GET" else next(pages))
+
+    with serving(behind_a_login) as server:
+        sent(on(server))
+        assert len([path for path in server.paths if "page" not in path]) == posts
 
 
 @pytest.mark.parametrize("body", ERRORS)
