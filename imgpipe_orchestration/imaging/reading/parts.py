@@ -17,6 +17,7 @@ from imgpipe_orchestration.imaging.limits import Limits
 
 PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 """PNG chunks that hold pixels, or say what they mean."""
+_COLOURS = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 START_OF_SCAN, _END_OF_IMAGE, _QUANTIZATION, _APP1 = 0xDA, 0xD9, 0xDB, 0xE1
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 """A JPEG's next marker, past stuffed and fill bytes and restarts."""
@@ -41,7 +42,7 @@ def check_parts(data: bytes, name: str, limits: Limits) -> None:
     Raises:
         TooLarge: past the limit, which the message names.
     """
-    walk = {"jpeg": _jpeg_segments, "png": png_chunks, "gif": _gif_blocks, "webp": _webp_chunks}.get(name)
+    walk = {"jpeg": jpeg_segments, "png": png_chunks, "gif": _gif_blocks, "webp": _webp_chunks}.get(name)
     most = limits.max_parts + len(data) // 256  # a GIF's blocks have 256 bytes, a PNG's chunks seldom under 4,096
     if walk and next(islice(walk(data), most, None), None) is not None:
         raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
@@ -57,7 +58,7 @@ def _check_jpeg(data: bytes, most: int, limits: Limits) -> None:
     """Refuse what Pillow takes apart piece by piece, or puts together anew with each piece: 13 s for 58 MB of EXIF."""
     if data.count(b"8BIM") > most:
         raise TooLarge(f"the jpeg has more than {most:,} blocks of Photoshop's, which no picture of its length needs")
-    segments = list(_jpeg_segments(data))
+    segments = list(jpeg_segments(data))
     exif = sum(end - at for kind, at, end in segments if kind == _APP1 and data[at : at + 6] == b"Exif\0\0")
     if exif > limits.max_exif_bytes:
         raise TooLarge(f"the jpeg has {exif:,} bytes of EXIF, the limit is {limits.max_exif_bytes:,}")
@@ -66,7 +67,7 @@ def _check_jpeg(data: bytes, most: int, limits: Limits) -> None:
         raise TooLarge(f"the jpeg has {tables:,} bytes of quantization tables, the limit is {limits.max_table_bytes:,}")
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """The marker of each segment before the first scan, and where its content begins and ends. A byte that belongs to
     none counts as one (0)."""
     at = 2
@@ -107,6 +108,23 @@ def png_chunk(data: bytes, wanted: bytes) -> bytes:
     return next((data[start:end] for kind, start, end in png_parts(data) if kind == wanted), b"")
 
 
+def png_colours(data: bytes) -> dict[bytes, bytes]:
+    """The content of the first chunk of each kind that says what the colours mean. Those behind the pixels, or with a
+    wrong checksum, say nothing."""
+    view, found = memoryview(data), {}
+    for kind, start, end in png_parts(data):
+        if kind == b"IDAT":
+            break
+        if kind in _COLOURS and kind not in found and png_is_intact(view, start, end):
+            found[kind] = data[start:end]
+    return found
+
+
+def png_is_intact(view: memoryview, start: int, end: int) -> bool:
+    """Whether the checksum of the chunk whose content lies there is right."""
+    return zlib.crc32(view[start - 4 : end]) == int.from_bytes(view[end : end + 4])
+
+
 def check_png_sums(data: bytes) -> None:
     """Compare the checksums of the chunks that make the picture, which Pillow does not: it shows what broke as colours.
 
@@ -119,7 +137,7 @@ def check_png_sums(data: bytes) -> None:
             return
         if kind in PICTURE and end + 4 > len(data):
             raise BadImage("the png is cut short")
-        if kind in PICTURE and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4]):
+        if kind in PICTURE and not png_is_intact(view, start, end):
             raise BadImage(f"the png data is broken: the checksum of a chunk {kind.decode()} is wrong")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 
-from imgpipe_orchestration.imaging.reading.parts import PICTURE, png_parts
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
+from imgpipe_orchestration.imaging.reading.parts import PICTURE, png_colours, png_is_intact, png_parts
 
 _NEEDED = PICTURE | {b"tRNS", b"acTL", b"fcTL", b"IEND"}
 _FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8}
 """Bytes of the other chunks that are read: what the colours mean, and which way up the picture is."""
+_DEFLATE = b"\0"
+"""The only way in which a profile is packed."""
 
 
 def without_extras(data: bytes) -> bytes:
@@ -18,26 +21,21 @@ def without_extras(data: bytes) -> bytes:
     kept = [view[:8]]
     for kind, start, end in png_parts(data):
         few = _FEWEST.get(kind)
-        sound = few is not None and few <= end - start and _is_intact(view, start, end)
+        sound = few is not None and few <= end - start and png_is_intact(view, start, end)
         if kind in _NEEDED or sound:
             kept.append(view[start - 8 : end + 4])
     return b"".join(kept)
 
 
-def profile(data: bytes, most: int) -> bytes:
-    """The colour profile; empty where there is none, a broken one, or one of more bytes than `most`. Pillow refuses
-    the whole picture for one of a megabyte."""
-    at = next(((start, end) for kind, start, end in png_parts(data) if kind == b"iCCP"), None)
-    if at is None or not _is_intact(memoryview(data), *at):
+def profile(data: bytes) -> bytes:
+    """The first colour profile; empty where there is none, a broken one, or a larger one than is used. Pillow takes the
+    last one, and refuses the whole picture for one of a megabyte."""
+    name, _, packed = png_colours(data).get(b"iCCP", b"").partition(b"\0")
+    if not name or packed[:1] != _DEFLATE:
         return b""
-    packed = data[slice(*at)].partition(b"\0")[2][1:]  # behind its name and the way it is packed, which is always 0
     unpacking = zlib.decompressobj()
     try:
-        found = unpacking.decompress(packed, most)
+        found = unpacking.decompress(packed[1:], DEFAULT_LIMITS.max_icc_bytes)
     except zlib.error:
         return b""
     return b"" if unpacking.unconsumed_tail else found
-
-
-def _is_intact(view: memoryview, start: int, end: int) -> bool:
-    return zlib.crc32(view[start - 4 : end]) == int.from_bytes(view[end : end + 4])

@@ -17,6 +17,7 @@ from imgpipe_orchestration.imaging.reading import (
     av1,
     deep_tiffs,
     headers,
+    jpeg_extras,
     jxl,
     masked_bmps,
     plugins,
@@ -75,6 +76,12 @@ _OF_THE_READER = (
 
 _READABLE = {"avif": av1.readable, "jxl": jxl.readable}
 """What makes of a file what its reader takes."""
+
+_WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without_extras}
+"""What makes of a file that Pillow refuses the same picture without what is broken beside it."""
+
+_PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_profile}
+"""What finds the colour profile where Pillow finds none, or another one than browsers."""
 
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
@@ -161,10 +168,10 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
             raise BadImage(f"the {name} is of a kind that is not read: send {headers.READ}") from error
         # Pillow's readers raise whatever the broken header led them to: struct.error, KeyError, OverflowError ...
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
+    if name in _PROFILE:
+        image.info["icc_profile"] = _PROFILE[name](data)
     if name == "jpeg":
         headers.check_scans(data, image.width * image.height, limits)
-    elif name == "bmp" and (profile := bmp_profile(data)):
-        image.info["icc_profile"] = profile
     elif name == "png":
         check_png_sums(data)
         if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
@@ -181,12 +188,9 @@ def _opened(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise
     except Exception:
-        if name != "png":
+        if name not in _WITHOUT_EXTRAS:
             raise
-        image = Image.open(io.BytesIO(png_extras.without_extras(data)), formats=formats)
-        if profile := png_extras.profile(data, DEFAULT_LIMITS.max_icc_bytes):
-            image.info["icc_profile"] = profile
-        return image
+        return Image.open(io.BytesIO(_WITHOUT_EXTRAS[name](data)), formats=formats)
 
 
 def _opened_bmp(data: bytes, name: str) -> Image.Image:

@@ -202,6 +202,42 @@ def test_a_png_is_shown_without_what_is_broken_beside_its_picture(extra: tuple[b
     assert (prepared_pixels(data[:at] + chunk + data[at:]) == prepared_pixels(data)).all()
 
 
+def _segment(marker: int, content: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + (2 + len(content)).to_bytes(2) + content
+
+
+def _profile_part(content: bytes, number: int, total: int) -> bytes:
+    return _segment(0xE2, b"ICC_PROFILE\0" + bytes([number, total]) + content)
+
+
+@pytest.mark.parametrize("segment", [
+    _segment(0xE0, b"JFIF\0"),
+    _segment(0xEE, b"Adobe"),
+    _segment(0xE2, b"ICC_PROFILE\0"),
+    _segment(0xE2, b"ICC_PROFILE\0\1"),
+    _profile_part(b"", 1, 1),
+    _profile_part(display_p3()[:200], 1, 1),
+    _profile_part(display_p3(), 1, 2),
+    _profile_part(display_p3()[:200], 1, 2) + _profile_part(display_p3()[200:], 2, 3),
+])  # fmt: skip
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_jpeg_is_shown_without_what_is_cut_short_ahead_of_its_picture(segment: bytes, mode: str) -> None:
+    data = encoded(_picture().convert(mode), "JPEG")
+    assert (prepared_pixels(data[:2] + segment + data[2:]) == prepared_pixels(data)).all()
+
+
+@pytest.mark.parametrize("parts", [
+    _profile_part(display_p3(), 1, 1) * 2,
+    _profile_part(display_p3()[200:], 2, 2) + _profile_part(display_p3()[:200], 1, 2),
+])  # fmt: skip
+def test_a_jpeg_may_tell_its_profile_twice_and_behind_its_size(parts: bytes) -> None:
+    data = encoded(_picture(), "JPEG")
+    at = data.index(b"\xff\xda")
+    expected = prepared_pixels(encoded(_picture(), "JPEG", icc_profile=display_p3()))
+    assert (prepared_pixels(data[:at] + parts + data[at:]) == expected).all()
+    assert difference(prepared_pixels(data), expected) > 2
+
+
 def test_a_png_keeps_the_colours_of_a_profile_of_more_than_a_megabyte() -> None:
     small = display_p3()
     size = 1_200_000  # as those of some printers
@@ -209,6 +245,13 @@ def test_a_png_keeps_the_colours_of_a_profile_of_more_than_a_megabyte() -> None:
     data, plain = (encoded(_picture(), "PNG", icc_profile=profile) for profile in (large, small))
     assert (prepared_pixels(data) == prepared_pixels(plain)).all()
     assert difference(prepared_pixels(data), np.asarray(_picture())) > 2
+
+
+def test_the_first_profile_of_a_png_counts() -> None:
+    profiles = [b"x\0\0" + zlib.compress(profile) for profile in (display_p3(), display_p3(1.0))]
+    row = bytes((200, 100, 50)) * 32
+    both, first = (flat_png(8, 2, row, *((b"iCCP", found) for found in some)) for some in (profiles, profiles[:1]))
+    assert (prepared_pixels(both) == prepared_pixels(first)).all()
 
 
 def test_a_gif_is_transparent_where_its_first_frame_is_not() -> None:

@@ -1,0 +1,41 @@
+"""JPEGs in which something that the picture does not need is cut short, and what they say of their colours."""
+
+from __future__ import annotations
+
+from imgpipe_orchestration.imaging.reading.parts import jpeg_segments
+
+_PROFILE = (0xE2, b"ICC_PROFILE\0")
+_FEWEST = {(0xE0, b"JFIF"): 14, (0xEE, b"Adobe"): 12, _PROFILE: 14}
+"""Bytes of the segments that libjpeg reads, by marker and name: shorter ones mean nothing to it."""
+
+
+def without_extras(data: bytes) -> bytes:
+    """The same picture without the segments that are too short to say anything, for which Pillow refuses all of it."""
+    view = memoryview(data)
+    kept, at = [], 0
+    for marker, start, end in jpeg_segments(data):
+        if any(_is(data, start, kind, marker) and end - start < few for kind, few in _FEWEST.items()):
+            kept.append(view[at : start - 4])
+            at = end
+    return b"".join((*kept, view[at:]))
+
+
+def profile(data: bytes) -> bytes:
+    """The colour profile, put together as browsers do; empty where there is none or a part of it is missing.
+
+    Pillow takes no profile that comes behind the picture's size or twice, and one whose parts disagree on their number.
+    """
+    parts: dict[int, bytes] = {}
+    totals = set()
+    for marker, start, end in jpeg_segments(data):
+        if not _is(data, start, _PROFILE, marker) or end - start < _FEWEST[_PROFILE]:
+            continue
+        number, total = data[start + 12 : start + 14]
+        parts.setdefault(number, data[start + 14 : end])
+        totals.add(total)
+    whole = totals == {len(parts)} and parts.keys() == set(range(1, len(parts) + 1))
+    return b"".join(parts[number] for number in sorted(parts)) if whole else b""
+
+
+def _is(data: bytes, start: int, kind: tuple[int, bytes], marker: int) -> bool:
+    return marker == kind[0] and data.startswith(kind[1], start)
