@@ -16,7 +16,7 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, primaries_of_png, srgb_light
 from imgpipe_orchestration.imaging.opencv import cv2
-from imgpipe_orchestration.imaging.reading.parts import png_chunk
+from imgpipe_orchestration.imaging.reading.parts import png_colours
 
 _BT2020_TO_SRGB = ((1.660491, -0.587641, -0.072850), (-0.124551, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
 _P3_TO_SRGB = ((1.224940, -0.224940, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274))
@@ -28,6 +28,8 @@ _REFERENCE_WHITE = 203.0
 _BRIGHTEST = 1000.0
 """The brightness that becomes white: most HDR pictures are graded for it."""
 _STEPS = 4096
+_FULL_RGB = b"\0\1"
+"""RGB, all levels of it in use: all that a PNG's pixels can be."""
 
 
 class ColourSpace(Protocol):
@@ -83,8 +85,8 @@ def outranks_profile(data: bytes) -> bool:
 
 
 def _of_png(data: bytes) -> ColourNumbers | None:
-    chunk = png_chunk(data, b"cICP")
-    return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 else None
+    chunk = png_colours(data).get(b"cICP", b"")
+    return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
 
 
 def colour_space(data: bytes, name: str) -> ColourSpace | None:

@@ -1,7 +1,8 @@
 """The colour space that a PNG gives by its chunks gAMA and cHRM: a plain gamma, and where its primaries and white lie.
 
 Browsers honour them, Pillow's reader does not: without this a linear picture comes out far too dark. They count least
-(PNG, third edition, 4.3), after cICP, iCCP and sRGB. Most say roughly what sRGB is, and then nothing is to be done.
+(PNG, third edition, 4.3), after cICP, iCCP and sRGB, and cHRM without gAMA not at all. Most say roughly what sRGB is,
+and then nothing is to be done.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe_orchestration.imaging.reading.parts import png_chunk
+from imgpipe_orchestration.imaging.reading.parts import png_colours
 
 Floats = NDArray[np.float64]
 Matrix = tuple[tuple[float, float, float], ...]
 
 _GAMMAS = range(16, 625_000_001)
 """In 100,000ths; libpng ignores others as well."""
+_INTENTS = (b"\0", b"\1", b"\2", b"\3")
+"""What sRGB may say; with anything else in it, it says nothing."""
 _LIKE_SRGB = (0.95, 1.05)
 """Gamma times 2.2 that nobody tells from sRGB's curve (libpng's PNG_GAMMA_THRESHOLD)."""
 _SAME = 0.001
@@ -33,9 +36,9 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 @dataclass(frozen=True, slots=True)
 class Primaries:
-    """A colour space by gamma and primaries, either of which may be sRGB's own."""
+    """A colour space by gamma and primaries, which may be sRGB's own."""
 
-    exponent: float | None
+    exponent: float
     """What makes light of a level, e.g. 2.2."""
     matrix: Matrix | None
     """Linear light to linear sRGB."""
@@ -46,8 +49,7 @@ class Primaries:
 
     def light(self) -> Floats:
         """Linear light, 1 for white, of each of 256 levels."""
-        levels = np.arange(256) / 255
-        return srgb_light(levels) if self.exponent is None else levels**self.exponent
+        return (np.arange(256) / 255) ** self.exponent
 
 
 def srgb_light(value: Floats) -> Floats:
@@ -57,12 +59,15 @@ def srgb_light(value: Floats) -> Floats:
 
 def primaries_of_png(data: bytes) -> Primaries | None:
     """What gAMA and cHRM say; None where that is sRGB, nothing or nonsense, or something else counts more."""
-    if png_chunk(data, b"iCCP") or png_chunk(data, b"sRGB"):
+    found = png_colours(data)
+    gamma, chromaticities = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
+    if b"iCCP" in found or found.get(b"sRGB") in _INTENTS:
         return None
-    gamma, chromaticities = png_chunk(data, b"gAMA"), png_chunk(data, b"cHRM")
-    exponent = 100_000 / value if len(gamma) == 4 and (value := int.from_bytes(gamma)) in _GAMMAS else None
+    if len(gamma) != 4 or (value := int.from_bytes(gamma)) not in _GAMMAS:
+        return None
+    exponent = 100_000 / value
     matrix = _matrix(chromaticities) if len(chromaticities) == 32 else None
-    if matrix is None and (exponent is None or _LIKE_SRGB[0] <= 2.2 / exponent <= _LIKE_SRGB[1]):
+    if matrix is None and _LIKE_SRGB[0] <= 2.2 / exponent <= _LIKE_SRGB[1]:
         return None
     return Primaries(exponent, matrix)
 

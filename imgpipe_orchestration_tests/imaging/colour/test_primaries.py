@@ -24,6 +24,10 @@ def _gama(value: int) -> Chunk:
     return b"gAMA", struct.pack(">I", value)
 
 
+GAMMA = _gama(45_455)
+"""Without which primaries say nothing."""
+
+
 def _chrm(*points: float) -> Chunk:
     return b"cHRM", struct.pack(">8I", *(round(point * 100_000) for point in points))
 
@@ -54,12 +58,6 @@ def test_primaries_come_out_as_littlecms_has_them_by_a_profile(colour: tuple[int
     assert np.abs(_shown(colour, _gama(45_455), _chrm(*DISPLAY_P3)) - by_profile).max() <= 2
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-def test_primaries_without_a_gamma_have_srgb_s_curve(colour: tuple[int, int, int]) -> None:
-    by_number = _shown(colour, (b"cICP", bytes([12, 13, 0, 1])))
-    assert np.abs(_shown(colour, _chrm(*DISPLAY_P3)) - by_number).max() <= 1
-
-
 def test_adobe_rgb_is_converted_by_the_published_matrix() -> None:
     """Adobe RGB (1998) to XYZ and XYZ to sRGB, both under D65."""
     to_xyz = np.array([[0.57667, 0.18556, 0.18823], [0.29734, 0.62736, 0.07529], [0.02703, 0.07069, 0.99134]])
@@ -72,8 +70,8 @@ def test_adobe_rgb_is_converted_by_the_published_matrix() -> None:
 
 def test_another_white_stays_white() -> None:
     warm = (0.3457, 0.3585, *SRGB[2:])
-    assert (_shown((255, 255, 255), _chrm(*warm)) == 255).all()
-    grey = _shown((120, 120, 120), _chrm(*warm))
+    assert (_shown((255, 255, 255), GAMMA, _chrm(*warm)) == 255).all()
+    grey = _shown((120, 120, 120), GAMMA, _chrm(*warm))
     assert np.abs(grey - 120).max() <= 1
 
 
@@ -81,7 +79,8 @@ def test_another_white_stays_white() -> None:
     [_gama(45_455), _chrm(*SRGB)],
     [_gama(45_455)],
     [_gama(45_000), _chrm(0.31269, 0.32899, 0.63999, 0.33001, 0.3, 0.6, 0.15, 0.05999)],
-    [_chrm(*SRGB)],
+    [_chrm(*ADOBE_RGB)],
+    [(b"cICP", bytes([12, 13, 0, 0]))],
     [(b"sRGB", b"\0"), _gama(LINEAR), _chrm(*ADOBE_RGB)],
     [(b"cICP", bytes([1, 13, 0, 1])), _gama(LINEAR), _chrm(*ADOBE_RGB)],
 ])  # fmt: skip
@@ -107,7 +106,24 @@ def test_a_profile_counts_more_and_unknown_numbers_less() -> None:
     _chrm(*SRGB[:2], 0.9, 0.9, *SRGB[4:]),  # beyond all colours
 ])  # fmt: skip
 def test_nonsense_changes_nothing(chunk: Chunk) -> None:
-    assert tuple(_shown(COLOURS[0], chunk)) == COLOURS[0]
+    chunks = [GAMMA, chunk] if chunk[0] == b"cHRM" else [chunk]
+    assert tuple(_shown(COLOURS[0], *chunks)) == COLOURS[0]
+
+
+@pytest.mark.parametrize("intent", [b"", b"\4", b"\0\0"])
+def test_nonsense_in_srgb_leaves_the_gamma(intent: bytes) -> None:
+    chunks = (b"sRGB", intent), _gama(LINEAR)
+    assert (_shown(COLOURS[0], *chunks) == _shown(COLOURS[0], _gama(LINEAR))).all()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_gamma_that_is_broken_or_behind_the_pixels_changes_nothing(late: bool) -> None:
+    plain = flat_png(8, 2, bytes(COLOURS[0]) * 32)
+    kind, content = _gama(LINEAR)
+    at = plain.index(b"IEND" if late else b"IDAT") - 4
+    checksum = zlib.crc32(kind + content) ^ (not late)
+    chunk = len(content).to_bytes(4) + kind + content + checksum.to_bytes(4)
+    assert (prepared_pixels(plain[:at] + chunk + plain[at:]) == COLOURS[0]).all()
 
 
 @pytest.mark.parametrize("gamma", [16, 2_000, 625_000_000])
