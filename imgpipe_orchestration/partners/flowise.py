@@ -8,9 +8,7 @@ https://docs.flowiseai.com/using-flowise/prediction
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
@@ -18,7 +16,7 @@ import pydantic
 
 from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
-from imgpipe_orchestration.partners.json_text import decoded, decoded_at
+from imgpipe_orchestration.partners.json_text import decoded, json_in
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
 
@@ -30,11 +28,6 @@ Schema = TypeVar("Schema")
 _Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
 
 _NAME = "Flowise"
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-_START = re.compile(r'\[(?=\s*[\[{"])|\{(?=\s*["}])')
-"""How an array of texts, objects or arrays begins, or an object: "[1]" in prose is a footnote or a number of people."""
-_MOST_STARTS = 100
-"""Brackets in a text of which each is tried as the beginning of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +109,7 @@ def _payload(answer: Any) -> Any:
     text = answer.get("text")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("the answer has neither `json` nor `text`")
-    return _json_in(text)
+    return json_in(text)
 
 
 def _prose(answer: Any) -> Any:
@@ -147,26 +140,6 @@ def _is_json(text: Any) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _json_in(text: str) -> Any:
-    """JSON that is the text, is fenced in it, or is the first array or object in it.
-
-    Raises:
-        ValueError: none of these.
-    """
-    for candidate in (text.strip(), *(match.strip() for match in _FENCE.findall(text))):
-        try:
-            return decoded(candidate)
-        except ValueError:
-            continue
-    # Prose comes before it, perhaps with brackets of its own.
-    for start in islice(_START.finditer(text), _MOST_STARTS):
-        try:
-            return decoded_at(text, start.start())
-        except ValueError:
-            continue
-    raise ValueError("the text holds no JSON")
 
 
 def _problem(error: Exception) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 DEEPEST = 200
@@ -16,6 +16,11 @@ DEEPEST = 200
 
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_START = re.compile(r'\[(?=\s*[\[{"])|\{(?=\s*["}])')
+"""How an array of texts, objects or arrays begins, or an object: "[1]" in prose is a footnote or a number of people."""
+_MOST_STARTS = 100
+"""Brackets in a text of which each is tried as the beginning of JSON."""
 
 
 def decoded(written: str | bytes) -> Any:
@@ -38,6 +43,26 @@ def decoded_at(text: str, start: int) -> Any:
     """
     refuse_deep(text[start:])
     return json.JSONDecoder().raw_decode(text, start)[0]
+
+
+def json_in(text: str) -> Any:
+    """JSON as a model writes it: it is the text, is fenced in it, or is the first array or object in it.
+
+    Raises:
+        ValueError: none of these.
+    """
+    for candidate in (text.strip(), *(match.strip() for match in _FENCE.findall(text))):
+        try:
+            return decoded(candidate)
+        except ValueError:
+            continue
+    # Prose comes before it, perhaps with brackets of its own.
+    for start in islice(_START.finditer(text), _MOST_STARTS):
+        try:
+            return decoded_at(text, start.start())
+        except ValueError:
+            continue
+    raise ValueError("the text holds no JSON")
 
 
 def refuse_deep(text: str) -> None:

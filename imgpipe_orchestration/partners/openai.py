@@ -11,6 +11,7 @@ import functools
 import threading
 import weakref
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, Permanent, Retryable, UnreadableAnswer
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.http import ANSWER_LIMIT
+from imgpipe_orchestration.partners.json_text import json_in
 from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
@@ -138,7 +140,7 @@ class OpenAIClient:
             arguments["instructions"] = instructions
 
         def send(sdk: openai.OpenAI) -> Any:
-            return sdk.responses.parse(model=model, text_format=schema, **arguments)
+            return sdk.responses.parse(model=model, text_format=_fenced_too(schema), **arguments)
 
         response = self._call(model, send)
         _expect(response, "output", list)
@@ -285,6 +287,23 @@ class OpenAIClient:
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """What `analyse_image` asks for, to name the call by. Pydantic takes 2 ms to make it."""
     return schema.model_json_schema()
+
+
+@functools.cache
+def _fenced_too(schema: type[Schema]) -> type[Schema]:
+    """The schema, for the SDK to read answers by. Models behind servers that speak OpenAI's protocol put their JSON in
+    a Markdown fence or behind a sentence, and it was paid for."""
+
+    def read(text: str, **options: Any) -> Schema:
+        try:
+            return schema.model_validate_json(text, **options)
+        except ValueError:
+            with suppress(ValueError):
+                return schema.model_validate(json_in(text))
+            raise
+
+    # Name and docstring are sent.
+    return type(schema.__name__, (schema,), {"__doc__": schema.__doc__, "model_validate_json": staticmethod(read)})
 
 
 def _whole(image: bytes) -> bool:

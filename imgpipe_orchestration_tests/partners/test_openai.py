@@ -78,6 +78,22 @@ def test_an_answer_outside_the_schema_is_unreadable(
         openai.analyse_image(photo, "?", Look, model="gpt-6-luna")
 
 
+@pytest.mark.parametrize("wrapped", ["{}", "```json\n{}\n```", "Here it is [1]:\n{}\nAnything else?"])
+def test_a_paid_answer_is_read_however_its_json_is_wrapped(wrapped: str, photo: bytes) -> None:
+    said = {"left": 0.1, "top": 0.2, "right": 0.3, "bottom": 0.4}
+    text = {"type": "output_text", "text": wrapped.replace("{}", json.dumps(said)), "annotations": []}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [text]}
+    answer = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "completed"}
+    body = json.dumps({**answer, "output": [message]}).encode()
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as server:
+        client = OpenAIClient("k", base_url=server.url)
+        seen = client.analyse_image(photo, "?", Box, model="m")
+        client.close()
+    assert seen.answer == Box(**said)
+    asked = json.loads(server.requests[0][2])["text"]["format"]
+    assert (asked["name"], asked["strict"], asked["schema"]["required"]) == ("Box", True, list(said))
+
+
 def test_a_refusal_is_permanent(openai: OpenAIClient, photo: bytes, standins: StandInAccess) -> None:
     standins.fault("openai", "content_policy")
     with pytest.raises(PartnerRefused, match="refused to answer") as caught:
