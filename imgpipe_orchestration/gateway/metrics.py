@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
+from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
@@ -193,7 +194,7 @@ class FromDatabase(Collector):
         figures: list[Metric] = []
         try:
             with transaction(self._services.engine) as connection:
-                counts = backlog.counts(connection)
+                counts = listings.unless_paused(connection, backlog.counts(connection))
                 for read in _READERS:
                     figures += read(connection)
             figures += _queues(with_unseen(self._services, counts))
@@ -209,6 +210,9 @@ def _up(value: int) -> Metric:
 def _queues(queues: Mapping[str, QueueCounts]) -> list[Metric]:
     items = GaugeMetricFamily("imgpipe_queue_items", "Items by state.", labels=["queue", "state"])
     oldest = GaugeMetricFamily("imgpipe_queue_oldest_seconds", "Age of the oldest waiting item.", labels=["queue"])
+    startable = GaugeMetricFamily(
+        "imgpipe_queue_startable_seconds", "For how long the next item could have been begun.", labels=["queue"]
+    )
     stuck = GaugeMetricFamily("imgpipe_queue_stuck_items", "Unfinished for over an hour.", labels=["queue"])
     average = GaugeMetricFamily(
         "imgpipe_queue_average_seconds", "From being put in to being done, over the last items.", labels=["queue"]
@@ -217,10 +221,11 @@ def _queues(queues: Mapping[str, QueueCounts]) -> list[Metric]:
         for state in State:
             items.add_metric([name, state.value], getattr(counts, state.value))
         oldest.add_metric([name], counts.oldest_waiting_seconds or 0)
+        startable.add_metric([name], counts.startable_seconds or 0)
         stuck.add_metric([name], counts.stuck)
         if counts.average_seconds is not None:
             average.add_metric([name], counts.average_seconds)
-    return [items, oldest, stuck, average]
+    return [items, oldest, startable, stuck, average]
 
 
 def _attempts(connection: Connection) -> list[Metric]:

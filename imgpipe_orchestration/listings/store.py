@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from sqlalchemy import Connection, Row, text
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.model import JOB_ID, Status
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
+from imgpipe_orchestration.storage import job_definitions
+from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 
 
@@ -139,6 +141,24 @@ def held_up(connection: Connection) -> list[HeldUp]:
     values = {"job": JOB_ID, "limit": HELD_UP_LIMIT}
     why = f"The job {JOB_ID} is stopped; POST /api/jobs or the page of listings starts it"
     return [HeldUp("listings", why, row.n, None) for row in connection.execute(_HELD_UP, values)]
+
+
+def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
+    """The counts of all queues; nothing of ours could be begun while the job is stopped or its interval has not
+    passed, and not for longer since."""
+    ours = counts.get("listings")
+    if ours is None or ours.startable_seconds is None:
+        return dict(counts)
+    job = job_definitions.find(connection, JOB_ID)
+    if job is None or not job.enabled:
+        startable = None
+    elif job.last_started_at is None:
+        startable = ours.startable_seconds
+    else:
+        now: datetime = connection.execute(text("select now()")).scalar_one()
+        passed = (now - job.last_started_at - job.every).total_seconds()
+        startable = min(ours.startable_seconds, passed) if passed > 0 else None
+    return {**counts, ours.queue: replace(ours, startable_seconds=startable)}
 
 
 def recent_failures(connection: Connection) -> list[dict[str, Any]]:

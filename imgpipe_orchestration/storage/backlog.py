@@ -21,6 +21,10 @@ AVERAGE_OVER = 200
 """Finished items that the average time is taken over."""
 
 
+HEADS = 20
+"""Items of a partition whose turn is next, among which the oldest is looked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
     """One queue at a glance."""
@@ -38,6 +42,8 @@ class QueueCounts:
     """Neither done nor failed after STUCK_SECONDS; counted up to STUCK_LIMIT."""
     average_seconds: float | None
     """From being put in to being done, over the last AVERAGE_OVER items; None when nothing is done."""
+    startable_seconds: float | None = None
+    """For how long the next item could have been taken; None when every one waits for its moment: a pause, a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ def recent_attempts(connection: Connection) -> list[RecentAttempts]:
 def counts(connection: Connection) -> dict[str, QueueCounts]:
     """Every queue that holds anything, by name."""
     connection.execute(INDEXES_ONLY)
-    values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER}
+    values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER, "heads": HEADS}
     return {row.queue: QueueCounts(*row) for row in connection.execute(_COUNTS, values)}
 
 
@@ -133,8 +139,34 @@ def history(connection: Connection, queue: str, item_id: int) -> list[Attempt]:
     return [Attempt(*row) for row in connection.execute(_HISTORY, {"queue": queue, "item_id": item_id})]
 
 
+# What is taken next, of each partition: those whose turn it is, and the first whose moment has come. A loose index scan
+# as in `claims_sql.DUE_PARTITIONS`. An item that is ready was last written when it became so; of the few next ones the
+# oldest counts, for who is new to a queue comes to its head.
 _COUNTS = text("""
-    with totals as (select queue, state, sum(n)::bigint as n from work_counts group by queue, state),
+    with recursive ready as (
+        (select queue, partition from work_items where state = 'waiting' and due_at is null
+            order by queue, partition limit 1)
+        union all
+        select next.queue, next.partition from ready cross join lateral (select w.queue, w.partition from work_items w
+            where w.state = 'waiting' and w.due_at is null and (w.queue, w.partition) > (ready.queue, ready.partition)
+            order by w.queue, w.partition limit 1) as next
+    ),
+    timed as (
+        (select queue, partition, due_at from work_items where due_at is not null
+            order by queue, partition, due_at limit 1)
+        union all
+        select next.* from timed cross join lateral (select w.queue, w.partition, w.due_at from work_items w
+            where w.due_at is not null and (w.queue, w.partition) > (timed.queue, timed.partition)
+            order by w.queue, w.partition, w.due_at limit 1) as next
+    ),
+    startable as (
+        select queue, (select min(head.updated_at) from (select w.updated_at from work_items w
+            where w.queue = ready.queue and w.partition = ready.partition and w.state = 'waiting' and w.due_at is null
+            order by w.lane, w.turn limit :heads) as head) as since from ready
+        union all
+        select queue, due_at from timed where due_at <= now()
+    ),
+    totals as (select queue, state, sum(n)::bigint as n from work_counts group by queue, state),
     queues as (
         select queue, coalesce(sum(n) filter (where state = 'waiting'), 0)::bigint as waiting,
             coalesce(sum(n) filter (where state = 'claimed'), 0)::bigint as claimed,
@@ -154,7 +186,8 @@ _COUNTS = text("""
         (select avg(extract(epoch from last.updated_at - last.created_at))::float8 from (
             select w.updated_at, w.created_at from work_items w
             where w.queue = q.queue and w.state in ('done', 'ignored') and w.state = 'done'
-            order by w.updated_at desc limit :average_over) as last)
+            order by w.updated_at desc limit :average_over) as last),
+        (select extract(epoch from now() - min(since))::float8 from startable where startable.queue = q.queue)
     from queues q order by q.queue
 """)
 

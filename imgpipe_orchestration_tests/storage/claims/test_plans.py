@@ -69,7 +69,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     every = {id(one) for one in vars(claims_sql).values() if isinstance(one, TextClause)}
     assert {id(one) for one, _ in by_index + as_planned} == every - {id(claims_sql.INDEXES_ONLY)}
     by_index += [
-        (backlog._COUNTS, {"stuck": 3600, "stuck_limit": 100, "average_over": 100}),
+        (backlog._COUNTS, {"stuck": 3600, "stuck_limit": 100, "average_over": 100, "heads": 20}),
         (backlog._HELD_UP, {"items": 100, "limit": 10}),
     ]
     for statement, values in by_index + as_planned:
