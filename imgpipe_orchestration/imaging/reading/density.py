@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading.parts import png_chunk
+from imgpipe_orchestration.imaging.reading.parts import PNG_CHANNELS, png_chunk
 
 _DEFLATE = 1032
 """Bytes out of one: 258 of them take two bits at least (https://zlib.net/zlib_tech.html)."""
@@ -30,7 +30,6 @@ _TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200,
 """Bytes out of one: as they are; by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them
 take 14 choices of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
 _Tag = ExifTags.Base
-_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> None:
@@ -60,7 +59,7 @@ def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
         return _BMP_RUNS if rows.codec_name == "bmp_rle" else image.width / rows.args[1]  # bytes of a row
     if name == "png":
         depth, kind = png_chunk(data, b"IHDR")[8:10]
-        return _DEFLATE * 8 / (depth * _PNG_CHANNELS[kind])
+        return _DEFLATE * 8 / (depth * PNG_CHANNELS[kind])
     if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
         bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
         return most * 8 / float(max(max(bits) * samples, 1))

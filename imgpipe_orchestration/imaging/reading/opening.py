@@ -13,6 +13,7 @@ from imgpipe_orchestration.imaging.hashing import pixel_sha256
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import gif_canvas, sniff
 from imgpipe_orchestration.imaging.reading.orientation import orientation_of, swaps_sides
+from imgpipe_orchestration.imaging.reading.png_rows import lacks_rows
 from imgpipe_orchestration.imaging.reading.streaming import streamed
 
 _END_OF_JPEG = b"\xff\xd9"
@@ -77,6 +78,8 @@ def decode(original: Original, enough: tuple[int, int] | None = None, *, threads
         if (quickly := _streamed(original, enough, threads)) is not None:
             return quickly
         image.load()
+        if name == "png" and lacks_rows(image, original.data):
+            raise BadImage("the png is cut short")
     except ImgpipeError:
         raise
     except MemoryError as error:

@@ -17,6 +17,9 @@ from imgpipe_orchestration.imaging.limits import Limits
 
 PICTURE = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
 """PNG chunks that hold pixels, or say what they mean."""
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By the kind of colour in a PNG's header."""
+PNG_PALETTE = 3
 _COLOURS = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
 START_OF_SCAN, _END_OF_IMAGE, _QUANTIZATION, _APP1 = 0xDA, 0xD9, 0xDB, 0xE1
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
@@ -131,9 +134,10 @@ def check_png_sums(data: bytes) -> None:
     Raises:
         BadImage: one is wrong, or cut short.
     """
-    view = memoryview(data)
+    view, frames = memoryview(data), 0
     for kind, start, end in png_parts(data):
-        if kind == b"IEND":
+        frames += kind == b"fcTL"
+        if kind == b"IEND" or frames > 1:
             return
         if kind in PICTURE and end + 4 > len(data):
             raise BadImage("the png is cut short")

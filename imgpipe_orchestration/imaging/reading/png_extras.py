@@ -7,9 +7,11 @@ import zlib
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.parts import PICTURE, png_colours, png_is_intact, png_parts
 
-_NEEDED = PICTURE | {b"tRNS", b"acTL", b"fcTL", b"IEND"}
-_FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8}
-"""Bytes of the other chunks that are read: what the colours mean, and which way up the picture is."""
+_NEEDED = PICTURE | {b"IEND"}
+_FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8, b"acTL": 8, b"fcTL": 26}
+"""Bytes of the other chunks that are read: what the colours mean, which way up the picture is, and its frames."""
+_TRANSPARENT = {0: 2, 2: 6, 3: 1}
+"""The same of what is transparent, by the kind of colour."""
 _DEFLATE = b"\0"
 """The only way in which a profile is packed."""
 
@@ -20,7 +22,7 @@ def without_extras(data: bytes) -> bytes:
     view = memoryview(data)
     kept = [view[:8]]
     for kind, start, end in png_parts(data):
-        few = _FEWEST.get(kind)
+        few = _TRANSPARENT.get(data[25]) if kind == b"tRNS" else _FEWEST.get(kind)
         sound = few is not None and few <= end - start and png_is_intact(view, start, end)
         if kind in _NEEDED or sound:
             kept.append(view[start - 8 : end + 4])

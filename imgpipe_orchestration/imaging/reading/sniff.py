@@ -14,6 +14,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import (
+    apng,
     av1,
     deep_tiffs,
     headers,
@@ -25,7 +26,7 @@ from imgpipe_orchestration.imaging.reading import (
     tiff_palette,
 )
 from imgpipe_orchestration.imaging.reading.density import check_length
-from imgpipe_orchestration.imaging.reading.parts import bmp_profile, check_png_sums, png_chunk
+from imgpipe_orchestration.imaging.reading.parts import PNG_PALETTE, bmp_profile, check_png_sums, png_chunk
 
 MIME = {
     "jpeg": "image/jpeg",
@@ -74,7 +75,7 @@ _OF_THE_READER = (
 )
 """How errors begin that say where a reader gave up, not what is wrong with the file."""
 
-_READABLE = {"avif": av1.readable, "jxl": jxl.readable}
+_READABLE = {"avif": av1.readable, "jxl": jxl.readable, "png": apng.readable}
 """What makes of a file what its reader takes."""
 
 _WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without_extras}
@@ -83,6 +84,7 @@ _WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without
 _PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_profile}
 """What finds the colour profile where Pillow finds none, or another one than browsers."""
 
+_MOST_COLOURS, _OPAQUE = 256, b"\xff"
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
@@ -174,10 +176,12 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         headers.check_scans(data, image.width * image.height, limits)
     elif name == "png":
         check_png_sums(data)
+        if png_chunk(data, b"IHDR")[9] == PNG_PALETTE and not png_chunk(data, b"PLTE"):
+            raise BadImage("the png has no palette, so nobody knows its colours")
         if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
             image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
         if "transparency" in image.info:
-            image.info["transparency"] = _transparent_level(image, depth=png_chunk(data, b"IHDR")[8])
+            image.info["transparency"] = _transparent_level(image, data)
     return image, name
 
 
@@ -226,15 +230,16 @@ _OPENED = {"bmp": _opened_bmp, "tiff": _opened_tiff}
 """Where Pillow is not asked alone."""
 
 
-def _transparent_level(image: Image.Image, depth: int) -> object:
+def _transparent_level(image: Image.Image, data: bytes) -> object:
     """The level or colour that is transparent in a PNG, as the decoded pixels have it: Pillow leaves it in the depth of
-    the file, where it meets no pixel or another one."""
-    found = image.info["transparency"]
-    if image.mode == "L":
-        return found * {2: 85, 4: 17}.get(depth, 1)
+    the file, where it meets no pixel or another one. One of more colours than a palette can have says nothing."""
+    found, depth = image.info["transparency"], png_chunk(data, b"IHDR")[8]
+    if image.mode in ("1", "L"):
+        level = int.from_bytes(png_chunk(data, b"tRNS")[:2]) & (1 << depth) - 1
+        return level * {1: 255, 2: 85, 4: 17, 8: 1}[depth]
     if image.mode == "RGB" and depth == 16:
         return tuple(level >> 8 for level in found)
-    return found
+    return _OPAQUE if isinstance(found, bytes) and len(found) > _MOST_COLOURS else found
 
 
 def in_short(error: Exception) -> str:

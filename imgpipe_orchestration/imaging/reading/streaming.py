@@ -39,5 +39,6 @@ def _loader(image: Image.Image) -> str | None:
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         return "jpegload_buffer" if image.mode in {"L", "RGB"} else None
     if isinstance(image, PngImagePlugin.PngImageFile) and image.tile[0].args in {"L", "RGB", "RGBA"}:
-        return "pngload_buffer" if "transparency" not in image.info else None
+        # Of an animation (it has "loop") Pillow may have been given another frame than libvips would decode.
+        return "pngload_buffer" if not {"transparency", "loop"} & image.info.keys() else None
     return None

@@ -1,0 +1,35 @@
+"""Animated PNGs whose default image, for programs that show no animations, is none of their frames.
+
+Browsers show the first frame and never the default image, which is often a note that says so.
+"""
+
+from __future__ import annotations
+
+import zlib
+from itertools import takewhile
+
+from imgpipe_orchestration.imaging.limits import Limits
+from imgpipe_orchestration.imaging.reading.parts import png_parts
+
+_CONTROL = 26
+"""Bytes of a chunk fcTL: its number, width, height, place, and how and how long it is shown."""
+
+
+def readable(data: bytes, _limits: Limits) -> bytes:
+    """The same with the first frame in place of the default image; as it is where that is the first frame, or the first
+    frame is broken or does not cover the picture."""
+    parts = list(png_parts(data))
+    kinds = [kind for kind, _, _ in parts]
+    if b"acTL" not in kinds or b"IDAT" not in kinds or b"fcTL" not in kinds:
+        return data
+    pixels, control = kinds.index(b"IDAT"), kinds.index(b"fcTL")
+    frame = list(takewhile(lambda part: part[0] == b"fdAT", parts[control + 1 :]))
+    _, start, end = parts[control]
+    covers = end - start == _CONTROL and data[start : start + 20] == bytes(4) + data[16:24] + bytes(8)
+    in_turn = [int.from_bytes(data[start : start + 4]) for _, start, _ in frame] == [*range(1, len(frame) + 1)]
+    if control < pixels or kinds.index(b"acTL") > pixels or not (frame and covers and in_turn):
+        return data
+    chunk = b"IDAT" + b"".join(data[start + 4 : end] for _, start, end in frame)
+    head, rest = data[: parts[pixels][1] - 8], data[frame[-1][2] + 4 :]
+    checksum = zlib.crc32(chunk).to_bytes(4)
+    return b"".join((head, data[start - 8 : end + 4], (len(chunk) - 4).to_bytes(4), chunk, checksum, rest))

@@ -1,0 +1,43 @@
+"""PNGs whose pixels end before the last row. Pillow leaves what is missing black and says nothing."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from PIL import Image
+
+from imgpipe_orchestration.imaging.reading.parts import PNG_CHANNELS, png_chunk, png_parts
+
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Adam7: first column and row, and steps to the next ones."""
+_AT_ONCE = 1 << 20
+
+
+def lacks_rows(image: Image.Image, data: bytes) -> bool:
+    """Whether a decoded PNG has fewer pixels in it than its size says. Looked for only where one of its last two rows,
+    of which one comes last of all where they are interlaced, is black."""
+    width, height = image.size
+    last = (image.crop((0, top, width, top + 1)).tobytes() for top in range(max(height - 2, 0), height))
+    return not all(map(any, last)) and _unpacked(data, most := sum(_lengths(data))) < most
+
+
+def _lengths(data: bytes) -> Iterator[int]:
+    """Bytes of the rows of each pass, with the number of a filter before each row."""
+    head = png_chunk(data, b"IHDR")
+    width, height, bits = int.from_bytes(head[:4]), int.from_bytes(head[4:8]), head[8] * PNG_CHANNELS[head[9]]
+    for left, top, across, down in _PASSES if head[12] else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            yield rows * (1 + (columns * bits + 7) // 8)
+
+
+def _unpacked(data: bytes, most: int) -> int:
+    """Bytes that the pixels unpack to, counted up to `most`."""
+    unpacking, found = zlib.decompressobj(), 0
+    for kind, start, end in png_parts(data):
+        packed = data[start:end] if kind == b"IDAT" else b""
+        while packed and found < most and not unpacking.eof:
+            found += len(unpacking.decompress(packed, min(_AT_ONCE, most - found)))
+            packed = unpacking.unconsumed_tail
+    return found
