@@ -22,12 +22,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
+from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
@@ -197,6 +199,7 @@ class FromDatabase(Collector):
                 counts = listings.unless_paused(connection, backlog.counts(connection))
                 for read in _READERS:
                     figures += read(connection)
+            figures.append(_intervals(self._services.settings))
             figures += _queues(with_unseen(self._services, counts))
         except BackendUnavailable:
             return [_up(0)]
@@ -287,6 +290,12 @@ def _ticks(connection: Connection) -> list[Metric]:
     for pipeline, age in heartbeats.ages(connection).items():
         ages.add_metric([pipeline], age)
     return [ages]
+
+
+def _intervals(settings: Settings) -> Metric:
+    intervals = GaugeMetricFamily("imgpipe_tick_interval_seconds", "From one look to the next.", labels=["pipeline"])
+    intervals.add_metric([MARKER], settings.job_interval_minutes * 60)
+    return intervals
 
 
 _READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_attempts, _stages, _paid_calls, _ticks)

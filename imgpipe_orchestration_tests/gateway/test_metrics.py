@@ -73,7 +73,7 @@ def worked(settings: Settings) -> Iterator[Settings]:
 
 
 def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
-    with TestClient(create_app(worked)) as client:
+    with TestClient(create_app(worked.model_copy(update={"job_interval_minutes": 7}))) as client:
         client.get("/health")
         seen = scraped(client)
 
@@ -98,6 +98,7 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_provider_paused", provider="openai") == 1
     assert value("imgpipe_pipeline_calls_bought_total", pipeline="media") == 1
     assert value("imgpipe_tick_age_seconds", pipeline="auto_marker") < 60
+    assert value("imgpipe_tick_interval_seconds", pipeline="auto_marker") == 420
     assert value("imgpipe_http_requests_total", method="GET", route="/health", status="200") == 1
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
 
