@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     SpendingPaused,
 )
-from imgpipe_orchestration.storage.claims import MAX_LOSSES, Claims, Queue, State
+from imgpipe_orchestration.storage.claims import MAX_LOSSES, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.pauses import BACKOFF_LIMIT_SECONDS, PAUSE_LIMIT_SECONDS, PAUSE_SECONDS, backoff
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
@@ -150,3 +150,20 @@ def test_a_success_forgets_the_losses(claims: Claims) -> None:
         claims.progress(connection, claim)
     claims.release("lives")
     assert claims.claim(QUEUE, "next", 1)[0].losses == 0
+
+
+@pytest.mark.parametrize("asked", ["requeued", "enqueued again"])
+def test_what_is_to_be_done_again_has_no_failures_and_no_losses(claims: Claims, asked: str) -> None:
+    put(claims, 1)
+    claims.claim(QUEUE, "dies", 1)
+    claims.release("dies", died=True)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    assert claim.losses == 1
+    fail(claims, claim, BadImage("no image"))
+    if asked == "requeued":
+        claims.requeue(QUEUE)
+    else:
+        with transaction(claims.engine) as connection:
+            claims.enqueue(connection, QUEUE, [Item(1)], again=True)
+    (claim,) = claims.claim(QUEUE, "run", 1)
+    assert (claim.failures, claim.losses) == (0, 0)

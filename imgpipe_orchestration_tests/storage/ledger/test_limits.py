@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, Retryable, SpendingPaused
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
@@ -65,7 +65,8 @@ def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engin
         return shop()
 
     def want(number: int) -> None:
-        together.wait(20)
+        with engine.connect():  # who connects first would be first
+            together.wait(20)
         try:
             ledger.buy(a_call(b"%d" % number), slowly, buyer=ANNA)
         except SpendingPaused:
@@ -103,11 +104,39 @@ def test_of_two_buyers_the_first_to_commit_is_believed_by_both(engine: Engine) -
     assert [use.outcome for use in uses(engine)] == ["lost", "bought", "bought"]
 
 
+def test_a_late_buyer_that_fails_does_not_reopen_the_call_of_who_took_over(engine: Engine) -> None:
+    entered, release, second = threading.Event(), threading.Event(), Shop()
+
+    def held() -> Purchase:
+        entered.set()
+        release.wait(30)
+        return second()
+
+    thread = threading.Thread(target=lambda: Ledger(engine).buy(a_call(), held, buyer=BERT))
+
+    def late() -> Purchase:
+        with engine.begin() as connection:
+            connection.execute(text("update paid_calls set lease_until = now() - interval '1 hour'"))
+        thread.start()
+        assert entered.wait(10)
+        raise PartnerUnavailable("OpenAI failed (HTTP 500)")
+
+    try:
+        with pytest.raises(PartnerUnavailable):
+            Ledger(engine).buy(a_call(), late, buyer=ANNA)
+        with pytest.raises(Retryable, match="still waiting"):
+            Ledger(engine, Limits(patience=0)).buy(a_call(), Shop(), buyer=ANNA)
+    finally:
+        release.set()
+        thread.join(10)
+    assert second.sold == 1
+
+
 def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
     ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0005)), Shop()
     ledger.buy(a_call(b"a"), shop, buyer=ANNA)
     with engine.begin() as connection:
-        connection.execute(text("update paid_call_uses set at = at - interval '1 day'"))
+        connection.execute(text("update paid_call_uses set at = date_trunc('day', now(), 'UTC') - interval '1 s'"))
     assert ledger.buy(a_call(b"b"), shop, buyer=ANNA).bought
 
 
