@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from PIL import AvifImagePlugin, BmpImagePlugin, Image  # noqa: F401  (it registers a decoder that ours replaces)
+from PIL import AvifImagePlugin, BmpImagePlugin, Image
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.reading.masked_bmps import BmpMasks
@@ -27,6 +27,7 @@ PILLOW_NAME = {
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """Threads that decode one AVIF. One for each core is Pillow's way, but the other cores have images of their own."""
 
+BmpImagePlugin.BIT2MODE[2] = ("P", "P;2")  # which Windows CE wrote, and browsers read
 Image.register_decoder("bmp_masks", BmpMasks)
 Image.register_decoder("bmp_rle", BmpRuns)  # after BmpImagePlugin, which registers its own
 

@@ -16,6 +16,7 @@ from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_p
 from imgpipe_orchestration.imaging.reading import (
     apng,
     av1,
+    bmp_headers,
     deep_tiffs,
     headers,
     jpeg_extras,
@@ -75,7 +76,7 @@ _OF_THE_READER = (
 )
 """How errors begin that say where a reader gave up, not what is wrong with the file."""
 
-_READABLE = {"avif": av1.readable, "jxl": jxl.readable, "png": apng.readable}
+_READABLE = {"avif": av1.readable, "jxl": jxl.readable, "png": apng.readable, "bmp": bmp_headers.readable}
 """What makes of a file what its reader takes."""
 
 _WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without_extras}

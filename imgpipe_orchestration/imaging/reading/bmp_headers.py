@@ -1,0 +1,46 @@
+"""BMPs whose header Pillow does not know, or whose palette it takes for another one."""
+
+from __future__ import annotations
+
+import struct
+
+from imgpipe_orchestration.imaging.limits import Limits
+
+_KNOWN = frozenset({40, 52, 56, 64, 108, 124})
+"""Lengths of the headers that Pillow reads, beside one of 12 that says nothing of this."""
+_OS2 = range(16, 64)
+"""Those of OS/2 2.x end wherever there was nothing more to say: what is left out is 0."""
+_PLAIN = 40
+_ALIKE = frozenset({0, 1, 2})
+"""Ways of compressing that have the same numbers in OS/2's headers as in those of Windows."""
+_WITH_PALETTE = frozenset({1, 2, 4, 8})
+"""Bits of a pixel."""
+
+
+def readable(data: bytes, _limits: Limits) -> bytes:
+    """The same with a header that Pillow reads, and as many colours as a pixel has numbers for.
+
+    Of more it refuses all; two that are black and white it takes for pixels of one bit, and three that are nearly black
+    for levels of grey. Colours that are missing are black, as in browsers.
+    """
+    if len(data) < 14 + _PLAIN:
+        return data
+    start, length = struct.unpack_from("<II", data, 10)
+    header, behind = data[14 : 14 + length], 14 + length
+    if length in _OS2 and length not in _KNOWN:
+        header = _PLAIN.to_bytes(4, "little") + header[4:_PLAIN].ljust(_PLAIN - 4, b"\0")
+        if int.from_bytes(header[16:20], "little") not in _ALIKE:
+            return data
+    elif length not in _KNOWN:
+        return data
+    bits, said = *struct.unpack_from("<H", header, 14), *struct.unpack_from("<I", header, 32)
+    table = data[behind:start]
+    if bits not in _WITH_PALETTE and length in _KNOWN:
+        return data
+    if bits in _WITH_PALETTE:
+        most = 1 << bits
+        stored = 4 * min(said or most, most)
+        table = data[behind : behind + stored].ljust(4 * most, b"\0")
+        start = max(start, behind + stored)
+        header = header[:32] + most.to_bytes(4, "little") + header[36:]
+    return b"".join((data[:10], (14 + len(header) + len(table)).to_bytes(4, "little"), header, table, data[start:]))
