@@ -1,7 +1,7 @@
 """Lets the front ends of FRONTEND_ORIGINS call what users call, from another origin than the gateway's (CORS).
 
-Users' tokens travel in `Authorization` and never in a cookie, so no credentials of the browser's are let in. Listings'
-images, components and analyses are for every origin and say so themselves; pages embed `/serve` without being let in.
+Users' tokens travel in `Authorization` and never in a cookie, so no credentials of the browser's are let in. Images,
+components and analyses are for every origin and say so themselves.
 """
 
 from __future__ import annotations

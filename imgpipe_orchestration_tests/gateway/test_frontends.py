@@ -73,4 +73,5 @@ def test_nobody_is_let_in_where_no_front_end_is_named(settings: Settings) -> Non
 
 def test_images_stay_open_to_every_page_and_alike_for_caches(client: TestClient) -> None:
     told = client.get("/serve/17", headers={"Origin": SHOP}).headers
+    assert told["access-control-allow-origin"] == "*"
     assert "origin" not in told.get("vary", "").lower()

@@ -48,6 +48,9 @@ _PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
 _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
 _HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
+UNCACHED = {"Cache-Control": "no-store"}
+ANY_ORIGIN = "*"
+"""Not the one that asks: every cache would have to keep an image once for each."""
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 
@@ -106,10 +109,13 @@ def asked_for(scope: Scope) -> tuple[Address, int] | None:
 
 
 async def respond(scope: Scope, address: Address, media_id: int) -> Response:
-    """The image or the problem; either says that Accept mattered, unless the URL names a format."""
+    """The image or the problem; either says that Accept mattered, unless the URL names a format, and may be read by
+    pages of any origin: the URL, with its signature where one is needed, is all that anybody has to know."""
     vary = "" if _NAMES_FORMAT.search(scope["query_string"]) else "Accept"
     try:
-        return await _found(scope, media_id, address.caching, vary)
+        answer = await _found(scope, media_id, address.caching, vary)
+        if isinstance(answer, Ready):
+            return answer
     except ImgpipeError as error:
         answer = problems.reported(error, scope["path"])
     except Unsatisfiable as error:
@@ -117,6 +123,7 @@ async def respond(scope: Scope, address: Address, media_id: int) -> Response:
         answer = problems.problem(416, "Range not satisfiable", str(error), code="range", headers=span)
     if vary:
         answer.headers["Vary"] = vary
+    answer.headers["Access-Control-Allow-Origin"] = ANY_ORIGIN
     return answer
 
 
@@ -136,7 +143,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
     if not manifest.variants:
-        return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept, vary)
+        return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept)
     decided = decision.decide(manifest.variants, wish, accept)
     if not again and not wish.explain:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
@@ -149,13 +156,13 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
     except (NotFound, NotWhole) as fault:
         if again:
-            instead = _stood_in(hot, manifest.variants, wish, accept, variant, fault, vary)
+            instead = _stood_in(hot, manifest.variants, wish, accept, variant, fault)
         else:  # the image was made again since its manifest was read, and the old objects went
             hot.forget(media_id)
             instead = _found(scope, media_id, caching, vary, again=True)
         return await instead
     if wish.explain:
-        return JSONResponse(decided.explained(wish, accept), headers=_uncached(vary))
+        return JSONResponse(decided.explained(wish, accept), headers=UNCACHED)
     if scope["method"] == "HEAD":
         return Ready(head(MIME_OF[variant.format], len(data)))
     part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
@@ -195,6 +202,7 @@ class Ready(Response):
 def _head(scheme: str, etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> Head:
     """The head of an image, without type and length that of a 304. Shared: not to be changed."""
     fields = {"cache-control": caching, "etag": etag, "accept-ranges": "bytes", "vary": vary, "content-type": mime}
+    fields["access-control-allow-origin"] = ANY_ORIGIN
     if mime:
         fields["content-length"] = str(length)
     return secured([(name.encode(), value.encode()) for name, value in fields.items() if value], scheme)
@@ -207,7 +215,6 @@ async def _stood_in(
     accept: str | None,
     lost: StoredVariant,
     fault: NotFound | NotWhole,
-    vary: str,
 ) -> Response:
     """For a variant whose object is gone from the store or damaged there: another format of its size, else another
     size, uncached and without a validator, for it is not what the URL names. The garbage collection has it made again.
@@ -232,19 +239,15 @@ async def _stood_in(
             gone.add(given.variant.object_key)
             continue
         if wish.explain:
-            return JSONResponse(given.explained(wish, accept, lost), headers=_uncached(vary))
+            return JSONResponse(given.explained(wish, accept, lost), headers=UNCACHED)
         log.warning(
             "another variant served",
             extra={"lost": lost.object_key, "given": given.variant.object_key, "error": fault.public},
         )
-        return Response(data, media_type=MIME_OF[given.variant.format], headers=_uncached(vary))
+        return Response(data, media_type=MIME_OF[given.variant.format], headers=UNCACHED)
 
 
-def _uncached(vary: str) -> dict[str, str]:
-    return {"Cache-Control": "no-store", **({"Vary": vary} if vary else {})}
-
-
-def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None, vary: str) -> Response:
+def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None) -> Response:
     """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
 
     Raises:
@@ -255,10 +258,9 @@ def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None
         media = store.media_file(connection, media_id)
     if media.status is MediaStatus.FAILED:
         raise NotFound(f"Media {media_id} could not be processed: {media.error}")
-    headers = _uncached(vary)
     showable = media.mime_type in SHOWN_BY_BROWSERS
     if wish.explain:
-        return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=headers)
+        return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=UNCACHED)
     if not showable:
-        return Response(PLACEHOLDER, media_type="image/svg+xml", headers=headers)
-    return Response(original(services, media), media_type=media.mime_type, headers=headers)
+        return Response(PLACEHOLDER, media_type="image/svg+xml", headers=UNCACHED)
+    return Response(original(services, media), media_type=media.mime_type, headers=UNCACHED)

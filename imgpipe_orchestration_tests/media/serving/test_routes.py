@@ -109,6 +109,25 @@ def test_head_says_what_get_would(shown: Gateway) -> None:
             assert head.headers[name] == get.headers[name]
 
 
+def test_pages_of_any_origin_may_read_an_image_and_what_is_said_instead(shown: Gateway) -> None:
+    etag = shown.get("/serve/1").headers["etag"]
+    asked: list[tuple[str, dict[str, str], int]] = [
+        ("/serve/1", {}, 200),
+        ("/api/images/1?size=grid&format=webp", {}, 200),
+        ("/serve/1", {"Range": "bytes=0-9"}, 206),
+        ("/serve/1", {"If-None-Match": etag}, 304),
+        ("/serve/1", {"Range": "bytes=99999999-"}, 416),
+        ("/serve/1?explain=1", {}, 200),
+        ("/serve/1?size=nope", {}, 400),
+        ("/serve/99", {}, 404),
+    ]
+    for path, headers, status in asked:
+        answer = shown.get(path, Origin="https://shop.example", **headers)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, "*"), path
+        assert "origin" not in answer.headers.get("vary", "").lower(), "one copy of it in a cache is for all"
+        assert "access-control-allow-credentials" not in answer.headers
+
+
 def test_another_method_is_told_which_there_are(shown: Gateway) -> None:
     for path in ("/serve/1", "/api/images/1"):
         answer = shown.session.post(shown.url + path, timeout=10)
