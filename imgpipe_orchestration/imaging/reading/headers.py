@@ -22,6 +22,8 @@ READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
 _RAW = f"a camera's raw file is not read: develop it and send {READ}"
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
 """Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, and Canon's newer like a film."""
+_WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
+"""Flags of the chunk VP8X (RFC 9649, section 2.7.1)."""
 _RAW_BRAND = b"crx "
 
 
@@ -128,6 +130,17 @@ def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
             f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"
             f" and {limits.max_scan_pixels / 1e6:,.0f} megapixels in all scans together"
         )
+
+
+def webp_with_alpha(data: bytes, _limits: Limits) -> bytes:
+    """The same; an animation says that it may be transparent.
+
+    Browsers look at the frames, and what they do not cover is transparent. Pillow goes by the header, and would show
+    that in black.
+    """
+    if data[12:16] != b"VP8X" or not data[20] & _WEBP_ANIMATION:
+        return data
+    return data[:20] + bytes([data[20] | _WEBP_ALPHA]) + data[21:]
 
 
 def webp_size(data: bytes) -> tuple[int, int]:

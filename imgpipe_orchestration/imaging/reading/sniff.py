@@ -76,7 +76,13 @@ _OF_THE_READER = (
 )
 """How errors begin that say where a reader gave up, not what is wrong with the file."""
 
-_READABLE = {"avif": av1.readable, "jxl": jxl.readable, "png": apng.readable, "bmp": bmp_headers.readable}
+_READABLE = {
+    "avif": av1.readable,
+    "jxl": jxl.readable,
+    "png": apng.readable,
+    "bmp": bmp_headers.readable,
+    "webp": headers.webp_with_alpha,
+}
 """What makes of a file what its reader takes."""
 
 _WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without_extras}

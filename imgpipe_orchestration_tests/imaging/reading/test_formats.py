@@ -354,6 +354,22 @@ def test_a_gif_is_transparent_where_its_first_frame_is_not() -> None:
     assert np.count_nonzero(result[..., 3]) == 8 * 6
 
 
+def test_an_animated_webp_is_transparent_where_its_first_frame_is_not() -> None:
+    small = picture(40, 30)
+    still = encoded(small, "WEBP", lossless=True)[12:]
+    place = bytes(value for number in (3, 4, 39, 29, 100) for value in number.to_bytes(3, "little")) + b"\0"
+    chunks = [
+        (b"VP8X", b"\2\0\0\0" + (99).to_bytes(3, "little") + (79).to_bytes(3, "little")),
+        (b"ANIM", b"\xff\0\0\xff\0\0"),
+        (b"ANMF", place + still),
+    ]
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(content)) + content for kind, content in chunks)
+    result = prepared_pixels(b"RIFF" + struct.pack("<I", len(body)) + body)
+    assert result.shape == (80, 100, 4)
+    assert (result[8:38, 6:46, :3] == np.asarray(small)).all()
+    assert np.count_nonzero(result[..., 3]) == 40 * 30
+
+
 def test_a_tiff_whose_palette_was_never_scaled_is_no_black_picture() -> None:
     image = _picture().quantize(64)
     data = encoded(image, "TIFF")
