@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, primaries_of_png, srgb_light
+from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, matrix_to_srgb, primaries_of_png, srgb_light
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.reading.parts import png_colours
 
-_BT2020_TO_SRGB = ((1.660491, -0.587641, -0.072850), (-0.124551, 1.132900, -0.008349), (-0.018151, -0.100579, 1.118730))
-_P3_TO_SRGB = ((1.224940, -0.224940, 0.0), (-0.042057, 1.042057, 0.0), (-0.019638, -0.078636, 1.098274))
-_TO_SRGB: dict[int, Matrix] = {9: _BT2020_TO_SRGB, 12: _P3_TO_SRGB}
-"""Linear light to linear sRGB, by the number of the primaries; both have sRGB's white."""
+_C, _D65 = (0.310, 0.316), (0.3127, 0.3290)
+_PRIMARIES = {
+    4: (_C, (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
+    5: (_D65, (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
+    6: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    8: (_C, (0.681, 0.319), (0.243, 0.692), (0.145, 0.049)),
+    9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    10: ((1 / 3, 1 / 3), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)),
+    11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    22: (_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
+}
+"""White, red, green and blue, by number; 1 is sRGB."""
 _PQ, _HLG, _LINEAR, _STEEP = 16, 18, 8, 5
 _REFERENCE_WHITE = 203.0
 """Candela per square metre that count as paper white (ITU-R BT.2408)."""
@@ -60,11 +71,11 @@ class ColourNumbers:
     @property
     def is_srgb(self) -> bool:
         """Whether the picture can be shown as it is; unknown numbers count as sRGB, as in browsers."""
-        return self.primaries not in _TO_SRGB and not self.is_hdr and self.transfer not in (_LINEAR, _STEEP)
+        return self.primaries not in _PRIMARIES and not self.is_hdr and self.transfer not in (_LINEAR, _STEEP)
 
     @property
     def matrix(self) -> Matrix | None:
-        return _TO_SRGB.get(self.primaries)
+        return _matrix(self.primaries)
 
     def light(self) -> Floats:
         return _to_light(self.transfer)
@@ -74,8 +85,13 @@ _SRGB_LIKE = frozenset({1, 4, 6, 13, 14, 15})
 """Transfer curves that are shown as sRGB's is; 4 is a gamma of 2.2."""
 
 
+@lru_cache
+def _matrix(primaries: int) -> Matrix | None:
+    return matrix_to_srgb(np.array(_PRIMARIES[primaries])) if primaries in _PRIMARIES else None
+
+
 def _is_known(found: ColourNumbers) -> bool:
-    return found.primaries in {1, *_TO_SRGB} and found.transfer in {_LINEAR, _STEEP, _PQ, _HLG, *_SRGB_LIKE}
+    return found.primaries in {1, *_PRIMARIES} and found.transfer in {_LINEAR, _STEEP, _PQ, _HLG, *_SRGB_LIKE}
 
 
 def outranks_profile(data: bytes) -> bool:

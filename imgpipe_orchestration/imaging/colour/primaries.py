@@ -66,16 +66,21 @@ def primaries_of_png(data: bytes) -> Primaries | None:
     if len(gamma) != 4 or (value := int.from_bytes(gamma)) not in _GAMMAS:
         return None
     exponent = 100_000 / value
-    matrix = _matrix(chromaticities) if len(chromaticities) == 32 else None
+    matrix = None
+    if len(chromaticities) == 32:
+        matrix = matrix_to_srgb(np.array(struct.unpack(">8I", chromaticities)).reshape(4, 2) / 100_000)
     if matrix is None and _LIKE_SRGB[0] <= 2.2 / exponent <= _LIKE_SRGB[1]:
         return None
     return Primaries(exponent, matrix)
 
 
-def _matrix(chunk: bytes) -> Matrix | None:
-    """Linear light to linear sRGB; None where there is nothing to be done, or no such colours can be."""
-    found = np.array(struct.unpack(">8I", chunk)).reshape(4, 2) / 100_000
-    to_xyz = _to_xyz(found)
+def matrix_to_srgb(points: Floats) -> Matrix | None:
+    """Linear light to linear sRGB; None where there is nothing to be done, or no such colours can be.
+
+    Args:
+        points: x and y of white, red, green and blue (CIE 1931).
+    """
+    to_xyz = _to_xyz(points)
     srgb_to_xyz = _to_xyz(np.array(_SRGB))
     if to_xyz is None or srgb_to_xyz is None:
         return None

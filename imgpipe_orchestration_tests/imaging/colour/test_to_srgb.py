@@ -110,6 +110,22 @@ def test_a_wide_gamut_named_by_number_is_converted_as_well(colour: tuple[int, in
         assert np.abs(prepared_pixels(file).mean(axis=(0, 1)) - _p3_as_srgb(colour)).max() < 3.5
 
 
+@pytest.mark.parametrize(("primaries", "matrix"), [
+    (5, [[1.0440, -0.0440, 0], [0, 1, 0], [0, 0.0118, 0.9882]]),
+    (6, [[0.9396, 0.0502, 0.0103], [0.0178, 0.9658, 0.0164], [-0.0016, -0.0044, 1.0060]]),
+    (9, [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]),
+    (12, [[1.2249, -0.2249, 0], [-0.0421, 1.0421, 0], [-0.0196, -0.0786, 1.0983]]),
+])  # fmt: skip
+def test_primaries_by_number_are_converted_by_their_published_matrix(primaries: int, matrix: list[list[float]]) -> None:
+    """Linear light to that of BT.709, as in EBU Tech. 3213, SMPTE RP 145, ITU-R BT.2087 and SMPTE RP 431-2."""
+    light = np.array((0.6, 0.4, 0.3))
+    row = bytes(round(255 * level) for level in light) * 32
+    linear = np.array(matrix) @ light
+    expected = (1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    shown = prepared_pixels(flat_png(8, 2, row, (b"cICP", bytes([primaries, 8, 0, 1]))))[0, 0]
+    assert np.abs(shown.astype(float) - expected).max() <= 1
+
+
 def test_an_hdr_picture_is_neither_grey_nor_burnt_out() -> None:
     ramp = Image.fromarray(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 32, axis=0)).convert("RGB")
     png = encoded(ramp, "PNG")
