@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
@@ -24,6 +25,9 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 FIELD_LENGTH = 16_000
 """Characters kept of a message, a traceback or an extra; an exception may quote a whole image."""
+
+REMIND_SECONDS = 60.0
+"""Until it is said again that LOG_FILE cannot be written."""
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))  # fields of every line here
 
@@ -51,8 +55,7 @@ def configure(
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if file:
         try:
-            # Watched, so that logrotate may take the file away.
-            handlers.append(WatchedFileHandler(file, encoding="utf-8", errors="backslashreplace"))
+            handlers.append(LogFile(file, encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             raise SettingsError(f"LOG_FILE cannot be opened: {error}", field="LOG_FILE") from error
     for handler in handlers:
@@ -61,6 +64,32 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = handlers
     root.setLevel(level.upper())
+
+
+class LogFile(WatchedFileHandler):
+    """LOG_FILE. Watched, so that logrotate may take it away.
+
+    What it does not take (a full disk, a folder that is gone) is told on standard error once a minute and fails nobody:
+    the lines stand there anyway. The base class has a traceback for each line, or raises where it opens the file anew.
+    """
+
+    _told_at = float("-inf")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif time.monotonic() - self._told_at >= REMIND_SECONDS:
+            self._told_at = time.monotonic()
+            told = {"name": __name__, "levelname": "WARNING", "msg": f"LOG_FILE cannot be written: {error}"}
+            with suppress(OSError, AttributeError):  # nobody may be reading, or there is no standard error
+                sys.stderr.write(f"{self.format(logging.makeLogRecord(told))}\n")
 
 
 def configure_as_set(settings: Settings) -> None:

@@ -25,14 +25,13 @@ def command(data_dir: Path, as_json: bool) -> None:
     printed. Ends with code 3 when no stack runs.
     """
     environment = dict(sorted(running_stack(data_dir).environment.items()))
+    # Behind a proxy, which the stack's own addresses mean nothing to.
+    environment |= {name: os.environ[name] for name in VARIABLES if name in os.environ}
     if as_json:
         click.echo(json.dumps(environment, indent=2))
         return
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
-    for name in VARIABLES:  # behind a proxy, which the stack's own addresses mean nothing to
-        if name in os.environ:
-            click.echo(f"export {name}={shlex.quote(os.environ[name])}")
     if typed("dagster") != "dagster":
         # Last, so that nobody's own python becomes another.
         click.echo(f'export PATH="$PATH":{shlex.quote(sysconfig.get_path("scripts"))}')

@@ -53,6 +53,15 @@ def test_env_prints_every_name_that_others_rely_on(stack: Up) -> None:
     assert in_shell.stdout == stack.environment["DATABASE_URL"] == shown["DATABASE_URL"]
 
 
+def test_env_exempts_the_stack_from_a_proxy_in_either_form(stack: Up) -> None:
+    behind = {**clean_environment(), "http_proxy": "http://127.0.0.1:9", "no_proxy": "intranet.example"}
+    shown = json.loads(imgpipe("env", "--json", "--data", str(stack.data_dir), environ=behind).stdout)
+    exports = imgpipe("env", "--data", str(stack.data_dir), environ=behind).stdout
+    for name in ("no_proxy", "NO_PROXY"):
+        assert shown[name] == "intranet.example,127.0.0.1,localhost"
+        assert f"export {name}={shown[name]}\n" in exports
+
+
 def test_after_env_the_commands_are_found_and_what_was_found_before_stays(stack: Up) -> None:
     bare = {**clean_environment(), "PATH": "/usr/bin:/bin"}
     exports = imgpipe("env", "--data", str(stack.data_dir), environ=bare).stdout
