@@ -9,6 +9,7 @@ import pytest
 
 from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs
+from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -87,6 +88,20 @@ def test_a_cancelled_run_gives_its_claims_back(backends: BackendsResource) -> No
         with dg.build_run_status_sensor_context("cancelled", event, instance, run, resources=_of(backends)) as context:
             claims_of_cancelled_runs(context)
     assert claims.claim(QUEUE, "next", 1)[0].losses == 0
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
+    backends: BackendsResource, cancelled: bool
+) -> None:
+    engine = backends.services.engine
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(working)
+        (begun,) = job_instances.begin(engine, "working", ["c1"], run.run_id, lease_seconds=60)
+        event = instance.report_run_canceled(run) if cancelled else instance.report_run_failed(run)
+        with dg.build_run_status_sensor_context("ended", event, instance, run, resources=_of(backends)) as context:
+            claims_of_cancelled_runs(context) if cancelled else claims_of_failed_runs(context.for_run_failure())
+    assert job_instances.get(engine, begun.id).status == ("failed" if cancelled else "queued")
 
 
 def test_what_a_reexecution_took_over_stays_with_it(backends: BackendsResource) -> None:

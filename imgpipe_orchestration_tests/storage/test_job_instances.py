@@ -120,9 +120,19 @@ def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine
     mine, lost = job_instances.begin(engine, JOB, ["c1", "c2"], "run-1", lease_seconds=60)
     job_instances.interrupted(engine, "run-1")
     (again,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
+    assert job_instances.finish(engine, [Ending(mine)]) == {mine.id}, "it has been begun once more since"
     assert job_instances.finish(engine, [Ending(again), Ending(lost)]) == {lost.id}
     assert job_instances.get(engine, mine.id).status is JobStatus.COMPLETED
     assert job_instances.get(engine, lost.id).status is JobStatus.QUEUED
+
+
+def test_a_run_cannot_end_what_another_has_begun_since(engine: Engine) -> None:
+    (lost,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
+    job_instances.interrupted(engine, "run-1", spends_attempt=False)
+    (theirs,) = job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60)
+    assert theirs.attempts == lost.attempts
+    assert job_instances.finish(engine, [Ending(lost)]) == {lost.id}
+    assert job_instances.finish(engine, [Ending(theirs)]) == set()
 
 
 def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
