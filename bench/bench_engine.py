@@ -32,7 +32,7 @@ from running import bar
 from imgpipe_orchestration.imaging.encoding.encode import encode
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.geometry import WHOLE
-from imgpipe_orchestration.imaging.measuring.measure import measure
+from imgpipe_orchestration.imaging.measuring.preview import look
 from imgpipe_orchestration.imaging.plan import output_size
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
@@ -184,7 +184,7 @@ def isolation() -> None:
     recipe = replace(MEDIA, adaptive=False)
     took: dict[str, list[float]] = {"here": [], "worker": []}
     with Workshop(1) as shop:
-        shop.call(measure, data)
+        shop.call(look, data)
         for _ in range(5):
             start = time.perf_counter()
             render(data, recipe)

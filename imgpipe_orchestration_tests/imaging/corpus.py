@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.devstack.photos import open_photo
+from imgpipe_orchestration.imaging.measuring.measure import Measurements
+from imgpipe_orchestration.imaging.measuring.preview import look
 from imgpipe_orchestration.imaging.reading import plugins
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
@@ -42,6 +44,11 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def measure(data: bytes) -> Measurements:
+    """What is measured of a file on its way through the pipeline."""
+    return look(data).measurements
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -334,21 +334,21 @@ def _peak() -> int:
 
 
 def main() -> None:
-    """Print, as JSON by name: seconds of CPU to sniff and to measure it, bytes above base, the errors."""
+    """Print, as JSON by name: seconds of CPU to sniff and to look at it, bytes above base, the errors."""
     from imgpipe_orchestration.errors import ImgpipeError
-    from imgpipe_orchestration.imaging.measuring.measure import measure
+    from imgpipe_orchestration.imaging.measuring.preview import look
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     for kind in ("PNG", "TIFF", "GIF", "WEBP", "AVIF"):  # each reader loads its library at first use
         harmless = io.BytesIO()
         Image.new("RGB", (64, 64)).save(harmless, kind)
-        measure(harmless.getvalue())
+        look(harmless.getvalue())
     costs = {}
     for name, make in (BOMBS | ODD).items():
         data, errors = make(), []
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before, clock = _peak(), time.process_time()
-        for work in (sniff, measure):
+        for work in (sniff, look):
             try:
                 work(data)
             except ImgpipeError as error:

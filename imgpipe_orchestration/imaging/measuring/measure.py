@@ -11,7 +11,6 @@ from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
 from imgpipe_orchestration.imaging.geometry import fit_within
 from imgpipe_orchestration.imaging.hashing import perceptual_hash, pixel_sha256
-from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
 from imgpipe_orchestration.imaging.measuring.exposure import Exposure, exposure
 from imgpipe_orchestration.imaging.measuring.palette import Colour, dominant_colours
 from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
@@ -57,28 +56,19 @@ class Decoded:
     small: Image.Image
 
 
-def decoded(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Decoded:
+def decoded(data: bytes) -> Decoded:
     """Decode in full: the pixel hash needs every pixel.
 
     Raises:
         BadImage, TooLarge: as `render.render`.
     """
-    original = open_original(data, limits)
+    original = open_original(data)
     full = upright(to_eight_bits(decode(original)), original.orientation)
     size = fit_within(full.width, full.height, SEEN_AT, SEEN_AT)
     # The gap lets Pillow average whole pixels first: a third of the time, and at this size nobody sees it.
     small = full.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5) if size != full.size else full
     small, _ = to_srgb(small, original.colours)
     return Decoded(original, full, drop_opaque_alpha(small))
-
-
-def measure(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Measurements:
-    """Measure an original.
-
-    Raises:
-        BadImage, TooLarge: as `render.render`.
-    """
-    return measured(decoded(data, limits=limits))
 
 
 def measured(image: Decoded) -> Measurements:

@@ -8,8 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from imgpipe_orchestration.imaging.measuring.measure import measure
-from imgpipe_orchestration_tests.imaging.corpus import flat_png, prepared_pixels
+from imgpipe_orchestration_tests.imaging.corpus import flat_png, measure, prepared_pixels
 from imgpipe_orchestration_tests.imaging.profiles import display_p3
 
 Chunk = tuple[bytes, bytes]

@@ -4,8 +4,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from imgpipe_orchestration.imaging.hashing import hash_distance
-from imgpipe_orchestration.imaging.measuring.measure import measure
-from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
+from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture
 
 
 def test_identical_pixels_have_one_digest_in_different_files() -> None:

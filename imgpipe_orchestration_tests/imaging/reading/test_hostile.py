@@ -19,7 +19,7 @@ from PIL import Image
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.measuring.measure import measure
+from imgpipe_orchestration.imaging.measuring.preview import look
 from imgpipe_orchestration.imaging.reading.opening import decode, open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
@@ -154,7 +154,7 @@ def test_thousands_of_flipped_bits_cost_no_worker_more_than_itself(name: str) ->
     with Workshop(1, wall_seconds=20) as shop:
         for _ in range(4):
             files = [_flipped(whole, dice) for _ in range(500)]
-            for future in [shop.submit(measure, file) for file in files]:
+            for future in [shop.submit(look, file) for file in files]:
                 assert future.exception() is None or isinstance(future.exception(), ImgpipeError)
 
 
