@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
+from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import given, kept
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -45,6 +47,32 @@ def read(services: Services, customer_id: str) -> dict[str, Any]:
             for row in rows
         ],
     }
+
+
+def of_each(services: Services, customer_ids: Sequence[str]) -> dict[str, bool | None]:
+    """Whether marking is on for each of some customers; None where the stored value is neither true nor false, or
+    cannot be read: nothing is marked then.
+
+    Raises:
+        BackendUnavailable: MongoDB is away.
+    """
+    from bson.errors import InvalidBSON
+
+    configs = ImageConfigs(services.documents)
+    try:
+        known = configs.of_each(customer_ids)
+    except InvalidBSON:
+        if len(customer_ids) == 1:
+            return dict.fromkeys(customer_ids)
+        return {name: on for one in customer_ids for name, on in of_each(services, [one]).items()}
+    return {name: _on(name, documents) for name, documents in known.items()}
+
+
+def _on(customer_id: str, documents: Sequence[Document]) -> bool | None:
+    try:
+        return switched_on(customer_id, [document.get("auto_mark_cleaned") for document in documents])
+    except UnusableToggle:
+        return None
 
 
 def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:

@@ -37,23 +37,29 @@ def processing(
 ) -> Response:
     """Every customer with something to mark, marked of late, or switched off; one of them in full."""
     away, one = "", None
+    on: dict[str, bool | None] = {}
     customers: list[dict[str, Any]] = []
     if not services.settings.mongodb_url:
         away = "No MongoDB is configured: set MONGODB_URL to have news documents marked."
     else:
         try:
-            customers = _customers(services)
+            found = _customers(services)
+            on = toggle.of_each(services, [row["id"] for row in found[:SHOWN]])
+            customers = found
             if customer:
                 partition_key(customer)
                 one = toggle.read(services, customer)
-        except (BackendUnavailable, UnusableToggle) as error:
+        except BackendUnavailable as error:
             away = error.public
+        except UnusableToggle as error:
+            one = {"customer_id": customer, "auto_mark_cleaned": None, "why": error.public}
     recent = job_instances.recent(services.engine, JOB, customer_id=customer or None, limit=RECENT)
     return page(
         request,
         "processing.html",
         session,
         customers=customers[:SHOWN],
+        on=on,
         hidden=max(0, len(customers) - SHOWN),
         one=one,
         chosen=customer,
@@ -99,7 +105,6 @@ def _customers(services: Services) -> list[dict[str, Any]]:
             "marked": marked[name].marked if name in marked else 0,
             "failed": marked[name].failed if name in marked else 0,
             "last": marked[name].last if name in marked else None,
-            "on": name not in off,
         }
         for name in names
     ]

@@ -132,6 +132,29 @@ def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: 
     assert guest.axe() == []
 
 
+@pytest.mark.parametrize("value", ["no", 2, {"on": True}], ids=["text", "number", "object"])
+def test_a_toggle_that_is_neither_is_shown_as_such_and_can_be_switched(
+    guest: Visitor, gateway: Gateway, value: object
+) -> None:
+    configs, documents = ImageConfigs(gateway.services.documents), gateway.services.documents
+    for customer in ("acme", "globex", "off"):
+        seed(gateway.services, customer, 1)
+        configs.add_new(customer)
+    configs.switch("off", False)
+    documents.collection("image_config").update_one({"customer_id": "acme"}, {"$set": {"auto_mark_cleaned": value}})
+    page = guest.go("/processing")
+    switch = page.get_by_role("switch", name="Automatic marking for acme")
+    expect(switch).to_have_attribute("aria-checked", "false")
+    expect(switch).to_have_text("neither")
+    expect(page.get_by_role("switch")).to_have_text(["neither", "on", "off"])
+    page.get_by_role("link", name="acme").click()
+    expect(page.get_by_text("not true or false. Nothing is marked until it is switched on or off.")).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_role("switch", name="Automatic marking for acme").first.click()
+    expect(page.get_by_text("Automatic marking is on since")).to_be_visible()
+    assert [document["auto_mark_cleaned"] for document in configs.of("acme")] == [True]
+
+
 @pytest.mark.parametrize("customer", ["a\nb", "x" * 2000], ids=["line break", "long"])
 def test_a_customer_with_an_odd_id_is_shown_beside_the_others_and_switched(
     guest: Visitor, gateway: Gateway, customer: str
