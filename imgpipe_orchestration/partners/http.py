@@ -22,6 +22,7 @@ from imgpipe_orchestration.errors import (
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners.json_text import decoded
+from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
 from imgpipe_orchestration.partners.ssrf import Guard, guarded_pools
@@ -261,7 +262,7 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
         kind = PartnerAway if status >= 500 else PartnerUnavailable
         raise kind(f"{partner} failed (HTTP {status})", detail=detail, retry_after=asked, partner_status=status)
     reason = {401: "does not accept our credential", 403: "forbids this", 404: "does not know this address"}.get(
-        status, "redirected, which is not followed" if status < 400 else "refused the request"
+        status, redirected(reply.headers.get("Location")) if status < 400 else "refused the request"
     )
     raise PartnerRefused(f"{partner} {reason} (HTTP {status})", detail=detail, partner_status=status)
 

@@ -1,4 +1,5 @@
-"""Links with a signature in them, SAS (Azure) and presigned (S3, Google): what may be told of them, when they end."""
+"""What may be told of links, for some have a signature in them: SAS (Azure) and presigned ones (S3, Google). And when
+such a signature ends."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ def without_secrets(url: str) -> str:
     except ValueError:
         return "(not a URL)"
     host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}{port}{parts.path}"[:500]
+    origin = f"{parts.scheme}://{host}{port}" if parts.scheme or host else ""
+    return f"{origin}{parts.path}"[:500]
+
+
+def redirected(location: str | None) -> str:
+    """What a partner did whose redirect is not followed. Where it leads tells what to mend: https, a name, a login."""
+    where = without_secrets(location or "")[:200]
+    to = f" to {where}" if where and where.isprintable() else ""
+    return f"redirected{to}, which is not followed"
 
 
 def expiry_of(url: str) -> datetime | None:

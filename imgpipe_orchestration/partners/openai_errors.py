@@ -15,6 +15,7 @@ from imgpipe_orchestration.errors import (
     SpendingPaused,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
 
 if TYPE_CHECKING:
@@ -78,10 +79,13 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
     if code in _POLICY or kind == "image_generation_user_error":
         # Without the status: it is about this request, whatever number it comes under.
         return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail)
-    reason = {401: "does not accept OPENAI_API_KEY", 403: "forbids this", 404: "does not know the model or address"}
-    return PartnerRefused(
-        f"{_NAME} {reason.get(status, 'refused the request')} (HTTP {status})", detail=detail, partner_status=status
-    )
+    reason = {
+        401: "does not accept OPENAI_API_KEY",
+        402: "wants to be paid first",
+        403: "forbids this",
+        404: "does not know the model or address",
+    }.get(status, redirected(error.response.headers.get("location")) if status < 400 else "refused the request")
+    return PartnerRefused(f"{_NAME} {reason} (HTTP {status})", detail=detail, partner_status=status)
 
 
 def _wait(error: openai.APIStatusError) -> float | None:

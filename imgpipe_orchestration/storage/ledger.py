@@ -45,8 +45,10 @@ _BUDGET_LOCK = 0x1B0D6E7
 """Advisory lock under which the budget is checked: two starters must not both take the last dollar."""
 
 
-_FOR_ALL = {401, 403, 404}
-"""Statuses that say nothing about the item: a wrong key, a model we may not use, a model or flow that is not there."""
+_FOR_ALL = {*range(300, 400), 401, 402, 403, 404}
+"""Statuses that say nothing about the item: a redirect (to https, to a login), a wrong key, an account without money, a
+model we may not use, a model or flow that is not there."""
+_OF_MODEL = {403, 404}
 
 
 class Outcome(StrEnum):
@@ -243,7 +245,7 @@ class Ledger:
                 self._reopen(call, token, buyer, error, seconds)
                 raise
             stopped = SpendingPaused(f"{error.public}: what needs it waits until that is mended", detail=error.detail)
-            self._reopen(call, token, buyer, stopped, seconds, error.partner_status != 401)
+            self._reopen(call, token, buyer, stopped, seconds, error.partner_status in _OF_MODEL)
             raise stopped from error
         return self._commit(call, bought, buyer, time.monotonic() - began)
 

@@ -84,10 +84,11 @@ def test_a_redirect_is_not_followed_with_our_key() -> None:
     with serving(lambda h, _: reply(h, b"stolen")) as other:
 
         def away(handler: BaseHTTPRequestHandler, _: int) -> None:
-            reply(handler, status=302, Location=other.url)
+            reply(handler, status=302, Location=f"{other.url}/login?token=secret")
 
-        with serving(away) as server, pytest.raises(PartnerRefused, match="redirected"):
+        with serving(away) as server, pytest.raises(PartnerRefused) as caught:
             MainApi(server.url, KEY, policy=QUICK).complete(1, {})
+        assert caught.value.public == f"The main API redirected to {other.url}/login, which is not followed (HTTP 302)"
         assert other.requests == []
 
 

@@ -165,6 +165,18 @@ def assert_can_be_kept(error: ImgpipeError) -> None:
     assert len(error.public) < 200
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(301, "redirected to /sign-in, which is not followed"), (402, "wants to be paid first")]
+)
+def test_a_redirect_and_an_empty_account_are_told_with_their_status(status: int, told: str) -> None:
+    with serving(lambda h, _: reply(h, b"", status=status, Location="/sign-in?for=you")) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(PartnerRefused, match=f"{told} .HTTP {status}.") as caught:
+            client.generate_image("a portrait", model="m")
+        client.close()
+    assert caught.value.partner_status == status
+
+
 @pytest.mark.parametrize(("status", "error"), [(400, PartnerRefused), (429, RateLimited), (500, PartnerUnavailable)])
 def test_an_error_in_another_shape_means_what_its_status_says(status: int, error: type[Exception]) -> None:
     body = json.dumps({"error": {"code": ["x"], "type": {"a": 1}, "message": 5}}).encode()

@@ -215,10 +215,8 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
         engine.dispose()
 
 
-@pytest.mark.parametrize(("status", "others"), [(401, False), (403, True), (404, True)])
-def test_a_credential_or_model_that_is_not_accepted_pauses_what_it_concerns(
-    engine: Engine, status: int, others: bool
-) -> None:
+@pytest.mark.parametrize(("status", "others"), [(302, False), (401, False), (402, False), (403, True), (404, True)])
+def test_what_is_not_about_the_item_pauses_whatever_it_concerns(engine: Engine, status: int, others: bool) -> None:
     ledger, shop = Ledger(engine, Limits(pause=60)), Shop()
 
     def refused() -> Purchase:
