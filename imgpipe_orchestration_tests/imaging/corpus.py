@@ -92,7 +92,8 @@ def tiff_of(
     planes: bool = False,
     tiled: bool = False,
     packed: bool = False,
-    **more: int | bytes,
+    stored: bytes | None = None,
+    **more: int | tuple[int, ...] | bytes,
 ) -> bytes:
     """A TIFF of any numbers, written by hand: Pillow writes few kinds.
 
@@ -102,6 +103,7 @@ def tiff_of(
         big: as BigTIFF.
         tiled: in one tile, whose sides are multiples of 16 then.
         packed: by deflate.
+        stored: the bytes of the only strip, where numpy has no such numbers.
         more: further tags by number (`t338=2`), or others instead.
     """
     height, width, channels = pixels.shape
@@ -109,6 +111,7 @@ def tiff_of(
     ordered = pixels.astype(pixels.dtype.newbyteorder(order))
     parts = [ordered[..., channel] for channel in range(channels)] if planes else [ordered]
     strips = [zlib.compress(part.tobytes()) if packed else part.tobytes() for part in parts]
+    strips = strips if stored is None else [stored]
     offsets, lengths = (324, 325) if tiled else (273, 279)
     tags: dict[int, tuple[int, ...] | bytes] = {
         256: (width,), 257: (height,), 258: (8 * pixels.dtype.itemsize,) * channels, 259: (8 if packed else 1,),
@@ -116,7 +119,7 @@ def tiff_of(
         lengths: tuple(map(len, strips)), offsets: (0,) * len(strips),
     }  # fmt: skip
     tags |= {322: (width,), 323: (height,)} if tiled else {278: (height,)}
-    tags |= {int(name[1:]): value if isinstance(value, bytes) else (value,) for name, value in more.items()}
+    tags |= {int(name[1:]): (value,) if isinstance(value, int) else value for name, value in more.items()}
     head, count, entry, offset = (16, "Q", 20, "Q") if big else (8, "H", 12, "I")
     room = 8 if big else 4
     start = head + struct.calcsize(order + count) + entry * len(tags) + room

@@ -1,6 +1,7 @@
 """TIFFs that Pillow has no mode for, or shows wrong: more than 8 bits a channel, Lab or CMYK with transparency.
 
-libvips decodes them, and not before the pixels are asked for. What it would guess at is refused.
+libvips decodes them, OpenCV those of 10, 12 and 14 bits and bare YCbCr, and not before the pixels are asked for. What
+they would guess at is refused.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb, without_elements
 from imgpipe_orchestration.imaging.libvips import libvips, out_of_libvips
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, check_pixels
+from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.reading.orientation import swaps_sides, upright
 
 _Tag = ExifTags.Base
-_COLOURS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK", 8: "LAB"}
-"""By what a pixel means (TIFF 6.0, PhotometricInterpretation). libvips shows YCbCr wrong, and nobody sends others."""
+_COLOURS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK", 6: "RGB", 8: "LAB"}
+"""By what a pixel means (TIFF 6.0, PhotometricInterpretation). Nobody sends others."""
+_YCBCR = 6
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4, "LAB": 3}
 _WHITE_IS_ZERO, _SEPARATE, _TRANSPARENCY = 0, 2, (1, 2)
 _WHOLE, _SIGNED, _FLOAT = 1, 2, 3
+_BETWEEN = frozenset({10, 12, 14})
+"""Bits of a channel that libvips does not know."""
 _COMPRESSIONS = (1, 5, 8, 32773, 32946)
 """None, LZW, deflate, PackBits and deflate by its old number: those that libvips' libtiff has."""
 _INTENT = {"intent": "relative", "black_point_compensation": True}
@@ -32,10 +37,12 @@ _INTENT = {"intent": "relative", "black_point_compensation": True}
 
 def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
     """Whether Pillow takes 16 bits in planes for two pixels of 8, deep white for black, 12 bits for 16 (nearly black),
-    floats that it unpacks in the file's byte order though libtiff has turned them, or loses the transparency of grey in
-    planes, so that all of the picture would be invisible."""
+    floats that it unpacks in the file's byte order though libtiff has turned them, finds too few bytes where pixels
+    share their colours, or loses the transparency of grey in planes, so that all of the picture would be invisible."""
     tags = image.tag_v2
     bits = max(tags.get(_Tag.BitsPerSample, (1,)))
+    if _is_bare_ycbcr(tags):
+        return True
     if bits <= 8:
         return _is_in_planes(tags) and image.mode in ("LA", "La")
     is_white_zero = tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
@@ -74,12 +81,16 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
             self.info["icc_profile"] = profile
 
     def _is_read(self) -> bool:
-        tags = self.tag_v2
-        kinds = {*zip(tags.get(_Tag.BitsPerSample, (1,)), itertools.cycle(tags.get(_Tag.SampleFormat, (_WHOLE,))))}
+        tags, kinds = self.tag_v2, self._kinds
         extra = self._bands - _CHANNELS[self._colours]
         if len(kinds) != 1 or extra < 0 or tags.get(_Tag.Compression, 1) not in _COMPRESSIONS:
             return False
         if _is_in_planes(tags) and (self._colours == "L" or _Tag.TileWidth in tags):
+            return False
+        if self._is_for_opencv:
+            is_tiled_or_in_planes = _Tag.TileWidth in tags or _is_in_planes(tags)
+            return self._colours in ("L", "RGB") and extra == 0 and not is_tiled_or_in_planes
+        if tags.get(_Tag.PhotometricInterpretation) == _YCBCR:
             return False
         if self._colours == "LAB":
             return kinds <= {(16, _WHOLE), (16, _SIGNED)} or (extra > 0 and kinds <= {(8, _WHOLE)})
@@ -92,8 +103,31 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
             OSError, pyvips.Error: broken or cut short.
         """
         if self._im is None:
-            self.im = upright(self._decoded(), self._turn).im
+            self.im = (self._unpacked() if self._is_for_opencv else upright(self._decoded(), self._turn)).im
         return Image.Image.load(self)
+
+    @property
+    def _kinds(self) -> set[tuple[int, int]]:
+        """Bits and kind of number of each channel."""
+        bits, kinds = self.tag_v2.get(_Tag.BitsPerSample, (1,)), self.tag_v2.get(_Tag.SampleFormat, (_WHOLE,))
+        return {*zip(bits, itertools.cycle(kinds))}
+
+    @property
+    def _is_for_opencv(self) -> bool:
+        return self._kinds <= {(bits, _WHOLE) for bits in _BETWEEN} or _is_bare_ycbcr(self.tag_v2)
+
+    def _unpacked(self) -> Image.Image:
+        """The pixels by OpenCV, which turns them upright and puts odd bits to the upper end of 16."""
+        levels = cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if levels is None or levels.shape[1::-1] != self._size or levels.ndim != (2 if self._bands == 1 else 3):
+            raise OSError("its pixels cannot be decoded")
+        if levels.dtype == np.uint16:
+            bits = self.tag_v2[_Tag.BitsPerSample][0]
+            levels = cv2.convertScaleAbs(levels, alpha=255 / (0x10000 - (1 << 16 - bits)))
+        if self._bands > 1:
+            return Image.fromarray(np.asarray(cv2.cvtColor(levels, cv2.COLOR_BGR2RGB)))
+        is_white_zero = self.tag_v2.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
+        return Image.fromarray(np.asarray(cv2.bitwise_not(levels) if is_white_zero else levels))
 
     def _picture(self) -> Any:
         """The stored pixels, which can be gone through once.
@@ -168,6 +202,12 @@ def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     file.seek(tags.next)
     tags.load(file)
     return tags
+
+
+def _is_bare_ycbcr(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether pixels share their colours and nothing is packed: Pillow leaves only packed ones to libtiff."""
+    is_bare = tags.get(_Tag.PhotometricInterpretation) == _YCBCR and tags.get(_Tag.Compression, 1) == 1
+    return is_bare and tags.get(_Tag.BitsPerSample) == (8, 8, 8) and tags.get(_Tag.YCbCrSubSampling, (2, 2)) != (1, 1)
 
 
 def _is_in_planes(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:

@@ -30,6 +30,7 @@ _TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200,
 """Bytes out of one: as they are; by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them
 take 14 choices of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
 _Tag = ExifTags.Base
+_YCBCR = 6
 
 
 def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> None:
@@ -62,5 +63,7 @@ def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
         return _DEFLATE * 8 / (depth * PNG_CHANNELS[kind])
     if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
         bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
+        if image.tag_v2.get(_Tag.PhotometricInterpretation) == _YCBCR:
+            samples = 1  # of its own; up to 16 pixels share their colours
         return most * 8 / float(max(max(bits) * samples, 1))
     return None

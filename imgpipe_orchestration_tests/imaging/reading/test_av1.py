@@ -97,7 +97,7 @@ def _with_a_table_for_each_item(avif: bytes) -> bytes:
 
 
 def test_properties_in_a_table_for_each_item_are_read_as_those_in_one() -> None:
-    colours, alpha = picture(40, 30), Image.linear_gradient("L").resize((40, 30))
+    colours, alpha = picture(40, 30).copy(), Image.linear_gradient("L").resize((40, 30))
     colours.putalpha(alpha)
     avif = encoded(colours, "AVIF")
     several = _with_a_table_for_each_item(avif)
