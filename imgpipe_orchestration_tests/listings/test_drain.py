@@ -57,6 +57,16 @@ def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(client: TestCli
     patient.close()
 
 
+def test_what_an_earlier_try_of_a_run_held_when_it_died_is_begun_again_as_suspect(
+    client: TestClient, services: Services
+) -> None:
+    queued(client, photo())
+    queue = store.queue_of(services.settings)
+    (held,) = services.claims.claim_these(queue, "run-1", [1])
+    assert drain(services, "run-1").processed == 1
+    assert [attempt.outcome for attempt in services.claims.history(queue, held.item_id)] == ["lost", "done"]
+
+
 def test_with_the_object_store_stopped_an_upload_is_503_and_nothing_is_half_accepted(
     own_s3: tuple[S3, Settings],
 ) -> None:

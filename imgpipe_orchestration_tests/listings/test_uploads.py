@@ -38,6 +38,14 @@ def test_names_that_databases_refuse_are_cleaned(services: Services) -> None:
     assert rows(services, "select listing_title, original_name from image_queue") == [("Bike \ufffd", "a\ufffd.jpg")]
 
 
+def test_a_key_of_one_user_means_nothing_to_another(services: Services) -> None:
+    users = (1, 2, None, 1)
+    answers = [uploads.upload(services, "Bike", [sent()], user_id=user, idempotency_key="k") for user in users]
+    first, *others, again = [answer["data"]["images"][0]["id"] for answer in answers]
+    assert first == again
+    assert len({first, *others}) == 3
+
+
 def test_an_answer_is_kept_for_a_day(services: Services) -> None:
     uploads.upload(services, "Kept", [sent()], idempotency_key="young")
     uploads.upload(services, "Kept", [sent()], idempotency_key="old")
