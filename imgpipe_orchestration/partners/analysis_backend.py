@@ -90,7 +90,7 @@ class AnalysisBackendApi:
             done=_whole(answer.get("done")),
             total=_whole(answer.get("total")),
             error=str(answer.get("error") or "")[:500],
-            retry_after=parse_retry_after(reply.headers.get("Retry-After")),
+            retry_after=parse_retry_after(reply.headers),
         )
 
     def report(self, batch_id: str) -> bytes:

@@ -189,7 +189,7 @@ def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     status, link = response.status, without_secrets(url)
     if 200 <= status < 300 or status == 416:  # a proxy's 203 and a careless 201 have the file in them as well
         return
-    asked = parse_retry_after(response.headers.get("Retry-After"))
+    asked = parse_retry_after(response.headers)
     if status == 429:
         raise RateLimited(f"{link}: the server asks us to slow down (HTTP 429)", retry_after=asked)
     if status >= 500 or status in (408, 425):

@@ -255,7 +255,7 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
     if 200 <= status < 300:
         return
     detail = reply.content[:1000].decode(errors="replace")
-    asked = parse_retry_after(reply.headers.get("Retry-After"))
+    asked = parse_retry_after(reply.headers)
     if status == 429:
         raise RateLimited(f"{partner} asks us to slow down (HTTP 429)", detail=detail, retry_after=asked)
     if status >= 500 or status in (408, 425):

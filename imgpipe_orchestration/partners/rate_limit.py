@@ -32,7 +32,7 @@ def parse_duration(text: str | None) -> float | None:
 def asked_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds the other side asks us to wait: Retry-After, or its finer form in milliseconds that OpenAI also sends."""
     fine = finite(headers.get("retry-after-ms", ""))
-    return believable(fine / 1000) if fine is not None else parse_retry_after(headers.get("retry-after"))
+    return believable(fine / 1000) if fine is not None else parse_retry_after(headers)
 
 
 class RateGate:

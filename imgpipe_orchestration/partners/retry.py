@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -95,18 +95,25 @@ def _tell(state: tenacity.RetryCallState) -> None:
     log.warning("%s; trying again in %.1f s", error, state.upcoming_sleep, extra={"attempt": state.attempt_number})
 
 
-def parse_retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none that
-    could be meant."""
-    if not value:
-        return None
-    seconds = finite(value)
-    if seconds is None:
-        try:
-            seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except (ValueError, TypeError):
-            return None
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds from an answer's Retry-After, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none that
+    could be meant. Names are in lower case, or the mapping does not care.
+
+    A date counts from the answer's own Date: one of both clocks may be a day off.
+    """
+    value = headers.get("retry-after", "")
+    seconds, until = finite(value), _moment(value)
+    if seconds is None and until is not None:
+        now = _moment(headers.get("date", ""))
+        seconds = max(0.0, until - (time.time() if now is None else now))
     return believable(seconds)
+
+
+def _moment(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError):
+        return None
 
 
 def believable(seconds: float | None) -> float | None:

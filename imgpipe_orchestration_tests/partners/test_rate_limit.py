@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -37,17 +39,30 @@ def test_durations_of_the_reset_headers(text: str | None, seconds: float | None)
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:
-    assert parse_retry_after("2.5") == 2.5
-    assert parse_retry_after("-1") == 0
-    assert parse_retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
-    assert parse_retry_after("86400") == 86400
-    assert parse_retry_after("whenever") is None
-    assert parse_retry_after(None) is None
+    assert parse_retry_after({"retry-after": "2.5"}) == 2.5
+    assert parse_retry_after({"retry-after": "-1"}) == 0
+    assert parse_retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
+    assert parse_retry_after({"retry-after": "86400"}) == 86400
+    assert parse_retry_after({"retry-after": "whenever"}) is None
+    assert parse_retry_after({}) is None
+
+
+@pytest.mark.parametrize("days", [-1, 0, 1])
+def test_a_date_to_retry_after_is_by_the_clock_of_whoever_asks(days: int) -> None:
+    theirs = datetime.now(UTC) + timedelta(days=days)
+    until = format_datetime(theirs + timedelta(seconds=30), usegmt=True)
+    asked = {"retry-after": until, "date": format_datetime(theirs, usegmt=True)}
+    assert parse_retry_after(asked) == 30
+
+
+def test_a_date_to_retry_after_is_by_our_clock_where_the_answer_has_none() -> None:
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
+    assert parse_retry_after({"retry-after": until, "date": "today"}) == pytest.approx(600, abs=30)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e400", "1e300", "86401", "Thu, 01 Jan 2126 00:00:00 GMT"])
 def test_a_retry_after_that_nobody_means_is_ignored(text: str) -> None:
-    assert parse_retry_after(text) is None
+    assert parse_retry_after({"retry-after": text}) is None
 
 
 def test_the_gate_is_open_until_it_has_learnt_otherwise() -> None:
