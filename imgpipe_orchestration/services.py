@@ -51,7 +51,8 @@ class Services:
 
     @made_once
     def claims(self) -> Claims:
-        return Claims(self.engine, lease_seconds=self.settings.lease_seconds)
+        s = self.settings
+        return Claims(self.engine, lease_seconds=s.lease_seconds, spending_pause=s.spending_pause_seconds)
 
     @made_once
     def gathered(self) -> Gathered:

@@ -34,7 +34,7 @@ from typing import Any, overload
 from sqlalchemy import Connection, Engine, Row
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog, retention
 from imgpipe_orchestration.storage import claims_sql as sql
@@ -71,9 +71,11 @@ LOST = {"error": "The worker stopped without a word; its lease ran out.", "code"
 class Claims:
     """The queues of one database."""
 
-    def __init__(self, engine: Engine, *, lease_seconds: float = 60.0) -> None:
+    def __init__(self, engine: Engine, *, lease_seconds: float = 60.0, spending_pause: float = 300.0) -> None:
         self.engine = engine
         self.lease_seconds = lease_seconds
+        self.spending_pause = spending_pause
+        """Seconds that what waits for a quota or a key waits, where nobody says for how long."""
 
     # --- putting in ----------------------------------------------------------------------------------------------
 
@@ -287,7 +289,8 @@ class Claims:
         if not isinstance(error, Retryable):
             state, pause, spent = State.FAILED, 0.0, 1
         elif not error.spends_attempt:
-            state, pause, spent = State.WAITING, asked_for(error.retry_after) or PAUSE_SECONDS, 0
+            usual = self.spending_pause if isinstance(error, SpendingPaused) else PAUSE_SECONDS
+            state, pause, spent = State.WAITING, asked_for(error.retry_after) or usual, 0
         elif failures + 1 >= queue.max_attempts:
             state, pause, spent = State.FAILED, 0.0, 1
         else:

@@ -9,7 +9,7 @@ BACKOFF_SECONDS = 5.0
 """First pause after a failure; doubled by each further one."""
 BACKOFF_LIMIT_SECONDS = 600.0
 PAUSE_SECONDS = 15.0
-"""Pause when a backend or a budget was the reason: the item is not at fault and waits a little."""
+"""Pause when a backend was the reason: the item is not at fault and waits a little."""
 PAUSE_LIMIT_SECONDS = 86400.0
 """Longest pause, whatever a partner's Retry-After says."""
 

@@ -41,13 +41,16 @@ def test_a_retryable_error_gives_up_when_the_attempts_are_spent(claims: Claims) 
     assert states == [State.WAITING, State.WAITING, State.FAILED]
 
 
-@pytest.mark.parametrize("error", [SpendingPaused("no budget"), BackendUnavailable("no store")])
-def test_what_is_not_the_items_fault_never_gives_up(claims: Claims, error: ImgpipeError) -> None:
+@pytest.mark.parametrize(
+    ("error", "pause"), [(SpendingPaused("no key"), 120), (BackendUnavailable("no store"), PAUSE_SECONDS)]
+)
+def test_what_is_not_the_items_fault_never_gives_up(engine: Engine, error: ImgpipeError, pause: float) -> None:
+    claims = Claims(engine, spending_pause=120)
     put(claims, 1)
     for _ in range(3 * QUEUE.max_attempts):
         (claim,) = claims.claim(QUEUE, "run", 1)
         assert fail(claims, claim, error) is State.WAITING
-        assert row(claims, 1).due_in == pytest.approx(PAUSE_SECONDS, abs=2)
+        assert row(claims, 1).due_in == pytest.approx(pause, abs=2)
         time_passes(claims)
     assert row(claims, 1).failures == 0
 
