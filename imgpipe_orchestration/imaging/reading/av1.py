@@ -20,6 +20,7 @@ _BLOCK = 64
 """Pixels that an encoder may round a side by."""
 _TABLES = 4
 """As many libavif reads."""
+_MAJOR_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
 _LAYERS = 8
 """A picture in layers states the size of one of them; there are up to four, each usually half of the next one."""
 
@@ -44,18 +45,24 @@ def check_coded_size(data: bytes, limits: Limits) -> None:
 
 
 def readable(data: bytes, limits: Limits) -> bytes:
-    """The same for libavif, which refuses two tables of associations with the same flags. Early encoders wrote one for
-    each item (cavif), and browsers read them. Here each gets flags of its own, in bits that mean nothing.
+    """The same for Pillow and libavif, which refuse what browsers read.
+
+    libavif wants no two tables of associations with the same flags; early encoders wrote one for each item (cavif).
+    Here each gets flags of its own, in bits that mean nothing. Pillow wants one of four major brands; it gets one that
+    leaves the choice between picture and film to the others.
 
     Raises:
         TooLarge: more boxes than a picture needs.
     """
     tables = list(Boxes(data, 4 * limits.max_parts).associations())
-    if not 1 < len(tables) <= _TABLES:
+    several = tables if 1 < len(tables) <= _TABLES else []
+    if not several and data[8:12] in _MAJOR_BRANDS:
         return data
     changed = bytearray(data)
-    for number, at in enumerate(tables):
+    for number, at in enumerate(several):
         changed[at + 2] = number
+    if data[8:12] not in _MAJOR_BRANDS:
+        changed[8:12] = b"mif1"
     return bytes(changed)
 
 

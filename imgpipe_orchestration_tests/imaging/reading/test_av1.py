@@ -103,8 +103,19 @@ def test_properties_in_a_table_for_each_item_are_read_as_those_in_one() -> None:
     several = _with_a_table_for_each_item(avif)
     assert several.count(b"ipma") == 2
     assert prepare(several, MEDIA).image == prepare(avif, MEDIA).image
-    for length in range(len(several)):
+    for length in range(len(b"....ftypavif"), len(several)):
         assert len(readable(several[:length], Limits())) == length
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_any_major_brand_is_read_where_another_says_that_it_is_an_avif(frames: int) -> None:
+    file = io.BytesIO()
+    pictures = [picture(40, 30, seed=seed) for seed in range(frames)]
+    pictures[0].save(file, "AVIF", save_all=True, append_images=pictures[1:])
+    avif = file.getvalue()
+    other = avif[:8] + b"MA1B" + avif[12:]
+    assert prepare(other, MEDIA).image == prepare(avif, MEDIA).image
+    assert sniff(other).animated == (frames > 1)
 
 
 def test_any_file_of_boxes_that_is_cut_short_is_read_without_a_crash() -> None:
