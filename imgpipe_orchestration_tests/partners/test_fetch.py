@@ -252,6 +252,19 @@ def test_a_wrong_part_is_not_taken_for_the_right_one() -> None:
         assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
 
 
+def test_a_part_that_ends_before_the_file_does_is_not_taken_for_the_rest() -> None:
+    half = len(CONTENT) // 2
+
+    def short(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            reply(handler, CONTENT[half : half + 9], 206, Content_Range=f"bytes {half}-{half + 8}/{len(CONTENT)}")
+        else:
+            half_then(handler, number)
+
+    with serving(short) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+
+
 # --- statuses ------------------------------------------------------------------------------------------------------
 
 

@@ -91,9 +91,10 @@ def test_no_tokens_left_closes_the_gate_too() -> None:
     assert time.monotonic() - began >= 0.15
 
 
-def test_a_wait_beyond_the_deadline_is_refused_at_once() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_wait_beyond_the_deadline_is_refused_at_once(status: int) -> None:
     busy = RateGate()
-    busy.learn(429, {"retry-after": "60"})
+    busy.learn(status, {"retry-after": "60"})
     began = time.monotonic()
     with pytest.raises(RateLimited) as caught:
         busy.enter(Deadline(1), partner="X")

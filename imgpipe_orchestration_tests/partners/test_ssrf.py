@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, SettingsError
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard, is_public
+from imgpipe_orchestration.partners.ssrf import AllowList, Guard, guarded_pools, is_public
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,18 @@ def test_a_socket_that_ended_up_at_a_private_address_is_closed(listener: socket.
     with pytest.raises(Forbidden):
         Guard(AllowList()).check_peer(connected, "rebound.example", 80)
     assert connected.fileno() == -1
+
+
+def test_a_connection_that_ended_up_at_a_private_address_is_asked_nothing(listener: socket.socket) -> None:
+    class Rebound(Guard):
+        """The name led elsewhere when it was looked up."""
+
+        def addresses(self, *_: object) -> list[str]:
+            return ["127.0.0.1"]
+
+    url = f"http://rebound.example:{listener.getsockname()[1]}"
+    with pytest.raises(Forbidden):
+        guarded_pools(Rebound(AllowList())).request("GET", url, retries=False, timeout=2)
 
 
 def test_a_name_that_resolves_to_private_addresses_only_is_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.storage import gathered
 from imgpipe_orchestration.storage.gathered import Gathered
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -62,6 +63,13 @@ def test_who_comes_while_another_writes_goes_with_the_next_and_gets_its_own_resu
         assert [future.result() for future in futures] == [f"wrote {n}" for n in (1, 2, 3, 4, 5)]
     assert notebook.together == [[1], [2, 3, 4, 5]]
     assert notebook.kept() == [1, 2, 3, 4, 5]
+
+
+def test_no_transaction_takes_more_than_its_share(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathered, "MOST", 2)
+    with ThreadPoolExecutor(6) as pool:
+        notebook.behind_a_slow_one(pool, [2, 3, 4])
+    assert notebook.together == [[1], [2, 3], [4]]
 
 
 def test_one_that_cannot_be_written_takes_nobody_with_it(notebook: Notebook) -> None:
