@@ -224,9 +224,10 @@ class Reply:
         try:
             return self._parsed()
         except (ValueError, LookupError) as error:
-            raise UnreadableAnswer(
-                f"{partner} answered something that is not JSON", detail=self.content[:500].decode(errors="replace")
-            ) from error
+            # A page is mostly not the partner's own: a proxy's that asks for a login, a host's that is closed.
+            what = "a web page instead of" if self.is_html else "something that is not" if self.content else "no"
+            detail = self.content[:500].decode(errors="replace")
+            raise UnreadableAnswer(f"{partner} answered {what} JSON", detail=detail) from error
 
     @property
     def is_html(self) -> bool:

@@ -174,13 +174,13 @@ def test_a_flowise_that_answers_nonsense_makes_the_task_wait_and_then_fail_with_
     desk.data()
     waiting = desk.task(task)
     assert waiting.status is TaskStatus.PENDING
-    assert "Flowise answered something that is not JSON" in (waiting.waiting_for or "")
+    assert "Flowise answered a web page instead of JSON" in (waiting.waiting_for or "")
     for _ in range(2):
         desk.now()
         desk.data()
     failed = desk.task(task)
     assert failed.status is TaskStatus.FAILED
-    assert (failed.error_log or "").count("Flowise answered something that is not JSON") == 2
+    assert (failed.error_log or "").count("Flowise answered a web page instead of JSON") == 2
 
     desk.standins.admin("DELETE", "faults")
     with transaction(desk.services.engine) as connection:

@@ -67,6 +67,15 @@ def test_an_answer_beyond_the_limit_is_not_taken() -> None:
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [(b"\n<!DOCTYPE html>", "a web page instead of JSON"), (b"", "no JSON"), (b"{", "something that is not JSON")],
+)
+def test_what_came_instead_of_json_is_told(body: bytes, told: str) -> None:
+    with serving(lambda h, _: reply(h, body)) as server, pytest.raises(UnreadableAnswer, match=f"X answered {told}"):
+        JsonApi("X", server.url, policy=ONCE).request_json("GET", "/")
+
+
 def test_json_in_another_charset_is_read_where_the_answer_names_it() -> None:
     body = '{"name": "Müller"}'.encode("latin-1")
 
