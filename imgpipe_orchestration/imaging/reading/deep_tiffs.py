@@ -36,16 +36,19 @@ _INTENT = {"intent": "relative", "black_point_compensation": True}
 
 
 def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Whether Pillow takes 16 bits in planes for two pixels of 8, deep white for black, 12 bits for 16 (nearly black),
-    floats that it unpacks in the file's byte order though libtiff has turned them, finds too few bytes where pixels
-    share their colours, or loses the transparency of grey in planes, so that all of the picture would be invisible."""
+    """Whether Pillow takes 16 bits in planes for two pixels of 8, white for black where it is deep or called a plane,
+    12 bits for 16 (nearly black), floats that it unpacks in the file's byte order though libtiff has turned them,
+    signed Lab in planes for unsigned, finds too few bytes where pixels share their colours, or loses the transparency
+    of grey or of a palette in planes, so that all of the picture would be invisible."""
     tags = image.tag_v2
     bits = max(tags.get(_Tag.BitsPerSample, (1,)))
+    is_white_zero = tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
     if _is_bare_ycbcr(tags):
         return True
+    if is_white_zero and tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.Compression, 1) == 1:
+        return True
     if bits <= 8:
-        return _is_in_planes(tags) and image.mode in ("LA", "La")
-    is_white_zero = tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
+        return _is_in_planes(tags) and image.mode in ("LA", "La", "PA", "LAB")
     return _is_in_planes(tags) or is_white_zero or bits % 8 > 0 or (image.mode == "F" and tags.prefix == b"MM")
 
 

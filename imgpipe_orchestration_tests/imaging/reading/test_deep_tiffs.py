@@ -79,6 +79,7 @@ GREY: dict[str, Callable[[], bytes]] = {
     "floats, big-endian and packed": lambda: tiff_of(_share(_grey()), BLACK_IS_ZERO, order=">", packed=True),
     "floats of 16 bits": lambda: tiff_of(_share(_grey(), np.float16), BLACK_IS_ZERO),
     "floats, white is 0": lambda: tiff_of(_share(255 - _grey()), WHITE_IS_ZERO),
+    "white is 0, in a plane": lambda: tiff_of(255 - _grey(), WHITE_IS_ZERO, planes=True),
     "16 bits, white is 0": lambda: tiff_of(_wide(255 - _grey()), WHITE_IS_ZERO),
     "big-endian BigTIFF": lambda: tiff_of(_grey(), BLACK_IS_ZERO, order=">", big=True),
 }
@@ -213,6 +214,8 @@ def test_tiles_that_cannot_be_decoded_are_refused_rather_than_shown_black() -> N
 @pytest.mark.parametrize("data", [
     tiff_of(_wide(_colours()), RGB, planes=True, tiled=True),
     tiff_of(np.dstack([_grey(), _alpha()]), BLACK_IS_ZERO, planes=True, t338=2),  # all of which was invisible
+    tiff_of(np.dstack([_grey(), _alpha()]), 3, planes=True, t338=2, t320=tuple(range(768))),  # as well
+    tiff_of(_lab(255, 1).astype(np.uint8), LAB, planes=True),
     tiff_of(_wide(_grey()) >> 4, BLACK_IS_ZERO, t258=11),
     tiff_of(_colours().astype(np.int16), RGB),
     tiff_of(_share(_colours()), 6),
