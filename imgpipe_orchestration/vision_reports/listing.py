@@ -106,8 +106,10 @@ def _listed(found: VisionAnalysis) -> Listed:
 
 
 def _documents(found: VisionAnalysis) -> Iterable[Document]:
-    """The inputs, each under a name of its own: names are how descriptions and reports refer to them."""
-    inputs = [document for document in found.documents[:_DOCUMENTS_LIMIT] if document.is_input]
+    """The inputs, each once and under a name of its own: names are how descriptions and reports refer to them."""
+    # A list made by a join names a file as often as it matched. Those without an address are not known to be one.
+    numbered = enumerate(found.documents[:_DOCUMENTS_LIMIT])
+    inputs = {d if d.document_path else number: d for number, d in numbered if d.is_input}.values()
     names = [plain_text(d.document_name, 200) or _last_part(d.document_path) or "document" for d in inputs]
     real, taken, numbers = set(names), set[str](), dict[str, int]()
     for document, name in zip(inputs, names, strict=True):

@@ -133,6 +133,17 @@ def test_documents_of_one_name_share_its_description_and_no_other_name(desk: Des
         assert f'filename="{unique}"'.encode() in body
 
 
+def test_a_file_that_is_listed_more_than_once_is_looked_at_once(desk: Desk) -> None:
+    seeded = desk.seed(images=2, descriptions=False)
+    first, second = seeded["documents"]
+    again = {**first, "document_id": "another"}
+    renamed = {**first, "document_name": "the_same_file_as_another.jpg"}
+    desk.execute_over({**seeded, "documents": [first, second, again, renamed, 5, 6]})
+    (order,) = desk.backend.orders.values()
+    assert len(order["images"]) == 3
+    assert [missing["name"] for missing in order["missing"]] == ["document", "document (2)"]
+
+
 def test_a_link_with_spaces_in_it_is_followed(desk: Desk) -> None:
     seeded = desk.seed(images=1, run_code="TWO WORDS", descriptions=False)
     (document,) = seeded["documents"]
