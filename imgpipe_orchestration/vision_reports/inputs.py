@@ -118,4 +118,7 @@ def _parse(data: bytes) -> dict[str, str]:
         raise BadInput("it is not JSON") from error
     if not isinstance(parsed, dict):
         raise BadInput("it is not a JSON object of image name to description")
-    return {str(name): str(text) for name, text in parsed.items() if isinstance(text, str | int | float)}
+    texts = {str(name): str(text) for name, text in parsed.items() if isinstance(text, str | int | float)}
+    if not texts and any(parsed.values()):  # one level deeper, say
+        raise BadInput("no image has a text in it")
+    return texts

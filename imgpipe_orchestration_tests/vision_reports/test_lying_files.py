@@ -102,6 +102,29 @@ def test_descriptions_that_are_not_json_are_noted_and_not_fatal(desk: Desk) -> N
     assert "could not be used: it is not JSON" in order["notes"][0]
 
 
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"descriptions": {"hull.jpg": "Port side"}}, "no image has a text in it"),
+        ([{"hull.jpg": "Port side"}], "it is not a JSON object"),
+        ({"hull.jpg": None}, None),
+        ({}, None),
+    ],
+)
+def test_descriptions_in_another_shape_are_noted(written: Any, told: str | None) -> None:
+    with serving(lambda handler, _: reply(handler, json.dumps(written).encode())) as server:
+        gathered = gather(
+            [Document("texts.json", f"{server.url}/texts.json", "json")],
+            fetcher=Fetcher(AllowList.parse(f"127.0.0.1:{server.port}")),
+            limits=FetchLimits(),
+            max_images=1,
+            patient=False,
+            hand_over=lambda _: "1",
+        )
+    expected = [f"The descriptions in texts.json could not be used: {told}"] if told else []
+    assert [note[: len(expected[0])] for note in gathered.notes] == expected
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 def test_descriptions_are_read_in_every_charset_that_json_comes_in(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, charset: str
