@@ -160,6 +160,14 @@ def test_a_copy_of_the_cookie_opens_nothing_at_any_gateway_once_its_owner_signed
         assert other.get(f"{gateway}/failures", timeout=10).status_code == 200
 
 
+def test_a_new_admin_key_ends_every_session(production: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+    browser = requests.Session()
+    browser.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=10)
+    renewed = make_gateway(**{**IN_PRODUCTION, "admin_api_key": "another-key-of-production"})
+    for gateway, status in ((production, 200), (renewed, 401)):
+        assert requests.get(f"{gateway.url}/failures", cookies=dict(browser.cookies), timeout=10).status_code == status
+
+
 def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
     production: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
@@ -202,6 +210,14 @@ def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(producti
         answers = list(pool.map(guess, range(40)))
     assert answers.count(401) == session.ATTEMPTS
     assert answers.count(429) == 40 - session.ATTEMPTS
+
+
+def test_guesses_from_many_addresses_are_counted_together() -> None:
+    attempts = session.Attempts()
+    for number in range(session.ATTEMPTS_OF_ALL):
+        attempts.begin(f"10.0.0.{number}")
+    with pytest.raises(session.TooManyAttempts):
+        attempts.begin("10.0.1.0")
 
 
 def test_signing_in_often_is_no_guessing(production: Gateway) -> None:
