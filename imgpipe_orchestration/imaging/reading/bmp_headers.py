@@ -34,11 +34,11 @@ def readable(data: bytes, _limits: Limits) -> bytes:
     elif length not in _KNOWN:
         return data
     bits, said = *struct.unpack_from("<H", header, 14), *struct.unpack_from("<I", header, 32)
-    table = data[behind:start]
-    if bits not in _WITH_PALETTE and length in _KNOWN:
+    most = 1 << bits if bits in _WITH_PALETTE else 0
+    if length in _KNOWN and (not most or (said in (0, most) and start >= behind + 4 * most)):
         return data
-    if bits in _WITH_PALETTE:
-        most = 1 << bits
+    table = data[behind:start]
+    if most:
         stored = 4 * min(said or most, most)
         table = data[behind : behind + stored].ljust(4 * most, b"\0")
         start = max(start, behind + stored)
