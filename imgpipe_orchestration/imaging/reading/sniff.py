@@ -27,7 +27,7 @@ from imgpipe_orchestration.imaging.reading import (
     tiff_palette,
 )
 from imgpipe_orchestration.imaging.reading.density import check_length
-from imgpipe_orchestration.imaging.reading.parts import PNG_PALETTE, bmp_profile, check_png_sums, png_chunk
+from imgpipe_orchestration.imaging.reading.parts import PNG_PALETTE, bmp_profile, check_png_sums, png_chunk, png_chunks
 
 MIME = {
     "jpeg": "image/jpeg",
@@ -246,7 +246,14 @@ def _transparent_level(image: Image.Image, data: bytes) -> object:
         return level * {1: 255, 2: 85, 4: 17, 8: 1}[depth]
     if image.mode == "RGB" and depth == 16:
         return tuple(level >> 8 for level in found)
-    return _OPAQUE if isinstance(found, bytes) and len(found) > _MOST_COLOURS else found
+    if isinstance(found, bytes) and (len(found) > _MOST_COLOURS or _is_ahead_of_palette(data)):
+        return _OPAQUE
+    return found
+
+
+def _is_ahead_of_palette(png: bytes) -> bool:
+    """Whether transparency stands ahead of the colours that it is for, where it says nothing."""
+    return next(kind for kind in png_chunks(png) if kind in (b"tRNS", b"PLTE")) == b"tRNS"
 
 
 def in_short(error: Exception) -> str:

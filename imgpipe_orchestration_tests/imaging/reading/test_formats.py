@@ -315,8 +315,11 @@ def test_a_png_without_the_palette_that_it_needs_is_refused() -> None:
         sniff(flat_png(8, 3, bytes(32)))
 
 
-def test_transparency_of_more_colours_than_a_palette_has_says_nothing() -> None:
-    data = flat_png(8, 3, b"\1" * 32, (b"PLTE", b"\0\0\0\x64\x65\x66"), (b"tRNS", bytes(257)))
+@pytest.mark.parametrize("transparent", [(bytes(257), False), (b"\0\0", True)])
+def test_transparency_of_too_many_colours_or_ahead_of_them_says_nothing(transparent: tuple[bytes, bool]) -> None:
+    levels, is_ahead = transparent
+    chunks = [(b"PLTE", b"\0\0\0\x64\x65\x66"), (b"tRNS", levels)]
+    data = flat_png(8, 3, b"\1" * 32, *(reversed(chunks) if is_ahead else chunks))
     assert (prepared_pixels(data) == (0x64, 0x65, 0x66)).all()
 
 
