@@ -239,8 +239,9 @@ def test_a_picture_whose_upload_failed_after_it_was_paid_is_not_bought_again(des
     assert desk.people(task)[0].cost_usd > 0
 
 
-def test_a_picture_in_a_bucket_that_forgot_its_usage_before_the_journal_had_it_is_not_bought_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lost", ["what the bucket knew of it", "what this machine had of it"])
+def test_a_picture_that_the_journal_has_not_is_not_bought_again_while_one_place_knows_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     task = desk.ask(1)
     desk.data()
@@ -254,13 +255,17 @@ def test_a_picture_in_a_bucket_that_forgot_its_usage_before_the_journal_had_it_i
         desk.images(steps={Step.BASE})
     bucket = desk.services.avatars_bucket
     (key,) = (found.key for found in bucket.list("avatars/"))
-    bucket.put(key, bucket.get(key), content_type="image/png")  # what the embedded store knows after a restart
+    (here,) = (desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()
+    if lost == "what this machine had of it":
+        here.unlink()
+    else:
+        bucket.put(key, bucket.get(key), content_type="image/png")  # what the embedded store knows after a restart
     with transaction(desk.services.engine) as connection:
         connection.execute(text("update paid_calls set lease_until = now()"))
     desk.images_now()
     assert desk.task(task).status is TaskStatus.COMPLETED
     assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
-    assert list((desk.services.settings.imgpipe_data_dir / "avatars-bought").iterdir()) == []
+    assert list(here.parent.iterdir()) == []
 
 
 def test_a_picture_that_is_damaged_on_this_machine_is_bought_again(desk: Desk) -> None:

@@ -172,8 +172,9 @@ def test_a_cancelled_task_that_an_operator_requeues_by_name_stays_cancelled(desk
     desk.data()
     with transaction(desk.services.engine) as connection:
         store.cancel(connection, desk.services.claims, late)
-    for queue in (store.DATA, store.IMAGES):
-        desk.services.claims.requeue(queue)
+    assert desk.services.claims.requeue(store.DATA, [early.id]) == [early.id]
+    people = [person.id for person in desk.people(late)]
+    assert desk.services.claims.requeue(store.IMAGES, people) == people != []
     desk.data()
     desk.images()
     assert {desk.task(task).status for task in (early, late)} == {TaskStatus.CANCELLED}
