@@ -85,7 +85,8 @@ class JsonApi:
         Raises:
             PartnerRefused: 3xx and 4xx but 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
-            UnreadableAnswer: past `limit`.
+            AnswerTooLong: past `limit`.
+            UnreadableAnswer: not packed as it says.
             PartnerAway: no connection, or 5xx.
             PartnerUnavailable: too slow, or cut off.
             Forbidden: the guard does not let it reach that address.
@@ -245,6 +246,12 @@ class Reply:
             return decoded(self.content.decode(said.get_content_charset("utf-8")))
 
 
+class AnswerTooLong(UnreadableAnswer):
+    """More came than was allowed."""
+
+    title = "Answer too long"
+
+
 def at_host(partner: str, url: str) -> str:
     """The partner with the host of its address, for one that has several addresses: each tenant's own."""
     return f"{partner} at {urlsplit(url).netloc.rpartition('@')[2]}"
@@ -272,10 +279,11 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
     """The whole body, but no more than `limit` bytes.
 
     Raises:
-        UnreadableAnswer: more than `limit`.
+        AnswerTooLong: more than `limit`.
+        UnreadableAnswer: it is not packed as its headers say.
         PartnerUnavailable: too slow, or cut off.
     """
-    from urllib3.exceptions import HTTPError, ReadTimeoutError
+    from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
 
     parts: list[bytes] = []
     size = 0
@@ -284,7 +292,9 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise UnreadableAnswer(f"{partner} answered more than the {limit:,} bytes allowed")
+                raise AnswerTooLong(f"{partner} answered more than the {limit:,} bytes allowed")
+    except DecodeError as error:
+        raise UnreadableAnswer(f"{partner}'s answer is not packed as it says") from error
     except ReadTimeoutError as error:
         raise PartnerUnavailable(f"{partner} took too long to send its answer") from error
     except HTTPError as error:

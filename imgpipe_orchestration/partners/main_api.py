@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration.errors import BadInput, TooLarge, UnreadableAnswer
-from imgpipe_orchestration.partners.http import JsonApi, Reply
+from imgpipe_orchestration.partners.http import AnswerTooLong, JsonApi, Reply
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.signature import HEADER, sign
 
@@ -84,7 +84,7 @@ class MainApi:
             raise BadInput(f"Not a temp path: {image_path[:200]}", field="image_path")
         try:
             reply = self._api.request("GET", image_path, limit=limit)
-        except UnreadableAnswer as error:
+        except AnswerTooLong as error:
             raise TooLarge(f"The temp file is larger than the {limit:,} bytes allowed") from error
         if not reply.content or _is_words(reply):
             detail = reply.content[:500].decode(errors="replace")

@@ -67,6 +67,13 @@ def test_an_answer_beyond_the_limit_is_not_taken() -> None:
         JsonApi("X", server.url, policy=ONCE).request("GET", "/", limit=1000)
 
 
+def test_an_answer_that_is_not_packed_as_it_says_was_an_answer_and_is_asked_for_once() -> None:
+    with serving(lambda h, _: reply(h, b'{"paid": "for"}', Content_Encoding="gzip")) as server:
+        with pytest.raises(UnreadableAnswer, match="not packed as it says"):
+            JsonApi("X", server.url).request_json("POST", "/")
+        assert len(server.paths) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "told"),
     [(b"\n<!DOCTYPE html>", "a web page instead of JSON"), (b"", "no JSON"), (b"{", "something that is not JSON")],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imgpipe_orchestration.errors import BadInput, PartnerRefused, TooLarge
+from imgpipe_orchestration.errors import BadInput, PartnerRefused, TooLarge, UnreadableAnswer
 from imgpipe_orchestration.partners.main_api import MainApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.signature import HEADER, verify
@@ -67,6 +67,12 @@ def test_a_temp_file_is_fetched_from_its_path() -> None:
 
 def test_a_temp_file_beyond_the_limit_is_not_taken() -> None:
     with serving(lambda h, _: reply(h, bytes(1000))) as server, pytest.raises(TooLarge):
+        MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)
+
+
+def test_a_temp_file_that_is_not_packed_as_its_answer_says_may_come_whole_another_time() -> None:
+    mislabelled = serving(lambda h, _: reply(h, b"\xff\xd8", Content_Encoding="gzip"))
+    with mislabelled as server, pytest.raises(UnreadableAnswer):
         MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)
 
 
