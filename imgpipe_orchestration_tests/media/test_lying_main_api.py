@@ -10,6 +10,7 @@ import pytest
 
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.reports import complete
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.test_pipeline import make_due
@@ -181,6 +182,22 @@ def test_a_report_whose_acknowledgement_was_lost_is_no_conflict(
     gateway.run_due("run-2")
     assert callback_of(gateway) == ("completed", "completed", "done")
     assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
+def test_an_upload_that_was_processed_as_another_image_stays_so(
+    make_gateway: Callable[..., Gateway], main_api: MainApi
+) -> None:
+    gateway = make_gateway(main_api_url=main_api.url)
+    gateway.upload(1, profile_image=picture())
+    main_api.answer = (500, {})
+    gateway.run_due()
+    with transaction(gateway.services.pending_engine) as connection:
+        pending.mark_processed(connection, 1, "77")
+    main_api.answer = (409, {"detail": "processed already"})
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert callback_of(gateway) == ("failed", "failed", "failed")
+    assert gateway.rows("select status, permanent_url from pending_images") == [("processed", "77")]
 
 
 @pytest.mark.parametrize("status", [404, 409])

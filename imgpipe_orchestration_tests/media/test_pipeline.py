@@ -222,6 +222,7 @@ def test_s3_away_during_a_run_gives_the_work_back_without_spending_attempts(gate
     (row,) = gateway.rows("select state, failures, error from work_items where queue = 'media'")
     assert (row.state, row.failures) == ("waiting", 0)
     assert "object store" in row.error
+    assert gateway.rows("select retrieve_file, retrieve_file_attempts from processing_checklist") == [("pending", 0)]
     make_due(gateway, "media")
     gateway.run_due("run-2")
     assert [tuple(r) for r in gateway.rows("select status from pending_images")] == [("complete",)]
