@@ -75,6 +75,8 @@ def test_a_provider_that_stays_away_is_given_up_with_the_reason_and_a_retry_wait
         desk.use_flowise(flowise.url)
         task = desk.ask(1)
         desk.data()
+        assert desk.services.claims.claim_these(store.DATA, "dies", [task.id])
+        desk.services.claims.release("dies", died=True)  # which says nothing of the provider
         limit = desk.services.settings.avatar_outage_seconds
         with transaction(desk.services.engine) as connection:
             connection.execute(
