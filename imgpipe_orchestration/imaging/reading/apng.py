@@ -6,13 +6,15 @@ Browsers show the first frame and never the default image, which is often a note
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading.parts import png_parts
+from imgpipe_orchestration.imaging.reading.parts import png_is_intact, png_parts
 
 _CONTROL = 26
 """Bytes of a chunk fcTL: its number, width, height, place, and how and how long it is shown."""
+_NUMBERED = frozenset({b"fcTL", b"fdAT"})
 
 
 def readable(data: bytes, _limits: Limits) -> bytes:
@@ -29,7 +31,21 @@ def readable(data: bytes, _limits: Limits) -> bytes:
     in_turn = [int.from_bytes(data[start : start + 4]) for _, start, _ in frame] == [*range(1, len(frame) + 1)]
     if control < pixels or kinds.index(b"acTL") > pixels or not (frame and covers and in_turn):
         return data
-    chunk = b"IDAT" + b"".join(data[start + 4 : end] for _, start, end in frame)
-    head, rest = data[: parts[pixels][1] - 8], data[frame[-1][2] + 4 :]
-    checksum = zlib.crc32(chunk).to_bytes(4)
-    return b"".join((head, data[start - 8 : end + 4], (len(chunk) - 4).to_bytes(4), chunk, checksum, rest))
+    first = _chunk(b"IDAT", b"".join(data[start + 4 : end] for _, start, end in frame))
+    rest = _brought_forward(data, parts[control + 1 + len(frame) :], len(frame))
+    return b"".join((data[: parts[pixels][1] - 8], data[start - 8 : end + 4], first, *rest))
+
+
+def _brought_forward(data: bytes, parts: Sequence[tuple[bytes, int, int]], by: int) -> Iterator[bytes]:
+    """The chunks, those of an animation with smaller numbers. Broken ones stay as they are."""
+    view = memoryview(data)
+    for kind, start, end in parts:
+        number = int.from_bytes(data[start : start + 4])
+        if kind in _NUMBERED and number >= by and end - start >= 4 and png_is_intact(view, start, end):
+            yield _chunk(kind, (number - by).to_bytes(4) + data[start + 4 : end])
+        else:
+            yield data[start - 8 : end + 4]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return b"".join((len(content).to_bytes(4), kind, content, zlib.crc32(kind + content).to_bytes(4)))
