@@ -36,16 +36,17 @@ pending_images = dg.AssetSpec(
 def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
     """A stage's totals, its failures by item, and a picture of what it made; of `more`, all."""
     outcome = stage.outcome
-    figures: dict[str, Any] = {
-        "images": len(outcome.done),
-        "retried": len(outcome.retried),
-        "failed": len(outcome.failed),
-        "left": len(outcome.left),
-        "seconds": round(outcome.seconds, 3),
-        **stage.figures,
-    }
     if outcome.empty:  # zeros would pass for figures of the day, whose images an earlier run made
-        figures = {name: value for name, value in figures.items() if value}
+        figures: dict[str, Any] = {name: value for name, value in stage.figures.items() if value}
+    else:
+        figures = {
+            "images": len(outcome.done),
+            "retried": len(outcome.retried),
+            "failed": len(outcome.failed),
+            "left": len(outcome.left),
+            "seconds": round(outcome.seconds, 3),
+            **stage.figures,
+        }
     metadata = {**figures, **more} or {"images": 0}
     if outcome.done:
         metadata["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)

@@ -6,10 +6,12 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration import resources
-from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media import assets, store
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.definitions import definitions
 from imgpipe_orchestration.media.model import temp_key
+from imgpipe_orchestration.media.stages import Stage
+from imgpipe_orchestration.storage.work import Outcome
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
 
@@ -76,6 +78,10 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     again = run()["resize_optimize"]
     assert again.items() >= {**of_day, "ordered_again": 1, "again_done": 1}.items()
     assert "images" not in again and "contact_sheet" in again
+
+
+def test_a_stage_that_had_nothing_to_do_tells_no_time() -> None:
+    assert assets._result(Stage(Outcome(seconds=0.2), {"registered": 0})).metadata == {"images": 0}
 
 
 def test_a_run_names_what_failed_with_its_reason_in_a_table(
