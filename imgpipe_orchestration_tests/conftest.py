@@ -80,13 +80,20 @@ def postgres_server() -> Iterator[Postgres]:
         yield server
 
 
+@contextmanager
+def fresh_database(server: Postgres) -> Iterator[str]:
+    """URL of a fresh, migrated database, which takes 30 ms."""
+    name = f"test_{next(_numbers)}"
+    yield server.ensure_database(name, template="imgpipe_template")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """URL of a fresh, migrated database; 30 ms a test."""
-    name = f"test_{next(_numbers)}"
-    yield postgres_server.ensure_database(name, template="imgpipe_template")
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    """URL of a database of the test's own."""
+    with fresh_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture
@@ -141,7 +148,7 @@ class S3Access:
         return name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def s3(s3_server: S3) -> S3Access:
     return S3Access(s3_server, s3_server.url, s3_server.access_key, s3_server.secret_key)
 
@@ -213,8 +220,13 @@ def standins(_standins_server: StandIns) -> StandInAccess:
 @pytest.fixture
 def settings(postgres_url: str, s3: S3Access, mongo_url: str, tmp_path: Path) -> Settings:
     """The product's settings for this test's own servers. No partner is set; `settings.model_copy(update=...)` does."""
+    return settings_for(postgres_url, s3, mongo_url, tmp_path)
+
+
+def settings_for(postgres_url: str, s3: S3Access, mongo_url: str, folder: Path) -> Settings:
+    """`settings`, also for a fixture that several tests share."""
     return Settings(
-        imgpipe_data_dir=tmp_path,
+        imgpipe_data_dir=folder,
         database_url=postgres_url,
         s3_endpoint=s3.endpoint,
         s3_access_key=s3.access_key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,8 +80,8 @@ def somebody_waits(engine: Engine) -> bool:
         return connection.scalar(text(query)) is not None
 
 
-@pytest.fixture
-def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
+@contextmanager
+def gateways(settings: Settings) -> Iterator[Callable[..., Gateway]]:
     """Start gateways with some settings of their own."""
     with ExitStack() as opened:
 
@@ -97,6 +97,13 @@ def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
             opened.callback(services.close)
             return Gateway(url, own, services)
 
+        yield make
+
+
+@pytest.fixture
+def make_gateway(settings: Settings) -> Iterator[Callable[..., Gateway]]:
+    """`gateways` over the test's own servers."""
+    with gateways(settings) as make:
         yield make
 
 

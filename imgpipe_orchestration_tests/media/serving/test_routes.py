@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
@@ -12,21 +13,40 @@ import pytest
 import requests
 from PIL import Image, ImageDraw
 
+from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.garbage import collect_garbage
 from imgpipe_orchestration.media.remake import make_variants
 from imgpipe_orchestration.media.serving.decision import SIZES
-from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.conftest import S3Access, fresh_database, settings_for
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, picture
 from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import pass_on, serving
+
+pytestmark = pytest.mark.xdist_group("shown")  # or every worker would make the images
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+@pytest.fixture(scope="module")
+def shown(
+    postgres_server: Postgres, s3: S3Access, mongo_server: Mongo, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway with a finished photo (media 1) and a finished logo (media 2), which no test changes."""
+    with fresh_database(postgres_server) as database:
+        settings = settings_for(database, s3, f"{mongo_server.url}/shown", tmp_path_factory.mktemp("shown"))
+        with gateways(settings) as make:
+            yield with_images(make())
+
+
 @pytest.fixture
-def shown(gateway: Gateway) -> Gateway:
-    """A gateway with a finished photo (media 1) and a finished logo (media 2)."""
+def alone(gateway: Gateway) -> Gateway:
+    """The same, of the test's own."""
+    return with_images(gateway)
+
+
+def with_images(gateway: Gateway) -> Gateway:
     gateway.upload(1, profile_image=picture(480, 360, seed=5), logo_image=drawn_logo())
     gateway.run_due()
     return gateway
@@ -71,6 +91,16 @@ def test_every_negotiated_answer_varies_and_no_explicit_one_does(shown: Gateway,
 def test_a_plain_request_is_answered_as_one_that_goes_through_every_layer(
     shown: Gateway, path: str, if_none_match: str, status: int, scheme: str
 ) -> None:
+    route = path.split("1", maxsplit=1)[0].split("9", maxsplit=1)[0] + "{media_id}"
+    labels = re.escape(f'{{method="GET",route="{route}",status="{status}"}} ')
+
+    def counted() -> float:
+        found = re.search(
+            f"imgpipe_http_requests_total{labels}([0-9.]+)", requests.get(f"{shown.url}/metrics", timeout=10).text
+        )
+        return float(found[1]) if found else 0.0
+
+    before = counted()
     asked = {"Accept": "image/webp", "If-None-Match": if_none_match, "X-Forwarded-Proto": scheme}
     plain = shown.get(path, **asked)
     assert plain.status_code == status
@@ -82,10 +112,7 @@ def test_a_plain_request_is_answered_as_one_that_goes_through_every_layer(
         own = {"date", "traceparent", "connection"}  # who leaves a body unread closes the connection
         told = {name: value for name, value in answer.headers.items() if name not in own}
         assert told == {name: value for name, value in plain.headers.items() if name not in own}
-    shown.session.headers.clear()
-    counted = shown.get("/metrics").text
-    route = path.split("1", maxsplit=1)[0].split("9", maxsplit=1)[0] + "{media_id}"
-    assert f'imgpipe_http_requests_total{{method="GET",route="{route}",status="{status}"}} 4.0' in counted
+    assert counted() == before + 4
 
 
 def test_a_client_that_has_it_gets_304_with_the_same_headers(shown: Gateway) -> None:
@@ -184,11 +211,11 @@ def test_a_logo_without_its_background_is_transparent_and_falls_back_to_png(show
     assert shown.get("/serve/1?bg=removed").status_code == 404
 
 
-def test_a_size_that_is_missing_is_stood_in_for(shown: Gateway) -> None:
-    with shown.services.engine.begin() as connection:
+def test_a_size_that_is_missing_is_stood_in_for(alone: Gateway) -> None:
+    with alone.services.engine.begin() as connection:
         connection.exec_driver_sql("delete from media_variants where media_id = 1 and size in ('thumbnail', 'small')")
-    wait_for(lambda: shown.get("/serve/1?size=thumbnail&explain=1").json()["given"]["size"] == "grid", "the change", 10)
-    why = shown.get("/serve/1?size=thumbnail&explain=1").json()["because"]["size"]
+    wait_for(lambda: alone.get("/serve/1?size=thumbnail&explain=1").json()["given"]["size"] == "grid", "the change", 10)
+    why = alone.get("/serve/1?size=thumbnail&explain=1").json()["because"]["size"]
     assert why == "there is no thumbnail; grid stands in"
 
 
@@ -205,29 +232,29 @@ def test_an_impossible_id_is_refused_and_never_a_fault(shown: Gateway, path: str
     assert shown.get(path).status_code in {404, 422}
 
 
-def test_a_hot_image_needs_neither_database_nor_object_store(shown: Gateway, s3: S3Access) -> None:
-    hot = shown.get("/serve/1?size=grid").content
+def test_a_hot_image_needs_neither_database_nor_object_store(alone: Gateway, s3: S3Access) -> None:
+    hot = alone.get("/serve/1?size=grid").content
     s3.server.stop()
     try:
-        assert shown.get("/serve/1?size=grid").content == hot
-        assert shown.get("/serve/1?size=zoom").status_code == 503
+        assert alone.get("/serve/1?size=grid").content == hot
+        assert alone.get("/serve/1?size=zoom").status_code == 503
     finally:
         s3.server.start()
         s3.server.wait_until_ready()
-    assert shown.get("/serve/1?size=zoom").status_code == 200
+    assert alone.get("/serve/1?size=zoom").status_code == 200
 
 
-def test_a_variant_that_somebody_removed_is_stood_in_for(shown: Gateway, make_gateway: Callable[..., Gateway]) -> None:
-    bucket = shown.services.media_bucket
+def test_a_variant_that_somebody_removed_is_stood_in_for(alone: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+    bucket = alone.services.media_bucket
 
     def remove(size: str, *formats: str) -> Gateway:
         for format_ in formats:
             query = "select object_key from media_variants where media_id = 1 and size = %s and format = %s"
-            with shown.services.engine.begin() as connection:
+            with alone.services.engine.begin() as connection:
                 bucket.delete(connection.exec_driver_sql(query, (size, format_)).scalar_one())
         return make_gateway()  # that has nothing in memory
 
-    whole = {size: shown.get(f"/serve/1?size={size}&format=jpeg").content for size in SIZES}
+    whole = {size: alone.get(f"/serve/1?size={size}&format=jpeg").content for size in SIZES}
     other = remove("thumbnail", "avif").get("/serve/1?size=thumbnail", Accept="image/avif,image/webp")
     assert (other.status_code, other.headers["content-type"]) == (200, "image/webp")
     assert (other.headers["cache-control"], other.headers["vary"]) == ("no-store", "Accept")
@@ -241,8 +268,8 @@ def test_a_variant_that_somebody_removed_is_stood_in_for(shown: Gateway, make_ga
         assert next_size.headers["cache-control"] == "no-store"
     cold = remove("detail", "jpeg")
     assert cold.get("/serve/1?size=detail").content == whole["zoom"]
-    assert cold.get("/serve/1?size=detail", Accept="image/webp").content == shown.get("/serve/1?format=webp").content
-    assert shown.get("/serve/1?size=detail").content == whole["detail"]
+    assert cold.get("/serve/1?size=detail", Accept="image/webp").content == alone.get("/serve/1?format=webp").content
+    assert alone.get("/serve/1?size=detail").content == whole["detail"]
     cold = remove("zoom", "jpeg")
     for size in ("grid", "small", "header"):
         assert cold.get("/serve/1?size=detail").content == whole[size]
@@ -252,12 +279,12 @@ def test_a_variant_that_somebody_removed_is_stood_in_for(shown: Gateway, make_ga
 
 
 def test_a_variant_that_is_damaged_in_the_store_is_stood_in_for_until_it_is_made_again(
-    shown: Gateway, make_gateway: Callable[..., Gateway]
+    alone: Gateway, make_gateway: Callable[..., Gateway]
 ) -> None:
-    path, bucket = "/serve/1?size=detail&format=jpeg", shown.services.media_bucket
-    keys = dict(shown.rows("select size, object_key from media_variants where media_id = 1 and format = 'jpeg'"))
+    path, bucket = "/serve/1?size=detail&format=jpeg", alone.services.media_bucket
+    keys = dict(alone.rows("select size, object_key from media_variants where media_id = 1 and format = 'jpeg'"))
     whole = {size: bucket.get(key) for size, key in keys.items()}
-    etag = shown.get(path).headers["etag"]
+    etag = alone.get(path).headers["etag"]
     bucket.put(keys["detail"], whole["detail"][:-100], content_type="image/jpeg")
     cold = make_gateway()
     other = cold.get(path)
@@ -269,11 +296,11 @@ def test_a_variant_that_is_damaged_in_the_store_is_stood_in_for_until_it_is_made
     told = cold.get(f"{path}&explain=1").json()
     assert (told["given"]["size"], told["given"]["format"]) == ("zoom", "jpeg")
     assert "detail as jpeg is gone from the object store or damaged" in told["because"]["status"]
-    assert "status" not in shown.get(f"{path}&explain=1").json()["because"]
+    assert "status" not in alone.get(f"{path}&explain=1").json()["because"]
     assert "imgpipe_serve_lost_variants_total 2.0" in cold.get("/metrics").text
-    (found,) = collect_garbage(shown.services, ["media"], act=True, grace_hours=24)
+    (found,) = collect_garbage(alone.services, ["media"], act=True, grace_hours=24)
     assert (found.missing_keys, found.repaired) == ([keys["detail"]], 1)
-    assert len(make_variants(shown.services, "run-2", today()).outcome.done) == 1
+    assert len(make_variants(alone.services, "run-2", today()).outcome.done) == 1
     again = cold.get(path)
     assert (again.content, again.headers["etag"]) == (whole["detail"], etag)
     for size, key in keys.items():
@@ -282,31 +309,31 @@ def test_a_variant_that_is_damaged_in_the_store_is_stood_in_for_until_it_is_made
     assert (short.status_code, short.headers["cache-control"]) == (503, "no-store")
 
 
-def test_a_change_made_by_another_process_is_seen_at_once(shown: Gateway, make_gateway: Callable[..., Gateway]) -> None:
-    gateways = (shown, make_gateway())
-    before = {gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"] for gateway in gateways}
+def test_a_change_made_by_another_process_is_seen_at_once(alone: Gateway, make_gateway: Callable[..., Gateway]) -> None:
+    both = (alone, make_gateway())
+    before = {gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"] for gateway in both}
     assert len(before) == 1
-    with shown.services.engine.begin() as connection:
+    with alone.services.engine.begin() as connection:
         connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
-    for gateway in gateways:
+    for gateway in both:
         etag = lambda gateway=gateway: gateway.get("/serve/1?size=grid&format=jpeg").headers["etag"]  # noqa: E731
         wait_for(lambda etag=etag: etag() not in before, "the change", 10)
 
 
-def test_when_the_news_stop_nothing_old_is_served(shown: Gateway) -> None:
-    etag = shown.get("/serve/1?size=detail&format=jpeg").headers["etag"]
-    with shown.services.engine.begin() as connection:
+def test_when_the_news_stop_nothing_old_is_served(alone: Gateway) -> None:
+    etag = alone.get("/serve/1?size=detail&format=jpeg").headers["etag"]
+    with alone.services.engine.begin() as connection:
         connection.exec_driver_sql("""
             select pg_terminate_backend(pid) from pg_stat_activity
             where query ~* '^(listen|notify) ' and pid <> pg_backend_pid() and datname = current_database()
         """)
         connection.exec_driver_sql("alter table media_variants disable trigger all")
         connection.exec_driver_sql("update media_variants set sha256 = 'f00d' || sha256 where media_id = 1")
-    wait_for(lambda: shown.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag, "the change", 10)
+    wait_for(lambda: alone.get("/serve/1?size=detail&format=jpeg").headers["etag"] != etag, "the change", 10)
 
 
 def test_many_first_requests_get_the_object_once(
-    shown: Gateway, make_gateway: Callable[..., Gateway], s3: S3Access
+    alone: Gateway, make_gateway: Callable[..., Gateway], s3: S3Access
 ) -> None:
     released = threading.Event()
 
@@ -322,5 +349,5 @@ def test_many_first_requests_get_the_object_once(
         # What comes to the gateway behind them is answered, so they have come as well.
         assert cold.get("/serve/99").status_code == 404
         released.set()
-        assert {answer.content for answer in answers} == {shown.get("/serve/1?size=zoom&format=jpeg").content}
+        assert {answer.content for answer in answers} == {alone.get("/serve/1?size=zoom&format=jpeg").content}
     assert len(between.paths) == 1
