@@ -217,6 +217,7 @@ def test_a_page_is_the_oldest_first_and_skips_what_it_is_told_to(documents: Docu
     assert [d["_id"] for d in marked_of(documents, skip=0, limit=3).documents] == [*ids[:2], ids[5]]
 
 
+@pytest.mark.slow
 def test_a_page_of_large_images_ends_early_and_the_next_goes_on_behind_it(documents: Documents) -> None:
     image = "data:image/png;base64," + "A" * 3_000_000
     documents.collection("news_document").insert_many([{**PENDING, "image": image} for _ in range(7)])

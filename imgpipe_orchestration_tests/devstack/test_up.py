@@ -155,6 +155,7 @@ def test_two_stacks_run_side_by_side_and_ctrl_c_leaves_nothing_of_the_one_it_hit
     assert other.output.rstrip().endswith("stopped")
 
 
+@pytest.mark.slow
 def test_after_any_death_the_next_up_opens_the_data(open_folder: Path) -> None:
     with up(open_folder / "data", "--no-dagster", "--port", "0") as first:
         before = first.environment

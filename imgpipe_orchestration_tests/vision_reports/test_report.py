@@ -165,6 +165,7 @@ def test_thousands_of_missing_images_do_not_burst_it_either() -> None:
     assert f"And {data['missing_left_out']} more." in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [200_000, 8_000_000])
 def test_a_thousand_images_with_much_to_say_do_not_burst_it(limit: int) -> None:
     analysed = image(0, *[finding("low", "<" * 160, explanation="\u2028" * 1200)] * 5)

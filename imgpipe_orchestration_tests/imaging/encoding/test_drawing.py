@@ -82,6 +82,7 @@ def test_where_lossy_is_smaller_it_stays(monkeypatch: pytest.MonkeyPatch) -> Non
     assert quality > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("name", ["coffee", "gravel", "retina", "hubble"])
 def test_no_photograph_is_tried(name: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:

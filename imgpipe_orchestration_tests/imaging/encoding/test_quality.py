@@ -103,6 +103,7 @@ def test_the_largest_jpeg_reaches_the_target_where_the_smaller_sizes_mislead() -
     assert Reference(original).score(_decoded(zoom.data)) == pytest.approx(75, abs=2)
 
 
+@pytest.mark.slow
 def test_the_largest_files_of_text_are_scored_in_every_format() -> None:
     """A page from a scanner: reduced to half, its letters need another quality than they do at the largest size."""
     page = Image.new("1", (2480, 3508), 1)
@@ -172,6 +173,7 @@ def test_what_half_the_colours_cannot_show_gets_all_of_them() -> None:
     assert "zoom: webp dropped, it cannot show the picture's colours as others do" in rendition.notes
 
 
+@pytest.mark.slow
 def test_what_half_the_colours_cannot_show_at_full_size_gets_all_of_them_there() -> None:
     """Reduced, these letters are fine with half of them; no quality was enough for them as they are."""
     page = Image.new("RGB", (1600, 1000), "white")
