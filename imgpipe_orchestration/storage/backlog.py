@@ -19,8 +19,6 @@ STUCK_LIMIT = 1000
 """Stuck items are counted up to this number: beyond it nobody needs the exact figure."""
 AVERAGE_OVER = 200
 """Finished items that the average time is taken over."""
-
-
 HEADS = 20
 """Items of a partition whose turn is next, among which the oldest is looked for."""
 

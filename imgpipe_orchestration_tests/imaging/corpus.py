@@ -18,6 +18,9 @@ from imgpipe_orchestration.imaging.reading import plugins
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How each begins."""
+
 
 @lru_cache(maxsize=16)
 def picture(width: int = 640, height: int = 480, *, seed: int = 1) -> Image.Image:
@@ -75,12 +78,16 @@ def prepared_pixels(data: bytes) -> np.ndarray:
     return np.asarray(prepare(data, MEDIA).image)
 
 
+def png_chunk(kind: bytes, content: bytes, error: int = 0) -> bytes:
+    """One of a PNG's chunks; its checksum is wrong by `error`."""
+    return len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ error).to_bytes(4)
+
+
 def flat_png(depth: int, kind: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of 32 rows that are one row, 32 pixels wide, written by hand: Pillow writes few depths."""
     head = struct.pack(">IIBBBBB", 32, 32, depth, kind, 0, 0, 0)
     parts = [(b"IHDR", head), *chunks, (b"IDAT", zlib.compress((b"\0" + row) * 32)), (b"IEND", b"")]
-    body = (len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4) for name, data in parts)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+    return PNG + b"".join(png_chunk(*part) for part in parts)
 
 
 def tiff_of(

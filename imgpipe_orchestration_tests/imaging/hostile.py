@@ -12,18 +12,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from imgpipe_orchestration_tests.imaging.corpus import PNG, png_chunk
 from imgpipe_orchestration_tests.imaging.profiles import display_p3
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes], body: bytes = b"", colour: int = 2) -> bytes:
     """A PNG header that claims 8 bits a channel of any size, with any chunks before its pixels; RGB by default."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
-    middle = b"".join(chunk(kind, data) for kind, data in chunks)
-    return b"\x89PNG\r\n\x1a\n" + head + middle + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", body), (b"IEND", b"")]
+    return PNG + b"".join(png_chunk(*part) for part in parts)
 
 
 def webp_animation_bomb() -> bytes:
@@ -236,7 +233,7 @@ def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) ->
 
 
 PNG_END = png(16, 16, body=zlib.compress(bytes(16 * 49)))[-12:]
-EMPTY_CHUNK = bytes(4) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+EMPTY_CHUNK = png_chunk(b"IDAT", b"")
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "png of 2.5 gigapixels": lambda: png(50_000, 50_000, body=zlib.compress(bytes(1000))),

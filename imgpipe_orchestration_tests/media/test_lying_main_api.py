@@ -169,13 +169,19 @@ def test_an_upload_that_the_main_api_does_not_give_now_waits_and_is_not_cleaned_
     assert callback_of(gateway) == ("completed", "completed", "done")
 
 
-def test_a_report_whose_acknowledgement_was_lost_is_no_conflict(
-    make_gateway: Callable[..., Gateway], main_api: MainApi
-) -> None:
+def unacknowledged(make_gateway: Callable[..., Gateway], main_api: MainApi) -> Gateway:
+    """A gateway whose report of its one image was answered 500."""
     gateway = make_gateway(main_api_url=main_api.url)
     gateway.upload(1, profile_image=picture())
     main_api.answer = (500, {})
     gateway.run_due()
+    return gateway
+
+
+def test_a_report_whose_acknowledgement_was_lost_is_no_conflict(
+    make_gateway: Callable[..., Gateway], main_api: MainApi
+) -> None:
+    gateway = unacknowledged(make_gateway, main_api)
     complete(gateway.services, 1, {"media_id": "1"})  # what it did before it answered
     main_api.answer = (409, {"detail": "processed already"})
     make_due(gateway, "media")
@@ -187,10 +193,7 @@ def test_a_report_whose_acknowledgement_was_lost_is_no_conflict(
 def test_an_upload_that_was_processed_as_another_image_stays_so(
     make_gateway: Callable[..., Gateway], main_api: MainApi
 ) -> None:
-    gateway = make_gateway(main_api_url=main_api.url)
-    gateway.upload(1, profile_image=picture())
-    main_api.answer = (500, {})
-    gateway.run_due()
+    gateway = unacknowledged(make_gateway, main_api)
     with transaction(gateway.services.pending_engine) as connection:
         pending.mark_processed(connection, 1, "77")
     main_api.answer = (409, {"detail": "processed already"})

@@ -103,6 +103,13 @@ def queued(instance: dg.DagsterInstance, job: dg.JobDefinition, queue: str = "cp
     return launch(instance, job, **{QUEUE_TAG: queue})
 
 
+def under_way(instance: dg.DagsterInstance, queue: str = "cpu") -> str:
+    """A run that has begun and does not end by itself."""
+    run_id = queued(instance, jobs.endless, queue)
+    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    return run_id
+
+
 def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
     """What its worker says of it."""
     wait_for(lambda: launcher.celery.backend.get_task_meta(run_id)["result"], "a sign of life")
@@ -147,8 +154,7 @@ def test_a_worker_starts_beside_one_of_its_name(home: Path, instance: dg.Dagster
 def test_a_cancelled_run_ends_as_cancelled(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
-    run_id = queued(instance, jobs.endless)
-    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    run_id = under_way(instance)
     process = process_of(launcher, run_id)
     assert launcher.terminate(run_id)
     becomes(instance, run_id, dg.DagsterRunStatus.CANCELED, 10)
@@ -171,8 +177,7 @@ def test_a_run_that_is_cancelled_before_a_worker_takes_it_never_begins(
 def test_a_killed_run_is_seen_as_failed(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
-    run_id = queued(instance, jobs.endless)
-    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    run_id = under_way(instance)
     process = process_of(launcher, run_id)
     assert health(instance, run_id) is WorkerStatus.RUNNING
     process.kill()
@@ -184,8 +189,7 @@ def test_the_runs_of_a_worker_that_was_killed_alone_are_interrupted(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
     with working(home, "network") as doomed:
-        run_id = queued(instance, jobs.endless, "network")
-        becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+        run_id = under_way(instance, "network")
         process = process_of(launcher, run_id)
         assert doomed.pid is not None
         os.kill(doomed.pid, signal.SIGKILL)
@@ -198,8 +202,7 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
     home: Path, instance: dg.DagsterInstance, launcher: WorkersRunLauncher
 ) -> None:
     with working(home, "network") as doomed:
-        run_id = queued(instance, jobs.endless, "network")
-        becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+        run_id = under_way(instance, "network")
         process_of(launcher, run_id)
         assert health(instance, run_id) is WorkerStatus.RUNNING
         doomed.vanish()
@@ -211,8 +214,7 @@ def test_the_run_of_a_machine_that_vanished_is_seen_as_failed(
 @over_redis
 def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(home: Path, instance: dg.DagsterInstance) -> None:
     with working(home, "network") as leaving:
-        run_id = queued(instance, jobs.endless, "network")
-        becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+        run_id = under_way(instance, "network")
         assert leaving.pid is not None
         os.kill(leaving.pid, signal.SIGTERM)
         becomes(instance, run_id, dg.DagsterRunStatus.FAILURE, 40)
@@ -236,8 +238,7 @@ def test_a_run_that_is_delivered_twice_runs_once(
 def test_runs_go_on_while_the_broker_is_away(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
 ) -> None:
-    run_id = queued(instance, jobs.endless)
-    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    run_id = under_way(instance)
     process = process_of(launcher, run_id)
     broker.kill()
     broker.start()
@@ -264,8 +265,7 @@ def hanging(broker: Part) -> Iterator[None]:
 def test_a_redis_that_hangs_keeps_nobody_waiting(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
 ) -> None:
-    run_id = queued(instance, jobs.endless)
-    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    run_id = under_way(instance)
     process_of(launcher, run_id)
     with hanging(broker):
         time.sleep(BEAT_SECONDS)  # until the worker's next sign of life hangs
@@ -283,8 +283,7 @@ def test_a_redis_that_hangs_keeps_nobody_waiting(
 def test_a_worker_whose_run_ends_while_redis_hangs_takes_the_next_one(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker, broker: Part
 ) -> None:
-    run_id = queued(instance, jobs.endless)
-    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
+    run_id = under_way(instance)
     process = process_of(launcher, run_id)
     with hanging(broker):
         process.kill()

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from imgpipe_orchestration_tests.imaging.corpus import flat_png, measure, prepared_pixels
+from imgpipe_orchestration_tests.imaging.corpus import flat_png, measure, png_chunk, prepared_pixels
 from imgpipe_orchestration_tests.imaging.profiles import display_p3
 
 Chunk = tuple[bytes, bytes]
@@ -118,10 +118,8 @@ def test_nonsense_in_srgb_leaves_the_gamma(intent: bytes) -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_a_gamma_that_is_broken_or_behind_the_pixels_changes_nothing(late: bool) -> None:
     plain = flat_png(8, 2, bytes(COLOURS[0]) * 32)
-    kind, content = _gama(LINEAR)
     at = plain.index(b"IEND" if late else b"IDAT") - 4
-    checksum = zlib.crc32(kind + content) ^ (not late)
-    chunk = len(content).to_bytes(4) + kind + content + checksum.to_bytes(4)
+    chunk = png_chunk(*_gama(LINEAR), error=not late)
     assert (prepared_pixels(plain[:at] + chunk + plain[at:]) == COLOURS[0]).all()
 
 

@@ -11,7 +11,14 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
+from imgpipe_orchestration_tests.imaging.corpus import (
+    difference,
+    encoded,
+    flat_png,
+    picture,
+    png_chunk,
+    prepared_pixels,
+)
 from imgpipe_orchestration_tests.imaging.profiles import P3, cmyk_to, display_p3, grey_gamma
 
 
@@ -101,8 +108,7 @@ def _p3_as_srgb(colour: tuple[int, int, int]) -> np.ndarray:
 def test_a_wide_gamut_named_by_number_is_converted_as_well(colour: tuple[int, int, int]) -> None:
     image = Image.new("RGB", (32, 32), colour)
     png = encoded(image, "PNG")
-    chunk = b"cICP" + bytes([12, 13, 0, 1])
-    numbered = png[:33] + b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:]
+    numbered = png[:33] + png_chunk(b"cICP", bytes([12, 13, 0, 1])) + png[33:]
     avif = encoded(image, "AVIF", quality=100, subsampling="4:4:4")
     at = avif.index(b"colrnclx") + 8
     numbered_avif = avif[:at] + b"\0\x0c" + avif[at + 2 :]
@@ -129,8 +135,7 @@ def test_primaries_by_number_are_converted_by_their_published_matrix(primaries: 
 def test_an_hdr_picture_is_neither_grey_nor_burnt_out() -> None:
     ramp = Image.fromarray(np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 32, axis=0)).convert("RGB")
     png = encoded(ramp, "PNG")
-    chunk = b"cICP" + bytes([9, 16, 0, 1])
-    prepared = prepare(png[:33] + b"\0\0\0\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[33:], MEDIA)
+    prepared = prepare(png[:33] + png_chunk(b"cICP", bytes([9, 16, 0, 1])) + png[33:], MEDIA)
     levels = np.asarray(prepared.image)[16, :, 1].astype(int)
     assert (np.diff(levels) >= 0).all()
     assert levels[0] == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import random
 import struct
 import sys
 import zlib
@@ -23,7 +22,6 @@ from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
-from imgpipe_orchestration_tests.imaging.profiles import display_p3
 
 WIDTH, HEIGHT = 160, 120
 
@@ -187,129 +185,6 @@ def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
     assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada")
 
 
-@pytest.mark.parametrize("extra", [
-    (b"tEXt", b"note\0broken", 1),
-    (b"gAMA", b"\0\0", 0),
-    (b"pHYs", b"", 0),
-    (b"zTXt", b"note\0\7", 0),
-    (b"zTXt", b"note\0\0" + zlib.compress(bytes(2_000_000)), 0),
-    (b"tRNS", b"", 0),
-    (b"tRNS", b"\0\1\0\1", 0),
-    (b"tRNS", b"\0\1\0\1\0\1", 1),
-    (b"acTL", b"", 0),
-])  # fmt: skip
-def test_a_png_is_shown_without_what_is_broken_beside_its_picture(extra: tuple[bytes, bytes, int]) -> None:
-    kind, content, error = extra
-    data = encoded(_picture(), "PNG", icc_profile=display_p3())
-    at = data.index(b"IDAT") - 4
-    chunk = len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ error).to_bytes(4)
-    assert (prepared_pixels(data[:at] + chunk + data[at:]) == prepared_pixels(data)).all()
-
-
-def _segment(marker: int, content: bytes) -> bytes:
-    return b"\xff" + bytes([marker]) + (2 + len(content)).to_bytes(2) + content
-
-
-def _profile_part(content: bytes, number: int, total: int) -> bytes:
-    return _segment(0xE2, b"ICC_PROFILE\0" + bytes([number, total]) + content)
-
-
-@pytest.mark.parametrize("segment", [
-    _segment(0xE0, b"JFIF\0"),
-    _segment(0xEE, b"Adobe"),
-    _segment(0xE2, b"ICC_PROFILE\0"),
-    _segment(0xE2, b"ICC_PROFILE\0\1"),
-    _profile_part(b"", 1, 1),
-    _profile_part(display_p3()[:200], 1, 1),
-    _profile_part(display_p3(), 1, 2),
-    _profile_part(display_p3()[:200], 1, 2) + _profile_part(display_p3()[200:], 2, 3),
-])  # fmt: skip
-@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
-def test_a_jpeg_is_shown_without_what_is_cut_short_ahead_of_its_picture(segment: bytes, mode: str) -> None:
-    data = encoded(_picture().convert(mode), "JPEG")
-    assert (prepared_pixels(data[:2] + segment + data[2:]) == prepared_pixels(data)).all()
-
-
-@pytest.mark.parametrize("parts", [
-    _profile_part(display_p3(), 1, 1) * 2,
-    _profile_part(display_p3()[200:], 2, 2) + _profile_part(display_p3()[:200], 1, 2),
-])  # fmt: skip
-def test_a_jpeg_may_tell_its_profile_twice_and_behind_its_size(parts: bytes) -> None:
-    data = encoded(_picture(), "JPEG")
-    at = data.index(b"\xff\xda")
-    expected = prepared_pixels(encoded(_picture(), "JPEG", icc_profile=display_p3()))
-    assert (prepared_pixels(data[:at] + parts + data[at:]) == expected).all()
-    assert difference(prepared_pixels(data), expected) > 2
-
-
-def _chunk(kind: bytes, content: bytes, error: int = 0) -> bytes:
-    return len(content).to_bytes(4) + kind + content + (zlib.crc32(kind + content) ^ error).to_bytes(4)
-
-
-def _frame(number: int, kind: bytes, image: Image.Image, *, at: int = 0, error: int = 0) -> bytes:
-    """A frame of an animated PNG, with its control chunk."""
-    control = struct.pack(">5I2H2B", number, *image.size, at, at, 1, 10, 0, 0)
-    pixels = encoded(image, "PNG").split(b"IDAT")[1][:-16]
-    numbered = (number + 1).to_bytes(4) + pixels if kind == b"fdAT" else pixels
-    return _chunk(b"fcTL", control) + _chunk(kind, numbered, error)
-
-
-def _animated(frames: int, *later: bytes, default: bytes = b"") -> bytes:
-    """An animated PNG whose default image is a picture, unless another is given."""
-    plain = encoded(_picture(), "PNG")
-    at, end = plain.index(b"IDAT") - 4, plain.index(b"IEND") - 4
-    pixels = default or plain[at:end]
-    return plain[:at] + _chunk(b"acTL", struct.pack(">II", frames, 0)) + pixels + b"".join(later) + plain[end:]
-
-
-@pytest.mark.parametrize("frames", [1, 2])
-def test_an_animation_whose_default_image_is_no_frame_gives_its_first_frame(frames: int) -> None:
-    first, second = (_picture().transpose(turn) for turn in (Image.Transpose.ROTATE_180, Image.Transpose(0)))
-    data = _animated(frames, _frame(0, b"fdAT", first), *([_frame(2, b"fdAT", second)] if frames == 2 else []))
-    prepared = prepare(data, MEDIA)
-    assert prepared.source.animated == (frames == 2)
-    assert (np.asarray(prepared.image) == np.asarray(first)).all()
-
-
-@pytest.mark.parametrize("frame", [
-    b"",
-    _frame(1, b"fdAT", picture(WIDTH, HEIGHT)),  # out of turn
-    _frame(0, b"fdAT", picture(40, 30), at=5),
-    _frame(0, b"fdAT", picture(WIDTH, HEIGHT), at=5),
-])  # fmt: skip
-def test_an_animation_without_a_whole_first_frame_gives_its_default_image(frame: bytes) -> None:
-    assert (prepared_pixels(_animated(1, frame)) == np.asarray(_picture())).all()
-
-
-def test_a_later_frame_of_an_animation_may_be_broken() -> None:
-    first = _frame(0, b"IDAT", _picture())
-    data = _animated(2, _frame(1, b"fdAT", _picture(), error=1), default=first)
-    assert (prepared_pixels(data) == np.asarray(_picture())).all()
-    with pytest.raises(BadImage, match="the checksum of a chunk fdAT"):
-        sniff(_animated(2, _frame(0, b"fdAT", _picture(), error=1)))
-
-
-@pytest.mark.parametrize(("depth", "kind", "row"), [(8, 2, 96), (16, 6, 256), (1, 0, 4), (8, 3, 32)])
-def test_a_png_whose_pixels_end_early_is_cut_short(depth: int, kind: int, row: int) -> None:
-    palette = [(b"PLTE", bytes(range(256)) * 3)] if kind == 3 else []
-    data = flat_png(depth, kind, b"\x55" * row, *palette)
-    assert prepared_pixels(data).any()
-    assert len(prepared_pixels(flat_png(depth, kind, bytes(row), *palette))) == 32  # black is no sign of it
-    taller = data[:8] + _chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 40, depth, kind, 0, 0, 0)) + data[33:]
-    with pytest.raises(BadImage, match="the png is cut short"):
-        prepare(taller, MEDIA)
-
-
-def test_an_interlaced_png_is_cut_short_in_its_last_pass() -> None:
-    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    grey = np.full((13, 7), 90, np.uint8)
-    rows = [b"\0" + row.tobytes() for x, y, dx, dy in steps for row in grey[y::dy, x::dx] if row.size]
-    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 13, 8, 0, 0, 0, 1))
-    assert (prepared_pixels(head + _chunk(b"IDAT", zlib.compress(b"".join(rows)))) == 90).all()
-    with pytest.raises(BadImage, match="the png is cut short"):
-        prepare(head + _chunk(b"IDAT", zlib.compress(b"".join(rows[:-1]))), MEDIA)
-
-
 def test_a_png_without_the_palette_that_it_needs_is_refused() -> None:
     with pytest.raises(BadImage, match="the png has no palette"):
         sniff(flat_png(8, 3, bytes(32)))
@@ -326,22 +201,6 @@ def test_transparency_of_too_many_colours_or_ahead_of_them_says_nothing(transpar
 def test_of_a_transparent_level_the_bits_that_a_pixel_has_count() -> None:
     data = flat_png(1, 0, b"\xf0" * 4, (b"tRNS", b"\1\0"))
     assert (prepared_pixels(data)[0, :8, 3] == [255] * 4 + [0] * 4).all()
-
-
-def test_a_png_keeps_the_colours_of_a_profile_of_more_than_a_megabyte() -> None:
-    small = display_p3()
-    size = 1_200_000  # as those of some printers
-    large = size.to_bytes(4) + small[4:] + random.Random(5).randbytes(size - len(small))
-    data, plain = (encoded(_picture(), "PNG", icc_profile=profile) for profile in (large, small))
-    assert (prepared_pixels(data) == prepared_pixels(plain)).all()
-    assert difference(prepared_pixels(data), np.asarray(_picture())) > 2
-
-
-def test_the_first_profile_of_a_png_counts() -> None:
-    profiles = [b"x\0\0" + zlib.compress(profile) for profile in (display_p3(), display_p3(1.0))]
-    row = bytes((200, 100, 50)) * 32
-    both, first = (flat_png(8, 2, row, *((b"iCCP", found) for found in some)) for some in (profiles, profiles[:1]))
-    assert (prepared_pixels(both) == prepared_pixels(first)).all()
 
 
 def test_a_gif_is_transparent_where_its_first_frame_is_not() -> None:
