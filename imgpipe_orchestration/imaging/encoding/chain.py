@@ -10,11 +10,11 @@ from math import log2
 import numpy as np
 
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
+from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.encoding.quality import (
     CLOSE,
     Encoded,
-    Lossy,
     bounded,
     carried,
     close,
@@ -27,10 +27,9 @@ from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _SEARCHED = 60_000
 """Pixels that the size to be searched has at least: fewer say little about the others."""
-_SCOUTED = (-0.025, 1.33, -1.2)
-"""Steps of quality from AVIF's scout at speed 9 to the target at speed 8, by the points that the scout lacks: a
-parabola through 12 originals at three sizes, 1.1 points from them (root mean square). What is hard to encode gains more
-by slowness."""
+_SCOUTED = (-0.042, 1.33, -0.5)
+"""Levels from AVIF's scout at speed 9 to the target at speed 8, by the points that the scout lacks: a parabola through
+80 originals, half of which are within 0.8 points of it. What is hard to encode gains more by slowness."""
 _SCOUTED_WITHIN = 20.0
 """Points, either way, for which that was seen."""
 _COSTLY, _CLOSE_LARGE = 500_000, 2.0
@@ -42,15 +41,17 @@ _LARGE = 1_450_000
 """Pixels above which a picture in many colours is scored as a JPEG only, unless that surprises: to score it in all
 formats would cost a tenth of a rendering, to try again what missed half as much. In few colours, pages of text missed
 by 6 to 17 as AVIF though their JPEGs had hit."""
-_SURPRISING = 2.0
-"""Points by which a crop surprised the leading formats, from which on AVIF's is scored as well: of large crops with
-more than 3, it missed by 4 (root mean square)."""
-_SURPRISING_LARGE = 4.0
+_SURPRISING = 3.0
+"""Points that a crop lacks by what its leaders tell, either way, from which on AVIF's is scored as well: of 160 large
+crops, seven are that doubtful or miss by more than 2."""
+_SURPRISING_LARGE = 2.5
 """Points by which a picture of more than _LARGE surprised any leading format, from which on it is scored in the others,
-too: one photograph in seven, and scanned text, whose AVIF missed by 12."""
+too: one photograph in three, and scanned text, whose AVIF missed by 12."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks from which on it is repeated with all of the colours' resolution, and those that this
 has to gain: letters in red gain 14 to 30, photographs up to 8."""
+_NEARER = 3.0
+"""What the surprise of a leader weighs by the one before it: WebP's foretells AVIF's better than JPEG's does."""
 _SAME_SIZE = 0.2
 """Octaves of pixels under which two sizes show no trend."""
 
@@ -64,20 +65,24 @@ class _Ways:
     further: int
     """Encodings that another picture may take after its first, where that missed. JPEG's cost next to nothing."""
     sure: float
-    """Points of a miss up to which the try after it hits well enough to be left unscored, in many colours. Never so for
-    JPEG: qualities from 90 on are steep, and what was a JPEG before has no smooth curve."""
+    """Points of a miss up to which the try after it hits well enough to be left unscored, in many colours. Least for
+    JPEG: what was a JPEG before has no smooth curve."""
     followed: float
-    """How much of the leading formats' mean surprise is this one's, too."""
+    """How much of what surprised the leading formats surprises this one, too."""
+    texture: float
+    """Points that a picture lacks for an octave more of the nearest leader's bytes a pixel than its size lets expect:
+    what is full of detail costs AVIF more than the others, what is soft less."""
     drift: float
     """Points that a picture of twice the pixels needs more."""
     effort: float
-    """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: its encoder has less effort."""
+    """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: WebP's and AVIF's encoders have
+    less effort there."""
 
 
 _WAYS: dict[Lossy, _Ways] = {
-    "jpeg": _Ways(tries=5, further=3, sure=0.0, followed=0.0, drift=0.0, effort=0.0),
-    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.6, drift=0.4, effort=0.8),
-    "avif": _Ways(tries=3, further=1, sure=3.0, followed=0.9, drift=-0.2, effort=-0.3),
+    "jpeg": _Ways(tries=5, further=3, sure=2.0, followed=0.0, texture=0.0, drift=0.1, effort=-1.3),
+    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.5, texture=0.0, drift=0.5, effort=0.8),
+    "avif": _Ways(tries=3, further=1, sure=3.0, followed=0.7, texture=2.4, drift=0.35, effort=0.75),
 }
 
 
@@ -140,10 +145,10 @@ class SearchingChain(Chain):
     2. the largest one that is not too large: with the first it shows how the quality goes with the size
     3. all others, at the quality that this trend gives; those that are scored and missed are tried again
 
-    A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by a part
-    of these. Behind JPEG and WebP, AVIF comes within 1.0 point (root mean square, 13 originals at five sizes; 1.4
-    without), so its large crops need no score of their own, unless the surprise is great. The same goes for pictures of
-    more than _LARGE, in WebP as well, unless they have few colours. A leader that has no score counts as not surprised.
+    A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by
+    a part of these. AVIF also goes by their bytes: behind JPEG and WebP it comes within 1.0 point (root mean square,
+    crops of 80 photographs; 1.2 without the bytes), so its large crops need no score of their own, unless they are far
+    from the trend. The same goes for pictures of more than _LARGE, in WebP as well, unless they have few colours.
     """
 
     def __init__(
@@ -187,7 +192,7 @@ class SearchingChain(Chain):
         return found
 
     def _search_once(self) -> Encoded:
-        start = self._scouted() if self._kind == "avif" else self._start
+        start = self._scouted() if self._kind == "avif" else level_of(self._kind, self._start)
         _, _, search = self._reach(self._searched, start, tries=self._ways.tries)
         return search()
 
@@ -197,7 +202,7 @@ class SearchingChain(Chain):
         fast = replace(self._recipe, avif_speed=self._recipe.avif_speed_large)
         data = encode(one.image, self._format, self._start, fast, self._exif)
         lacks = min(max(one.target - one.score(data), -_SCOUTED_WITHIN), _SCOUTED_WITHIN)
-        return self._start + float(np.polyval(_SCOUTED, lacks))
+        return level_of(self._kind, self._start) + float(np.polyval(_SCOUTED, lacks))
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file
@@ -210,7 +215,7 @@ class SearchingChain(Chain):
         is_sure = abs(miss(file, one.target)) <= self._ways.sure and not one.has_few_colours
         if is_sure and better != file.quality:
             return [self._plain(one, better)]
-        return [self._reach(one, file.quality, tries=self._ways.further, before=file)]
+        return [self._reach(one, level_of(self._kind, file.quality), tries=self._ways.further, before=file)]
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
         """Whether a picture's first try is good enough; the searched one had all the tries it may have."""
@@ -232,23 +237,36 @@ class SearchingChain(Chain):
         return one not in self._scored and one not in self._waiting
 
     def _first_try(self, one: Picture) -> Task:
-        surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
-        surprise = sum(surprises) / max(1, len(self._leaders))
-        quality = self._trend(one)
-        points = -self._ways.followed * surprise
-        if self._largest.pixels <= self._recipe.large_pixels < one.pixels:
-            points += self._ways.effort
-        quality += points / slope(self._kind, quality)
+        level, lacks = self._trend(one), self._lacks(one)
+        effort = self._ways.effort if self._largest.pixels <= self._recipe.large_pixels < one.pixels else 0.0
+        level += (lacks + effort) / slope(self._kind, level)
         if one.is_scorable and one not in self._scored:
             if one.pixels > _LARGE:
+                surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
                 is_doubtful = any(abs(each) > _SURPRISING_LARGE for each in surprises) or one.has_few_colours
             else:
-                is_doubtful = abs(surprise) > _SURPRISING
+                is_doubtful = abs(lacks) > _SURPRISING
             if is_doubtful:
                 self._scored.append(one)
         if one in self._scored:
-            return self._reach(one, quality, tries=1)
-        return self._plain(one, bounded(self._kind, quality))
+            return self._reach(one, level, tries=1)
+        return self._plain(one, bounded(self._kind, level))
+
+    def _lacks(self, one: Picture) -> float:
+        """The points that a picture lacks at the level of the trend, as far as its leaders' first tries tell."""
+        leaders = [leader for leader in self._leaders if one in leader]
+        if not leaders:
+            return 0.0
+        weights = [_NEARER**place for place in range(len(leaders))]
+        surprise = float(np.average([leader._surprise(one) for leader in leaders], weights=weights))
+        return self._ways.texture * leaders[-1]._texture(one) - self._ways.followed * surprise
+
+    def _texture(self, one: Picture) -> float:
+        """Octaves of bytes a pixel that a picture takes beyond what its size alone lets expect."""
+        return self._density(one) - self._expected(one, self._density)
+
+    def _density(self, one: Picture) -> float:
+        return log2(len(self._first_tries[id(one)].data) / one.pixels)
 
     def _surprise(self, one: Picture) -> float:
         """The points by which a picture scores better than its size alone lets expect."""
@@ -256,18 +274,25 @@ class SearchingChain(Chain):
         return (expected - self._exact(one, one.target)) * slope(self._kind, expected)
 
     def _trend(self, one: Picture) -> float:
-        """The quality to expect of a picture of its size, from the searched one and the largest one."""
-        searched = self._exact(self._searched, one.target)
+        """The level to expect of a picture of its size, from the searched one and the largest one."""
+        level = self._expected(one, lambda each: self._exact(each, one.target))
+        if one is not self._largest:
+            return level
         octaves = log2(one.pixels / self._searched.pixels)
-        if one is self._largest:
-            return searched + self._ways.drift * octaves / slope(self._kind, searched)
-        if one is self._searched or self._largest is self._searched:
+        return level + self._ways.drift * octaves / slope(self._kind, level)
+
+    def _expected(self, one: Picture, value: Callable[[Picture], float]) -> float:
+        """What the searched picture and the largest one let expect of another size; the largest itself is expected to
+        be as the searched one."""
+        searched = value(self._searched)
+        if one is self._searched or one is self._largest or self._largest is self._searched:
             return searched
+        octaves = log2(one.pixels / self._searched.pixels)
         span = log2(self._largest.pixels / self._searched.pixels)
-        return carried(searched, self._exact(self._largest, one.target), octaves / span if span > _SAME_SIZE else 1.0)
+        return carried(searched, value(self._largest), octaves / span if span > _SAME_SIZE else 1.0)
 
     def _exact(self, one: Picture, target: float) -> float:
-        """The quality at which a picture would have hit a target, by its first try."""
+        """The level at which a picture would have hit a target, by its first try."""
         return exact(self._kind, self._first_tries[id(one)], target)
 
     def __contains__(self, one: Picture) -> bool:
@@ -294,7 +319,7 @@ class SearchingChain(Chain):
         if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
             return file
         self._colourful.add(id(one))
-        again = reach(one.target, self._kind, file.quality, draft, one.score, tries=1)
+        again = reach(one.target, self._kind, level_of(self._kind, file.quality), draft, one.score, tries=1)
         if miss(again, one.target) - miss(file, one.target) > _GAIN:
             return again
         self._colourful.discard(id(one))

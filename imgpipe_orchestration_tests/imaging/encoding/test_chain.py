@@ -1,0 +1,124 @@
+"""What the tries of one format tell the next, with encoders whose answers are known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from imgpipe_orchestration.imaging.encoding import chain as chain_module
+from imgpipe_orchestration.imaging.encoding import encode_all
+from imgpipe_orchestration.imaging.encoding.chain import SearchingChain
+from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
+from imgpipe_orchestration.imaging.encoding.quality import slope
+from imgpipe_orchestration.imaging.recipe import MEDIA, Format, Recipe
+
+_USUAL = {"jpeg": 78.0, "webp": 82.0, "avif": 26.0}
+"""Levels at which a picture scores 75."""
+
+
+@dataclass
+class _Pictured:
+    """A picture that stands for its own image."""
+
+    pixels: int
+    needs: dict[str, float] = field(default_factory=dict)
+    """Points that it lacks at the usual level, by format."""
+    density: float = 1.0
+    """Of its WebP: bytes for each hundred pixels."""
+    whole: bool = True
+    target: float = 75.0
+    is_scorable: bool = True
+    has_few_colours: bool = False
+    asked: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def image(self) -> _Pictured:
+        return self
+
+    def score(self, data: bytes) -> float:
+        kind, quality, _ = data.decode().split(" ", 2)
+        beyond = level_of(cast(Lossy, kind), int(quality)) - _USUAL[kind]
+        return 75 + beyond * slope(cast(Lossy, kind), _USUAL[kind]) - self.needs.get(kind, 0.0)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[Format, SearchingChain]]:
+    def encode(one: _Pictured, kind: str, quality: int, recipe: Recipe, _exif: bytes = b"") -> bytes:
+        if kind != "avif" or recipe.avif_speed != MEDIA.avif_speed_large:
+            one.asked.setdefault(kind, []).append(quality)
+        return f"{kind} {quality} ".encode().ljust(int(one.pixels * one.density / 100))
+
+    monkeypatch.setattr(chain_module, "encode", encode)
+    monkeypatch.setattr(chain_module, "encode_draft", encode)
+
+    def run(*pictures: _Pictured) -> dict[Format, SearchingChain]:
+        chains = encode_all._chains(("jpeg", "webp", "avif"), list(pictures), MEDIA, b"")
+        with ThreadPoolExecutor(1) as pool:
+            encode_all._run(list(chains.values()), pool)
+        return chains
+
+    return run
+
+
+def _first_level(one: _Pictured, kind: Lossy) -> float:
+    return level_of(kind, one.asked[kind][0])
+
+
+def test_avif_follows_what_surprised_jpeg_and_webp(made: Callable[..., dict[Format, SearchingChain]]) -> None:
+    """Once they know that a size is harder than its trend, its first AVIF begins higher; WebP's word weighs more."""
+    levels = {}
+    for harder in ("", "jpeg", "webp", "jpeg webp"):
+        detail = _Pictured(960_000, needs=dict.fromkeys(harder.split(), 6.0))
+        made(detail, _Pictured(150_000))
+        levels[harder] = _first_level(detail, "avif")
+    assert levels[""] < levels["jpeg"] < levels["webp"] < levels["jpeg webp"]
+
+
+def test_avif_begins_higher_where_webp_takes_more_bytes_than_the_size_lets_expect(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    levels = []
+    for density in (0.5, 1.0, 2.0):
+        detail = _Pictured(960_000, density=density)
+        made(detail, _Pictured(150_000))
+        levels.append(_first_level(detail, "avif"))
+    assert levels[0] + 1 < levels[1] < levels[2] - 1
+
+
+def test_what_gets_denser_as_its_sizes_do_is_no_surprise(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    """Half way between two sizes, half way between their bytes a pixel is what was to be expected."""
+    densities = []
+    for between in (1.0, 1.42, 2.0):
+        crop = _Pictured(380_000, density=between, whole=False)
+        made(_Pictured(960_000, density=2.0, needs={"avif": 2.0}), crop, _Pictured(150_000))
+        densities.append(_first_level(crop, "avif"))
+    assert densities[0] < densities[1] < densities[2]
+    assert densities[1] == pytest.approx(_USUAL["avif"] + 1.0, abs=1.1)
+
+
+@pytest.mark.parametrize(("harder", "is_scored"), [(0.0, False), (2.0, False), (5.0, True), (-6.0, True)])
+def test_the_largest_size_is_scored_in_every_format_where_its_jpeg_surprises(
+    made: Callable[..., dict[Format, SearchingChain]], harder: float, is_scored: bool
+) -> None:
+    zoom = _Pictured(3_840_000, needs={"jpeg": harder})
+    chains = made(zoom, _Pictured(960_000), _Pictured(150_000))
+    assert chains["jpeg"].done[id(zoom)].score == pytest.approx(75, abs=2)
+    for kind in ("webp", "avif"):
+        assert (zoom in chains[kind]) == is_scored
+
+
+def test_a_large_crop_is_scored_as_avif_only_where_its_leaders_are_far_from_the_trend(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    scores = []
+    for harder in (0.0, 9.0):
+        crop = _Pictured(380_000, needs={"jpeg": harder, "webp": harder}, whole=False)
+        scores.append(made(_Pictured(960_000), crop, _Pictured(150_000))["avif"].done[id(crop)].score)
+    assert scores[0] is None
+    assert scores[1] is not None
