@@ -27,11 +27,6 @@ from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
 _SEARCHED = 60_000
 """Pixels that the size to be searched has at least: fewer say little about the others."""
-_SCOUTED = (-0.042, 1.33, -0.5)
-"""Levels from AVIF's scout at speed 9 to the target at speed 8, by the points that the scout lacks: a parabola through
-80 originals, half of which are within 0.8 points of it. What is hard to encode gains more by slowness."""
-_SCOUTED_WITHIN = 20.0
-"""Points, either way, for which that was seen."""
 _COSTLY, _CLOSE_LARGE = 500_000, 2.0
 """Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
 enough."""
@@ -44,9 +39,9 @@ by 6 to 17 as AVIF though their JPEGs had hit."""
 _SURPRISING = 3.0
 """Points that a crop lacks by what its leaders tell, either way, from which on AVIF's is scored as well: of 160 large
 crops, seven are that doubtful or miss by more than 2."""
-_SURPRISING_LARGE = 2.5
+_SURPRISING_LARGE = 3.0
 """Points by which a picture of more than _LARGE surprised any leading format, from which on it is scored in the others,
-too: one photograph in three, and scanned text, whose AVIF missed by 12."""
+too: one photograph in four, and scanned text, whose AVIF missed by 12."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks from which on it is repeated with all of the colours' resolution, and those that this
 has to gain: letters in red gain 14 to 30, photographs up to 8."""
@@ -58,10 +53,14 @@ _SAME_SIZE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Ways:
-    """How the qualities of a format are sought; what is counted in points was seen on 64 originals."""
+    """How the qualities of a format are sought; what is counted in points was seen on 82 photographs."""
 
     tries: int
-    """Encodings that the search for a quality may take. AVIF's has a quick one before them."""
+    """Encodings that the search for a quality may take."""
+    begins: dict[Lossy, tuple[float, float, float]]
+    """Where the search begins, by leader: levels for one of the leader's, levels for an octave of the leader's bytes a
+    pixel, levels at none of either. Fitted to 78 photographs: half of the searches begin within 1.1 points of the
+    target. Without any, it begins at the recipe's quality."""
     further: int
     """Encodings that another picture may take after its first, where that missed. JPEG's cost next to nothing."""
     sure: float
@@ -80,9 +79,27 @@ class _Ways:
 
 
 _WAYS: dict[Lossy, _Ways] = {
-    "jpeg": _Ways(tries=5, further=3, sure=2.0, followed=0.0, texture=0.0, drift=0.1, effort=-1.3),
-    "webp": _Ways(tries=3, further=2, sure=3.5, followed=0.5, texture=0.0, drift=0.5, effort=0.8),
-    "avif": _Ways(tries=3, further=1, sure=3.0, followed=0.7, texture=2.4, drift=0.35, effort=0.75),
+    "jpeg": _Ways(tries=5, begins={}, further=3, sure=2.0, followed=0.0, texture=0.0, drift=0.1, effort=-1.3),
+    "webp": _Ways(
+        tries=3,
+        begins={"jpeg": (0.59, -1.7, 35.2)},
+        further=2,
+        sure=3.5,
+        followed=0.5,
+        texture=0.0,
+        drift=0.4,
+        effort=0.8,
+    ),
+    "avif": _Ways(
+        tries=4,
+        begins={"jpeg": (0.44, 4.0, 4.4), "webp": (0.62, 4.1, -12.9)},
+        further=1,
+        sure=3.0,
+        followed=0.7,
+        texture=2.4,
+        drift=0.45,
+        effort=0.7,
+    ),
 }
 
 
@@ -95,27 +112,23 @@ class Chain(ABC):
 
     def __init__(self, kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> None:
         self.done: dict[int, Encoded] = {}
-        self._pictures = pictures
+        self._waiting = list(pictures)
         self._recipe = recipe
         self._start = recipe.quality_of(kind)
         self._format = kind
         self._exif = exif
 
     @abstractmethod
-    def first(self) -> list[Task]:
-        """What can be encoded at once."""
-
-    @abstractmethod
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         """Take an encoding in; what it makes necessary."""
 
+    @abstractmethod
     def released(self) -> list[Task]:
-        """What need not wait for other encodings any longer, of this chain or of those that lead it.
+        """What waits for no other encoding any longer, of this chain or of those that lead it.
 
         It is asked for rather than told by the leaders: chains that know each other in both directions would keep every
         picture, a hundred megabytes, until the collector comes by.
         """
-        return []
 
     def _encode(self, one: Picture, quality: int) -> bytes:
         return encode(one.image, self._format, quality, self._recipe_of(one), self._exif)
@@ -130,8 +143,9 @@ class Chain(ABC):
 class FixedChain(Chain):
     """Every picture at the recipe's fixed quality."""
 
-    def first(self) -> list[Task]:
-        return [self._plain(one, self._start) for one in self._pictures]
+    def released(self) -> list[Task]:
+        waiting, self._waiting = self._waiting, []
+        return [self._plain(one, self._start) for one in waiting]
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file
@@ -141,7 +155,7 @@ class FixedChain(Chain):
 class SearchingChain(Chain):
     """One picture is searched, the others start from what was found there.
 
-    1. the searched picture, a few tries
+    1. the searched picture, a few tries from where the leaders' searches ended
     2. the largest one that is not too large: with the first it shows how the quality goes with the size
     3. all others, at the quality that this trend gives; those that are scored and missed are tried again
 
@@ -169,12 +183,8 @@ class SearchingChain(Chain):
         self._searched = searched
         self._scored = [one for one in pictures if one.is_scorable and (one is searched or not self._follows(one))]
         self._largest = next((one for one in self._scored if one.whole and one.pixels <= _LARGE), searched)
-        self._waiting = [one for one in pictures if one is not searched]
         self._first_tries: dict[int, Encoded] = {}
         self._colourful: set[int] = set()
-
-    def first(self) -> list[Task]:
-        return [(self, self._searched, self._search)]
 
     def _follows(self, one: Picture) -> bool:
         """Whether a picture takes its quality from the leading formats, without a score."""
@@ -192,17 +202,19 @@ class SearchingChain(Chain):
         return found
 
     def _search_once(self) -> Encoded:
-        start = self._scouted() if self._kind == "avif" else level_of(self._kind, self._start)
-        _, _, search = self._reach(self._searched, start, tries=self._ways.tries)
+        _, _, search = self._reach(self._searched, self._beginning(), tries=self._ways.tries)
         return search()
 
-    def _scouted(self) -> float:
-        """Where AVIF's search begins, by a try at the fast speed: it takes a third of the time and is thrown away."""
-        one = self._searched
-        fast = replace(self._recipe, avif_speed=self._recipe.avif_speed_large)
-        data = encode(one.image, self._format, self._start, fast, self._exif)
-        lacks = min(max(one.target - one.score(data), -_SCOUTED_WITHIN), _SCOUTED_WITHIN)
-        return level_of(self._kind, self._start) + float(np.polyval(_SCOUTED, lacks))
+    def _beginning(self) -> float:
+        """The level at which the search begins: by where those of its leaders ended, or else by the recipe."""
+        one, levels = self._searched, []
+        for leader in self._leaders_to_begin():
+            by_level, by_octave, at_none = self._ways.begins[leader._kind]
+            levels.append(by_level * leader._exact(one, one.target) + by_octave * leader._density(one) + at_none)
+        return _by_nearness(levels) if levels else level_of(self._kind, self._start)
+
+    def _leaders_to_begin(self) -> list[SearchingChain]:
+        return [leader for leader in self._leaders if leader._kind in self._ways.begins]
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file
@@ -229,6 +241,8 @@ class SearchingChain(Chain):
         return [self._first_try(one) for one in ready]
 
     def _is_ready(self, one: Picture) -> bool:
+        if one is self._searched:
+            return all(one in leader for leader in self._leaders_to_begin())
         before = self._searched if one is self._largest else self._largest
         return before in self and all(one in leader or leader._leaves_unscored(one) for leader in self._leaders)
 
@@ -237,6 +251,8 @@ class SearchingChain(Chain):
         return one not in self._scored and one not in self._waiting
 
     def _first_try(self, one: Picture) -> Task:
+        if one is self._searched:
+            return self, one, self._search
         level, lacks = self._trend(one), self._lacks(one)
         effort = self._ways.effort if self._largest.pixels <= self._recipe.large_pixels < one.pixels else 0.0
         level += (lacks + effort) / slope(self._kind, level)
@@ -257,8 +273,7 @@ class SearchingChain(Chain):
         leaders = [leader for leader in self._leaders if one in leader]
         if not leaders:
             return 0.0
-        weights = [_NEARER**place for place in range(len(leaders))]
-        surprise = float(np.average([leader._surprise(one) for leader in leaders], weights=weights))
+        surprise = _by_nearness([leader._surprise(one) for leader in leaders])
         return self._ways.texture * leaders[-1]._texture(one) - self._ways.followed * surprise
 
     def _texture(self, one: Picture) -> float:
@@ -330,6 +345,11 @@ class SearchingChain(Chain):
         followed = self._largest if one.pixels > self._largest.pixels else one
         colourful = any({id(one), id(followed)} & chain._colourful for chain in (self, *self._leaders))
         return self._all_colours if colourful else self._recipe
+
+
+def _by_nearness(told: list[float]) -> float:
+    """The mean of what leaders tell, in their order."""
+    return float(np.average(told, weights=[_NEARER**place for place in range(len(told))]))
 
 
 def searched_of(pictures: list[Picture]) -> Picture | None:

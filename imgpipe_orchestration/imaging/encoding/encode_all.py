@@ -99,7 +99,7 @@ def _without_loss(
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
     """Keep the encoders busy: whatever a finished encoding makes possible is handed out at once."""
-    tasks = [task for chain in chains for task in chain.first()]
+    tasks = [task for chain in chains for task in chain.released()]
     running: dict[Future[Encoded], tuple[Chain, Picture]] = {}
     while tasks or running:
         running |= {pool.submit(work): (chain, one) for chain, one, work in tasks}

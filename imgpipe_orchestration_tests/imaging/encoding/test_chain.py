@@ -47,9 +47,8 @@ class _Pictured:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[Format, SearchingChain]]:
-    def encode(one: _Pictured, kind: str, quality: int, recipe: Recipe, _exif: bytes = b"") -> bytes:
-        if kind != "avif" or recipe.avif_speed != MEDIA.avif_speed_large:
-            one.asked.setdefault(kind, []).append(quality)
+    def encode(one: _Pictured, kind: str, quality: int, _recipe: Recipe, _exif: bytes = b"") -> bytes:
+        one.asked.setdefault(kind, []).append(quality)
         return f"{kind} {quality} ".encode().ljust(int(one.pixels * one.density / 100))
 
     monkeypatch.setattr(chain_module, "encode", encode)
@@ -122,3 +121,17 @@ def test_a_large_crop_is_scored_as_avif_only_where_its_leaders_are_far_from_the_
         scores.append(made(_Pictured(960_000), crop, _Pictured(150_000))["avif"].done[id(crop)].score)
     assert scores[0] is None
     assert scores[1] is not None
+
+
+def test_a_search_begins_where_those_of_its_leaders_ended(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    """What needs a higher level as a JPEG, and then more bytes, is expected to need one as WebP and as AVIF."""
+    begun = []
+    for points, density in ((-3.0, 8.0), (0.0, 10.0), (3.0, 12.5)):
+        one = _Pictured(150_000, needs=dict.fromkeys(("jpeg", "webp", "avif"), points), density=density)
+        made(one)
+        begun.append((_first_level(one, "webp"), _first_level(one, "avif")))
+    assert begun[0][0] < begun[1][0] < begun[2][0]
+    assert begun[0][1] < begun[1][1] < begun[2][1]
+    assert begun[1] == pytest.approx((_USUAL["webp"], _USUAL["avif"]), abs=6)
