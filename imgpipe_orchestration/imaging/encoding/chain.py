@@ -227,7 +227,7 @@ class SearchingChain(Chain):
         is_sure = abs(miss(file, one.target)) <= self._ways.sure and not one.has_few_colours
         if is_sure and better != file.quality:
             return [self._plain(one, better)]
-        return [self._reach(one, level_of(self._kind, file.quality), tries=self._ways.further, before=file)]
+        return [self._reach(one, file, tries=self._ways.further)]
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
         """Whether a picture's first try is good enough; the searched one had all the tries it may have."""
@@ -314,12 +314,15 @@ class SearchingChain(Chain):
         """Whether the first try of a picture that is scored is there."""
         return id(one) in self._first_tries
 
-    def _reach(self, one: Picture, start: float, *, tries: int, before: Encoded | None = None) -> Task:
+    def _reach(self, one: Picture, start: float | Encoded, *, tries: int) -> Task:
+        """From a level, or from an earlier try on."""
+        is_first = not isinstance(start, Encoded)
+
         def work() -> Encoded:
-            found = reach(one.target, self._kind, start, draft, one.score, tries=tries, before=before)
-            if before is None and one is not self._searched and miss(found, one.target) < -_FAR:
+            found = reach(one.target, self._kind, start, draft, one.score, tries=tries)
+            if is_first and one is not self._searched and miss(found, one.target) < -_FAR:
                 found = self._in_all_colours(one, found, draft)
-            if before is None and not self._is_settled(one, found):
+            if is_first and not self._is_settled(one, found):
                 return found
             # What was tried is a draft, which only JPEG has other bytes for.
             return replace(found, data=self._encode(one, found.quality)) if self._kind == "jpeg" else found
@@ -334,7 +337,8 @@ class SearchingChain(Chain):
         if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
             return file
         self._colourful.add(id(one))
-        again = reach(one.target, self._kind, level_of(self._kind, file.quality), draft, one.score, tries=1)
+        data = draft(file.quality)
+        again = Encoded(data, file.quality, one.score(data))
         if miss(again, one.target) - miss(file, one.target) > _GAIN:
             return again
         self._colourful.discard(id(one))

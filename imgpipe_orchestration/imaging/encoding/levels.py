@@ -1,8 +1,8 @@
 """Even scales for the encoders' qualities: a step of a level gains about as much everywhere on its scale.
 
-The encoders' own scales do not. libavif writes the very same file for two qualities here and there, and libaom turns
-features off between two others, which gains as much as two usual steps. libwebp's scale has a kink at 75, above which a
-step is worth three below. Seen as they are, these look like surprises of the photographs. JPEG's is even enough.
+The encoders' own scales do not. libavif writes the very same file for two qualities here and there, and between two
+others a picture of any size and kind gains as much as in two usual steps. libwebp's scale has a kink at 75, above which
+a step is worth three below. Seen as they are, these look like surprises of the photographs. JPEG's is even enough.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 Lossy = Literal["avif", "webp", "jpeg"]
 
 _AVIF_REPEATS = {21, 23, 25, 27, 29, 31, 33, 36, 38, 41, 43, 46, 48, 51, 53, 57, 61, 65, 69, 73, 77, 81, 85, 89}
-"""Qualities whose file is that of the one below: 101 of them stand for 64 quantizers. By OpenCV's build of libavif;
+"""Qualities whose file is that of the one below: all 101 make 64 files. By OpenCV's build of libavif;
 Pillow's, which writes what needs all of the colours' resolution, repeats others."""
 _AVIF_JUMPS = {45: 1.2, 47: 1.4, 67: 2.15, 68: 1.25, 75: 1.25}
 """Qualities that gain more than a usual step over the one below, and how many: medians of 82 photographs, the same at

@@ -43,23 +43,21 @@ class Encoded:
 def reach(
     target: float,
     kind: Lossy,
-    start: float,
+    start: float | Encoded,
     encode: Callable[[int], bytes],
     score: Callable[[bytes], float],
     *,
     tries: int,
-    before: Encoded | None = None,
 ) -> Encoded:
     """Encode until the score is CLOSE to the target, at most `tries` times; the nearest one wins.
 
     Args:
-        start: level of the first try.
+        start: level of the first try, or an earlier try to go on from.
         encode: quality -> file.
         score: file -> score.
-        before: an earlier try to go on from, instead of `start`.
     """
-    seen = {before.quality: before} if before else {}
-    quality = bounded(kind, _next(kind, [before], target) if before else start)
+    seen = {start.quality: start} if isinstance(start, Encoded) else {}
+    quality = bounded(kind, _next(kind, [start], target) if isinstance(start, Encoded) else start)
     for _ in range(tries):
         if quality in seen or any(close(one, target) for one in seen.values()):
             break
@@ -81,7 +79,7 @@ def exact(kind: Lossy, one: Encoded, target: float) -> float:
 
 
 def carried(smaller: float, larger: float, position: float) -> float:
-    """The level for a picture, from those of two others.
+    """What goes with the size of a picture (its level, its bytes a pixel), from that of two others.
 
     Args:
         position: its size as a logarithm, 0 at the smaller of the two and 1 at the larger. In between it is theirs in

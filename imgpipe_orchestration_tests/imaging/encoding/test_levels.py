@@ -43,7 +43,7 @@ def test_avif_qualities_of_one_level_are_the_same_file_and_others_are_not() -> N
 @pytest.mark.parametrize(
     ("kind", "usual", "odd"),
     [
-        pytest.param("avif", (62, 66), (66, 67), marks=_by_opencv, id="avif where a feature goes off"),
+        pytest.param("avif", (62, 66), (66, 67), marks=_by_opencv, id="avif at its jump"),
         pytest.param("webp", (77, 81), (70, 74), id="webp below the kink"),
     ],
 )
