@@ -6,7 +6,6 @@ Numbers and curves are those of ITU-T H.273 (2021), tables 2 and 3.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, matrix_to_srgb, primaries_of_png, srgb_light
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.reading.boxes import Boxes
 from imgpipe_orchestration.imaging.reading.parts import png_colours
 
 _C, _D65 = (0.310, 0.316), (0.3127, 0.3290)
@@ -105,17 +106,24 @@ def _of_png(data: bytes) -> ColourNumbers | None:
     return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
 
 
-def colour_space(data: bytes, name: str) -> ColourSpace | None:
-    """What a file says about its colours beside a profile; None where it says nothing or nothing unusual."""
+def colour_space(image: Image.Image, data: bytes, name: str) -> ColourSpace | None:
+    """What a file says about its colours beside a profile; None where it says nothing or nothing unusual.
+
+    Args:
+        image: opened from `data`.
+
+    Raises:
+        TooLarge: an AVIF of more boxes than a picture needs.
+    """
     found = None
     if name == "png":
         found = _of_png(data)
         if found is None or not _is_known(found):
             return primaries_of_png(data)
-    elif name in ("avif", "heic"):
-        at = data.find(b"colrnclx", 0, 16_384)
-        if at > 0 and len(data) >= at + 12:
-            found = ColourNumbers(*struct.unpack(">HH", data[at + 8 : at + 12]))
+    elif name == "avif" and (numbers := Boxes(data, 4 * DEFAULT_LIMITS.max_parts).colour_numbers()):
+        found = ColourNumbers(*numbers)
+    elif name == "heic" and (told := image.info.get("nclx_profile")):
+        found = ColourNumbers(told["color_primaries"], told["transfer_characteristics"])
     return None if found is None or found.is_srgb else found
 
 

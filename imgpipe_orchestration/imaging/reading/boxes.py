@@ -1,4 +1,5 @@
-"""AVIF's container: the size it states for each AV1 picture, and where the bytes of that picture are.
+"""AVIF's container: the size it states for each AV1 picture, where the bytes of that picture are, and what it says of
+the one that is shown.
 
 Boxes are those of ISO/IEC 14496-12 (files and tracks) and ISO/IEC 23008-12 (items). What is cut short reads as zeros:
 what is broken is said by the decoder behind.
@@ -7,12 +8,15 @@ what is broken is said by the decoder behind.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from imgpipe_orchestration.errors import TooLarge
+from imgpipe_orchestration.imaging.geometry import PixelBox
 
 Size = tuple[int, int]
 _AV1 = b"av01"
+_NUMBERS = int.from_bytes(b"nclx")
 _IN_IDAT = 1
 """Construction method of an item whose bytes lie in the box `idat`, not in the file at large."""
 
@@ -71,6 +75,54 @@ class Boxes:
                 tables = (table for kind, table in self._boxes(iprp) if kind == b"ipma")
                 yield from (table.at for table in tables if table.at + 4 <= table.end)
 
+    def colour_numbers(self) -> tuple[int, int] | None:
+        """H.273's numbers for primaries and transfer curve of the picture that is shown; None where it has none. Gain
+        maps and other pictures beside it have numbers of their own.
+
+        Raises:
+            TooLarge: more boxes and entries than allowed.
+        """
+        for colours in self._of_primary(b"colr"):
+            if colours.take(4) == _NUMBERS:
+                return colours.take(2), colours.take(2)
+        return None
+
+    def clean_aperture(self, width: int, height: int) -> PixelBox | None:
+        """The part to show of the `width` x `height` pixels that the shown picture has (ISO/IEC 14496-12, 12.1.4); None
+        for all, or where it is no whole number of pixels or goes over an edge. libheif pads what an encoder of even
+        sides is given.
+
+        Raises:
+            TooLarge: more boxes and entries than allowed.
+        """
+        for clap in self._of_primary(b"clap"):
+            numbers = [clap.take(4) for _ in range(8)]
+            if not all(numbers[1::2]):
+                return None
+            # Offsets are from centre to centre, and signed.
+            across, down, right, below = (
+                Fraction((above ^ 1 << 31) - (1 << 31), under)
+                for above, under in zip(numbers[::2], numbers[1::2], strict=True)
+            )
+            left, top = (width - across) / 2 + right, (height - down) / 2 + below
+            box = left, top, left + across, top + down
+            inside = 0 <= left < box[2] <= width and 0 <= top < box[3] <= height
+            if not inside or any(side.denominator > 1 for side in box):
+                return None
+            return int(box[0]), int(box[1]), int(box[2]), int(box[3])
+        return None
+
+    def _of_primary(self, wanted: bytes) -> Iterator[_Span]:
+        """The content of each property of a kind that the shown picture has."""
+        if meta := self._first_of_each(self._file).get(b"meta"):
+            meta.at += 4
+            inside = self._first_of_each(meta)
+            if pitm := inside.get(b"pitm"):
+                primary = pitm.take(4 if pitm.take(4) >> 24 else 2)
+                for item, kind, content in self._properties(inside.get(b"iprp", _Span(meta.data, 0, 0))):
+                    if (item, kind) == (primary, wanted):
+                        yield content
+
     def _step(self) -> None:
         self._left -= 1
         if self._left < 0:
@@ -115,11 +167,17 @@ class Boxes:
 
     def _stated_sizes(self, iprp: _Span) -> dict[int, Size]:
         """Of each item, by its property `ispe`."""
-        properties: list[Size | None] = [None]
-        for kind, content in self._boxes(self._first_of_each(iprp).get(b"ipco", _Span(iprp.data, 0, 0))):
-            content.take(4)
-            properties.append((content.take(4), content.take(4)) if kind == b"ispe" else None)
         sizes: dict[int, Size] = {}
+        for item, kind, content in self._properties(iprp):
+            if kind == b"ispe":
+                content.take(4)
+                sizes.setdefault(item, (content.take(4), content.take(4)))
+        return sizes
+
+    def _properties(self, iprp: _Span) -> Iterator[tuple[int, bytes, _Span]]:
+        """Each item with the kind and content of each of its properties."""
+        nothing = _Span(iprp.data, 0, 0)
+        known = [(b"", nothing), *self._boxes(self._first_of_each(iprp).get(b"ipco", nothing))]
         for kind, ipma in self._boxes(iprp):
             if kind != b"ipma":
                 continue
@@ -130,9 +188,9 @@ class Boxes:
                 for _ in range(ipma.take(1)):
                     self._step()
                     number = ipma.take(2) & 0x7FFF if flags & 1 else ipma.take(1) & 0x7F
-                    if number < len(properties) and (size := properties[number]):
-                        sizes.setdefault(item, size)
-        return sizes
+                    if number < len(known):
+                        kind_of, content = known[number]
+                        yield item, kind_of, replace(content)
 
     def _streams(self, iloc: _Span, idat: _Span | None) -> Iterator[tuple[int, memoryview]]:
         """The bytes of each item, by its number."""

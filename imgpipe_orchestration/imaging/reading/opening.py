@@ -56,7 +56,7 @@ def open_original(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Original:
     sniffed, orientation = sniff.describe(image, name), orientation_of(image)
     if name == "png" and "icc_profile" in image.info and outranks_profile(data):
         del image.info["icc_profile"]
-    return Original(data, image, sniffed, orientation, colour_space(data, name), limits)
+    return Original(data, image, sniffed, orientation, colour_space(image, data, name), limits)
 
 
 def decode(original: Original, enough: tuple[int, int] | None = None, *, threads: int = 1) -> Image.Image:
@@ -77,7 +77,10 @@ def decode(original: Original, enough: tuple[int, int] | None = None, *, threads
         _draft(image, original, enough)
         if (quickly := _streamed(original, enough, threads)) is not None:
             return quickly
+        told = dict(image.info)
         image.load()
+        if name == "png":
+            image.info = told  # what stands behind the pixels says nothing
         if name == "png" and lacks_rows(image, original.data):
             raise BadImage("the png is cut short")
     except ImgpipeError:

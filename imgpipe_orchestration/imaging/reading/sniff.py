@@ -22,10 +22,12 @@ from imgpipe_orchestration.imaging.reading import (
     jpeg_extras,
     jxl,
     masked_bmps,
+    padded_avifs,
     plugins,
     png_extras,
     tiff_palette,
 )
+from imgpipe_orchestration.imaging.reading.boxes import Boxes
 from imgpipe_orchestration.imaging.reading.density import check_length
 from imgpipe_orchestration.imaging.reading.parts import PNG_PALETTE, bmp_profile, check_png_sums, png_chunk, png_chunks
 
@@ -233,7 +235,13 @@ def _opened_tiff(data: bytes, name: str) -> Image.Image:
     return image
 
 
-_OPENED = {"bmp": _opened_bmp, "tiff": _opened_tiff}
+def _opened_avif(data: bytes, name: str) -> Image.Image:
+    image = _opened(data, name)
+    part = Boxes(data, 4 * DEFAULT_LIMITS.max_parts).clean_aperture(*image.size)
+    return padded_avifs.opened(data, part) if part else image
+
+
+_OPENED = {"avif": _opened_avif, "bmp": _opened_bmp, "tiff": _opened_tiff}
 """Where Pillow is not asked alone."""
 
 

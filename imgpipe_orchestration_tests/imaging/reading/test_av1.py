@@ -124,3 +124,43 @@ def test_any_file_of_boxes_that_is_cut_short_is_read_without_a_crash() -> None:
     frames[0].save(file, "AVIF", save_all=True, append_images=frames[1:])
     for length in range(0, len(file.getvalue()), 7):
         _claimed_and_coded(file.getvalue()[:length])
+
+
+def _with_a_property(avif: bytes, content: bytes) -> bytes:
+    """The first item has one property more. What stands behind moves by its length."""
+    data, tables = bytearray(avif), avif.index(b"ipma") - 4
+    count = tables + 18
+    number = sum(avif[avif.index(b"ipco") : tables].count(kind) for kind in (b"ispe", b"pixi", b"av1C", b"colr")) + 1
+    here = count + 1 + avif[count]
+    data[count] += 1
+    data[here:here] = bytes([number | 0x80])  # it must be understood
+    data[tables:tables] = content
+    for kind, more in ((b"meta", 1), (b"iprp", 1), (b"ipco", 0), (b"ipma", -len(content) + 1)):
+        at = avif.index(kind) - 4 + (len(content) if kind == b"ipma" else 0)
+        longer = int.from_bytes(data[at : at + 4]) + len(content) + more
+        data[at : at + 4] = longer.to_bytes(4)
+    at = avif.index(b"iloc") + 18
+    data[at : at + 4] = (int.from_bytes(data[at : at + 4]) + len(content) + 1).to_bytes(4)
+    return bytes(data)
+
+
+def _clap(*numbers: int) -> bytes:
+    return struct.pack(">I4s8i", 40, b"clap", *numbers)
+
+
+@pytest.mark.parametrize(("numbers", "part"), [
+    ((39, 1, 29, 1, -1, 2, -1, 2), (0, 0, 39, 29)),  # as libheif writes it for odd sides
+    ((20, 1, 10, 1, 0, 1, 0, 1), (10, 10, 30, 20)),
+    ((10, 1, 10, 1, 15, 1, -10, 1), (30, 0, 40, 10)),
+    ((40, 2, 30, 3, 0, 5, 0, 7), (10, 10, 30, 20)),
+    ((40, 1, 30, 1, 0, 1, 0, 1), (0, 0, 40, 30)),
+    ((41, 1, 30, 1, 1, 2, 0, 1), (0, 0, 40, 30)),  # over an edge
+    ((39, 1, 30, 1, 0, 1, 0, 1), (0, 0, 40, 30)),  # half pixels
+    ((20, 0, 10, 1, 0, 1, 0, 1), (0, 0, 40, 30)),
+    ((0, 1, 10, 1, 0, 1, 0, 1), (0, 0, 40, 30)),
+])  # fmt: skip
+def test_only_the_clean_aperture_is_shown(numbers: tuple[int, ...], part: tuple[int, int, int, int]) -> None:
+    avif = encoded(picture(40, 30), "AVIF")
+    cut = _with_a_property(avif, _clap(*numbers))
+    assert prepare(cut, MEDIA).image == prepare(avif, MEDIA).image.crop(part)
+    assert (sniff(cut).width, sniff(cut).height) == (part[2] - part[0], part[3] - part[1])

@@ -51,3 +51,22 @@ def test_the_first_profile_of_a_png_counts() -> None:
     row = bytes((200, 100, 50)) * 32
     both, first = (flat_png(8, 2, row, *((b"iCCP", found) for found in some)) for some in (profiles, profiles[:1]))
     assert (prepared_pixels(both) == prepared_pixels(first)).all()
+
+
+@pytest.mark.parametrize(("depth", "kind", "row", "late"), [
+    (16, 2, bytes(range(192)), b"iCCP"),
+    (8, 4, bytes(range(64)), b"iCCP"),
+    (8, 3, b"\0\1" * 16, b"iCCP"),
+    (8, 3, b"\0\1" * 16, b"tRNS"),
+    (16, 0, b"\0\0\xff\xff" * 16, b"tRNS"),
+])  # fmt: skip
+def test_what_stands_behind_the_pixels_says_nothing_of_their_colours(
+    depth: int, kind: int, row: bytes, late: bytes
+) -> None:
+    palette = [(b"PLTE", b"\xff\0\0\0\x80\0")] if kind == 3 else []
+    plain = flat_png(depth, kind, row, *palette)
+    content = b"p3\0\0" + zlib.compress(display_p3()) if late == b"iCCP" else b"\0\0"
+    at = plain.index(b"IEND") - 4
+    shown, expected = prepared_pixels(plain[:at] + png_chunk(late, content) + plain[at:]), prepared_pixels(plain)
+    assert shown.shape == expected.shape
+    assert (shown == expected).all()
