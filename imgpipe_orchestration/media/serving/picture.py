@@ -26,7 +26,8 @@ def picture(
     further: dict[str, str] | None = None,
 ) -> str:
     """The element: a source for each modern format, with every width of the chosen size's shape, and an image of the
-    format that every browser shows. It keeps its place from the first moment and shows the blurred picture until then.
+    format that every browser shows. It keeps its place from the first moment and shows the blurred picture until then,
+    unless it is transparent (PNG stands for JPEG), for it would be seen through it ever after.
 
     Args:
         url: the image's smart URL, without parameters.
@@ -53,7 +54,8 @@ def picture(
             lines.append(_element("source", type=MIME_OF[name], srcset=widths_of(name), sizes=sizes))
     shown = {"src": address(main.size, plain), "srcset": widths_of(plain), "sizes": sizes}
     place = {"width": str(main.width), "height": str(main.height), "alt": alt, "loading": loading}
-    lines.append(_element("img", **shown, **place, decoding="async", **_placeholder(thumbhash)))
+    meanwhile = _placeholder(thumbhash) if plain == "jpeg" else {}
+    lines.append(_element("img", **shown, **place, decoding="async", **meanwhile))
     return "\n".join([*lines, "</picture>\n"])
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from imgpipe_orchestration.imaging.measuring.thumbhash import painted, thumbhash
 from imgpipe_orchestration.media.intake import take_in
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.media.serving.test_routes import drawn_logo
 
 
 class Elements(HTMLParser):
@@ -69,6 +70,15 @@ def test_sizes_of_another_shape_are_left_out(gateway: Gateway) -> None:
     assert sizes == {"thumbnail", "grid"}
     assert gateway.get("/picture/1?size=huge").status_code == 400
     assert gateway.get("/picture/77").status_code == 404
+
+
+def test_nothing_is_seen_through_a_transparent_picture(gateway: Gateway) -> None:
+    gateway.upload(1, logo_image=drawn_logo())
+    gateway.run_due()
+    assert "style" in element(gateway, "/picture/1")[-1][1]
+    img = element(gateway, "/picture/1?bg=removed")[-1][1]
+    assert "style" not in img
+    assert "format=png" in img["src"]
 
 
 def test_an_image_that_is_not_ready_has_its_place_already(gateway: Gateway) -> None:
