@@ -25,9 +25,9 @@ from imgpipe_orchestration.devstack.standins.vision_analysis_api import FILES_PR
 from imgpipe_orchestration.devstack.standins.wire import Handler, Provider, answering
 
 
-def create_app(control: Control | None = None, folder: Path | None = None) -> Starlette:
+def create_app(folder: Path | None) -> Starlette:
     """A server of its own, with nothing seeded but what another has kept in `folder`."""
-    steer = Steering(control or Control(), Desk(folder))
+    steer = Steering(Control(), Desk(folder))
     desk = steer.desk
 
     def route(path: str, provider: Provider, operation: str, handler: Handler, method: str = "POST") -> Route:
@@ -127,7 +127,7 @@ class Steering:
         return Response(status_code=201)
 
     async def forget(self, _: Request) -> Response:
-        """DELETE: everything forgotten, what is kept in the folder as well; delays are those of the command line."""
+        """DELETE: everything forgotten, what is kept in the folder as well."""
         self.control.reset()
         self.desk.clear()
         return Response(status_code=204)

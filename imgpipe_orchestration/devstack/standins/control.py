@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -100,13 +99,12 @@ class Call:
 class Control:
     """State of one server. All access is from its event loop."""
 
-    def __init__(self, delays: Mapping[str, float] | None = None) -> None:
-        self._given = dict(delays or {})
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """As newly started."""
-        self.delays = dict(self._given)
+        self.delays: dict[str, float] = {}
         self.calls: deque[Call] = deque(maxlen=20_000)
         self.faults: list[Fault] = []
         self.limits: dict[str, Limit] = {}
