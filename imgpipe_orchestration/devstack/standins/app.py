@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -91,7 +90,7 @@ class Steering:
             self.control.faults += TypeAdapter(list[Fault]).validate_python(
                 wanted if isinstance(wanted, list) else [wanted]
             )
-        return _dumped(self.control.faults)
+        return JSONResponse([fault.model_dump(mode="json") for fault in self.control.faults])
 
     async def delays(self, request: Request) -> Response:
         """POST: {"flowise": 0.2, "openai.images": 0.5}; a value of 0 removes a delay."""
@@ -131,10 +130,6 @@ class Steering:
         self.control.reset()
         self.desk.clear()
         return Response(status_code=204)
-
-
-def _dumped(models: list[Any]) -> Response:
-    return JSONResponse([model.model_dump(mode="json") for model in models if isinstance(model, BaseModel)])
 
 
 async def _invalid(_: Request, error: Exception) -> Response:
