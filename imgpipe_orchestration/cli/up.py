@@ -53,7 +53,7 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
         plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
         prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
         _say(f"starting on {data_dir}")
-        for note in plan.notes:
+        for note in plan.ports.notes:
             _say(note)
         Supervisor(plan, _say).run(on_ready=lambda: _announce(plan, time.monotonic() - began))
     finally:

@@ -75,8 +75,6 @@ class Plan:
     """What the services need before they start."""
     services: list[Part]
     ports: Ports
-    notes: list[str]
-    """Ports that were taken, and other things the reader should know."""
     stand_ins: list[str]
     """Partners that a stand-in plays."""
 
@@ -117,7 +115,7 @@ def make_plan(
     services = _services(data_dir, settings, shared, dagster=dagster)
     ports.save()
     partners = [s.partner for s in played]
-    return Plan(data_dir, settings, environment, shared, backends, services, ports, ports.notes, partners)
+    return Plan(data_dir, settings, environment, shared, backends, services, ports, partners)
 
 
 def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:

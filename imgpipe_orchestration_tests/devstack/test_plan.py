@@ -174,7 +174,7 @@ def test_the_second_port_of_the_gateway_is_called_by_what_answers_there(tmp_path
         somebody.listen()
         taken = somebody.getsockname()[1]
         plan = make_plan(tmp_path, {"GATEWAY_PORT": "0", "FLASK_PORT": str(taken), "DAGSTER_WEBSERVER_PORT": "0"})
-    assert any(note.startswith(f"port {taken} is taken; auto-marker API uses ") for note in plan.notes)
+    assert any(note.startswith(f"port {taken} is taken; auto-marker API uses ") for note in plan.ports.notes)
 
 
 def test_the_code_servers_socket_fits_whatever_the_data_folder(tmp_path: Path) -> None:
