@@ -2,6 +2,9 @@
 
 An analysis is known by (external API, organization, vision_analysis_id). Listed again while it is in flight or after it
 was delivered, it is left alone; listed again after it failed, it gets fresh attempts in the new execution.
+
+Its `status` is waiting (nothing submitted), submitted (`batch_id` says which batch a backend has), delivered, or failed
+(given up).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, Sta
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import cron_jobs, executions
-from imgpipe_orchestration.vision_reports.model import Analysis, AnalysisStatus, Document
+from imgpipe_orchestration.vision_reports.model import Analysis, Document
 
 _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
 
@@ -135,10 +138,8 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
         vision_analysis_id=row.vision_analysis_id,
         organization_id=row.organization_id,
         execution_id=row.execution_id,
-        run_code=row.run_code,
         user_query=row.user_query,
         documents=tuple(Document(**document) for document in json.loads(vault.unlock(row.documents))),
-        status=AnalysisStatus(row.status),
         reference=str(row.reference),
         batch_id=row.batch_id,
         waited=row.waited,

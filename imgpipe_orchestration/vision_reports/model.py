@@ -15,7 +15,6 @@ from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryabl
 AT_ONCE = 200
 """Analyses of one run, so that its page in the UI stays readable; each has a thread there."""
 
-
 FIRST_DAY = "2025-01-01"
 """First partition of the reports; what is older counts as created on that day."""
 
@@ -36,15 +35,6 @@ class Trigger(StrEnum):
     MANUAL = "manual"  # POST /cron-jobs/{id}/run
     COMMAND = "command"  # imgpipe vision-reports run
     BACKFILL = "backfill"  # a Dagster backfill over days
-
-
-class AnalysisStatus(StrEnum):
-    """How far an analysis has come."""
-
-    WAITING = "waiting"  # known, nothing submitted
-    SUBMITTED = "submitted"  # a backend has its batch; `batch_id` says which
-    DELIVERED = "delivered"  # its report was uploaded; it is never touched again but by a backfill
-    FAILED = "failed"  # given up; the next execution that finds it unprocessed tries again
 
 
 class BatchState(StrEnum):
@@ -179,10 +169,8 @@ class Analysis:
     vision_analysis_id: str
     organization_id: str
     execution_id: int
-    run_code: str
     user_query: str
     documents: tuple[Document, ...]
-    status: AnalysisStatus
     reference: str
     batch_id: str | None
     waited: float | None
