@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
@@ -33,7 +32,7 @@ _DETAIL = "high"
 
 
 class BatchWorker:
-    """The threads that look at the images of one run's batches; `close` ends them."""
+    """The threads that look at the images of one run's batches."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -45,10 +44,7 @@ class BatchWorker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the threads. What is under way stays as far as it was written down."""
         self._looks.shutdown(wait=True, cancel_futures=True)
 

@@ -8,7 +8,6 @@ it can be cut off anywhere, by anything, and whoever comes next neither submits 
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from imgpipe_orchestration.errors import (
@@ -49,7 +48,7 @@ log = logger(__name__)
 class Steps:
     """Takes analyses forward; thread-safe, one a process."""
 
-    def __init__(self, services: Services, worker: BatchWorker | None = None) -> None:
+    def __init__(self, services: Services, worker: BatchWorker) -> None:
         self._services = services
         self._worker = worker
         self._lock = threading.Lock()
@@ -59,7 +58,7 @@ class Steps:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections to the partners."""
         with self._lock:
             for api in self._apis.values():
