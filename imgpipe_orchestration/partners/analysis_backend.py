@@ -10,7 +10,6 @@ The gateway's OpenAPI document describes them in full.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +25,7 @@ BATCHES = "/batch-analysis/batches"
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatus:
-    """What the backend says about a batch. `status` is one of queued, running, completed, failed."""
+    """What the backend says about a batch. `status` is its own word, in lower case."""
 
     status: str
     done: int
@@ -112,24 +111,6 @@ class AnalysisBackendApi:
     def close(self) -> None:
         """Close the connections."""
         self._api.close()
-
-
-def order_body(
-    *,
-    organization_id: str,
-    user_query: str,
-    images: Sequence[tuple[str, str]],
-    missing: Sequence[tuple[str, str]],
-    notes: Sequence[str],
-) -> dict[str, Any]:
-    """The body of `start`. Images are (id, description), missing ones (name, reason)."""
-    return {
-        "organization_id": organization_id,
-        "user_query": user_query,
-        "images": [{"image_id": image_id, "description": text} for image_id, text in images],
-        "missing": [{"name": name, "reason": reason} for name, reason in missing],
-        "notes": list(notes),
-    }
 
 
 def _whole(value: Any) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
-from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi, order_body
+from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, Picture, plain_text
 
 _STATES = {
@@ -38,13 +40,13 @@ class RemoteBackend:
             raise
 
     def start(self, order: BatchOrder) -> str:
-        body = order_body(
-            organization_id=order.organization_id,
-            user_query=order.user_query,
-            images=[(image.image_id, image.description) for image in order.images],
-            missing=[(missing.name, missing.reason) for missing in order.missing],
-            notes=order.notes,
-        )
+        body = {
+            "organization_id": order.organization_id,
+            "user_query": order.user_query,
+            "images": [asdict(image) for image in order.images],
+            "missing": [asdict(missing) for missing in order.missing],
+            "notes": order.notes,
+        }
         return self._api.start(body, reference=order.reference)
 
     def status(self, batch_id: str) -> BatchStatus:
