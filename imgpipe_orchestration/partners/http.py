@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.message import Message
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -208,13 +209,13 @@ def _adapter(guard: Guard | None) -> HTTPAdapter:
     return GuardedAdapter()
 
 
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, headers and bytes of a finished answer."""
+    """A finished answer."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.content = content
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
 
     def json(self, partner: str) -> Any:
         """The decoded body.
