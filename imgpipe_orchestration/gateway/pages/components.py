@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.components.routes import info_of
-from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
+from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
 from imgpipe_orchestration.media import search, store
@@ -21,9 +19,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 @router.get("/components", response_class=Response)
-def components(
-    request: Request, services: ServicesDep, session: Operator, media: Annotated[str, Query(pattern=r"^\d{0,18}$")] = ""
-) -> Response:
+def components(request: Request, services: ServicesDep, session: Operator, media: Number = "") -> Response:
     """The elements with an image: the one asked for, or the newest that is ready."""
     signed = ""
     with transaction(services.engine) as connection:
