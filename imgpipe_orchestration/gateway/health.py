@@ -50,7 +50,8 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
         known = checks["database"] == OK
         checks["last_tick"], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
         settings = services.settings
-        own_port = settings.flask_port != settings.gateway_port and request.url.port == settings.flask_port
+        # Where the request arrived. `request.url` is what its Host says, which a mapped port or a proxy changes.
+        own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
         healthy = healthy and not (late and own_port)
     body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})

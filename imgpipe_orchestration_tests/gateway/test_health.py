@@ -52,12 +52,15 @@ def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gatew
         with engine.begin() as connection:
             connection.execute(text("update heartbeats set beat_at = now() - interval '17 minutes'"))
         late = client.get("/health")
+        through_a_proxy = client.get("/health", headers={"Host": "auto-marker.example"})
     engine.dispose()
     assert (late.status_code, late.json()["status"]) == (503, "down")
+    assert through_a_proxy.status_code == 503
     assert late.json()["checks"]["last_tick"].endswith(", overdue")
     with TestClient(create_app(settings), base_url=f"http://testserver:{settings.gateway_port}") as client:
         told = client.get("/health")
-    assert told.status_code == 200
+        misnamed = client.get("/health", headers={"Host": f"testserver:{settings.flask_port}"})
+    assert told.status_code == misnamed.status_code == 200
     assert told.json()["checks"]["last_tick"].endswith(", overdue")
 
 
