@@ -5,12 +5,11 @@ What people may still need stays: dead letters, committed answers of paid calls,
 
 from __future__ import annotations
 
+from imgpipe_orchestration.listings import once
+from imgpipe_orchestration.media import registering
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import retention
 from imgpipe_orchestration.vision_reports import retention as vision_reports
-
-IDEMPOTENCY_DAYS = 1
-"""As long as clients repeat a request under one key; Stripe keeps a day too."""
 
 
 def tidy(services: Services) -> dict[str, int]:
@@ -27,8 +26,8 @@ def tidy(services: Services) -> dict[str, int]:
         "items": work.items,
         "attempts": work.attempts,
         "job_instances": retention.purge_job_instances(engine, days, limit=most),
-        "upload_traces": retention.purge_upload_traces(engine, days, limit=most),
-        "listing_answers": retention.purge_listing_answers(engine, IDEMPOTENCY_DAYS, limit=most),
+        "upload_traces": registering.forget_upload_traces(engine, days, limit=most),
+        "listing_answers": once.forget_answers(engine, limit=most),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days, limit=most),
         "vision_reports": vision_reports.tidy(services, days, most),
     }

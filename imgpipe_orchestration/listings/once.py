@@ -6,11 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.retention import in_batches
 from imgpipe_orchestration.storage.rows import transaction
+
+DAYS = 1
+"""How long answers are kept: as long as clients repeat a request under one key; Stripe keeps a day too."""
 
 
 class AnsweredMeanwhile(Exception):
@@ -52,6 +56,11 @@ class Once:
             raise AnsweredMeanwhile
 
 
+def forget_answers(engine: Engine, *, limit: int) -> int:
+    """Remove answers that are DAYS old; returns how many. Their keys may be used anew."""
+    return in_batches(engine, _OLD, DAYS, limit)
+
+
 _ANSWER = text("""
     select request_sha256, answer from listing_answers where uploader = :uploader and idempotency_key = :key
 """)
@@ -59,4 +68,11 @@ _ANSWER = text("""
 _KEEP = text("""
     insert into listing_answers (uploader, idempotency_key, request_sha256, answer)
     values (:uploader, :key, :request, cast(:answer as json)) on conflict do nothing
+""")
+
+_OLD = text("""
+    delete from listing_answers where (uploader, idempotency_key) in (
+        select uploader, idempotency_key from listing_answers
+        where created_at < now() - make_interval(secs => :days * 86400)
+        limit :batch for update skip locked)
 """)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.media.model import field_of
 from imgpipe_orchestration.media.pending import PendingImage
+from imgpipe_orchestration.storage.retention import in_batches
 
 
 def note_upload_trace(connection: Connection, pending_id: int) -> None:
@@ -22,6 +23,16 @@ def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> di
     """The traces that some uploads came with; whoever takes them keeps them."""
     query = text("delete from upload_traces where pending_id = any(:ids) returning pending_id, trace")
     return {row.pending_id: row.trace for row in connection.execute(query, {"ids": list(pending_ids)})}
+
+
+def forget_upload_traces(engine: Engine, days: float, *, limit: int) -> int:
+    """Remove the traces of uploads that other workers than ours took up `days` ago; returns how many."""
+    statement = text("""
+        delete from upload_traces where pending_id in (
+            select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
+            limit :batch for update skip locked)
+    """)
+    return in_batches(engine, statement, days, limit)
 
 
 def registered(connection: Connection, pending_ids: Sequence[int]) -> set[int]:

@@ -1,4 +1,5 @@
-"""What is taken away when it has grown old: finished items, their attempts, jobs that ended, uses of paid calls.
+"""Removes what has grown old: the means, and what belongs to no single feature (finished items, their attempts, jobs
+that ended, uses of paid calls).
 
 Every purge works in batches, each its own short transaction, so that it never holds up a worker; and stops after a
 bounded number of them, so that its run ends. What is left goes next time.
@@ -36,10 +37,9 @@ def purge_work(engine: Engine, days: float, *, limit: int) -> Purged:
     Args:
         limit: most rows of each kind that are removed.
     """
-    values = {"days": days}
-    items = _in_batches(engine, _ITEMS, values, limit)
+    items = in_batches(engine, _ITEMS, days, limit)
     attempts = in_pages(engine, _ATTEMPTS, days, limit)
-    _in_batches(engine, _TURNS, {}, limit)
+    in_batches(engine, _TURNS, days, limit)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
         connection.execute(_SERVED)
@@ -48,32 +48,22 @@ def purge_work(engine: Engine, days: float, *, limit: int) -> Purged:
 
 def purge_job_instances(engine: Engine, days: float, *, limit: int) -> int:
     """Remove job instances that ended `days` ago; returns how many."""
-    return _in_batches(engine, _JOB_INSTANCES, {"days": days}, limit)
-
-
-def purge_upload_traces(engine: Engine, days: float, *, limit: int) -> int:
-    """Remove the traces of uploads that other workers than ours took up `days` ago; returns how many."""
-    return _in_batches(engine, _UPLOAD_TRACES, {"days": days}, limit)
-
-
-def purge_listing_answers(engine: Engine, days: float, *, limit: int) -> int:
-    """Remove answers kept for repeated uploads, `days` after they were given; returns how many. Their Idempotency-Keys
-    may be used anew."""
-    return _in_batches(engine, _LISTING_ANSWERS, {"days": days}, limit)
+    return in_batches(engine, _JOB_INSTANCES, days, limit)
 
 
 def purge_paid_call_uses(engine: Engine, days: float, *, limit: int) -> int:
     """Remove single uses of paid calls that are `days` old; returns how many. Their answers stay, so that nothing is
     bought again."""
-    return _in_batches(engine, _PAID_CALL_USES, {"days": days}, limit)
+    return in_batches(engine, _PAID_CALL_USES, days, limit)
 
 
-def _in_batches(engine: Engine, statement: sa.TextClause, values: dict[str, Any], limit: int) -> int:
+def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int) -> int:
+    """Remove up to `limit` rows by a statement that takes `batch` and, where age decides, `days`; returns how many."""
     removed = 0
     while removed < limit:
         with transaction(engine) as connection:
             batch = min(BATCH, limit - removed)
-            count = connection.execute(statement, {**values, "batch": batch}).rowcount
+            count = connection.execute(statement, {"days": days, "batch": batch}).rowcount
         removed += count
         if count < batch:
             break
@@ -158,19 +148,6 @@ _JOB_INSTANCES = text("""
         select id from job_instances
         where status in ('completed', 'failed') and finished_at < now() - make_interval(secs => :days * 86400)
         order by finished_at limit :batch for update skip locked)
-""")
-
-_UPLOAD_TRACES = text("""
-    delete from upload_traces where pending_id in (
-        select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
-        limit :batch for update skip locked)
-""")
-
-_LISTING_ANSWERS = text("""
-    delete from listing_answers where (uploader, idempotency_key) in (
-        select uploader, idempotency_key from listing_answers
-        where created_at < now() - make_interval(secs => :days * 86400)
-        limit :batch for update skip locked)
 """)
 
 _PAID_CALL_USES = text("""
