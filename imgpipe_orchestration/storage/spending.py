@@ -86,15 +86,15 @@ def summary(connection: Connection, *, since: datetime, by: Sequence[str] = ("da
     return [Spent(*row) for row in connection.execute(text(statement), {"since": since})]
 
 
-def of_items(connection: Connection, pipeline: str, items: Sequence[str]) -> dict[str, tuple[Decimal, int]]:
-    """Per item (as named in `Buyer.item`): US dollars spent, and how many bought calls have no known price."""
+def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, int]:
+    """US dollars spent on an item (as named in `Buyer.item`), and how many bought calls have no known price."""
     statement = """
-        select item, coalesce(sum(cost_usd), 0) as cost,
-               count(*) filter (where outcome = 'bought' and cost_usd is null) as unknown
-        from paid_call_uses where pipeline = :pipeline and item = any(:items) group by item
+        select coalesce(sum(cost_usd), 0) as cost,
+            count(*) filter (where outcome = 'bought' and cost_usd is null) as unknown
+        from paid_call_uses where pipeline = :pipeline and item = :item
     """
-    rows = connection.execute(text(statement), {"pipeline": pipeline, "items": list(items)})
-    return {row.item: (row.cost, row.unknown) for row in rows}
+    row = connection.execute(text(statement), {"pipeline": pipeline, "item": item}).one()
+    return row.cost, row.unknown
 
 
 def standins(connection: Connection, pipeline: str, item: str) -> set[str]:

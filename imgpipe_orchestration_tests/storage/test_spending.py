@@ -49,7 +49,8 @@ def test_a_sum_says_when_it_is_not_complete(engine: Engine) -> None:
     with engine.connect() as connection:
         (total,) = spending.summary(connection, since=LONG_AGO, by=())
         assert (total.cost_usd, total.unknown_cost) == (Decimal("0.00035"), 1)
-        assert spending.of_items(connection, "media", ["7", "8"]) == {"7": (Decimal("0.00035"), 1)}
+        assert spending.of_item(connection, "media", "7") == (Decimal("0.00035"), 1)
+        assert spending.of_item(connection, "media", "8") == (0, 0)
         with pytest.raises(ValueError, match="item"):
             spending.summary(connection, since=LONG_AGO, by=("item",))
 

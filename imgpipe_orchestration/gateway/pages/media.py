@@ -96,7 +96,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         analysis = store.analysis(connection, media_id)
         copies = search.duplicates(connection, media_id, limit=24)
         asking_for = callers.of_image(connection, media_id)
-        costs = spending.of_items(connection, "media", [f"media/{media_id}"])
+        cost, unpriced = spending.of_item(connection, "media", f"media/{media_id}")
         made_up = spending.standins(connection, "media", f"media/{media_id}")
     history = services.claims.history(store.MEDIA, media_id)
     steps = _steps(services, media)
@@ -116,7 +116,8 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         history=history,
         advice=advice(history[-1].error_code if history else None),
         standins=[name for name, call in _CALLS.items() if call in made_up],
-        cost=sum((cost for cost, _ in costs.values()), start=0),
+        cost=cost,
+        unpriced=unpriced,
         info=info_of(services, media_id).model_dump_json(),
         smart=f"{services.settings.smart_media_base_url}/{media_id}",
         failed=media.status is MediaStatus.FAILED,

@@ -148,6 +148,16 @@ def test_charts_are_equally_tall_however_much_is_paid_for(guest: Visitor, gatewa
     assert {round((chart.bounding_box() or {"height": 0})["height"]) for chart in charts} == {60}
 
 
+def test_calls_of_unknown_price_are_not_shown_as_free(guest: Visitor, gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    call = PaidCall.of("flowise", "vision", "m", inputs=["x"])
+    purchase = Purchase(Usage(model="m"), value="x")
+    gateway.services.ledger.buy(call, lambda: purchase, buyer=Buyer("media", "media/1"))
+    expect(guest.go("/").locator(".bill li")).to_have_text("Flowise1 bought · 1 of unknown price$0.0000")
+    expect(guest.go("/media/1").get_by_text("$0.0000, and 1 of unknown price")).to_be_visible()
+
+
 def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:
     page = guest.go("/docs")
     expect(page.get_by_role("heading", name="API", exact=True)).to_be_visible()
