@@ -29,8 +29,8 @@ _MOSTLY = 0.9
 """Share of the border that must belong to it; the rest may be a logo that touches the edge."""
 _CLEAR = 12.0
 """Levels of 255 between logo and background under which a mixture of both cannot be taken apart."""
-_EDGE = 2
-"""Pixels on either side of the cut where logo and background are mixed (antialiasing, JPEG)."""
+_EDGE, _JPEG_EDGE = 2, 4
+"""Pixels on either side of the cut where logo and background are mixed by antialiasing, and by JPEG as well."""
 _SMALLEST_HOLE = 1e-4
 """Share of the picture under which an enclosed patch of background colour counts as a speck of the logo."""
 _STRONG = 0.25
@@ -42,6 +42,9 @@ _LARGEST_SPECK = 1e-3
 _JPEG_REACHES, _BLEEDS = 16, 0.3
 """Pixels to which JPEG's blocks carry a logo's colour, and how strong that is at most, as a share of what is plainly
 the logo's (measured at qualities 50 to 90; shadows have twice as much)."""
+_BLOCK, _BLOCK_STRAYS = 64, 3.0
+"""Pixels of a JPEG's block, and how far the mean Lab colour of a plain one strays beside a logo (measured at qualities
+50 to 90; white letters on cream stray by 4.3 and more)."""
 _SHARP = 0.9
 """Share of the logo's outline that must be a sharp edge."""
 _SAME = 1.0
@@ -91,14 +94,14 @@ def remove_background(image: Image.Image) -> CutOut:
     holes, count = _holes(enclosed, distance, noise)
     background |= holes
     if not is_clean:
-        background |= _stray(~background, distance)
+        background |= _stray(rgb, fitted, ~background, distance)
     removed = float(background.mean())
     if removed > 0.995:
         raise NotUniform("the image is nothing but background")
     if removed < 0.02:
         raise NotUniform("no background was found around the logo")
     _check_edge(~background, distance)
-    colours, alpha = _unmixed(rgb, fitted, background)
+    colours, alpha = _unmixed(rgb, fitted, background, _EDGE if is_clean else _JPEG_EDGE)
     rgba = np.dstack([colours, np.round(alpha * 255).astype(np.uint8)])
     return CutOut(Image.fromarray(rgba), removed, count)
 
@@ -233,11 +236,12 @@ def _holes(enclosed: Mask, distance: Field, noise: float) -> tuple[Mask, int]:
     return found, opened
 
 
-def _stray(logo: Mask, distance: Field) -> Mask:
+def _stray(rgb: NDArray[np.uint8], fitted: Field, logo: Mask, distance: Field) -> Mask:
     """Specks of noise, and what JPEG leaves around sharp edges: faint, off the logo itself, and small or beside it.
 
     A faint patch that is large or reaches further is a shade of the logo, and a faint pixel next to a strong one its
-    edge.
+    edge. One that meets no background lies within the logo, and is a hole only if it has the background's colour: its
+    mean, for JPEG's errors go to both sides, and the more so in fewer blocks.
     """
     if not logo.any():
         return np.zeros_like(logo)
@@ -245,15 +249,21 @@ def _stray(logo: Mask, distance: Field) -> Mask:
     strong = (logo & (distance >= contrast)).astype(np.uint8)
     off = logo & ~_grown(strong, _EDGE)
     beyond = ~_grown(strong, _JPEG_REACHES)
+    outside = _grown((~logo).astype(np.uint8), 1)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(off.astype(np.uint8), connectivity=8)
     stray = np.zeros(count, dtype=np.bool_)
     for label in range(1, count):
         left, top, width, height, area = (int(value) for value in stats[label])
         window = (slice(top, top + height), slice(left, left + width))
         patch = labels[window] == label
-        stray[label] = area < _LARGEST_SPECK * logo.size or (
+        faint = area < _LARGEST_SPECK * logo.size or (
             not beyond[window][patch].any() and float(np.median(distance[window][patch])) < _BLEEDS * contrast
         )
+        if faint and not outside[window][patch].any():
+            lab = np.asarray(cv2.cvtColor(rgb[window].astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
+            shade = float(np.linalg.norm((lab - fitted[window])[patch].mean(axis=0)))
+            faint = shade <= _SAME + _BLOCK_STRAYS / max(area / _BLOCK, 1) ** 0.5
+        stray[label] = faint
     return np.asarray(off & stray[labels], dtype=np.bool_)
 
 
@@ -261,13 +271,14 @@ def _grown(mask: NDArray[np.uint8], by: int) -> Mask:
     return np.asarray(cv2.dilate(mask, np.ones((2 * by + 1, 2 * by + 1), np.uint8)), dtype=np.bool_)
 
 
-def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask) -> tuple[NDArray[np.uint8], Field]:
+def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask, edge: int) -> tuple[NDArray[np.uint8], Field]:
     """Colour and opacity, with the pixels along the cut taken apart into logo and background.
 
     There a pixel is p = a * logo + (1 - a) * background. The background is the fitted colour, the logo's is that of
-    the nearest pixel well inside it, so a follows by projection, and the background's share is taken out of p.
+    the nearest pixel well inside it, so a follows by projection, and the background's share is taken out of p. What is
+    less like the background than that logo is no mixture of both, but a stroke beside it.
     """
-    kernel = np.ones((2 * _EDGE + 1, 2 * _EDGE + 1), np.uint8)
+    kernel = np.ones((2 * edge + 1, 2 * edge + 1), np.uint8)
     outside = background.astype(np.uint8)
     inside = np.asarray(cv2.erode(1 - outside, kernel, borderValue=1), dtype=np.bool_)
     band = ~inside & ~background
@@ -276,10 +287,10 @@ def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask) -> tuple[N
     alpha = (~background).astype(np.float32)
     rows, columns = np.nonzero(band)
     here, behind = colours[rows, columns], plain[rows, columns]
-    span = _logo_near(colours, inside, plain, rows, columns) - behind
+    span = _logo_near(colours, inside, plain, rows, columns, edge) - behind
     length = (span**2).sum(axis=1)
     opacity = np.clip(((here - behind) * span).sum(axis=1) / np.maximum(length, 1e-3), 0, 1)
-    opacity[length <= _CLEAR**2] = 1
+    opacity[length <= np.maximum(((here - behind) ** 2).sum(axis=1), _CLEAR**2)] = 1
     opacity[opacity <= _FAINT] = 0
     alpha[rows, columns] = opacity
     share = np.maximum(opacity, _FAINT)[:, None]
@@ -288,7 +299,7 @@ def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask) -> tuple[N
     return np.round(colours).astype(np.uint8), alpha
 
 
-def _logo_near(colours: Field, inside: Mask, plain: Field, rows: Index, columns: Index) -> Field:
+def _logo_near(colours: Field, inside: Mask, plain: Field, rows: Index, columns: Index, edge: int) -> Field:
     """The logo's own colour at some pixels along the cut.
 
     That is the colour of the nearest pixel well inside. A stroke thinner than twice the edge has no inside: there the
@@ -301,11 +312,11 @@ def _logo_near(colours: Field, inside: Mask, plain: Field, rows: Index, columns:
     lookup = np.zeros((int(labels.max()) + 1, 3), dtype=np.float32)
     lookup[labels[inside]] = colours[inside]
     logo: Field = lookup[labels[rows, columns]]
-    thin = np.asarray(distance)[rows, columns] > 2 * _EDGE
+    thin = np.asarray(distance)[rows, columns] > 2 * edge
     best = np.full(int(thin.sum()), -1.0, dtype=np.float32)
     stand_in = np.zeros((len(best), 3), dtype=np.float32)
-    for down in range(-_EDGE, _EDGE + 1):
-        for right in range(-_EDGE, _EDGE + 1):
+    for down in range(-edge, edge + 1):
+        for right in range(-edge, edge + 1):
             y = np.clip(rows[thin] + down, 0, colours.shape[0] - 1)
             x = np.clip(columns[thin] + right, 0, colours.shape[1] - 1)
             unlike = ((colours[y, x] - plain[y, x]) ** 2).sum(axis=1)

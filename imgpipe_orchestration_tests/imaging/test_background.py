@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
 from imgpipe_orchestration.imaging.recipe import MEDIA
@@ -68,6 +68,45 @@ def test_jpeg_leaves_no_specks_around_a_logo(colour: tuple[int, int, int]) -> No
     far = np.asarray(ink.filter(ImageFilter.MaxFilter(9))) == 0
     assert (opacity[far] == 0).all()
     assert cut.holes == 1
+
+
+@pytest.mark.parametrize(("background", "quality"), [("white", 90), ("white", 75), ("gradient", 90)])
+def test_nothing_of_a_white_ground_is_seen_on_black(background: str, quality: int) -> None:
+    """JPEG spreads an edge over four pixels."""
+    plain, alpha, colours = _logo(background)
+    with Image.open(io.BytesIO(encoded(plain, "JPEG", quality=quality))) as compressed:
+        cut = remove_background(compressed.convert("RGB")).image
+    on_black = np.asarray(Image.alpha_composite(Image.new("RGBA", cut.size, "black"), cut).convert("RGB")).astype(float)
+    brighter = (on_black - alpha[..., None] * colours).min(axis=2)
+    assert (brighter > 60).sum() <= 3
+
+
+@pytest.mark.parametrize("quality", [90, 75, 60])
+def test_fine_print_is_whole_on_its_own_ground(quality: int) -> None:
+    ground = (244, 241, 234)
+    image = Image.new("RGB", (400, 260), ground)
+    draw = ImageDraw.Draw(image)
+    draw.ellipse([150, 100, 350, 240], fill=(200, 0, 80))
+    for line in range(4):
+        draw.text((20, 20 + 18 * line), "fine print e@g, and min. in numbers", (90, 90, 90), ImageFont.load_default(16))
+    with Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality))) as compressed:
+        cut = remove_background(compressed.convert("RGB")).image
+        again = Image.alpha_composite(Image.new("RGBA", cut.size, ground), cut).convert("RGB")
+        assert np.abs(np.asarray(again).astype(int) - np.asarray(compressed)).max() < 50
+
+
+@pytest.mark.parametrize("ground", [(244, 241, 234), (255, 244, 214)])
+@pytest.mark.parametrize("quality", [90, 75])
+def test_white_strokes_in_a_logo_on_cream_are_no_holes(ground: tuple[int, int, int], quality: int) -> None:
+    image = Image.new("RGB", (400, 240), ground)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle([30, 60, 370, 180], fill=(160, 20, 120))
+    for left in range(50, 350, 37):
+        draw.rectangle([left, 100, left + 8, 140], fill="white")
+    with Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality))) as compressed:
+        opacity = np.asarray(remove_background(compressed.convert("RGB")).image)[..., 3]
+    assert (opacity[64:176, 34:366] == 255).all()
+    assert opacity[:50].max() == 0
 
 
 def test_noise_leaves_no_specks_either() -> None:
