@@ -26,6 +26,8 @@ _SAME = 8.0
 """Grey levels up to which two colours count as one: above JPEG noise, below what separates a frame from a picture."""
 _REACH = 3
 """Pixels on each side of an edge that are compared: resampled edges are that soft."""
+_FAINT = 3.0
+"""Grey levels from which a step may be a seam where there is no texture: dark grounds differ by no more."""
 _STILL = 4.0
 """Grey levels from one pixel to the next below which an edge is over."""
 _WIDEST = 0.14
@@ -231,7 +233,7 @@ def _seam(strip: Strip) -> tuple[Cut, float] | None:
     step = np.abs(ahead - behind).max(axis=0)  # index i compares the pixels before and after position i + 2
     low, high = int(length * (0.5 - _OFF_CENTRE)) - 2, int(length * (0.5 + _OFF_CENTRE)) - 1
     # What fine texture does at any position is no edge.
-    enough = max(8.0, 3.0 * float(np.median(step)))
+    enough = max(_FAINT, 3.0 * float(np.median(step)))
     edged = step > enough
     middle = max(1, edged.shape[0] // 2)
     halves = np.minimum(edged[:middle].mean(axis=0), edged[middle:].mean(axis=0) if edged.shape[0] > 1 else 1.0)

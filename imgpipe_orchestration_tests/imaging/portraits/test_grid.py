@@ -80,6 +80,19 @@ def test_captions_are_cut_off(ink: str, words: str, below: bool) -> None:
     assert all(right(*pair) for pair in zip(cells, layout.cells, strict=True))
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_dark_pictures_without_a_gutter_are_cut_where_they_meet(number: int) -> None:
+    """Night by candlelight: grounds that differ by a few grey levels are different grounds."""
+    grid, (x, y) = Image.new("RGB", (1000, 1000)), (460, 550)
+    cells = [(0, 0, x, y), (x, 0, 1000, y), (0, y, x, 1000), (x, y, 1000, 1000)]
+    for cell, picture_ in zip(cells, four(number), strict=True):
+        dark = picture_.point(lambda level: level // 8)
+        grid.paste(dark.resize((cell[2] - cell[0], cell[3] - cell[1])), cell[:2])
+    layout = find_layout(grid)
+    assert layout.shape is Shape.GRID
+    assert all(right(*pair) for pair in zip(cells, layout.cells, strict=True))
+
+
 def test_rows_may_be_cut_at_different_places() -> None:
     image = Image.new("RGB", (800, 800))
     colours = [(200, 60, 60), (60, 160, 70), (70, 90, 200), (210, 190, 60)]
