@@ -43,7 +43,7 @@ def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> 
     rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
     touched = rows.execute(
         text("""
-            update vision_outcomes o set status = :outcome, error = coalesce(:error, case when :ended then o.error end),
+            update vision_outcomes o set status = :outcome, error = :error,
                 batch_id = coalesce(a.batch_id, o.batch_id), finished_at = case when :ended then now() end
             from vision_analyses a
             where a.id = any(:ids) and o.analysis_id = a.id and o.execution_id = a.execution_id

@@ -74,6 +74,19 @@ def test_a_run_leaves_a_slow_batch_to_a_later_run_which_submits_nothing_anew(
     assert [report["filename"] for report in desk.reports] == ["report_batch_0.html"]
 
 
+def test_what_an_analysis_got_over_is_no_error_of_its_success(desk: Desk) -> None:
+    desk.seed(images=1)
+    desk.backend.status = {"state": "a shape nobody knows"}
+    job = desk.job()
+    desk.ask(job)
+    desk.run()
+    assert "in a shape we do not know" in desk.executions(job)[0]["analyses"][0]["error"]
+    desk.backend.status = {"status": "completed"}
+    desk.run()
+    (analysis,) = desk.executions(job)[0]["analyses"]
+    assert (analysis["status"], analysis["error"]) == ("success", None)
+
+
 def test_a_batch_the_backend_gave_up_is_ordered_anew_by_the_next_execution(desk: Desk) -> None:
     desk.seed(images=1)
     backend = desk.backend
