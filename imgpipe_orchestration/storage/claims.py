@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
@@ -41,10 +41,10 @@ from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
 from imgpipe_orchestration.storage.pauses import PAUSE_SECONDS, asked_for, backoff
-from imgpipe_orchestration.storage.queues import Claim, Item, Mirror, Queue, State
+from imgpipe_orchestration.storage.queues import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 
-__all__ = ["Claim", "Claims", "Item", "Mirror", "Queue", "State", "backoff"]
+__all__ = ["Claim", "Claims", "Item", "Queue", "State", "backoff"]
 
 log = logger(__name__)
 
@@ -133,32 +133,33 @@ class Claims:
             return backlog.counts(connection)
 
     def failures(
-        self, queue: Queue | str | None = None, *, limit: int = 100, before: backlog.DeadLetter | None = None
+        self, queue: Queue | None = None, *, limit: int = 100, before: backlog.DeadLetter | None = None
     ) -> list[backlog.DeadLetter]:
         """Dead letters of one queue or of all, the latest first; `before` is the last one of the page before."""
+        name = queue.name if queue else None
         with transaction(self.engine) as connection:
-            return backlog.failures(connection, _name(queue), limit=limit, before=before)
+            return backlog.failures(connection, name, limit=limit, before=before)
 
     def held_up(self, *, limit: int = 100) -> list[backlog.HeldUp]:
         """What keeps waiting items from being done, most items first."""
         with transaction(self.engine) as connection:
             return backlog.held_up(connection, limit=limit)
 
-    def history(self, queue: Queue | str, item_id: int) -> list[backlog.Attempt]:
+    def history(self, queue: Queue, item_id: int) -> list[backlog.Attempt]:
         """How an item's attempts ended, the first one first; as far back as retention keeps them."""
         with transaction(self.engine) as connection:
-            return backlog.history(connection, _name(queue), item_id)
+            return backlog.history(connection, queue.name, item_id)
 
-    def state(self, queue: Queue | str, item_id: int) -> State | None:
+    def state(self, queue: Queue, item_id: int) -> State | None:
         """The state of one item; None when it is not known."""
         with transaction(self.engine) as connection:
-            found = connection.scalar(sql.STATE, {"queue": _name(queue), "item_id": item_id})
+            found = connection.scalar(sql.STATE, {"queue": queue.name, "item_id": item_id})
             return State(found) if found else None
 
-    def trace(self, queue: Queue | str, item_id: int) -> str:
+    def trace(self, queue: Queue, item_id: int) -> str:
         """`traceparent` of what put the item in; empty when the item is not known or older than traces."""
         with transaction(self.engine) as connection:
-            return connection.scalar(sql.TRACE, {"queue": _name(queue), "item_id": item_id}) or ""
+            return connection.scalar(sql.TRACE, {"queue": queue.name, "item_id": item_id}) or ""
 
     def purge(self, days: float, *, limit: int) -> retention.Purged:
         """Remove what has been done or ignored for `days`, with its attempts, in short transactions."""
@@ -357,8 +358,9 @@ class Claims:
 
 def _claim(queue: Queue, owner: str, row: Row[Any], partition: str) -> Claim:
     """A row that was just taken."""
-    r = row
-    return Claim(queue.name, r.item_id, owner, r.attempt, r.failures, r.losses, r.tenant, partition, r.trace)
+    return Claim(
+        queue.name, row.item_id, owner, row.attempt, row.failures, row.losses, row.tenant, partition, row.trace
+    )
 
 
 def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int) -> list[Row[Any]]:
@@ -379,14 +381,6 @@ def _told(error: str) -> str:
 
 def _lost(claim: Claim) -> LeaseLost:
     return LeaseLost(f"{claim.queue} {claim.item_id}: taken over by another worker")
-
-
-@overload
-def _name(queue: Queue | str) -> str: ...
-@overload
-def _name(queue: Queue | str | None) -> str | None: ...
-def _name(queue: Queue | str | None) -> str | None:
-    return queue.name if isinstance(queue, Queue) else queue
 
 
 def _key(claim: Claim) -> dict[str, Any]:

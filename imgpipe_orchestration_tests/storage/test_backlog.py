@@ -168,7 +168,7 @@ def test_dead_letters_are_listed_with_their_reason_latest_first_and_page_by_page
     assert (letters[1].error_code, letters[1].attempts, letters[1].tenant) == ("bad-image", 1, "user-7")
 
     page = claims.failures(QUEUE, limit=2)
-    following = claims.failures("listings", limit=2, before=page[-1])
+    following = claims.failures(QUEUE, limit=2, before=page[-1])
     assert [letter.item_id for letter in page + following] == [5, 4, 3, 2]
     everything = claims.failures(limit=1)
     assert claims.failures(limit=10, before=everything[-1]) == letters[1:]

@@ -34,7 +34,7 @@ def failures(
     request: Request, services: ServicesDep, session: Operator, queue: str = "", after: Annotated[str, Query()] = ""
 ) -> Response:
     """Failed items, the latest first, of one queue or of all."""
-    one = _queue(services, queue).name if queue else None
+    one = _queue(services, queue) if queue else None
     found = services.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
     counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
     more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
