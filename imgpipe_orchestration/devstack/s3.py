@@ -1,9 +1,7 @@
 """The embedded object store: `rclone serve s3` over a plain folder, one sub-folder a bucket.
 
-What differs from AWS, so that nothing relies on it: Content-Type, Cache-Control and user metadata live in the
-server's memory (after a restart the type follows the key's extension), `IfNoneMatch` on put is not enforced, ETags are
-empty but in the answer to a put, there are no ACLs, tags or anonymous reads. `PublicObjects` serves the buckets that
-are public, read-only, over plain HTTP.
+It differs from AWS in what docs/dependencies.md says, and nothing relies on that. It knows no anonymous reads, so
+`PublicObjects` serves the buckets that are public, read-only, over plain HTTP.
 """
 
 from __future__ import annotations
