@@ -321,5 +321,5 @@ def _looked(services: Services, *, asked: bool) -> Due:
         return Due(scheduled=False, asked=asked, reason="nothing was asked for and the next round is not due")
     opted_out = ImageConfigs(services.documents).opted_out()
     scheduled = News(services.documents).anything_markable(opted_out=opted_out)
-    heartbeats.beat(services.engine, JOB, {"due": scheduled})
+    heartbeats.beat(services.engine, JOB)
     return Due(scheduled=scheduled, asked=asked, reason="no customer has pending images")

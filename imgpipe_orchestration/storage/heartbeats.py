@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
@@ -19,20 +16,19 @@ class Heartbeat:
 
     at: datetime
     age: float
-    detail: dict[str, Any]
 
 
-def beat(engine: Engine, name: str, detail: Mapping[str, Any] | None = None) -> None:
+def beat(engine: Engine, name: str) -> None:
     """It happened now."""
     with transaction(engine) as connection:
-        connection.execute(_BEAT, {"name": name, "detail": json.dumps(detail or {})})
+        connection.execute(_BEAT, {"name": name})
 
 
 def last(engine: Engine, name: str) -> Heartbeat | None:
     """When it last happened; None: never."""
     with transaction(engine) as connection:
         row = connection.execute(_LAST, {"name": name}).one_or_none()
-    return Heartbeat(row.beat_at, float(row.age), row.detail) if row else None
+    return Heartbeat(row.beat_at, float(row.age)) if row else None
 
 
 def ages(connection: Connection) -> dict[str, float]:
@@ -42,11 +38,6 @@ def ages(connection: Connection) -> dict[str, float]:
 
 _AGES = text("select name, extract(epoch from now() - beat_at) as age from heartbeats order by name")
 
-_BEAT = text("""
-    insert into heartbeats (name, detail) values (:name, cast(:detail as jsonb))
-    on conflict (name) do update set beat_at = now(), detail = excluded.detail
-""")
+_BEAT = text("insert into heartbeats (name) values (:name) on conflict (name) do update set beat_at = now()")
 
-_LAST = text("""
-    select beat_at, detail, extract(epoch from now() - beat_at) as age from heartbeats where name = :name
-""")
+_LAST = text("select beat_at, extract(epoch from now() - beat_at) as age from heartbeats where name = :name")
