@@ -115,8 +115,30 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
     """Every check, all at the same time; the findings in a fixed order. What has not answered after `patience` seconds
     is bad: S3's clients would try a frozen server for a minute and a half."""
     services = Services(settings)
-    ours = "." if settings.imgpipe_env == "production" else "; `imgpipe up` starts one when it is not set."
-    checks = [
+    checks = _checks(services)
+    found: dict[str, Finding] = {}
+
+    def look(check: _Check) -> None:
+        found[check.what] = check()
+
+    # Nobody waits at the end for one that hangs, as he would for an executor's.
+    threads = [threading.Thread(target=look, args=[check], daemon=True) for check in checks]
+    try:
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + patience
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        silent = f"has not answered for {patience:g} seconds"
+        return [found.get(one.what) or Finding(one.what, Verdict.BAD, silent, one.do) for one in checks]
+    finally:
+        services.close()
+
+
+def _checks(services: Services) -> list[_Check]:
+    settings = services.settings
+    ours = "." if settings.production else "; `imgpipe up` starts one when it is not set."
+    return [
         _Check("settings", "Mend it and start again; docs/settings.md has its form.", lambda: _settings(settings)),
         _Check(
             "keys",
@@ -165,23 +187,6 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
         ),
         _Check("Flowise", "Check FLOWISE_BASE_URL.", lambda: _flowise(settings)),
     ]
-    found: dict[str, Finding] = {}
-
-    def look(check: _Check) -> None:
-        found[check.what] = check()
-
-    # Nobody waits at the end for one that hangs, as he would for an executor's.
-    threads = [threading.Thread(target=look, args=[check], daemon=True) for check in checks]
-    try:
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + patience
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        silent = f"has not answered for {patience:g} seconds"
-        return [found.get(one.what) or Finding(one.what, Verdict.BAD, silent, one.do) for one in checks]
-    finally:
-        services.close()
 
 
 def _settings(settings: Settings) -> str:
