@@ -140,6 +140,10 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
                         yield Figures(customer, note="another run is at work for this customer")
                 wait(running, return_when=FIRST_COMPLETED)
                 over = wait(running, timeout=_SETTLED_TOGETHER).done
+                if any(future.exception() for future in over):
+                    # The run ends here, and what others have marked by then would be told of by nobody.
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    over = {future for future in running if not future.cancelled()}
                 running -= over
                 yield from _settle(services, [future.result() for future in over if future.exception() is None])
                 for future in over:

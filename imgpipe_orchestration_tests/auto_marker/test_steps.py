@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -230,6 +232,32 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)
     assert job_instances.get(services.engine, asked.id).status is JobStatus.COMPLETED
     services.close()
+
+
+def test_what_others_marked_while_mongodb_failed_one_is_told_of_and_counted(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(services, "lost")
+    seed(services, "slow", 3)
+    marking, marks = threading.Event(), News.mark_page
+
+    def mark_page(self: News, customer: str, *arguments: Any, **named: Any) -> Page:
+        if customer == "lost":
+            marking.wait(10)
+            raise BackendUnavailable("MongoDB cannot be reached.")
+        marking.set()
+        time.sleep(0.5)  # longer than those who are done wait for others
+        return marks(self, customer, *arguments, **named)
+
+    monkeypatch.setattr(News, "mark_page", mark_page)
+    seen: list[Figures] = []
+    with pytest.raises(BackendUnavailable):
+        for figures in steps.carry_out(services, steps.plan(services, scheduled=True), "run-1", batch_size=50):
+            seen.append(figures)
+    assert [(f.customer_id, f.marked) for f in seen] == [("slow", 3)]
+    jobs = {job.customer_id: job for job in job_instances.recent(services.engine, JOB)}
+    assert (jobs["slow"].status, jobs["slow"].result["images_marked"]) == (JobStatus.COMPLETED, 3)
+    assert jobs["lost"].status is JobStatus.QUEUED
 
 
 def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> None:
