@@ -78,6 +78,18 @@ def test_a_face_that_is_tilted_or_dark_is_found_all_the_same(angle: int) -> None
     assert len(find_faces(dark)) == 1
 
 
+@pytest.mark.parametrize("size", [(900, 1600), (1600, 900), (800, 1900)])
+def test_a_face_is_found_in_a_tall_or_wide_picture_as_well(size: tuple[int, int]) -> None:
+    whole = photo("coffee").resize(size)
+    person = photo("astronaut").crop((110, 20, 340, 300)).resize((345, 420))
+    whole.paste(person, (size[0] - 345, size[1] - 420))
+    found = find_focus(whole)
+    assert found.reason == "local faces"
+    across, down = found.box.centre
+    assert abs(across * size[0] - (size[0] - 345 + 170)) < 40
+    assert abs(down * size[1] - (size[1] - 420 + 145)) < 40
+
+
 def test_a_plain_picture_is_cropped_at_its_centre() -> None:
     assert find_focus(Image.new("RGB", (400, 200), "white")).reason == "centre"
 
