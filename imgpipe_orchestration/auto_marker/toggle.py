@@ -14,7 +14,6 @@ from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.documents import Document
-from imgpipe_orchestration.storage.job_instances import given, kept
 from imgpipe_orchestration.storage.rows import transaction
 
 CHANGES_SHOWN = 20
@@ -30,7 +29,7 @@ def read(services: Services, customer_id: str) -> dict[str, Any]:
     known = ImageConfigs(services.documents).of(customer_id)
     on = switched_on(customer_id, [document.get("auto_mark_cleaned") for document in known])
     with transaction(services.engine) as connection:
-        rows = connection.execute(_CHANGES, {"customer": kept(customer_id), "limit": CHANGES_SHOWN}).all()
+        rows = connection.execute(_CHANGES, {"customer": jsonb.escaped(customer_id), "limit": CHANGES_SHOWN}).all()
     newest: dict[str, Any] = known[0] if known else {}
     return {
         "customer_id": customer_id,
@@ -39,7 +38,7 @@ def read(services: Services, customer_id: str) -> dict[str, Any]:
         "updated_at": _moment(newest.get("updated_at")),
         "changes": [
             {
-                "changed_by": given(row.changed_by),
+                "changed_by": jsonb.unescaped(row.changed_by),
                 "changed_at": row.changed_at.isoformat(),
                 "before": row.before,
                 "after": row.after,
@@ -86,7 +85,7 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
     """
     configs = ImageConfigs(services.documents)
     with transaction(services.engine) as connection:
-        connection.execute(_ALONE, {"customer": kept(customer_id)})
+        connection.execute(_ALONE, {"customer": jsonb.escaped(customer_id)})
         known = configs.of(customer_id)
         values = [document.get("auto_mark_cleaned") for document in known]
         try:
@@ -94,8 +93,8 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
         except UnusableToggle:
             before = json.loads(json.dumps(values, default=str))  # dates, ids and the like as texts
         entry = {
-            "customer": kept(customer_id),
-            "by": kept(by),
+            "customer": jsonb.escaped(customer_id),
+            "by": jsonb.escaped(by),
             "before": jsonb.dumps(before),
             "after": json.dumps(on),
         }

@@ -29,6 +29,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances_sql as sql
 from imgpipe_orchestration.storage.backlog import STUCK_SECONDS, HeldUp, QueueCounts
+from imgpipe_orchestration.storage.jsonb import escaped, unescaped
 from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -103,13 +104,13 @@ def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: 
     with transaction(engine) as connection:
         _alone(connection, job, [customer_id])
         _expire(connection, job)
-        row = connection.execute(sql.OPEN, {"job": job, "customers": [kept(customer_id)]}).first()
+        row = connection.execute(sql.OPEN, {"job": job, "customers": [escaped(customer_id)]}).first()
         if row is not None:
             if user_id and not row.user_id:
-                row = connection.execute(sql.ASKED_BY, {"id": row.id, "user": kept(user_id)}).one()
+                row = connection.execute(sql.ASKED_BY, {"id": row.id, "user": escaped(user_id)}).one()
             return _read(row), True
         trace = str(tracing.current() or "")
-        values = {"job": job, "customer": kept(customer_id), "user": kept(user_id), "trace": trace}
+        values = {"job": job, "customer": escaped(customer_id), "user": escaped(user_id), "trace": trace}
         return _read(connection.execute(sql.CREATE, values).one()), False
 
 
@@ -144,7 +145,7 @@ def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: i
     """A job's newest instances first: of one customer or (None: an operator asks) all."""
     whose = "and customer_id = :customer" if customer_id is not None else ""
     statement = text(f"select * from job_instances where job = :job {whose} order by created_at desc, id limit :limit")
-    values = {"job": job, "customer": kept(customer_id or ""), "limit": limit}
+    values = {"job": job, "customer": escaped(customer_id or ""), "limit": limit}
     with transaction(engine) as connection:
         return [_read(row) for row in connection.execute(statement, values)]
 
@@ -199,7 +200,7 @@ def begin(
     What a customer had asked for and still waits is started instead of a second one; what this very run (or the
     run it re-executes) had begun is taken up again.
     """
-    whose = {"job": job, "customers": [kept(customer) for customer in customers]}
+    whose = {"job": job, "customers": [escaped(customer) for customer in customers]}
     lease = {"run": run_id, "lease": lease_seconds}
     with transaction(engine) as connection:
         _alone(connection, job, customers)
@@ -287,23 +288,13 @@ def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:
     connection.execute(sql.LOCK, {"keys": keys})
 
 
-def kept(value: str) -> str:
-    """The text as PostgreSQL can hold it: it knows no NUL, which MongoDB's strings may contain."""
-    return value.replace("\\", "\\\\").replace("\0", "\\0")
-
-
-def given(kept: str) -> str:
-    """The text that `kept` wrote."""
-    return "\\".join(part.replace("\\0", "\0") for part in kept.split("\\\\"))
-
-
 def _read(row: Row[Any]) -> JobInstance:
     return JobInstance(
         id=row.id,
         job=row.job,
         trigger=Trigger(row.trigger),
-        customer_id=given(row.customer_id),
-        user_id=given(row.user_id),
+        customer_id=unescaped(row.customer_id),
+        user_id=unescaped(row.user_id),
         status=JobStatus(row.status),
         result=row.result,
         error=row.error,

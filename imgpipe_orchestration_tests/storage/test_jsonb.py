@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from imgpipe_orchestration.storage.jsonb import dumps, storable
+from imgpipe_orchestration.storage.jsonb import dumps, escaped, storable, unescaped
 
 CLEAN = {"text": "grün 🎨 \\u0000 \n", "scores": [1, 0.5, None, True], "nested": {"a": {"b": []}}}
 
@@ -60,3 +60,9 @@ def test_postgresql_takes_anything_that_python_can_hold(postgres_url: str) -> No
 
     round_trip()
     engine.dispose()
+
+
+@given(st.text())
+def test_what_must_come_out_as_it_was_does(written: str) -> None:
+    assert unescaped(escaped(written)) == written
+    assert "\0" not in escaped(written)

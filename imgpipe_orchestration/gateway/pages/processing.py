@@ -16,7 +16,7 @@ from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.job_instances import given
+from imgpipe_orchestration.storage.jsonb import unescaped
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -96,7 +96,9 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     off = set(ImageConfigs(services.documents).opted_out())
     pending = News(services.documents).pending_by_customer(opted_out=())
     with transaction(services.engine) as connection:
-        marked = {given(row.customer_id): row for row in connection.execute(_MARKED, {"job": JOB}) if row.customer_id}
+        marked = {
+            unescaped(row.customer_id): row for row in connection.execute(_MARKED, {"job": JOB}) if row.customer_id
+        }
     names = {name for name in (*pending, *off, *marked) if isinstance(name, str) and name}
     rows = [
         {
