@@ -13,7 +13,7 @@ from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
 from imgpipe_orchestration.gateway import health, jobs, metrics, openapi, problems
 from imgpipe_orchestration.gateway.components import routes as components
-from imgpipe_orchestration.gateway.frontends import Frontends
+from imgpipe_orchestration.gateway.cors import Cors
 from imgpipe_orchestration.gateway.headers import SecureHeaders
 from imgpipe_orchestration.gateway.heads import Heads
 from imgpipe_orchestration.gateway.limits import Limits
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Heads)
     app.add_middleware(Limits, settings=settings)
     if settings.origins:
-        app.add_middleware(Frontends, origins=settings.origins)
+        app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(SecureHeaders)
     counts = metrics.install(app, app.state.services)
     app.add_middleware(Traces)

@@ -19,7 +19,7 @@ _USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.
 """Paths of the routes that take a user's token."""
 
 
-class Frontends:
+class Cors:
     """Starlette's CORS for `_USERS`; every other path goes by untouched."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
