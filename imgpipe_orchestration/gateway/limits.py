@@ -70,7 +70,7 @@ class TooManyRequests(Retryable):
 
 
 class Rate:
-    """So many events a minute for each caller, all of them at once if need be: a bucket of tokens that refills."""
+    """A token bucket for each caller: so many events a minute, all of them at once if need be."""
 
     def __init__(self, per_minute: int) -> None:
         self._most = float(per_minute)

@@ -105,11 +105,11 @@ class Documents:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Says a MongoDB that is away, hangs, cannot do it now or refuses our credentials in our own terms; other errors
-    pass.
+    """Turns what the driver raises into our own error where MongoDB is away, hangs, cannot do it now or refuses our
+    credentials; other errors pass.
 
     Raises:
-        BackendUnavailable: as said.
+        BackendUnavailable: one of these.
     """
     from pymongo.errors import ConnectionFailure, ExecutionTimeout, OperationFailure
 

@@ -140,8 +140,8 @@ class _Listing:
         self._hashes.extend(hash((one.key, one.size if self._sized else None)) for one in batch)
 
     def end(self) -> Callable[[Sequence[Promise]], list[Promise]]:
-        """What tells those of some promises that were not listed: their objects were written since, are missing or have
-        another size."""
+        """Close the listing. Returns a function that picks from some promises those that were not listed: their objects
+        were written since, are missing or have another size."""
         import numpy as np
 
         listed = np.frombuffer(self._hashes, np.int64)
@@ -177,13 +177,15 @@ def _keeps(head: StoredObject | None, promise: Promise) -> bool:
 
 
 def _missing(holding: Holding, absent: list[Promise]) -> list[Promise]:
-    """Asked again as well: a run may have replaced an object, and its row, after the page was read."""
+    """Those of the promises that rows still make: a run may have replaced an object, and its row, after the page was
+    read."""
     still = set(holding.named([promise.key for promise in absent])) if absent else set()
     return [promise for promise in absent if promise.key in still]
 
 
 def _delete(holding: Holding, key: str, before: datetime) -> bool:
-    """Asked again right before the deletion: names that tell the content may come back while a bucket is listed."""
+    """Delete an object if it is garbage still: names that tell the content may come back while a bucket is listed.
+    Returns whether it was deleted."""
     head = holding.bucket.head(key)
     if head is None or head.modified is None or head.modified >= before or holding.named([key]):
         return False

@@ -1,4 +1,4 @@
-"""Small writes of many threads, committed together.
+"""Small writes of many threads, committed together (group commit).
 
 What a transaction costs depends little on how much it writes: round trips, planning, locks, the flush of the disk. So
 threads that want to write while another one is at it wait for that, and then one of them writes for all. Nobody waits

@@ -208,8 +208,8 @@ def autocommit(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translated(engine: Engine | None = None) -> Iterator[None]:
-    """What `transaction` says of a lost database, for code that holds a connection by itself; of a schema that is not
-    there yet only where `engine` can be asked."""
+    """Raises what `transaction` does, for code that holds a connection by itself; NotMigrated only with an `engine`, by
+    which the database is asked."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:

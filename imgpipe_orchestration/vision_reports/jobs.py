@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POOL = "vision_reports"
 SIDE_BY_SIDE = threads_executor.configured({"max_concurrent": AT_ONCE}, name="side_by_side")
-"""A thread for each analysis, for most of its time it waits. How many are worked on at once is the crew's affair."""
+"""A thread for each analysis, which mostly waits. How many are worked on at once is the crew's affair."""
 
 CHECK = "If it stays so, look whether that host is up and lets this machine in, and at the job's addresses and token."
 

@@ -95,7 +95,7 @@ class Connection:
 class Document:
     """A file of an analysis; `url` may carry a signature, or be empty where the API gave none that can be used.
 
-    `name` is its alone; `listed_as` is the name it came with, which another may have as well.
+    `name` is unique in its analysis; `listed_as` is the name it came with, which others may share.
     """
 
     name: str

@@ -143,7 +143,7 @@ class PageRoute(APIRoute):
 
 
 def _to_login(request: Request) -> Response:
-    """And from there back to the page; that of a form says that the form was in vain."""
+    """To the login, and from there back to the page; that of a form then says that nothing was done."""
     if request.method == "GET":
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     else:
@@ -198,7 +198,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:
-    """With the way to the other pages for those who may go there."""
+    """An error as a page, with the navigation for who is signed in."""
     try:
         session: Session | None = operator(request, request.app.state.services)
     except (LoginNeeded, BackendUnavailable):

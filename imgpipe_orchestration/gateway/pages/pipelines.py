@@ -37,5 +37,5 @@ def about(name: str) -> About:
 
 
 def about_queue(queue: str, settings: Settings) -> About | None:
-    """The pipeline that a queue belongs to; None for a queue of before."""
+    """The pipeline that a queue belongs to; None for one that no pipeline has any more."""
     return next((about(name) for name, of in PIPELINES.items() if queue in {one.name for one in of(settings)}), None)
