@@ -87,16 +87,8 @@ class RateGate:
 
 
 _gates: dict[tuple[str, ...], RateGate] = {}
-_gates_lock = threading.Lock()
 
 
 def gate(*key: str) -> RateGate:
     """The process's gate for this (provider, address, key, model)."""
-    with _gates_lock:
-        return _gates.setdefault(key, RateGate())
-
-
-def forget() -> None:
-    """Open all gates anew, as in a fresh process."""
-    with _gates_lock:
-        _gates.clear()
+    return _gates.setdefault(key, RateGate())
