@@ -42,6 +42,7 @@ PAGE = 1000
 """Most documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
 
 
+GIVEN_UP = "its runs were interrupted: what they marked is not known"
 OFF = "auto_mark_cleaned is off"
 NOBODY = "there is no document of this customer"
 
@@ -151,6 +152,14 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def given_up(services: Services) -> Iterator[Figures]:
+    """The customers of jobs that failed with their runs, which may have marked images and told nobody."""
+    while failed := job_instances.given_up(services.engine, JOB):
+        for instance in failed:
+            yield Figures(instance.customer_id, note=GIVEN_UP, job_id=instance.id, again=True)
+        job_instances.explain(services.engine, failed, {**NO_FIGURES, "note": GIVEN_UP})
 
 
 def _toggles(services: Services, begun: Sequence[JobInstance]) -> dict[str, list[Document]]:
@@ -324,6 +333,8 @@ def _looked(services: Services, *, asked: bool) -> Due:
             services.documents.ping()
         return Due(scheduled=False, asked=asked, reason="nothing was asked for and the next round is not due")
     opted_out = ImageConfigs(services.documents).opted_out()
-    scheduled = News(services.documents).anything_markable(opted_out=opted_out)
+    scheduled = News(services.documents).anything_markable(opted_out=opted_out) or bool(
+        job_instances.given_up(services.engine, JOB, limit=1)
+    )
     heartbeats.beat(services.engine, JOB)
     return Due(scheduled=scheduled, asked=asked, reason="no customer has pending images")

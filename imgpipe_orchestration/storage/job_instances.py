@@ -244,6 +244,20 @@ def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
     return {ending.instance.id for ending in endings} - written
 
 
+def given_up(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
+    """Instances that failed in the last 24 hours because their runs were interrupted or cancelled: nobody knows how far
+    those came, until `explain` says that somebody has dealt with it."""
+    with transaction(engine) as connection:
+        return [_read(row) for row in connection.execute(sql.GIVEN_UP, {"job": job, "limit": limit})]
+
+
+def explain(engine: Engine, instances: Sequence[JobInstance], result: Mapping[str, Any]) -> None:
+    """Give those that were `given_up` a result."""
+    values = {"ids": [instance.id for instance in instances], "result": json.dumps(dict(result))}
+    with transaction(engine) as connection:
+        connection.execute(sql.EXPLAIN, values)
+
+
 @contextmanager
 def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]:
     """Keep the leases of what `run_id` runs alive while the block runs. Should one run out, `finish` says so."""

@@ -44,6 +44,17 @@ FAILURES = text("""
     order by finished_at desc, id limit :limit
 """)
 
+GIVEN_UP = text("""
+    select * from job_instances
+    where job = :job and status = 'failed' and result = '{}' and finished_at >= now() - interval '1 day'
+    order by finished_at, id limit :limit
+""")
+
+EXPLAIN = text("""
+    update job_instances set result = cast(:result as jsonb)
+    where id = any(:ids) and status = 'failed' and result = '{}'
+""")
+
 COUNTS = text("""
     select * from (
         select count(*) filter (where status = 'queued') as waiting,

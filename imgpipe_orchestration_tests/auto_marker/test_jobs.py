@@ -19,6 +19,7 @@ from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage.job_instances import JobStatus
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 KEY = dg.AssetKey("clean_images")
@@ -236,6 +237,23 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     run(repository, instance)
     assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(figures.job_id)
     assert not steps.due(services).anything
+
+
+def test_images_that_a_cancelled_run_had_marked_are_told_of_once_by_the_next(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    seed(services, "a", 3)
+    cancelled = steps.carry_out(services, steps.plan(services, scheduled=True), "cancelled", batch_size=50)
+    figures = next(cancelled)
+    cancelled.close()
+    assert marked(services, "a") == 3
+    job_instances.interrupted(services.engine, "cancelled", again=False)
+    assert steps.due(services).anything
+    run(repository, instance)
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(figures.job_id)
+    (job,) = job_instances.recent(services.engine, JOB)
+    assert (job.status, job.result["note"]) == (JobStatus.FAILED, steps.GIVEN_UP)
+    assert list(steps.given_up(services)) == []
 
 
 def test_a_job_that_was_asked_for_and_finds_nothing_is_no_news_to_downstream(
