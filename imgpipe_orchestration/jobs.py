@@ -2,9 +2,11 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
+from sqlalchemy import text
 
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import NETWORK
@@ -71,6 +73,23 @@ def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
     return False
 
 
+_OLD_CHECKS = text("""
+    delete from asset_check_executions where create_timestamp < localtimestamp - :age
+    and id not in (select max(id) from asset_check_executions group by asset_key, check_name, partition)
+""")
+
+
+def prune_checks(instance: dg.DagsterInstance, *, days: float) -> int:
+    """Delete what asset checks found longer ago than `days`, but for each one's newest, which the catalogue shows.
+
+    Dagster keeps it in a table of its own, also when the run is deleted, and has no call that removes part of it.
+    """
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        deleted: int = connection.execute(_OLD_CHECKS, {"age": timedelta(days=days)}).rowcount
+    return deleted
+
+
 @dg.op(description="Removes finished items, attempts, ended job instances and single uses of paid calls that are old.")
 def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.retention import tidy
@@ -78,11 +97,16 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
     context.add_output_metadata(tidy(backends.services))
 
 
-@dg.op(description="Removes Dagster's own old runs with events and logs, but for those that made what the assets show.")
+@dg.op(
+    description="Removes Dagster's old runs, events, logs and results of checks, but for those that the assets show."
+)
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     settings = backends.services.settings
     pruned = prune_runs(context.instance, days=settings.retention_runs_days, most=settings.retention_most_runs)
-    context.add_output_metadata({"runs_deleted": pruned.deleted, "runs_kept": pruned.kept})
+    checks = prune_checks(context.instance, days=settings.retention_runs_days)
+    context.add_output_metadata(
+        {"runs_deleted": pruned.deleted, "runs_kept": pruned.kept, "check_results_deleted": checks}
+    )
 
 
 @dg.job(
