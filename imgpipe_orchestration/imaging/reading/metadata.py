@@ -61,16 +61,23 @@ def ownership(image: Image.Image) -> dict[str, str]:
 
 
 def exif_block(owner: dict[str, str]) -> bytes:
-    """An EXIF block with nothing but the given ownership; empty for none."""
+    """An EXIF block with nothing but the given ownership, in UTF-8 as most programs write it; empty for none."""
     exif = Image.Exif()
     for tag, name in ((ExifTags.Base.Copyright, "copyright"), (ExifTags.Base.Artist, "credit")):
         if owner.get(name):
-            exif[tag] = owner[name]
+            exif[tag] = owner[name].encode()  # of a text Pillow writes what is not ASCII as question marks
     return exif.tobytes() if len(exif) else b""
 
 
 def _text(value: object) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+    if isinstance(value, str):
+        value = value.encode("latin-1", "replace")  # as which Pillow reads EXIF; most programs write UTF-8
+    if not isinstance(value, bytes):
+        return ""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
     return text.replace("\0", " ").strip()[:_LONGEST]

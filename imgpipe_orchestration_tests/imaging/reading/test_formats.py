@@ -325,6 +325,19 @@ def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
         assert b"private" not in variant.data
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+def test_names_keep_their_letters(charset: str) -> None:
+    exif = Image.Exif()
+    exif[0x8298], exif[0x013B] = "© 2026 Zoë".encode(charset), "Müller".encode(charset)
+    small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
+    rendition = render(encoded(_picture(), "JPEG", exif=exif.tobytes()), small)
+    assert (rendition.source.copyright, rendition.source.credit) == ("© 2026 Zoë", "Müller")
+    for variant in rendition.variants:
+        again = prepare(variant.data, MEDIA).source
+        assert (again.copyright, again.credit) == ("© 2026 Zoë", "Müller"), variant.format
+        assert "© 2026 Zoë".encode() in variant.data
+
+
 def test_a_picture_of_nobody_in_particular_carries_no_exif() -> None:
     small = MEDIA.__class__(sizes=MEDIA.sizes[:1], adaptive=False)
     for variant in render(encoded(_picture(), "JPEG"), small).variants:
