@@ -119,9 +119,11 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
         connection.execute(
             text("""
                 insert into image_queue (public_id, listing_title, file_name, status, max_retries, original_name,
-                    original_key, content_type, bytes, width, height)
-                values (gen_random_uuid(), 'a', 'a-1.webp', 'processed', 3, 'a', 'originals/1', 'image/jpeg', 1, 1, 1),
-                    (gen_random_uuid(), 'b', 'b-2.webp', 'pending', 3, 'b', 'originals/2', 'image/jpeg', 1, 1, 1)
+                    original_key, content_type, bytes, width, height, webp_bytes)
+                select gen_random_uuid(), t, t || '-' || n || '.webp', status, 3, t, 'originals/' || n, 'image/jpeg',
+                    100, 1, 1, webp_bytes
+                from (values ('a', 1, 'processed', 100), ('b', 2, 'pending', null), ('c', 3, 'processed', 9))
+                    as image (t, n, status, webp_bytes)
             """)
         )
         task = connection.execute(
@@ -155,7 +157,10 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
             {"id": UPLOADED, "key": f"images/{UPLOADED}.jpg"},
         )
     kept = {
-        "listings": (services.listings_bucket, {"originals/1", "originals/2", "other/thing"}),
+        "listings": (
+            services.listings_bucket,
+            {"originals/1", "originals/2", "originals/3", "c-3.webp", "other/thing"},
+        ),
         "avatars": (
             services.avatars_bucket,
             {f"avatars/task_{task}/manifest.json", f"avatars/task_{task}/persona_{person}/base.webp", "index.html"},
@@ -178,8 +183,8 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
     for name, (bucket, of_rows) in kept.items():
         assert keys(bucket) == of_rows, name
         assert found[name].deleted == len(lost[name]), name
-    assert (found["listings"].missing_keys, found["listings"].repaired) == (["a-1.webp"], 1)
-    assert services.claims.counts()[queue_of(services.settings).name].waiting == 1
+    assert (found["listings"].missing_keys, found["listings"].repaired) == (["a-1.webp", "c-3.webp"], 2)
+    assert services.claims.counts()[queue_of(services.settings).name].waiting == 2
     assert (found["avatars"].missing_keys, found["avatars"].repaired) == (["avatars/lost.png"], 0)
     assert found["vision_reports"].missing == 0
 

@@ -14,13 +14,15 @@ from imgpipe_orchestration.storage.rows import transaction
 
 
 def holding(services: Services) -> Holding:
-    """Every image has an original; a processed one has its WebP too, which is made again when it is missing."""
+    """Every image has an original; a processed one has its WebP too, which is made again when it is missing
+    or of another size."""
     return Holding(
         name="listings",
         bucket=services.listings_bucket,
         prefixes=("",),
         named=named_by(services.engine, _NAMED),
         promised=promised_by(services.engine, _PROMISED),
+        sized=True,
         repair=lambda missing: _make_again(services, missing),
     )
 
@@ -44,11 +46,12 @@ _NAMED = text("""
 
 _PROMISED = text("""
     with page as (
-        select id, original_key, file_name, status from image_queue where id > :after order by id limit :limit / 2
+        select id, original_key, bytes, file_name, webp_bytes, status from image_queue
+        where id > :after order by id limit :limit / 2
     )
-    select id, original_key from page
+    select id, original_key, bytes from page
     union all
-    select id, file_name from page where status = 'processed'
+    select id, file_name, webp_bytes from page where status = 'processed'
     order by 1
 """)
 

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.gateway.headers import has_it
 from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
@@ -36,7 +36,7 @@ class Reply:
 
 def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
     """The WebP once it is there; until then the original, or a placeholder of its shape. The same for one whose WebP
-    somebody removed from the store, until the garbage collection has it made again.
+    is missing from the store or not whole there, until the garbage collection has it made again.
 
     While the object store is away the answer is a 503 whose body is the placeholder: machines know, and people see no
     broken image.
@@ -60,7 +60,7 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
         if image.webp_sha256 is not None:
             try:
                 return _finished(services, image, if_none_match)
-            except NotFound as lost:
+            except (NotFound, NotWhole) as lost:
                 log.warning("original served", extra={"file_name": name, "error": lost.public})
         return _unfinished(services, image)
     except BackendUnavailable as away:
@@ -85,12 +85,17 @@ def _finished(services: Services, image: store.Served, if_none_match: str) -> Re
     caching = f"public, max-age={services.settings.listings_cache_seconds}"
     if has_it(if_none_match, etag):
         return Reply(304, b"", "image/webp", caching, etag)
-    return Reply(200, services.listings_bucket.get(image.file_name), "image/webp", caching, etag)
+    data = services.listings_bucket.get(image.file_name, size=image.webp_bytes)
+    return Reply(200, data, "image/webp", caching, etag)
 
 
 def _unfinished(services: Services, image: store.Served) -> Reply:
     if image.content_type in SHOWN_BY_BROWSERS:
-        return Reply(200, services.listings_bucket.get(image.original_key), image.content_type, _NO_STORE)
+        try:
+            data = services.listings_bucket.get(image.original_key, size=image.bytes)
+            return Reply(200, data, image.content_type, _NO_STORE)
+        except (NotFound, NotWhole) as lost:  # perhaps only for now; the worker tries again, and says so in the end
+            log.warning("placeholder served", extra={"file_name": image.file_name, "error": lost.public})
     return Reply(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp", _NO_STORE)
 
 

@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What its URL needs to know of an image; `webp_sha256` is there as soon as the WebP is."""
+    """What its URL needs to know of an image; what the WebP is is there as soon as the WebP is."""
 
     id: int
     file_name: str
@@ -67,9 +67,11 @@ class Served:
     error: str | None
     original_key: str
     content_type: str
+    bytes: int
     width: int
     height: int
     webp_sha256: str | None
+    webp_bytes: int | None
 
 
 def add(connection: Connection, images: Sequence[NewImage], *, max_retries: int) -> dict[UUID, Item]:
@@ -198,7 +200,7 @@ _RENDERED = text("""
 """)
 
 _SERVED = text("""
-    select id, file_name, status, error, original_key, content_type, width, height, webp_sha256
+    select id, file_name, status, error, original_key, content_type, bytes, width, height, webp_sha256, webp_bytes
     from image_queue where file_name = :name
 """)
 

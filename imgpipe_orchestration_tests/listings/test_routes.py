@@ -21,6 +21,7 @@ from imgpipe_orchestration.listings.drain import drain
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture, pixels
 from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
 
@@ -230,11 +231,39 @@ def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestCli
     assert client.get(path_of(image), headers={"If-None-Match": '"x"'}).status_code == 200
 
 
-def test_a_webp_that_somebody_removed_is_stood_in_for_by_the_original(client: TestClient, services: Services) -> None:
+def spoil(bucket: Bucket, key: str, how: str) -> None:
+    """What a store does that has just failed over, or has a proxy before it that answers with a page of its own."""
+    if how == "removed":
+        bucket.delete(key)
+    else:
+        data = bucket.get(key)[:-1] if how == "cut short" else b"<html>"
+        bucket.put(key, data, content_type="image/webp")
+
+
+SPOILT = pytest.mark.parametrize("how", ["removed", "cut short", "a page"])
+
+
+@SPOILT
+def test_an_original_that_the_store_does_not_give_whole_has_a_placeholder(
+    client: TestClient, services: Services, how: str
+) -> None:
+    image = queued(client, photo(800, 1600))[0]
+    spoil(services.listings_bucket, f"originals/{image['id']}", how)
+    assert drain(services, "run-1").retried == 1
+    answer = client.get(path_of(image))
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+    assert answer.headers["cache-control"] == "no-store"
+    assert pixels(answer.content).shape[:2] == (640, 320)
+
+
+@SPOILT
+def test_a_webp_that_the_store_does_not_give_whole_is_stood_in_for_by_the_original(
+    client: TestClient, services: Services, how: str
+) -> None:
     data = photo(1600, 1200)
     image = queued(client, data)[0]
     assert drain(services, "run-1").processed == 1
-    services.listings_bucket.delete(image["file_name"])
+    spoil(services.listings_bucket, image["file_name"], how)
     answer = client.get(path_of(image))
     assert (answer.status_code, answer.content, answer.headers["cache-control"]) == (200, data, "no-store")
     assert "etag" not in answer.headers
