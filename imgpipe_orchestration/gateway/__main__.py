@@ -16,7 +16,8 @@ from imgpipe_orchestration.settings import Settings, load
 def main() -> None:
     settings = load()
     logs.configure_as_set(settings)
-    sockets = [_listen(host_of(settings), port) for port in dict.fromkeys((settings.gateway_port, settings.flask_port))]
+    ports = {settings.flask_port: "FLASK_PORT", settings.gateway_port: "GATEWAY_PORT"}
+    sockets = [_listen(host_of(settings), port, setting) for port, setting in ports.items()]
     app = create_app(settings)
     _ = app.state.services.engine  # without a database it ends here, in a line; the app's start would trace it back
     config = uvicorn.Config(
@@ -38,11 +39,15 @@ def host_of(settings: Settings) -> str:
     return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, setting: str) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(2048)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        problem = f"{setting}: {host}:{port} cannot be listened on: {error.strerror}"
+        raise SettingsError(problem, field=setting) from error
     return listener
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +20,7 @@ import pytest
 import requests
 from fastapi.testclient import TestClient
 
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.__main__ import host_of
 from imgpipe_orchestration.gateway.app import create_app
@@ -221,6 +226,18 @@ def test_a_rate_refills_and_forgets_nobody_too_soon() -> None:
 def test_development_listens_on_loopback_only(settings: Settings) -> None:
     assert host_of(settings) == "127.0.0.1"
     assert host_of(produced(settings)) == "0.0.0.0"
+
+
+def test_a_port_that_is_taken_is_told_by_the_name_of_its_setting(settings: Settings, tmp_path: Path) -> None:
+    """A second gateway on a machine that was given a GATEWAY_PORT only."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        environ = {**os.environ, **settings.environment(), "GATEWAY_PORT": str(free_port()), "FLASK_PORT": str(port)}
+        gateway = [sys.executable, "-m", "imgpipe_orchestration.gateway"]
+        done = subprocess.run(gateway, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == f"imgpipe: FLASK_PORT: 127.0.0.1:{port} cannot be listened on: Address already in use"
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
