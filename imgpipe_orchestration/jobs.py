@@ -6,7 +6,6 @@ from typing import Any
 
 import dagster as dg
 from pydantic import Field
-from sqlalchemy import text
 
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import NETWORK
@@ -73,10 +72,10 @@ def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
     return False
 
 
-_OLD_CHECKS = text("""
+_OLD_CHECKS = """
     delete from asset_check_executions where create_timestamp < localtimestamp - :age
     and id not in (select max(id) from asset_check_executions group by asset_key, check_name, partition)
-""")
+"""
 
 
 def prune_checks(instance: dg.DagsterInstance, *, days: float) -> int:
@@ -84,9 +83,11 @@ def prune_checks(instance: dg.DagsterInstance, *, days: float) -> int:
 
     Dagster keeps it in a table of its own, also when the run is deleted, and has no call that removes part of it.
     """
+    from sqlalchemy import text
+
     storage: Any = instance.event_log_storage
     with storage.index_connection() as connection:
-        deleted: int = connection.execute(_OLD_CHECKS, {"age": timedelta(days=days)}).rowcount
+        deleted: int = connection.execute(text(_OLD_CHECKS), {"age": timedelta(days=days)}).rowcount
     return deleted
 
 
