@@ -326,7 +326,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
             text("""
                 insert into image_queue (public_id, listing_title, file_name, status, max_retries, original_name,
                     original_key, content_type, bytes, width, height)
-                values (gen_random_uuid(), 'a', 'a-1.webp', 'processed', 3, 'a', 'originals/1', 'image/jpeg', 1, 1, 1)
+                values (gen_random_uuid(), 'a', 'a-1.webp', 'processed', 3, 'a', 'originals/1', 'image/jpeg', 100, 1, 1)
             """)
         )
     for bucket, key in (
