@@ -14,6 +14,7 @@ from sqlalchemy import Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
+from imgpipe_orchestration.partners.fetch import check_url
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -257,14 +258,11 @@ def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
 
 def _check_url(url: str, field: str, *, https: bool) -> None:
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.username is None
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable or any(c.isspace() or not c.isprintable() for c in url):
-        raise BadInput(f"{field} must be an http or https address without a user name in it", field=field)
-    if https and parts.scheme != "https":
+        check_url(url)
+    except BadInput as error:
+        told = f"{field} must be an http or https address without a user name in it"
+        raise BadInput(told, field=field, detail=error.public) from error
+    if https and urlsplit(url).scheme != "https":
         raise BadInput(f"{field} must be an https address in production", field=field)
 
 
