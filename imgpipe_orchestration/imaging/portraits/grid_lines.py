@@ -27,7 +27,9 @@ _SAME = 8.0
 _REACH = 3
 """Pixels on each side of an edge that are compared: resampled edges are that soft."""
 _FAINT = 3.0
-"""Grey levels from which a step may be a seam where there is no texture: dark grounds differ by no more."""
+"""Grey levels from which a step in the dark may be a seam; dark grounds differ by no more."""
+_LIT = 64.0
+"""Luma from which a step has to be of _SAME."""
 _STILL = 4.0
 """Grey levels from one pixel to the next below which an edge is over."""
 _WIDEST = 0.14
@@ -233,13 +235,14 @@ def _seam(strip: Strip) -> tuple[Cut, float] | None:
     step = np.abs(ahead - behind).max(axis=0)  # index i compares the pixels before and after position i + 2
     low, high = int(length * (0.5 - _OFF_CENTRE)) - 2, int(length * (0.5 + _OFF_CENTRE)) - 1
     # What fine texture does at any position is no edge.
-    enough = max(_FAINT, 3.0 * float(np.median(step)))
+    least = _FAINT + (_SAME - _FAINT) * np.minimum(1.0, (ahead[0] + behind[0]) / (2 * _LIT))
+    enough = np.maximum(least, 3.0 * float(np.median(step)))
     edged = step > enough
     middle = max(1, edged.shape[0] // 2)
     halves = np.minimum(edged[:middle].mean(axis=0), edged[middle:].mean(axis=0) if edged.shape[0] > 1 else 1.0)
     share = edged.mean(axis=0)
     # Of equal shares the steepest wins, and the middle of a plateau: a soft edge is seen from several positions.
-    strength = np.minimum(step, 4 * enough).mean(axis=0) / (4 * enough)
+    strength = np.minimum(step / (4 * enough), 1.0).mean(axis=0)
     away = np.abs((np.arange(len(share)) + 2) / length - 0.5)
     score = share + strength - away
     score[(halves < 0.45) | (share < 0.6)] = -1

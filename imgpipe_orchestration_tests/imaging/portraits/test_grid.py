@@ -40,6 +40,10 @@ def test_a_photograph_is_no_grid() -> None:
     assert find_layout(picture(900, 900)).shape is not Shape.GRID
 
 
+def test_mortar_is_no_seam() -> None:
+    assert find_layout(open_photo("brick")).shape is not Shape.GRID
+
+
 def test_a_flat_area_is_blank() -> None:
     assert find_layout(Image.new("RGB", (512, 512), (90, 120, 90))).shape is Shape.BLANK
 
