@@ -22,6 +22,7 @@ from imgpipe_orchestration.imaging.encoding.quality import (
     miss,
     reach,
     slope,
+    usual,
 )
 from imgpipe_orchestration.imaging.recipe import Format, Recipe
 
@@ -39,9 +40,9 @@ by 6 to 17 as AVIF though their JPEGs had hit."""
 _SURPRISING = 3.0
 """Points that a crop lacks by what its leaders tell, either way, from which on AVIF's is scored as well: of 164 large
 crops eight are, and four of the others miss by more than 2."""
-_SURPRISING_LARGE = 3.0
+_SURPRISING_LARGE = 2.5
 """Points by which a picture of more than _LARGE surprised any leading format, from which on it is scored in the others,
-too: one photograph in four, and scanned text, whose AVIF missed by 12."""
+too: three photographs in ten, and scanned text, whose AVIF missed by 12."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks from which on it is repeated with all of the colours' resolution, and those that this
 has to gain: letters in red gain 14 to 30, photographs up to 8."""
@@ -53,7 +54,7 @@ _SAME_SIZE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Ways:
-    """How the qualities of a format are sought; what is counted in points was seen on 82 photographs."""
+    """How the qualities of a format are sought; what is counted in points was seen on 209 photographs."""
 
     tries: int
     """Encodings that the search for a quality may take."""
@@ -72,33 +73,48 @@ class _Ways:
     """Points that a picture lacks for an octave more of the nearest leader's bytes a pixel than its size lets expect:
     what is full of detail costs AVIF more than the others, what is soft less."""
     drift: float
-    """Points that a picture of twice the pixels needs more."""
+    """Points that the largest picture needs more for each octave of pixels beyond the searched one."""
+    settles: float
+    """What an octave of pixels takes of the distance to the usual level: who needs much when small, for grain or an
+    earlier JPEG's blocks, needs less of it when large."""
     effort: float
     """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: WebP's and AVIF's encoders have
     less effort there, JPEG has no other and needs less than the trend."""
 
 
 _WAYS: dict[Lossy, _Ways] = {
-    "jpeg": _Ways(tries=5, begins={}, further=3, sure=2.0, followed=0.0, texture=0.0, drift=0.1, effort=-1.3),
+    "jpeg": _Ways(
+        tries=5,
+        begins={},
+        further=3,
+        sure=2.0,
+        followed=0.0,
+        texture=0.0,
+        drift=-0.15,
+        settles=0.1,
+        effort=-1.1,
+    ),
     "webp": _Ways(
         tries=3,
         begins={"jpeg": (0.59, -1.7, 35.2)},
         further=2,
         sure=3.5,
-        followed=0.5,
+        followed=0.4,
         texture=0.0,
-        drift=0.4,
-        effort=0.8,
+        drift=0.9,
+        settles=0.07,
+        effort=1.1,
     ),
     "avif": _Ways(
         tries=4,
         begins={"jpeg": (0.44, 4.0, 4.4), "webp": (0.62, 4.1, -12.9)},
         further=1,
         sure=3.0,
-        followed=0.7,
-        texture=2.4,
-        drift=0.45,
-        effort=0.7,
+        followed=0.6,
+        texture=2.7,
+        drift=0.6,
+        settles=0.05,
+        effort=0.9,
     ),
 }
 
@@ -291,10 +307,13 @@ class SearchingChain(Chain):
     def _trend(self, one: Picture) -> float:
         """The level to expect of a picture of its size, from the searched one and the largest one."""
         level = self._expected(one, lambda each: self._exact(each, one.target))
-        if one is not self._largest:
-            return level
-        octaves = log2(one.pixels / self._searched.pixels)
-        return level + self._ways.drift * octaves / slope(self._kind, level)
+        smaller = self._searched if one is self._largest else self._largest
+        octaves = log2(one.pixels / smaller.pixels)
+        if octaves > 0:
+            level -= self._ways.settles * octaves * (self._exact(smaller, one.target) - usual(self._kind))
+        if one is self._largest:
+            level += self._ways.drift * octaves / slope(self._kind, level)
+        return level
 
     def _expected(self, one: Picture, value: Callable[[Picture], float]) -> float:
         """What the searched picture and the largest one let expect of another size; the largest itself is expected to

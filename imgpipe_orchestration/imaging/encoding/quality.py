@@ -88,6 +88,11 @@ def carried(smaller: float, larger: float, position: float) -> float:
     return smaller + min(max(position, 0.0), 1.5) * (larger - smaller)
 
 
+def usual(kind: Lossy) -> float:
+    """The level that photographs need in the middle."""
+    return _STEPS[kind][0]
+
+
 def slope(kind: Lossy, level: float) -> float:
     """Points of score per level, close to the target."""
     return 1 / _levels_for_a_point(kind, level, 0.0)

@@ -135,3 +135,16 @@ def test_a_search_begins_where_those_of_its_leaders_ended(
     assert begun[0][0] < begun[1][0] < begun[2][0]
     assert begun[0][1] < begun[1][1] < begun[2][1]
     assert begun[1] == pytest.approx((_USUAL["webp"], _USUAL["avif"]), abs=6)
+
+
+def test_what_is_unusual_when_small_is_expected_to_be_less_so_when_larger(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    levels = []
+    for points in (-4.0, 4.0):
+        small, detail, zoom = (_Pictured(pixels, needs={"jpeg": points}) for pixels in (150_000, 960_000, 3_840_000))
+        made(zoom, detail, small)
+        levels.append([small.asked["jpeg"][-1], detail.asked["jpeg"][0], zoom.asked["jpeg"][0]])
+    small_apart, detail_apart, zoom_apart = (hard - easy for easy, hard in zip(*levels, strict=True))
+    assert detail_apart <= small_apart - 2
+    assert zoom_apart <= small_apart - 2
