@@ -127,12 +127,14 @@ def _commit(
 
 
 def _write_texts(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:
+    """Also holds the profile until the transaction ends, without any text, too: a user's uploads that arrive together
+    would wait for each other's rows otherwise, each in the order of its form."""
     names = [name for name in PROFILE_TEXTS if name in texts]
     columns = "".join(f", {name}" for name in names)
     slots = "".join(f", :{name}" for name in names)
     sets = ", ".join(f"{name} = excluded.{name}" for name in names)
     query = f"insert into user_profiles (user_id{columns}) values (:user_id{slots}) on conflict (user_id) do "
-    query += f"update set {sets}" if names else "nothing"
+    query += f"update set {sets or 'user_id = excluded.user_id'}"
     connection.execute(text(query), {"user_id": user_id, **{name: texts[name] for name in names}})
 
 

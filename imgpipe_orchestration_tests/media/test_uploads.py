@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jwt
 import pytest
@@ -15,7 +16,8 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.uploads import Upload, accept
 from imgpipe_orchestration_tests.conftest import S3Access
-from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 
 
 def stored_keys(gateway: Gateway) -> list[str]:
@@ -180,6 +182,24 @@ def test_logos_of_one_user_that_arrive_together_are_all_accepted(gateway: Gatewa
         gateway.rows("delete from artist_profiles returning 1")
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(at_once, range(4))) == [200] * 4, turn
+
+
+def test_uploads_of_one_user_go_one_after_the_other(gateway: Gateway) -> None:
+    """Each would hold what the other waits for, a profile image and a logo, if their forms have these the other way
+    round."""
+    assert gateway.upload(9, logo_image=picture(), profile_image=picture()).status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        others: list[Future[requests.Response]] = []
+
+        def meanwhile(*_: object) -> None:
+            others.append(pool.submit(gateway.upload, 9, profile_image=picture(seed=2)))
+            waits = functools.partial(somebody_waits, gateway.services.engine)
+            wait_for(lambda: waits() or others[0].done(), "the other upload to reach the profile", 30, every=0.02)
+            assert not others[0].done()
+
+        logo = Upload(FIELDS["logo_image"], "logo.jpg", picture(seed=3))
+        assert len(accept(gateway.services, 9, [logo], {}, within=meanwhile)) == 1
+        assert others[0].result(30).status_code == 200
 
 
 @pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "undefined"])
