@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import NotFound
+from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.media import store
+from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
+
+_DEEPEST = 64
+"""Levels of an analysis that is reported: JSON of a thousand can be read, but neither mended nor written again."""
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
@@ -24,7 +29,7 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
     """
     with transaction(services.engine) as connection:
         try:
-            media = store.media_file(connection, int(media_id) if media_id.isdecimal() else 0)
+            media = store.media_file(connection, int(media_id) if re.fullmatch(OUR_MEDIA_ID, media_id) else 0)
         except NotFound:
             return {"analysis": _reported(connection, media_id)}
         found = store.analysis(connection, media.id)
@@ -36,14 +41,33 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
 
 
 def keep_reported(connection: Connection, pending_id: int, media_id: str, analysis: object) -> None:
-    """Keep what another worker reported about the image it made of an upload; a report without analysis keeps none."""
+    """Keep what another worker reported about the image it made of an upload; a report without analysis keeps none.
+
+    Raises:
+        BadInput: it is nested too deeply for those who are to read it.
+    """
     if not isinstance(analysis, dict) or not analysis:
         return
+    if _is_deeper(analysis, _DEEPEST):
+        raise BadInput(f"ai_analysis is nested in more than {_DEEPEST} levels.", field="ai_analysis")
     query = text("""
         insert into reported_analyses (pending_id, media_id, analysis) values (:pending, :media, cast(:found as jsonb))
         on conflict (pending_id) do update set analysis = excluded.analysis, reported_at = now()
     """)
     connection.execute(query, {"pending": pending_id, "media": media_id, "found": jsonb.dumps(analysis)})
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and dictionaries are nested in more than so many levels."""
+    inside = [value]
+    for _ in range(levels):
+        containers = [each.values() if isinstance(each, dict) else each for each in inside if _is_container(each)]
+        inside = [item for container in containers for item in container]
+    return any(_is_container(each) for each in inside)
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, dict | list)
 
 
 def _reported(connection: Connection, media_id: str) -> dict[str, Any]:

@@ -153,11 +153,14 @@ def variant_key(prefix: str, media_id: int, size: str, background: str, sha256: 
     return f"{prefix}/{media_id}-{size}{cut_out}-{sha256[:12]}.{extension}"
 
 
-_MEDIA_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
+OUR_MEDIA_ID = "[1-9][0-9]{0,17}"
+"""How an image's id is written if it is ours; another worker's may be any that `is_media_id` takes."""
+_MEDIA_ID = re.compile(r"(?=[A-Za-z_-]*[0-9])[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
 
 def is_media_id(text: str) -> bool:
-    """Whether it can be the id of an image, ours or another worker's."""
+    """Whether it can be the id of an image, ours or another worker's. An id has digits: what stands for one that was
+    forgotten, in `/serve/` or `/serve/undefined`, has none."""
     return _MEDIA_ID.fullmatch(text) is not None
 
 

@@ -50,7 +50,7 @@ def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
 
 def _signed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
     """The URLs of private images with a signature: this is their owner's own profile."""
-    smart = re.compile(re.escape(services.settings.smart_media_base_url) + r"/([1-9][0-9]{0,17})\?size=\w+")
+    smart = re.compile(re.escape(services.settings.smart_media_base_url) + rf"/({model.OUR_MEDIA_ID})\?size=\w+")
     ids = {url: int(match[1]) for url in _urls(found) if (match := smart.fullmatch(url))}
     if not ids:
         return found

@@ -404,7 +404,7 @@ def test_an_outside_worker_that_is_refused_ends_none_of_our_own_work(
     gateway.upload(456, profile_image=picture())
     intake.take_in(services)
     with transaction(services.pending_engine) as connection:
-        pending.mark_processed(connection, 1, "ours")
+        pending.mark_processed(connection, 1, "ours-1")
     cleaned = requests.delete(f"{gateway.url}/api/media/cleanup/1", headers=gateway.as_worker, timeout=30)
     body = {"media_id": "theirs-1"}
     told = requests.post(f"{gateway.url}/api/media/complete/1", json=body, headers=gateway.as_worker, timeout=30)

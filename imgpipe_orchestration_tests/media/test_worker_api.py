@@ -72,6 +72,30 @@ def test_what_another_worker_found_is_told_under_its_media_id(gateway: Gateway) 
     assert gateway.get("/api/media/analysis/theirs-2", **gateway.as_worker).status_code == 404
 
 
+def _nested(levels: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {"style": "a\0 \ud800"}
+    for level in range(levels - 1):
+        inner = {"in": [inner]} if level % 2 else {"in": inner}
+    return inner
+
+
+def test_an_analysis_that_nobody_could_read_again_is_refused_and_nothing_of_the_report_kept(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    answer = post(gateway, 1, {"media_id": "77", "ai_analysis": _nested(300)})
+    assert (answer.status_code, answer.json()["field"]) == (422, "ai_analysis")
+    assert gateway.rows("select status from pending_images") == [("pending",)]
+    assert post(gateway, 1, {"media_id": "78", "ai_analysis": _nested(40)}).status_code == 200
+    assert gateway.get("/api/media/analysis/78", **gateway.as_worker).json()["analysis"]["in"]
+
+
+@pytest.mark.parametrize("other", ["01", "\u0661", "\uff11"])
+def test_another_spelling_of_a_number_is_not_our_image(gateway: Gateway, other: str) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    assert gateway.get("/api/media/analysis/1", **gateway.as_worker).status_code == 200
+    assert gateway.get(f"/api/media/analysis/{other}", **gateway.as_worker).status_code == 404
+
+
 def test_completing_twice_is_harmless_and_another_id_is_a_conflict(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     assert post(gateway, 1, {"media_id": "5"}).json() == post(gateway, 1, {"media_id": "5"}).json()
@@ -85,6 +109,9 @@ _NO_IDS: list[dict[str, Any]] = [
     {"media_id": -3},
     {"media_id": "../x"},
     {"permanent_url": "https://x/"},
+    {"permanent_url": "https://x/serve/"},
+    {"permanent_url": "https://x/serve/undefined"},
+    {"media_id": "null"},
     {"permanent_url": "http://["},
 ]
 

@@ -23,7 +23,7 @@ from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.imaging.recipe import MIME_OF
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
-from imgpipe_orchestration.media.model import MediaStatus
+from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.decision import Shelves, Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-_PATH = re.compile(r"/(serve|api/images)/([1-9][0-9]{0,17})", re.ASCII)
+_PATH = re.compile(rf"/(serve|api/images)/({OUR_MEDIA_ID})", re.ASCII)
 _NAMES_FORMAT = re.compile(rb"(?:^|[&?])format=")
 _HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"referer", b"user-agent"})
 _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
