@@ -28,6 +28,8 @@ class Limits:
     """Compressed PNG texts, each of which may inflate to 1 MB."""
     max_parts: int = 5_000
     """Segments, chunks or blocks beyond those that a file of its length may need (see `parts`)."""
+    max_boxes: int = 20_000
+    """Boxes of an AVIF, with the entries of their tables, and parts that its pictures are coded in."""
     max_entries: int = 1_000
     """Entries of a TIFF's directory, or of EXIF's; cameras write under a hundred."""
     max_values: int = 65_000

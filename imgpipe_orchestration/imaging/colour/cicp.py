@@ -120,7 +120,7 @@ def colour_space(image: Image.Image, data: bytes, name: str) -> ColourSpace | No
         found = _of_png(data)
         if found is None or not _is_known(found):
             return primaries_of_png(data)
-    elif name == "avif" and (numbers := Boxes(data, 4 * DEFAULT_LIMITS.max_parts).colour_numbers()):
+    elif name == "avif" and (numbers := Boxes(data, DEFAULT_LIMITS.max_boxes).colour_numbers()):
         found = ColourNumbers(*numbers)
     elif name == "heic" and (told := image.info.get("nclx_profile")):
         found = ColourNumbers(told["color_primaries"], told["transfer_characteristics"])

@@ -32,7 +32,7 @@ def check_coded_size(data: bytes, limits: Limits) -> None:
         BadImage: the sizes disagree; names both.
         TooLarge: coded in more pixels than the limit, or in more parts than a picture needs.
     """
-    most = 4 * limits.max_parts
+    most = limits.max_boxes
     parts = 0
     for stated, stream in Boxes(data, most).av1_pictures():
         for coded in coded_sizes(stream):
@@ -54,7 +54,7 @@ def readable(data: bytes, limits: Limits) -> bytes:
     Raises:
         TooLarge: more boxes than a picture needs.
     """
-    tables = list(Boxes(data, 4 * limits.max_parts).associations())
+    tables = list(Boxes(data, limits.max_boxes).associations())
     several = tables if 1 < len(tables) <= _TABLES else []
     if not several and data[8:12] in _MAJOR_BRANDS:
         return data

@@ -237,7 +237,7 @@ def _opened_tiff(data: bytes, name: str) -> Image.Image:
 
 def _opened_avif(data: bytes, name: str) -> Image.Image:
     image = _opened(data, name)
-    part = Boxes(data, 4 * DEFAULT_LIMITS.max_parts).clean_aperture(*image.size)
+    part = Boxes(data, DEFAULT_LIMITS.max_boxes).clean_aperture(*image.size)
     return padded_avifs.opened(data, part) if part else image
 
 
