@@ -59,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What its URL needs to know of an image; what the WebP is is there as soon as the WebP is."""
+    """What its URL needs to know of an image; `webp_sha256` and `webp_bytes` are there as soon as the WebP is."""
 
     id: int
     file_name: str

@@ -115,7 +115,7 @@ def _commit(
     with transaction(services.engine) as connection, pending.joined(services, connection) as where:
         # The profile first: when the uploads' table lives elsewhere its transaction commits first, and a profile
         # that could not be written must take the uploads back with it.
-        _write_texts(connection, user_id, texts)
+        _write_profile(connection, user_id, texts)
         for one in checked:
             point_to(connection, user_id, one.upload.field, one.path)
             name = one.upload.original_name[:255]
@@ -126,9 +126,9 @@ def _commit(
     return accepted
 
 
-def _write_texts(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:
-    """Also holds the profile until the transaction ends, without any text, too: a user's uploads that arrive together
-    would wait for each other's rows otherwise, each in the order of its form."""
+def _write_profile(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:
+    """Write the texts, and hold the profile until the transaction ends, also without any: uploads of one user that
+    arrive together would wait for each other's rows otherwise, each in the order of its form."""
     names = [name for name in PROFILE_TEXTS if name in texts]
     columns = "".join(f", {name}" for name in names)
     slots = "".join(f", :{name}" for name in names)

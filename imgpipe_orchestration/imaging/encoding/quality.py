@@ -89,7 +89,7 @@ def carried(smaller: float, larger: float, position: float) -> float:
 
 
 def usual(kind: Lossy) -> float:
-    """The level that photographs need in the middle."""
+    """A level near the middle of what photographs need."""
     return _STEPS[kind][0]
 
 
