@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import dagster as dg
 import pytest
@@ -222,35 +223,37 @@ def test_another_code_location_hears_of_each_customer_that_got_images(
     assert asked.get_requested_partitions(dg.AssetKey("voice")) == {"a", "b"}
 
 
+def marked_and_not_told(services: Services, run_id: str) -> UUID | None:
+    """A run that ends right after it has marked customer a's images; returns its job."""
+    seed(services, "a", 3)
+    ended = steps.carry_out(services, steps.plan(services, scheduled=True), run_id, batch_size=50)
+    figures = next(ended)
+    ended.close()
+    assert marked(services, "a") == 3
+    return figures.job_id
+
+
 @pytest.mark.parametrize("told", [False, True], ids=["before it told", "before it wrote that down"])
 def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance, told: bool
 ) -> None:
-    seed(services, "a", 3)
-    killed = steps.carry_out(services, steps.plan(services, scheduled=True), "killed", batch_size=50)
-    figures = next(killed)
-    killed.close()
-    assert marked(services, "a") == 3
+    job_id = marked_and_not_told(services, "killed")
     if told:
         instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="a"))
     job_instances.interrupted(services.engine, "killed")
     run(repository, instance)
-    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(figures.job_id)
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
     assert not steps.due(services).anything
 
 
 def test_images_that_a_cancelled_run_had_marked_are_told_of_once_by_the_next(
     services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    seed(services, "a", 3)
-    cancelled = steps.carry_out(services, steps.plan(services, scheduled=True), "cancelled", batch_size=50)
-    figures = next(cancelled)
-    cancelled.close()
-    assert marked(services, "a") == 3
+    job_id = marked_and_not_told(services, "cancelled")
     job_instances.interrupted(services.engine, "cancelled", again=False)
     assert steps.due(services).anything
     run(repository, instance)
-    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(figures.job_id)
+    assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
     (job,) = job_instances.recent(services.engine, JOB)
     assert (job.status, job.result["note"]) == (JobStatus.FAILED, steps.GIVEN_UP)
     assert list(steps.given_up(services)) == []

@@ -246,7 +246,7 @@ def test_what_others_marked_while_mongodb_failed_one_is_told_of_and_counted(
             marking.wait(10)
             raise BackendUnavailable("MongoDB cannot be reached.")
         marking.set()
-        time.sleep(0.5)  # longer than those who are done wait for others
+        time.sleep(10 * steps._SETTLED_TOGETHER)  # those who are done do not wait for it
         return marks(self, customer, *arguments, **named)
 
     monkeypatch.setattr(News, "mark_page", mark_page)
