@@ -1,20 +1,18 @@
-"""What the overview shows: each pipeline at a glance, today's spending, what is paused."""
+"""What the overview shows: each pipeline at a glance, today's spending, what is paused, what failed last."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.gateway.pages.charts import bars
-from imgpipe_orchestration.gateway.pages.formats import duration, held_up, money, number
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT, About
+from imgpipe_orchestration.gateway.pages.subjects import Subjects, subjects
 from imgpipe_orchestration.gateway.pages.throughput import BIN, Counts, Throughput
 from imgpipe_orchestration.listings import store as listings
 from imgpipe_orchestration.logs import logger
@@ -22,7 +20,7 @@ from imgpipe_orchestration.media.intake import with_unseen
 from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances, spending
-from imgpipe_orchestration.storage.backlog import HeldUp, QueueCounts
+from imgpipe_orchestration.storage.backlog import DeadLetter, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.spending import Pause, Spent
 
@@ -30,6 +28,8 @@ log = logger(__name__)
 
 FRESH = 1.0
 """Seconds for which one look at the database serves everybody who watches."""
+LATEST = 5
+"""Failures named on the overview."""
 
 
 @dataclass(slots=True)
@@ -62,6 +62,9 @@ class Glance:
     pipelines: list[Pipeline]
     spent: list[Spent]
     pauses: list[Pause]
+    latest: list[DeadLetter]
+    subjects: Subjects
+    """What `latest` are about."""
 
     @property
     def cost(self) -> Decimal:
@@ -71,21 +74,26 @@ class Glance:
     def standin(self) -> int:
         return sum(line.standin for line in self.spent)
 
-    @property
-    def failed(self) -> int:
-        return sum(one.failed for one in self.pipelines)
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The figures as the page shows them: when they were true, and the part of the page that changes with them."""
+
+    at: str
+    figures: str
 
 
 class Watch:
-    """One look at the figures a second, however many people watch."""
+    """One look at the figures a second, and one drawing of them, however many people watch."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, draw: Callable[[Glance], str]) -> None:
         self._services = services
+        self._draw = draw
         self._lock = threading.Lock()
         self._throughput = Throughput()
-        self._last: tuple[float, Glance] | None = None
+        self._last: tuple[float, Shown] | None = None
 
-    def glance(self) -> Glance:
+    def shown(self) -> Shown:
         """The figures, at most FRESH seconds old.
 
         Raises:
@@ -93,7 +101,8 @@ class Watch:
         """
         with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > FRESH:
-                self._last = time.monotonic(), self._look()
+                begun, glance = time.monotonic(), self._look()
+                self._last = begun, Shown(glance.at.strftime("%H:%M:%S UTC"), self._draw(glance))
             return self._last[1]
 
     def keep(self, stop: threading.Event) -> None:
@@ -101,7 +110,7 @@ class Watch:
         before somebody asks."""
         while True:
             try:
-                self.glance()
+                self.shown()
             except ImgpipeError as error:
                 log.info("the overview's figures cannot be had", extra={"error": error.public})
             if stop.wait(BIN.total_seconds()):
@@ -110,6 +119,7 @@ class Watch:
     def _look(self) -> Glance:
         services = self._services
         counts = with_unseen(services, services.claims.counts())
+        latest = services.claims.failures(limit=LATEST)
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with transaction(services.engine) as connection:
@@ -119,6 +129,7 @@ class Watch:
             counts[MARKER] = job_instances.counts(connection, MARKER)
             stopped = listings.held_up(connection)
             marker = job_instances.held_up(connection, MARKER, limit=1)
+            named = subjects(connection, [(letter.queue, letter.item_id) for letter in latest])
         held = [*stopped, *services.claims.held_up(), *marker]
         pipelines = []
         for about in ABOUT:
@@ -130,7 +141,7 @@ class Watch:
             one.held = next((reason for reason in held if reason.queue in names), None)
             _add_hours(one, names, hours, midnight)
             pipelines.append(one)
-        return Glance(now, pipelines, spent, pauses)
+        return Glance(now, pipelines, spent, pauses, latest, named)
 
 
 def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
@@ -153,22 +164,3 @@ def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Coun
         one.hours.append((hour, done, sum(counts[name, "failed"] for name in names)))
         if hour >= midnight:
             one.done_today += done
-
-
-def values(glance: Glance) -> dict[str, Any]:
-    """The figures as the page's script takes them: words by the name of their place, bars by pipeline, and the hour of
-    the last bar."""
-    words = {"cost": money(glance.cost), "failed": number(glance.failed), "at": glance.at.strftime("%H:%M:%S UTC")}
-    for one in glance.pipelines:
-        name = one.about.name
-        words |= {
-            f"{name}.waiting": number(one.waiting),
-            f"{name}.claimed": number(one.claimed),
-            f"{name}.done": number(one.done_today),
-            f"{name}.failed": number(one.failed),
-            f"{name}.oldest": duration(one.oldest_seconds),
-            f"{name}.held": held_up(one.held),
-            f"{name}.most": number(one.most),
-        }
-    charts = {one.about.name: [(bar.done, bar.failed) for bar in bars(one.hours)] for one in glance.pipelines}
-    return {"words": words, "charts": charts, "hour": glance.at.hour}

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -92,6 +93,11 @@ def page(request: Request, template: str, session: Session | None, *, status: in
         **values,
     }
     return HTMLResponse(_templates().get_template(template).render(shown), status, HEADERS)
+
+
+def part(template: str, **values: Any) -> Markup:
+    """What a page is put together from."""
+    return Markup(_templates().get_template(template).render(values).strip())  # noqa: S704 - escaped by the template
 
 
 def back_to(path: str, *, notice: str = "", trouble: str = "", **query: str) -> RedirectResponse:

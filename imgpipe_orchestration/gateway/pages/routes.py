@@ -51,7 +51,8 @@ async def watching(app: FastAPI) -> AsyncIterator[None]:
 
 def install(app: FastAPI) -> None:
     """Mount the pages; call it once the app has its services."""
-    app.state.watch = Watch(app.state.services)
+    services = app.state.services
+    app.state.watch = Watch(services, overview.drawing(services.settings))
     app.state.login_attempts = Attempts()
     for status in (404, 405):
         app.add_exception_handler(status, not_a_page)

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from sqlalchemy import text
 
 from imgpipe_orchestration.gateway import session
+from imgpipe_orchestration.gateway.pages import events
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
@@ -34,6 +35,22 @@ IN_PRODUCTION = {
 @pytest.fixture
 def production(make_gateway: Callable[..., Gateway]) -> Gateway:
     return make_gateway(**IN_PRODUCTION)
+
+
+def test_an_overview_whose_session_has_ended_asks_to_sign_in(
+    production: Gateway, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LONGEST", 2 * events.INTERVAL)
+    with visit(production.url) as guest:
+        guest.allowed = ["401"]
+        page = guest.go("/")
+        page.get_by_label("Key").fill(ADMIN)
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Live, as of")).to_be_visible()
+        with transaction(production.services.engine) as connection:
+            sid = jwt.decode(page.context.cookies()[0]["value"], options={"verify_signature": False})["sid"]
+            connection.execute(text("insert into ended_sessions values (:sid, now() + interval '1 day')"), {"sid": sid})
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
 def test_the_operator_signs_in_works_and_signs_out(production: Gateway, visit: Visit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 
 from imgpipe_orchestration.errors import SpendingPaused
 from imgpipe_orchestration.gateway.pages import figures
@@ -21,6 +21,14 @@ from imgpipe_orchestration_tests.gateway.pages.rows import fail, finish
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
+def card(page: Page, heading: str) -> Locator:
+    return page.get_by_role("listitem").filter(has=page.get_by_role("heading", name=heading, exact=True))
+
+
+def listings(page: Page, figure: str) -> Locator:
+    return card(page, "Listings").locator("dl > div").filter(has_text=figure).locator("dd")
+
+
 def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor, gateway: Gateway) -> None:
     queue = queue_of(gateway.settings)
     finish(gateway.services, queue, list(range(1, 25)))
@@ -28,33 +36,61 @@ def test_the_overview_shows_five_pipelines_and_follows_them_live(guest: Visitor,
     page = guest.go("/")
     for name in ("Media", "Listings", "Image processing", "Vision reports", "Avatars"):
         expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    done = page.locator("[data-live='listings.done']")
-    expect(done).to_have_text("24")
-    expect(page.locator("[data-live='listings.failed']")).to_have_text("2")
+    expect(listings(page, "done today")).to_have_text("24")
+    expect(listings(page, "failed")).to_have_text("2")
     expect(page.get_by_text("Live, as of")).to_be_visible()
     assert guest.axe() == []
     with transaction(gateway.services.engine) as connection:
         gateway.services.claims.enqueue(connection, queue, [Item(500 + i) for i in range(7)])
-    expect(page.locator("[data-live='listings.waiting']")).to_have_text("7")
+    expect(listings(page, "waiting")).to_have_text("7")
     finish(gateway.services, queue, [])
     link = page.get_by_role("link", name="runs of Listings in Dagster").get_attribute("href") or ""
     assert link.startswith(gateway.settings.dagster_url)
 
 
-def test_a_new_hour_loads_the_charts_anew_whatever_the_browsers_clock_says(guest: Visitor, gateway: Gateway) -> None:
+def test_all_that_the_overview_shows_follows(guest: Visitor, gateway: Gateway) -> None:
     queue = queue_of(gateway.settings)
     page = guest.go("/")
-    expect(page.get_by_text("Live, as of")).to_be_visible()
-    page.evaluate("window.loaded = 'once'; Date.prototype.getUTCHours = () => 77")
+    page.evaluate("window.loaded = 'once'")
+    expect(page.get_by_text("Nothing has failed")).to_be_visible()
+    finish(gateway.services, queue, [1, 2, 3])
+    fail(gateway.services, queue, [100], "the jpeg is cut short")
+    call = PaidCall.of("flowise", "vision", "m", inputs=["x"])
+    gateway.services.ledger.buy(call, lambda: Purchase(Usage(model="m"), value="x"), buyer=Buyer("media", "media/1"))
+    expect(page.get_by_role("img", name="Last 24 hours: 3 done, 1 failed")).to_be_visible()
+    expect(page.locator(".bill li")).to_have_text("Flowise1 bought · 1 of unknown price$0.0000")
+    expect(page.get_by_role("region", name="Latest failures")).to_contain_text("The jpeg is cut short.")
     with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue, [Item(1)])
-    expect(page.locator("[data-live='listings.waiting']")).to_have_text("1")
+        gateway.services.claims.enqueue(connection, queue, [Item(200)])
+        connection.exec_driver_sql("update work_items set created_at = created_at - interval '2 hours'")
+    expect(page.get_by_text("1 unfinished for over an hour.")).to_be_visible()
+    expect(page.get_by_text("oldest waiting: 2.0 h")).to_be_visible()
     assert page.evaluate("window.loaded") == "once"
-    page.evaluate("document.getElementById('live').dataset.hour = '77'")
-    with transaction(gateway.services.engine) as connection:
-        gateway.services.claims.enqueue(connection, queue, [Item(2)])
-    expect(page.locator("[data-live='listings.waiting']")).to_have_text("2")
-    assert page.evaluate("window.loaded") is None
+
+
+def test_what_somebody_is_about_to_follow_stays_where_it_is(guest: Visitor, gateway: Gateway) -> None:
+    queue = queue_of(gateway.settings)
+    fail(gateway.services, queue, [1], "the first")
+    page = guest.go("/")
+    heading = card(page, "Listings").get_by_role("link", name="Listings", exact=True)
+    heading.focus()
+    fail(gateway.services, queue, [2], "the second")
+    latest = page.get_by_role("region", name="Latest failures")
+    expect(latest.get_by_role("link", name="item")).to_have_text(["item 2", "item 1"])
+    expect(heading).to_be_focused()
+    latest.get_by_role("link", name="item 2").focus()
+    fail(gateway.services, queue, [3], "the third")
+    expect(listings(page, "failed")).to_have_text("3")
+    expect(latest.get_by_role("link", name="item")).to_have_text(["item 2", "item 1"])
+    heading.focus()
+    expect(latest.get_by_role("link", name="item")).to_have_text(["item 3", "item 2", "item 1"])
+
+
+def test_one_drawing_serves_everybody_who_watches(gateway: Gateway) -> None:
+    drawn: list[figures.Glance] = []
+    watch = figures.Watch(gateway.services, lambda glance: drawn.append(glance) or "")
+    assert watch.shown() is watch.shown()
+    assert len(drawn) == 1
 
 
 def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor) -> None:
@@ -78,15 +114,16 @@ def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Vis
     with transaction(gateway.services.engine) as connection:
         gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
     tabs[0].evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
-    expect(tabs[0].locator("[data-live='listings.waiting']")).to_have_text("1")
+    expect(listings(tabs[0], "waiting")).to_have_text("1")
 
 
-def test_uploads_that_nobody_takes_in_have_an_age(gateway: Gateway) -> None:
+def test_uploads_that_nobody_takes_in_have_an_age(guest: Visitor, gateway: Gateway) -> None:
     gateway.upload(profile_image=picture())
     with transaction(gateway.services.engine) as connection:
         connection.exec_driver_sql("update pending_images set created_at = created_at - interval '3 hours'")
-    words = figures.values(figures.Watch(gateway.services).glance())["words"]
-    assert (words["media.waiting"], words["media.oldest"]) == ("1", "3.0 h")
+    media = card(guest.go("/"), "Media")
+    expect(media.locator("dd").first).to_have_text("1")
+    expect(media.get_by_text("oldest waiting: 3.0 h")).to_be_visible()
 
 
 def test_an_empty_system_says_what_to_do_next(guest: Visitor) -> None:
@@ -120,14 +157,14 @@ def test_words_are_as_large_as_the_browser_is_set_to_show_them(guest: Visitor) -
 
 def test_a_pipeline_says_why_what_waits_is_not_done(guest: Visitor, gateway: Gateway) -> None:
     claims, queue = gateway.services.claims, queue_of(gateway.settings)
-    card = guest.go("/").get_by_role("listitem").filter(has=guest.page.get_by_role("heading", name="Listings"))
-    expect(card.locator(".notice")).to_be_hidden()
+    shown = card(guest.go("/"), "Listings")
+    expect(shown.locator(".notice").first).to_be_hidden()
     with transaction(gateway.services.engine) as connection:
         claims.enqueue(connection, queue, [Item(n) for n in (1, 2)])
     for claim in claims.claim(queue, "run", 2):
         with claims.fenced(claim) as connection:
             claims.failed(connection, queue, claim, SpendingPaused("the daily budget of 5 USD is used up"))
-    expect(card.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
+    expect(shown.get_by_text("2 waiting: The daily budget of 5 USD is used up.")).to_be_visible()
     assert guest.axe() == []
 
 

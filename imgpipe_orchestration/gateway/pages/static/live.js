@@ -1,31 +1,19 @@
-// The overview follows the figures: words by their place, bars by their pipeline.
-const state = document.querySelector("[data-live-state]");
-const frame = document.getElementById("live");
-const shown = new Map([...document.querySelectorAll("[data-live]")].map((place) => [place.dataset.live, place]));
+// The overview follows the figures.
+const live = document.getElementById("live");
+const state = live.querySelector("[data-live-state]");
+const clock = live.querySelector("[data-live-at]");
+const figures = document.getElementById("figures");
+let newest;
 
-function show({ words, charts }) {
-  for (const [name, value] of Object.entries(words)) {
-    const place = shown.get(name);
-    if (!place || place.textContent === value) continue;
-    place.textContent = value;
-    place.classList.toggle("zero", value === "0");
-    if ("alarm" in place.dataset) place.classList.toggle("alarm", value !== "0");
-  }
-  for (const chart of document.querySelectorAll("[data-chart]")) {
-    const height = chart.viewBox.baseVal.height - 2;
-    charts[chart.dataset.chart].forEach(([done, failed], hour) => {
-      const [good, bad] = chart.querySelectorAll("g")[hour].querySelectorAll("rect:not(.hit)");
-      good.setAttribute("height", done);
-      good.setAttribute("y", height - done + 1);
-      bad.setAttribute("height", failed);
-      bad.setAttribute("y", height - done - failed + 1);
-    });
-  }
+// Links that come and go stay while somebody is about to follow one of them.
+function show() {
+  const { children } = newest.cloneNode(true);
+  [...figures.children].forEach((part, at) => part.matches("[data-steady]:is(:hover, :focus-within)") || renew(part, children[at]));
 }
 
 function told(words, alive) {
   state.textContent = words;
-  frame.classList.toggle("on", alive);
+  live.classList.toggle("on", alive);
 }
 
 let events;
@@ -35,18 +23,24 @@ function follow() {
   leave();
   events = new EventSource("/events");
   events.addEventListener("figures", (event) => {
-    const figures = JSON.parse(event.data);
-    // A new hour moves every bar and its words: the page is loaded anew rather than told piece by piece.
-    if (figures.hour !== Number(frame.dataset.hour)) return window.location.reload();
-    show(figures);
+    const { at, figures: drawn } = JSON.parse(event.data);
+    if (drawn) newest = new DOMParser().parseFromString(drawn, "text/html").body;
+    show();
+    clock.textContent = at;
     told("Live, as of", true);
   });
   events.addEventListener("away", (event) => told(`${JSON.parse(event.data)} Last figures of`, false));
   events.addEventListener("error", () => {
     told("Not connected; figures of", false);
     // A browser tries again by itself where nobody answers, but not after an answer like a proxy's 502.
-    if (events.readyState === EventSource.CLOSED) retry = setTimeout(follow, 3000);
+    if (events.readyState === EventSource.CLOSED) retry = setTimeout(again, 3000);
   });
+}
+
+async function again() {
+  const page = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+  if (page?.status === 401 || page?.type === "opaqueredirect") location.reload(); // to sign in, here or at a proxy
+  else turn();
 }
 
 function leave() {

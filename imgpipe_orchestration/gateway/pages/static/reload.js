@@ -1,17 +1,8 @@
 // A page about something that is on its way is asked for anew every few seconds, unless somebody is busy with it, and what
-// has changed in it takes its place. The rest stays as it is: what is marked in it, and where a screen reader reads.
-// Where nobody answers, all of it stays, and the next look may find more.
+// has changed in it takes its place. Where nobody answers, all of it stays, and the next look may find more.
 function busy() {
   const typed = [...document.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
   return typed || document.hidden || document.activeElement?.closest("form, a");
-}
-
-function renew(before, after) {
-  if (before.isEqualNode(after)) return;
-  const [parts, anew] = [[...before.childNodes], [...after.childNodes]];
-  const alike = before.cloneNode().isEqualNode(after.cloneNode()) && parts.length === anew.length;
-  if (alike) parts.forEach((part, at) => renew(part, anew[at]));
-  else before.replaceWith(after);
 }
 
 async function look() {
