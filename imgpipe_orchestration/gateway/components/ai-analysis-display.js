@@ -58,8 +58,9 @@ export class AIAnalysisDisplay extends Base {
     root.adoptedStyleSheets = [sheet];
     this.#body = made("div");
     this.#body.setAttribute("aria-live", "polite");
+    this.#body.tabIndex = -1;
     this.#details = made("details", null, made("summary", "What the analysis found"), this.#body);
-    this.#details.addEventListener("toggle", () => this.#details.open && !this.#answer && this.#ask());
+    this.#details.addEventListener("toggle", () => this.#details.open && !this.#answer?.complete && this.#ask());
     root.append(this.#details);
   }
 
@@ -123,7 +124,10 @@ export class AIAnalysisDisplay extends Base {
   #again(words) {
     const button = made("button", "Try again");
     button.type = "button";
-    button.addEventListener("click", () => this.#ask());
+    button.addEventListener("click", () => {
+      this.#body.focus(); // the button goes
+      this.#ask();
+    });
     this.#body.replaceChildren(made("p", words), button);
   }
 
@@ -131,12 +135,13 @@ export class AIAnalysisDisplay extends Base {
     const { analysis, complete } = this.#answer;
     const facts = made("dl");
     const add = (name, ...inside) => facts.append(made("dt", name), made("dd", null, ...inside));
+    const said = (words) => made("bdi", words); // in whatever script
     const list = (items) => made("ul", null, ...items);
     if (this.#wants("style")) {
-      if (analysis.style) add("Style", analysis.style);
-      if (analysis.medium) add("Medium", analysis.medium);
+      if (analysis.style) add("Style", said(analysis.style));
+      if (analysis.medium) add("Medium", said(analysis.medium));
     }
-    if (this.#wants("mood") && analysis.mood_keywords?.length) add("Mood", analysis.mood_keywords.join(", "));
+    if (this.#wants("mood") && analysis.mood_keywords?.length) add("Mood", said(analysis.mood_keywords.join(", ")));
     if (this.#wants("quality") && analysis.quality_score !== undefined) add("Quality", `${analysis.quality_score} of 100`);
     if (this.#wants("colors")) {
       const colours = analysis.brand_colors?.length ? analysis.brand_colors : analysis.dominant_colors;

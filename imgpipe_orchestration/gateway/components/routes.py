@@ -23,6 +23,7 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 
 ANYWHERE = {"Access-Control-Allow-Origin": "*"}
@@ -158,7 +159,7 @@ def image_analysis(
 ) -> AnalysisAnswer:
     """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
     settings = services.settings
-    public = [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
+    public = public_fields(settings)
     if credentials is not None:
         if not same_key(credentials.credentials, settings.media_api_key):
             tokens.check(settings, media_id, credentials.credentials)
@@ -178,6 +179,11 @@ def image_analysis(
     response.headers["Cache-Control"] = "no-store"
     complete = all(state == "ok" for state in providers.values())
     return AnalysisAnswer(media_id=str(media_id), status=media.status, complete=complete, analysis=analysis)
+
+
+def public_fields(settings: Settings) -> list[str]:
+    """What of an analysis everybody may read."""
+    return [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
 
 
 @router.options("/api/images/{media_id}/analysis", include_in_schema=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from imgpipe_orchestration.gateway.auth import ServicesDep
-from imgpipe_orchestration.gateway.components.routes import info_of
+from imgpipe_orchestration.gateway.components.routes import info_of, public_fields
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import signature
 from imgpipe_orchestration.gateway.session import Operator
@@ -41,5 +41,5 @@ def components(request: Request, services: ServicesDep, session: Operator, media
         signature=signed,
         sizes=SIZES,
         base=services.settings.public_base_url,
-        public=services.settings.analysis_public_fields,
+        public=public_fields(services.settings),
     )

@@ -101,8 +101,9 @@ class Watch:
         """
         with self._lock:
             if self._last is None or time.monotonic() - self._last[0] > FRESH:
-                begun, glance = time.monotonic(), self._look()
-                self._last = begun, Shown(glance.at.strftime("%H:%M:%S UTC"), self._draw(glance))
+                glance = self._look()
+                shown = Shown(glance.at.strftime("%H:%M:%S UTC"), self._draw(glance))
+                self._last = time.monotonic(), shown  # after a slow look: those who waited for it do not look again
             return self._last[1]
 
     def keep(self, stop: threading.Event) -> None:

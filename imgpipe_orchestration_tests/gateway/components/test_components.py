@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from imgpipe_orchestration_tests.gateway.components.site import react, site
 from imgpipe_orchestration_tests.gateway.conftest import Visit
@@ -70,6 +70,57 @@ def test_an_element_asks_once_however_many_attributes_it_has(gateway: Gateway, v
         guest.page.on("request", lambda request: request.url.endswith("/info") and asked.append(request.url))
         shown(guest.go("/"))
         assert asked == [f"{gateway.url}/api/images/1/info"]
+
+
+def test_an_element_far_below_asks_once_it_comes_near(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    far = '<p style="height: 4000px">far</p><smart-image media-id="1" size="grid" id="{}" {}></smart-image>'
+    body = far.format("eager", 'loading="eager"') + far.format("lazy", "")
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        asked: list[str] = []
+        guest.page.on("request", lambda request: request.url.endswith("/info") and asked.append(request.url))
+        page = guest.go("/")
+        expect(page.locator("#eager .box.there")).to_be_visible()
+        assert len(asked) == 1
+        page.locator("#lazy").scroll_into_view_if_needed()
+        expect(page.locator("#lazy .box.there")).to_be_visible()
+        assert len(asked) == 2
+
+
+def test_trying_again_keeps_the_keyboard_where_it_is_and_what_is_partial_is_asked_for_anew(
+    gateway: Gateway, visit: Visit
+) -> None:
+    answers = [
+        {"status": 503},
+        {"json": {"analysis": {"style": "flat"}, "complete": False}},
+        {"json": {"analysis": {"style": "flat", "medium": "ink"}, "complete": True}},
+    ]
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(**answers[len(asked) - 1], headers={"Access-Control-Allow-Origin": "*"})
+
+    body = '<ai-analysis-display media-id="1"></ai-analysis-display>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["503"]
+        guest.page.route("**/analysis", answer)
+        page = guest.go("/")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Try again")).to_be_visible()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text("Part of the analysis is missing")).to_be_visible()
+        page.keyboard.press("Shift+Tab")
+        for _ in range(2):  # closes and opens it
+            page.keyboard.press("Enter")
+        expect(page.get_by_text("ink")).to_be_visible()
+        for _ in range(2):
+            page.keyboard.press("Enter")
+        expect(page.get_by_text("ink")).to_be_visible()
+        assert len(asked) == 3
 
 
 def test_an_analysis_is_open_where_the_page_says_so(gateway: Gateway, visit: Visit) -> None:

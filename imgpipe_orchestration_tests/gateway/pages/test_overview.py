@@ -103,6 +103,25 @@ def test_the_overview_goes_on_after_a_proxy_that_had_no_gateway(guest: Visitor) 
     expect(page.get_by_text("Live, as of")).to_be_visible()
 
 
+def test_an_overview_that_hears_nothing_any_more_does_not_call_itself_live(guest: Visitor) -> None:
+    page = guest.page
+    page.clock.install()
+    page.route("**/events", lambda route: None)  # a gateway that hangs, a network that is gone
+    guest.go("/")
+    page.clock.run_for(31_000)
+    expect(page.get_by_text("Not connected; figures of")).to_be_visible()
+    page.unroute("**/events")
+    page.clock.run_for(4_000)
+    expect(page.get_by_text("Live, as of")).to_be_visible()
+
+
+def test_what_strangers_wrote_runs_in_its_own_direction(guest: Visitor, gateway: Gateway) -> None:
+    fail(gateway.services, queue_of(gateway.settings), [1], "الملف (2) مكسور")
+    for path in ("/", "/failures"):
+        guest.go(path)
+        assert guest.page.locator(".why").evaluate("why => getComputedStyle(why).direction") == "rtl"
+
+
 def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Visitor, gateway: Gateway) -> None:
     """A browser has six connections to a host."""
     tabs = [guest.page.context.new_page() for _ in range(7)]

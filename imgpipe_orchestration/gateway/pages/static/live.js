@@ -3,6 +3,7 @@ const live = document.getElementById("live");
 const state = live.querySelector("[data-live-state]");
 const clock = live.querySelector("[data-live-at]");
 const figures = document.getElementById("figures");
+const SILENCE = 30_000; // a gateway that hangs and a network that is gone say nothing
 let newest;
 
 // Links that come and go stay while somebody is about to follow one of them.
@@ -11,16 +12,26 @@ function show() {
   [...figures.children].forEach((part, at) => part.matches("[data-steady]:is(:hover, :focus-within)") || renew(part, children[at]));
 }
 
+let events;
+let retry;
+let silence;
+
 function told(words, alive) {
   state.textContent = words;
   live.classList.toggle("on", alive);
+  clearTimeout(silence);
+  silence = setTimeout(lost, SILENCE);
 }
 
-let events;
-let retry;
+function lost() {
+  leave();
+  told("Not connected; figures of", false);
+  retry = setTimeout(again, 3000);
+}
 
 function follow() {
   leave();
+  silence = setTimeout(lost, SILENCE);
   events = new EventSource("/events");
   events.addEventListener("figures", (event) => {
     const { at, figures: drawn } = JSON.parse(event.data);
@@ -31,20 +42,21 @@ function follow() {
   });
   events.addEventListener("away", (event) => told(`${JSON.parse(event.data)} Last figures of`, false));
   events.addEventListener("error", () => {
-    told("Not connected; figures of", false);
     // A browser tries again by itself where nobody answers, but not after an answer like a proxy's 502.
-    if (events.readyState === EventSource.CLOSED) retry = setTimeout(again, 3000);
+    if (events.readyState === EventSource.CLOSED) lost();
+    else told("Not connected; figures of", false);
   });
 }
 
 async function again() {
-  const page = await fetch(location.href, { redirect: "manual" }).catch(() => null);
+  const page = await fetch(location.href, { redirect: "manual", signal: AbortSignal.timeout(10_000) }).catch(() => null);
   if (page?.status === 401 || page?.type === "opaqueredirect") location.reload(); // to sign in, here or at a proxy
   else turn();
 }
 
 function leave() {
   clearTimeout(retry);
+  clearTimeout(silence);
   events?.close();
 }
 
