@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
-from imgpipe_orchestration.imaging.limits import Limits, check_pixels
+from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
 from imgpipe_orchestration.imaging.reading.boxes import Boxes, Size
 
 _SEQUENCE_HEADER = 1
@@ -18,6 +18,7 @@ _ENOUGH = 400
 """Bytes that hold the longest sequence header up to its size: 32 operating points of 89 bits each."""
 _BLOCK = 64
 """Pixels that an encoder may round a side by."""
+_NOTHING = b"free"
 _TABLES = 4
 """As many libavif reads."""
 _MAJOR_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
@@ -63,6 +64,15 @@ def readable(data: bytes, limits: Limits) -> bytes:
         changed[at + 2] = number
     if data[8:12] not in _MAJOR_BRANDS:
         changed[8:12] = b"mif1"
+    return bytes(changed)
+
+
+def without_exif(data: bytes) -> bytes:
+    """The same picture without its EXIF, for which libavif refuses all of it where it is broken or empty. Its item
+    stays, as one of an unknown kind: no place in the file changes."""
+    changed = bytearray(data)
+    for at in Boxes(data, DEFAULT_LIMITS.max_boxes).exif_kinds():
+        changed[at : at + len(_NOTHING)] = _NOTHING
     return bytes(changed)
 
 

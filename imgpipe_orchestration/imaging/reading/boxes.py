@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import TooLarge
 from imgpipe_orchestration.imaging.geometry import PixelBox
 
 Size = tuple[int, int]
-_AV1 = b"av01"
+_AV1, _EXIF = b"av01", b"Exif"
 _NUMBERS = int.from_bytes(b"nclx")
 _IN_IDAT = 1
 """Construction method of an item whose bytes lie in the box `idat`, not in the file at large."""
@@ -62,6 +62,17 @@ class Boxes:
             for kind, track in self._boxes(moov):
                 if kind == b"trak" and (found := self._first_frame(track)):
                     yield found
+
+    def exif_kinds(self) -> Iterator[int]:
+        """Where each item's kind stands that is EXIF.
+
+        Raises:
+            TooLarge: more boxes than allowed.
+        """
+        if meta := self._first_of_each(self._file).get(b"meta"):
+            meta.at += 4
+            if iinf := self._first_of_each(meta).get(b"iinf"):
+                yield from (at for _, at in self._kinds_at(iinf) if iinf.data[at : at + 4] == _EXIF)
 
     def associations(self) -> Iterator[int]:
         """Where each table begins that says which properties an item has: with its version and flags.
@@ -156,14 +167,16 @@ class Boxes:
                 yield stated[item], stream
 
     def _item_kinds(self, iinf: _Span) -> dict[int, bytes]:
+        return {item: bytes(iinf.data[at : at + 4]) for item, at in self._kinds_at(iinf)}
+
+    def _kinds_at(self, iinf: _Span) -> Iterator[tuple[int, int]]:
+        """Each item and where its kind stands."""
         version = iinf.take(4) >> 24
         iinf.take(4 if version else 2)
-        kinds = {}
         for kind, entry in self._boxes(iinf):
             if kind == b"infe":
                 item = entry.take(4 if entry.take(4) >> 24 > 2 else 2)
-                kinds[item] = bytes(entry.data[entry.at + 2 : entry.at + 6])
-        return kinds
+                yield item, entry.at + 2
 
     def _stated_sizes(self, iprp: _Span) -> dict[int, Size]:
         """Of each item, by its property `ispe`."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from itertools import dropwhile
 
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.parts import PICTURE, png_colours, png_is_intact, png_parts
 
-_NEEDED = PICTURE | {b"IEND"}
+_PIXELS, _END = b"IDAT", b"IEND"
+_NEEDED = PICTURE | {_END}
+_IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8, b"acTL": 8, b"fcTL": 26}
 """Bytes of the other chunks that are read: what the colours mean, which way up the picture is, and its frames."""
 _TRANSPARENT = {0: 2, 2: 6, 3: 1}
@@ -27,6 +30,14 @@ def without_extras(data: bytes) -> bytes:
         if kind in _NEEDED or sound:
             kept.append(view[start - 8 : end + 4])
     return b"".join(kept)
+
+
+def up_to_pixels(data: bytes) -> bytes:
+    """The same picture without what stands behind its pixels: it says nothing, and Pillow refuses all of the picture
+    where it is broken."""
+    behind = dropwhile(lambda part: part[0] != _PIXELS, png_parts(data))
+    kind, start, _ = next(dropwhile(lambda part: part[0] == _PIXELS, behind), (_END, 0, 0))
+    return data if kind == _END else data[: start - 8] + _IEND
 
 
 def profile(data: bytes) -> bytes:

@@ -58,36 +58,41 @@ _BIG_ENDIAN_BIG_TIFF = b"MM\0+"
 """Which Pillow takes for a TIFF of four gigabytes at most, and reads nonsense."""
 
 _OF_THE_READER = (
-    "APNG contains",
-    "Conversion from YUV failed",
-    "Decoder plugin generated",
-    "Failed to decode image",
-    "Generic Error",
-    "Truncated File Read",
+    "apng contains",
     "broken data stream",
     "cannot load this image",
     "codec configuration error",
+    "conversion from yuv failed",
     "could not create decoder",
+    "decoder plugin generated",
+    "failed to decode image",
     "failed to read next frame",
+    "generic error",
     "image file is truncated",
     "invalid extents",
+    "not identified by this driver",
     "tile cannot extend",
+    "truncated file read",
     "unable to ",
     "unknown raw mode",
     "unrecognized data stream",
 )
-"""How errors begin that say where a reader gave up, not what is wrong with the file."""
+"""How errors begin, in lower case, that say where a reader gave up, not what is wrong with the file."""
 
 _READABLE = {
     "avif": av1.readable,
     "jxl": jxl.readable,
-    "png": apng.readable,
+    "png": lambda data, limits: png_extras.up_to_pixels(apng.readable(data, limits)),
     "bmp": bmp_headers.readable,
     "webp": headers.webp_with_alpha,
 }
 """What makes of a file what its reader takes."""
 
-_WITHOUT_EXTRAS = {"jpeg": jpeg_extras.without_extras, "png": png_extras.without_extras}
+_WITHOUT_EXTRAS = {
+    "avif": av1.without_exif,
+    "jpeg": jpeg_extras.without_extras,
+    "png": png_extras.without_extras,
+}
 """What makes of a file that Pillow refuses the same picture without what is broken beside it."""
 
 _PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_profile}
@@ -181,17 +186,28 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         raise BadImage(f"the {name} header cannot be read: {in_short(error)}") from error
     if name in _PROFILE:
         image.info["icc_profile"] = _PROFILE[name](data)
+    elif not isinstance(image.info.get("icc_profile", b""), bytes):
+        del image.info["icc_profile"]  # a TIFF's tag may hold numbers
     if name == "jpeg":
         headers.check_scans(data, image.width * image.height, limits)
     elif name == "png":
-        check_png_sums(data)
-        if png_chunk(data, b"IHDR")[9] == PNG_PALETTE and not png_chunk(data, b"PLTE"):
-            raise BadImage("the png has no palette, so nobody knows its colours")
-        if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
-            image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
-        if "transparency" in image.info:
-            image.info["transparency"] = _transparent_level(image, data)
+        _complete_png(image, data)
     return image, name
+
+
+def _complete_png(image: Image.Image, data: bytes) -> None:
+    """Add what Pillow does not look at, or looks at in another way than browsers.
+
+    Raises:
+        BadImage: a checksum is wrong, or there is no palette.
+    """
+    check_png_sums(data)
+    if png_chunk(data, b"IHDR")[9] == PNG_PALETTE and not png_chunk(data, b"PLTE"):
+        raise BadImage("the png has no palette, so nobody knows its colours")
+    if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
+        image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
+    if "transparency" in image.info:
+        image.info["transparency"] = _transparent_level(image, data)
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -252,7 +268,7 @@ def _transparent_level(image: Image.Image, data: bytes) -> object:
     if image.mode in ("1", "L"):
         level = int.from_bytes(png_chunk(data, b"tRNS")[:2]) & (1 << depth) - 1
         return level * {1: 255, 2: 85, 4: 17, 8: 1}[depth]
-    if image.mode == "RGB" and depth == 16:
+    if image.mode == "RGB" and depth == 16 and isinstance(found, tuple):
         return tuple(level >> 8 for level in found)
     if isinstance(found, bytes) and (len(found) > _MOST_COLOURS or _is_ahead_of_palette(data)):
         return _OPAQUE
@@ -266,9 +282,11 @@ def _is_ahead_of_palette(png: bytes) -> bool:
 
 def in_short(error: Exception) -> str:
     """The first sentence of a reader's error: some go on with advice for programmers, some speak of the reader."""
+    if isinstance(error, SyntaxError) and isinstance(error.__cause__, Exception):
+        return in_short(error.__cause__)  # Pillow's readers wrap whatever they meet
     if isinstance(error, (ArithmeticError, LookupError, TypeError, struct.error)):
         return "its numbers make no sense"
     text = str(error).partition(". ")[0].partition("\n")[0].strip()
     if not text or text.startswith("decoder error"):
         return "its pixels cannot be decoded"
-    return "it is damaged or cut short" if text.startswith(_OF_THE_READER) else text
+    return "it is damaged or cut short" if text.lower().startswith(_OF_THE_READER) else text

@@ -19,7 +19,7 @@ from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 from imgpipe_orchestration_tests.imaging import hostile
-from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
+from imgpipe_orchestration_tests.imaging.corpus import encoded, picture, prepared_pixels
 
 SIZES = [(1, 1), (15, 64), (101, 67), (333, 202), (3000, 17)]
 
@@ -164,3 +164,14 @@ def test_only_the_clean_aperture_is_shown(numbers: tuple[int, ...], part: tuple[
     cut = _with_a_property(avif, _clap(*numbers))
     assert prepare(cut, MEDIA).image == prepare(avif, MEDIA).image.crop(part)
     assert (sniff(cut).width, sniff(cut).height) == (part[2] - part[0], part[3] - part[1])
+
+
+def test_an_avif_is_shown_without_exif_that_says_nothing() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "broken"
+    data = bytearray(encoded(picture(64, 48), "AVIF", exif=exif.tobytes()))
+    at = data.index(b"MM\0*")
+    data[at : at + 4] = bytes(4)
+    with pytest.raises(ValueError, match="Invalid Exif payload"):
+        Image.open(io.BytesIO(data))
+    assert (prepared_pixels(bytes(data)) == prepared_pixels(encoded(picture(64, 48), "AVIF"))).all()

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -26,7 +27,16 @@ from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import prepare, render
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration_tests.imaging import hostile
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels, tiff_of
+from imgpipe_orchestration_tests.imaging.corpus import (
+    difference,
+    encoded,
+    flat_png,
+    picture,
+    pixels,
+    png_chunk,
+    prepared_pixels,
+    tiff_of,
+)
 
 KINDS = {
     "jpeg": lambda image: encoded(image, "JPEG", quality=85),
@@ -236,6 +246,27 @@ def test_a_reader_s_number_is_no_reason() -> None:
     data[8:12] = b"\xff" * 4
     with pytest.raises(BadImage, match="the tiff data is broken: its pixels cannot be decoded"):
         prepare(bytes(data), MEDIA)
+
+
+def test_a_tiff_that_lacks_a_tag_is_not_told_of_by_the_tag_s_name() -> None:
+    data = encoded(picture(64, 64), "TIFF")
+    for kind in (3, 4):
+        data = data.replace(struct.pack("<HH", 257, kind), struct.pack("<HH", 700, kind))
+    with pytest.raises(BadImage, match=r"the tiff header cannot be read: its numbers make no sense$"):
+        sniff(data)
+
+
+def test_a_colour_profile_of_numbers_says_nothing() -> None:
+    data = encoded(picture(64, 64), "TIFF", icc_profile=bytes(16))
+    at = data.index(struct.pack("<H", 34675))
+    number = data[:at] + struct.pack("<HHII", 34675, 4, 1, 7) + data[at + 12 :]
+    assert (prepared_pixels(number) == prepared_pixels(encoded(picture(64, 64), "TIFF"))).all()
+
+
+def test_a_png_that_changes_its_kind_of_colours_is_no_puzzle() -> None:
+    grey, colours = (flat_png(depth, kind, bytes(64)) for depth, kind in ((16, 0), (16, 2)))
+    transparent = png_chunk(b"tRNS", b"\0\xff")
+    assert sniff(grey[:33] + transparent + colours[8:]).width == 32
 
 
 def test_a_bmp_of_a_kind_that_is_not_read_says_what_to_send() -> None:

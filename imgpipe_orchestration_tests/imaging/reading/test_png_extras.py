@@ -37,6 +37,13 @@ def test_a_png_is_shown_without_what_is_broken_beside_its_picture(extra: tuple[b
     assert (prepared_pixels(data[:at] + png_chunk(kind, content, error) + data[at:]) == prepared_pixels(data)).all()
 
 
+@pytest.mark.parametrize("extra", [(b"zTXt", b"note\0\7"), (b"gAMA", b"\0"), (b"PLTE", b"\0"), (b"IHDR", b"")])
+def test_nor_is_it_lost_for_what_is_broken_behind_it(extra: tuple[bytes, bytes]) -> None:
+    data = encoded(picture(160, 120).quantize(64), "PNG")
+    at = data.index(b"IEND") - 4
+    assert (prepared_pixels(data[:at] + png_chunk(*extra) + data[at:]) == prepared_pixels(data)).all()
+
+
 def test_a_png_keeps_the_colours_of_a_profile_of_more_than_a_megabyte() -> None:
     small = display_p3()
     size = 1_200_000  # as those of some printers
