@@ -19,6 +19,8 @@ from imgpipe_orchestration.imaging.reading.streaming import streamed
 _END_OF_JPEG = b"\xff\xd9"
 _PIXELS = b"\x55" * 1024
 """Codes of some pixels in any JPEG; of fewer, libjpeg sees the next marker and gives up."""
+_NO_MEMORY = "Memory allocation error"
+"""How libheif begins to say so."""
 _SMALLEST = (1, 1)
 """For which a JPEG is decoded at 1/8."""
 
@@ -90,6 +92,8 @@ def decode(original: Original, enough: tuple[int, int] | None = None, *, threads
     except Exception as error:
         if name == "jpeg" and "truncated" in str(error):
             return _without_end_marker(original, enough)
+        if str(error).startswith(_NO_MEMORY):
+            raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
         raise BadImage(f"the {name} data is broken: {sniff.in_short(error)}") from error
     check_pixels(image.width, image.height, name, original.limits)
     if name == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):

@@ -40,9 +40,11 @@ def enable(name: str) -> None:
     """
     if name == "heic":
         _optional("pillow_heif", "heic", "HEIC", register="register_heif_opener")
+        # As above. Each thread also takes up to 128 MB of the addresses that a worker may use.
+        importlib.import_module("pillow_heif").options.DECODE_THREADS = 1
     elif name == "jxl":
         _optional("pillow_jxl", "jxl", "JPEG XL", register=None)
-        # As above; 0 is the caller's own.
+        # As above; 0 is the caller's own thread.
         importlib.import_module("pillow_jxl.JpegXLImagePlugin").__dict__["DECODE_THREADS"] = 0
 
 

@@ -379,6 +379,13 @@ def test_heic_is_read() -> None:
     assert difference(prepared_pixels(data), upright) < 6
 
 
+def test_heic_is_decoded_by_one_thread() -> None:
+    """Several take more addresses than a worker has, and a photo of 50 megapixels was refused."""
+    pillow_heif.options.DECODE_THREADS = 4
+    sniff(encoded(_picture(), "HEIF", quality=50))
+    assert pillow_heif.options.DECODE_THREADS == 1
+
+
 def test_jpeg_xl_is_read() -> None:
     importlib.import_module("pillow_jxl")  # which registers itself
     data = encoded(_picture(), "JXL", quality=95)
