@@ -12,6 +12,8 @@ from imgpipe_orchestration.runs.queues import NETWORK
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 PAGE = 200
+MOST_RUNS = 50_000
+"""Runs that one run of `retention` removes."""
 PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
 NIGHTLY = {"dagster/max_runtime": str(6 * 3600)}
@@ -29,7 +31,7 @@ class PrunedRuns:
     """Those in which an asset, or a partition of it, was last materialized: what the UI shows as made rests on that."""
 
 
-def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int) -> PrunedRuns:
+def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int = MOST_RUNS) -> PrunedRuns:
     """Delete ended runs older than `days` with all their events and what they printed, the oldest first.
 
     Dagster keeps all of it for ever by itself: its `retention` setting covers ticks only, and a run that is deleted
@@ -103,7 +105,7 @@ def tidy_tables(context: dg.OpExecutionContext, backends: BackendsResource) -> N
 )
 def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     settings = backends.services.settings
-    pruned = prune_runs(context.instance, days=settings.retention_runs_days, most=settings.retention_most_runs)
+    pruned = prune_runs(context.instance, days=settings.retention_runs_days)
     checks = prune_checks(context.instance, days=settings.retention_runs_days)
     context.add_output_metadata(
         {"runs_deleted": pruned.deleted, "runs_kept": pruned.kept, "check_results_deleted": checks}

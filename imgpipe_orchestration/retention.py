@@ -13,21 +13,21 @@ from imgpipe_orchestration.vision_reports import retention as vision_reports
 
 
 def tidy(services: Services) -> dict[str, int]:
-    """Remove history that is past its retention, at most RETENTION_MOST_ROWS of each kind; returns how many rows of
-    each, of vision reports executions, batches and uploads together.
+    """Remove history that is past its retention; returns how many rows of each kind, of vision reports executions,
+    batches and uploads together.
 
     Raises:
         BackendUnavailable: the database went away; what was removed until then stays removed.
     """
     settings, engine = services.settings, services.engine
-    days, most = settings.retention_days, settings.retention_most_rows
-    work = services.claims.purge(days, limit=most)
+    days = settings.retention_days
+    work = services.claims.purge(days)
     return {
         "items": work.items,
         "attempts": work.attempts,
-        "job_instances": retention.purge_job_instances(engine, days, limit=most),
-        "upload_traces": registering.forget_upload_traces(engine, days, limit=most),
-        "listing_answers": once.forget_answers(engine, limit=most),
-        "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days, limit=most),
-        "vision_reports": vision_reports.tidy(services, days, most),
+        "job_instances": retention.purge_job_instances(engine, days),
+        "upload_traces": registering.forget_upload_traces(engine, days),
+        "listing_answers": once.forget_answers(engine),
+        "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),
+        "vision_reports": vision_reports.tidy(services, days),
     }

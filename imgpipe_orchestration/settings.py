@@ -122,8 +122,6 @@ class Settings(BaseModel):
     retention_accounts_days: float = Field(
         400, gt=0, description="Days that single uses of paid calls are kept. Their answers are kept for ever."
     )
-    retention_most_rows: int = Field(1_000_000, ge=1, description="Most rows of one kind that a nightly run removes.")
-    retention_most_runs: int = Field(50_000, ge=1, description="Most of Dagster's runs that a nightly run removes.")
 
     # --- limits ------------------------------------------------------------------------------------------------
     request_max_bytes: int = Field(

@@ -154,7 +154,7 @@ def test_the_event_log_shrinks_and_newer_runs_stay(instance: dg.DagsterInstance,
     moment = time.time()
     new = run(instance)
     days = (time.time() - moment) / 86400
-    pruned = prune_runs(instance, days=days, most=100)
+    pruned = prune_runs(instance, days=days)
     assert (pruned.deleted, pruned.kept) == (3, 0)
     assert run_ids(instance) == {new}
     assert 0 < events(dagster_url) < full / 2
@@ -165,7 +165,7 @@ def test_a_run_takes_the_files_of_what_it_printed_with_it(instance: dg.DagsterIn
     old = run(instance)
     assert list((printed / old).rglob("*.out"))
     made_last = make(instance, "making_figures")
-    assert prune_runs(instance, days=0, most=100).deleted == 1
+    assert prune_runs(instance, days=0).deleted == 1
     assert not (printed / old).exists()
     assert list((printed / made_last).rglob("*.out"))
 
@@ -180,7 +180,7 @@ def test_what_made_a_partition_last_stays(instance: dg.DagsterInstance) -> None:
     make(instance, "making_pictures", "one")
     last = make(instance, "making_pictures", "one")
     other = make(instance, "making_pictures", "two")
-    pruned = prune_runs(instance, days=0, most=100)
+    pruned = prune_runs(instance, days=0)
     assert (pruned.deleted, pruned.kept) == (1, 2)
     assert run_ids(instance) == {last, other}
 
@@ -188,7 +188,7 @@ def test_what_made_a_partition_last_stays(instance: dg.DagsterInstance) -> None:
 def test_a_later_run_of_one_asset_does_not_take_anothers_partition_away(instance: dg.DagsterInstance) -> None:
     both = make(instance, "making_both", "one")
     again = make(instance, "making_pictures", "one")
-    assert prune_runs(instance, days=0, most=100).deleted == 0
+    assert prune_runs(instance, days=0).deleted == 0
     assert run_ids(instance) == {both, again}
     assert instance.get_materialized_partitions(texts.key) == {"one"}
 
@@ -198,7 +198,7 @@ def test_what_runs_without_a_partition_made_of_many_stays(instance: dg.DagsterIn
     first = mark(instance, "a", "b")
     mark(instance, "a")
     last = mark(instance, "a")
-    assert prune_runs(instance, days=0, most=100).deleted == 1
+    assert prune_runs(instance, days=0).deleted == 1
     assert run_ids(instance) == {first, last}
     assert instance.get_materialized_partitions(dg.AssetKey("clean")) == {"a", "b"}
 
@@ -206,7 +206,7 @@ def test_what_runs_without_a_partition_made_of_many_stays(instance: dg.DagsterIn
 def test_the_last_figures_of_an_asset_without_partitions_stay(instance: dg.DagsterInstance) -> None:
     make(instance, "making_figures")
     last = make(instance, "making_figures")
-    assert prune_runs(instance, days=0, most=100).deleted == 1
+    assert prune_runs(instance, days=0).deleted == 1
     assert run_ids(instance) == {last}
 
 
@@ -216,14 +216,14 @@ def test_what_was_wiped_in_the_ui_does_not_stop_a_prune(instance: dg.DagsterInst
     make(instance, "making_both", "one")
     other = make(instance, "making_figures")
     instance.wipe_assets([pictures.key, texts.key])
-    assert prune_runs(instance, days=0, most=100).deleted == 2
+    assert prune_runs(instance, days=0).deleted == 2
     assert run_ids(instance) == {other}
 
 
 def test_a_run_that_has_not_ended_stays(instance: dg.DagsterInstance) -> None:
     queued = instance.create_run_for_job(working)
     started = instance.create_run_for_job(working, status=dg.DagsterRunStatus.STARTED)
-    assert prune_runs(instance, days=0, most=100).deleted == 0
+    assert prune_runs(instance, days=0).deleted == 0
     assert run_ids(instance) == {queued.run_id, started.run_id}
 
 
@@ -236,7 +236,7 @@ def test_old_results_of_checks_go_but_for_the_newest_of_each(instance: dg.Dagste
     one = make(instance, "adding_up")
     assert len(kept()) == 5
     assert prune_checks(instance, days=1) == 0
-    prune_runs(instance, days=0, most=100)
+    prune_runs(instance, days=0)
     assert prune_checks(instance, days=0) == 3
     assert kept() == [("figures_are_new", both[1]), ("figures_add_up", one)]
     assert prune_checks(instance, days=0) == 0
@@ -247,7 +247,7 @@ def test_a_prune_goes_through_many_pages(instance: dg.DagsterInstance, monkeypat
     kept = [mark(instance, str(n)) for n in range(3)]
     for _ in range(4):
         run(instance)
-    assert prune_runs(instance, days=0, most=100).deleted == 4
+    assert prune_runs(instance, days=0).deleted == 4
     assert run_ids(instance) == set(kept)
 
 

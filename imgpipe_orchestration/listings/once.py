@@ -56,9 +56,9 @@ class Once:
             raise AnsweredMeanwhile
 
 
-def forget_answers(engine: Engine, *, limit: int) -> int:
+def forget_answers(engine: Engine) -> int:
     """Remove answers that are DAYS old; returns how many. Their keys may be used anew."""
-    return in_batches(engine, _OLD, DAYS, limit)
+    return in_batches(engine, _OLD, DAYS)
 
 
 _ANSWER = text("""

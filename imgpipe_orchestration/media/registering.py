@@ -25,14 +25,14 @@ def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> di
     return {row.pending_id: row.trace for row in connection.execute(query, {"ids": list(pending_ids)})}
 
 
-def forget_upload_traces(engine: Engine, days: float, *, limit: int) -> int:
+def forget_upload_traces(engine: Engine, days: float) -> int:
     """Remove the traces of uploads that other workers than ours took up `days` ago; returns how many."""
     statement = text("""
         delete from upload_traces where pending_id in (
             select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
             limit :batch for update skip locked)
     """)
-    return in_batches(engine, statement, days, limit)
+    return in_batches(engine, statement, days)
 
 
 def registered(connection: Connection, pending_ids: Sequence[int]) -> set[int]:

@@ -161,9 +161,9 @@ class Claims:
         with transaction(self.engine) as connection:
             return connection.scalar(sql.TRACE, {"queue": queue.name, "item_id": item_id}) or ""
 
-    def purge(self, days: float, *, limit: int) -> retention.Purged:
+    def purge(self, days: float) -> retention.Purged:
         """Remove what has been done or ignored for `days`, with its attempts, in short transactions."""
-        return retention.purge_work(self.engine, days, limit=limit)
+        return retention.purge_work(self.engine, days)
 
     # --- taking --------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from imgpipe_orchestration.storage.rows import transaction
 
 BATCH = 1000
 """Rows one transaction removes."""
+MOST = 1_000_000
+"""Rows of one kind that one run removes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +31,32 @@ class Purged:
     attempts: int
 
 
-def purge_work(engine: Engine, days: float, *, limit: int) -> Purged:
+def purge_work(engine: Engine, days: float) -> Purged:
     """Remove items done or ignored for `days`, with their attempts, and other attempts as old.
 
     Dead letters stay, with their attempts, until somebody requeues or ignores them.
-
-    Args:
-        limit: most rows of each kind that are removed.
     """
-    items = in_batches(engine, _ITEMS, days, limit)
-    attempts = in_pages(engine, _ATTEMPTS, days, limit)
-    in_batches(engine, _TURNS, days, limit)
+    items = in_batches(engine, _ITEMS, days)
+    attempts = in_pages(engine, _ATTEMPTS, days)
+    in_batches(engine, _TURNS, days)
     with transaction(engine) as connection:
         connection.execute(_COMPACT)
         connection.execute(_SERVED)
     return Purged(items, attempts)
 
 
-def purge_job_instances(engine: Engine, days: float, *, limit: int) -> int:
+def purge_job_instances(engine: Engine, days: float) -> int:
     """Remove job instances that ended `days` ago; returns how many."""
-    return in_batches(engine, _JOB_INSTANCES, days, limit)
+    return in_batches(engine, _JOB_INSTANCES, days)
 
 
-def purge_paid_call_uses(engine: Engine, days: float, *, limit: int) -> int:
+def purge_paid_call_uses(engine: Engine, days: float) -> int:
     """Remove single uses of paid calls that are `days` old; returns how many. Their answers stay, so that nothing is
     bought again."""
-    return in_batches(engine, _PAID_CALL_USES, days, limit)
+    return in_batches(engine, _PAID_CALL_USES, days)
 
 
-def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int) -> int:
+def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int = MOST) -> int:
     """Remove up to `limit` rows by a statement that takes `batch` and, where age decides, `days`; returns how many."""
     removed = 0
     while removed < limit:
@@ -71,7 +70,12 @@ def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int
 
 
 def in_pages(
-    engine: Engine, page: sa.TextClause, days: float, limit: int, forget: Callable[[Sequence[Any]], None] | None = None
+    engine: Engine,
+    page: sa.TextClause,
+    days: float,
+    limit: int = MOST,
+    *,
+    forget: Callable[[Sequence[Any]], None] | None = None,
 ) -> int:
     """Remove what a `page_of` a table does not keep, page by page; returns how many rows went.
 

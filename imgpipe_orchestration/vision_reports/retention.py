@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.storage.retention import in_pages, page_of
+from imgpipe_orchestration.storage.retention import MOST, in_pages, page_of
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
@@ -23,28 +23,27 @@ UPLOADS_HOURS = 48
 _BATCH = 500
 
 
-def forget_uploads(services: Services, most: int = 10_000) -> int:
+def forget_uploads(services: Services) -> int:
     """Delete the images nobody needs any more. Returns how many.
 
     The rows go with their batch; one whose object is gone has no key.
     """
     removed = 0
-    while removed < most:
-        limit = min(_BATCH, most - removed)
+    while removed < MOST:
         with transaction(services.engine) as rows:
-            gone = rows.scalars(_UPLOADS, {"hours": UPLOADS_HOURS, "limit": limit}).all()
+            gone = rows.scalars(_UPLOADS, {"hours": UPLOADS_HOURS, "limit": _BATCH}).all()
         _discard(services, gone)
         removed += len(gone)
-        if len(gone) < limit:
+        if len(gone) < _BATCH:
             break
     return removed
 
 
-def tidy(services: Services, days: float, most: int) -> int:
+def tidy(services: Services, days: float) -> int:
     """Delete images nobody needs, and executions and batches that ended `days` ago. Returns how many rows went."""
-    removed = forget_uploads(services, most)
+    removed = forget_uploads(services)
     for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
-        removed += in_pages(services.engine, statement, days, most, partial(_discard, services))
+        removed += in_pages(services.engine, statement, days, forget=partial(_discard, services))
     return removed
 
 

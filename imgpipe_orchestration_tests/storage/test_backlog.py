@@ -201,7 +201,7 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
         old = "now() - interval '40 days'"
         connection.execute(text(f"update work_items set updated_at = {old} where item_id <> 1"))
         connection.execute(text(f"update work_attempts set ended_at = {old} where item_id <> 1"))
-    assert claims.purge(30, limit=1000).items == 3
+    assert claims.purge(30).items == 3
     assert kept(claims) == counted(claims)
     assert kept(claims) == {("listings", "waiting"): 2, ("listings", "done"): 1, ("listings", "failed"): 2}
     assert claims.history(QUEUE, 1) != []
@@ -209,29 +209,17 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
     assert len(claims.history(QUEUE, 5)) == 1
 
 
-def test_a_purge_stops_at_its_bound(claims: Claims, engine: Engine) -> None:
-    put(claims, *range(10))
-    for claim in claims.claim(QUEUE, "run", 10):
-        finish(claims, claim)
-    with engine.begin() as connection:
-        connection.execute(text("update work_items set updated_at = now() - interval '40 days'"))
-    assert claims.purge(30, limit=4).items == 4
-    assert claims.counts()["listings"].done == 6
-    assert claims.purge(30, limit=1000).items == 6
-    assert claims.counts() == {}
-
-
 def test_turns_that_have_passed_are_forgotten_and_those_still_waited_for_are_not(claims: Claims) -> None:
     put(claims, 1, 2, tenant="gone")
     for claim in claims.claim(QUEUE, "run", 2):
         finish(claims, claim)
     put(claims, 3, 4, tenant="waits")
-    claims.purge(30, limit=1000)
+    claims.purge(30)
     with claims.engine.begin() as connection:
         assert list(connection.scalars(text("select tenant from work_turns"))) == ["waits"]
     for claim in claims.claim(QUEUE, "run", 2):
         finish(claims, claim)
-    claims.purge(30, limit=1000)
+    claims.purge(30)
     with claims.engine.begin() as connection:
         assert connection.scalar(text("select count(*) from work_turns")) == 0
         assert connection.scalar(text("select count(*) from work_served")) == 0

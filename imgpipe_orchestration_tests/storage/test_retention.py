@@ -91,3 +91,12 @@ def test_no_page_reads_more_rows_than_it_has(engine: Engine, kept: str) -> None:
     assert retention.in_pages(engine, page, 30, limit=4) == 4
     assert retention.in_pages(engine, page, 30, limit=ROWS) == 6
     assert retention.in_pages(engine, page, 30, limit=ROWS) == 0
+
+
+def test_batches_stop_at_their_bound(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("create table old as select generate_series(1, 10) as id"))
+    batch = text("delete from old where id in (select id from old limit :batch)")
+    assert retention.in_batches(engine, batch, 30, limit=4) == 4
+    assert retention.in_batches(engine, batch, 30, limit=ROWS) == 6
+    assert retention.in_batches(engine, batch, 30, limit=ROWS) == 0

@@ -87,8 +87,8 @@ def test_old_uses_are_forgotten_but_their_answers_are_not(engine: Engine) -> Non
     buy(engine, "b")
     with engine.begin() as connection:
         connection.execute(text("update paid_call_uses set at = at - interval '90 days' where id = 1"))
-    assert retention.purge_paid_call_uses(engine, 30, limit=10) == 1
-    assert retention.purge_paid_call_uses(engine, 30, limit=10) == 0
+    assert retention.purge_paid_call_uses(engine, 30) == 1
+    assert retention.purge_paid_call_uses(engine, 30) == 0
     buy(engine, "a")
     with engine.connect() as connection:
         assert spending.summary(connection, since=LONG_AGO, by=())[0].reused == 1

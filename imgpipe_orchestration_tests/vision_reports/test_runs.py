@@ -310,7 +310,7 @@ def test_old_history_goes_and_what_was_delivered_is_remembered(desk: Desk) -> No
     assert desk.execute(job)["status"] == "success"
     assert desk.execute(job)["total"] == 0
     _grow_old(desk)
-    assert retention.tidy(desk.services, 30, 1000) == 4  # an upload's object, an execution, a batch, an upload's row
+    assert retention.tidy(desk.services, 30) == 4  # an upload's object, an execution, a batch, an upload's row
     assert list(desk.services.vision_bucket.list()) == []
     assert [execution["total"] for execution in desk.executions(job)] == [1]
 
@@ -320,7 +320,7 @@ def test_history_goes_though_the_object_store_is_away_and_its_objects_are_garbag
     assert desk.execute(backend_api_url=desk.settings.gateway_url)["status"] == "success"
     _grow_old(desk)
     without_store = Services(desk.settings.model_copy(update={"s3_endpoint": AWAY}))
-    assert retention.tidy(without_store, 30, 1000) == 3  # an upload's object, a batch, an upload's row
+    assert retention.tidy(without_store, 30) == 3  # an upload's object, a batch, an upload's row
     without_store.close()
     assert len(list(desk.services.vision_bucket.list())) == 2
     collect(garbage.holding(desk.services), before=datetime.now(UTC) + timedelta(hours=1), act=True)

@@ -99,7 +99,7 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
                 renew(connection, "run-1", 0.5)
             claims.requeue(QUEUE)
             claims.release("run-2")
-            claims.purge(1, limit=100_000)
+            claims.purge(1)
             claims.counts()
             time.sleep(0.01)
 
