@@ -128,7 +128,7 @@ class Services:
         """Worker processes for images that strangers sent."""
         from imgpipe_orchestration.imaging.workshop import Workshop
 
-        return Workshop(wall_seconds=self.settings.media_item_seconds, cpu_seconds=self.settings.media_item_seconds)
+        return Workshop()
 
     @made_once
     def main_api(self) -> MainApi:

@@ -204,11 +204,8 @@ class Settings(BaseModel):
     serve_cache_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Bytes of images that one gateway process keeps in memory."
     )
-    serve_cache_images: int = Field(20_000, ge=0, description="Manifests that one gateway process keeps in memory.")
     media_batch_size: int = Field(200, ge=1, description="Most images one media run takes.")
     media_run_seconds: float = Field(300, gt=0, description="Time budget of one media run.")
-    media_item_seconds: float = Field(120, gt=0, description="Time limit for one image in one stage.")
-    media_healing_batch: int = Field(10, ge=1, description="Most failed images one run tries again.")
     media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
 
     analysis_public_fields: str = Field(
@@ -264,7 +261,6 @@ class Settings(BaseModel):
     )
     vision_max_images: int = Field(200, ge=1, description="Most images taken from one analysis.")
     vision_image_max_bytes: int = Field(25 * 1024 * 1024, gt=0, description="Largest image or document downloaded.")
-    vision_download_seconds: float = Field(120, gt=0, description="Time limit of one download.")
     vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report we write.")
 
     # --- auto-marker -------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Workshop:
         workers: int | None = None,
         *,
         memory_bytes: int = 1024**3,
-        cpu_seconds: float = 60,
+        cpu_seconds: float = 120,
         wall_seconds: float = 120,
         max_tasks: int = 1000,
     ) -> None:

@@ -29,6 +29,9 @@ from imgpipe_orchestration.storage.work import Outcome
 
 log = logger(__name__)
 
+_AGAIN_AT_ONCE = 10
+"""Most images one run tries again, of those that had failed and of those whose analysis had."""
+
 
 @dataclass
 class Stage:
@@ -47,7 +50,7 @@ def retrieve_stage(services: Services, owner: str, day: str) -> Stage:
     with claims.hold(owner):
         batch = claims.owned(store.MEDIA, owner)  # a re-execution has some already
         room = max(0, settings.media_batch_size - len(batch))
-        batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=settings.media_healing_batch)
+        batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=_AGAIN_AT_ONCE)
         _close(services)
         if batch:
             services.workshop.start()  # the next stages need its workers
@@ -65,7 +68,7 @@ def analyse_stage(services: Services, owner: str) -> Stage:
         ready = _ready(services, claims.owned(store.MEDIA, owner), Step.AI_VISUAL_ANALYSIS)
         outcome, found = drive_step(services, Step.AI_VISUAL_ANALYSIS, ready, _analyse)
         ill = claims.owned(store.HEALING, owner)
-        ill += claims.claim(store.HEALING, owner, max(0, services.settings.media_healing_batch - len(ill)))
+        ill += claims.claim(store.HEALING, owner, max(0, _AGAIN_AT_ONCE - len(ill)))
         # Not as the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
         healing, healed = drive(services, store.HEALING, ill, partial(analyse_again, queue=store.HEALING))
     figures: dict[str, float] = {

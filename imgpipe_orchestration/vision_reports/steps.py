@@ -119,7 +119,7 @@ class Steps:
         gathered = gather(
             analysis.documents,
             fetcher=self._services.fetcher,
-            limits=FetchLimits(max_bytes=settings.vision_image_max_bytes, seconds=settings.vision_download_seconds),
+            limits=FetchLimits(max_bytes=settings.vision_image_max_bytes),
             max_images=settings.vision_max_images,
             patient=claim.failures + 1 < analyses.QUEUE.max_attempts,
             hand_over=lambda picture: backend.upload(picture, organization),

@@ -19,6 +19,9 @@ from imgpipe_orchestration.services import Services
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
+_MANIFESTS = 20_000
+"""Images whose manifests are kept."""
+
 
 class Bounded(Generic[Key, Value]):
     """A cache that forgets what was not used for longest; loads a missing value once, however many ask. Not
@@ -110,7 +113,7 @@ class HotImages:
         self.trusted = False
         self.lost = 0
         """Requests for variants whose objects were gone or damaged."""
-        self.manifests: Bounded[int, Manifest] = Bounded(services.settings.serve_cache_images)
+        self.manifests: Bounded[int, Manifest] = Bounded(_MANIFESTS)
         self.bytes: Bounded[str, bytes] = Bounded(services.settings.serve_cache_bytes, len)
 
     async def manifest(self, media_id: int) -> Manifest:
