@@ -1,9 +1,9 @@
 """The outside world as Dagster resources, injected through `Definitions`.
 
 Each has the settings of one system; an empty field means the environment's (see `settings`), so that a test, another
-deployment or a single run can point one elsewhere. Dagster keeps what a run is given, so a key is not told but named:
-`{"env": "OTHER_KEY"}`. `backends` gathers them into the `Services` that the features' code takes. Nothing heavy is
-imported and nothing is opened before a run or a sensor asks.
+deployment or a single run can point one elsewhere. Dagster stores what a run is given, so a key is named and not
+spelled out: `{"env": "OTHER_KEY"}`. `backends` gathers them into the `Services` that the features' code takes. Nothing
+heavy is imported and nothing is opened before a run or a sensor asks.
 """
 
 import logging

@@ -100,7 +100,7 @@ class Settings(BaseModel):
     )
     celery_result_backend: str = Field(
         "",
-        description="Where workers say which runs live: redis:// or db+postgresql+psycopg2://; for the same file.",
+        description="Where workers report which runs live: redis:// or db+postgresql+psycopg2://; for the same file.",
     )
     dagster_logs_bucket: str = Field(
         "", description="Bucket of what runs print, where `deploy/dagster.yaml` or `deploy/helm` is used."
@@ -130,10 +130,10 @@ class Settings(BaseModel):
     request_seconds: float = Field(300, gt=0, description="Time limit for a request's body to arrive.")
     request_idle_seconds: float = Field(30, gt=0, description="Longest pause within a request's body.")
     auth_failures_per_minute: int = Field(
-        300, ge=0, description="Wrong keys taken a minute from one address; in production only. 0: no limit."
+        300, ge=0, description="Wrong keys allowed per minute from one address; in production only. 0: no limit."
     )
     uploads_per_minute: int = Field(
-        600, ge=0, description="Upload requests taken a minute from one caller; in production only. 0: no limit."
+        600, ge=0, description="Upload requests allowed per minute from one caller; in production only. 0: no limit."
     )
 
     # --- watching ----------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class Settings(BaseModel):
         "", description="Base of smart image URLs. Empty: PUBLIC_BASE_URL/api/images."
     )
     upload_max_bytes: int = Field(
-        5 * 1024 * 1024, gt=0, le=64 * 1024 * 1024, description="Largest accepted upload, bytes; at most 64 MiB."
+        5 * 1024 * 1024, ge=1, le=64 * 1024 * 1024, description="Largest accepted upload, bytes; at most 64 MiB."
     )
     serve_cache_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Bytes of images that one gateway process keeps in memory."
@@ -229,7 +229,7 @@ class Settings(BaseModel):
         "decode,orient,resize,encode,upload",
         description="What is done to a listing's image, in this order; `watermark` fits before encode.",
     )
-    listings_max_height: int = Field(640, ge=1, le=16383, description="Most pixels a listing's image is high.")
+    listings_max_height: int = Field(640, ge=1, le=16383, description="Largest height of a listing's image, pixels.")
     listings_webp_quality: int = Field(80, ge=1, le=100, description="Quality of the listings' WebP.")
     listings_max_frames: int = Field(100, ge=1, description="Most frames an animation keeps; longer ones are thinned.")
     listings_watermark_text: str = Field(
@@ -260,18 +260,18 @@ class Settings(BaseModel):
         60, ge=0, description="How long a run waits for batches before it ends and leaves them to a later run."
     )
     vision_max_images: int = Field(200, ge=1, description="Most images taken from one analysis.")
-    vision_image_max_bytes: int = Field(25 * 1024 * 1024, gt=0, description="Largest image or document downloaded.")
+    vision_image_max_bytes: int = Field(25 * 1024 * 1024, ge=1, description="Largest image or document downloaded.")
     vision_report_max_bytes: int = Field(8_000_000, ge=200_000, description="Largest report we write.")
 
     # --- auto-marker -------------------------------------------------------------------------------------------
     job_interval_minutes: float = Field(5, gt=0, description="Minutes between two rounds of the auto-marker.")
-    auto_mark_batch_size: int = Field(50, ge=1, description="Most documents the auto-marker marks a customer and run.")
+    auto_mark_batch_size: int = Field(50, ge=1, description="Most documents marked for one customer in one run.")
 
     # --- avatars -----------------------------------------------------------------------------------------------
-    worker_interval: float = Field(30, gt=0, description="Least seconds between two avatar runs of a kind.")
+    worker_interval: float = Field(30, gt=0, description="Least seconds between two avatar runs of the same kind.")
     multithread_flowise: int = Field(5, ge=1, description="Questions to Flowise at once.")
     avatar_parallel_images: int = Field(5, ge=1, description="Images asked of OpenAI at once.")
-    avatar_image_timeout_seconds: float = Field(180, gt=0, description="Time limit of one image; they take a minute.")
+    avatar_image_timeout_seconds: float = Field(180, gt=0, description="Time limit of one image; most take a minute.")
     avatar_base_size: str = Field("1024x1024", pattern=r"^\d+x\d+$", description="Pixels of the selfie.")
     avatar_grid_size: str = Field("2048x2048", pattern=r"^\d+x\d+$", description="Pixels of the 2x2 grid.")
     avatar_image_quality: str = Field("medium", description="Quality asked of OpenAI: low, medium, high or auto.")

@@ -18,4 +18,4 @@ def test_the_page_has_every_setting_with_a_meaning() -> None:
 
 
 def test_bounds_are_written_as_they_are_typed() -> None:
-    assert "| whole number above 0 to 67108864 |" in render()
+    assert "| whole number from 1 to 67108864 |" in render()

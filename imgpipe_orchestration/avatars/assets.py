@@ -1,4 +1,4 @@
-"""The avatars as assets: the people, the seven steps of their pictures, and what is looked after once a day.
+"""The avatars as assets: the people, the seven steps of their pictures, and the daily housekeeping.
 
 The seven steps are one operation, so that one person's waiting is another's work; each still reports for itself and can
 be chosen alone: people then go as far as the chosen steps lead.

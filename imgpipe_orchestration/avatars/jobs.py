@@ -1,4 +1,4 @@
-"""The avatars' jobs: people, pictures, and the daily look after both."""
+"""The avatars' jobs: people, pictures, and the daily housekeeping."""
 
 import dagster as dg
 

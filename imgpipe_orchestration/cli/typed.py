@@ -1,4 +1,4 @@
-"""Commands in what we print, as this user can type them here: who came by `make` has none of them on PATH."""
+"""Commands in what we print, spelled as this user can type them here: `make install` puts none of them on PATH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part that speaks HTTP: whether it answers is asked over HTTP."""
+"""A part that speaks HTTP, and is asked over HTTP whether it answers."""
 
 from __future__ import annotations
 

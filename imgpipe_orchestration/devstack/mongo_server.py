@@ -1,19 +1,19 @@
 """The embedded MongoDB's process: nx-27017, with four things mended.
 
 Booleans and dates stay what they are. neosqlite, below it, binds the values of `$set` as SQL parameters, and SQLite
-knows neither: `true` would become 1 and a date a string. Its own way of updating in Python keeps them; here it is told
-to take that one where it matters.
+knows neither: `true` would become 1 and a date a string. Its other way of updating, in Python, keeps them; here it is
+made to take that one where it matters.
 
-The updates of one message are one transaction of SQLite. Otherwise each of them is committed by itself, and the pages
-they share are written for every one.
+The updates of one message are one transaction of SQLite. Otherwise each is committed by itself, and the pages they
+share are written again for every one.
 
-A projection takes the fields it names. Otherwise each document is copied whole before, a third of the time of `find`.
+A projection takes the fields it names. Otherwise each document is first copied whole, a third of the time of `find`.
 
-`find` and `update` are answered by the thread that read them. Otherwise each is handed to another, and while several
-clients ask, the threads wait for each other's interpreter lock: a fifth of the time of them all.
+`find` and `update` are answered by the thread that read them. Otherwise each is handed to another thread, and while
+several clients ask, the threads wait for the interpreter lock, a fifth of the time of each request.
 
-Should a later version mend one of them, its function can go: the tests of the queries on every server say so of the
-first, `make bench-auto-marker` of the others.
+Should a later version mend one of these, our function for it can go: the tests of the queries on every server tell for
+the first, `make bench-auto-marker` for the others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Connections that say nothing, that take nothing, or whose headers do not end, are closed.
 
-uvicorn itself waits for a request's head for ever, keeps as many headers as come, and keeps an answer for who does not
-read it. Refusals from here are sent without the app: they bring HEADERS themselves.
+uvicorn itself waits for a request's head for ever, keeps as many headers as come, and holds an answer for a client that
+does not read it. Refusals sent from here do not pass through the app, so they carry HEADERS themselves.
 """
 
 from __future__ import annotations

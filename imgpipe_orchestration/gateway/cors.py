@@ -1,7 +1,7 @@
 """Lets the front ends of FRONTEND_ORIGINS call what users call, from another origin than the gateway's (CORS).
 
-Users' tokens travel in `Authorization` and never in a cookie, so no credentials of the browser's are let in. Images,
-components and analyses are for every origin and say so themselves.
+Users' tokens travel in `Authorization` and never in a cookie, so credentials that the browser adds by itself are not
+allowed. Images, components and analyses are for every origin and say so themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Multipart forms that break off.
 
-The parser hands out a part once the boundary behind it has come. It is content with a body that lacks the last one,
-whose last part is then missing without a word (RFC 2046, section 5.1.1: the closing delimiter follows the last part).
+The parser hands out a part once the boundary behind it has come. It accepts a body that lacks the closing boundary, and
+then drops the last part without a word (RFC 2046, section 5.1.1: the closing delimiter follows the last part).
 """
 
 from __future__ import annotations

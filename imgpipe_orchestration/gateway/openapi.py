@@ -1,7 +1,7 @@
 """What OpenAPI says beyond what FastAPI sees: every error by its status, and an example of every body.
 
 FastAPI knows what a route takes and what it answers when all is well. Which problems it may answer follows from what it
-takes (a key: 401; an id in its path: 404; a body: 413) and from ALSO, for what follows from its own work. Bodies in
+takes (a key: 401; an id in its path: 404; a body: 413); ALSO adds those that only its own work can meet. Bodies in
 `openapi_examples.json` were answered by a running stack; tests hold them to the schemas.
 """
 

@@ -14,10 +14,10 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Traces:
-    """Every request that comes by has a trace; it is told as `traceparent` in the answer.
+    """Every request has a trace, which the answer names as `traceparent`.
 
-    A span of its own is made of what changes something and of what a caller traces itself: what is read all the time
-    is no news to a collector.
+    Only requests that change something, or that a caller already traces, get a span: what is read all the time is no
+    news to a collector.
     """
 
     def __init__(self, app: ASGIApp) -> None:

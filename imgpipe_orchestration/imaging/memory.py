@@ -1,4 +1,4 @@
-"""Memory that one picture leaves to the next. Fresh pages from the system cost as much as what is written to them."""
+"""Memory reused from one picture to the next. Fresh pages from the system cost as much as the writing to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processor's wide registers, between one codec and the next."""
+"""Clearing the processor's wide registers between one codec and the next, which is slow while they count as in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The jobs of listings: what waits in the queue, and a day once more."""
+"""The jobs of listings: working through the queue, and making a day again."""
 
 import dagster as dg
 

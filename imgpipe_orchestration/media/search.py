@@ -1,7 +1,8 @@
 """Finding images: by state and owner, by words and meaning, by colour, by likeness; and images that are there twice.
 
-What is found is said with why: a rank is no measure of likeness, so words, meaning, colour and looks are told apart.
-Nearest neighbours come from HNSW indexes, which are quick and approximate; equality of bytes and pixels is exact.
+Every result says why it was found: a rank is no measure of likeness, so words, meaning, colour and looks are told
+apart. Nearest neighbours come from HNSW indexes, which are quick and approximate; equality of bytes and pixels is
+exact.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The media pipeline's tables, named as the documents name them.
 
-`pending_images` may live in a MySQL or MariaDB of its own and is therefore spoken to in dialect-neutral terms.
+`pending_images` may live in a MySQL or MariaDB of its own, so its statements are dialect-neutral.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""JSON that others wrote, however deep it is nested.
+"""JSON that others wrote, however deeply it is nested.
 
-Python reads JSON until its stack is full, and what the collector happens to finalize at that depth never is: nesting is
-bounded before reading.
+Python reads JSON until its stack is full, and an object that the collector happens to finalize at that depth never gets
+finalized: so the nesting is bounded before reading.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What may be told of links, for some have a signature in them: SAS (Azure) and presigned ones (S3, Google). And when
-such a signature ends."""
+"""What may be shown of a link that may carry a signature, SAS (Azure) or presigned (S3, Google), and when such a
+signature ends."""
 
 from __future__ import annotations
 

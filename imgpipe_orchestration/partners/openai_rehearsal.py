@@ -1,4 +1,4 @@
-"""One answer of each kind from nowhere, so that nobody waits for what OpenAI's SDK builds when it reads its first one.
+"""One made-up answer of each kind, so that no real one waits for what OpenAI's SDK builds when it reads its first.
 
 The SDK imports half of itself and Pydantic builds the schemas of its models at first use: 0.4 s of CPU, in all threads
 of a run at the same time. A process that forks others does it once for all of them.

@@ -1,6 +1,6 @@
 """Which workers take a job's runs, where there are several machines: a tag of the job, read by the launcher.
 
-By what a run needs most, so that each kind of machine can be added by itself, and so that runs that wait for a partner
+Queues go by what a run needs most, so that each kind of machine can be added by itself and runs that wait for a partner
 do not keep cores from runs that need them. On one machine the tag does nothing.
 """
 

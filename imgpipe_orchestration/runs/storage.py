@@ -1,4 +1,4 @@
-"""Dagster's PostgreSQL storage, with its connections, its compiled statements and what it knows kept within a process.
+"""Dagster's PostgreSQL storage, keeping connections, compiled statements and what it has learned within a process.
 
 dagster-postgres opens a connection for every query, and the code server makes a whole new storage for every tick of
 every sensor: it connects a dozen times, looks whether the tables exist and compiles its statements anew. For every tick

@@ -1,8 +1,8 @@
 """Small writes of many threads, committed together (group commit).
 
 What a transaction costs depends little on how much it writes: round trips, planning, locks, the flush of the disk. So
-threads that want to write while another one is at it wait for that, and then one of them writes for all. Nobody waits
-on purpose: who comes alone writes at once.
+threads that want to write while another one is writing wait for it, and then one of them writes for all. Nobody waits
+on purpose: a thread that comes alone writes at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Texts and JSON that PostgreSQL will take.
 
 It refuses what file names bring and what models and OCR write now and then: the character NUL, half of a surrogate
-pair, and in `jsonb` numbers that are none (https://www.postgresql.org/docs/16/datatype-json.html). An answer that was
+pair, and in `jsonb` NaN and infinities (https://www.postgresql.org/docs/16/datatype-json.html). An answer that was
 paid for must not be lost over one of them.
 """
 

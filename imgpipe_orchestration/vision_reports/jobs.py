@@ -1,4 +1,4 @@
-"""The jobs of vision reports: what is due, a day once more, and the batches that others have given us."""
+"""The jobs of vision reports: what is due, a day made again, and the batches that others have given us."""
 
 import re
 from collections.abc import Iterator

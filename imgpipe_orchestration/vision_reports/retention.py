@@ -1,4 +1,4 @@
-"""What of vision reports is taken away when it has grown old.
+"""Which vision reports' rows and objects are removed when they have grown old.
 
 Analyses stay: their rows are small, and say what was delivered and must not be delivered again. So do the executions
 that their latest outcome belongs to, which a backfill needs.

@@ -1,4 +1,4 @@
-"""`<smart-image>` and `<ai-analysis-display>`: what front ends show images and their analyses with.
+"""`<smart-image>` and `<ai-analysis-display>`: with these, front ends show images and their analyses.
 
 Plain web components without dependencies, importable from here by a page of any origin; `react.js` gives them the
 React names of the documents. A browser never holds MEDIA_API_KEY: `routes` answers with what may be public about an

@@ -2,7 +2,7 @@
 shows them well, down to a twentieth.
 
 Reduced, their edges have a thousand shades, and a lossy file is the smaller one, as it is for drawings in large flat
-areas. So a file without loss is made of what may gain by it, and kept where it is smaller.
+areas. So a lossless file is made where it may pay, and kept where it is smaller.
 """
 
 from __future__ import annotations

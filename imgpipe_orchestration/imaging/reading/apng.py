@@ -1,4 +1,4 @@
-"""Animated PNGs whose default image, for programs that show no animations, is none of their frames.
+"""Animated PNGs whose default image, for programs that show no animations, is not one of their frames.
 
 Browsers show the first frame and never the default image, which is often a note that says so.
 """

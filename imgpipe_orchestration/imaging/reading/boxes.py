@@ -2,7 +2,7 @@
 the one that is shown.
 
 Boxes are those of ISO/IEC 14496-12 (files and tracks) and ISO/IEC 23008-12 (items). What is cut short reads as zeros:
-what is broken is said by the decoder behind.
+saying that a file is broken is left to the decoder.
 """
 
 from __future__ import annotations

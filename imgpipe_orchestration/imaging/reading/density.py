@@ -1,4 +1,4 @@
-"""The fewest bytes that so many pixels can have: what is shorter is not all there, yet all of it would be allocated.
+"""The fewest bytes that so many pixels can take: a shorter file is incomplete, yet all its pixels would be allocated.
 
 Only formats that have such a bound are here. WebP, AVIF, JPEG XL and CCITT's fax codes have none that a real file does
 not come near: libwebp writes 16.8 megapixels of one colour in 38 bytes (lossless, method 0), OpenCV's libaom 49 in

@@ -1,6 +1,6 @@
 """BMPs whose header says which bits of a pixel are which colour (BI_BITFIELDS, BI_ALPHABITFIELDS), whatever bits.
 
-Pillow knows eleven ways of many, and passes over the transparency of pixels of 16 bits.
+Pillow knows eleven of the many layouts, and ignores the transparency of 16-bit pixels.
 """
 
 from __future__ import annotations

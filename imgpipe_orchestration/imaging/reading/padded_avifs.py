@@ -1,4 +1,4 @@
-"""AVIFs of which only a part is to be seen, their clean aperture. Pillow's reader shows the rest as well."""
+"""AVIFs of which only a part, the clean aperture, is meant to be seen. Pillow's reader shows the rest as well."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Decoding and shrinking in one go: libvips passes rows on, and the whole picture is never in memory.
 
 For what is common and plain, in 0.5 to 0.7 of the time that Pillow's decoders and a reduction afterwards take. Pillow
-has opened the file before and keeps the say: what libvips so much as warns about is decoded by Pillow, which shows it
-or tells what is wrong.
+has opened the file first and has the last word: whatever libvips so much as warns about is decoded by Pillow, which
+shows it or says what is wrong.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TIFF palettes of 8 bits a level, where 16 are asked for."""
+"""TIFF palettes with 8-bit levels, where the format wants 16."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """`/serve/{media_id}` and `/api/images/{media_id}`: from a request to an answer.
 
-Plain ASGI before everything else: to try a path against every route of the gateway and to solve dependencies costs ten
-times as much as to find a hot image, and the layers before the router as much as that. What they are there for (a
-credential, a body, a caller's trace) goes through them to the router, which asks `respond` as well.
+Plain ASGI, ahead of everything else: matching a path against every route of the gateway and resolving dependencies
+costs ten times as much as finding a hot image, and the layers before the router as much again. Requests that need them
+(a credential, a body, a caller's trace) go through them to the router, which asks `respond` as well.
 """
 
 from __future__ import annotations

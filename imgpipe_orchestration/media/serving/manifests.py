@@ -1,5 +1,5 @@
-"""Manifests from PostgreSQL, read on the event loop: with a thread and SQLAlchemy's pool an image that nobody asked for
-lately takes a third longer.
+"""Manifests from PostgreSQL, read on the event loop: through a thread and SQLAlchemy's pool an image that is not in
+memory takes a third longer.
 """
 
 from __future__ import annotations

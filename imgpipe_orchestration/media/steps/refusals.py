@@ -1,4 +1,4 @@
-"""A partner's refusals that people mend."""
+"""A partner's refusals that somebody can mend."""
 
 from __future__ import annotations
 
