@@ -158,7 +158,8 @@ def _backends(
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         # The listings are served by the gateway alone: their bucket also holds the originals.
         public = (settings.s3_bucket_name,)
-        parts.append(S3(data_dir / "s3", ports["s3"], **keys, environ=shared))
+        origin = next(iter(settings.origins), "")
+        parts.append(S3(data_dir / "s3", ports["s3"], **keys, origin=origin, environ=shared))
         parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], buckets=public, environ=shared))
     if "MONGODB_URL" not in given:
         parts.append(Mongo(data_dir / "mongo", ports["mongo"], environ=shared))

@@ -18,7 +18,7 @@ from imgpipe_orchestration.errors import SettingsError
 
 
 class S3(HttpPart):
-    """An S3 endpoint over `folder`, for path-style requests signed with version 4."""
+    """An S3 endpoint over `folder`, for path-style requests signed with version 4. Pages of `origin` may send files."""
 
     name = "s3"
     health_path = "/"
@@ -30,6 +30,7 @@ class S3(HttpPart):
         *,
         access_key: str,
         secret_key: str,
+        origin: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> None:
         # Not on the command line, where every user of the machine can read it.
@@ -38,6 +39,7 @@ class S3(HttpPart):
         super().__init__(folder, port, environ=environ)
         self.access_key = access_key
         self.secret_key = secret_key
+        self._origin = origin
 
     def prepare(self) -> None:
         """Remove what uploads cut off by a crash left: those were never acknowledged."""
@@ -50,7 +52,9 @@ class S3(HttpPart):
         # Neither a checksum of what it read to compare with one that it makes of the same file, nor an ETag made of all
         # bytes before the first is sent: more than half of the time of a large object's first read.
         less = ["--poll-interval", "0", "--no-checksum", "--etag-hash", ""]
-        return [*_rclone(), "serve", "s3", "--addr", address, *less, str(self.folder)]
+        # One only, for rclone takes no more, and not "*": everybody knows the development's keys.
+        pages = ["--allow-origin", self._origin] if self._origin else []
+        return [*_rclone(), "serve", "s3", "--addr", address, *less, *pages, str(self.folder)]
 
 
 class PublicObjects(HttpPart):

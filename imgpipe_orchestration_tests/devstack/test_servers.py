@@ -12,8 +12,10 @@ import psutil
 import psycopg
 import pymongo
 import pytest
+import requests
 
 from imgpipe_orchestration.devstack.mongo import Mongo
+from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port, is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
@@ -90,6 +92,19 @@ def test_s3_removes_what_a_cut_off_upload_left(tmp_path: Path) -> None:
     leftover.write_bytes(b"half")
     server.prepare()
     assert not leftover.exists()
+
+
+def test_s3_lets_pages_of_the_first_front_end_send_files(tmp_path: Path) -> None:
+    shop = "https://shop.example.com"
+    plan = make_plan(tmp_path, {"FRONTEND_ORIGINS": f"{shop},https://other.example.com"})
+    (server,) = (part for part in plan.parts if isinstance(part, S3))
+    with server:
+        asks = {"Origin": shop, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+        answer = requests.options(f"{server.url}/media/staging/1/x", headers=asks, timeout=10)
+    assert answer.ok
+    assert answer.headers["Access-Control-Allow-Origin"] == shop
+    assert "PUT" in answer.headers["Access-Control-Allow-Methods"]
+    assert "Content-Type" in answer.headers["Access-Control-Allow-Headers"]
 
 
 def test_s3_secret_is_not_on_the_command_line(s3_server: S3) -> None:
