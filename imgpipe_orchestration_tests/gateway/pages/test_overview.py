@@ -214,6 +214,15 @@ def test_calls_of_unknown_price_are_not_shown_as_free(guest: Visitor, gateway: G
     expect(guest.go("/media/1").get_by_text("$0.0000, and 1 of unknown price")).to_be_visible()
 
 
+def test_the_api_fits_a_narrow_screen_with_an_operation_open(gateway: Gateway, visit: Visit) -> None:
+    with visit(gateway.url, viewport={"width": 375, "height": 760}) as guest:
+        page = guest.go("/docs")
+        operation = page.locator(".opblock").filter(has_text="/api/media/search")
+        operation.locator(".opblock-summary").click()
+        expect(operation.get_by_text("Not authenticated", exact=False).first).to_be_attached()
+        assert page.evaluate("document.documentElement.scrollWidth") == 375
+
+
 def test_the_api_is_documented_without_another_host(guest: Visitor) -> None:
     page = guest.go("/docs")
     expect(page.get_by_role("heading", name="API", exact=True)).to_be_visible()
