@@ -259,8 +259,11 @@ def at_host(partner: str, url: str) -> str:
 
 
 def refuse_bad_status(partner: str, reply: Reply) -> None:
-    """Raise what a status other than 2xx means; the body goes into `detail`, for logs only."""
+    """Raise what a status other than 2xx means, and a part of an answer, for which nobody asks here; the body goes into
+    `detail`, for logs only."""
     status = reply.status
+    if status == 206:
+        raise UnreadableAnswer(f"{partner} sent a part of its answer only (HTTP 206)")
     if 200 <= status < 300:
         return
     detail = reply.content[:1000].decode(errors="replace")

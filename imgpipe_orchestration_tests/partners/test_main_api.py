@@ -76,6 +76,12 @@ def test_a_temp_file_that_is_not_packed_as_its_answer_says_may_come_whole_anothe
         MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)
 
 
+def test_a_part_of_a_temp_file_is_not_taken_for_the_whole() -> None:
+    part = serving(lambda h, _: reply(h, b"\xff\xd8", 206, Content_Range="bytes 0-1/9"))
+    with part as server, pytest.raises(UnreadableAnswer):
+        MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)
+
+
 @pytest.mark.parametrize(
     "path", ["//evil.example/x", "http://evil.example/x", "@evil.example/x", "/a/../../b", "", "/a\\..\\b", "/a?b#c"]
 )
