@@ -99,7 +99,7 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
     for reason in report["held_up"]:
         how_many = f"{reason['count']} item{'' if reason['count'] == 1 else 's'}"
-        again = f", again at {reason['due_at'].astimezone(UTC):%H:%M:%S} UTC" if reason["due_at"] else ""
+        again = f", again at {reason['due_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if reason["due_at"] else ""
         why = f"{escape(reason['error'])} ({how_many}{again})"
         console.print(f"[yellow]waiting[/yellow] {reason['queue']}: {why}", soft_wrap=True)
     for one in report["job_failures"]:

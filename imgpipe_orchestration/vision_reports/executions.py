@@ -31,7 +31,7 @@ def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
     """Why an item could not go on, and when it is tried again if it waits for that."""
     due = rows.scalar(
         text("""
-            select to_char(due_at at time zone 'UTC', 'HH24:MI:SS') from work_items
+            select to_char(due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') from work_items
             where queue = :queue and item_id = :item and state = 'waiting'
         """),
         {"queue": queue, "item": item_id},

@@ -108,7 +108,7 @@ def test_status_tells_why_what_waits_is_not_done(run: Run, claims: Claims) -> No
     for claim in claims.claim(MEDIA, "worker", 2):
         with claims.fenced(claim) as connection:
             claims.failed(connection, MEDIA, claim, SpendingPaused("The quota [of May] is used up.", retry_after=600))
-    told = r"^waiting media: The quota \[of May\] is used up\. \(2 items, again at [\d:]+ UTC\)$"
+    told = r"^waiting media: The quota \[of May\] is used up\. \(2 items, again at [\d-]{10} [\d:]{8} UTC\)$"
     assert re.search(told, run("status").stdout, re.MULTILINE)
     (reason,) = json.loads(run("status", "--json").stdout)["held_up"]
     assert (reason["queue"], reason["error"], reason["count"]) == ("media", "The quota [of May] is used up.", 2)

@@ -183,7 +183,7 @@ def test_a_failed_analysis_is_tried_again_by_the_next_execution(desk: Desk) -> N
 
 AWAY = "http://127.0.0.1:9"
 TOLD = r"127\.0\.0\.1:9 could not be reached \(connection refused\)"
-NEXT = r"; it is tried again at \d\d:\d\d:\d\d UTC"
+NEXT = r"; it is tried again at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
 
 
 def test_a_run_is_green_while_a_list_is_tried_again_and_red_once_it_is_given_up(desk: Desk) -> None:
