@@ -15,7 +15,7 @@ Fit = Literal["crop", "within"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 """Of colours: half of their width and height, or all of it."""
 
-ENGINE = 14
+ENGINE = 15
 """Raised when the code makes other pixels from the same recipe, so that a backfill makes them again."""
 
 

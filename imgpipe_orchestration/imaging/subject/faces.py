@@ -11,7 +11,7 @@ from PIL import Image
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.opencv import cv2
 
-_LONG_SIDE, _SHORT_SIDE = 320, 240
+_LONG_SIDE, SHORT_SIDE = 320, 240
 """Pixels to search, whichever are more: by the long side alone faces in tall and wide pictures are too small."""
 _SMALLEST_FACE = 0.08
 """Share of the shorter side: smaller faces are not what a picture is about, and most false ones are small."""
@@ -22,7 +22,7 @@ def find_faces(image: Image.Image) -> tuple[Box, ...]:
 
     What one cascade finds, another, trained otherwise, must find as well: a single one sees faces in craters.
     """
-    scale = min(1.0, max(_LONG_SIDE / max(image.size), _SHORT_SIDE / min(image.size)))
+    scale = min(1.0, max(_LONG_SIDE / max(image.size), SHORT_SIDE / min(image.size)))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     if min(size) < 24:
         return ()

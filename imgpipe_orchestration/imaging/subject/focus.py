@@ -8,7 +8,7 @@ from typing import Literal
 from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within, union
-from imgpipe_orchestration.imaging.subject.faces import find_faces
+from imgpipe_orchestration.imaging.subject.faces import SHORT_SIDE, find_faces
 from imgpipe_orchestration.imaging.subject.plain_ground import box_before_plain_ground
 from imgpipe_orchestration.imaging.subject.saliency import salient_box
 
@@ -71,13 +71,21 @@ def _found_here(image: Image.Image) -> FocalBox:
     size = fit_within(*image.size, _LOOKED_AT, _LOOKED_AT)
     opaque = image if image.mode == "RGB" else image.convert("RGB")
     small = opaque.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
-    if faces := find_faces(small):
+    if faces := find_faces(_tall_enough(opaque, small)):
         return _around_faces(faces, "local faces")
     if box := box_before_plain_ground(small):
         return FocalBox(box, "plain ground", _upper_half(box))
     if box := salient_box(small):
         return FocalBox(box, "saliency", box)
     return FocalBox(WHOLE, "centre", WHOLE)
+
+
+def _tall_enough(image: Image.Image, small: Image.Image) -> Image.Image:
+    """`small`, or in a panorama a larger one: its faces would be smaller than any that is found."""
+    if min(small.size) >= SHORT_SIDE:
+        return small
+    scale = min(1.0, SHORT_SIDE / min(image.size))
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), reducing_gap=1.0)
 
 
 def _upper_half(box: Box) -> Box:

@@ -78,7 +78,7 @@ def test_a_face_that_is_tilted_or_dark_is_found_all_the_same(angle: int) -> None
     assert len(find_faces(dark)) == 1
 
 
-@pytest.mark.parametrize("size", [(900, 1600), (1600, 900), (800, 1900)])
+@pytest.mark.parametrize("size", [(900, 1600), (1600, 900), (800, 1900), (3600, 500), (400, 2400)])
 def test_a_face_is_found_in_a_tall_or_wide_picture_as_well(size: tuple[int, int]) -> None:
     whole = photo("coffee").resize(size)
     person = photo("astronaut").crop((110, 20, 340, 300)).resize((345, 420))
