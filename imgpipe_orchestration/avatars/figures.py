@@ -8,8 +8,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
-STUCK_SECONDS = 3600
-"""An open task without any progress for this long, while nothing of it waits for a pause to end, is stuck."""
+from imgpipe_orchestration.storage.backlog import STUCK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ def daily(connection: Connection, days: int = 30) -> list[Day]:
 
 
 def stuck(connection: Connection) -> list[str]:
-    """Public ids of tasks without progress for an hour whose work is neither claimed nor waiting for its time."""
+    """Public ids of open tasks without progress for STUCK_SECONDS, of which nothing waits for a pause or is claimed."""
     return list(connection.scalars(_STUCK, {"seconds": STUCK_SECONDS}))
 
 

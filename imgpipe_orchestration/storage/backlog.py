@@ -175,7 +175,7 @@ _COUNTS = text("""
     )
     select q.queue, q.waiting, q.claimed, q.done, q.failed, q.ignored,
         (select extract(epoch from now() - w.created_at)::float8 from work_items w
-            where w.queue = q.queue and w.state in ('waiting', 'claimed') and w.state = 'waiting'
+            where w.queue = q.queue and w.state = 'waiting'
             order by w.created_at limit 1),
         (select count(*) from (select from work_items w
             where w.queue = q.queue and w.state in ('waiting', 'claimed')
@@ -183,7 +183,7 @@ _COUNTS = text("""
             limit :stuck_limit) as stuck),
         (select avg(extract(epoch from last.updated_at - last.created_at))::float8 from (
             select w.updated_at, w.created_at from work_items w
-            where w.queue = q.queue and w.state in ('done', 'ignored') and w.state = 'done'
+            where w.queue = q.queue and w.state = 'done'
             order by w.updated_at desc limit :average_over) as last),
         (select extract(epoch from now() - min(since))::float8 from startable where startable.queue = q.queue)
     from queues q order by q.queue
