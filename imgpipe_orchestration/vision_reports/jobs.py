@@ -136,13 +136,11 @@ def vision_reports_backfill() -> None:
 
 @dg.op(description="Shows the images of every due batch to the vision model and writes the reports.")
 def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
-    from imgpipe_orchestration.vision_reports import batch_work, retention
+    from imgpipe_orchestration.vision_reports.batch_work import work_on_all
 
-    services = backends.services
-    count = batch_work.work_on_all(services, owner_of(context.run))
-    forgotten = retention.forget_uploads(services)
-    context.add_output_metadata({"batches": count, "outdated_uploads_deleted": forgotten})
-    context.log.info(f"{count} batches worked on, {forgotten} outdated uploads deleted")
+    count = work_on_all(backends.services, owner_of(context.run))
+    context.add_output_metadata({"batches": count})
+    context.log.info(f"{count} batches worked on")
 
 
 @dg.job(

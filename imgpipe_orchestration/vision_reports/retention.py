@@ -23,7 +23,15 @@ UPLOADS_HOURS = 48
 _BATCH = 500
 
 
-def forget_uploads(services: Services) -> int:
+def tidy(services: Services, days: float) -> int:
+    """Delete images nobody needs, and executions and batches that ended `days` ago. Returns how many rows went."""
+    removed = _forget_uploads(services)
+    for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
+        removed += in_pages(services.engine, statement, days, forget=partial(_discard, services))
+    return removed
+
+
+def _forget_uploads(services: Services) -> int:
     """Delete the images nobody needs any more. Returns how many.
 
     The rows go with their batch; one whose object is gone has no key.
@@ -36,14 +44,6 @@ def forget_uploads(services: Services) -> int:
         removed += len(gone)
         if len(gone) < _BATCH:
             break
-    return removed
-
-
-def tidy(services: Services, days: float) -> int:
-    """Delete images nobody needs, and executions and batches that ended `days` ago. Returns how many rows went."""
-    removed = forget_uploads(services)
-    for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
-        removed += in_pages(services.engine, statement, days, forget=partial(_discard, services))
     return removed
 
 
