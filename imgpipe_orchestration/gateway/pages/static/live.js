@@ -8,8 +8,8 @@ let newest;
 
 // Links that come and go stay while somebody is about to follow one of them.
 function show() {
-  const { children } = newest.cloneNode(true);
-  [...figures.children].forEach((part, at) => part.matches("[data-steady]:is(:hover, :focus-within)") || renew(part, children[at]));
+  const anew = [...newest.cloneNode(true).children];
+  [...figures.children].forEach((part, at) => part.matches("[data-steady]:is(:hover, :focus-within)") || renew(part, anew[at]));
 }
 
 let events;
