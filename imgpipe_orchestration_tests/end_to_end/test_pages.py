@@ -196,7 +196,7 @@ def test_two_browsers_follow_the_figures_through_a_restart_of_the_gateway(stack:
         for each in (one, two):
             each.allowed = ["ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "502"]
             expect(each.go("/").get_by_text("Live, as of")).to_be_visible()
-        done = "li:has(h2:text-is('Media')) dl > div:has-text('done today') dd"
+        done = "li:has(a[href='/media']) dl > div:has-text('done today') dd"
         before = one.page.locator(done).inner_text()
         os.kill(stack.up.part("gateway")["pid"], signal.SIGKILL)
         for each in (one, two):

@@ -75,8 +75,7 @@ def test_what_somebody_is_about_to_follow_stays_where_it_is(guest: Visitor, gate
     heading = card(page, "Listings").get_by_role("link", name="Listings", exact=True)
     heading.focus()
     with transaction(gateway.services.engine) as connection:
-        pause = "insert into spending_pauses (provider, until, reason) values ('openai', now() + interval '1 h', 'poor')"
-        connection.exec_driver_sql(pause)
+        connection.exec_driver_sql("insert into spending_pauses values ('openai', now() + interval '1 h', 'poor')")
     expect(page.get_by_text("OpenAI is left alone until")).to_be_visible()
     expect(heading).to_be_focused()
     fail(gateway.services, queue, [2], "the second")
