@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
@@ -10,7 +11,7 @@ import pytest
 
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 
 def providers_of(gateway: Gateway) -> dict[str, str]:
@@ -46,6 +47,15 @@ def test_a_vector_that_the_column_cannot_hold(
         )
     assert states["google_vision"] == "ok"
     assert states["openai_embedding"].startswith("failed: ")
+
+
+def test_a_confidence_that_is_no_number(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> None:
+    def unsure(body: bytes) -> bytes:
+        return re.sub(rb'(confidence\\":\s*)[\d.]+', rb"\1NaN", body)
+
+    with serving(lambda h, _: pass_on(h, standins.openai_url, unsure)) as server:
+        states = providers_of(make_gateway(openai_api_key="test-key", openai_base_url=server.url))
+    assert states["openai_vision"] == "ok"
 
 
 NONSENSE = {

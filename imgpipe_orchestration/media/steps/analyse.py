@@ -209,13 +209,14 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     )
     value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]
+    sure = answer["confidence"]  # null where the model wrote NaN: the journal keeps the answer, which is paid for
     found.values |= {
         "style_classification": answer["style"][:255],
         "medium_detected": answer["medium"][:255],
         "subject_matter": answer["subject"],
         "quality_score": min(100, max(0, int(answer["quality_score"]))),
         "mood_keywords": answer["mood_keywords"],
-        "confidence_score": min(1.0, max(0.0, float(answer["confidence"]))),
+        "confidence_score": None if sure is None else min(1.0, max(0.0, sure)),
         "alt_text": answer.get("seo_alt_text") or answer["alt_text"],
         "raw_gpt4_response": value["raw"],
     }
