@@ -70,11 +70,12 @@ class CutOut:
     """Enclosed patches of background that were opened as well (the inside of an O)."""
 
 
-def remove_background(image: Image.Image) -> CutOut:
+def remove_background(image: Image.Image, *, is_jpeg: bool = False) -> CutOut:
     """Make the background of a logo transparent.
 
     Args:
         image: RGB in sRGB, upright.
+        is_jpeg: it was one, so there is noise: with all its colours kept, little enough to pass for faint strokes.
 
     Raises:
         NotUniform: the border is not one colour or a smooth gradient, or nothing but background was found.
@@ -88,7 +89,7 @@ def remove_background(image: Image.Image) -> CutOut:
     noise = _noise(distance)
     alike = distance < max(_UNIFORM, 3 * noise)
     background = _connected_to_border(alike)
-    is_clean = _noise_near(~background, distance, 97) <= _CLEAN
+    is_clean = not is_jpeg and _noise_near(~background, distance, 97) <= _CLEAN
     noise = max(noise, _noise_near(~background, distance, 50))
     enclosed = (distance < max(_UNIFORM, 3 * noise)) & ~background
     holes, count = _holes(enclosed, distance, noise)

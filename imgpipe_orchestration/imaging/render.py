@@ -65,7 +65,7 @@ def render(
     notes = [*prepared.notes, *_shortfalls(recipe, prepared.source)]
     pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
     if remove_background:
-        cut_out, note = _without_background(prepared.image, recipe)
+        cut_out, note = _without_background(prepared, recipe)
         notes.append(note)
         if cut_out:
             pictures.append(("removed", cut_out))
@@ -123,13 +123,14 @@ def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = D
     return Prepared(image, source, tuple(notes))
 
 
-def _without_background(image: Image.Image, recipe: Recipe) -> tuple[Image.Image | None, str]:
+def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image | None, str]:
     """The picture without its background and what was done, or None and why not."""
+    image = prepared.image
     if image.mode == "RGBA":
         return image, "background removed: the original has none"
     try:
         try:
-            cut = remove_background(image)
+            cut = remove_background(image, is_jpeg=prepared.source.format == "jpeg")
         except NotUniform:
             if not recipe.background_model:
                 raise

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
-from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
 
@@ -79,6 +79,23 @@ def test_nothing_of_a_white_ground_is_seen_on_black(background: str, quality: in
     on_black = np.asarray(Image.alpha_composite(Image.new("RGBA", cut.size, "black"), cut).convert("RGB")).astype(float)
     brighter = (on_black - alpha[..., None] * colours).min(axis=2)
     assert (brighter > 60).sum() <= 3
+
+
+@pytest.mark.parametrize("quality", [85, 75, 60])
+def test_a_jpeg_with_all_its_colours_is_no_worse_than_one_with_half_of_them(quality: int) -> None:
+    image = Image.new("RGB", (600, 400), "white")
+    draw = ImageDraw.Draw(image)
+    draw.ellipse([180, 60, 420, 300], fill=(20, 60, 160))
+    draw.ellipse([250, 130, 350, 230], fill="white")
+    draw.text((170, 310), "RBO logo 8", (20, 60, 160), ImageFont.load_default(52))
+    data = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
+    rendition = render(data, Recipe((Size("detail", 600, 600, "within"),), adaptive=False), remove_background=True)
+    removed = [v for v in rendition.variants if v.background == "removed" and v.format == "png"]
+    assert removed, rendition.notes
+    opacity = np.asarray(Image.open(io.BytesIO(removed[0].data)).convert("RGBA"))[..., 3]
+    ink = np.asarray(image.convert("L").filter(ImageFilter.MinFilter(9))) < 250
+    assert opacity[~ink].max() < 32  # nobody sees that
+    assert opacity[180, 300] == 0
 
 
 @pytest.mark.parametrize("quality", [90, 75, 60])
