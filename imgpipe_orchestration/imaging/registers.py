@@ -1,4 +1,4 @@
-"""Clearing the processor's wide registers between one codec and the next, which is slow while they count as in use."""
+"""Clearing the processor's wide registers between codecs: while they count as in use, the next codec is slow."""
 
 from __future__ import annotations
 

@@ -147,7 +147,6 @@ def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> N
     name="vision_batches",
     description="Batches that came in over the gateway's analysis backend.",
     tags={"pipeline": "vision_batches", "group": "vision_reports", **PAID},
-    executor_def=dg.in_process_executor,
 )
 def vision_batches() -> None:
     due_batches()

@@ -27,7 +27,6 @@ from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing
 from imgpipe_orchestration.media.serving.decision import Shelves, Wish
 from imgpipe_orchestration.media.serving.hot import HotImages
-from imgpipe_orchestration.media.serving.placeholder import PLACEHOLDER
 from imgpipe_orchestration.media.serving.ranges import Unsatisfiable, wanted
 from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.media.store import StoredVariant
@@ -53,6 +52,12 @@ ANY_ORIGIN = "*"
 """Not the one that asks: every cache would have to keep an image once for each."""
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
+_PLACEHOLDER = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 300" role="img" aria-label="Being processed">'
+    b'<rect width="300" height="300" fill="#8a8f98" fill-opacity=".25"/>'
+    b'<circle cx="150" cy="150" r="36" fill="none" stroke="#8a8f98" stroke-width="8" stroke-dasharray="150 76"/></svg>'
+)
+"""Shown instead of an original that no browser can show, until the image is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,5 +267,5 @@ def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None
     if wish.explain:
         return JSONResponse(decision.explained_meanwhile(wish, accept, original=showable), headers=UNCACHED)
     if not showable:
-        return Response(PLACEHOLDER, media_type="image/svg+xml", headers=UNCACHED)
+        return Response(_PLACEHOLDER, media_type="image/svg+xml", headers=UNCACHED)
     return Response(original(services, media), media_type=media.mime_type, headers=UNCACHED)
