@@ -326,7 +326,7 @@ class Settings(BaseModel):
     def _refuse_what_is_no_origin(self) -> Self:
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
-                problem = f"FRONTEND_ORIGINS: {origin!r} is no origin such as https://shop.example.com"
+                problem = f"FRONTEND_ORIGINS: {origin!r} is not an origin such as https://shop.example.com"
                 raise SettingsError(problem, field="FRONTEND_ORIGINS")
         return self
 
@@ -341,7 +341,7 @@ class Settings(BaseModel):
                     example = "postgresql://user@host/name"
                 elif "mongodb" in name:
                     example = "mongodb://user@host:27017/name"
-                raise SettingsError(f"{name.upper()} is no address such as {example}", field=name.upper())
+                raise SettingsError(f"{name.upper()} is not an address such as {example}", field=name.upper())
         return self
 
     @model_validator(mode="before")

@@ -40,7 +40,7 @@ def waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> N
     except PartnerAway as away:
         limit, waited = services.settings.avatar_outage_seconds, _waited(services, claim)
         if waited >= limit:
-            raise PartnerRefused(f"{away.public}; it was waited for since {_moment(-waited)}") from away
+            raise PartnerRefused(f"{away.public}; waited for since {_moment(-waited)}") from away
         pause = max(away.retry_after or 0.0, min(max(waited / 4, SHORTEST), LONGEST))
         told = f"{away.public}; it is asked again until {_moment(limit - waited)}"
         raise Outage(told, detail=away.detail, retry_after=pause, partner_status=away.partner_status) from away

@@ -113,13 +113,13 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
         Conflict: nobody failed, or the task was cancelled.
     """
     if task.status is TaskStatus.CANCELLED:
-        raise Conflict("The task was cancelled, so nobody of it is tried again. Ask for a new one.")
+        raise Conflict("The task was cancelled, so nobody in it is tried again. Ask for a new one.")
     if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
         raise Conflict(f"The task is {task.status}; failed people can be tried again once it has ended.")
     missing = _reopen_data(connection, task.id)
     people = list(connection.scalars(_FAILED_PEOPLE, {"id": task.id}))
     if not missing and not people:
-        raise Conflict("Nobody of this task has failed.")
+        raise Conflict("Nobody in this task has failed.")
     if missing:
         claims.enqueue(connection, DATA, [Item(task.id)], again=True)
     if people:

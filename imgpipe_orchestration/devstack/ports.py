@@ -98,7 +98,7 @@ class Ports:
         """
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
             setting = ASKED_BY[part]
-            raise SettingsError(f"{setting}: {asked!r} is no port; give a number from 0 to 65535", field=setting)
+            raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535", field=setting)
         wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED[part])
         if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
             port = wanted

@@ -78,7 +78,7 @@ def user_of(token: str, secret: str) -> int:
     except (jwt.PyJWTError, KeyError, ValueError) as error:
         raise Unauthenticated("The token is invalid or has expired; sign in again.", detail=str(error)) from error
     if not 0 < user < 2**63:
-        raise Unauthenticated("The token names no user.")
+        raise Unauthenticated("The token does not name a user.")
     return user
 
 

@@ -117,7 +117,7 @@ def remove_background_with_model(image: Image.Image) -> CutOut:
         rembg = importlib.import_module("rembg")
     except ImportError as error:
         raise NotUniform(
-            "the background is no plain colour, and the model that could remove it is not enabled"
+            "the background is not a plain colour, and the model that could remove it is not enabled"
             " (operators: pip install 'imgpipe-orchestration[rembg]')"
         ) from error
     cut: Image.Image = rembg.remove(image.convert("RGB"))

@@ -106,7 +106,7 @@ def temp_key(path: str) -> str:
         BadInput: the path is not one of ours.
     """
     if not is_temp_path(path):
-        raise BadInput(f"{path!r} is no temp image path", field="image_path")
+        raise BadInput(f"{path!r} is not a temp image path", field="image_path")
     return path.lstrip("/")
 
 

@@ -70,7 +70,7 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
                 elif name in uploads.PROFILE_TEXTS:
                     texts[name] = value
                 elif name in model.FIELDS and value:
-                    raise BadInput(f"{name} came as a text; send a file, with a `filename`.", field=name)
+                    raise BadInput(f"{name} came as text; send a file, with a `filename`.", field=name)
     except MultiPartException as error:
         raise BadInput(f"The form cannot be read: {error.message}") from error
     except UnicodeError as error:
@@ -125,7 +125,7 @@ def temp_image(folder: str, name: str, services: ServicesDep, credentials: Crede
     try:
         data, head = services.media_bucket.get_with_head(key)
     except NotFound as error:
-        raise NotFound("There is no such temp image; when it was processed, the profile has its smart URL.") from error
+        raise NotFound("There is no such temp image; once processed, it has a smart URL in the profile.") from error
     # The type is the one found in the content at upload, and browsers must not guess another.
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Disposition": "inline"}
     return Response(data, media_type=head.content_type, headers=headers)

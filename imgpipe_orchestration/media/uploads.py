@@ -173,5 +173,5 @@ def field_named(name: str) -> Field:
         BadInput: the form has no such file field.
     """
     if name not in FIELDS:
-        raise BadInput(f"{name!r} is no file field; send one of {', '.join(FIELDS)}.", field=name)
+        raise BadInput(f"{name!r} is not a file field; send one of {', '.join(FIELDS)}.", field=name)
     return FIELDS[name]

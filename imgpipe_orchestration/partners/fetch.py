@@ -115,7 +115,7 @@ class Fetcher:
         except HTTPError as error:
             # urllib3 names the whole URL in its messages, so they go nowhere, not even into the traceback.
             if deadline.passed:
-                raise PartnerUnavailable(f"{without_secrets(url)}: not there after {limits.seconds:.0f} s") from None
+                raise PartnerUnavailable(f"{without_secrets(url)}: not complete after {limits.seconds:.0f} s") from None
             raise PartnerUnavailable(f"{without_secrets(url)}: the download broke off ({why(error)})") from None
         return without_secrets(final)
 
@@ -225,7 +225,7 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status == 416:
         progress.validator = ""
-        raise PartnerUnavailable(f"{link}: the server would not go on where it broke off")
+        raise PartnerUnavailable(f"{link}: the server would not resume where the download broke off")
     if match and int(match[1]) == progress.received and progress.received:
         progress.resumed += 1
         progress.total = int(match[3]) if match[3] != "*" else progress.total

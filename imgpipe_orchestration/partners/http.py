@@ -298,7 +298,7 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
             if size > limit:
                 raise AnswerTooLong(f"{partner} answered more than the {limit:,} bytes allowed")
     except DecodeError as error:
-        raise UnreadableAnswer(f"{partner}'s answer is not packed as it says") from error
+        raise UnreadableAnswer(f"{partner}'s answer is not compressed as it claims") from error
     except ReadTimeoutError as error:
         raise PartnerUnavailable(f"{partner} took too long to send its answer") from error
     except HTTPError as error:

@@ -88,7 +88,7 @@ class MainApi:
             raise TooLarge(f"The temp file is larger than the {limit:,} bytes allowed") from error
         if not reply.content or _is_words(reply):
             detail = reply.content[:500].decode(errors="replace")
-            raise UnreadableAnswer(f"{_NAME} sent no file but words or nothing for {image_path}", detail=detail)
+            raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file {image_path}", detail=detail)
         return reply.content
 
 

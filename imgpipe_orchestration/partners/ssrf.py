@@ -86,7 +86,7 @@ class AllowList:
             host = host.strip("[]")
             if not host or "/" in host or (colon and not port.isdecimal()):
                 raise SettingsError(
-                    f"ALLOWED_PRIVATE_HOSTS: {entry!r} is no host, host:port or CIDR", field="ALLOWED_PRIVATE_HOSTS"
+                    f"ALLOWED_PRIVATE_HOSTS: {entry!r} is not a host, host:port or CIDR", field="ALLOWED_PRIVATE_HOSTS"
                 )
             hosts.add((host, int(port) if port else None))
         return cls(frozenset(hosts), tuple(networks))

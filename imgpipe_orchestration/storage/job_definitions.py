@@ -30,7 +30,7 @@ def parse_interval(written: str) -> timedelta:
     """
     match = _INTERVAL.fullmatch(written.strip())
     if not match or not match.group():
-        raise BadInput(f"{written!r} is no interval: write it like 10s, 2m or 1h30m", field="interval")
+        raise BadInput(f"{written!r} is not an interval: write it like 10s, 2m or 1h30m", field="interval")
     interval = timedelta(**{unit: int(number) for unit, number in match.groupdict(default="0").items()})
     if not SHORTEST <= interval <= LONGEST:
         raise BadInput(f"{written!r} is out of range: 1s to 168h", field="interval")

@@ -53,7 +53,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
     parsed = make_url(url)
     driver = _DRIVERS.get(parsed.drivername, parsed.drivername)
     if driver not in _DRIVERS.values():
-        raise SettingsError(f"{setting}: {parsed.drivername!r} is no database we can use", field=setting)
+        raise SettingsError(f"{setting}: {parsed.drivername!r} is not a database we can use", field=setting)
     postgresql = driver.startswith("postgresql")
     if postgresql:
         # A statement that takes a minute is a fault; a worker must not hang on it past its lease. So is a transaction
@@ -220,7 +220,7 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
         reason = str(error.orig).splitlines()[0]
         raise BadInput(f"A value cannot be stored: {reason}", detail=str(error)) from error
     except UnicodeEncodeError as error:
-        raise BadInput("A value cannot be stored: half a surrogate pair is no character", detail=str(error)) from error
+        raise BadInput("A value cannot be stored: a lone surrogate is not a character", detail=str(error)) from error
     except DBAPIError as error:
         # A replica that has not taken over yet refuses writes under a class of its own.
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:

@@ -230,7 +230,7 @@ def _image_ids(order: BatchOrder) -> list[UUID]:
     try:
         ids = [UUID(image.image_id) for image in order.images]
     except ValueError as error:
-        raise BadInput("images: an image_id is no id that an upload returned", field="images") from error
+        raise BadInput("images: an image_id is not one that an upload returned", field="images") from error
     if len(set(ids)) != len(ids):
         raise BadInput("images: an image appears twice in the batch", field="images")
     return ids

@@ -34,7 +34,7 @@ def check_schedule(expression: str) -> str:
     try:
         croniter(tidy)
     except (CroniterBadCronError, ValueError, KeyError) as error:
-        raise BadInput(f"schedule {tidy!r} is no cron expression: {error}", field="schedule") from error
+        raise BadInput(f"schedule {tidy!r} is not a cron expression: {error}", field="schedule") from error
     next_tick(tidy, "UTC", datetime.now(UTC))
     return tidy
 
@@ -74,5 +74,5 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
     except CroniterBadDateError as error:
         raise BadInput(f"schedule {schedule!r} names a moment that never comes", field="schedule") from error
     except CroniterBadCronError as error:
-        raise BadInput(f"schedule {schedule!r} is no cron expression: {error}", field="schedule") from error
+        raise BadInput(f"schedule {schedule!r} is not a cron expression: {error}", field="schedule") from error
     return tick.astimezone(UTC)

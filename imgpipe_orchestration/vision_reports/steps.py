@@ -78,7 +78,7 @@ class Steps:
         analysis = self._load(claim)
         if analysis.elsewhere and not analysis.redelivery:
             # Its new list says nothing of this one, or has it as another that would be uploaded as well.
-            raise Gone("The cron job asks another external API or for another organization since it found this one.")
+            raise Gone("Its cron job was pointed at another external API or organization since this was found.")
         backend = self._backend(analysis.connection.backend_url)
         batch_id = analysis.batch_id
         if batch_id is None:

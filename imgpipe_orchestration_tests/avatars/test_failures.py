@@ -173,7 +173,7 @@ def test_a_second_grid_that_is_none_is_reported_and_can_be_retried(desk: Desk) -
     desk.images()
     failed = desk.task(task)
     assert failed.status is TaskStatus.FAILED
-    assert "No usable grid in 2 tries: it is no 2x2 grid" in (failed.error_log or "")
+    assert "No usable grid in 2 tries: it is not a 2x2 grid" in (failed.error_log or "")
 
     with transaction(desk.services.engine) as connection:
         assert store.retry_failed(connection, desk.services.claims, failed) == 1

@@ -87,7 +87,7 @@ def test_a_provider_that_stays_away_is_given_up_with_the_reason_and_a_retry_wait
         failed = desk.task(task)
         assert failed.status is TaskStatus.FAILED
         assert "could not be reached" in (failed.error_log or "")
-        assert "it was waited for since 20" in (failed.error_log or "")
+        assert "waited for since 20" in (failed.error_log or "")
 
         with transaction(desk.services.engine) as connection:
             store.retry_failed(connection, desk.services.claims, failed)

@@ -257,7 +257,7 @@ def test_a_setting_that_makes_no_sense_is_one_line_and_code_2(tmp_path: Path) ->
         environ = {**clean_environment(), "DATABASE_URL": "nonsense"}
         result = imgpipe(command, "--data", str(tmp_path), environ=environ)
         assert result.returncode == 2, result.stderr
-        assert result.stderr.startswith("imgpipe: DATABASE_URL is no address")
+        assert result.stderr.startswith("imgpipe: DATABASE_URL is not an address")
         assert "Traceback" not in result.stderr
 
 

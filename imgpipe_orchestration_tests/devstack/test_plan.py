@@ -148,7 +148,7 @@ def test_files_that_a_power_cut_left_empty_keep_no_stack_from_starting(tmp_path:
 
 @pytest.mark.parametrize("setting", ["GATEWAY_PORT", "FLASK_PORT", "DAGSTER_WEBSERVER_PORT"])
 def test_a_port_that_is_none_is_refused(tmp_path: Path, setting: str) -> None:
-    with pytest.raises(SettingsError, match=f"{setting}: 'http' is no port"):
+    with pytest.raises(SettingsError, match=f"{setting}: 'http' is not a port"):
         make_plan(tmp_path, {setting: "http"})
 
 

@@ -69,7 +69,7 @@ def test_an_answer_beyond_the_limit_is_not_taken() -> None:
 
 def test_an_answer_that_is_not_packed_as_it_says_was_an_answer_and_is_asked_for_once() -> None:
     with serving(lambda h, _: reply(h, b'{"paid": "for"}', Content_Encoding="gzip")) as server:
-        with pytest.raises(UnreadableAnswer, match="not packed as it says"):
+        with pytest.raises(UnreadableAnswer, match="not compressed as it claims"):
             JsonApi("X", server.url).request_json("POST", "/")
         assert len(server.paths) == 1
 

@@ -92,5 +92,5 @@ def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
     assert desk.execute(job)["status"] == "success"
     (before,) = desk.executions(job)[1:]
     assert before["status"] == "failed"
-    assert "asks another external API" in before["analyses"][0]["error"]
+    assert "pointed at another external API" in before["analyses"][0]["error"]
     assert len(desk.reports) == 1

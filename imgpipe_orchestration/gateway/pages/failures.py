@@ -124,7 +124,7 @@ def _queue(services: Services, name: str) -> Queue:
 
 def _number(item: str) -> int:
     if not item.isdecimal() or len(item) > 18:
-        raise BadInput(f"{item!r} is no item's number.", field="item")
+        raise BadInput(f"{item!r} is not an item's number.", field="item")
     return int(item)
 
 

@@ -61,7 +61,7 @@ def four(data: bytes, wanted: Wanted) -> Portraits:
     grid = decoded(data)
     layout = find_layout(grid)
     if layout.shape is not Shape.GRID:
-        return unusable(f"it is no 2x2 grid but {layout.shape.value}")
+        return unusable(f"it is not a 2x2 grid but {layout.shape.value}")
     images = cut(grid, layout)
     judgement = judge(images, least_side=wanted.least_side)
     if judgement.reasons:
