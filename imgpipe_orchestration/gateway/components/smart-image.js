@@ -1,8 +1,8 @@
 // <smart-image media-id="789" size="thumbnail" alt="Profile" background-option="removed"
 //              preferred-formats="avif,webp,jpeg,png" show-ai-data></smart-image>
 //
-// A picture in the best format and resolution for the screen, asked for and loaded once it is near what is seen, into a
-// box that keeps its place from the first moment: the blurred picture of the thumbhash comes first, and an image that is still being processed appears
+// A picture in the best format and resolution for the screen, lazily loaded into a box that keeps its place from the
+// first moment: the blurred picture of the thumbhash comes first, and an image that is still being processed appears
 // by itself as soon as it is there.
 //
 // Further attributes: width, height (the box, in pixels), sizes (as of <img>), fit (contain, cover), loading (lazy,
@@ -56,7 +56,6 @@ export class SmartImage extends Base {
   #looks = 0;
   #timer;
   #asked;
-  #near; // tells when the box comes near what is seen, as far ahead as browsers load lazy images
   #drawn = false;
   #placed = false; // isConnected is true already while a parsed element gets its attributes, one by one
 
@@ -77,12 +76,6 @@ export class SmartImage extends Base {
     this.#words.setAttribute("role", "status");
     this.#box.append(this.#canvas, this.#words);
     root.append(this.#box);
-    const come = (seen) => {
-      if (!seen.some(({ isIntersecting }) => isIntersecting)) return;
-      this.#near.disconnect();
-      this.#ask();
-    };
-    this.#near = new IntersectionObserver(come, { rootMargin: "1250px" });
   }
 
   connectedCallback() {
@@ -93,7 +86,6 @@ export class SmartImage extends Base {
 
   disconnectedCallback() {
     this.#placed = false;
-    this.#near.disconnect();
     clearTimeout(this.#timer);
     this.#asked?.abort();
   }
@@ -156,7 +148,6 @@ export class SmartImage extends Base {
   }
 
   #start() {
-    this.#near.disconnect();
     clearTimeout(this.#timer);
     this.#asked?.abort();
     this.#looks = 0;
@@ -168,8 +159,7 @@ export class SmartImage extends Base {
     if (!this.#id) return;
     const info = this.#given();
     if (info) this.#take(info);
-    else if (this.getAttribute("loading") === "eager") this.#ask();
-    else this.#near.observe(this.#box);
+    else this.#ask();
   }
 
   async #ask() {

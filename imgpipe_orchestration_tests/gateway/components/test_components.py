@@ -72,20 +72,17 @@ def test_an_element_asks_once_however_many_attributes_it_has(gateway: Gateway, v
         assert asked == [f"{gateway.url}/api/images/1/info"]
 
 
-def test_an_element_far_below_asks_once_it_comes_near(gateway: Gateway, visit: Visit) -> None:
+def test_paper_shows_pictures_that_were_never_in_sight(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
-    far = '<p style="height: 4000px">far</p><smart-image media-id="1" size="grid" id="{}" {}></smart-image>'
-    body = far.format("eager", 'loading="eager"') + far.format("lazy", "")
+    body = '<p style="height: 4000px">far</p><smart-image media-id="1" size="grid" alt="A bowl"></smart-image>'
     with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
-        asked: list[str] = []
-        guest.page.on("request", lambda request: request.url.endswith("/info") and asked.append(request.url))
         page = guest.go("/")
-        expect(page.locator("#eager .box.there")).to_be_visible()
-        assert len(asked) == 1
-        page.locator("#lazy").scroll_into_view_if_needed()
-        expect(page.locator("#lazy .box.there")).to_be_visible()
-        assert len(asked) == 2
+        image = page.locator("smart-image img")
+        expect(image).to_be_attached()
+        assert not image.evaluate("img => img.complete")
+        page.pdf()
+        assert image.evaluate("img => img.complete && img.naturalWidth > 0")
 
 
 def test_trying_again_keeps_the_keyboard_where_it_is_and_what_is_partial_is_asked_for_anew(
