@@ -75,12 +75,25 @@ def _day(context: dg.AssetExecutionContext, backends: BackendsResource, step: St
     return up_to_date(backends.services, context.partition_key, step) if _brings_up_to_date(context) else {}
 
 
-def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
-    """Give back what the run holds when it has no later step: somebody chose some assets only. `replace_urls` does so
-    by itself. Left to the end of its lease, an image would be taken for one that a worker died over."""
+def _chosen(context: dg.AssetExecutionContext) -> list[str]:
+    """The run's assets in their order: all, unless somebody chose some or executes the rest of a run again."""
     names = [asset.key.path[-1] for asset in ASSETS]
     chosen = context.run.step_keys_to_execute or names
-    if context.asset_key.path[-1] == [name for name in names if name in chosen][-1]:
+    return [name for name in names if name in chosen]
+
+
+def _claim_at_the_beginning(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
+    """Claim what is due when the run has no earlier step. `retrieve_file` does so by itself."""
+    from imgpipe_orchestration.media.stages import claim_batch
+
+    if context.asset_key.path[-1] == _chosen(context)[0]:
+        claim_batch(backends.services, owner_of(context.run), context.partition_key)
+
+
+def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
+    """Give back what the run holds when it has no later step. `replace_urls` does so by itself. Left to the end of its
+    lease, an image would be taken for one that a worker died over."""
+    if context.asset_key.path[-1] == _chosen(context)[-1]:
         backends.services.claims.release(owner_of(context.run))
 
 
@@ -121,6 +134,7 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     from imgpipe_orchestration.media.stages import analyse_stage
 
     services, owner = backends.services, owner_of(context.run)
+    _claim_at_the_beginning(context, backends)
     stage = analyse_stage(services, owner)
     ordered = {"ordered_again": order_analyses(services, context.partition_key)} if _brings_up_to_date(context) else {}
     again = make_analyses(services, owner, context.partition_key)
@@ -141,6 +155,7 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
     from imgpipe_orchestration.media.stages import resize_stage
 
     services, owner = backends.services, owner_of(context.run)
+    _claim_at_the_beginning(context, backends)
     stage = resize_stage(services, owner)
     ordered = {"ordered_again": order_variants(services, context.partition_key)} if _brings_up_to_date(context) else {}
     again = make_variants(services, owner, context.partition_key)
@@ -160,6 +175,7 @@ def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResourc
 def update_callback(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import callback_stage
 
+    _claim_at_the_beginning(context, backends)
     stage = callback_stage(backends.services, owner_of(context.run))
     _give_back_at_the_end(context, backends)
     return _result(stage, **_day(context, backends, Step.UPDATE_CALLBACK))

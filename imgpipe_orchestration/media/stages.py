@@ -45,20 +45,26 @@ class Stage:
 
 def retrieve_stage(services: Services, owner: str, day: str) -> Stage:
     """Take in new uploads, claim what is due on `day` and fetch the originals."""
-    settings, claims = services.settings, services.claims
     registered = intake.take_in(services)
-    with claims.hold(owner):
-        batch = claims.owned(store.MEDIA, owner)  # a re-execution has some already
-        room = max(0, settings.media_batch_size - len(batch))
-        batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=_AGAIN_AT_ONCE)
-        _close(services)
+    with services.claims.hold(owner):
+        batch = claim_batch(services, owner, day)
         if batch:
             services.workshop.start()  # the next stages need its workers
-        _reopen(services, batch)
         ready = _ready(services, batch, Step.RETRIEVE_FILE)
         outcome, got = drive_step(services, Step.RETRIEVE_FILE, ready, retrieve)
     figures = {"registered": registered, "claimed": len(batch), "megabytes": _mb(r.bytes for r in got)}
     return Stage(outcome, figures | {f"from_{kind}": n for kind, n in Counter(r.format for r in got).items()})
+
+
+def claim_batch(services: Services, owner: str, day: str) -> list[Claim]:
+    """Claim what is due on `day`, beside what a re-execution has already: the beginning of a run's first stage."""
+    claims = services.claims
+    batch = claims.owned(store.MEDIA, owner)
+    room = max(0, services.settings.media_batch_size - len(batch))
+    batch += claims.claim(store.MEDIA, owner, room, partition=day, retries=_AGAIN_AT_ONCE)
+    _close(services)
+    _reopen(services, batch)
+    return batch
 
 
 def analyse_stage(services: Services, owner: str) -> Stage:

@@ -46,6 +46,18 @@ def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_
     assert [tuple(row) for row in gateway.rows("select status from pending_images")] == [("complete",)]
 
 
+def test_steps_that_are_run_one_by_one_take_an_image_all_the_way(
+    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    gateway.upload(456, profile_image=picture())
+    job = repository.resolve_job_def("media_pipeline")
+    for name in [*STEPS, "update_callback", "replace_urls"]:
+        job.execute_in_process(instance=instance, partition_key=today(), asset_selection=[dg.AssetKey(name)])
+    assert [tuple(row) for row in gateway.rows("select status from pending_images")] == [("complete",)]
+    ((failures, losses),) = gateway.rows("select failures, losses from work_items where queue = 'media'")
+    assert (failures, losses) == (0, 0)
+
+
 def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
