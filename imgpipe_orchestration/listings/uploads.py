@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +59,6 @@ def upload(
     *,
     user_id: int | None = None,
     idempotency_key: str | None = None,
-    new_id: Callable[[], UUID] = uuid4,
 ) -> dict[str, Any]:
     """Queue the usable ones among `files` and answer with the document's JSON.
 
@@ -84,14 +83,14 @@ def upload(
         if given := once.given_before():
             return given
 
-    usable, rejected = _inspected(files, title, user_id, services.settings.upload_max_bytes, new_id)
+    usable, rejected = _inspected(files, title, user_id, services.settings.upload_max_bytes)
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(services.listings_bucket, usable)
     # When the database goes away in the middle of a commit nobody knows whether the rows are there. So the originals
     # stay, and the garbage collection takes those that no row names.
     trace = str(tracing.current() or "")  # another one's thread may write the rows
-    accepted = _Accepted(services, [image for image, _ in usable], rejected, new_id, trace)
+    accepted = _Accepted(services, [image for image, _ in usable], rejected, trace)
     if once is None:
         return services.gathered.commit(_write, accepted)
     try:
@@ -101,7 +100,7 @@ def upload(
         return answer
     except AnsweredMeanwhile:
         services.listings_bucket.discard(image.original_key for image, _ in usable)
-        return upload(services, title, files, user_id=user_id, idempotency_key=idempotency_key, new_id=new_id)
+        return upload(services, title, files, user_id=user_id, idempotency_key=idempotency_key)
 
 
 def _request_sha256(title: str, files: Sequence[Sent]) -> str:
@@ -113,12 +112,12 @@ def _request_sha256(title: str, files: Sequence[Sent]) -> str:
 
 
 def _inspected(
-    files: Sequence[Sent], title: str, user_id: int | None, max_bytes: int, new_id: Callable[[], UUID]
+    files: Sequence[Sent], title: str, user_id: int | None, max_bytes: int
 ) -> tuple[list[tuple[store.NewImage, bytes]], list[Rejected]]:
     usable, rejected = [], []
     for file in files:
         try:
-            usable.append((_described(file, title, user_id, max_bytes, new_id()), file.data))
+            usable.append((_described(file, title, user_id, max_bytes, uuid4()), file.data))
         except (BadImage, TooLarge) as error:
             rejected.append(Rejected(storable_text(file.name), error))
     return usable, rejected
@@ -178,7 +177,6 @@ class _Accepted:
     services: Services
     images: Sequence[store.NewImage]
     rejected: Sequence[Rejected]
-    new_id: Callable[[], UUID]
     trace: str
 
 
@@ -197,11 +195,11 @@ def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[st
         added = store.add(connection, images, max_retries=services.settings.listings_max_retries)
         taken = []
         for number, index in missing:
-            image, upload = written[number][index], uploads[number]
+            image = written[number][index]
             if image.public_id in added:
-                items.append(replace(added[image.public_id], trace=upload.trace))
+                items.append(replace(added[image.public_id], trace=uploads[number].trace))
             else:
-                public_id = upload.new_id()
+                public_id = uuid4()
                 name = model.file_name(image.listing_title, public_id)
                 written[number][index] = replace(image, public_id=public_id, file_name=name)
                 taken.append((number, index))

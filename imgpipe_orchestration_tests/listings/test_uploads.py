@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.listings import uploads
@@ -19,11 +20,12 @@ def sent(name: str = "a.jpg") -> uploads.Sent:
     return uploads.Sent(name, data, len(data))
 
 
-def test_two_ids_that_begin_alike_get_different_urls(services: Services) -> None:
+def test_two_ids_that_begin_alike_get_different_urls(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     starts = ("550e8400", "550e8400", "550e8400", "6ba7b810", "6ba7b810", "6ba7b811")
     given = (UUID(f"{start}-e29b-41d4-a716-44665544000{n}") for n, start in enumerate(starts))
-    first = uploads.upload(services, "Bike", [sent()], new_id=lambda: next(given))
-    second = uploads.upload(services, "Bike", [sent(), sent()], new_id=lambda: next(given))
+    monkeypatch.setattr(uploads, "uuid4", lambda: next(given))
+    first = uploads.upload(services, "Bike", [sent()])
+    second = uploads.upload(services, "Bike", [sent(), sent()])
     names = [image["file_name"] for answer in (first, second) for image in answer["data"]["images"]]
     assert names[0] == "bike-550e8400.webp"
     assert len(set(names)) == 3
