@@ -19,6 +19,7 @@ _RUNS_OF_BYTES, _RUNS_OF_HALVES = 1, 2
 """BI_RLE8 and BI_RLE4 of BITMAPINFOHEADER, for 8 and 4 bits a pixel."""
 _MOST = 4
 """Bytes that a pixel may take: a run of one has two, a jump over one four."""
+_END_OF_ROW, _END = b"\0\0", b"\0\1"
 _OVERHANG = 256
 """Columns beyond the last that are decoded and cut off. Rows are often filled up to four bytes (ImageMagick), where
 OpenCV would begin a row after the last pixel that fits, and one more at the mark that ends the row."""
@@ -53,6 +54,8 @@ class BmpRuns(ImageFile.PyDecoder):
 def _in_greys(runs: bytes, width: int, height: int, *, halves: bool) -> NDArray[np.uint8]:
     """The runs as a BMP whose palette is a ramp of greys, so that OpenCV gives the palette's numbers."""
     bits, kind = (4, _RUNS_OF_HALVES) if halves else (8, _RUNS_OF_BYTES)
+    if halves and runs.rstrip(b"\0").endswith(_END):
+        runs += _END_OF_ROW * height  # at the end mark of a picture in halves OpenCV reads on
     ramp = b"".join(bytes((level, level, level, 0)) for level in range(1 << bits))
     start = 54 + len(ramp)
     head = struct.pack("<2sIII", b"BM", start + len(runs), 0, start)

@@ -98,6 +98,18 @@ def test_what_is_left_out_has_the_first_colour() -> None:
     assert rows == [other * 40, other * 20 + first * 20, first * 40]
 
 
+@pytest.mark.parametrize(("body", "lowest_first"), [
+    ("0511 0000 0512 0001 0000", "11111 12121 00000 00000 00000"),
+    ("0511 0000 0511 0000 0001", "11111 11111 00000 00000 00000"),
+    ("0001", "00000 00000 00000 00000 00000"),
+])  # fmt: skip
+def test_so_has_what_a_picture_of_sixteen_colours_leaves_out(
+    body: str, lowest_first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = _decoded(_bmp(5, 5, bytes.fromhex(body), bits=4), monkeypatch, runs.BmpRuns)
+    assert ["".join(map(str, row)) for row in np.asarray(image)[::-1]] == lowest_first.split()
+
+
 @pytest.mark.parametrize("body", [b"", ROW * 39, ROW * 39 + b"\0\x28abc", b"\xff\1\xff\1\0\0" * 40 + b"\0\1"])
 def test_broken_runs_are_refused_in_plain_words(body: bytes) -> None:
     with pytest.raises(BadImage, match="the bmp data is broken: its run lengths are cut short or lead out"):
