@@ -69,8 +69,15 @@ def take_in(services: Services, *, everything: bool = False) -> int:
     Args:
         everything: from the first row on, for a reconciliation that trusts no mark.
     """
-    with transaction(services.engine) as connection:
-        after = 0 if everything else registering.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
+    if everything:
+        with transaction(services.pending_engine) as connection:
+            last = pending.last_id(connection)
+        with transaction(services.engine) as connection:
+            registering.lower_intake_mark(connection, last)
+        after = 0
+    else:
+        with transaction(services.engine) as connection:
+            after = registering.intake_mark(connection, minutes_ago=LOOK_BACK_MINUTES)
     return sum(_take_in(services, page) for page in pending.pages(services, PendingStatus.PENDING, after=after))
 
 
@@ -94,7 +101,7 @@ def _register(services: Services, page: list[PendingImage]) -> int:
     items = []
     with transaction(services.engine) as connection:
         # Asked first: what waits is read again by every run of its first hour, and each try to insert it costs an id.
-        known = registering.registered(connection, [image.id for image in page])
+        known = registering.registered(connection, page)
         new = [image for image in page if image.id not in known]
         traces = registering.take_upload_traces(connection, [image.id for image in new])
         for image in new:

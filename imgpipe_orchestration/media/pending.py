@@ -104,6 +104,11 @@ def any_failed(connection: Connection, ids: Sequence[int]) -> bool:
     return connection.execute(query).first() is not None
 
 
+def last_id(connection: Connection) -> int:
+    """The highest id there is; 0 where there is no row."""
+    return connection.scalar(select(func.max(t.c.id))) or 0
+
+
 def in_state(
     connection: Connection, status: PendingStatus, *, after: int = 0, limit: int | None = None
 ) -> list[PendingImage]:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration import tracing
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.model import field_of
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.storage.retention import in_batches
+
+log = logger(__name__)
 
 
 def note_upload_trace(connection: Connection, pending_id: int) -> None:
@@ -35,10 +38,22 @@ def forget_upload_traces(engine: Engine, days: float) -> int:
     return in_batches(engine, statement, days)
 
 
-def registered(connection: Connection, pending_ids: Sequence[int]) -> set[int]:
-    """Those of some pending images that have a media file."""
-    query = text("select main_api_id from media_files where main_api_id = any(:ids)")
-    return set(connection.scalars(query, {"ids": list(pending_ids)}))
+def registered(connection: Connection, images: Sequence[PendingImage]) -> set[int]:
+    """The ids of those of some pending images that have a media file.
+
+    An id comes round again where the table was emptied, restored, or replaced by another database's. The image that
+    had it, of another path and perhaps another user, gives it up: its upload is gone, and it must not stand in for the
+    new one.
+    """
+    query = text("select main_api_id, image_path from media_files where main_api_id = any(:ids)")
+    rows = connection.execute(query, {"ids": [image.id for image in images]})
+    paths = {row.main_api_id: row.image_path for row in rows}
+    reused = [image.id for image in images if paths.get(image.id, image.image_path) != image.image_path]
+    if reused:
+        log.warning("pending image ids came round again", extra={"count": len(reused), "pending_id": reused[0]})
+        give_up = text("update media_files set main_api_id = -id where main_api_id = any(:ids)")
+        connection.execute(give_up, {"ids": reused})
+    return paths.keys() - set(reused)
 
 
 def register(connection: Connection, image: PendingImage, trace: str) -> int | None:
@@ -76,6 +91,11 @@ def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
         select coalesce(max(last_id), 0) from pending_intake where seen_at <= now() - make_interval(mins => :minutes)
     """)
     return int(connection.scalar(query, {"minutes": minutes_ago}) or 0)
+
+
+def lower_intake_mark(connection: Connection, last_id: int) -> None:
+    """Forget marks past `last_id`, the last row there is: new ones would be taken for seen."""
+    connection.execute(text("delete from pending_intake where last_id > :id"), {"id": last_id})
 
 
 def move_intake_mark(connection: Connection, last_id: int) -> None:

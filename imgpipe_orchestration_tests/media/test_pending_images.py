@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event, text
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
-from imgpipe_orchestration.media import direct, intake, pending, registering, store
+from imgpipe_orchestration.media import audit, direct, intake, pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -193,6 +193,45 @@ def test_a_row_that_was_committed_late_is_taken_in_too(services: Services, engin
         assert intake.take_in(services) == 1
         late.commit()
     assert intake.take_in(services) == 1
+
+
+def test_ids_that_begin_anew_are_new_uploads(services: Services, engine: Engine) -> None:
+    def at(id_: int, n: int) -> None:
+        with transaction(engine) as connection:
+            query = text("insert into pending_images (id, user_id, image_path) values (:id, 1, :path)")
+            connection.execute(query, {"id": id_, "path": PATH.format(n=n)})
+
+    at(500, 1)
+    at(900, 2)
+    assert intake.take_in(services) == 2
+    with transaction(engine) as connection:
+        connection.execute(text("delete from pending_images"))
+    at(500, 3)
+    assert intake.take_in(services, everything=True) == 1
+    at(501, 4)
+    assert intake.first_new(services) is not None
+    assert intake.take_in(services) == 1
+    with transaction(services.engine) as connection:
+        known = connection.execute(text("select main_api_id, image_path from media_files where main_api_id > 0"))
+        assert {row.main_api_id: row.image_path for row in known} == {
+            500: PATH.format(n=3),
+            501: PATH.format(n=4),
+            900: PATH.format(n=2),
+        }
+
+
+def test_an_upload_never_shows_the_image_that_had_its_id_before(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture(seed=1))
+    gateway.run_due()
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("truncate pending_images restart identity")
+    gateway.upload(2, profile_image=picture(seed=2))
+    assert gateway.rows("select id from pending_images") == [(1,)]
+    intake.take_in(gateway.services, everything=True)
+    audit.reopened(gateway.services)
+    gateway.run_due()
+    assert gateway.rows("select status, permanent_url from pending_images") == [("complete", "2")]
+    assert gateway.rows("select id, user_id, main_api_id from media_files order by id") == [(1, 1, -1), (2, 2, 1)]
 
 
 def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Services, engine: Engine) -> None:
