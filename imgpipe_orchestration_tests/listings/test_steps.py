@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageFont
 from imgpipe_orchestration.errors import BadImage, SettingsError
 from imgpipe_orchestration.listings import steps
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels, png_chunk
 
 OPTIONS = steps.options_of(Settings())
 
@@ -114,6 +114,14 @@ def test_an_animation_stays_one(kind: str) -> None:
             level = np.asarray(image.convert("RGB"))[..., 0].mean()
             assert level == pytest.approx(40 + 8 * number, abs=4)
     assert durations == [100, 200, 300, 100, 100, 400]
+
+
+def test_a_broken_text_behind_the_first_frame_costs_no_frame() -> None:
+    data = moving(3, "PNG")
+    at = data.index(b"IDAT") - 4
+    behind = at + 12 + int.from_bytes(data[at : at + 4])
+    broken = png_chunk(b"zTXt", b"note\0\7")
+    assert steps.make(data[:behind] + broken + data[behind:-12] + broken + data[-12:], OPTIONS).frames == 3
 
 
 def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.parts import PICTURE, png_colours, png_is_intact, png_parts
 
 _PIXELS, _END = b"IDAT", b"IEND"
 _NEEDED = PICTURE | {_END}
+_FRAMES = frozenset({b"fcTL", b"fdAT"})
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8, b"acTL": 8, b"fcTL": 26}
 """Bytes of the other chunks that are read: what the colours mean, which way up the picture is, and its frames."""
@@ -33,11 +34,15 @@ def without_extras(data: bytes) -> bytes:
 
 
 def up_to_pixels(data: bytes) -> bytes:
-    """The same picture without what stands behind its pixels: it says nothing, and Pillow refuses all of the picture
-    where it is broken."""
-    behind = dropwhile(lambda part: part[0] != _PIXELS, png_parts(data))
-    kind, start, _ = next(dropwhile(lambda part: part[0] == _PIXELS, behind), (_END, 0, 0))
-    return data if kind == _END else data[: start - 8] + _IEND
+    """The same picture without what stands behind its pixels and is no frame: it says nothing, and Pillow refuses all
+    of the picture where it is broken."""
+    since_pixels = dropwhile(lambda part: part[0] != _PIXELS, png_parts(data))
+    behind = [part for part in takewhile(lambda part: part[0] != _END, since_pixels) if part[0] != _PIXELS]
+    frames = [(start - 8, end + 4) for kind, start, end in behind if kind in _FRAMES]
+    if len(frames) == len(behind):
+        return data
+    view = memoryview(data)
+    return b"".join((view[: behind[0][1] - 8], *(view[start:end] for start, end in frames), _IEND))
 
 
 def profile(data: bytes) -> bytes:
