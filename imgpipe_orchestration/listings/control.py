@@ -9,24 +9,26 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def run(services: Services, owner: str, run_id: str) -> Drained:
+def run(services: Services, owner: str, run_id: str, done: Drained | None = None) -> Drained:
     """Drain the queue and leave the result where `GET /api/jobs/process-image-queue` reads it.
+
+    Args:
+        done: see `drain`'s `total`.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`; the result then names the error.
     """
+    done = done or Drained()
     with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, run_id)
-    result: dict[str, object] = {"ended": "the run failed"}
     try:
-        done = drain(services, owner)
-        result = done.as_json()
-    except Exception as error:
-        result = {"ended": f"the run failed: {error}"}
+        drain(services, owner, total=done)
+    except BaseException as error:
+        done.ended = f"the run failed: {str(error) or type(error).__name__}"
         raise
     finally:
         with transaction(services.engine) as connection:
-            job_definitions.finished(connection, model.JOB_ID, run_id, result)
+            job_definitions.finished(connection, model.JOB_ID, run_id, done.as_json())
     return done
 
 

@@ -137,12 +137,14 @@ def drain(
     owner: str,
     *,
     only_day: str | None = None,
+    total: Drained | None = None,
 ) -> Drained:
     """Work on what is due, within LISTINGS_RUN_SECONDS.
 
     Args:
         owner: whose claims these are; what it still held (an earlier try of the same run, which died) is begun again.
         only_day: a single day of upload, whether the job is stopped or not; None: every day, while it is not.
+        total: counts as it goes, for who wants to know what was done also when this ends with an error.
 
     Raises:
         SettingsError: LISTINGS_STEPS makes no sense; nothing was claimed.
@@ -151,7 +153,7 @@ def drain(
     options = steps.options_of(services.settings)
     started = time.monotonic()
     deadline = started + services.settings.listings_run_seconds
-    total, guard = Drained(), threading.Lock()
+    total, guard = total or Drained(), threading.Lock()
     services.claims.release(owner, died=True)
     with services.claims.hold(owner):
         processor = Processor(services, options)
@@ -178,8 +180,8 @@ def drain(
                 for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
                     future.result()
         finally:
+            total.seconds = time.monotonic() - started
             services.claims.release(owner)
-    total.seconds = time.monotonic() - started
     log.info("image queue drained", extra=total.as_json())
     return total
 

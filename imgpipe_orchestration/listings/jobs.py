@@ -12,13 +12,17 @@ IMAGES = dg.AssetKey("listing_images")
 @dg.op(description="Takes due images in batches through the steps until nothing is due or the time is up.")
 def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.listings import control
+    from imgpipe_orchestration.listings.drain import Drained
 
-    done = control.run(backends.services, owner_of(context.run), context.run_id)
+    done = Drained()
+    try:
+        control.run(backends.services, owner_of(context.run), context.run_id, done)
+    finally:  # what was made is there, however the run ended
+        for day, count in sorted(done.days.items()):
+            gallery = _gallery(backends, done.examples[day])
+            made = dg.AssetMaterialization(IMAGES, partition=day, metadata={"processed": count, "examples": gallery})
+            context.log_event(made)
     context.add_output_metadata(done.as_json())
-    for day, count in sorted(done.days.items()):
-        gallery = _gallery(backends, done.examples[day])
-        made = dg.AssetMaterialization(IMAGES, partition=day, metadata={"processed": count, "examples": gallery})
-        context.log_event(made)
 
 
 @dg.job(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import os
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,11 +16,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from imgpipe_orchestration import resources
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.listings import jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Claim, Claims
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
 
@@ -95,3 +99,26 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     again = backfill.execute_in_process(instance=instance, partition_key=today)
     metadata = again.asset_materializations_for_node("listing_images")[0].metadata
     assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
+
+
+def test_a_run_that_fails_tells_what_it_had_made_by_then(
+    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued(client, *(photo(),) * 12)
+    calls, claim = itertools.count(), Claims.claim
+
+    def breaks(claims: Claims, *args: Any, **options: Any) -> list[Claim]:
+        if next(calls):
+            raise BackendUnavailable("The database cannot be reached.")
+        return claim(claims, *args, **options)
+
+    monkeypatch.setattr(Claims, "claim", breaks)
+    run = jobs.process_image_queue.execute_in_process(
+        instance=instance, resources={"backends": resource}, raise_on_error=False
+    )
+    assert not run.success
+    (record,) = instance.fetch_materializations(jobs.IMAGES, limit=10).records
+    assert record.asset_materialization is not None
+    assert record.asset_materialization.metadata["processed"].value == 10
+    result = client.get(JOB).json()["data"]["last_result"]
+    assert (result["processed"], result["ended"]) == (10, "the run failed: The database cannot be reached.")
