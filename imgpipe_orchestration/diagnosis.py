@@ -31,6 +31,7 @@ _SILENT_SECONDS = 180
 """A daemon writes a heartbeat every 30 s. Dagster itself calls it unhealthy after half an hour."""
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _MIGRATE = "Run `imgpipe migrate`."
+_FETCH_MODEL = "Check BACKGROUND_MODEL; docs/imaging.md (Logos) says how a model is installed."
 
 
 class Verdict(StrEnum):
@@ -186,6 +187,11 @@ def _checks(services: Services) -> list[_Check]:
             lambda: _google_vision(settings),
         ),
         _Check("Flowise", "Check FLOWISE_BASE_URL.", lambda: _flowise(settings)),
+        *(
+            [_Check("background model", _FETCH_MODEL, lambda: _background_model(settings.background_model))]
+            if settings.background_model
+            else []
+        ),
     ]
 
 
@@ -323,6 +329,13 @@ def _automation(settings: Settings) -> str:
     if off:
         raise _Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
     return f"{started} are on"
+
+
+def _background_model(name: str) -> str:
+    from imgpipe_orchestration.imaging.background import load_model
+
+    load_model(name)
+    return f"{name} can be used"
 
 
 def _told_by_dagster(settings: Settings, query: str) -> Any:

@@ -5,6 +5,7 @@ The gateway holds one of these; the Dagster resources are thin shells over one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.made_once import made_once
@@ -19,6 +20,7 @@ from imgpipe_orchestration.storage.secrets import Vault
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from imgpipe_orchestration.imaging.recipe import Recipe
     from imgpipe_orchestration.imaging.workshop import Workshop
     from imgpipe_orchestration.partners.fetch import Fetcher
     from imgpipe_orchestration.partners.flowise import Flowise
@@ -126,9 +128,16 @@ class Services:
     @made_once
     def workshop(self) -> Workshop:
         """Worker processes for images that strangers sent."""
-        from imgpipe_orchestration.imaging.workshop import Workshop
+        from imgpipe_orchestration.imaging.workshop import WITH_MODEL_BYTES, Workshop
 
-        return Workshop()
+        return Workshop(memory_bytes=WITH_MODEL_BYTES) if self.settings.background_model else Workshop()
+
+    @made_once
+    def media_recipe(self) -> Recipe:
+        """What is made of an uploaded image."""
+        from imgpipe_orchestration.imaging.recipe import MEDIA
+
+        return replace(MEDIA, background_model=self.settings.background_model)
 
     @made_once
     def main_api(self) -> MainApi:

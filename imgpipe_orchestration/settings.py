@@ -208,6 +208,11 @@ class Settings(BaseModel):
     media_run_seconds: float = Field(300, gt=0, description="Time budget of one media run.")
     media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
 
+    background_model: str = Field(
+        "",
+        description="Model of rembg (extra `rembg`) that removes what is not a plain colour from behind logos, such as "
+        "isnet-general-use. Empty: such logos keep their background.",
+    )
     analysis_public_fields: str = Field(
         "style,medium,quality_score,mood_keywords,dominant_colors,brand_colors,alt_text",
         description="Parts of an image's analysis that browsers read without a token. Empty: none.",

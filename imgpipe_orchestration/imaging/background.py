@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,24 +108,41 @@ def remove_background(image: Image.Image, *, is_jpeg: bool = False) -> CutOut:
     return CutOut(Image.fromarray(rgba), removed, count)
 
 
-def remove_background_with_model(image: Image.Image) -> CutOut:
-    """The same for any picture, by rembg's neural network, which is an optional install (extra `rembg`).
+def remove_background_with_model(image: Image.Image, model: str) -> CutOut:
+    """The same for any picture, by a neural network of rembg, which is an optional install (extra `rembg`).
+
+    Args:
+        model: rembg's name of it. It is loaded for each picture, which takes a second: kept, it would hold some
+            gigabytes in each worker.
 
     Raises:
-        NotUniform: the extra is not installed, or the network found no subject.
+        NotUniform: the model cannot be used, or it found no subject.
     """
     try:
-        rembg = importlib.import_module("rembg")
-    except ImportError as error:
+        cut: Image.Image = importlib.import_module("rembg").remove(image.convert("RGB"), session=load_model(model))
+    except Exception as error:  # whatever is wrong with an install, the logo is made with its background
         raise NotUniform(
-            "the background is not a plain colour, and the model that could remove it is not enabled"
-            " (operators: pip install 'imgpipe-orchestration[rembg]')"
+            f"the background is not a plain colour, and the model {model} cannot be used (operators: imgpipe doctor)",
+            detail=f"{type(error).__name__}: {error}",
         ) from error
-    cut: Image.Image = rembg.remove(image.convert("RGB"))
     removed = float((np.asarray(cut.getchannel("A")) == 0).mean())
     if removed > 0.995:
         raise NotUniform("the model found no subject")
     return CutOut(cut.convert("RGBA"), removed, 0)
+
+
+def load_model(name: str) -> Any:
+    """A session of rembg. It would fetch what is not there by itself: in a worker, while a logo waits.
+
+    Raises:
+        LookupError: the model is not on this machine.
+        ImportError: rembg is not installed.
+        Exception: as onnxruntime finds fit, for a file it cannot use.
+    """
+    rembg, kinds = importlib.import_module("rembg"), importlib.import_module("rembg.sessions").sessions_class
+    if not any(kind.name() == name and kind.resolve_existing(f"{name}.onnx") for kind in kinds):
+        raise LookupError(f"the model {name} is not on this machine")
+    return rembg.new_session(name)
 
 
 def _fit_border(lab: Field) -> Field:

@@ -54,8 +54,9 @@ class Recipe:
     time."""
     webp_method_large: int = 2
     """The same above `large_pixels`, where WebP would take half as long as all the rest together."""
-    background_model: bool = False
-    """Where a background is no plain colour, ask rembg's neural network (an optional install) to remove it."""
+    background_model: str = ""
+    """The neural network of rembg (an optional install), by its name, that removes a background that is not a plain
+    colour; empty: none does."""
     jpeg_subsampling: Subsampling = "4:2:0"
 
     @cached_property

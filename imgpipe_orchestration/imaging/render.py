@@ -134,7 +134,7 @@ def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image
         except NotUniform:
             if not recipe.background_model:
                 raise
-            cut = remove_background_with_model(image)
+            cut = remove_background_with_model(image, recipe.background_model)
     except NotUniform as error:
         return None, f"background not removed: {error.public}"
     except MemoryError:

@@ -55,6 +55,10 @@ _FROM_OUTSIDE = {-signal.SIGKILL: "SIGKILL", int(signal.SIGTERM): "SIGTERM"}
 """Exit codes of workers that a person ended, or a kernel that is short of memory; pebble's leave by themselves at a
 SIGTERM. No codec does that to itself."""
 
+WITH_MODEL_BYTES = 5 * 1024**3
+"""What a worker may allocate that loads a neural network: rembg's isnet-general-use takes 4.5 GB of addresses, of which
+2.5 GB are used."""
+
 _GRACE = 5.0
 """Seconds past the wall time after which a worker ends itself, should nobody be left to end it."""
 

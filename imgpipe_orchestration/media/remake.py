@@ -47,10 +47,8 @@ def up_to_date(services: Services, day: str, step: Step) -> dict[str, float]:
 
 def _outdated(services: Services, connection: Connection, day: str, step: Step) -> list[Item]:
     """The finished images of a day for which `step` would make something else today."""
-    from imgpipe_orchestration.imaging.recipe import MEDIA
-
     if step is Step.RESIZE_OPTIMIZE:
-        return store.made_by_other_recipe(connection, day, MEDIA.version)
+        return store.made_by_other_recipe(connection, day, services.media_recipe.version)
     if step is Step.AI_VISUAL_ANALYSIS:
         clients = {"google_vision": services.google_vision, "openai_vision": services.openai}
         configured = [name for name, client in clients.items() if client]

@@ -21,7 +21,6 @@ from imgpipe_orchestration.storage.rows import transaction
 if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.subject.focus import FocusHints
     from imgpipe_orchestration.imaging.variants import Rendition, Variant
-    from imgpipe_orchestration.imaging.workshop import Workshop
 
 _EXTENSION = {"jpeg": "jpg"}
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -73,7 +72,7 @@ def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) 
         media = store.media_file(connection, claim.item_id)
         analysis = store.analysis(connection, claim.item_id)
     data = kept(services, media)
-    rendition = render_in(services.workshop, data, media, hints(media, analysis))
+    rendition = render_in(services, data, media, hints(media, analysis))
     made = put_variants(services, media, rendition)
     with services.claims.fenced(claim) as connection:
         if store.focus(connection, media.id) != media.focus:
@@ -99,12 +98,11 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
     return FocusHints(manual=Box(*manual["box"]) if manual else None, **boxes)
 
 
-def render_in(workshop: Workshop, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:
+def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:
     """All variants of one image, made in an isolated process; logos also with the background removed."""
-    from imgpipe_orchestration.imaging.recipe import MEDIA
     from imgpipe_orchestration.imaging.render import render
 
-    return workshop.call(render, data, MEDIA, focus, media.data_type is DataType.LOGO)
+    return services.workshop.call(render, data, services.media_recipe, focus, media.data_type is DataType.LOGO)
 
 
 def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
