@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option, running_stack
+from imgpipe_orchestration.cli.options import EXPORTED, data_option, json_option, running_stack
 from imgpipe_orchestration.cli.proxies import VARIABLES
 from imgpipe_orchestration.cli.typed import typed
 
@@ -30,7 +30,7 @@ def command(data_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(environment, indent=2))
         return
-    for name, value in environment.items():
+    for name, value in (*environment.items(), (EXPORTED, str(data_dir))):
         click.echo(f"export {name}={shlex.quote(value)}")
     if typed("dagster") != "dagster":
         # Last, so that nobody's own python becomes another.

@@ -17,6 +17,9 @@ from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.stackfile import RunningStack
 from imgpipe_orchestration.settings import Settings, load
 
+EXPORTED = "IMGPIPE_EXPORTED"
+"""In a shell that has the settings of a stack by `imgpipe env`: the data folder of that stack."""
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imgpipe_orchestration.cli import ALREADY_RUNNING
-from imgpipe_orchestration.cli.options import data_option, imgpipe
+from imgpipe_orchestration.cli.options import EXPORTED, data_option, imgpipe
 from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.errors import Conflict, SettingsError
 from imgpipe_orchestration.redaction import redact
@@ -50,6 +50,11 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
         click.echo(f"imgpipe: {retyped(conflict.public)}", err=True)
         sys.exit(ALREADY_RUNNING)
     try:
+        if exported := os.environ.get(EXPORTED):
+            raise SettingsError(
+                f"this shell has the settings of the stack on {exported}, by `imgpipe env`; a new stack would take them"
+                " for servers of yours: start it in another shell"
+            )
         plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
         prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
         _say(f"starting on {data_dir}")

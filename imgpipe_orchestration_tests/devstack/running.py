@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from imgpipe_orchestration.cli.options import EXPORTED
 from imgpipe_orchestration.devstack.plan import MARKER
 from imgpipe_orchestration.settings import Settings
 
@@ -31,7 +32,7 @@ PARTNERS_ELSEWHERE = {
 
 def clean_environment(**extra: str) -> dict[str, str]:
     """Our environment without any setting of the product, plus `extra`."""
-    names = {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME"}
+    names = {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME", EXPORTED}
     return {name: value for name, value in os.environ.items() if name not in names} | extra
 
 

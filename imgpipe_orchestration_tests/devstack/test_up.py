@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from imgpipe_orchestration.devstack.ports import Ports, is_free
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import S3Access, open_folder
 from imgpipe_orchestration_tests.devstack.running import (
+    IMGPIPE,
     PARTNERS_ELSEWHERE,
     Up,
     clean_environment,
@@ -227,6 +229,16 @@ def test_named_services_replace_the_embedded_ones(
         down = imgpipe("down", "--data", str(running.data_dir))
         assert down.returncode == 0, down.stderr
         assert running.process.wait(5) == 0
+
+
+def test_a_shell_with_the_settings_of_a_stack_starts_no_other(stack: Up, tmp_path: Path) -> None:
+    exports = imgpipe("env", "--data", str(stack.data_dir)).stdout
+    words = shlex.join([*IMGPIPE, "up", "--data", str(tmp_path)])
+    typed = ["bash", "-c", f"{exports}\n{words}"]
+    said = subprocess.run(typed, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert said.returncode == 2, said.stderr
+    assert f"this shell has the settings of the stack on {stack.data_dir}" in said.stderr
+    assert "start it in another shell" in said.stderr
 
 
 def test_an_unreachable_database_is_named_and_nothing_is_left(open_folder: Path) -> None:
