@@ -9,6 +9,7 @@
                  sizes of a format
     measuring/   colours, sharpness, exposure, placeholder
     portraits/   generated portraits: cut out of their grid, judged, made into files
+    formats      names, media types and file extensions
     hashing      whether two pictures are the same, by their pixels and by their looks
     resize       smaller, never larger
     background   a logo without its background

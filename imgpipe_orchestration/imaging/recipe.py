@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal
 
-Format = Literal["avif", "webp", "jpeg", "png"]
-MIME_OF = {"avif": "image/avif", "webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
-"""Media types of the formats, best format first."""
+from imgpipe_orchestration.imaging.formats import Format
+
 Fit = Literal["crop", "within"]
 Subsampling = Literal["4:2:0", "4:4:4"]
 """Of colours: half of their width and height, or all of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from imgpipe_orchestration.imaging.recipe import MIME_OF, Format
+from imgpipe_orchestration.imaging.formats import MIME_OF, Format
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 Background = Literal["original", "removed"]

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
 from imgpipe_orchestration.gateway.headers import has_it
-from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
+from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.logs import logger

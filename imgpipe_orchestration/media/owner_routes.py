@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, User, media_key, user_id
-from imgpipe_orchestration.imaging.recipe import Format
+from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.media import direct, store
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing

@@ -14,7 +14,7 @@ from PIL import Image
 from imgpipe_orchestration.devstack.photos import open_photo
 from imgpipe_orchestration.imaging.measuring.measure import Measurements
 from imgpipe_orchestration.imaging.measuring.preview import look
-from imgpipe_orchestration.imaging.reading import plugins
+from imgpipe_orchestration.imaging.reading import readers
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 
@@ -42,8 +42,8 @@ def picture(width: int = 640, height: int = 480, *, seed: int = 1) -> Image.Imag
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     """The image as a file of Pillow's format `kind`."""
     for name in ("heic", "jxl"):
-        if kind == plugins.PILLOW_NAME[name]:
-            plugins.enable(name)
+        if kind == readers.PILLOW_NAME[name]:
+            readers.enable(name)
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

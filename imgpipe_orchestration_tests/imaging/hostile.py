@@ -213,9 +213,9 @@ def masked_bmp(
 
 def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
     """A JPEG XL with boxes behind its picture, or with packed EXIF."""
-    from imgpipe_orchestration.imaging.reading import plugins
+    from imgpipe_orchestration.imaging.reading import readers
 
-    plugins.enable("jxl")
+    readers.enable("jxl")
     file = io.BytesIO()
     packed = {"exif": exif, "compress_metadata": True} if exif else {}
     Image.new("RGB", (16, 16)).save(file, "JXL", use_container=True, **packed)
@@ -224,9 +224,9 @@ def jxl_with(boxes: bytes = b"", exif: bytes | None = None) -> bytes:
 
 def heic_claiming(width: int, height: int, coded: tuple[int, int] = (64, 64)) -> bytes:
     """A HEIC whose `ispe` boxes claim another size."""
-    from imgpipe_orchestration.imaging.reading import plugins
+    from imgpipe_orchestration.imaging.reading import readers
 
-    plugins.enable("heic")
+    readers.enable("heic")
     file = io.BytesIO()
     Image.new("RGB", coded).save(file, "HEIF")
     return _restated(file.getvalue(), width, height)

@@ -16,7 +16,7 @@ from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
-from imgpipe_orchestration.imaging.recipe import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import embedding, pending, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState

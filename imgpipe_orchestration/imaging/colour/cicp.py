@@ -18,7 +18,7 @@ from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, matri
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.reading.boxes import Boxes
-from imgpipe_orchestration.imaging.reading.parts import png_colours
+from imgpipe_orchestration.imaging.reading.png_chunks import colour_space_chunks
 
 _C, _D65 = (0.310, 0.316), (0.3127, 0.3290)
 _PRIMARIES = {
@@ -102,7 +102,7 @@ def outranks_profile(data: bytes) -> bool:
 
 
 def _of_png(data: bytes) -> ColourNumbers | None:
-    chunk = png_colours(data).get(b"cICP", b"")
+    chunk = colour_space_chunks(data).get(b"cICP", b"")
     return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
 
 

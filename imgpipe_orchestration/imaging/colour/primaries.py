@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imgpipe_orchestration.imaging.reading.parts import png_colours
+from imgpipe_orchestration.imaging.reading.png_chunks import colour_space_chunks
 
 Floats = NDArray[np.float64]
 Matrix = tuple[tuple[float, float, float], ...]
@@ -59,7 +59,7 @@ def srgb_light(value: Floats) -> Floats:
 
 def primaries_of_png(data: bytes) -> Primaries | None:
     """What gAMA and cHRM say; None where that is sRGB, nothing or nonsense, or something else counts more."""
-    found = png_colours(data)
+    found = colour_space_chunks(data)
     gamma, chromaticities = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
     if b"iCCP" in found or found.get(b"sRGB") in _INTENTS:
         return None

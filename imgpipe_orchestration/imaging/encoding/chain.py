@@ -24,7 +24,8 @@ from imgpipe_orchestration.imaging.encoding.quality import (
     slope,
     usual,
 )
-from imgpipe_orchestration.imaging.recipe import Format, Recipe
+from imgpipe_orchestration.imaging.formats import Format
+from imgpipe_orchestration.imaging.recipe import Recipe
 
 _SEARCHED = 60_000
 """Pixels that the size to be searched has at least: fewer say little about the others."""

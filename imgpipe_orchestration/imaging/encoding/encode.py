@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging import registers
+from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.opencv import cv2
-from imgpipe_orchestration.imaging.recipe import Format, Recipe
+from imgpipe_orchestration.imaging.recipe import Recipe
 
 _PROGRESSIVE_PAYS_FROM = 100_000
 """Bytes from which progressive was smaller on every photo tried; below, down to thumbnails, it was not in half of all

@@ -14,8 +14,9 @@ from imgpipe_orchestration.imaging.encoding.drawing import may_gain
 from imgpipe_orchestration.imaging.encoding.encode import encode_lossless
 from imgpipe_orchestration.imaging.encoding.picture import Later, Picture
 from imgpipe_orchestration.imaging.encoding.quality import Encoded
+from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.plan import Cut, plan
-from imgpipe_orchestration.imaging.recipe import Format, Recipe
+from imgpipe_orchestration.imaging.recipe import Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 

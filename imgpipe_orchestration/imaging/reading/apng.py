@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading.parts import png_is_intact, png_parts
+from imgpipe_orchestration.imaging.reading.png_chunks import chunks, is_intact
 
 _CONTROL = 26
 """Bytes of a chunk fcTL: its number, width, height, place, and how and how long it is shown."""
@@ -20,7 +20,7 @@ _NUMBERED = frozenset({b"fcTL", b"fdAT"})
 def readable(data: bytes, _limits: Limits) -> bytes:
     """The same with the first frame in place of the default image; as it is where that is the first frame, or the first
     frame is broken or does not cover the picture."""
-    parts = list(png_parts(data))
+    parts = list(chunks(data))
     kinds = [kind for kind, _, _ in parts]
     if b"acTL" not in kinds or b"IDAT" not in kinds or b"fcTL" not in kinds:
         return data
@@ -41,7 +41,7 @@ def _brought_forward(data: bytes, parts: Sequence[tuple[bytes, int, int]], by: i
     view = memoryview(data)
     for kind, start, end in parts:
         number = int.from_bytes(data[start : start + 4])
-        if kind in _NUMBERED and number >= by and end - start >= 4 and png_is_intact(view, start, end):
+        if kind in _NUMBERED and number >= by and end - start >= 4 and is_intact(view, start, end):
             yield _chunk(kind, (number - by).to_bytes(4) + data[start + 4 : end])
         else:
             yield data[start - 8 : end + 4]

@@ -44,3 +44,12 @@ def readable(data: bytes, _limits: Limits) -> bytes:
         start = max(start, behind + stored)
         header = header[:32] + most.to_bytes(4, "little") + header[36:]
     return b"".join((data[:10], (14 + len(header) + len(table)).to_bytes(4, "little"), header, table, data[start:]))
+
+
+def profile(data: bytes) -> bytes:
+    """The embedded colour profile (BITMAPV5HEADER, PROFILE_EMBEDDED); empty where there is none."""
+    head = data[14:138]
+    if len(head) < 124 or int.from_bytes(head[:4], "little") < 124 or head[56:60] != b"DEBM":
+        return b""
+    at, length = 14 + int.from_bytes(head[112:116], "little"), int.from_bytes(head[116:120], "little")
+    return data[at : at + length]

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading.parts import PNG_CHANNELS, png_chunk
+from imgpipe_orchestration.imaging.reading.png_chunks import CHANNELS, content_of
 
 _DEFLATE = 1032
 """Bytes out of one: 258 of them take two bits at least (https://zlib.net/zlib_tech.html)."""
@@ -59,8 +59,8 @@ def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
         rows: Any = image.tile[0]
         return _BMP_RUNS if rows.codec_name == "bmp_rle" else image.width / rows.args[1]  # bytes of a row
     if name == "png":
-        depth, kind = png_chunk(data, b"IHDR")[8:10]
-        return _DEFLATE * 8 / (depth * PNG_CHANNELS[kind])
+        depth, kind = content_of(data, b"IHDR")[8:10]
+        return _DEFLATE * 8 / (depth * CHANNELS[kind])
     if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
         bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
         if image.tag_v2.get(_Tag.PhotometricInterpretation) == _YCBCR:

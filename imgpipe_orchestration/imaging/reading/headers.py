@@ -13,7 +13,10 @@ from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import jxl
 from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
-from imgpipe_orchestration.imaging.reading.parts import START_OF_SCAN, check_parts, is_raw, jpeg_markers, png_chunks
+from imgpipe_orchestration.imaging.reading.jpeg_segments import START_OF_SCAN, markers
+from imgpipe_orchestration.imaging.reading.part_limits import check_parts
+from imgpipe_orchestration.imaging.reading.png_chunks import chunks
+from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -110,7 +113,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
     if name == "tiff" and is_raw(data):
         raise BadImage(_RAW)
     if name == "png":
-        texts = sum(kind in (b"zTXt", b"iTXt") for kind in png_chunks(data))
+        texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in chunks(data))
         if texts > limits.max_text_chunks:
             raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
 
@@ -121,10 +124,10 @@ def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
     Raises:
         TooLarge: past a limit, which the message names.
     """
-    markers = list(islice(jpeg_markers(data), limits.max_parts + 1))
-    if len(markers) > limits.max_parts:
+    found = list(islice(markers(data), limits.max_parts + 1))
+    if len(found) > limits.max_parts:
         raise TooLarge(f"the jpeg is cut into more than {limits.max_parts:,} parts, which no picture needs")
-    scans = markers.count(START_OF_SCAN)
+    scans = found.count(START_OF_SCAN)
     if scans > limits.max_jpeg_scans or scans * pixels > limits.max_scan_pixels:
         raise TooLarge(
             f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.imaging.reading.parts import jpeg_segments
+from imgpipe_orchestration.imaging.reading.jpeg_segments import segments
 
 _PROFILE = (0xE2, b"ICC_PROFILE\0")
 _FEWEST = {(0xE0, b"JFIF"): 14, (0xEE, b"Adobe"): 12, _PROFILE: 14}
@@ -13,7 +13,7 @@ def without_extras(data: bytes) -> bytes:
     """The same picture without the segments that are too short to say anything, for which Pillow refuses all of it."""
     view = memoryview(data)
     kept, at = [], 0
-    for marker, start, end in jpeg_segments(data):
+    for marker, start, end in segments(data):
         if any(_is(data, start, kind, marker) and end - start < few for kind, few in _FEWEST.items()):
             kept.append(view[at : start - 4])
             at = end
@@ -27,7 +27,7 @@ def profile(data: bytes) -> bytes:
     """
     parts: dict[int, bytes] = {}
     totals = set()
-    for marker, start, end in jpeg_segments(data):
+    for marker, start, end in segments(data):
         if not _is(data, start, _PROFILE, marker) or end - start < _FEWEST[_PROFILE]:
             continue
         number, total = data[start + 12 : start + 14]

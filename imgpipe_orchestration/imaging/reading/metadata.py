@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
-from imgpipe_orchestration.imaging.reading.parts import directory_entries, directory_values
+from imgpipe_orchestration.imaging.reading.tiff_directory import entry_count, value_count
 
 _LONGEST = 256
 _RAW_PROFILE = "Raw profile type exif"
@@ -41,8 +41,8 @@ def _is_costly(block: bytes) -> bool:
     limits = DEFAULT_LIMITS
     return (
         len(block) > limits.max_exif_bytes
-        or directory_entries(block) > limits.max_entries
-        or directory_values(block) > limits.max_entries * 8
+        or entry_count(block) > limits.max_entries
+        or value_count(block) > limits.max_entries * 8
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from imgpipe_orchestration.imaging.reading.parts import PNG_CHANNELS, png_chunk, png_parts
+from imgpipe_orchestration.imaging.reading.png_chunks import CHANNELS, chunks, content_of
 
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Adam7: first column and row, and steps to the next ones."""
@@ -24,8 +24,8 @@ def lacks_rows(image: Image.Image, data: bytes) -> bool:
 
 def _lengths(data: bytes) -> Iterator[int]:
     """Bytes of the rows of each pass, with the number of a filter before each row."""
-    head = png_chunk(data, b"IHDR")
-    width, height, bits = int.from_bytes(head[:4]), int.from_bytes(head[4:8]), head[8] * PNG_CHANNELS[head[9]]
+    head = content_of(data, b"IHDR")
+    width, height, bits = int.from_bytes(head[:4]), int.from_bytes(head[4:8]), head[8] * CHANNELS[head[9]]
     for left, top, across, down in _PASSES if head[12] else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)
         if columns > 0 and rows > 0:
@@ -35,7 +35,7 @@ def _lengths(data: bytes) -> Iterator[int]:
 def _unpacked(data: bytes, most: int) -> int:
     """Bytes that the pixels unpack to, counted up to `most`."""
     unpacking, found = zlib.decompressobj(), 0
-    for kind, start, end in png_parts(data):
+    for kind, start, end in chunks(data):
         packed = data[start:end] if kind == b"IDAT" else b""
         while packed and found < most and not unpacking.eof:
             found += len(unpacking.decompress(packed, min(_AT_ONCE, most - found)))

@@ -5,47 +5,16 @@ Names and headers of an upload are not looked at. Limits are checked here, so th
 
 from __future__ import annotations
 
-import io
 import struct
 from dataclasses import dataclass
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from imgpipe_orchestration.errors import BadImage, ImgpipeError, TooLarge
+from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import (
-    apng,
-    av1,
-    bmp_headers,
-    deep_tiffs,
-    headers,
-    jpeg_extras,
-    jxl,
-    masked_bmps,
-    padded_avifs,
-    plugins,
-    png_extras,
-    tiff_palette,
-)
-from imgpipe_orchestration.imaging.reading.boxes import Boxes
+from imgpipe_orchestration.imaging.reading import bmp_headers, headers, jpeg_extras, png_chunks, png_extras, readers
 from imgpipe_orchestration.imaging.reading.density import check_length
-from imgpipe_orchestration.imaging.reading.parts import PNG_PALETTE, bmp_profile, check_png_sums, png_chunk, png_chunks
-
-MIME = {
-    "jpeg": "image/jpeg",
-    "png": "image/png",
-    "webp": "image/webp",
-    "avif": "image/avif",
-    "gif": "image/gif",
-    "tiff": "image/tiff",
-    "bmp": "image/bmp",
-    "heic": "image/heic",
-    "jxl": "image/jxl",
-}
-"""Every format that is read, by our name for it, with its media type."""
-
-EXTENSION = {"jpeg": "jpg", "tiff": "tif"} | {name: name for name in MIME if name not in ("jpeg", "tiff")}
-"""The usual file extension, without the dot."""
 
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
 """Formats whose further frames are frames. Those of a TIFF are pages, and a phone's JPEG or HEIC may hold a depth or
@@ -53,9 +22,6 @@ gain map beside the picture."""
 
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
 """Formats that can hold more than anybody reads: floats of 16 bits, a film, pixels that another codec made."""
-
-_BIG_ENDIAN_BIG_TIFF = b"MM\0+"
-"""Which Pillow takes for a TIFF of four gigabytes at most, and reads nonsense."""
 
 _OF_THE_READER = (
     "apng contains",
@@ -79,23 +45,7 @@ _OF_THE_READER = (
 )
 """How errors begin, in lower case, that say where a reader gave up, not what is wrong with the file."""
 
-_READABLE = {
-    "avif": av1.readable,
-    "jxl": jxl.readable,
-    "png": lambda data, limits: png_extras.up_to_pixels(apng.readable(data, limits)),
-    "bmp": bmp_headers.readable,
-    "webp": headers.webp_with_alpha,
-}
-"""What makes of a file what its reader takes."""
-
-_WITHOUT_EXTRAS = {
-    "avif": av1.without_exif,
-    "jpeg": jpeg_extras.without_extras,
-    "png": png_extras.without_extras,
-}
-"""What makes of a file that Pillow refuses the same picture without what is broken beside it."""
-
-_PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_profile}
+_PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_headers.profile}
 """What finds the colour profile where Pillow finds none, or another one than browsers."""
 
 _MOST_COLOURS, _OPAQUE = 256, b"\xff"
@@ -118,7 +68,7 @@ class SniffedImage:
 
     @property
     def extension(self) -> str:
-        return EXTENSION[self.format]
+        return extension(self.format)
 
 
 def sniff(data: bytes, limits: Limits = DEFAULT_LIMITS) -> SniffedImage:
@@ -146,7 +96,7 @@ def describe(image: Image.Image, name: str) -> SniffedImage:
         raise BadImage(f"a frame of the {name} is broken: {in_short(error)}") from error
     return SniffedImage(
         format=name,
-        mime=MIME[name],
+        mime=f"image/{name}",
         width=image.width,
         height=image.height,
         mode=image.mode,
@@ -164,11 +114,10 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     if len(data) > limits.max_bytes:
         raise TooLarge(f"the file has {len(data):,} bytes, the limit is {limits.max_bytes:,}")
     name = headers.identify(data)
-    plugins.enable(name)
+    readers.enable(name)
     headers.check_cost(data, name, limits)
-    source = _READABLE[name](data, limits) if name in _READABLE else data
     try:
-        image = _OPENED.get(name, _opened)(source, name)
+        image = readers.lazily_opened(data, name, limits)
         check_pixels(image.width, image.height, name, limits)
         check_length(image, name, data, limits)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -201,72 +150,21 @@ def _complete_png(image: Image.Image, data: bytes) -> None:
     Raises:
         BadImage: a checksum is wrong, or there is no palette.
     """
-    check_png_sums(data)
-    if png_chunk(data, b"IHDR")[9] == PNG_PALETTE and not png_chunk(data, b"PLTE"):
+    png_chunks.check_sums(data)
+    if png_chunks.content_of(data, b"IHDR")[9] == png_chunks.INDEXED and not png_chunks.content_of(data, b"PLTE"):
         raise BadImage("the png has no palette, so nobody knows its colours")
-    if "exif" not in image.info and (exif := png_chunk(data, b"eXIf")):
+    if "exif" not in image.info and (exif := png_chunks.content_of(data, b"eXIf")):
         image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
     if "transparency" in image.info:
         image.info["transparency"] = _transparent_level(image, data)
 
 
-def _opened(data: bytes, name: str) -> Image.Image:
-    formats = [plugins.PILLOW_NAME[name]]
-    try:
-        return Image.open(io.BytesIO(data), formats=formats)
-    except Image.DecompressionBombError:
-        raise
-    except Exception:
-        if name not in _WITHOUT_EXTRAS:
-            raise
-        return Image.open(io.BytesIO(_WITHOUT_EXTRAS[name](data)), formats=formats)
-
-
-def _opened_bmp(data: bytes, name: str) -> Image.Image:
-    """By Pillow, or by the masks where it does not know them or would lose the transparency."""
-    masks = masked_bmps.masks_of(data)
-    if masks and masks.bits == 16 and masks.mode == "RGBA":
-        return masked_bmps.MaskedBmp(io.BytesIO(data))
-    try:
-        return _opened(data, name)
-    except OSError:
-        if masks is None:
-            raise
-        return masked_bmps.MaskedBmp(io.BytesIO(data))
-
-
-def _opened_tiff(data: bytes, name: str) -> Image.Image:
-    """By Pillow, or by libvips where Pillow does not know it or would show it wrong."""
-    if data.startswith(_BIG_ENDIAN_BIG_TIFF):
-        return deep_tiffs.DeepTiff(io.BytesIO(data))
-    try:
-        image = _opened(data, name)
-    except UnidentifiedImageError:
-        return deep_tiffs.DeepTiff(io.BytesIO(data))
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
-        return image
-    if deep_tiffs.is_shown_wrong(image):
-        return deep_tiffs.DeepTiff(io.BytesIO(data))
-    tiff_palette.mend(image)
-    return image
-
-
-def _opened_avif(data: bytes, name: str) -> Image.Image:
-    image = _opened(data, name)
-    part = Boxes(data, DEFAULT_LIMITS.max_boxes).clean_aperture(*image.size)
-    return padded_avifs.opened(data, part) if part else image
-
-
-_OPENED = {"avif": _opened_avif, "bmp": _opened_bmp, "tiff": _opened_tiff}
-"""Where Pillow is not asked alone."""
-
-
 def _transparent_level(image: Image.Image, data: bytes) -> object:
     """The level or colour that is transparent in a PNG, as the decoded pixels have it: Pillow leaves it in the depth of
     the file, where it meets no pixel or another one. One of more colours than a palette can have says nothing."""
-    found, depth = image.info["transparency"], png_chunk(data, b"IHDR")[8]
+    found, depth = image.info["transparency"], png_chunks.content_of(data, b"IHDR")[8]
     if image.mode in ("1", "L"):
-        level = int.from_bytes(png_chunk(data, b"tRNS")[:2]) & (1 << depth) - 1
+        level = int.from_bytes(png_chunks.content_of(data, b"tRNS")[:2]) & (1 << depth) - 1
         return level * {1: 255, 2: 85, 4: 17, 8: 1}[depth]
     if image.mode == "RGB" and depth == 16 and isinstance(found, tuple):
         return tuple(level >> 8 for level in found)
@@ -277,7 +175,7 @@ def _transparent_level(image: Image.Image, data: bytes) -> object:
 
 def _is_ahead_of_palette(png: bytes) -> bool:
     """Whether transparency stands ahead of the colours that it is for, where it says nothing."""
-    return next(kind for kind in png_chunks(png) if kind in (b"tRNS", b"PLTE")) == b"tRNS"
+    return next(kind for kind, *_ in png_chunks.chunks(png) if kind in (b"tRNS", b"PLTE")) == b"tRNS"
 
 
 def in_short(error: Exception) -> str:

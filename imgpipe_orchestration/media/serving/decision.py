@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES, MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF
+from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
 from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT, ORDER, Choice, choose
 from imgpipe_orchestration.media.store import StoredVariant
 

@@ -19,8 +19,7 @@ from starlette.responses import JSONResponse, Response
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, NotWhole
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.headers import has_it, secured
-from imgpipe_orchestration.imaging.browsers import SHOWN_BY_BROWSERS
-from imgpipe_orchestration.imaging.recipe import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID, MediaStatus

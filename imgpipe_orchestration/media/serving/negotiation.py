@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from imgpipe_orchestration.imaging.recipe import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF
 
 MODERN = frozenset({"avif", "webp"})
 """Formats that are sent only to clients that name them, or that refuse all others: `image/*` and `*/*` are sent by

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import urlencode
 
-from imgpipe_orchestration.imaging.recipe import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media.serving.decision import Decision
 from imgpipe_orchestration.media.serving.negotiation import MODERN, ORDER
 from imgpipe_orchestration.media.store import StoredVariant

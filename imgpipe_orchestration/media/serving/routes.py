@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.auth import ServicesDep
-from imgpipe_orchestration.imaging.recipe import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import decision, signing

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Conflict, NotFound, PartnerRefused, UnreadableAnswer
-from imgpipe_orchestration.imaging.recipe import MIME_OF
+from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import pending, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState

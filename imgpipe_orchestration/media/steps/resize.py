@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import Retryable
+from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
 from imgpipe_orchestration.media.steps.retrieve import kept
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.subject.focus import FocusHints
     from imgpipe_orchestration.imaging.variants import Rendition, Variant
 
-_EXTENSION = {"jpeg": "jpg"}
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -109,7 +109,7 @@ def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> 
     """Store the variants, several at once; equal bytes (sizes of a small original) are stored once."""
     prefix = model.library_prefix(media.user_id, media.data_type)
     made = [
-        (v, model.variant_key(prefix, media.id, v.size, v.background, v.sha256, _EXTENSION.get(v.format, v.format)))
+        (v, model.variant_key(prefix, media.id, v.size, v.background, v.sha256, extension(v.format)))
         for v in rendition.variants
     ]
 

@@ -14,7 +14,8 @@ from imgpipe_orchestration.imaging.encoding import encode_all
 from imgpipe_orchestration.imaging.encoding.chain import SearchingChain
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
 from imgpipe_orchestration.imaging.encoding.quality import slope
-from imgpipe_orchestration.imaging.recipe import MEDIA, Format, Recipe
+from imgpipe_orchestration.imaging.formats import Format
+from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 
 _USUAL = {"jpeg": 78.0, "webp": 82.0, "avif": 26.0}
 """Levels at which a picture scores 75."""

@@ -11,7 +11,7 @@ import pytest
 from PIL import BmpImagePlugin, Image
 
 from imgpipe_orchestration.errors import BadImage
-from imgpipe_orchestration.imaging.reading import runs
+from imgpipe_orchestration.imaging.reading import rle_bmps
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare
 
@@ -74,7 +74,7 @@ def test_pixels_are_those_of_pillow(
         body = _runs(numbers, bits, dice)
         data = _bmp(width, -height if downwards else height, body, bits=bits, palette=palette, used=used)
         slow = _decoded(data, monkeypatch, BmpImagePlugin.BmpRleDecoder)
-        quick = _decoded(data, monkeypatch, runs.BmpRuns)
+        quick = _decoded(data, monkeypatch, rle_bmps.BmpRuns)
         assert quick.mode == slow.mode
         assert quick.tobytes() == slow.tobytes()
         assert quick.convert("RGB").tobytes() == slow.convert("RGB").tobytes()
@@ -88,7 +88,7 @@ def test_rows_that_are_filled_up_to_four_bytes_end_where_the_picture_does(
     numbers = np.random.default_rng(1).integers(0, 1 << bits, (20, 45))
     filled = np.pad(numbers, ((0, 0), (0, 3)))
     data = _bmp(45, 20, _runs(filled, bits, Random(1)), bits=bits)
-    assert np.array_equal(np.asarray(_decoded(data, monkeypatch, runs.BmpRuns)), numbers)
+    assert np.array_equal(np.asarray(_decoded(data, monkeypatch, rle_bmps.BmpRuns)), numbers)
 
 
 def test_what_is_left_out_has_the_first_colour() -> None:
@@ -106,7 +106,7 @@ def test_what_is_left_out_has_the_first_colour() -> None:
 def test_so_has_what_a_picture_of_sixteen_colours_leaves_out(
     body: str, lowest_first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = _decoded(_bmp(5, 5, bytes.fromhex(body), bits=4), monkeypatch, runs.BmpRuns)
+    image = _decoded(_bmp(5, 5, bytes.fromhex(body), bits=4), monkeypatch, rle_bmps.BmpRuns)
     assert ["".join(map(str, row)) for row in np.asarray(image)[::-1]] == lowest_first.split()
 
 

@@ -1,0 +1,17 @@
+"""Image formats by our names for them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Format = Literal["avif", "webp", "jpeg", "png"]
+"""What we write."""
+MIME_OF = {"avif": "image/avif", "webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
+"""Media types of the formats that we write, best format first."""
+SHOWN_BY_BROWSERS = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"})
+"""Media types of originals that can stand in for their variants."""
+
+
+def extension(name: str) -> str:
+    """The usual file extension of a format, without the dot."""
+    return {"jpeg": "jpg", "tiff": "tif"}.get(name, name)

@@ -1,0 +1,66 @@
+"""The chunks of a PNG: their order, contents and checksums."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from imgpipe_orchestration.errors import BadImage
+
+CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"fdAT"})
+"""Chunks that hold pixels or are needed to decode them."""
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By the colour type in IHDR."""
+INDEXED = 3
+"""The colour type of a PNG with a palette."""
+_COLOUR_SPACE = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM"})
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The type of each chunk, and the offsets at which its content begins and ends."""
+    at = 8
+    while at + 8 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4])
+        yield data[at + 4 : at + 8], at + 8, end
+        at = end + 4
+
+
+def content_of(data: bytes, wanted: bytes) -> bytes:
+    """The content of the first chunk of a type; empty where there is none."""
+    return next((data[start:end] for kind, start, end in chunks(data) if kind == wanted), b"")
+
+
+def colour_space_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The content of the first chunk of each type that describes the colour space.
+
+    As in browsers, a chunk after the pixels or with a wrong checksum is ignored.
+    """
+    view, found = memoryview(data), {}
+    for kind, start, end in chunks(data):
+        if kind == b"IDAT":
+            break
+        if kind in _COLOUR_SPACE and kind not in found and is_intact(view, start, end):
+            found[kind] = data[start:end]
+    return found
+
+
+def is_intact(view: memoryview, start: int, end: int) -> bool:
+    """Whether the checksum of the chunk with this content is right."""
+    return zlib.crc32(view[start - 4 : end]) == int.from_bytes(view[end : end + 4])
+
+
+def check_sums(data: bytes) -> None:
+    """Verify the checksums of the first frame's critical chunks. Pillow does not, and would show damage as colours.
+
+    Raises:
+        BadImage: a checksum is wrong, or a chunk is cut short.
+    """
+    view, frames = memoryview(data), 0
+    for kind, start, end in chunks(data):
+        frames += kind == b"fcTL"
+        if kind == b"IEND" or frames > 1:
+            return
+        if kind in CRITICAL and end + 4 > len(data):
+            raise BadImage("the png is cut short")
+        if kind in CRITICAL and not is_intact(view, start, end):
+            raise BadImage(f"the png data is broken: the checksum of a chunk {kind.decode()} is wrong")
