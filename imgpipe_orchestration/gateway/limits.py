@@ -27,7 +27,7 @@ from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, Too
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.auth import user_of
 from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
-from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, LoginNeeded, signed_in
+from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, LoginNeeded, leave_our_cookie, signed_in
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 
@@ -132,9 +132,12 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        names = {name for name, _ in scope["headers"]}
+        if b"cookie" in names:
+            leave_our_cookie(scope)
         route = scope["method"], scope["path"]
         upload = route in self._uploads
-        if not upload and _CARRIES.isdisjoint([name for name, _ in scope["headers"]]):
+        if not upload and _CARRIES.isdisjoint(names):
             await self.app(scope, receive, send)  # most requests: no key, no body, nothing to measure
             return
         headers = Headers(scope=scope)
@@ -216,7 +219,8 @@ class Body:
         self._length = headers.get("content-length", "")
         self._coding = headers.get("content-encoding", "identity")
         self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
-        self._form_end = ClosingBoundary.of(headers)
+        self._headers = headers
+        self._form_end: ClosingBoundary | None = None
         self._idle = settings.request_idle_seconds
         self._deadline = time.monotonic() + settings.request_seconds
         self._bytes = 0
@@ -230,11 +234,13 @@ class Body:
         Raises:
             TooLarge: the announced length is past the limit already.
             Compressed: read as it came it would be a form that breaks off, or no JSON, which would say: send it again.
+            UnknownCharset: the texts of a form are in one that we do not take.
         """
         if self._length.isdigit() and int(self._length) > self._most:
             raise self._too_large()
         if self._expected and self._coding.casefold() != "identity":
             raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
+        self._form_end = ClosingBoundary.of(self._headers)
 
     async def receive(self) -> Message:
         """The next piece, while limits hold."""

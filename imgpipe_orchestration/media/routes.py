@@ -73,8 +73,6 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
                     raise BadInput(f"{name} came as text; send a file, with a `filename`.", field=name)
     except MultiPartException as error:
         raise BadInput(f"The form cannot be read: {error.message}") from error
-    except UnicodeError as error:
-        raise BadInput("The form's texts are not in the charset that it names; send UTF-8.") from error
     if not files and not texts:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
         if kind and kind not in _FORMS:

@@ -159,6 +159,36 @@ def test_who_asks_for_a_websocket_is_answered_as_if_not(address: Address) -> Non
         assert guarded(answer)
 
 
+SLOW_TO_READ = {
+    "a cookie of quoted backslashes": (head("GET", "/health/live", 'Cookie: a="' + "\\" * 60_000 + '"'), b"200"),
+    "texts in Punycode": (
+        head(
+            "POST",
+            "/login",
+            "Content-Type: multipart/form-data; boundary=b; charset=punycode",
+            "Content-Length: 800061",
+            "Connection: close",
+        )
+        + b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
+        + b"a" * 400_000
+        + b"-"
+        + b"a" * 400_000
+        + b"\r\n--b--\r\n",
+        b"415",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SLOW_TO_READ)
+def test_nothing_takes_long_to_read_for_its_size(address: Address, what: str) -> None:
+    said, status = SLOW_TO_READ[what]
+    started = time.monotonic()
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(said)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+    assert time.monotonic() - started < 2
+
+
 NAMES = (
     b"a\\r\\nSet-Cookie: evil=1.jpg",
     b"a%0d%0aSet-Cookie:%20evil=1.jpg",

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
 from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
@@ -72,7 +73,7 @@ class Callers:
 
     def note(self, media_id: int, variant: StoredVariant, page: str, program: str) -> None:
         """One more request that a variant is the answer to; `page` is its Referer, `program` its User-Agent."""
-        key = Key(media_id, *named(page, program), variant.size, variant.format)
+        key = Key(media_id, *named(page[:LONGEST_KEPT], program[:LONGEST_KEPT]), variant.size, variant.format)
         if key not in self._counts and len(self._counts) >= MOST_KEPT:
             key = key._replace(kind="client", caller=OTHERS)
         self._counts[key] += 1

@@ -85,6 +85,15 @@ def test_a_browser_that_keeps_no_cookie_is_told_so(production: Gateway) -> None:
     assert 'name="next" value="/media?type=profile"' in page.text
 
 
+def test_the_session_is_found_among_the_cookies_of_others(production: Gateway) -> None:
+    signed = requests.post(f"{production.url}/login", data={"key": ADMIN}, allow_redirects=False, timeout=30)
+    ours = signed.headers["Set-Cookie"].partition(";")[0]
+    asked = ((f'a="\\"; {ours};b=c', 200), (f"a=1;{ours}", 200), (f"a{ours}", 401), (f'a="{ours}"', 401))
+    for cookies, status in asked:
+        page = requests.get(f"{production.url}/", headers={"Cookie": cookies}, allow_redirects=False, timeout=30)
+        assert page.status_code == status, cookies
+
+
 def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
     production: Gateway, visit: Visit, tmp_path: Path
 ) -> None:

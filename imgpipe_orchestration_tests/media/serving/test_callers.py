@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.media.serving import callers
-from imgpipe_orchestration.media.serving.callers import Key, named
+from imgpipe_orchestration.media.serving.callers import Callers, Key, named
+from imgpipe_orchestration.media.store import StoredVariant
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -47,6 +48,14 @@ def engine(engine: Engine) -> Engine:
 )
 def test_a_caller_is_a_host_or_a_program_and_nothing_more(page: str, program: str, caller: tuple[str, str]) -> None:
     assert named(page, program) == caller
+
+
+def test_long_headers_are_not_remembered_in_whole() -> None:
+    counted, variant = Callers(), StoredVariant("grid", "webp", "original", 1, 1, 1, "0" * 64, "key")
+    kept = named.cache_info().currsize
+    for n in range(3):
+        counted.note(1, variant, f"https://long.example/{'x' * 10_000}{n}", BROWSER + "x" * 10_000 + str(n))
+    assert named.cache_info().currsize == kept + 1
 
 
 def test_counts_add_up_over_flushes_and_over_gateways(engine: Engine) -> None:
