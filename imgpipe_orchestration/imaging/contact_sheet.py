@@ -38,7 +38,7 @@ def contact_sheet(pictures: Sequence[bytes]) -> bytes:
         row, column = divmod(index, columns)
         left = column * step + (CELL - small.width) // 2
         top = row * step + (CELL - small.height) // 2
-        sheet.paste(flattened(small, (255, 255, 255)), (left, top))
+        sheet.paste(flattened(small), (left, top))
     out = io.BytesIO()
     registers.clear()
     sheet.save(out, "WEBP", quality=70, method=4)

@@ -12,7 +12,7 @@ def drop_opaque_alpha(image: Image.Image) -> Image.Image:
     return image
 
 
-def flattened(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def flattened(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
     """RGB: the image laid over a plain colour."""
     if image.mode != "RGBA":
         return image

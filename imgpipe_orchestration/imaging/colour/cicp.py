@@ -1,20 +1,26 @@
-"""Colour spaces named by number instead of by profile: PNG's cICP chunk, AVIF's and HEIC's nclx box.
+"""Colour spaces named by code points (CICP) instead of a profile: PNG's cICP chunk, AVIF's and HEIC's nclx box.
 
 Browsers honour them; Pillow's readers do not. Without this a Display P3 picture comes out flat and an HDR one grey.
-Numbers and curves are those of ITU-T H.273 (2021), tables 2 and 3.
+Code points and curves are those of ITU-T H.273 (2021), tables 2 and 3.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.primaries import Floats, Matrix, matrix_to_srgb, primaries_of_png, srgb_light
+from imgpipe_orchestration.imaging.colour.primaries import (
+    Floats,
+    Matrix,
+    Primaries,
+    matrix_to_srgb,
+    primaries_of_png,
+    srgb_light,
+)
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.reading.boxes import Boxes
@@ -33,34 +39,20 @@ _PRIMARIES = {
     12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     22: (_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
-"""White, red, green and blue, by number; 1 is sRGB."""
-_PQ, _HLG, _LINEAR, _STEEP = 16, 18, 8, 5
+"""White, red, green and blue as CIE 1931 x and y, by code point; 1 is sRGB."""
+_PQ, _HLG, _LINEAR, _GAMMA_28 = 16, 18, 8, 5
 _REFERENCE_WHITE = 203.0
-"""Candela per square metre that count as paper white (ITU-R BT.2408)."""
+"""Luminance of paper white, cd/m² (ITU-R BT.2408)."""
 _BRIGHTEST = 1000.0
-"""The brightness that becomes white: most HDR pictures are graded for it."""
+"""Luminance that becomes white, cd/m²: most HDR pictures are graded for it."""
 _STEPS = 4096
 _FULL_RGB = b"\0\1"
-"""RGB, all levels of it in use: all that a PNG's pixels can be."""
-
-
-class ColourSpace(Protocol):
-    """What makes linear sRGB of a picture's levels."""
-
-    @property
-    def is_hdr(self) -> bool: ...
-
-    @property
-    def matrix(self) -> Matrix | None:
-        """Linear light to linear sRGB; None where its primaries are sRGB's."""
-
-    def light(self) -> Floats:
-        """Linear light, 1 for white, of each of 256 levels."""
+"""Matrix coefficients 0 (RGB) and full range, the only ones that fit a PNG's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class ColourNumbers:
-    """H.273's numbers for primaries and transfer curve."""
+class CodePoints:
+    """H.273's code points for primaries and transfer curve."""
 
     primaries: int
     transfer: int
@@ -71,19 +63,23 @@ class ColourNumbers:
 
     @property
     def is_srgb(self) -> bool:
-        """Whether the picture can be shown as it is; unknown numbers count as sRGB, as in browsers."""
-        return self.primaries not in _PRIMARIES and not self.is_hdr and self.transfer not in (_LINEAR, _STEEP)
+        """Whether the picture can be shown as it is; unknown code points count as sRGB, as in browsers."""
+        return self.primaries not in _PRIMARIES and not self.is_hdr and self.transfer not in (_LINEAR, _GAMMA_28)
 
     @property
     def matrix(self) -> Matrix | None:
+        """Linear light to linear sRGB; None where the primaries are sRGB's."""
         return _matrix(self.primaries)
 
     def light(self) -> Floats:
+        """Linear light of each of 256 levels, 1 for white."""
         return _to_light(self.transfer)
 
 
+ColourSpace = CodePoints | Primaries
+
 _SRGB_LIKE = frozenset({1, 4, 6, 13, 14, 15})
-"""Transfer curves that are shown as sRGB's is; 4 is a gamma of 2.2."""
+"""Transfer curves that browsers treat as sRGB's; 4 is a gamma of 2.2."""
 
 
 @lru_cache
@@ -91,23 +87,23 @@ def _matrix(primaries: int) -> Matrix | None:
     return matrix_to_srgb(np.array(_PRIMARIES[primaries])) if primaries in _PRIMARIES else None
 
 
-def _is_known(found: ColourNumbers) -> bool:
-    return found.primaries in {1, *_PRIMARIES} and found.transfer in {_LINEAR, _STEEP, _PQ, _HLG, *_SRGB_LIKE}
+def _is_known(found: CodePoints) -> bool:
+    return found.primaries in {1, *_PRIMARIES} and found.transfer in {_LINEAR, _GAMMA_28, _PQ, _HLG, *_SRGB_LIKE}
 
 
 def outranks_profile(data: bytes) -> bool:
-    """Whether a PNG's numbers count more than its profile (PNG, third edition, 4.3): those that are understood do."""
+    """Whether a PNG's cICP chunk overrides its profile: it does where we know its code points (PNG, third ed., 4.3)."""
     found = _of_png(data)
     return found is not None and _is_known(found)
 
 
-def _of_png(data: bytes) -> ColourNumbers | None:
+def _of_png(data: bytes) -> CodePoints | None:
     chunk = colour_space_chunks(data).get(b"cICP", b"")
-    return ColourNumbers(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
+    return CodePoints(chunk[0], chunk[1]) if len(chunk) == 4 and chunk[2:] == _FULL_RGB else None
 
 
 def colour_space(image: Image.Image, data: bytes, name: str) -> ColourSpace | None:
-    """What a file says about its colours beside a profile; None where it says nothing or nothing unusual.
+    """The colour space that a file names by other means than a profile; None for none, or for sRGB.
 
     Args:
         image: opened from `data`.
@@ -120,15 +116,15 @@ def colour_space(image: Image.Image, data: bytes, name: str) -> ColourSpace | No
         found = _of_png(data)
         if found is None or not _is_known(found):
             return primaries_of_png(data)
-    elif name == "avif" and (numbers := Boxes(data, DEFAULT_LIMITS.max_boxes).colour_numbers()):
-        found = ColourNumbers(*numbers)
-    elif name == "heic" and (told := image.info.get("nclx_profile")):
-        found = ColourNumbers(told["color_primaries"], told["transfer_characteristics"])
+    elif name == "avif" and (code_points := Boxes(data, DEFAULT_LIMITS.max_boxes).cicp()):
+        found = CodePoints(*code_points)
+    elif name == "heic" and (nclx := image.info.get("nclx_profile")):
+        found = CodePoints(nclx["color_primaries"], nclx["transfer_characteristics"])
     return None if found is None or found.is_srgb else found
 
 
 def converted(image: Image.Image, space: ColourSpace) -> Image.Image:
-    """An RGB or RGBA picture in sRGB. Colours outside are clipped, HDR brightness is compressed (Reinhard 2002)."""
+    """An RGB or RGBA picture in sRGB. Colours outside sRGB are clipped, HDR is tone mapped (Reinhard 2002)."""
     pixels, light = np.asarray(image.convert("RGB")), space.light()
     if space.matrix is None:
         result = Image.fromarray(np.asarray(cv2.LUT(pixels, _levels(light))))
@@ -142,17 +138,17 @@ def converted(image: Image.Image, space: ColourSpace) -> Image.Image:
 
 
 def _levels(light: Floats) -> NDArray[np.uint8]:
-    """sRGB's levels of linear light (IEC 61966-2-1)."""
+    """Linear light, 0 to 1, to sRGB levels (IEC 61966-2-1)."""
     value = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.round(255 * value).astype(np.uint8)
 
 
 def _to_light(transfer: int) -> Floats:
-    """Linear light, 1 for white, of each of 256 levels."""
+    """As `CodePoints.light`."""
     value: Floats = np.arange(256) / 255
     if transfer == _LINEAR:
         return value
-    if transfer == _STEEP:
+    if transfer == _GAMMA_28:
         return np.power(value, 2.8)
     if transfer == _PQ:
         root = value ** (1 / 78.84375)
@@ -165,6 +161,6 @@ def _to_light(transfer: int) -> Floats:
 
 
 def _compressed(light: Floats) -> Floats:
-    """HDR brightness (1 for paper white) into 0 to 1: dark tones stay, the brightest become white."""
+    """HDR light (1 for paper white) to 0 to 1: dark tones stay as they are, the brightest become white."""
     most = _BRIGHTEST / _REFERENCE_WHITE
     return np.minimum(light * (1 + light / most**2) / (1 + light), 1)

@@ -23,7 +23,6 @@ SEEN_AT = 768
 """Pixels of the longer side of what a model is shown: Google asks for 640x480 or more, OpenAI's low detail works at
 512, and nothing a model says about style, subject or text gets better beyond."""
 _MEASURED_AT = 512
-_WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def decoded(data: bytes) -> Decoded:
 def measured(image: Decoded) -> Measurements:
     """The figures of a decoded original; those about looks are taken at 512 px."""
     small = shrink_within(image.small, _MEASURED_AT, _MEASURED_AT)
-    seen = flattened(small, _WHITE)
+    seen = flattened(small)
     width, height = image.original.upright_size
     sniffed = image.original.sniffed
     return Measurements(

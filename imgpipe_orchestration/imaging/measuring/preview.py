@@ -9,7 +9,6 @@ from imgpipe_orchestration.imaging.colour.alpha import flattened
 from imgpipe_orchestration.imaging.measuring.measure import Measurements, decoded, measured
 
 _QUALITY = 85
-_WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ def look(data: bytes) -> Look:
         BadImage, TooLarge: as `render.render`.
     """
     image = decoded(data)
-    preview = flattened(image.small, _WHITE)
+    preview = flattened(image.small)
     out = io.BytesIO()
     preview.save(out, "JPEG", quality=_QUALITY)
     return Look(measured(image), out.getvalue(), preview.size)

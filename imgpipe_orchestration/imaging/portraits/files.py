@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging import registers
+from imgpipe_orchestration.imaging.colour.alpha import flattened
 from imgpipe_orchestration.imaging.encoding.encode import avif_420
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.sniff import open_checked
@@ -48,7 +49,7 @@ def statement(model: str, *, standin: bool) -> str:
 
 
 def decoded(data: bytes) -> Image.Image:
-    """The picture as RGB, what is transparent on white: under it anything may be hidden.
+    """The picture as RGB, laid over white: the colours of transparent pixels may hide anything.
 
     Raises:
         BadImage: not an image, cut off or broken.
@@ -58,8 +59,7 @@ def decoded(data: bytes) -> Image.Image:
     try:
         image.load()
         if image.has_transparency_data:
-            seen = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+            return flattened(image.convert("RGBA"))
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise BadImage(f"the {name} is broken or cut off: {error}") from error

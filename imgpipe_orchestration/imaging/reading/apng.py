@@ -1,6 +1,6 @@
-"""Animated PNGs whose default image, for programs that show no animations, is not one of their frames.
+"""Animated PNGs whose default image (for programs that show no animations) is not one of their frames.
 
-Browsers show the first frame and never the default image, which is often a note that says so.
+Browsers show the first frame and never the default image, which is often just a note that the file is animated.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.png_chunks import chunks, is_intact
 
 _CONTROL = 26
-"""Bytes of a chunk fcTL: its number, width, height, place, and how and how long it is shown."""
+"""Bytes of an fcTL chunk: sequence number, width, height, offsets, delay and how it is drawn."""
 _NUMBERED = frozenset({b"fcTL", b"fdAT"})
+"""Chunks that begin with a sequence number."""
 
 
 def readable(data: bytes, _limits: Limits) -> bytes:
-    """The same with the first frame in place of the default image; as it is where that is the first frame, or the first
-    frame is broken or does not cover the picture."""
+    """The PNG with its first frame in place of the default image.
+
+    Unchanged where the default image is the first frame, or where the first frame is broken or smaller than the image.
+    """
     parts = list(chunks(data))
     kinds = [kind for kind, _, _ in parts]
     if b"acTL" not in kinds or b"IDAT" not in kinds or b"fcTL" not in kinds:
@@ -32,12 +35,12 @@ def readable(data: bytes, _limits: Limits) -> bytes:
     if control < pixels or kinds.index(b"acTL") > pixels or not (frame and covers and in_turn):
         return data
     first = _chunk(b"IDAT", b"".join(data[start + 4 : end] for _, start, end in frame))
-    rest = _brought_forward(data, parts[control + 1 + len(frame) :], len(frame))
+    rest = _renumbered(data, parts[control + 1 + len(frame) :], len(frame))
     return b"".join((data[: parts[pixels][1] - 8], data[start - 8 : end + 4], first, *rest))
 
 
-def _brought_forward(data: bytes, parts: Sequence[tuple[bytes, int, int]], by: int) -> Iterator[bytes]:
-    """The chunks, those of an animation with smaller numbers. Broken ones stay as they are."""
+def _renumbered(data: bytes, parts: Sequence[tuple[bytes, int, int]], by: int) -> Iterator[bytes]:
+    """The chunks, with sequence numbers lowered by `by`. Broken ones stay as they are."""
     view = memoryview(data)
     for kind, start, end in parts:
         number = int.from_bytes(data[start : start + 4])

@@ -1,8 +1,9 @@
-"""The size at which an AVIF is coded, against the size that its container states.
+"""The size at which an AVIF is coded, compared with the size that its container states.
 
-They are equal in an honest file. libavif looks at neither: it decodes what the AV1 stream holds, up to 268 megapixels,
-and scales it to what the container states, so that 16x16 pixels of 300 bytes became 49 megapixels, and the other way
-round. Sequence headers are those of the AV1 specification, version 1.0.0 with errata 1, section 5.5.
+They are equal in an honest file. libavif does not compare them: it decodes what the AV1 stream holds, up to 268
+megapixels, and scales that to the size in the container. So 300 bytes that code 16x16 pixels could become 49
+megapixels, and 268 coded megapixels could hide behind 16x16.
+Sequence headers are those of the AV1 specification, version 1.0.0 with errata 1, section 5.5.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from imgpipe_orchestration.imaging.reading.boxes import Boxes, Size
 
 _SEQUENCE_HEADER = 1
 _ENOUGH = 400
-"""Bytes that hold the longest sequence header up to its size: 32 operating points of 89 bits each."""
+"""Bytes of a sequence header in which its size ends at the latest: after 32 operating points of 89 bits each."""
 _BLOCK = 64
-"""Pixels that an encoder may round a side by."""
-_NOTHING = b"free"
+"""Pixels to a multiple of which an encoder may round a side up."""
+_IGNORED = b"free"
+"""An item type that readers ignore."""
 _TABLES = 4
-"""As many libavif reads."""
+"""How many `ipma` boxes libavif reads."""
 _MAJOR_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
 _LAYERS = 8
-"""A picture in layers states the size of one of them; there are up to four, each usually half of the next one."""
+"""How many times smaller one layer of a picture may be than another: there are up to four, each half the next one.
+The container states the size of one of them."""
 
 
 def check_coded_size(data: bytes, limits: Limits) -> None:
@@ -46,11 +49,11 @@ def check_coded_size(data: bytes, limits: Limits) -> None:
 
 
 def readable(data: bytes, limits: Limits) -> bytes:
-    """The same for Pillow and libavif, which refuse what browsers read.
+    """The AVIF in a form that Pillow and libavif accept; browsers accept more.
 
-    libavif wants no two tables of associations with the same flags; early encoders wrote one for each item (cavif).
-    Here each gets flags of its own, in bits that mean nothing. Pillow wants one of four major brands; it gets one that
-    leaves the choice between picture and film to the others.
+    libavif refuses two `ipma` boxes with equal flags, yet early encoders (cavif) wrote one box for each item. So each
+    gets different flags, in bits without a meaning. Pillow knows four major brands. Any other is replaced by one that
+    leaves it to the compatible brands whether this is a still picture or a sequence.
 
     Raises:
         TooLarge: more boxes than a picture needs.
@@ -68,11 +71,13 @@ def readable(data: bytes, limits: Limits) -> bytes:
 
 
 def without_exif(data: bytes) -> bytes:
-    """The same picture without its EXIF, for which libavif refuses all of it where it is broken or empty. Its item
-    stays, as one of an unknown kind: no place in the file changes."""
+    """The picture without its EXIF: libavif refuses the whole file where that is broken or empty.
+
+    The item stays but its type changes to an ignored one, so no offset in the file changes.
+    """
     changed = bytearray(data)
-    for at in Boxes(data, DEFAULT_LIMITS.max_boxes).exif_kinds():
-        changed[at : at + len(_NOTHING)] = _NOTHING
+    for at in Boxes(data, DEFAULT_LIMITS.max_boxes).exif_types():
+        changed[at : at + len(_IGNORED)] = _IGNORED
     return bytes(changed)
 
 
@@ -83,7 +88,7 @@ def _compare(stated: Size, coded: Size) -> None:
 
 
 def coded_sizes(stream: memoryview) -> Iterator[Size | None]:
-    """The size in each of a stream's sequence headers, None for each other part."""
+    """For each OBU (unit of an AV1 stream): its size if it is a sequence header, else None."""
     at = 0
     while at < len(stream):
         head = stream[at]
@@ -96,7 +101,7 @@ def coded_sizes(stream: memoryview) -> Iterator[Size | None]:
 
 
 def _leb128(stream: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where what follows it begins."""
+    """A variable-length number of seven bits a byte, and the offset after it."""
     value = 0
     for place, byte in enumerate(stream[at : at + 8]):
         value |= (byte & 0x7F) << 7 * place
@@ -106,7 +111,7 @@ def _leb128(stream: memoryview, at: int) -> tuple[int, int]:
 
 
 class _Bits:
-    """Bits from the highest on; zeros past the end."""
+    """Reads bits from the highest to the lowest; zeros past the end."""
 
     def __init__(self, data: memoryview) -> None:
         self._value, self._left = int.from_bytes(data), 8 * len(data)
@@ -118,26 +123,26 @@ class _Bits:
 
 
 def _size(bits: _Bits) -> Size:
-    """Largest width and height of a frame, which are those of a still picture."""
+    """Maximum width and height of a frame, which for a still picture are its width and height."""
     take = bits.take
     take(4)  # profile, still picture
-    if take(1):  # a header without anything about time
+    if take(1):  # reduced header, without timing
         take(5)
     else:
-        _skip_times(bits)
+        _skip_timing(bits)
     width_bits, height_bits = take(4) + 1, take(4) + 1
     return take(width_bits) + 1, take(height_bits) + 1
 
 
-def _skip_times(bits: _Bits) -> None:
+def _skip_timing(bits: _Bits) -> None:
     take = bits.take
     delay_bits = 0
-    if take(1):  # timing
+    if take(1):  # timing info
         take(64)
-        if take(1):  # equal intervals, whose number is as long as the zeros before it
+        if take(1):  # equal picture interval: a number as long as the zeros before it
             zeros = next((count for count in range(32) if take(1)), 0)
             take(zeros)
-        if take(1):  # a model of the decoder
+        if take(1):  # decoder model info
             delay_bits = take(5) + 1
             take(42)
     has_display_delay = take(1)

@@ -1,4 +1,4 @@
-"""BMPs whose header Pillow does not know, or whose palette it takes for another one."""
+"""BMPs whose header Pillow does not know or whose palette it misreads; and a BMP's colour profile."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import struct
 from imgpipe_orchestration.imaging.limits import Limits
 
 _KNOWN = frozenset({40, 52, 56, 64, 108, 124})
-"""Lengths of the headers that Pillow reads, beside one of 12 that says nothing of this."""
+"""Lengths of the headers that Pillow reads, besides one of 12 bytes that has no number of colours."""
 _OS2 = range(16, 64)
-"""Those of OS/2 2.x end wherever there was nothing more to say: what is left out is 0."""
+"""Lengths of OS/2 2.x headers. They may end after any field; missing fields are 0."""
 _PLAIN = 40
+"""Length of BITMAPINFOHEADER."""
 _ALIKE = frozenset({0, 1, 2})
-"""Ways of compressing that have the same numbers in OS/2's headers as in those of Windows."""
+"""Compressions with the same numbers in the headers of OS/2 and of Windows."""
 _WITH_PALETTE = frozenset({1, 2, 4, 8})
-"""Bits of a pixel."""
+"""Bits per pixel."""
 
 
 def readable(data: bytes, _limits: Limits) -> bytes:
-    """The same with a header that Pillow reads, and as many colours as a pixel has numbers for.
+    """The BMP with a header that Pillow reads and a palette of exactly as many colours as the pixels' bits can name.
 
-    Of more it refuses all; two that are black and white it takes for pixels of one bit, and three that are nearly black
-    for levels of grey. Colours that are missing are black, as in browsers.
+    Pillow refuses a longer palette, and misreads shorter ones: a black and white one as 1-bit pixels, and one of three
+    nearly black colours as grey levels. Missing colours become black, as in browsers.
     """
     if len(data) < 14 + _PLAIN:
         return data

@@ -1,8 +1,7 @@
-"""AVIF's container: the size it states for each AV1 picture, where the bytes of that picture are, and what it says of
-the one that is shown.
+"""AVIF's container: stated size and bytes of each AV1 item, and properties of the primary item, which is the one shown.
 
 Boxes are those of ISO/IEC 14496-12 (files and tracks) and ISO/IEC 23008-12 (items). What is cut short reads as zeros:
-saying that a file is broken is left to the decoder.
+reporting a broken file is left to the decoder.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 from imgpipe_orchestration.errors import TooLarge
 from imgpipe_orchestration.imaging.geometry import PixelBox
 
 Size = tuple[int, int]
 _AV1, _EXIF = b"av01", b"Exif"
-_NUMBERS = int.from_bytes(b"nclx")
+_NCLX = int.from_bytes(b"nclx")
 _IN_IDAT = 1
 """Construction method of an item whose bytes lie in the box `idat`, not in the file at large."""
 
@@ -54,54 +54,49 @@ class Boxes:
         Raises:
             TooLarge: more boxes and entries than allowed.
         """
-        top = self._first_of_each(self._file)
-        if meta := top.get(b"meta"):
-            meta.at += 4
-            yield from self._items(self._first_of_each(meta))
-        if moov := top.get(b"moov"):
+        yield from self._items(self._meta())
+        if moov := self._top.get(b"moov"):
             for kind, track in self._boxes(moov):
                 if kind == b"trak" and (found := self._first_frame(track)):
                     yield found
 
-    def exif_kinds(self) -> Iterator[int]:
-        """Where each item's kind stands that is EXIF.
+    def exif_types(self) -> Iterator[int]:
+        """The offset of the type of each item that is EXIF.
 
         Raises:
             TooLarge: more boxes than allowed.
         """
-        if meta := self._first_of_each(self._file).get(b"meta"):
-            meta.at += 4
-            if iinf := self._first_of_each(meta).get(b"iinf"):
-                yield from (at for _, at in self._kinds_at(iinf) if iinf.data[at : at + 4] == _EXIF)
+        if iinf := self._meta().get(b"iinf"):
+            yield from (at for _, at in self._item_types(iinf) if iinf.data[at : at + 4] == _EXIF)
 
     def associations(self) -> Iterator[int]:
-        """Where each table begins that says which properties an item has: with its version and flags.
+        """The offset, at version and flags, of each `ipma` box: the tables that say which properties an item has.
 
         Raises:
             TooLarge: more boxes than allowed.
         """
-        if meta := self._first_of_each(self._file).get(b"meta"):
-            meta.at += 4
-            if iprp := self._first_of_each(meta).get(b"iprp"):
-                tables = (table for kind, table in self._boxes(iprp) if kind == b"ipma")
-                yield from (table.at for table in tables if table.at + 4 <= table.end)
+        if iprp := self._meta().get(b"iprp"):
+            tables = (table for kind, table in self._boxes(iprp) if kind == b"ipma")
+            yield from (table.at for table in tables if table.at + 4 <= table.end)
 
-    def colour_numbers(self) -> tuple[int, int] | None:
-        """H.273's numbers for primaries and transfer curve of the picture that is shown; None where it has none. Gain
-        maps and other pictures beside it have numbers of their own.
+    def cicp(self) -> tuple[int, int] | None:
+        """The primary item's code points for primaries and transfer curve (H.273); None where it has none.
+
+        Gain maps and other items have code points of their own.
 
         Raises:
             TooLarge: more boxes and entries than allowed.
         """
         for colours in self._of_primary(b"colr"):
-            if colours.take(4) == _NUMBERS:
+            if colours.take(4) == _NCLX:
                 return colours.take(2), colours.take(2)
         return None
 
     def clean_aperture(self, width: int, height: int) -> PixelBox | None:
-        """The part to show of the `width` x `height` pixels that the shown picture has (ISO/IEC 14496-12, 12.1.4); None
-        for all, or where it is no whole number of pixels or goes over an edge. libheif pads what an encoder of even
-        sides is given.
+        """The part of the primary item's `width` x `height` pixels that is to be shown (ISO/IEC 14496-12, 12.1.4).
+
+        None where that is all of it, or where the box is invalid: no whole pixels, or beyond an edge. libheif writes
+        it where it padded a picture for an encoder that takes even sides only.
 
         Raises:
             TooLarge: more boxes and entries than allowed.
@@ -110,7 +105,7 @@ class Boxes:
             numbers = [clap.take(4) for _ in range(8)]
             if not all(numbers[1::2]):
                 return None
-            # Offsets are from centre to centre, and signed.
+            # Signed numerators over denominators; the offsets are from centre to centre.
             across, down, right, below = (
                 Fraction((above ^ 1 << 31) - (1 << 31), under)
                 for above, under in zip(numbers[::2], numbers[1::2], strict=True)
@@ -124,15 +119,25 @@ class Boxes:
         return None
 
     def _of_primary(self, wanted: bytes) -> Iterator[_Span]:
-        """The content of each property of a kind that the shown picture has."""
-        if meta := self._first_of_each(self._file).get(b"meta"):
-            meta.at += 4
-            inside = self._first_of_each(meta)
-            if pitm := inside.get(b"pitm"):
-                primary = pitm.take(4 if pitm.take(4) >> 24 else 2)
-                for item, kind, content in self._properties(inside.get(b"iprp", _Span(meta.data, 0, 0))):
-                    if (item, kind) == (primary, wanted):
-                        yield content
+        """The content of each property of a type that the primary item has."""
+        meta = self._meta()
+        if {b"pitm", b"iprp"} <= meta.keys():
+            pitm = meta[b"pitm"]
+            primary = pitm.take(4 if pitm.take(4) >> 24 else 2)
+            for item, kind, content in self._properties(meta[b"iprp"]):
+                if (item, kind) == (primary, wanted):
+                    yield content
+
+    @cached_property
+    def _top(self) -> dict[bytes, _Span]:
+        """The first box of each type at the top level."""
+        return self._first_of_each(self._file)
+
+    def _meta(self) -> dict[bytes, _Span]:
+        """The first box of each type within `meta`."""
+        meta = self._top.get(b"meta")
+        # Version and flags come first.
+        return self._first_of_each(replace(meta, at=meta.at + 4)) if meta else {}
 
     def _step(self) -> None:
         self._left -= 1
@@ -140,7 +145,7 @@ class Boxes:
             raise TooLarge(f"the avif has more than {self._most:,} boxes and entries, which no picture needs")
 
     def _boxes(self, within: _Span) -> Iterator[tuple[bytes, _Span]]:
-        """The kind and content of each box in a stretch."""
+        """The type and content of each box in a stretch."""
         data, at, end = within.data, within.at, within.end
         while at + 8 <= end:
             self._step()
@@ -152,7 +157,7 @@ class Boxes:
             at = until
 
     def _first_of_each(self, within: _Span) -> dict[bytes, _Span]:
-        """The content of the first box of each kind."""
+        """The content of the first box of each type."""
         found: dict[bytes, _Span] = {}
         for kind, content in self._boxes(within):
             found.setdefault(kind, content)
@@ -161,16 +166,15 @@ class Boxes:
     def _items(self, meta: dict[bytes, _Span]) -> Iterator[tuple[Size, memoryview]]:
         if not {b"iinf", b"iloc", b"iprp"} <= meta.keys():
             return
-        kinds, stated = self._item_kinds(meta[b"iinf"]), self._stated_sizes(meta[b"iprp"])
+        iinf = meta[b"iinf"]
+        av1 = {item for item, at in self._item_types(iinf) if iinf.data[at : at + 4] == _AV1}
+        stated = self._stated_sizes(meta[b"iprp"])
         for item, stream in self._streams(meta[b"iloc"], meta.get(b"idat")):
-            if kinds.get(item) == _AV1 and item in stated:
+            if item in av1 and item in stated:
                 yield stated[item], stream
 
-    def _item_kinds(self, iinf: _Span) -> dict[int, bytes]:
-        return {item: bytes(iinf.data[at : at + 4]) for item, at in self._kinds_at(iinf)}
-
-    def _kinds_at(self, iinf: _Span) -> Iterator[tuple[int, int]]:
-        """Each item and where its kind stands."""
+    def _item_types(self, iinf: _Span) -> Iterator[tuple[int, int]]:
+        """Each item and the offset of its type."""
         version = iinf.take(4) >> 24
         iinf.take(4 if version else 2)
         for kind, entry in self._boxes(iinf):
@@ -179,7 +183,7 @@ class Boxes:
                 yield item, entry.at + 2
 
     def _stated_sizes(self, iprp: _Span) -> dict[int, Size]:
-        """Of each item, by its property `ispe`."""
+        """Width and height that each item's property `ispe` states."""
         sizes: dict[int, Size] = {}
         for item, kind, content in self._properties(iprp):
             if kind == b"ispe":
@@ -188,7 +192,7 @@ class Boxes:
         return sizes
 
     def _properties(self, iprp: _Span) -> Iterator[tuple[int, bytes, _Span]]:
-        """Each item with the kind and content of each of its properties."""
+        """Each item with the type and content of each of its properties."""
         nothing = _Span(iprp.data, 0, 0)
         known = [(b"", nothing), *self._boxes(self._first_of_each(iprp).get(b"ipco", nothing))]
         for kind, ipma in self._boxes(iprp):
@@ -222,18 +226,19 @@ class Boxes:
                 iloc.take(index_width if version else 0)
                 start, length = base + iloc.take(offset_width), iloc.take(length_width)
                 pieces.append(source.data[start : min(start + length, source.end) if length else source.end])
-            whole = sum(map(len, pieces)) <= len(source.data)  # or one stretch is told of again and again
+            # A file could list the same extent many times over, and joined they would fill the memory.
+            whole = sum(map(len, pieces)) <= len(source.data)
             yield item, pieces[0] if len(pieces) == 1 or (pieces and not whole) else memoryview(b"".join(pieces))
 
     def _first_frame(self, track: _Span) -> tuple[Size, memoryview] | None:
-        """Stated size and bytes of a track's first frame; None where it is no AV1."""
+        """Stated size and bytes of a track's first frame; None where that is not AV1."""
         inside = self._first_of_each(track)
         header = inside.get(b"tkhd")
         for kind in (b"mdia", b"minf", b"stbl"):
             inside = self._first_of_each(inside[kind]) if kind in inside else {}
         wide = b"co64" in inside
-        boxes = header, inside.get(b"stsd"), inside.get(b"stsz"), inside.get(b"co64" if wide else b"stco")
-        header, described, lengths, offsets = boxes
+        described, lengths = inside.get(b"stsd"), inside.get(b"stsz")
+        offsets = inside.get(b"co64" if wide else b"stco")
         if not (header and described and lengths and offsets):
             return None
         if described.data[described.at + 12 : described.at + 16] != _AV1:

@@ -1,7 +1,7 @@
 """TIFFs that Pillow has no mode for, or shows wrong: more than 8 bits a channel, Lab or CMYK with transparency.
 
-libvips decodes them, OpenCV those of 10, 12 and 14 bits and bare YCbCr, and not before the pixels are asked for. What
-they would guess at is refused.
+libvips decodes them; OpenCV those of 10, 12 and 14 bits and uncompressed YCbCr. Both decode lazily, when the pixels
+are asked for. What they could only guess at is refused.
 """
 
 from __future__ import annotations
@@ -22,42 +22,46 @@ from imgpipe_orchestration.imaging.reading.orientation import swaps_sides, uprig
 
 _Tag = ExifTags.Base
 _COLOURS = {0: "L", 1: "L", 2: "RGB", 5: "CMYK", 6: "RGB", 8: "LAB"}
-"""By what a pixel means (TIFF 6.0, PhotometricInterpretation). Nobody sends others."""
+"""Mode by PhotometricInterpretation (TIFF 6.0). Nobody sends others."""
 _YCBCR = 6
 _CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4, "LAB": 3}
 _WHITE_IS_ZERO, _SEPARATE, _TRANSPARENCY = 0, 2, (1, 2)
 _WHOLE, _SIGNED, _FLOAT = 1, 2, 3
 _BETWEEN = frozenset({10, 12, 14})
-"""Bits of a channel that libvips does not know."""
+"""Bits of a channel that libvips does not read."""
 _COMPRESSIONS = (1, 5, 8, 32773, 32946)
-"""None, LZW, deflate, PackBits and deflate by its old number: those that libvips' libtiff has."""
+"""None, LZW, deflate, PackBits and deflate under its old number: all that libvips' libtiff supports."""
 _INTENT = {"intent": "relative", "black_point_compensation": True}
 """As in `to_srgb`."""
 
 
 def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Whether Pillow takes 16 bits in planes for two pixels of 8, white for black where it is deep or called a plane,
-    12 bits for 16 (nearly black), floats that it unpacks in the file's byte order though libtiff has turned them,
-    signed Lab in planes for unsigned, finds too few bytes where pixels share their colours, or loses the transparency
-    of grey or of a palette in planes, so that all of the picture would be invisible."""
+    """Whether Pillow opens a TIFF and would misread its pixels. Known cases:
+
+    - planar: 16 bits are taken for two pixels of 8; signed Lab for unsigned; grey or a palette loses its transparency
+      channel and becomes invisible
+    - white is zero: black and white are swapped where it has more than 8 bits or says it is planar
+    - 10 to 14 bits are taken for 16, which is nearly black
+    - big-endian floats are byte-swapped twice, by libtiff and by Pillow
+    - uncompressed subsampled YCbCr seems to have too few bytes
+    """
     tags = image.tag_v2
     bits = max(tags.get(_Tag.BitsPerSample, (1,)))
-    is_white_zero = tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
-    if _is_bare_ycbcr(tags):
+    if _is_uncompressed_ycbcr(tags):
         return True
-    if is_white_zero and tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.Compression, 1) == 1:
+    if _white_is_zero(tags) and tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.Compression, 1) == 1:
         return True
     if bits <= 8:
-        return _is_in_planes(tags) and image.mode in ("LA", "La", "PA", "LAB")
-    return _is_in_planes(tags) or is_white_zero or bits % 8 > 0 or (image.mode == "F" and tags.prefix == b"MM")
+        return _is_planar(tags) and image.mode in ("LA", "La", "PA", "LAB")
+    return _is_planar(tags) or _white_is_zero(tags) or bits % 8 > 0 or (image.mode == "F" and tags.prefix == b"MM")
 
 
 class DeepTiff(TiffImagePlugin.TiffImageFile):
     """Like one of Pillow's: with its tags and its profile, its pixels upright, the modes L, LA, RGB, RGBA and CMYK.
 
     Raises:
-        UnidentifiedImageError: of a kind that is not read either, or broken.
-        TooLarge: in tiles past the limit.
+        UnidentifiedImageError: of a kind that is not read here either, or broken.
+        TooLarge: tiles past the limit.
     """
 
     def _open(self) -> None:
@@ -69,7 +73,7 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
             raise UnidentifiedImageError
         if _Tag.TileWidth in tags:
             check_pixels(tags[_Tag.TileWidth], tags.get(_Tag.TileLength, 0), "tiff", DEFAULT_LIMITS)
-        # libvips takes for transparency what means nothing as well.
+        # libvips takes an extra channel without a meaning for transparency as well.
         is_transparency = tags.get(_Tag.ExtraSamples, _TRANSPARENCY)[0] in _TRANSPARENCY
         self._has_alpha = self._bands > _CHANNELS[self._colours] and is_transparency
         self._stored = tags[_Tag.ImageWidth], tags[_Tag.ImageLength]
@@ -88,10 +92,10 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
         extra = self._bands - _CHANNELS[self._colours]
         if len(kinds) != 1 or extra < 0 or tags.get(_Tag.Compression, 1) not in _COMPRESSIONS:
             return False
-        if _is_in_planes(tags) and (self._colours == "L" or _Tag.TileWidth in tags):
+        if _is_planar(tags) and (self._colours == "L" or _Tag.TileWidth in tags):
             return False
         if self._is_for_opencv:
-            is_tiled_or_in_planes = _Tag.TileWidth in tags or _is_in_planes(tags)
+            is_tiled_or_in_planes = _Tag.TileWidth in tags or _is_planar(tags)
             return self._colours in ("L", "RGB") and extra == 0 and not is_tiled_or_in_planes
         if tags.get(_Tag.PhotometricInterpretation) == _YCBCR:
             return False
@@ -111,16 +115,16 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
 
     @property
     def _kinds(self) -> set[tuple[int, int]]:
-        """Bits and kind of number of each channel."""
+        """Bits and sample format of the channels."""
         bits, kinds = self.tag_v2.get(_Tag.BitsPerSample, (1,)), self.tag_v2.get(_Tag.SampleFormat, (_WHOLE,))
         return {*zip(bits, itertools.cycle(kinds))}
 
     @property
     def _is_for_opencv(self) -> bool:
-        return self._kinds <= {(bits, _WHOLE) for bits in _BETWEEN} or _is_bare_ycbcr(self.tag_v2)
+        return self._kinds <= {(bits, _WHOLE) for bits in _BETWEEN} or _is_uncompressed_ycbcr(self.tag_v2)
 
     def _unpacked(self) -> Image.Image:
-        """The pixels by OpenCV, which turns them upright and puts odd bits to the upper end of 16."""
+        """The pixels by OpenCV, which turns them upright and returns 10 to 14 bits as the upper bits of 16."""
         levels = cv2.imdecode(np.frombuffer(self._data, np.uint8), cv2.IMREAD_UNCHANGED)
         if levels is None or levels.shape[1::-1] != self._size or levels.ndim != (2 if self._bands == 1 else 3):
             raise OSError("its pixels cannot be decoded")
@@ -129,14 +133,13 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
             levels = cv2.convertScaleAbs(levels, alpha=255 / (0x10000 - (1 << 16 - bits)))
         if self._bands > 1:
             return Image.fromarray(np.asarray(cv2.cvtColor(levels, cv2.COLOR_BGR2RGB)))
-        is_white_zero = self.tag_v2.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO
-        return Image.fromarray(np.asarray(cv2.bitwise_not(levels) if is_white_zero else levels))
+        return Image.fromarray(np.asarray(cv2.bitwise_not(levels) if _white_is_zero(self.tag_v2) else levels))
 
     def _picture(self) -> Any:
-        """The stored pixels, which can be gone through once.
+        """The stored pixels; they can be read only once.
 
-        A tile that cannot be decoded is black, unless asked to fail on warnings; strips then fail on a tag that nobody
-        knows.
+        A tile that cannot be decoded would be black unless libvips fails on warnings. Strips do not need that, and
+        would fail on unknown tags.
         """
         fail_on = "warning" if _Tag.TileWidth in self.tag_v2 else "error"
         return libvips().Image.tiffload_buffer(self._data, access="sequential", fail_on=fail_on)
@@ -165,16 +168,16 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
     def _shown(self, picture: Any) -> Any:
         """The colours in 8 bits."""
         if self._colours == "LAB":
-            # Under D50, as Photoshop writes it and Pillow reads it; libvips' own conversion has it under D65.
+            # Photoshop and Pillow use D50 as the white point; libvips' own conversion uses D65.
             return picture.colourspace("lab").icc_export(output_profile="srgb", depth=8, **_INTENT)
         profile = self.info.get("icc_profile", b"")
         if picture.format != "float" or self._colours != "RGB" or not 0 < len(profile) <= DEFAULT_LIMITS.max_icc_bytes:
             return self._levels(picture, "uchar")
-        # What photo editors save as floats is light, of which 8 bits would have few dark levels.
+        # Photo editors save linear light as floats. In 8 bits it would have few dark levels, so convert from 16.
         deep = self._levels(picture, "ushort").copy(interpretation="rgb16")
         deep.set_type(libvips().GValue.blob_type, "icc-profile-data", without_elements(profile))
         try:
-            ImageCms.ImageCmsProfile(io.BytesIO(profile))  # libvips passes over a broken one in silence
+            ImageCms.ImageCmsProfile(io.BytesIO(profile))  # raises for a broken one, which libvips silently ignores
             shown = deep.icc_transform("srgb", embedded=True, depth=8, **_INTENT)
         except (OSError, libvips().Error):
             return self._levels(picture, "uchar")
@@ -192,13 +195,13 @@ class DeepTiff(TiffImagePlugin.TiffImageFile):
             low, high = 0, white
         most = 255 if kind == "uchar" else 65_535
         levels = ((_numbers(picture) - low) * (most / max(high - low, 1e-12))).rint()
-        if self.tag_v2.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
-            levels = most - levels  # libvips turns 8 and 16 bits itself
+        if _white_is_zero(self.tag_v2):
+            levels = most - levels  # libvips inverts 8 and 16 bits itself
         return levels.cast(kind)
 
 
 def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Those of the first picture. Pillow does not know a big-endian BigTIFF by its header."""
+    """The first directory. The header is rebuilt because Pillow does not recognise that of a big-endian BigTIFF."""
     header = b"II+\0" + data[4:16] if data[2:4] in (b"+\0", b"\0+") else b"II*\0" + data[4:8]
     tags = TiffImagePlugin.ImageFileDirectory_v2(header, prefix=data[:2])
     file = io.BytesIO(data)
@@ -207,18 +210,22 @@ def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
     return tags
 
 
-def _is_bare_ycbcr(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
-    """Whether pixels share their colours and nothing is packed: Pillow leaves only packed ones to libtiff."""
+def _white_is_zero(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    return bool(tags.get(_Tag.PhotometricInterpretation, _WHITE_IS_ZERO) == _WHITE_IS_ZERO)
+
+
+def _is_uncompressed_ycbcr(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether it is subsampled YCbCr without compression: Pillow passes only compressed YCbCr to libtiff."""
     is_bare = tags.get(_Tag.PhotometricInterpretation) == _YCBCR and tags.get(_Tag.Compression, 1) == 1
     return is_bare and tags.get(_Tag.BitsPerSample) == (8, 8, 8) and tags.get(_Tag.YCbCrSubSampling, (2, 2)) != (1, 1)
 
 
-def _is_in_planes(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+def _is_planar(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
     return tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.SamplesPerPixel, 1) > 1
 
 
 def _numbers(picture: Any) -> Any:
-    """The same with 0 for what is no number or without end: the others would all be black beside it."""
+    """The picture with 0 for NaN and infinity: stretched to the infinite, all else would be black."""
     return (picture.abs() < math.inf).ifthenelse(picture, 0) if picture.format == "float" else picture
 
 
@@ -226,6 +233,6 @@ def _alpha(channel: Any) -> Any:
     """Transparency in 8 bits."""
     if channel.format == "float":
         return (channel * 255).rint().cast("uchar")
-    if channel.format == "short":  # beside Lab, whose colours have a sign
+    if channel.format == "short":  # signed because the Lab colours beside it are
         channel = channel.copy(format="ushort")
     return (channel >> {"uchar": 0, "ushort": 8, "uint": 24}[channel.format]).cast("uchar")

@@ -1,9 +1,8 @@
 """The fewest bytes that so many pixels can take: a shorter file is incomplete, yet all its pixels would be allocated.
 
-Only formats that have such a bound are here. WebP, AVIF, JPEG XL and CCITT's fax codes have none that a real file does
-not come near: libwebp writes 16.8 megapixels of one colour in 38 bytes (lossless, method 0), OpenCV's libaom 49 in
-1,536, libtiff a blank page of 49 in 3,630. Asking more of them would refuse plain pictures and cost a stranger
-nothing, who can append what he likes.
+WebP, AVIF, JPEG XL and CCITT fax codes have no useful bound, because honest files get very small: libwebp writes 16.8
+megapixels of one colour in 38 bytes (lossless, method 0), OpenCV's libaom 49 megapixels in 1,536 and libtiff a blank
+page of 49 megapixels in 3,630. A bound would refuse such pictures, and an attacker could just append bytes.
 """
 
 from __future__ import annotations
@@ -17,18 +16,20 @@ from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.png_chunks import CHANNELS, content_of
 
 _DEFLATE = 1032
-"""Bytes out of one: 258 of them take two bits at least (https://zlib.net/zlib_tech.html)."""
+"""Largest compression ratio: 258 bytes take at least two bits (https://zlib.net/zlib_tech.html)."""
 _JPEG = 512
-"""Pixels a byte: each block of 8x8 has a bit at least. What lacks would be filled with grey, and silently."""
+"""Pixels per byte: each block of 8x8 takes at least a bit. libjpeg silently fills missing pixels with grey."""
 _GIF = 2730
-"""Pixels a byte: a code of 12 bits stands for a string of the table, and none is longer than its 4,094 entries."""
+"""Pixels per byte: a code of 12 bits stands for a string of the table, and none is longer than its 4,094 entries."""
 _BMP_RUNS = 127.5
-"""Pixels a byte: a run has two bytes and at most 255 pixels. More can only be skipped."""
+"""Pixels per byte: a run takes two bytes and has at most 255 pixels. More can only be skipped."""
 _EMPTY = frozenset({_GIF, _BMP_RUNS})
-"""A GIF's frame may cover little of its canvas, and a BMP in runs may skip: honestly so in small ones."""
+"""Formats that need not code every pixel: a GIF's frame may cover little of its canvas, and a BMP's runs may skip.
+Small honest files do so."""
 _TIFF = {1: 1, 5: 2000, 7: 2000, 8: 2000, 32773: 2000, 32946: 2000, 34925: 7200, 50000: 33_000}
-"""Bytes out of one: as they are; by LZW, JPEG, deflate and PackBits (all less than that); by LZMA, where 273 of them
-take 14 choices of 0.022 bits; by Zstandard, where a block of 128 KB takes four (RFC 8878, 3.1.1.2)."""
+"""Compression ratios that are never exceeded, by the tag Compression: none; LZW, JPEG, deflate and PackBits; LZMA,
+where 273 bytes take 14 choices of 0.022 bits; Zstandard, where a block of 128 KB takes four bytes (RFC 8878,
+3.1.1.2)."""
 _Tag = ExifTags.Base
 _YCBCR = 6
 
@@ -50,7 +51,7 @@ def check_length(image: Image.Image, name: str, data: bytes, limits: Limits) -> 
 
 
 def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
-    """Pixels that a byte of the file can stand for at most; None where there is no bound."""
+    """The most pixels that a byte of the file can code; None where there is no bound."""
     if name == "jpeg":
         return _JPEG
     if name == "gif":
@@ -64,6 +65,6 @@ def _pixels_a_byte(image: Image.Image, name: str, data: bytes) -> float | None:
     if isinstance(image, TiffImagePlugin.TiffImageFile) and (most := _TIFF.get(image.tag_v2.get(_Tag.Compression, 1))):
         bits, samples = image.tag_v2.get(_Tag.BitsPerSample, (1,)), image.tag_v2.get(_Tag.SamplesPerPixel, 1)
         if image.tag_v2.get(_Tag.PhotometricInterpretation) == _YCBCR:
-            samples = 1  # of its own; up to 16 pixels share their colours
+            samples = 1  # luma; up to 16 pixels share their chroma
         return most * 8 / float(max(max(bits) * samples, 1))
     return None

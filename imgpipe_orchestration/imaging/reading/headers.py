@@ -1,7 +1,7 @@
-"""Signatures, and the few header fields that must be known before a decoder may allocate anything.
+"""Signatures, and the header fields that must be checked before Pillow may open a file.
 
-Pillow reads every header but these: WebP's reader allocates the whole canvas on opening, JPEG XL's decodes on opening,
-and nobody counts a JPEG's scans and a PNG's texts or looks at the size in which an AVIF is coded.
+Its WebP reader allocates the whole canvas on opening, and its JPEG XL reader decodes on opening. No reader counts a
+JPEG's scans and a PNG's texts, or checks the size at which an AVIF is coded.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
-"""What is asked for in place of a file that is not read."""
+"""What a message asks for in place of a file that is not read."""
 _RAW = f"a camera's raw file is not read: develop it and send {READ}"
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
-"""Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, and Canon's newer like a film."""
+"""Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, Canon's newer ones like a video."""
 _WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
 """Flags of the chunk VP8X (RFC 9649, section 2.7.1)."""
 _RAW_BRAND = b"crx "
@@ -67,7 +67,7 @@ def identify(data: bytes) -> str:
 
 
 def _guessed(data: bytes, start: bytes) -> str:
-    """What people would call a file that is no image; `start` are its first letters in lower case."""
+    """What people would call a file that is not an image; `start` is its beginning in lower case."""
     if data.startswith(b"%PDF"):
         return "but a PDF"
     if data.startswith(b"PK"):
@@ -106,7 +106,6 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         check_pixels(*webp_size(data), name, limits)
     elif name == "jxl":
         check_pixels(*jxl.size(data, limits), name, limits)
-        jxl.check_still(data, limits)
     elif name == "avif":
         check_coded_size(data, limits)
     check_parts(data, name, limits)
@@ -136,10 +135,9 @@ def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
 
 
 def webp_with_alpha(data: bytes, _limits: Limits) -> bytes:
-    """The same; an animation says that it may be transparent.
+    """The WebP; an animation with the header's flag for transparency set.
 
-    Browsers look at the frames, and what they do not cover is transparent. Pillow goes by the header, and would show
-    that in black.
+    What the frames do not cover is transparent in browsers. Pillow shows it in black unless the flag is set.
     """
     if data[12:16] != b"VP8X" or not data[20] & _WEBP_ANIMATION:
         return data

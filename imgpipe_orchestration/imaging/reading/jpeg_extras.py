@@ -1,4 +1,4 @@
-"""JPEGs in which something that the picture does not need is cut short, and what they say of their colours."""
+"""Optional segments of a JPEG: leaving out broken ones, and reading the colour profile as browsers do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from imgpipe_orchestration.imaging.reading.jpeg_segments import segments
 
 _PROFILE = (0xE2, b"ICC_PROFILE\0")
 _FEWEST = {(0xE0, b"JFIF"): 14, (0xEE, b"Adobe"): 12, _PROFILE: 14}
-"""Bytes of the segments that libjpeg reads, by marker and name: shorter ones mean nothing to it."""
+"""Fewest bytes of the segments that libjpeg reads, by marker and name; it ignores shorter ones."""
 
 
 def without_extras(data: bytes) -> bytes:
-    """The same picture without the segments that are too short to say anything, for which Pillow refuses all of it."""
+    """The JPEG without segments that are too short to be valid: Pillow refuses the whole file for one."""
     view = memoryview(data)
     kept, at = [], 0
     for marker, start, end in segments(data):
@@ -23,7 +23,8 @@ def without_extras(data: bytes) -> bytes:
 def profile(data: bytes) -> bytes:
     """The colour profile, put together as browsers do; empty where there is none or a part of it is missing.
 
-    Pillow takes no profile that comes behind the picture's size or twice, and one whose parts disagree on their number.
+    Pillow ignores a profile after the frame header or one that occurs twice, and accepts one whose parts disagree on
+    how many parts there are.
     """
     parts: dict[int, bytes] = {}
     totals = set()

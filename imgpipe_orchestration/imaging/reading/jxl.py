@@ -1,6 +1,6 @@
-"""JPEG XL: the picture without what its container holds beside, and its size.
+"""JPEG XL: its size, and the picture without the rest of its container.
 
-The reader decodes on opening, and unpacks all that the container holds: 252 bytes become 60 MB of metadata.
+The reader decodes on opening, and unpacks whatever the container holds: 252 bytes can become 60 MB of metadata.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from imgpipe_orchestration.imaging.limits import Limits
 
 _SIGNATURE = b"\xff\x0a"
 _START = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
-"""The boxes with which a container begins."""
+"""The boxes that a container begins with."""
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _WIDTHS = (9, 13, 18, 30)
 _PREVIEW_WIDTHS = ((6, 8, 10, 12), (0, 0, 5, 9))
 """Bits of a preview's side in pixels, and in units of eight."""
 _HEADER = 40
-"""Bytes that all that is read of a code stream's header fits in."""
+"""Bytes of a code stream that hold all of the header that is read here."""
 
 
 def readable(data: bytes, limits: Limits) -> bytes:
-    """The same picture with nothing in its container (ISO/IEC 18181-2) but the code stream and EXIF within the limit.
+    """The same picture with only the code stream and EXIF in its container (ISO/IEC 18181-2).
 
-    EXIF that is packed (in a box `brob`) is left out, for nobody knows how large it is; so is what makes a JPEG's own
-    bytes again, which the pixels do not need and which is packed as well.
+    Left out are EXIF past the limit, compressed EXIF (in a `brob` box), whose size nobody knows, and the likewise
+    compressed data for reconstructing an original JPEG, which the pixels do not need.
 
     Raises:
         BadImage, TooLarge: as `size`.
@@ -33,34 +33,25 @@ def readable(data: bytes, limits: Limits) -> bytes:
 
 
 def size(data: bytes, limits: Limits) -> tuple[int, int]:
-    """Width and height, pixels (ISO/IEC 18181-1, SizeHeader).
+    """Width and height of a still picture, pixels (ISO/IEC 18181-1, SizeHeader and ImageMetadata).
 
     Raises:
-        BadImage: a container without a code stream.
-        TooLarge: one of more boxes than the limit.
-    """
-    return _size(_Bits(_parts(data, limits)[0]))
-
-
-def check_still(data: bytes, limits: Limits) -> None:
-    """Refuse an animation, of which the reader decodes all frames and gives the last (ISO/IEC 18181-1, ImageMetadata).
-
-    Raises:
-        BadImage: it is one, or as `size`.
-        TooLarge: as `size`.
+        BadImage: a container without a code stream, or an animation: the reader would decode all of its frames and
+            return the last one.
+        TooLarge: a container with more boxes than the limit.
     """
     bits = _Bits(_parts(data, limits)[0])
-    _size(bits)
+    found = _size(bits)
     all_default = bits.take(1)
-    if all_default or not bits.take(1):
-        return
-    bits.take(3)  # orientation
-    if bits.take(1):
-        _size(bits)  # at which it is meant to be seen
-    if bits.take(1):
-        _skip_preview_size(bits)
-    if bits.take(1):
-        raise BadImage("the JPEG XL is an animation, which is not read: send WebP, AVIF or GIF")
+    if not all_default and bits.take(1):  # extra fields
+        bits.take(3)  # orientation
+        if bits.take(1):
+            _size(bits)  # intrinsic size, at which it is meant to be displayed
+        if bits.take(1):
+            _skip_preview_size(bits)
+        if bits.take(1):
+            raise BadImage("the JPEG XL is an animation, which is not read: send WebP, AVIF or GIF")
+    return found
 
 
 class _Bits:

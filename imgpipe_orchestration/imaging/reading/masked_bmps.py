@@ -1,6 +1,6 @@
-"""BMPs whose header says which bits of a pixel are which colour (BI_BITFIELDS, BI_ALPHABITFIELDS), whatever bits.
+"""BMPs whose header has a bit mask for each channel (BI_BITFIELDS, BI_ALPHABITFIELDS).
 
-Pillow knows eleven of the many layouts, and ignores the transparency of 16-bit pixels.
+Pillow knows eleven of the many possible masks, and ignores the transparency of 16-bit pixels.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from PIL import Image, ImageFile
 
 _BITFIELDS, _ALPHA_BITFIELDS = 3, 6
 _HEADERS = frozenset({40, 52, 56, 108, 124})
-"""Lengths of those of Windows; in OS/2's the same numbers mean other ways of compressing."""
+"""Lengths of Windows' headers; in those of OS/2 the same numbers mean other compressions."""
 _FIRST_WITH_ALPHA = 56
+"""Length of the shortest header that includes an alpha mask."""
 _MASKS = slice(54, 70)
-"""Red, green, blue and alpha lie behind the shortest header, or in the same place within a longer one."""
+"""Masks for red, green, blue and alpha: after the shortest header, or at the same place within a longer one."""
 _AT_ONCE = 1 << 18
-"""Pixels that are taken apart in one go: their levels would take twice the picture's memory."""
+"""Pixels that are unpacked at a time: all at once would take twice the picture's memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """The bits of a pixel that are one channel."""
+    """The bits of a pixel that hold one channel."""
 
     low: int
     """Number of the lowest of them."""
@@ -42,7 +43,7 @@ class _Field:
         return (1 << self.bits) - 1 << self.low
 
     def levels(self, pixels: NDArray[np.uint32]) -> NDArray[np.uint8]:
-        """0 to 255. Of more than 8 bits the highest count, of fewer the brightest is 255: as in browsers."""
+        """The channel as 0 to 255, as in browsers: the upper 8 of more bits; fewer are scaled to 255."""
         spare = max(self.bits - 8, 0)
         found = pixels >> (self.low + spare) & ((1 << self.bits - spare) - 1)
         if 0 < self.bits < 8:
@@ -53,21 +54,21 @@ class _Field:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """What a header says of the pixels behind it."""
+    """How a header describes the pixels."""
 
     size: tuple[int, int]
     bits: int
-    """16 or 32 of a pixel."""
+    """Per pixel, 16 or 32."""
     fields: tuple[_Field, ...]
     """Red, green and blue, and alpha where there is one."""
     start: int
-    """Of the pixels in the file."""
+    """Offset of the pixels in the file."""
     downwards: bool
-    """Whether the first row is the highest."""
+    """Whether the first row is the top one."""
 
     @property
     def stride(self) -> int:
-        """Bytes of a row, filled up to four."""
+        """Bytes of a row, a multiple of four."""
         return (self.size[0] * self.bits + 31) // 32 * 4
 
     @property
@@ -76,7 +77,7 @@ class Masks:
 
 
 def masks_of(data: bytes) -> Masks | None:
-    """None where pixels are described in another way, or masks are no channels: with gaps, one upon another."""
+    """The masks in a header; None where it has none, or where they have gaps, overlap or are empty."""
     if len(data) < _MASKS.stop:
         return None
     start, header, width, height, _, bits, kind = struct.unpack_from("<10xIIiiHHI", data)
@@ -95,10 +96,10 @@ def masks_of(data: bytes) -> Masks | None:
 
 
 class MaskedBmp(ImageFile.ImageFile):
-    """Stands in for Pillow's.
+    """A BMP with masks; used in place of Pillow's class.
 
     Raises:
-        SyntaxError: no masks that are read.
+        SyntaxError: no usable masks.
     """
 
     format = "BMP"
@@ -107,13 +108,13 @@ class MaskedBmp(ImageFile.ImageFile):
     def _open(self) -> None:
         masks = masks_of(self.fp.read(_MASKS.stop)) if self.fp else None
         if not masks:
-            raise SyntaxError("no masks that are read")
+            raise SyntaxError("no usable masks")
         self._size, self._mode = masks.size, masks.mode
         self.tile = [ImageFile._Tile("bmp_masks", (0, 0, *masks.size), masks.start, (masks.mode, masks.stride, masks))]
 
 
 class BmpMasks(ImageFile.PyDecoder):
-    """Takes pixels apart."""
+    """Unpacks pixels by their masks."""
 
     _pulls_fd = True
 

@@ -1,4 +1,4 @@
-"""What is read of a picture's metadata, and the only part of it that outlives a rendering: whose picture it is."""
+"""Reading EXIF and IPTC, and the only metadata that is written into variants: copyright and credit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imgpipe_orchestration.imaging.reading.tiff_directory import entry_count, va
 
 _LONGEST = 256
 _RAW_PROFILE = "Raw profile type exif"
-"""Under which old programs put EXIF into a PNG's texts."""
+"""The keyword under which old programs put EXIF into a PNG's texts."""
 _IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 110), (2, 116)
 
 
@@ -20,16 +20,16 @@ def exif_of(image: Image.Image) -> Image.Exif:
         return Image.Exif()
     try:
         if block:
-            # Not `getexif`, which takes an orientation that is missing from XMP: no browser does, and programs that
-            # turn a picture's pixels clear it in EXIF only.
+            # Not `getexif`, which falls back to XMP for the orientation: no browser does, and programs that rotate a
+            # picture's pixels reset only the one in EXIF.
             exif = Image.Exif()
             exif.load(block)
             return exif
         if image.format == "TIFF":
             return image.getexif()
         if _RAW_PROFILE in image.info:
-            # A PNG's own way decodes all pixels in search of a chunk behind them, and once that has failed here, Pillow
-            # holds the picture for loaded and says nothing any more.
+            # Not PngImageFile's own `getexif`: it decodes all pixels to find a chunk after them. If that failed here,
+            # Pillow would consider the picture loaded and never report the error.
             return Image.Image.getexif(image)
         return Image.Exif()
     except Exception:
@@ -37,7 +37,7 @@ def exif_of(image: Image.Image) -> Image.Exif:
 
 
 def _is_costly(block: bytes) -> bool:
-    """Whether EXIF has more than the limits allow. Each number becomes an object: 2.4 million fractions took 3.7 s."""
+    """Whether EXIF exceeds the limits. Each number becomes a Python object: 2.4 million fractions took 3.7 s."""
     limits = DEFAULT_LIMITS
     return (
         len(block) > limits.max_exif_bytes
@@ -61,11 +61,11 @@ def ownership(image: Image.Image) -> dict[str, str]:
 
 
 def exif_block(owner: dict[str, str]) -> bytes:
-    """An EXIF block with nothing but the given ownership, in UTF-8 as most programs write it; empty for none."""
+    """An EXIF block with only `copyright` and `credit`, in UTF-8 as most programs write it; empty for neither."""
     exif = Image.Exif()
     for tag, name in ((ExifTags.Base.Copyright, "copyright"), (ExifTags.Base.Artist, "credit")):
         if owner.get(name):
-            exif[tag] = owner[name].encode()  # of a text Pillow writes what is not ASCII as question marks
+            exif[tag] = owner[name].encode()  # in a str Pillow would replace non-ASCII characters by question marks
     return exif.tobytes() if len(exif) else b""
 
 
@@ -73,7 +73,7 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
-        value = value.encode("latin-1", "replace")  # as which Pillow reads EXIF; most programs write UTF-8
+        value = value.encode("latin-1", "replace")  # Pillow decodes EXIF as Latin-1, but most programs write UTF-8
     if not isinstance(value, bytes):
         return ""
     try:

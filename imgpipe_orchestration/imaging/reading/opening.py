@@ -18,11 +18,11 @@ from imgpipe_orchestration.imaging.reading.streaming import streamed
 
 _END_OF_JPEG = b"\xff\xd9"
 _PIXELS = b"\x55" * 1024
-"""Codes of some pixels in any JPEG; of fewer, libjpeg sees the next marker and gives up."""
+"""Entropy-coded data that decodes to some pixels in any JPEG; with less, libjpeg sees the next marker and gives up."""
 _NO_MEMORY = "Memory allocation error"
-"""How libheif begins to say so."""
+"""The beginning of libheif's message for it."""
 _SMALLEST = (1, 1)
-"""For which a JPEG is decoded at 1/8."""
+"""Makes a draft decode a JPEG at 1/8."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Original:
     orientation: int
     """EXIF, 1 to 8."""
     colours: ColourSpace | None
-    """Colour space by number or by primaries, where it is not sRGB; a profile counts more."""
+    """Colour space given by code points or by primaries, where it is not sRGB; a profile takes precedence."""
     limits: Limits
 
     @property
@@ -44,7 +44,7 @@ class Original:
         return self.stored((self.sniffed.width, self.sniffed.height))
 
     def stored(self, size: tuple[int, int]) -> tuple[int, int]:
-        """An upright size as the pixels are stored (and the other way round)."""
+        """An upright size as the pixels are stored, and vice versa."""
         return (size[1], size[0]) if swaps_sides(self.orientation) else size
 
 
@@ -66,8 +66,8 @@ def decode(original: Original, enough: tuple[int, int] | None = None, *, threads
 
     Args:
         enough: upright width and height that suffice. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that is still
-            at least as large; else what is plain is shrunk to it at once.
-        threads: that shrink while one decodes.
+            at least as large; otherwise a plain JPEG or PNG is shrunk to this size while it is decoded.
+        threads: for that shrinking.
 
     Raises:
         BadImage: broken or cut short.
@@ -79,25 +79,23 @@ def decode(original: Original, enough: tuple[int, int] | None = None, *, threads
         _draft(image, original, enough)
         if (quickly := _streamed(original, enough, threads)) is not None:
             return quickly
-        told = dict(image.info)
+        header = dict(image.info)
         image.load()
         if name == "png":
-            image.info = told  # what stands behind the pixels says nothing
+            image.info = header  # chunks after the pixels do not count
         if name == "png" and lacks_rows(image, original.data):
             raise BadImage("the png is cut short")
     except ImgpipeError:
         raise
-    except MemoryError as error:
-        raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
     except Exception as error:
         if name == "jpeg" and "truncated" in str(error):
             return _without_end_marker(original, enough)
-        if str(error).startswith(_NO_MEMORY):
+        if isinstance(error, MemoryError) or str(error).startswith(_NO_MEMORY):
             raise TooLarge(f"decoding this {name} needs more memory than a worker may take") from error
         raise BadImage(f"the {name} data is broken: {sniff.in_short(error)}") from error
     check_pixels(image.width, image.height, name, original.limits)
     if name == "bmp" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
-        return image.convert("RGB")  # Windows leaves the byte empty; browsers show such a picture as well
+        return image.convert("RGB")  # Windows leaves the fourth byte 0, and browsers show such a picture as opaque
     if covered:
         return gif_canvas.only(image, covered)
     return image
@@ -109,7 +107,7 @@ def _draft(image: Image.Image, original: Original, enough: tuple[int, int] | Non
 
 
 def _streamed(original: Original, enough: tuple[int, int] | None, threads: int) -> Image.Image | None:
-    """A single frame that no draft has made smaller already, where libvips is quicker."""
+    """The picture by libvips where that is quicker: a single frame that no draft has made smaller already."""
     sniffed = original.sniffed
     if sniffed.animated or original.image.size != (sniffed.width, sniffed.height):
         return None
@@ -117,15 +115,15 @@ def _streamed(original: Original, enough: tuple[int, int] | None, threads: int) 
 
 
 def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> Image.Image:
-    """A JPEG that lacks only its end marker, which browsers show as well.
+    """A JPEG that lacks only its end marker; browsers show it as well.
 
-    libjpeg fills what is missing with grey and says nothing. So the data is completed in two ways that decode
-    differently wherever pixels are missing: only if nothing is missing are both pictures equal.
+    libjpeg silently fills missing pixels with grey. So the data is completed in two ways that decode differently
+    wherever pixels are missing: if both pictures are equal, none are.
 
     Raises:
         BadImage: pixels are missing.
     """
-    for size in (_SMALLEST, enough):  # small first, where most of what is missing shows for a fraction of the time
+    for size in (_SMALLEST, enough):  # at 1/8 first, where most missing pixels show in a fraction of the time
         seen = set()
         for filling in (_filling(original.data), b""):
             image, _ = sniff.open_checked(original.data + filling + _END_OF_JPEG, original.limits)
@@ -134,16 +132,16 @@ def _without_end_marker(original: Original, enough: tuple[int, int] | None) -> I
                 image.load()
             except Exception as error:
                 raise BadImage("the jpeg is cut short") from error
-            seen.add(pixel_sha256(image))  # two pictures and their bytes would be much memory
+            seen.add(pixel_sha256(image))  # keeping two pictures and their bytes would take much memory
         if len(seen) > 1:
             raise BadImage("the jpeg is cut short")
     return image
 
 
 def _filling(jpeg: bytes) -> bytes:
-    """Pixels for whatever may be missing, after each of the restart markers that a decoder may be waiting for."""
+    """Data for missing pixels, after each of the restart markers that a decoder may be waiting for."""
     found = re.findall(rb"\xff([\xd0-\xd7])", jpeg)
     last = found[-1][0] if found else 0xD7
     restarts = [0xD0 + (last + 1 + number) % 8 for number in range(8)]
-    # The first byte is a pixel's second, should a lone 0xFF be the last that there is.
+    # The leading 0 completes a stuffed 0xFF, should the file end in the middle of one.
     return b"\0" + _PIXELS + b"".join(b"\xff%c" % restart + _PIXELS for restart in restarts)

@@ -23,9 +23,9 @@ _TURNED_BY_READER = ("TIFF", "JXL", "HEIF")
 def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8, in whichever format it is carried; 1 where absent or broken.
 
-    1 also for formats whose readers turn the pixels themselves: TIFF, and JPEG XL and HEIC, which have an orientation
-    of their own beside EXIF's (ISO/IEC 18181-2, 23008-12). They would be turned twice. EXIF in a PNG's texts does not
-    count: no browser turns by it, and programs that turn a picture's pixels leave it as it was.
+    Also 1 for formats whose readers rotate the pixels themselves: TIFF, and JPEG XL and HEIC, which have an orientation
+    of their own besides EXIF's (ISO/IEC 18181-2, 23008-12). EXIF in a PNG's texts does not count: browsers ignore it,
+    and programs that rotate a picture's pixels do not reset it.
     """
     if image.format in _TURNED_BY_READER or "exif" not in image.info:
         return 1

@@ -1,4 +1,4 @@
-"""AVIFs of which only a part, the clean aperture, is meant to be seen. Pillow's reader shows the rest as well."""
+"""AVIFs with a clean aperture, the only part that is meant to be seen. Pillow's reader shows all of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PaddedAvif(AvifImagePlugin.AvifImageFile):
     """One that decodes to its clean aperture."""
 
     def show_only(self, part: PixelBox) -> None:
-        """Before it is decoded."""
+        """Set the part, in pixels; call it before the image is decoded."""
         left, top, right, bottom = part
         channels = len(self.getbands())
         start, row = channels * (top * self.width + left), channels * self.width

@@ -1,4 +1,4 @@
-"""PNGs in which something that the picture does not need is broken, or larger than Pillow takes."""
+"""Optional chunks of a PNG: leaving out broken ones, and reading the colour profile as browsers do."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ _NEEDED = CRITICAL | {_END}
 _FRAMES = frozenset({b"fcTL", b"fdAT"})
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _FEWEST = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"eXIf": 8, b"acTL": 8, b"fcTL": 26}
-"""Bytes of the other chunks that are read: what the colours mean, which way up the picture is, and its frames."""
+"""Fewest bytes of the optional chunks that are read: colour space, orientation and animation."""
 _TRANSPARENT = {0: 2, 2: 6, 3: 1}
-"""The same of what is transparent, by the kind of colour."""
+"""Fewest bytes of tRNS, by colour type."""
 _DEFLATE = b"\0"
-"""The only way in which a profile is packed."""
+"""The only compression method of a profile."""
 
 
 def without_extras(data: bytes) -> bytes:
-    """The same picture without texts and profile, and without what has a wrong checksum or is cut short: as browsers
-    read it. `profile` gives the profile."""
+    """The PNG without texts and profile, and without optional chunks that are broken, as browsers read it.
+
+    `profile` gives the profile.
+    """
     view = memoryview(data)
     kept = [view[:8]]
     for kind, start, end in chunks(data):
@@ -34,8 +36,8 @@ def without_extras(data: bytes) -> bytes:
 
 
 def up_to_pixels(data: bytes) -> bytes:
-    """The same picture without what stands behind its pixels and is no frame: it says nothing, and Pillow refuses all
-    of the picture where it is broken."""
+    """The PNG without chunks after the pixels, except frames: they do not count, and Pillow refuses the whole picture
+    if one of them is broken."""
     since_pixels = dropwhile(lambda part: part[0] != _PIXELS, chunks(data))
     behind = [part for part in takewhile(lambda part: part[0] != _END, since_pixels) if part[0] != _PIXELS]
     frames = [(start - 8, end + 4) for kind, start, end in behind if kind in _FRAMES]
@@ -46,8 +48,10 @@ def up_to_pixels(data: bytes) -> bytes:
 
 
 def profile(data: bytes) -> bytes:
-    """The first colour profile; empty where there is none, a broken one, or a larger one than is used. Pillow takes the
-    last one, and refuses the whole picture for one of a megabyte."""
+    """The first colour profile; empty where there is none, or it is broken or past the limit.
+
+    Pillow takes the last one, and refuses the whole picture if it is larger than a megabyte.
+    """
     name, _, packed = colour_space_chunks(data).get(b"iCCP", b"").partition(b"\0")
     if not name or packed[:1] != _DEFLATE:
         return b""

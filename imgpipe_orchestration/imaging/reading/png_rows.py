@@ -1,4 +1,4 @@
-"""PNGs whose pixels end before the last row. Pillow leaves what is missing black and says nothing."""
+"""PNGs whose pixels end before the last row. Pillow silently leaves the missing rows black."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _AT_ONCE = 1 << 20
 
 
 def lacks_rows(image: Image.Image, data: bytes) -> bool:
-    """Whether a decoded PNG has fewer pixels in it than its size says. Looked for only where one of its last two rows,
-    of which one comes last of all where they are interlaced, is black."""
+    """Whether a decoded PNG has fewer pixels than its size says.
+
+    Checked only where one of its last two rows is black: the last pixels of a file, interlaced or not, are in them.
+    """
     width, height = image.size
     last = (image.crop((0, top, width, top + 1)).tobytes() for top in range(max(height - 2, 0), height))
     return not all(map(any, last)) and _unpacked(data, most := sum(_lengths(data))) < most
 
 
 def _lengths(data: bytes) -> Iterator[int]:
-    """Bytes of the rows of each pass, with the number of a filter before each row."""
+    """Unpacked bytes of each pass: rows, each with a filter byte before it."""
     head = content_of(data, b"IHDR")
     width, height, bits = int.from_bytes(head[:4]), int.from_bytes(head[4:8]), head[8] * CHANNELS[head[9]]
     for left, top, across, down in _PASSES if head[12] else ((0, 0, 1, 1),):

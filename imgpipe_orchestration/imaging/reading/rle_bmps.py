@@ -1,6 +1,6 @@
-"""BMPs that are compressed by run lengths, decoded by OpenCV.
+"""Run-length encoded BMPs, decoded by OpenCV.
 
-Pillow's decoder is a loop in Python of 0.2 us a byte: 13 s for an upload of 64 MB.
+Pillow's decoder is a Python loop that takes 0.2 us a byte: 13 s for an upload of 64 MB.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from PIL import Image, ImageFile
 
 from imgpipe_orchestration.imaging.opencv import cv2
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it tells stderr of each broken file
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else it writes each broken file to stderr
 
 _RUNS_OF_BYTES, _RUNS_OF_HALVES = 1, 2
 """BI_RLE8 and BI_RLE4 of BITMAPINFOHEADER, for 8 and 4 bits a pixel."""
 _MOST = 4
-"""Bytes that a pixel may take: a run of one has two, a jump over one four."""
+"""Bytes that a pixel takes at most: a run of one takes two, a jump over one four."""
 _END_OF_ROW, _END = b"\0\0", b"\0\1"
 _OVERHANG = 256
-"""Columns beyond the last that are decoded and cut off. Rows are often filled up to four bytes (ImageMagick), where
-OpenCV would begin a row after the last pixel that fits, and one more at the mark that ends the row."""
+"""Extra columns that are decoded and cut off. ImageMagick pads rows to four bytes; without room for the padding, OpenCV
+would begin a row after the last pixel that fits, and another one at the end-of-row mark."""
 
 
 class BmpRuns(ImageFile.PyDecoder):
-    """Stands in for Pillow's decoder of the same name, and gives the same pixels.
+    """Replaces Pillow's decoder of the same name, and gives the same pixels.
 
-    What a file leaves out (the rest of a row, a jump, an early end) has the palette's first colour.
+    Pixels that a file skips (the rest of a row, a jump, an early end) get the palette's first colour.
     """
 
     _pulls_fd = True
@@ -52,10 +52,10 @@ class BmpRuns(ImageFile.PyDecoder):
 
 
 def _in_greys(runs: bytes, width: int, height: int, *, halves: bool) -> NDArray[np.uint8]:
-    """The runs as a BMP whose palette is a ramp of greys, so that OpenCV gives the palette's numbers."""
+    """The runs as a BMP whose palette is a grey ramp, so that OpenCV returns palette indices."""
     bits, kind = (4, _RUNS_OF_HALVES) if halves else (8, _RUNS_OF_BYTES)
     if halves and runs.rstrip(b"\0").endswith(_END):
-        runs += _END_OF_ROW * height  # at the end mark of a picture in halves OpenCV reads on
+        runs += _END_OF_ROW * height  # OpenCV reads on after the end mark of a 4-bit picture
     ramp = b"".join(bytes((level, level, level, 0)) for level in range(1 << bits))
     start = 54 + len(ramp)
     head = struct.pack("<2sIII", b"BM", start + len(runs), 0, start)

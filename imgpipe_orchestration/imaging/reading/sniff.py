@@ -1,6 +1,6 @@
 """What these bytes are, from their content alone and without decoding a pixel.
 
-Names and headers of an upload are not looked at. Limits are checked here, so that what passes can be opened.
+An upload's file name and Content-Type do not count. Limits are checked here, so that what passes can be opened.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from imgpipe_orchestration.imaging.reading import bmp_headers, headers, jpeg_ext
 from imgpipe_orchestration.imaging.reading.density import check_length
 
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
-"""Formats whose further frames are frames. Those of a TIFF are pages, and a phone's JPEG or HEIC may hold a depth or
-gain map beside the picture."""
+"""Formats in which several pictures are an animation. In a TIFF they are pages, and in a phone's JPEG or HEIC depth or
+gain maps."""
 
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
-"""Formats that can hold more than anybody reads: floats of 16 bits, a film, pixels that another codec made."""
+"""Formats with variants that no reader of ours knows, such as 16-bit floats, videos or another codec's pixels."""
 
 _OF_THE_READER = (
     "apng contains",
@@ -43,12 +43,13 @@ _OF_THE_READER = (
     "unknown raw mode",
     "unrecognized data stream",
 )
-"""How errors begin, in lower case, that say where a reader gave up, not what is wrong with the file."""
+"""Beginnings, in lower case, of error messages that say where a reader gave up and not what is wrong with the file."""
 
 _PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_headers.profile}
-"""What finds the colour profile where Pillow finds none, or another one than browsers."""
+"""Reads the colour profile where Pillow finds none, or another one than browsers."""
 
 _MOST_COLOURS, _OPAQUE = 256, b"\xff"
+"""Entries of a palette; and transparency that makes its first colour opaque, like the others."""
 ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
@@ -145,7 +146,7 @@ def open_checked(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
 
 
 def _complete_png(image: Image.Image, data: bytes) -> None:
-    """Add what Pillow does not look at, or looks at in another way than browsers.
+    """Check and correct what Pillow ignores or treats differently from browsers.
 
     Raises:
         BadImage: a checksum is wrong, or there is no palette.
@@ -154,14 +155,17 @@ def _complete_png(image: Image.Image, data: bytes) -> None:
     if png_chunks.content_of(data, b"IHDR")[9] == png_chunks.INDEXED and not png_chunks.content_of(data, b"PLTE"):
         raise BadImage("the png has no palette, so nobody knows its colours")
     if "exif" not in image.info and (exif := png_chunks.content_of(data, b"eXIf")):
-        image.info["exif"] = exif  # behind the pixels, where Pillow finds it only by decoding them
+        image.info["exif"] = exif  # it may stand after the pixels, where Pillow finds it only by decoding them
     if "transparency" in image.info:
         image.info["transparency"] = _transparent_level(image, data)
 
 
 def _transparent_level(image: Image.Image, data: bytes) -> object:
-    """The level or colour that is transparent in a PNG, as the decoded pixels have it: Pillow leaves it in the depth of
-    the file, where it meets no pixel or another one. One of more colours than a palette can have says nothing."""
+    """The transparent level or colour of a PNG, in the depth of the decoded pixels: Pillow leaves it in that of the
+    file, so it would match no pixel or the wrong ones.
+
+    As in browsers, a tRNS chunk is ignored if it has more entries than a palette can have, or precedes the palette.
+    """
     found, depth = image.info["transparency"], png_chunks.content_of(data, b"IHDR")[8]
     if image.mode in ("1", "L"):
         level = int.from_bytes(png_chunks.content_of(data, b"tRNS")[:2]) & (1 << depth) - 1
@@ -174,12 +178,12 @@ def _transparent_level(image: Image.Image, data: bytes) -> object:
 
 
 def _is_ahead_of_palette(png: bytes) -> bool:
-    """Whether transparency stands ahead of the colours that it is for, where it says nothing."""
+    """Whether tRNS precedes PLTE."""
     return next(kind for kind, *_ in png_chunks.chunks(png) if kind in (b"tRNS", b"PLTE")) == b"tRNS"
 
 
 def in_short(error: Exception) -> str:
-    """The first sentence of a reader's error: some go on with advice for programmers, some speak of the reader."""
+    """A reader's error in words for an uploader: its first sentence, unless that is about the reader's internals."""
     if isinstance(error, SyntaxError) and isinstance(error.__cause__, Exception):
         return in_short(error.__cause__)  # Pillow's readers wrap whatever they meet
     if isinstance(error, (ArithmeticError, LookupError, TypeError, struct.error)):
