@@ -1,12 +1,13 @@
-"""A logo without its background, and without a model: fit the border, flood from it, unmix the edge.
+"""Removing the background of a logo: fit a colour model to the border, flood fill from it, unmix the edge.
 
-It works where the background is one colour or a smooth gradient, which is what logos come on, and refuses anything
-else: a wrong cut-out is worse than none. `rembg` (an optional install) handles photographs behind the same interface.
+It works where the background is one colour or a smooth gradient, as logos usually have, and refuses anything else: a
+wrong cut-out is worse than none. For photographs a neural network can do it (`rembg`, an optional install).
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,42 +22,42 @@ Field = NDArray[np.float32]
 """Rows x columns (x channels), float32."""
 Mask = NDArray[np.bool_]
 Index = NDArray[np.int64]
+Window = tuple[slice, slice]
 
 _BORDER = 0.02
-"""Width of the border that is looked at, as a share of the shorter side."""
+"""Width of the border that the model is fitted to, as a share of the shorter side."""
 _UNIFORM = 4.0
 """Lab distance within which a border pixel belongs to the fitted background (2.3 is just noticeable)."""
 _MOSTLY = 0.9
 """Share of the border that must belong to it; the rest may be a logo that touches the edge."""
 _CLEAR = 12.0
-"""Levels of 255 between logo and background under which a mixture of both cannot be taken apart."""
+"""Smallest difference, levels of 255, between logo and background at which a mixture of both can be unmixed."""
 _EDGE, _JPEG_EDGE = 2, 4
-"""Pixels on either side of the cut where logo and background are mixed by antialiasing, and by JPEG as well."""
+"""Pixels on either side of the cut where antialiasing mixes logo and background; and where JPEG does so as well."""
 _SMALLEST_HOLE = 1e-4
-"""Share of the picture under which an enclosed patch of background colour counts as a speck of the logo."""
+"""Share of the picture below which an enclosed patch of background colour counts as part of the logo."""
 _STRONG = 0.25
-"""Share of the logo's own contrast to the background below which a pixel is faint."""
+"""Share of the logo's typical distance to the background below which a pixel is faint."""
 _CLEAN = 0.5
-"""Lab distance of most pixels around a logo up to which there is no noise: every speck is then the logo's own."""
+"""Lab distance of most pixels around a logo up to which the picture has no noise, so that specks belong to the logo."""
 _LARGEST_SPECK = 1e-3
 """Share of the picture below which a faint patch is noise."""
 _JPEG_REACHES, _BLEEDS = 16, 0.3
-"""Pixels to which JPEG's blocks carry a logo's colour, and how strong that is at most, as a share of what is plainly
-the logo's (measured at qualities 50 to 90; shadows have twice as much)."""
+"""Pixels around a logo into which JPEG's blocks carry its colour, and how strong that is at most, as a share of the
+logo's contrast (measured at qualities 50 to 90; shadows are twice as strong)."""
 _BLOCK, _BLOCK_STRAYS = 64, 3.0
-"""Pixels of a JPEG's block, and how far the mean Lab colour of a plain one strays beside a logo (measured at qualities
-50 to 90; white letters on cream stray by 4.3 and more)."""
+"""Pixels of a JPEG block, and how far the mean Lab colour of a background block beside a logo is off (measured at
+qualities 50 to 90; white letters on cream are off by 4.3 and more)."""
 _SHARP = 0.9
 """Share of the logo's outline that must be a sharp edge."""
 _SAME = 1.0
-"""Lab distance beyond the background's own noise within which a hole shows the background, not a paint like it."""
-
+"""Lab distance beyond the background's noise within which a hole shows the background, and not a similar paint."""
 _FAINT = 0.02
 """Opacity below which a pixel's own colour cannot be told from noise: it becomes fully transparent."""
 
 
 class NotUniform(BadInput):
-    """The background is no single colour or gradient, so it is not removed; the message says what was seen."""
+    """The background is not one colour or gradient, so it is not removed; the message says what was found."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,14 @@ def remove_background(image: Image.Image, *, is_jpeg: bool = False) -> CutOut:
 
     Args:
         image: RGB in sRGB, upright.
-        is_jpeg: it was one, so there is noise: with all its colours kept, little enough to pass for faint strokes.
+        is_jpeg: the original was a JPEG, so faint patches may be noise even where the surroundings look clean, as in
+            a JPEG without chroma subsampling.
 
     Raises:
         NotUniform: the border is not one colour or a smooth gradient, or nothing but background was found.
     """
     rgb = np.asarray(image.convert("RGB"))
-    lab = np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
+    lab = _lab(rgb)
     fitted = _fit_border(lab)
     distance = _distance(lab, fitted)
     del lab
@@ -109,11 +111,11 @@ def remove_background(image: Image.Image, *, is_jpeg: bool = False) -> CutOut:
 
 
 def remove_background_with_model(image: Image.Image, model: str) -> CutOut:
-    """The same for any picture, by a neural network of rembg, which is an optional install (extra `rembg`).
+    """Remove any background by a neural network of rembg, an optional install (extra `rembg`).
 
     Args:
-        model: rembg's name of it. It is loaded for each picture, which takes a second: kept, it would hold some
-            gigabytes in each worker.
+        model: rembg's name of the network. It is loaded anew for each picture, which takes a second: kept in memory it
+            would take some gigabytes in each worker.
 
     Raises:
         NotUniform: the model cannot be used, or it found no subject.
@@ -132,12 +134,12 @@ def remove_background_with_model(image: Image.Image, model: str) -> CutOut:
 
 
 def load_model(name: str) -> Any:
-    """A session of rembg. It would fetch what is not there by itself: in a worker, while a logo waits.
+    """A rembg session.
 
     Raises:
-        LookupError: the model is not on this machine.
+        LookupError: the model is not on this machine. rembg would download it, in a worker while a logo waits.
         ImportError: rembg is not installed.
-        Exception: as onnxruntime finds fit, for a file it cannot use.
+        Exception: whatever onnxruntime raises for a file that it cannot use.
     """
     rembg, kinds = importlib.import_module("rembg"), importlib.import_module("rembg.sessions").sessions_class
     if not any(kind.name() == name and kind.resolve_existing(f"{name}.onnx") for kind in kinds):
@@ -146,10 +148,10 @@ def load_model(name: str) -> Any:
 
 
 def _fit_border(lab: Field) -> Field:
-    """The background's colour at every pixel: each Lab channel as a + bx + cy + dxy + ex² + fy², fitted to the border
-    alone. The squares are for gradients that are straight in RGB, and for vignettes.
+    """The background's Lab colour at every pixel: each channel as a + bx + cy + dxy + ex² + fy², fitted to the border.
 
-    Fitted three times, each time without what does not belong, so that a logo touching the edge does not count.
+    The squares are for gradients that are linear in RGB, and for vignettes. Outliers are dropped between three rounds
+    of fitting, so that a logo touching the edge does not count.
     """
     rows, columns = lab.shape[:2]
     x = np.linspace(0, 1, columns, dtype=np.float32)
@@ -176,7 +178,7 @@ def _terms(x: Field, y: Field) -> Field:
 
 
 def _distance(one: Field, other: Field) -> Field:
-    """Euclidean, over the channels."""
+    """Euclidean distance over the channels, rows x columns."""
     apart = one - other
     apart *= apart
     return np.asarray(np.sqrt(apart.sum(axis=2)), dtype=np.float32)
@@ -196,22 +198,29 @@ def _check_border(distance: Field) -> None:
         raise NotUniform(f"the background is not uniform: only {fits:.0%} of the border is one colour or gradient")
 
 
+def _lab(rgb: NDArray[np.uint8]) -> Field:
+    return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
+
+
 def _noise(distance: Field) -> float:
-    """How far background pixels themselves stray (JPEG, sensor): the median along the border."""
+    """The background's noise (JPEG, sensor): the median distance along the border."""
     return float(np.median(distance[_border(*distance.shape)]))
 
 
 def _noise_near(logo: Mask, distance: Field, percentile: float) -> float:
-    """The same around the logo, off its edge, where JPEG leaves more of it."""
+    """A percentile of the noise around the logo but off its edge, where JPEG leaves more of it than at the border."""
     mask = logo.astype(np.uint8)
     around = _grown(mask, _JPEG_REACHES // 2) & ~_grown(mask, _EDGE)
     return float(np.percentile(distance[around], percentile)) if around.any() else 0.0
 
 
 def _check_edge(logo: Mask, distance: Field) -> None:
-    """Refuse what fades into the background: a cut through a shadow, a glow or a misfitted gradient is visible.
+    """Refuse a logo that fades into the background: a cut through a shadow, a glow or a misfitted gradient is visible.
 
-    Three pixels beyond a sharp edge, however soft its antialiasing, stands the logo's own colour.
+    Within three pixels of a sharp edge, however soft its antialiasing, there is the logo's own colour.
+
+    Raises:
+        NotUniform: it fades.
     """
     edge = logo & _grown((~logo).astype(np.uint8), 1)
     reached = np.asarray(cv2.dilate(distance, np.ones((7, 7), np.uint8)))[edge]
@@ -220,12 +229,12 @@ def _check_edge(logo: Mask, distance: Field) -> None:
 
 
 def _contrast(logo: Mask, distance: Field) -> float:
-    """Distance to the background from which a pixel is plainly the logo's."""
+    """Distance to the background from which a pixel clearly belongs to the logo."""
     return _STRONG * float(np.percentile(distance[logo], 90))
 
 
 def _connected_to_border(alike: Mask) -> Mask:
-    """What can be reached from the border without crossing the logo."""
+    """The pixels that can be reached from the border without crossing the logo."""
     _, labels = cv2.connectedComponents(alike.astype(np.uint8), connectivity=4)
     edge = _border(*alike.shape)
     reached = np.unique(np.asarray(labels)[edge & alike])
@@ -233,21 +242,15 @@ def _connected_to_border(alike: Mask) -> Mask:
 
 
 def _holes(enclosed: Mask, distance: Field, noise: float) -> tuple[Mask, int]:
-    """Enclosed patches that are background, by evidence, and how many.
+    """The enclosed patches that show the background, and how many they are.
 
-    White letters on a white page and the inside of an O have nearly the same colour. A hole is background seen through
-    the logo, so it repeats it: its colour is the fitted one to within the background's own noise. A patch of the
-    logo's own paint that merely is similar lies a shade beside it.
+    White letters on a white page and the inside of an O have nearly the same colour. A hole shows the background
+    through the logo, so its colour is the fitted one to within the background's noise. A patch of the logo's own,
+    similar paint is off by a shade.
     """
     found = np.zeros_like(enclosed)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(enclosed.astype(np.uint8), connectivity=4)
     opened = 0
-    for label in range(1, count):
-        left, top, width, height, area = (int(value) for value in stats[label])
-        if area < _SMALLEST_HOLE * enclosed.size:
-            continue
-        window = (slice(top, top + height), slice(left, left + width))
-        patch = labels[window] == label
+    for window, patch in _patches(enclosed, 4, at_least=_SMALLEST_HOLE * enclosed.size):
         core = np.asarray(cv2.erode(patch.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0), dtype=np.bool_)
         if float(np.median(distance[window][core if core.any() else patch])) <= noise + _SAME:
             found[window] |= patch
@@ -255,47 +258,56 @@ def _holes(enclosed: Mask, distance: Field, noise: float) -> tuple[Mask, int]:
     return found, opened
 
 
-def _stray(rgb: NDArray[np.uint8], fitted: Field, logo: Mask, distance: Field) -> Mask:
-    """Specks of noise, and what JPEG leaves around sharp edges: faint, off the logo itself, and small or beside it.
+def _patches(mask: Mask, connectivity: int, *, at_least: float = 0) -> Iterator[tuple[Window, Mask]]:
+    """The bounding box of each connected patch of at least so many pixels, and the patch within that box."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    for label in range(1, count):
+        left, top, width, height, area = (int(value) for value in stats[label])
+        if area >= at_least:
+            window = (slice(top, top + height), slice(left, left + width))
+            yield window, labels[window] == label
 
-    A faint patch that is large or reaches further is a shade of the logo, and a faint pixel next to a strong one its
-    edge. One that meets no background lies within the logo, and is a hole only if it has the background's colour: its
-    mean, for JPEG's errors go to both sides, and the more so in fewer blocks.
+
+def _stray(rgb: NDArray[np.uint8], fitted: Field, logo: Mask, distance: Field) -> Mask:
+    """Noise: faint patches off the logo's strong pixels that are either small, or close to the logo and weak enough to
+    be JPEG artefacts.
+
+    A faint patch that is large or reaches further is a shade of the logo, and a faint pixel next to a strong one is
+    antialiasing. A faint patch that touches no background is noise only if its mean colour is the background's: within
+    what JPEG's errors, which average out over blocks, leave of a difference.
     """
+    found = np.zeros_like(logo)
     if not logo.any():
-        return np.zeros_like(logo)
+        return found
     contrast = _contrast(logo, distance)
     strong = (logo & (distance >= contrast)).astype(np.uint8)
     off = logo & ~_grown(strong, _EDGE)
     beyond = ~_grown(strong, _JPEG_REACHES)
     outside = _grown((~logo).astype(np.uint8), 1)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(off.astype(np.uint8), connectivity=8)
-    stray = np.zeros(count, dtype=np.bool_)
-    for label in range(1, count):
-        left, top, width, height, area = (int(value) for value in stats[label])
-        window = (slice(top, top + height), slice(left, left + width))
-        patch = labels[window] == label
+    for window, patch in _patches(off, 8):
+        area = np.count_nonzero(patch)
         faint = area < _LARGEST_SPECK * logo.size or (
             not beyond[window][patch].any() and float(np.median(distance[window][patch])) < _BLEEDS * contrast
         )
         if faint and not outside[window][patch].any():
-            lab = np.asarray(cv2.cvtColor(rgb[window].astype(np.float32) / 255, cv2.COLOR_RGB2LAB))
-            shade = float(np.linalg.norm((lab - fitted[window])[patch].mean(axis=0)))
+            shade = float(np.linalg.norm((_lab(rgb[window]) - fitted[window])[patch].mean(axis=0)))
             faint = shade <= _SAME + _BLOCK_STRAYS / max(area / _BLOCK, 1) ** 0.5
-        stray[label] = faint
-    return np.asarray(off & stray[labels], dtype=np.bool_)
+        if faint:
+            found[window] |= patch
+    return found
 
 
 def _grown(mask: NDArray[np.uint8], by: int) -> Mask:
+    """The mask dilated by so many pixels."""
     return np.asarray(cv2.dilate(mask, np.ones((2 * by + 1, 2 * by + 1), np.uint8)), dtype=np.bool_)
 
 
 def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask, edge: int) -> tuple[NDArray[np.uint8], Field]:
-    """Colour and opacity, with the pixels along the cut taken apart into logo and background.
+    """Colour and opacity, where pixels along the cut are unmixed into logo and background.
 
-    There a pixel is p = a * logo + (1 - a) * background. The background is the fitted colour, the logo's is that of
-    the nearest pixel well inside it, so a follows by projection, and the background's share is taken out of p. What is
-    less like the background than that logo is no mixture of both, but a stroke beside it.
+    There a pixel is p = a * logo + (1 - a) * background. The background is the fitted colour and the logo's colour is
+    that of the nearest pixel well inside it, so a follows by projection, and the background's share is subtracted from
+    p. A pixel that is less like the background than that logo pixel is not a mixture: it is a stroke and stays opaque.
     """
     kernel = np.ones((2 * edge + 1, 2 * edge + 1), np.uint8)
     outside = background.astype(np.uint8)
@@ -319,10 +331,9 @@ def _unmixed(rgb: NDArray[np.uint8], fitted: Field, background: Mask, edge: int)
 
 
 def _logo_near(colours: Field, inside: Mask, plain: Field, rows: Index, columns: Index, edge: int) -> Field:
-    """The logo's own colour at some pixels along the cut.
+    """The logo's own colour at pixels along the cut, points x RGB: that of the nearest pixel well inside.
 
-    That is the colour of the nearest pixel well inside. A stroke thinner than twice the edge has no inside: there the
-    pixel nearby that is least like the background stands in.
+    A stroke thinner than twice the edge has no inside; there it is the nearby pixel that is least like the background.
     """
     distance, labels = cv2.distanceTransformWithLabels(
         (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL

@@ -1,4 +1,4 @@
-"""libvips, on as many threads as its caller has, and without its cache."""
+"""libvips, on as many threads as its caller wants, and without its cache."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from PIL import Image
 
 BANDS = {"L": 1, "RGB": 3, "CMYK": 4, "RGBA": 4}
-"""Modes whose pixels both libraries lay out alike, and their bytes a pixel."""
+"""Bands of the Pillow modes whose memory layout libvips shares; each band is a byte."""
 
 
 @lru_cache(maxsize=1)
 def libvips() -> Any:
-    """The library. Its cache would keep pixels of images that are done with. Its import takes 0.1 s, so not before."""
+    """The library, imported on first use because that takes 0.1 s. Its cache would keep pixels of finished images."""
     import pyvips
 
     pyvips.cache_set_max(0)
@@ -21,12 +21,12 @@ def libvips() -> Any:
 
 
 def into_libvips(image: Image.Image) -> Any:
-    """The pixels, of a mode in `BANDS`."""
+    """The image, whose mode is in `BANDS`, as a libvips image."""
     return libvips().Image.new_from_memory(image.tobytes(), *image.size, BANDS[image.mode], "uchar")
 
 
 def resized(picture: Any, width: int, height: int) -> Any:
-    """By LANCZOS, to exactly that size, when the pixels are asked for."""
+    """The picture at exactly that size, by LANCZOS; computed when its pixels are asked for."""
     return picture.resize(width / picture.width, vscale=height / picture.height, kernel="lanczos3")
 
 
@@ -34,7 +34,7 @@ def out_of_libvips(picture: Any, mode: str, *, threads: int) -> Image.Image:
     """The picture's pixels, computed on that many threads.
 
     Raises:
-        pyvips.Error: whatever the picture is made by failed.
+        pyvips.Error: decoding or another operation of the picture failed.
     """
     picture.set_type(libvips().GValue.gint_type, "concurrency", threads)
     return Image.frombytes(mode, (picture.width, picture.height), picture.write_to_memory())

@@ -1,4 +1,4 @@
-"""Memory reused from one picture to the next. Fresh pages from the system cost as much as the writing to them."""
+"""Memory reused from one picture to the next: getting fresh pages from the system costs as much as writing to them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import lru_cache
 from PIL import Image
 
 _BLOCKS = 8
-"""Of 16 MB each, Pillow's own size; a picture of six megapixels takes two."""
+"""Blocks that Pillow keeps, of 16 MB each (its default size); a picture of six megapixels takes two."""
 _KEPT = 128 * 1024**2
-"""Bytes that a heap may keep free. Rendering six megapixels uses and frees 110 MB."""
+"""Free bytes that the heap may keep. Rendering six megapixels uses and frees 110 MB."""
 _LARGEST_ON_HEAP = 32 * 1024**2
-"""Bytes from which an allocation gets pages of its own; glibc allows no more."""
+"""Bytes from which an allocation gets pages of its own instead of heap memory; glibc allows no more."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @contextmanager
 def reused() -> Iterator[None]:
-    """Let pictures take the memory of those before them, in Pillow within the context and in the C library for good.
+    """Reuse the memory of earlier pictures: in Pillow within the context, in the C library from then on.
 
-    Pillow returns memory to the system at once, which is 20 ms of a decoding of six megapixels
-    (https://pillow.readthedocs.io/en/stable/reference/block_allocator.html), and so do all other codecs above 128 kB,
-    which is 50 ms of a rendering, more on two threads: the system serves the pages of one process one after the other.
+    By default Pillow returns memory to the system at once, which takes 20 ms of decoding six megapixels
+    (https://pillow.readthedocs.io/en/stable/reference/block_allocator.html). So does malloc above 128 kB, for all other
+    codecs, which takes 50 ms of a rendering and more on two threads, as a process gets its pages one after the other.
     """
     _keep_freed_memory()
     Image.core.set_blocks_max(_BLOCKS)  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def reused() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _keep_freed_memory() -> None:
-    """Have malloc keep what was freed (https://man7.org/linux/man-pages/man3/mallopt.3.html). Only glibc can."""
+    """Make malloc keep freed memory (https://man7.org/linux/man-pages/man3/mallopt.3.html); only glibc can."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)

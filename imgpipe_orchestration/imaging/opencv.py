@@ -1,7 +1,7 @@
-"""OpenCV, on one thread: the other cores have images of their own.
+"""OpenCV on one thread; other cores have images of their own.
 
-With a thread for each core, OpenCV's default, a score of a small picture takes 1.6 times its CPU time on four
-cores: waiting for each other costs the threads more than what they share.
+With OpenCV's default, a thread for each core, scoring a small picture on four cores takes 1.6 times the CPU time:
+the threads spend more on waiting for each other than they save.
 """
 
 from __future__ import annotations

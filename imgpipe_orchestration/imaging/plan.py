@@ -12,12 +12,12 @@ from imgpipe_orchestration.imaging.subject.crop import crop_box
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 _ENOUGH = 1.5
-"""How much larger a picture must be to make another size from it: closer than this, two LANCZOS in a row blur."""
+"""How many times larger a picture must be for another size to be made from it: if less, resizing twice would blur."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One size: shrink a part of the picture `source` to width x height."""
+    """How one size is made: shrink a part of the picture `source` to width x height."""
 
     size: Size
     source: str | None
@@ -27,7 +27,7 @@ class Cut:
     height: int
 
     def box(self, focal: Callable[[], FocalBox]) -> PixelBox:
-        """The part of the source that is shown. Only a crop asks where the subject is."""
+        """The part of the source that is shown. `focal` says where the subject is; only a crop calls it."""
         if self.size.fit == "within":
             return (0, 0, *self.source_size)
         found = focal()
@@ -41,9 +41,9 @@ def output_size(width: int, height: int, size: Size) -> tuple[int, int]:
 
 
 def working_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
-    """The size to which an original is shrunk at first: the smallest from which every size can be made exactly.
+    """The size to which an original is shrunk first: the smallest from which every size can be made in full.
 
-    Usually that of the largest `within` size; a narrow portrait needs more, or its wide header would come out small.
+    Usually that of the largest `within` size; a tall portrait needs more, or its wide header would come out small.
     """
     best = (1, 1)
     for size in recipe.sizes:
@@ -60,7 +60,7 @@ def plan(width: int, height: int, recipe: Recipe) -> tuple[Cut, ...]:
     """The cuts from a working picture of `width` x `height`, each after the one it is made from.
 
     Every size is made from the smallest picture that is large enough: detail from zoom, small and grid from detail,
-    thumbnail from grid. That halves the work of resizing and costs no quality that can be measured.
+    thumbnail from grid. That halves the work of resizing without a measurable loss of quality.
     """
     pictures: list[tuple[str | None, Size | None, int, int]] = [(None, None, width, height)]
     cuts = []
@@ -78,11 +78,9 @@ def plan(width: int, height: int, recipe: Recipe) -> tuple[Cut, ...]:
 def _can_make(
     made: Size | None, width: int, height: int, size: Size, target: tuple[int, int], *, whole: tuple[int, int]
 ) -> bool:
-    """Whether a picture of `width` x `height` holds all that `size` shows, with pixels to spare."""
+    """Whether a picture of `width` x `height` shows everything that `size` shows, and is enough larger."""
     if (width, height) == whole and (made is None or made.fit == "within"):
         return True
-    if made and made.fit == "crop":
-        # A crop shows another part than the whole, and than crops of another shape.
-        same_shape = size.fit == "crop" and size.width * made.height == size.height * made.width
-        return same_shape and width >= _ENOUGH * target[0] and height >= _ENOUGH * target[1]
+    if made and made.fit == "crop" and (size.fit != "crop" or size.width * made.height != size.height * made.width):
+        return False  # only a crop of the same shape shows the same part of the image
     return width >= _ENOUGH * target[0] and height >= _ENOUGH * target[1]

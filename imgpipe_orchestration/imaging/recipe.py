@@ -1,4 +1,4 @@
-"""What to make of an image: sizes, formats, quality. A value that can be compared, hashed and stored."""
+"""What to make of an image (sizes, formats, quality), as a value that can be compared, hashed and stored."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from imgpipe_orchestration.imaging.formats import Format
 
 Fit = Literal["crop", "within"]
 Subsampling = Literal["4:2:0", "4:4:4"]
-"""Of colours: half of their width and height, or all of it."""
+"""Chroma subsampling: half the resolution in both directions, or none."""
 
 ENGINE = 15
-"""Raised when the code makes other pixels from the same recipe, so that a backfill makes them again."""
+"""Raise it when the code makes different pixels from the same recipe, so that a backfill makes them again."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +32,29 @@ class Size:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides which bytes come out. Equal recipes make equal bytes of equal input."""
+    """Everything that decides which bytes are made. Equal recipes make equal bytes of equal input."""
 
     sizes: tuple[Size, ...]
     formats: tuple[Format, ...] = ("avif", "webp", "jpeg")
     """Best first. `jpeg` stands for PNG where the image has transparency."""
     adaptive: bool = True
-    """Seek each photo's quality for the target score; False uses the fixed qualities."""
+    """Search for the quality at which each photo reaches its target score; False uses the fixed qualities."""
     fixed_quality: tuple[tuple[Format, int], ...] = (("avif", 61), ("webp", 79), ("jpeg", 75))
-    """Qualities that score 75 on average; where a search starts."""
+    """Qualities that score 75 on average; also where a search starts."""
     avif_speed: int = 8
-    """libaom's speed, 0 to 10: 8 takes 0.90 of the bytes of 9 for 2.6 times its time."""
+    """libaom's speed, 0 to 10: speed 8 makes 0.90 of the bytes of speed 9, in 2.6 times the time."""
     avif_speed_large: int = 9
-    """The same for pictures of more than `large_pixels`, where speed 8 would cost as much as all the rest together."""
+    """The speed for pictures of more than `large_pixels`, where 8 would take as long as everything else together."""
     large_pixels: int = 1_300_000
     avif_subsampling: Subsampling = "4:2:0"
-    """4:4:4 takes three quarters more time. What cannot reach its target in 4:2:0 gets it anyway, as JPEG does."""
+    """4:4:4 takes three quarters more time. A picture that misses its target in 4:2:0 gets it anyway, also as JPEG."""
     webp_method: int = 3
-    """libwebp's effort, 0 to 6: from 3 on it weighs bytes against distortion, 0.93 of the bytes of 2 for 2.3 times its
-    time."""
+    """libwebp's effort, 0 to 6: from 3 on it optimises rate against distortion. 3 makes 0.93 of the bytes of 2, in 2.3
+    times the time."""
     webp_method_large: int = 2
-    """The same above `large_pixels`, where WebP would take half as long as all the rest together."""
+    """The method above `large_pixels`, where WebP would take half as long as everything else together."""
     background_model: str = ""
-    """The neural network of rembg (an optional install), by its name, that removes a background that is not a plain
-    colour; empty: none does."""
+    """Name of the rembg network (an optional install) that removes backgrounds that are not plain; empty for none."""
     jpeg_subsampling: Subsampling = "4:2:0"
 
     @cached_property
@@ -77,7 +76,7 @@ MEDIA_SIZES = (
     Size("header", 1600, 534, "crop"),
     Size("zoom", 2400, 2400, "within"),
 )
-"""The documents give thumbnail, grid and detail; `small` is one phone's width, `header`
-a 3:1 banner on a 1600 pixel wide page, `zoom` twice the detail."""
+"""The specification gives thumbnail, grid and detail; `small` is the width of a phone, `header` a 3:1 banner for a page
+1600 pixels wide, `zoom` twice the detail."""
 
 MEDIA = Recipe(sizes=MEDIA_SIZES)

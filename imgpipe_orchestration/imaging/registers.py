@@ -1,4 +1,4 @@
-"""Clearing the processor's wide registers between codecs: while they count as in use, the next codec is slow."""
+"""Clearing the processor's AVX registers between codecs: while they count as in use, the next codec is slow."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _FEW = np.zeros(256, np.uint8)
 
 
 def clear() -> None:
-    """Say that the upper halves of the AVX registers are not in use; call it before libwebp and zlib.
+    """Mark the upper halves of the AVX registers as unused; call it before libwebp and zlib.
 
-    libaom leaves them in use, and a new process begins so. Until the instruction VZEROUPPER, code for SSE waits for
-    halves that it does not touch (Intel's optimisation manual, "Mixing AVX code with SSE code"): libwebp takes 41 ms
-    instead of 26, a PNG 93 instead of 77. Compilers end loops like numpy's with that instruction. It takes 1 us, and
-    is nothing where there is no AVX.
+    libaom leaves them in use, and so does the start of a process. Until the instruction VZEROUPPER, SSE code waits for
+    these halves although it does not touch them (Intel's optimisation manual, "Mixing AVX code with SSE code"): libwebp
+    takes 41 ms instead of 26, a PNG 93 instead of 77. Compilers end loops like the one that NumPy runs here with that
+    instruction. It takes 1 us, and does nothing without AVX.
     """
     np.add(_FEW, _FEW)

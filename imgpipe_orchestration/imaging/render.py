@@ -19,13 +19,13 @@ from imgpipe_orchestration.imaging.plan import output_size, working_size
 from imgpipe_orchestration.imaging.reading import metadata
 from imgpipe_orchestration.imaging.reading.opening import decode, open_original
 from imgpipe_orchestration.imaging.reading.orientation import upright
-from imgpipe_orchestration.imaging.recipe import Recipe, Size
+from imgpipe_orchestration.imaging.recipe import Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
 from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
 _FAR_WORSE = 10.0
-"""Points of score that everybody sees: 20 lie between medium quality and high (the metric's own scale)."""
+"""Points of score that everybody notices: 20 lie between medium and high quality (the metric's own scale)."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def render(
     Args:
         data: the original, any format that `sniff` knows.
         focus: what is known about the subject; without it faces and saliency are looked for.
-        remove_background: also make every size with the background removed (for logos). Where the background cannot
-            be removed safely, the rendition has no such variants and a note that says why.
-        threads: encoders that run at once. Decoding, resizing and encoding release Python's lock.
+        remove_background: also make every size with the background removed (for logos). Where that is not safe, the
+            rendition has no such variants and a note says why.
+        threads: encoders that run at once; decoding, resizing and encoding release Python's lock.
 
     Raises:
         BadImage: not an image, broken, cut short.
@@ -71,7 +71,7 @@ def render(
             pictures.append(("removed", cut_out))
     variants: list[Variant] = []
     with ThreadPoolExecutor(threads) as pool:
-        focal = pool.submit(find_focus, prepared.image, focus)  # ahead of all that may wait for it
+        focal = pool.submit(find_focus, prepared.image, focus)  # first, as the crops wait for it
         for background, picture in pictures:
             made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool)
             kept, dropped = _worth_keeping(made)
@@ -81,15 +81,15 @@ def render(
 
 
 def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = DEFAULT_LIMITS) -> Prepared:
-    """Decode and normalise. The order is the point:
+    """Decode and normalise, in the order that costs least:
 
-    1. decode, JPEG at a fraction where that is still at least as large as the largest size; a plain JPEG or PNG
-       is shrunk on the way and is ready for 4
-    2. 8 bits a channel and no palette: what comes next can only do these
-    3. shrink to the largest size: everything after it works on fewer pixels
-    4. sRGB: 55 ms for 4.7 megapixels, so not before shrinking
-    5. upright: a turn, too, costs less on fewer pixels
-    6. drop an alpha channel that hides nothing
+    1. decode; a JPEG at 1/2, 1/4 or 1/8 where that is still as large as the largest size; a plain JPEG or PNG is
+       shrunk while it is decoded
+    2. 8 bits a channel and no palette, as resizing needs
+    3. shrink to the largest size, so that all further steps work on fewer pixels
+    4. sRGB, which takes 55 ms for 4.7 megapixels
+    5. rotate upright
+    6. drop an opaque alpha channel
 
     Raises:
         BadImage, TooLarge: as `render`.
@@ -143,8 +143,10 @@ def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image
 
 
 def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
-    """The files that have something to offer over every better supported one of their size, and a sentence for each
-    other one: larger at the same score, or far from it because the format cannot show the picture.
+    """The files to keep, and a note for each dropped one.
+
+    A file is dropped if one of the same size in a better supported format is no larger, or if it scores so much worse
+    than those that its format evidently cannot show the picture.
     """
     kept, notes = [], []
     cannot_show = {file.format for file in made if _lag(file, made) > _FAR_WORSE}
@@ -172,7 +174,7 @@ def _rivals(file: SizeFile, made: list[SizeFile]) -> list[SizeFile]:
 
 
 def _lag(file: SizeFile, made: list[SizeFile]) -> float:
-    """Points by which a file scores less than its best rival; 0 where that is not known."""
+    """Points by which a file scores less than its best rival; 0 where scores are missing."""
     scores = [rival.score for rival in _rivals(file, made) if rival.score is not None]
     return 0.0 if file.score is None or not scores else max(scores) - file.score
 
@@ -192,15 +194,12 @@ def _variant(file: SizeFile, background: Background) -> Variant:
 
 
 def _shortfalls(recipe: Recipe, source: SourceFacts) -> list[str]:
-    """A sentence for each size that is smaller than asked, because nothing is enlarged."""
+    """A note for each size that is smaller than asked, because nothing is enlarged."""
     notes = []
     for size in recipe.sizes:
         width, height = output_size(source.width, source.height, size)
-        short = (width, height) != (size.width, size.height) if size.fit == "crop" else _fits(source, size)
-        if short:
+        # One that fits within the size reaches at least one of its sides, unless the original is smaller than both.
+        reaches = (width == size.width, height == size.height)
+        if not (all(reaches) if size.fit == "crop" else any(reaches)):
             notes.append(f"{size.name}: {width}x{height}, the original has no more for {size.width}x{size.height}")
     return notes
-
-
-def _fits(source: SourceFacts, size: Size) -> bool:
-    return source.width < size.width and source.height < size.height

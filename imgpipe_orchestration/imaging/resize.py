@@ -20,8 +20,8 @@ def shrink_to(
 ) -> Image.Image:
     """Exactly `width` x `height` by LANCZOS, from all of the image or from a box of it.
 
-    libvips takes a quarter of Pillow's time for it. Transparency is left to Pillow, which premultiplies, so that hidden
-    colours do not bleed.
+    libvips takes a quarter of Pillow's time. Images with transparency are left to Pillow, which premultiplies alpha so
+    that the colours of transparent pixels do not bleed.
     """
     box = box or (0, 0, image.width, image.height)
     if (box[2] - box[0], box[3] - box[1]) == (width, height):

@@ -1,4 +1,4 @@
-"""What a rendering hands back: plain values that survive pickling, without a Pillow image among them."""
+"""What a rendering returns: plain values that can be pickled, without Pillow images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Variant:
     quality: int
     """In the encoder's own scale; 0 for PNG, and for WebP without loss."""
     score: float | None
-    """SSIMULACRA2 expected at this quality, where the quality was searched for."""
+    """SSIMULACRA2 measured for this file; None where it was not."""
 
     @property
     def mime(self) -> str:
@@ -50,7 +50,7 @@ class SourceFacts:
     has_alpha: bool
     """Some pixel is transparent."""
     orientation: int
-    """EXIF orientation that was applied; 1 for none, or where the format's reader applied it."""
+    """EXIF orientation that was applied, 1 to 8; 1 also where the format's reader applied it."""
     copyright: str
     credit: str
 
@@ -63,6 +63,6 @@ class Rendition:
     source: SourceFacts
     focus: FocalBox
     notes: tuple[str, ...]
-    """For people, one sentence each: sizes smaller than asked, formats dropped, profiles ignored, and so on."""
+    """Sentences for people: sizes smaller than asked, formats dropped, profiles ignored, and so on."""
     recipe: str
     """Version of the recipe."""

@@ -1,8 +1,8 @@
 """Image work in worker processes, so that a hostile file costs only itself.
 
-Decoders are large C libraries that read what strangers send. A crash, an allocation that fails or a loop without end
-in one of them takes its process with it; here that process is a worker, and the image it had becomes a `BadImage`.
-The batch and the process that runs it go on. Each worker has a bound on memory, and each call on CPU and wall time.
+Decoders are large C libraries that read what strangers send. A crash, a failed allocation or an endless loop in one of
+them takes down its process. Here that process is a worker, and its image becomes a `BadImage`; the batch and the
+process that runs it go on. Memory is limited for each worker, and CPU and wall time for each call.
 
     with Workshop(workers=2) as shop:
         futures = [shop.submit(render, data, MEDIA) for data in originals]
@@ -43,24 +43,23 @@ _PRELOADED = (
     "imgpipe_orchestration.imaging.render",
     "imgpipe_orchestration.imaging.measuring.measure",
 )
-"""Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because every
-worker would otherwise run the caller's main module anew (before Python 3.12.8 it does); the plugins because Pillow,
-when it meets a format whose plugin is not loaded, loads all forty that it has."""
+"""Imported once by the fork server, so that a new worker costs milliseconds. `__main__` is among them because otherwise
+every worker would run the caller's main module again (before Python 3.12.8 it does); the plugins because Pillow loads
+all forty that it has when it meets a format whose plugin is not loaded."""
 
 _CRASHES = 2
-"""Workers that may crash over an image before it is held to be the image's doing: the first may have been worn out by
-the images before it."""
+"""Crashed workers after which an image is to blame; the first may have been damaged by the images before it."""
 
 _FROM_OUTSIDE = {-signal.SIGKILL: "SIGKILL", int(signal.SIGTERM): "SIGTERM"}
-"""Exit codes of workers that a person ended, or a kernel that is short of memory; pebble's leave by themselves at a
-SIGTERM. No codec does that to itself."""
+"""Exit codes of workers that were ended by a person, or by a kernel short of memory. (At a SIGTERM pebble's workers
+exit by themselves, with its number.) No codec does that to itself."""
 
 WITH_MODEL_BYTES = 5 * 1024**3
-"""What a worker may allocate that loads a neural network: rembg's isnet-general-use takes 4.5 GB of addresses, of which
-2.5 GB are used."""
+"""Memory limit of a worker that loads a neural network: rembg's isnet-general-use takes 4.5 GB of address space, of
+which it uses 2.5 GB."""
 
 _GRACE = 5.0
-"""Seconds past the wall time after which a worker ends itself, should nobody be left to end it."""
+"""Seconds past the wall time after which a worker ends itself, in case its pool is gone and cannot."""
 
 
 class Workshop:
@@ -92,8 +91,7 @@ class Workshop:
         self._starting = Lock()
 
     def start(self) -> None:
-        """Begin to start the workers, without waiting: they import half a second of codecs, which can pass while the
-        caller does something else."""
+        """Start the workers without waiting: importing the codecs takes them half a second."""
         self._started().schedule(_nothing)
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -104,8 +102,8 @@ class Workshop:
             time, `TooLarge` when it ran out of memory, `Retryable` when somebody ended the two, and
             `BackendUnavailable` when no worker could be started. Cancelling it ends the work.
         """
-        # Packed here and unpacked by `_bounded`: what cannot be unpacked is then this call's error. Left to the pool it
-        # would end the worker, and the next one, and then the pool.
+        # Pickled here and unpickled by `_bounded`, so that failing to unpickle is this call's error. Left to the pool,
+        # it would end one worker after the other, and then the pool.
         packed = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
         outer: Future[T] = Future()
         self._schedule(outer, packed, crashes_left=_CRASHES - 1)
@@ -158,7 +156,7 @@ class Workshop:
         )
 
     def _hand_over(self, outer: Future[T], packed: bytes, crashes_left: int, inner: Future[object]) -> None:
-        """Pass a result on, with a death in words an uploader can be shown."""
+        """Pass a result on; a worker's death becomes an error in words for the uploader."""
         if inner.cancelled():
             outer.cancel()
             return
@@ -197,7 +195,7 @@ class Workshop:
 
 
 def _nothing() -> None:
-    """The first task of a pool that is to be warm."""
+    """A task that only makes the pool start its workers."""
 
 
 def _bound_memory(memory_bytes: int) -> None:
@@ -212,9 +210,9 @@ def _bound_memory(memory_bytes: int) -> None:
 
 
 def _bounded(cpu_seconds: float, wall_seconds: float, packed: bytes) -> object:
-    """Runs in a worker: the function, within its time. Past it a signal ends the worker, in C code as well.
+    """Run the function in a worker, within its CPU time; past it a signal ends the worker, even in C code.
 
-    The wall clock is the pool's business; the timer here is for a worker whose pool was killed.
+    The pool ends a worker past its wall time; the wall timer here is for a worker whose pool was killed.
     """
     function, args, kwargs = pickle.loads(packed)  # noqa: S301 - packed by `submit`, in the parent process
     for number in (signal.SIGPROF, signal.SIGALRM):

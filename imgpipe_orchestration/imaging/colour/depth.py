@@ -15,8 +15,8 @@ _SAMPLE_FORMAT = 339
 def to_eight_bits(image: Image.Image) -> Image.Image:
     """L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel.
 
-    16-bit grey is scaled, not clipped (Pillow's own `convert("L")` cuts everything above 255 to white). A palette or a
-    transparent colour becomes RGBA before any resize, which would otherwise mix palette numbers.
+    16-bit grey is scaled; Pillow's `convert("L")` would clip everything above 255 to white. A palette or a transparent
+    colour becomes RGB or RGBA, because a resize would mix palette indices.
     """
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
         return _scaled_grey(image)
@@ -30,9 +30,9 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits (or wider) to 8. Integers are 0 to 65535, floats 0 to 1; stretched when they go beyond.
+    """Grey of 16 or more bits to 8. Integers are 0 to 65535 and floats 0 to 1; values beyond that are stretched.
 
-    In place where it can be: at 50 megapixels each further copy would take 200 MB.
+    Works in place where possible: at 50 megapixels each further copy would take 200 MB.
     """
     whole = _levels(image)
     if whole.dtype.kind == "f":
@@ -53,7 +53,7 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
 
 
 def _levels(image: Image.Image) -> NDArray[Any]:
-    """The pixels: integers of 16 bits, or floats, which wider integers become where they need stretching."""
+    """The pixels as 16-bit integers, or as floats if they were floats or are wider integers that need stretching."""
     if image.mode == "F":
         return np.array(image, dtype=np.float32)
     whole = np.asarray(image)
@@ -62,5 +62,5 @@ def _levels(image: Image.Image) -> NDArray[Any]:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         tags = image.tag_v2
         if tags.get(ExifTags.Base.BitsPerSample) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
-            whole = whole.view(np.uint32)  # Pillow has no mode for it
+            whole = whole.view(np.uint32)  # Pillow has no mode for unsigned 32 bits
     return whole if whole.min() >= 0 and whole.max() <= 0xFFFF else whole.astype(np.float32)

@@ -16,11 +16,11 @@ _MOST_TAGS = 100
 
 
 def to_srgb(image: Image.Image, space: ColourSpace | None = None) -> tuple[Image.Image, str | None]:
-    """RGB or RGBA in sRGB, by the image's own profile where it has a usable one, else by what the file says beside.
+    """RGB or RGBA in sRGB, by the image's profile where it has a usable one, else by `space`.
 
     Returns:
-        The image, without a profile, and a note where its profile was ignored (it then counts as sRGB, as browsers
-        treat it) or absent although it matters (CMYK).
+        The image, without a profile, and a note where its profile was ignored (it then counts as sRGB, as in browsers),
+        where it was HDR, or where it is CMYK without a profile.
     """
     profile = image.info.get("icc_profile")
     target = "RGBA" if image.mode in ("LA", "RGBA") else "RGB"
@@ -41,7 +41,7 @@ def to_srgb(image: Image.Image, space: ColourSpace | None = None) -> tuple[Image
 
 
 def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image:
-    """`image` through its profile. Grey and CMYK profiles need the grey and CMYK values, so nothing converts before."""
+    """The image converted by its profile. Grey and CMYK profiles need the original grey and CMYK values."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(without_elements(profile)))
     space = source.profile.xcolor_space.strip()
     if space == "GRAY" and image.mode in ("RGB", "RGBA", "LA"):
@@ -66,8 +66,11 @@ def _transformed(image: Image.Image, profile: bytes, target: str) -> Image.Image
 
 
 def without_elements(profile: bytes) -> bytes:
-    """The profile with its tags D2B and B2D under other names, whose lists of steps no browser reads and every profile
-    has a substitute for (ICC.1:2022, 9.2.17). LittleCMS takes a time of their length squared: 175 s for 1.6 MB."""
+    """The profile with its D2B and B2D tags renamed, so that LittleCMS ignores them.
+
+    It takes time quadratic in their length, 175 s for 1.6 MB. No browser reads them, and every profile with them has
+    other tags as a substitute (ICC.1:2022, 9.2.17).
+    """
     changed = bytearray(profile)
     for at in range(132, 132 + 12 * min(int.from_bytes(profile[128:132]), _MOST_TAGS), 12):
         if profile[at : at + 3] in (b"D2B", b"B2D"):
@@ -76,15 +79,15 @@ def without_elements(profile: bytes) -> bytes:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Whether an RGB or RGBA picture has no colours: a palette, or grey with a transparent level, became one."""
+    """Whether an RGB or RGBA picture is grey, as one made of a grey palette or of grey with a transparent level is."""
     red, green, blue = (image.getchannel(name).tobytes() for name in "RGB")
     return red == green == blue
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether the profile is sRGB by any name: no colour of a coarse cube moves by more than 1.
+    """Whether the profile is equivalent to sRGB: no colour of a coarse cube moves by more than 1 level.
 
-    Names and digests of sRGB profiles are many; this asks the profile itself, at a fraction of a millisecond.
+    There are too many sRGB profiles to recognise them by name or digest. This takes a fraction of a millisecond.
     """
     steps = np.linspace(0, 255, _CUBE_STEPS).astype(np.uint8)
     cube = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(_CUBE_STEPS, -1, 3)
@@ -103,7 +106,7 @@ def _with_alpha_of(image: Image.Image, colours: Image.Image) -> Image.Image:
 
 
 def _bare(image: Image.Image) -> Image.Image:
-    """The same pixels without the profile, which AVIF's encoder would otherwise write out of `info`."""
+    """A copy without the profile in `info`, which encoders would write into their files."""
     bare = image.copy()
     bare.info = {}
     return bare

@@ -20,8 +20,8 @@ from imgpipe_orchestration.imaging.reading.orientation import upright
 from imgpipe_orchestration.imaging.resize import shrink_within
 
 SEEN_AT = 768
-"""Pixels of the longer side of what a model is shown: Google asks for 640x480 or more, OpenAI's low detail works at
-512, and nothing a model says about style, subject or text gets better beyond."""
+"""Longer side, pixels, of the preview that a model analyses: Google asks for 640x480 or more, OpenAI's low detail works
+at 512, and answers about style, subject or text do not get better beyond."""
 _MEASURED_AT = 512
 
 
@@ -48,7 +48,8 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An original's first frame: upright and 8 bits a channel, once in full and once within `SEEN_AT`, in sRGB."""
+    """An original's first frame, upright and 8 bits a channel: `full` in its own colour space, `small` within `SEEN_AT`
+    pixels in sRGB."""
 
     original: Original
     full: Image.Image
@@ -64,7 +65,7 @@ def decoded(data: bytes) -> Decoded:
     original = open_original(data)
     full = upright(to_eight_bits(decode(original)), original.orientation)
     size = fit_within(full.width, full.height, SEEN_AT, SEEN_AT)
-    # The gap lets Pillow average whole pixels first: a third of the time, and at this size nobody sees it.
+    # `reducing_gap` lets Pillow average whole pixels first: a third of the time, and not visible at this size.
     small = full.resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5) if size != full.size else full
     small, _ = to_srgb(small, original.colours)
     return Decoded(original, full, drop_opaque_alpha(small))

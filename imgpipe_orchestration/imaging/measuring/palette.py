@@ -13,7 +13,7 @@ from imgpipe_orchestration.imaging.opencv import cv2
 
 _SIDE = 96
 _MERGE_BELOW = 0.06
-"""Oklab distance under which two colours carry one name for most people."""
+"""Oklab distance below which most people call two colours by the same name."""
 
 _LMS = np.array(
     [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
@@ -36,7 +36,7 @@ class Colour:
 
 
 def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
-    """Up to `most` colours, largest share first: k-means in Oklab, where distances are what the eye sees.
+    """Up to `most` colours, largest share first: k-means in Oklab, where distances correspond to perceived ones.
 
     Transparent pixels do not count. A few milliseconds; the same image always gives the same colours.
     """
@@ -48,7 +48,7 @@ def dominant_colours(image: Image.Image, most: int = 6) -> tuple[Colour, ...]:
         return ()
     points = to_oklab(rgb)
     count = min(most, len(np.unique(rgb, axis=0)))
-    if count == 1:  # OpenCV takes a single point for three
+    if count == 1:  # OpenCV would take a single point of three channels for three points
         return (Colour(_hex(rgb, points, points[0]), 1.0),)
     cv2.setRNGSeed(1)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, 20, 1e-4)
@@ -70,7 +70,7 @@ def to_oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _merged(shares: NDArray[np.float64], centres: NDArray[np.float32]) -> list[tuple[int, float, NDArray[np.float32]]]:
-    """Clusters by share; one that is close to a larger one adds its share to that one."""
+    """Index, share and centre of the clusters, largest first; one close to a larger one is merged into that."""
     kept: list[tuple[int, float, NDArray[np.float32]]] = []
     for index in np.argsort(-shares, kind="stable"):
         near = next((i for i, k in enumerate(kept) if np.linalg.norm(k[2] - centres[index]) < _MERGE_BELOW), None)
@@ -82,6 +82,6 @@ def _merged(shares: NDArray[np.float64], centres: NDArray[np.float32]) -> list[t
 
 
 def _hex(rgb: NDArray[np.uint8], points: NDArray[np.float32], centre: NDArray[np.float32]) -> str:
-    """The pixel nearest to the centre: a colour that is really in the picture."""
+    """The colour of the pixel nearest to the centre, so that it occurs in the picture."""
     nearest = rgb[int(np.argmin(((points - centre) ** 2).sum(axis=1)))]
     return "#" + bytes(int(v) for v in nearest).hex()

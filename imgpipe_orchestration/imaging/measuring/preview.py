@@ -1,4 +1,4 @@
-"""One look at an original: its measurements, and a small JPEG of it for those who look at it for us."""
+"""One look at an original: its measurements, and a small JPEG of it for the models that analyse it."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ _GRID = 8
 def sharpness(image: Image.Image) -> float:
     """0 (nothing sharp anywhere) to 1 (crisp detail), of the sharpest tenth of the picture.
 
-    A portrait with a soft background is a sharp picture, so the mean would mislead: the Laplacian's deviation is taken
-    per tile of an 8x8 grid and the best tiles count. It is mapped by x / (x + 12), 12 grey levels being what a
-    photograph of 512 px at the edge of acceptable shows.
+    The standard deviation of the Laplacian is taken per tile of an 8x8 grid, and only the sharpest tiles count: a
+    portrait with a soft background is a sharp picture. It is mapped by x / (x + 12); 12 grey levels are what a barely
+    acceptable photograph of 512 px has.
     """
     grey = np.asarray(image.convert("L"), dtype=np.float32)
     if min(grey.shape) < _GRID:

@@ -11,11 +11,11 @@ from PIL import Image
 _LARGEST = 100
 """The format's reference encoder takes at most 100x100 pixels."""
 _SHOWN = 32
-"""Pixels of the longer side of a hash's picture."""
+"""Longer side, pixels, of the picture that a hash is decoded to."""
 
 
 def thumbhash(image: Image.Image) -> bytes:
-    """The hash of an image; any ThumbHash decoder (browsers' libraries among them) turns it into a blurred picture."""
+    """The ThumbHash of an image, from which any ThumbHash decoder makes a blurred picture."""
     small = image.convert("RGBA")
     small.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
     width, height = small.size
@@ -84,7 +84,7 @@ def painted(hash: bytes) -> Image.Image:
         found: NDArray[np.float64] = _cosines(down, height).T @ factors @ _cosines(across, width)
         return found
 
-    # Colour is stored a little paler than it is: the format's 1.25 makes up for the coarse steps.
+    # The format's decoder raises colour contrast by 1.25, to make up for the coarse quantization.
     light = channel((head & 63) / 63, max(3, columns), max(3, rows), (head >> 18 & 31) / 31)
     yellow = channel((head >> 6 & 63) / 31.5 - 1, 3, 3, (tail >> 3 & 63) / 63 * 1.25)
     pink = channel((head >> 12 & 63) / 31.5 - 1, 3, 3, (tail >> 9 & 63) / 63 * 1.25)
@@ -103,7 +103,7 @@ def _frequencies(columns: int, rows: int) -> list[tuple[int, int]]:
 
 
 def _cosines(count: int, length: int) -> NDArray[np.float64]:
-    """The first waves of the cosine transform over so many pixels, one a row."""
+    """The first basis functions of the cosine transform over `length` pixels, `count` x `length`."""
     waves: NDArray[np.float64] = np.cos(math.pi / length * np.outer(np.arange(count), np.arange(length) + 0.5))
     return waves
 

@@ -1,6 +1,6 @@
-"""Generated portraits as files: PNG originals, WebP and AVIF thumbnails, each saying in itself what made it.
+"""Generated portraits as files: PNG originals and WebP and AVIF thumbnails, each labelled with what made it.
 
-The statement is XMP with IPTC's Digital Source Type, which is what image search and social networks read:
+The label is XMP with IPTC's Digital Source Type, which image search and social networks read:
 https://iptc.org/standards/photo-metadata/iptc-standard/ and http://cv.iptc.org/newscodes/digitalsourcetype/
 """
 
@@ -27,7 +27,7 @@ _XMP_CHUNK = _XMP_KEYWORD.encode() + b"\0"
 _HEADER_END = 33
 """Bytes of a PNG before its second chunk: signature 8, IHDR 4 + 4 + 13 + 4."""
 _AVIF_QUALITY = 55
-"""What scores as WebP's 80 at this speed (75.0 and 75.3 on 22 photographs at 512 px), in 0.83 of the bytes."""
+"""Scores like WebP at 80 at this speed (75.0 and 75.3 on 22 photographs at 512 px), in 0.83 of the bytes."""
 
 
 def statement(model: str, *, standin: bool) -> str:
@@ -67,13 +67,13 @@ def decoded(data: bytes) -> Image.Image:
 
 def as_png(image: Image.Image, xmp: str) -> bytes:
     """The picture (RGB), unchanged, as PNG."""
-    import numpy as np  # in worker processes only: whoever just labels pictures need not wait for it
+    import numpy as np  # imported here, for callers of `statement` do not need it
 
     from imgpipe_orchestration.imaging.opencv import cv2
 
     options = (
-        # Run lengths only: after the filter a photograph is 13 % smaller than with level 1, in the same time. One
-        # filter for all lines makes files as large as Pillow's choice for each line, in two thirds of the time.
+        # Run-length encoding only: a photograph becomes 13 % smaller than with plain deflate at level 1, in the same
+        # time. One filter for all rows gives the size of Pillow's choice per row, in two thirds of the time.
         *(cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
         *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH),
     )
@@ -84,7 +84,7 @@ def as_png(image: Image.Image, xmp: str) -> bytes:
 
 
 def labelled(data: bytes, xmp: str) -> bytes:
-    """A bought picture as PNG with its statement, in place of those it may have. A PNG keeps all else byte for byte.
+    """A bought picture as PNG with our label in place of any it has. A PNG stays the same otherwise, byte for byte.
 
     Raises:
         BadImage, TooLarge: as `decoded`.
@@ -96,8 +96,10 @@ def labelled(data: bytes, xmp: str) -> bytes:
 
 
 def _with_statement(png: bytes, xmp: str) -> bytes:
-    """The PNG with an iTXt chunk behind its header, and no other XMP: of two packets readers take either. A C2PA
-    manifest goes as well: it signs the bytes as they were, and would say of these that somebody tampered with them."""
+    """The PNG with our XMP in an iTXt chunk after IHDR, and without other XMP: of two packets readers take either one.
+
+    A C2PA manifest is removed as well: it signs the former bytes, so these would count as tampered with.
+    """
     payload = _XMP_CHUNK + b"\0\0\0\0" + xmp.encode()
     file = io.BytesIO()
     PngImagePlugin.putchunk(file, b"iTXt", payload)
@@ -114,7 +116,7 @@ def _with_statement(png: bytes, xmp: str) -> bytes:
 
 def thumbnails(image: Image.Image, side: int, xmp: str) -> dict[str, bytes]:
     """WebP and AVIF of at most `side` pixels, by format name."""
-    # Half by averaging first: at a thumbnail's size it looks the same and costs a third.
+    # Averaging whole pixels first looks the same at a thumbnail's size and takes a third of the time.
     halves = max(1, int(min(image.size) / side / 1.5))
     small = shrink_within(image.reduce(halves) if halves > 1 else image, side, side)
     packet = xmp.encode()

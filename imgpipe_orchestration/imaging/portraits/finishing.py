@@ -1,6 +1,6 @@
-"""What becomes of a bought portrait, from bytes to bytes: judged, cut, encoded. Meant for a worker process.
+"""A bought portrait is judged, cut and encoded, from bytes to bytes, in a worker process of a `Workshop`.
 
-The bytes come from outside, and the work would hold Python's lock for a good part of its time.
+The bytes come from outside, and much of the work would hold Python's lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imgpipe_orchestration.imaging.portraits.judgement import Judgement, judge
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of a picture, and what is written into it."""
+    """Requirements for a picture, and the label to write into it."""
 
     least_side: int
     """Pixels of the shorter side."""
@@ -36,7 +36,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Portraits:
-    """The usable pictures of a file, or why there are none. `cells` is where they stand in a grid, pixels."""
+    """The usable pictures of a file, or why there are none. `cells` are their boxes in a grid, pixels."""
 
     judgement: Judgement
     files: tuple[Files, ...] = ()

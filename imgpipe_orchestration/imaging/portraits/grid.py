@@ -1,15 +1,15 @@
-"""A 2x2 grid of pictures cut where its seams really are.
+"""A 2x2 grid of pictures, cut at its actual seams.
 
-Image models draw gutters and frames, do not centre them, and sometimes leave them out. So seams are looked for:
+Image models draw gutters and frames, do not centre them, and sometimes leave them out. So these are searched for:
 
-    frame      a plain band around everything, or a picture; there may be words on it
+    frame      a plain band around the grid or around a picture; there may be words on it
     gutter     columns (or rows) of one colour from end to end, with an edge on both sides
-    seam       no gutter: an edge that runs from end to end
-    likeness   no edge either (the same plain ground on both sides): the cut that makes the halves most alike, because
-               the four show one person in one framing
+    seam       without a gutter: an edge that runs from end to end
+    likeness   without an edge (the same plain background on both sides): the cut that makes the halves most alike,
+               because the four pictures show one person in one framing
 
-Everything is read from two strips, the image averaged over bands of rows and over bands of columns: positions keep
-full resolution, texture and noise average out, and a 2048 px grid costs 20 ms. Boxes are pixels.
+Everything is measured on two strips: the image averaged over bands of rows, and over bands of columns. Along a strip
+positions keep full resolution, while texture and noise average out; a 2048 px grid takes 20 ms. Boxes are pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from imgpipe_orchestration.imaging.portraits.grid_likeness import likest_cut
 from imgpipe_orchestration.imaging.portraits.grid_lines import Band, Cut, Strip, border, separator, strip_of
 
 _SOFT = 3
-"""Pixels cut away beside every seam: edges that a model drew or a resize left are that soft."""
+"""Pixels cut away on each side of a seam, because drawn or resized edges are that soft."""
 
 _LEAST_CONTRAST = 4.0
 """Standard deviation of the strips, grey levels, below which a picture is blank."""
@@ -87,20 +87,20 @@ def find_layout(image: Image.Image) -> Layout:
 
 
 def _all_divided(columns: Strip, rows: Strip, cells: Sequence[PixelBox]) -> bool:
-    """Whether every cell shows a seam in the same direction: one alone may have a door behind the head."""
+    """Whether all cells have a seam in the same direction. In a single cell it could be a door behind the head."""
     return all(separator(columns.within(*cell[::2], *cell[1::2])) for cell in cells) or all(
         separator(rows.within(*cell[1::2], *cell[::2])) for cell in cells
     )
 
 
 def _per_half(strip: Strip, other: Cut, span: tuple[int, int]) -> tuple[Cut | None, Cut | None]:
-    """The cuts on each side of a cut `other` in the other direction; one that does not show is where its twin is."""
+    """The cuts on each side of a cut `other` in the other direction; one that is not visible is taken from its twin."""
     first, second = (separator(strip.band(*part)) for part in ((span[0], other.end), (other.begin, span[1])))
     return first or second, second or first
 
 
 def _trimmed(columns: Strip, rows: Strip, box: PixelBox, known: Sequence[Band]) -> PixelBox:
-    """The box without the soft edge of what it was cut from and without a border of its own."""
+    """The box without the soft edges along its seams and without a border of its own."""
     left, top, right, bottom = box
     left += _SOFT if left > 0 else 0
     top += _SOFT if top > 0 else 0
@@ -112,7 +112,7 @@ def _trimmed(columns: Strip, rows: Strip, box: PixelBox, known: Sequence[Band]) 
 
 
 def _squared(box: PixelBox) -> PixelBox:
-    """The largest square in the box: the middle of a wide one, rather the top of a tall one, where heads are."""
+    """The largest square in the box: the middle of a wide one, nearer the top of a tall one, where heads are."""
     left, top, right, bottom = box
     side = min(right - left, bottom - top)
     x = left + (right - left - side) // 2

@@ -1,4 +1,4 @@
-"""Where a picture must be cut so that its halves are most alike: for grids whose pictures share one plain ground."""
+"""The cut that makes the halves of a picture most alike, for grids whose pictures share one plain background."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy.typing as npt
 from imgpipe_orchestration.imaging.portraits.grid_lines import Cut, Strip
 
 _ALIKE = 0.55
-"""Correlation of two halves from which they are taken for two pictures of one person in one framing. Halves of a
-single portrait mirror each other (left and right) or differ (top and bottom) and stay below 0.4."""
+"""Correlation from which two halves count as two pictures of one person in one framing. Halves of a single portrait are
+mirrored (left and right) or different (top and bottom), and correlate by less than 0.4."""
 _CELL = 8
 _SEARCH = 0.08
 """Farthest shift of an invisible seam, as a share of the length."""
 
 
 def likest_cut(strip: Strip, *, alone: bool) -> Cut | None:
-    """The position that parts `strip` into two halves that look alike, or None when no position does.
+    """The position that divides `strip` into two halves that look alike; None where there is none.
 
     Args:
-        alone: no seam shows in the other direction either; the evidence must then be stronger.
+        alone: no seam is visible in the other direction either, so that stronger evidence is required.
     """
     seen = strip.seen
     length = seen.shape[2]
@@ -36,7 +36,7 @@ def likest_cut(strip: Strip, *, alone: bool) -> Cut | None:
         score = _correlation(coarse[:, cut - size : cut], coarse[:, cut : cut + size])
         if score > best + 1e-6:
             best, at = score, cut
-    # Of two halves of one and the same ground, the mirrored one fits a single portrait better.
+    # If mirroring one half makes them more alike, they are the halves of a single portrait.
     size = min(at, coarse.shape[1] - at)
     mirrored = _correlation(coarse[:, at - size : at], coarse[:, at : at + size][:, ::-1])
     wanted = _ALIKE + (0.15 if alone else 0.0)

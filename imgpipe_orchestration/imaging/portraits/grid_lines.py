@@ -1,7 +1,7 @@
 """Straight lines that run through a picture from end to end: frames, gutters and seams.
 
-A `Strip` is the picture averaged over bands across one axis. Along that axis it keeps full resolution, so a line is
-one position in it, and what matters is how many bands agree.
+A `Strip` is the picture averaged over bands across one axis. Along that axis it keeps full resolution, so a line across
+the picture is one position in it, which shows in most of the bands.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _SAME = 8.0
 _REACH = 3
 """Pixels on each side of an edge that are compared: resampled edges are that soft."""
 _FAINT = 3.0
-"""Grey levels from which a step in the dark may be a seam; dark grounds differ by no more."""
+"""Grey levels from which a step in a dark region may be a seam; dark backgrounds differ by no more."""
 _LIT = 64.0
-"""Luma from which a step has to be of _SAME."""
+"""Luma from which a step must have _SAME levels; between, the minimum is interpolated."""
 _STILL = 4.0
-"""Grey levels from one pixel to the next below which an edge is over."""
+"""Grey levels between neighbouring pixels below which an edge has ended."""
 _WIDEST = 0.14
 """Widest frame, border or gutter, as a share of the length."""
 _OFF_CENTRE = 0.15
@@ -64,8 +64,8 @@ class Bounds(NamedTuple):
 class Strip:
     """A picture seen along one axis.
 
-    `pixels` is (3, bands, length): luma, and red and blue against it at half weight, in grey levels. `start` and `end`
-    bound the part that is looked at, `first` and `last` the bands.
+    `pixels` is (3, bands, length) in grey levels: luma, and the differences of red and blue from it at half weight.
+    `start` and `end` bound the part in view along the axis, `first` and `last` the bands in view.
     """
 
     pixels: Pixels
@@ -82,7 +82,7 @@ class Strip:
 
     @property
     def seen(self) -> Pixels:
-        """The part that is looked at."""
+        """The part in view, (3, bands, positions)."""
         return self.pixels[:, self.first : self.last, self.start : self.end]
 
     def within(self, start: int, end: int, low: int, high: int) -> Strip:
@@ -106,7 +106,7 @@ def strip_of(image: Image.Image, *, axis: Literal["x", "y"]) -> Strip:
     pixels = np.asarray(reduced, dtype=np.float32)
     if axis == "y":
         pixels = pixels.transpose(1, 0, 2)
-    # Luma as it is, chroma at half weight: JPEG smears colour, not brightness, over the blocks beside an edge.
+    # Chroma at half weight, because beside an edge JPEG smears colour more than brightness.
     luma = pixels @ _LUMA
     pixels = np.stack([luma, (pixels[..., 0] - luma) / 2, (pixels[..., 2] - luma) / 2])
     # The last band of an indivisible size is narrower than the rest and would break the arithmetic of bands.
@@ -117,16 +117,16 @@ def strip_of(image: Image.Image, *, axis: Literal["x", "y"]) -> Strip:
 def border(strip: Strip, known: Sequence[Band] = ()) -> Bounds:
     """Where the picture begins and ends along the axis, inside plain bands that end in a straight edge.
 
-    A plain background is not such a band: it ends at a head or a shoulder, not along the whole line. A band like
-    one of `known`, found on another side, needs hardly an edge: a shirt may happen to have the frame's colour.
+    A plain background is not such a band: it ends at a head or a shoulder, not along a straight line. A band like one
+    of `known`, found on another side, needs hardly any edge, because a shirt may have the frame's colour.
     """
     seen = strip.seen
-    # What frames the picture in the other direction crosses the first and last bands.
+    # The first and last bands may lie on the frame's other two sides.
     aside = seen.shape[1] // 10
     seen = seen[:, aside : seen.shape[1] - aside]
     found: list[Band] = []
     begin = end = 0
-    for _ in range(3):  # a frame, a line around it, a mount
+    for _ in range(3):  # nested bands: a frame, a line around it, a mount
         before = begin, end
         for backwards in (False, True):
             rest = seen[:, :, begin : seen.shape[2] - end]
@@ -156,7 +156,7 @@ def _band(pixels: Pixels, known: Sequence[Band]) -> tuple[int, Ink | None]:
     ends = start + 1 + np.flatnonzero(plain[:-1] & ~plain[1:])
     inside = pixels[:, :, np.minimum(ends + _REACH, length - 1)]
     edges = (np.abs(inside - pixels[:, :, ends - 1]).max(axis=0) > _SAME).mean(axis=0)
-    # The band ends where a picture begins: of all ends the last one with an edge, for words have none.
+    # The plain band may be interrupted by words. It ends at the last place that has an edge; words have none.
     last = int(np.flatnonzero(edges >= 0.6)[-1]) if (edges >= 0.6).any() else 0
     width, edge = int(ends[last]), float(edges[last])
     twin = any(
@@ -169,7 +169,7 @@ def _band(pixels: Pixels, known: Sequence[Band]) -> tuple[int, Ink | None]:
 
 
 def _soft(pixels: Pixels) -> int:
-    """Positions until the picture stands still from one pixel to the next."""
+    """Width of the soft edge at the start: positions until neighbouring pixels are nearly equal."""
     still = np.median(np.abs(np.diff(pixels, axis=2)).max(axis=0), axis=0) < _STILL
     return int(np.argmax(still)) if still.any() else len(still)
 
@@ -183,13 +183,13 @@ def separator(strip: Strip) -> Cut | None:
 
 
 def _agreeing(pixels: Pixels, ink: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """For each position, the share of bands that have the colour `ink`."""
+    """The share of bands that have the colour `ink`, for each position."""
     near: npt.NDArray[np.float64] = (np.abs(pixels - ink[:, None, None]).max(axis=0) <= _SAME).mean(axis=0)
     return near
 
 
 def _gutter(strip: Strip) -> tuple[Cut, float] | None:
-    """The best run of one-coloured positions near the middle, and how sure it is (up to 1)."""
+    """The best run of positions of one colour near the middle, and a score of up to 1."""
     seen = strip.seen
     length = seen.shape[2]
     low, high = int(length * (0.5 - _OFF_CENTRE)), int(length * (0.5 + _OFF_CENTRE)) + 1
@@ -225,7 +225,7 @@ def _gutter(strip: Strip) -> tuple[Cut, float] | None:
 
 
 def _seam(strip: Strip) -> tuple[Cut, float] | None:
-    """The position near the middle with an edge in most bands of both halves, and the share of bands that have it."""
+    """The position near the middle with an edge in most bands of both halves; and the share of bands with the edge."""
     seen = strip.seen
     length = seen.shape[2]
     if length < 8 * _REACH:
@@ -234,14 +234,14 @@ def _seam(strip: Strip) -> tuple[Cut, float] | None:
     behind = (seen[:, :, :-3] + seen[:, :, 1:-2]) / 2
     step = np.abs(ahead - behind).max(axis=0)  # index i compares the pixels before and after position i + 2
     low, high = int(length * (0.5 - _OFF_CENTRE)) - 2, int(length * (0.5 + _OFF_CENTRE)) - 1
-    # What fine texture does at any position is no edge.
+    # Steps that fine texture has at any position are no edge.
     least = _FAINT + (_SAME - _FAINT) * np.minimum(1.0, (ahead[0] + behind[0]) / (2 * _LIT))
     enough = np.maximum(least, 3.0 * float(np.median(step)))
     edged = step > enough
     middle = max(1, edged.shape[0] // 2)
     halves = np.minimum(edged[:middle].mean(axis=0), edged[middle:].mean(axis=0) if edged.shape[0] > 1 else 1.0)
     share = edged.mean(axis=0)
-    # Of equal shares the steepest wins, and the middle of a plateau: a soft edge is seen from several positions.
+    # Among equal shares the steepest position wins, and then the most central one: a soft edge shows at several.
     strength = np.minimum(step / (4 * enough), 1.0).mean(axis=0)
     away = np.abs((np.arange(len(share)) + 2) / length - 0.5)
     score = share + strength - away

@@ -1,7 +1,7 @@
-"""Whether generated portraits can be used: not blank, blurred or too small, four of one person and none of them twice.
+"""Whether generated portraits are usable: not blank, blurred or too small, all of one person and no two the same.
 
-Likeness is judged by colours and layout, without a model of faces: it notices a picture of somebody else among the
-four, a landscape or an empty one; it would not tell twins apart.
+Likeness is judged by colours and layout, without a face model. That notices a landscape, an empty picture or somebody
+else among the four; it cannot tell apart people who look alike.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from imgpipe_orchestration.imaging.measuring.sharpness import sharpness
 from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALL = 512
-"""Side in pixels at which sharpness is defined."""
+"""Side, pixels, to which pictures are resized; sharpness is defined at this size."""
 _LEAST_CONTRAST = 4.0
 """Standard deviation of the luma, grey levels, below which a picture is blank."""
 _LEAST_SHARPNESS = 0.12
 """Of `sharpness.sharpness`: a photograph or a drawing blurred by 4 px at 512 px shows less."""
 _SAME_PICTURE = 1.2
-"""Mean difference, levels of 255 at 48 px, up to which two pictures are one: recompression makes 0.3, a new pose 4."""
+"""Mean difference, levels of 255 at 48 px, up to which two pictures are the same: recompression makes 0.3, a new pose
+4."""
 _NEARLY = 10.0
-"""The same up to which two pictures may be one that was cut a few pixels apart, which makes 2 to 7 of a photograph."""
+"""Mean difference up to which two pictures may be the same but cut a few pixels apart: 2 to 7 in photos."""
 _APART = 8
-"""Pixels of _SMALL by which one picture is cut apart at most: cells stand off their seams, not off the grid's edge."""
+"""Pixels of _SMALL by which the same picture may be cut apart: cells are trimmed at seams, not at the grid's edge."""
 _OTHER_COLOURS = 0.5
 _OTHER_SHARE = 0.62
-"""A picture that shares fewer of its colours with its best match, and less of what the others share among themselves,
-shows somebody else. (Perceptual hashes do not tell: a new pose of one person moves up to 34 of 64 bits.)"""
+"""A picture shows somebody else if it shares fewer colours than both limits with its best match: this share of its own
+colours, and this share of what the others have in common. (Perceptual hashes cannot tell: a new pose of one person
+changes up to 34 of 64 bits.)"""
 _STRANGERS = 0.3
-"""Shared colours of the best pair below which no two of the pictures belong together."""
+"""Share of common colours of the best pair below which the pictures show no common person at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[fl
     ]
     for number in range(len(small)):
         mine = [pair for pair in pairs if number in pair]
-        # The best match counts: one stranger must not make strangers of the other three.
+        # Only the best match counts, so that one stranger does not disqualify the other three.
         best, usual = max(shared[p] for p in mine), float(np.median([shared[p] for p in pairs if p not in mine] or [1]))
         if best < min(_OTHER_COLOURS, _OTHER_SHARE * usual):
             reasons.append(f"picture {number + 1} does not show the same person as the others")
@@ -110,7 +112,7 @@ def _thumb(image: Image.Image) -> npt.NDArray[np.float32]:
 
 
 def _aligned(one: Image.Image, other: Image.Image) -> float:
-    """The mean difference of two pictures of _SMALL laid over each other."""
+    """The mean difference of two pictures of _SMALL after shifting one onto the other; infinite for large shifts."""
     window = cv2.createHanningWindow((_SMALL, _SMALL), cv2.CV_32F)
     first, second = (np.asarray(image.convert("L"), np.float32) for image in (one, other))
     (x, y), _ = cv2.phaseCorrelate(first, second, window)
@@ -122,7 +124,7 @@ def _aligned(one: Image.Image, other: Image.Image) -> float:
 
 
 def _colours(image: Image.Image) -> npt.NDArray[np.float64]:
-    """Shares of 6x6x6 colours in the middle, where face, hair and clothes are; neighbours count in part."""
+    """Histogram, 6x6x6, of the middle, where face, hair and clothes are; each count spreads a little to neighbours."""
     edge = image.width // 5
     middle = np.asarray(image.crop((edge, edge, image.width - edge, image.height)).reduce(4), dtype=np.float32)
     counts, _ = np.histogramdd(middle.reshape(-1, 3), bins=(6, 6, 6), range=((0, 256),) * 3)

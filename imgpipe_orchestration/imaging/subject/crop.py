@@ -10,8 +10,8 @@ def crop_box(
 ) -> PixelBox:
     """The largest box of the shape `to_width`:`to_height` in a `width` x `height` image, placed over the subject.
 
-    The box is as large as it can be, so it can move along one axis only. It is centred on `subject`; where it is too
-    short for the whole subject it moves just as far as it must to hold `core` (the largest face, say).
+    The box is as large as possible, so it can move along one axis only. It is centred on `subject`, and moved from
+    there just as far as needed to contain `core` (the largest face, say).
 
     Returns:
         left, top, right, bottom in pixels, always inside the image and at least 1 pixel on each side.

@@ -12,15 +12,22 @@ from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.opencv import cv2
 
 _LONG_SIDE, SHORT_SIDE = 320, 240
-"""Pixels to search, whichever are more: by the long side alone faces in tall and wide pictures are too small."""
+"""Sides, pixels, of the picture that is searched; the one that gives the larger picture counts. By the long side alone,
+faces in very tall and wide pictures would be too small."""
 _SMALLEST_FACE = 0.08
-"""Share of the shorter side: smaller faces are not what a picture is about, and most false ones are small."""
+"""Share of the shorter side. Smaller faces are not the subject, and most false positives are small."""
+_LEAST_WEIGHT = 3.0
+"""Weight of the cascade's last stage below which a detection is as often a texture as a face."""
+_MARGIN = 0.35
+"""Margin around a detected face that the second cascade sees, as a share of the face's size."""
+_CLOSE_UP, _FILLS = 128, 45
+"""Side, pixels, of the square that the second cascade searches, and of the smallest face in it."""
 
 
 def find_faces(image: Image.Image) -> tuple[Box, ...]:
     """Frontal faces, largest first (Viola-Jones with OpenCV's own trained cascades; 5 to 25 ms).
 
-    What one cascade finds, another, trained otherwise, must find as well: a single one sees faces in craters.
+    A second cascade, trained differently, must confirm each of them: a single one sees faces in craters.
     """
     scale = min(1.0, max(_LONG_SIDE / max(image.size), SHORT_SIDE / min(image.size)))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -38,20 +45,10 @@ def find_faces(image: Image.Image) -> tuple[Box, ...]:
     boxes = [
         Box.of_pixels((x, y, x + w, y + h), *size)
         for (x, y, w, h), weight in zip(found, np.ravel(weights), strict=True)
-        if weight > _SURE
+        if weight > _LEAST_WEIGHT
     ]
     boxes = [box for box in boxes if _is_confirmed(image, box)]
     return tuple(sorted(boxes, key=lambda box: box.area, reverse=True))
-
-
-_SURE = 3.0
-"""Weight of the cascade's last stage below which a find is as often a texture as a face."""
-
-
-_MARGIN = 0.35
-"""Of a face's own size, around it, where it is looked for a second time."""
-_CLOSE_UP, _FILLS = 128, 45
-"""Pixels of the square in which that is done, and of the least that a face takes in it."""
 
 
 def _is_confirmed(image: Image.Image, box: Box) -> bool:
@@ -70,7 +67,7 @@ _OF_THREAD = local()
 
 
 def _cascade(name: str) -> cv2.CascadeClassifier:
-    """A trained cascade, one for each thread: a detection keeps its work on it."""
+    """A trained cascade; each thread has its own, because a detection uses the object as work space."""
     cascades: dict[str, cv2.CascadeClassifier] = _OF_THREAD.__dict__.setdefault("cascades", {})
     if name not in cascades:
         folder = Path(cv2.__file__).parent / "data"

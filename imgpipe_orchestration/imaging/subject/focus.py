@@ -9,7 +9,7 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within, union
 from imgpipe_orchestration.imaging.subject.faces import SHORT_SIDE, find_faces
-from imgpipe_orchestration.imaging.subject.plain_ground import box_before_plain_ground
+from imgpipe_orchestration.imaging.subject.plain_background import box_on_plain_background
 from imgpipe_orchestration.imaging.subject.saliency import salient_box
 
 Reason = Literal["manual", "faces", "logo", "text", "crop hint", "local faces", "plain ground", "saliency", "centre"]
@@ -41,11 +41,11 @@ class FocalBox:
 
 
 def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
-    """Decide where the subject is, from the surest evidence there is.
+    """Decide where the subject is, from the most reliable evidence there is.
 
-    A person's choice, then faces, logos and text that an analysis found (a crop through any of them is plainly wrong),
-    then its crop hint, which is a guess; and without an analysis what is found here: faces, what stands before a plain
-    ground, saliency.
+    That is a person's choice; then faces, logos and text that an analysis found (a crop through any of them is clearly
+    wrong); then its crop hint, which is a guess. Without any hint the image is searched: for faces, for an object on a
+    plain background, and by saliency.
     """
     hints = hints or FocusHints()
     if hints.manual:
@@ -62,7 +62,7 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
 
 
 def _around_faces(faces: tuple[Box, ...], reason: Reason) -> FocalBox:
-    """All faces that matter; the largest must not be cut."""
+    """All faces but small ones in the background; the largest must not be cut."""
     largest = max(faces, key=lambda box: box.area)
     return FocalBox(union(f for f in faces if f.area >= _MATTERS * largest.area), reason, largest)
 
@@ -73,7 +73,7 @@ def _found_here(image: Image.Image) -> FocalBox:
     small = opaque.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
     if faces := find_faces(_tall_enough(opaque, small)):
         return _around_faces(faces, "local faces")
-    if box := box_before_plain_ground(small):
+    if box := box_on_plain_background(small):
         return FocalBox(box, "plain ground", _upper_half(box))
     if box := salient_box(small):
         return FocalBox(box, "saliency", box)
@@ -81,7 +81,7 @@ def _found_here(image: Image.Image) -> FocalBox:
 
 
 def _tall_enough(image: Image.Image, small: Image.Image) -> Image.Image:
-    """`small`, or in a panorama a larger one: its faces would be smaller than any that is found."""
+    """`small`, or a larger version of a panorama, whose faces would otherwise be too small to be found."""
     if min(small.size) >= SHORT_SIDE:
         return small
     scale = min(1.0, SHORT_SIDE / min(image.size))
@@ -89,5 +89,5 @@ def _tall_enough(image: Image.Image, small: Image.Image) -> Image.Image:
 
 
 def _upper_half(box: Box) -> Box:
-    """Where a crop that is too flat for all of it should look: heads are on top."""
+    """What a crop that is too flat for the whole subject should show: heads are at the top."""
     return Box(box.left, box.top, box.right, box.centre[1])

@@ -1,4 +1,4 @@
-"""Where the eye goes first, by the spectrum of the picture."""
+"""Where the eye is drawn first, by the spectrum of the picture."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _KEPT = 0.6
 
 
 def salient_box(image: Image.Image) -> Box | None:
-    """The box that holds most of what stands out; None where nothing does (a plain or evenly textured image).
+    """The box that holds most of the saliency; None where nothing stands out (a plain or evenly textured image).
 
-    Spectral residual (Hou and Zhang 2007) on 64x64, times a mild preference for the centre; about 1 ms.
+    Spectral residual (Hou and Zhang 2007) at 64x64, times a mild preference for the centre; about 1 ms.
     """
     grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
     if float(grey.std()) < 1.0:
@@ -33,7 +33,7 @@ def salient_box(image: Image.Image) -> Box | None:
 
 
 def _spectral_residual(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the log amplitude spectrum has beyond its own local average, back in the image."""
+    """The saliency map: the log amplitude spectrum minus its local average, transformed back into the image."""
     spectrum = np.fft.fft2(grey)
     log_amplitude = np.log(np.abs(spectrum) + 1e-6).astype(np.float32)
     residual = log_amplitude - cv2.blur(log_amplitude, (3, 3))
@@ -47,7 +47,7 @@ def _towards_centre() -> NDArray[np.float32]:
 
 
 def _densest_run(line: NDArray[np.float32], total: float) -> tuple[int, int]:
-    """The shortest run of a line that holds the share to keep."""
+    """Start and end of the shortest run that holds the share `_KEPT` of `total`."""
     sums = np.concatenate(([0.0], np.cumsum(line)))
     ends = np.searchsorted(sums, sums[:-1] + _KEPT * total - 1e-9)
     lengths = np.where(ends < len(sums), ends - np.arange(len(line)), len(line) + 1)
