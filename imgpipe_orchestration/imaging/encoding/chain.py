@@ -1,4 +1,4 @@
-"""How one format of all pictures comes about: which encoding makes which other possible."""
+"""In which order the pictures of one format are encoded, and what earlier encodings tell about later ones."""
 
 from __future__ import annotations
 
@@ -28,59 +28,63 @@ from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.recipe import Recipe
 
 _SEARCHED = 60_000
-"""Pixels that the size to be searched has at least: fewer say little about the others."""
+"""Fewest pixels of the picture whose quality is searched: smaller ones say little about the others."""
 _COSTLY, _CLOSE_LARGE = 500_000, 2.0
 """Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
 enough."""
 _CHEAP = 100_000
-"""Pixels up to which AVIF's crops are scored as well, which is 4 ms for a thumbnail."""
+"""Pixels up to which AVIF's crops are always scored, which takes 4 ms for a thumbnail."""
 _LARGE = 1_450_000
-"""Pixels above which a picture in many colours is scored as a JPEG only, unless that surprises: to score it in all
-formats would cost a tenth of a rendering, to try again what missed half as much. In few colours, pages of text missed
-by 6 to 17 as AVIF though their JPEGs had hit."""
+"""Pixels above which a picture with many colours is scored as JPEG only, unless that was a surprise: scoring it in all
+formats would take a tenth of a rendering, and further tries half as much. Pictures with few colours are scored, because
+pages of text missed by 6 to 17 points as AVIF though their JPEGs had hit."""
 _SURPRISING = 3.0
-"""Points that a crop lacks by what its leaders tell, either way, from which on AVIF's is scored as well: of 418 large
-crops 18 are, and eight of the others miss by more than 2."""
+"""Points, either way, that a crop is predicted to miss by, from which its AVIF is scored: of 418 large crops 18 are,
+and eight of the others miss by more than 2."""
 _SURPRISING_LARGE = 2.5
-"""Points by which a picture of more than _LARGE surprised any leading format, from which on it is scored in the others,
-too: three photographs in ten, and scanned text, whose AVIF missed by 12."""
+"""Surprise of a leading format, in points, from which a picture of more than _LARGE is scored in the other formats as
+well: three photographs in ten, and scanned text, whose AVIF missed by 12."""
 _FAR, _GAIN = 8.0, 10.0
-"""Points that a first try lacks from which on it is repeated with all of the colours' resolution, and those that this
-has to gain: letters in red gain 14 to 30, photographs up to 8."""
+"""Points that a first try lacks, from which it is repeated in 4:4:4, and points that this must gain to be kept: red
+letters gain 14 to 30, photographs up to 8."""
 _NEARER = 3.0
-"""What the surprise of a leader weighs by the one before it: WebP's foretells AVIF's better than JPEG's does."""
+"""Weight of a leader relative to the one before it: WebP predicts AVIF better than JPEG does."""
 _SAME_SIZE = 0.2
-"""Octaves of pixels under which two sizes show no trend."""
+"""Octaves of pixels below which two sizes show no trend."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ways:
-    """How the qualities of a format are sought; what is counted in points was seen on 209 photographs."""
+    """How the qualities of a format are searched. Figures in points are from 209 photographs.
+
+    An octave is a factor of two. A picture's surprise is by how many points it scores better than its size predicts.
+    """
 
     tries: int
     """Encodings that the search for a quality may take."""
     begins: dict[Lossy, tuple[float, float, float]]
-    """Where the search begins, by leader: levels for one of the leader's, levels for an octave of the leader's bytes a
-    pixel, levels at none of either. Fitted to 78 photographs: half of the searches begin within 1.1 points of the
-    target. Without any, it begins at the recipe's quality."""
+    """The level where the search begins, as a linear function for each leader: factors for the leader's level and for
+    its octaves of bytes per pixel, and a constant. Fitted to 78 photographs: half of the searches begin within 1.1
+    points of the target. Without a leader, the search begins at the recipe's quality."""
     further: int
-    """Encodings that another picture may take after its first, where that missed. JPEG's cost next to nothing."""
+    """Further encodings that a picture other than the searched one may take if its first one missed. For JPEG they take
+    next to no time."""
     sure: float
-    """Points of a miss up to which the try after it hits well enough to be left unscored, in many colours. Least for
-    JPEG: what was a JPEG before has no smooth curve."""
+    """Points of a miss up to which the next try of a picture with many colours is reliable enough to be left unscored.
+    Lowest for JPEG: an original that was a JPEG has no smooth curve there."""
     followed: float
-    """How much of what surprised the leading formats surprises this one, too."""
+    """The share of the leaders' surprise that this format has as well."""
     texture: float
-    """Points that a picture lacks for an octave more of the nearest leader's bytes a pixel than its size lets expect:
-    what is full of detail costs AVIF more than the others, what is soft less."""
+    """Points that a picture lacks per octave of the nearest leader's bytes per pixel above those that its size
+    predicts: for AVIF, detail needs more and softness less than for the others."""
     drift: float
-    """Points that the largest picture needs more for each octave of pixels beyond the searched one."""
+    """Points that the largest picture needs more per octave of pixels above the searched one."""
     settles: float
-    """What an octave of pixels takes of the distance to the usual level: what needs much when small, for grain or an
-    earlier JPEG's blocks, needs less of it when large."""
+    """Share of the distance to the usual level that is lost per octave of pixels: a picture that needs a high level
+    when small, for its grain or an earlier JPEG's blocks, needs less of it when large."""
     effort: float
-    """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: WebP's and AVIF's encoders have
-    less effort there, JPEG has no other and needs less than the trend."""
+    """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: WebP and AVIF are encoded with
+    less effort there. JPEG, whose effort is the same, needs less than the trend."""
 
 
 _WAYS: dict[Lossy, _Ways] = {
@@ -125,7 +129,7 @@ Task = tuple["Chain", Picture, Work]
 
 
 class Chain(ABC):
-    """The encodings of one format. `done` fills up, by `id` of the picture."""
+    """The encodings of one format. `done` collects the final file of each picture, by the picture's `id`."""
 
     def __init__(self, kind: Format, pictures: list[Picture], recipe: Recipe, exif: bytes) -> None:
         self.done: dict[int, Encoded] = {}
@@ -137,14 +141,14 @@ class Chain(ABC):
 
     @abstractmethod
     def after(self, one: Picture, file: Encoded) -> list[Task]:
-        """Take an encoding in; what it makes necessary."""
+        """Take in a finished encoding; returns the tasks that it makes necessary."""
 
     @abstractmethod
     def released(self) -> list[Task]:
-        """What waits for no other encoding any longer, of this chain or of those that lead it.
+        """The tasks that no longer wait for another encoding of this chain or of its leaders.
 
-        It is asked for rather than told by the leaders: chains that know each other in both directions would keep every
-        picture, a hundred megabytes, until the collector comes by.
+        The caller polls it, because leaders that notified their followers would form reference cycles, and keep all
+        pictures (a hundred megabytes) until the garbage collector runs.
         """
 
     def _encode(self, one: Picture, quality: int) -> bytes:
@@ -170,16 +174,16 @@ class FixedChain(Chain):
 
 
 class SearchingChain(Chain):
-    """One picture is searched, the others start from what was found there.
+    """One picture's quality is searched, and the others start from what was found there.
 
-    1. the searched picture, a few tries from where the leaders' searches ended
-    2. the largest one that is not too large: with the first it shows how the quality goes with the size
-    3. all others, at the quality that this trend gives; those that are scored and missed are tried again
+    1. the searched picture: a few tries, beginning where the leaders' searches ended
+    2. the largest one that is not too large: together with the first it shows how the quality depends on the size
+    3. all others, at the quality that this trend predicts; those that are scored and miss are tried again
 
-    A format follows its leaders, whose tries cost less: what surprises them by some points surprises it, too, by
-    a part of these. AVIF also goes by their bytes: behind JPEG and WebP it comes within 0.8 points (root mean square,
-    crops of 209 photographs), so its large crops need no score of their own, unless they are far
-    from the trend. The same goes for pictures of more than _LARGE, in WebP as well, unless they have few colours.
+    A format also follows its leaders, the formats before it, whose tries take less time: it has a part of each of their
+    surprises. AVIF also follows their bytes: led by JPEG and WebP it comes within 0.8 points (root mean square, crops
+    of 209 photographs), so its large crops need no score of their own unless they are far from the trend. Likewise
+    pictures of more than _LARGE, in WebP as well, unless they have few colours.
     """
 
     def __init__(
@@ -204,13 +208,15 @@ class SearchingChain(Chain):
         self._colourful: set[int] = set()
 
     def _follows(self, one: Picture) -> bool:
-        """Whether a picture takes its quality from the leading formats, without a score."""
+        """Whether a picture takes its quality from the leading formats and is not scored."""
         large = one.pixels > _LARGE and self._kind != "jpeg"
         return large or (self._kind == "avif" and not one.whole and one.pixels > _CHEAP)
 
     def _search(self) -> Encoded:
-        """The searched picture's quality. Where the search ends short of the target, half of the colours' resolution
-        was too little, as in red letters on blue: then the whole chain goes on with all of it, in a format that can.
+        """Search the searched picture's quality.
+
+        If the search ends below the target, 4:2:0 was too little, as for red letters on blue. The whole chain then goes
+        on in 4:4:4, except for WebP, which cannot.
         """
         found = self._search_once()
         if self._kind != "webp" and miss(found, self._searched.target) < -_CLOSE_LARGE:
@@ -223,7 +229,7 @@ class SearchingChain(Chain):
         return search()
 
     def _beginning(self) -> float:
-        """The level at which the search begins: by where those of its leaders ended, or else by the recipe."""
+        """The level at which the search begins: by the leaders' results, else by the recipe."""
         one, levels = self._searched, []
         for leader in self._leaders_to_begin():
             by_level, by_octave, at_none = self._ways.begins[leader._kind]
@@ -247,7 +253,7 @@ class SearchingChain(Chain):
         return [self._reach(one, file, tries=self._ways.further)]
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
-        """Whether a picture's first try is good enough; the searched one had all the tries it may have."""
+        """Whether a picture's first try is good enough; the searched one has had all its tries."""
         costly = one.pixels > _COSTLY and self._kind != "jpeg"
         points = _CLOSE_LARGE if costly else CLOSE
         return one is self._searched or close(first_try, one.target, points)
@@ -264,7 +270,7 @@ class SearchingChain(Chain):
         return before in self and all(one in leader or leader._leaves_unscored(one) for leader in self._leaders)
 
     def _leaves_unscored(self, one: Picture) -> bool:
-        """Whether it is settled that a picture has no score: for large ones it is only when they are begun."""
+        """Whether it is certain that a picture gets no score; for large ones that is decided when they are begun."""
         return one not in self._scored and one not in self._waiting
 
     def _first_try(self, one: Picture) -> Task:
@@ -286,7 +292,7 @@ class SearchingChain(Chain):
         return self._plain(one, bounded(self._kind, level))
 
     def _lacks(self, one: Picture) -> float:
-        """The points that a picture lacks at the level of the trend, as far as its leaders' first tries tell."""
+        """The points that a picture would lack at the level of the trend, predicted from its leaders' first tries."""
         leaders = [leader for leader in self._leaders if one in leader]
         if not leaders:
             return 0.0
@@ -294,19 +300,20 @@ class SearchingChain(Chain):
         return self._ways.texture * leaders[-1]._texture(one) - self._ways.followed * surprise
 
     def _texture(self, one: Picture) -> float:
-        """Octaves of bytes a pixel that a picture takes beyond what its size alone lets expect."""
+        """Octaves of bytes per pixel that a picture takes beyond what its size predicts."""
         return self._density(one) - self._expected(one, self._density)
 
     def _density(self, one: Picture) -> float:
+        """Bytes per pixel of the first try, as a logarithm to base 2."""
         return log2(len(self._first_tries[id(one)].data) / one.pixels)
 
     def _surprise(self, one: Picture) -> float:
-        """The points by which a picture scores better than its size alone lets expect."""
+        """The points by which a picture's first try scored better than its size predicts."""
         expected = self._trend(one)
         return (expected - self._exact(one, one.target)) * slope(self._kind, expected)
 
     def _trend(self, one: Picture) -> float:
-        """The level to expect of a picture of its size, from the searched one and the largest one."""
+        """The level that a picture of this size is expected to need, from the searched picture and the largest one."""
         level = self._expected(one, lambda each: self._exact(each, one.target))
         smaller = self._searched if one is self._largest else self._largest
         octaves = log2(one.pixels / smaller.pixels)
@@ -317,8 +324,8 @@ class SearchingChain(Chain):
         return level
 
     def _expected(self, one: Picture, value: Callable[[Picture], float]) -> float:
-        """What the searched picture and the largest one let expect of another size; the largest itself is expected to
-        be as the searched one."""
+        """The value that the searched picture and the largest one predict for another size. For the largest one itself
+        it is the searched picture's."""
         searched = value(self._searched)
         if one is self._searched or one is self._largest or self._largest is self._searched:
             return searched
@@ -327,15 +334,15 @@ class SearchingChain(Chain):
         return carried(searched, value(self._largest), octaves / span if span > _SAME_SIZE else 1.0)
 
     def _exact(self, one: Picture, target: float) -> float:
-        """The level at which a picture would have hit a target, by its first try."""
+        """The level at which a picture would have hit a target, estimated from its first try."""
         return exact(self._kind, self._first_tries[id(one)], target)
 
     def __contains__(self, one: Picture) -> bool:
-        """Whether the first try of a picture that is scored is there."""
+        """Whether a picture's first scored try is done."""
         return id(one) in self._first_tries
 
     def _reach(self, one: Picture, start: float | Encoded, *, tries: int) -> Task:
-        """From a level, or from an earlier try on."""
+        """A task that tries qualities from a level or from an earlier try on, and scores them."""
         is_first = not isinstance(start, Encoded)
 
         def work() -> Encoded:
@@ -344,7 +351,7 @@ class SearchingChain(Chain):
                 found = self._in_all_colours(one, found, draft)
             if is_first and not self._is_settled(one, found):
                 return found
-            # What was tried is a draft, which only JPEG has other bytes for.
+            # Tries are drafts; only JPEG's have other bytes than the final file.
             return replace(found, data=self._encode(one, found.quality)) if self._kind == "jpeg" else found
 
         def draft(quality: int) -> bytes:
@@ -353,7 +360,7 @@ class SearchingChain(Chain):
         return self, one, work
 
     def _in_all_colours(self, one: Picture, file: Encoded, draft: Callable[[int], bytes]) -> Encoded:
-        """The same try with all of the colours' resolution, if that is what it lacked: then the picture keeps it."""
+        """The same try in 4:4:4 if that helps much; the picture then keeps 4:4:4."""
         if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
             return file
         self._colourful.add(id(one))
@@ -365,19 +372,24 @@ class SearchingChain(Chain):
         return file
 
     def _recipe_of(self, one: Picture) -> Recipe:
-        """A picture follows the leaders in this, too, and what is larger than the largest one follows that."""
+        """In 4:4:4 if the picture needs it in this format or in a leader, or, for one above `_largest`, if that
+        does."""
         followed = self._largest if one.pixels > self._largest.pixels else one
         colourful = any({id(one), id(followed)} & chain._colourful for chain in (self, *self._leaders))
         return self._all_colours if colourful else self._recipe
 
 
 def _by_nearness(told: list[float]) -> float:
-    """The mean of what leaders tell, in their order."""
+    """The weighted mean of the leaders' values, which are in the leaders' order."""
     return float(np.average(told, weights=[_NEARER**place for place in range(len(told))]))
 
 
 def searched_of(pictures: list[Picture]) -> Picture | None:
-    """The picture to search, of pictures sorted from the largest: the smallest that says enough about the others."""
+    """The picture whose quality is to be searched: the smallest that says enough about the others.
+
+    Args:
+        pictures: sorted from the largest.
+    """
     scored = [one for one in pictures if one.is_scorable]
     telling = [one for one in scored if one.whole and one.pixels >= _SEARCHED]
     candidates = telling or scored

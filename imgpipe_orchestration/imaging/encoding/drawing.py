@@ -1,8 +1,8 @@
-"""Charts, screenshots, text and codes at their own pixels: without loss they go into fewer bytes than at a quality that
-shows them well, down to a twentieth.
+"""Charts, screenshots, text and codes in their original size: lossless files are smaller than lossy ones of a quality
+that shows them well, down to a twentieth.
 
-Reduced, their edges have a thousand shades, and a lossy file is the smaller one, as it is for drawings in large flat
-areas. So a lossless file is made where it may pay, and kept where it is smaller.
+Once they are shrunk their edges have a thousand shades, and the lossy file is smaller; so it is for drawings in large
+flat areas. So a lossless file is made where it may pay, and kept where it is smaller.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ import numpy as np
 from PIL import Image
 
 _MOST_COLOURS = 4096
-"""A page of text in five colours has 765 with the shades of its edges, a logo on transparency 1,300 to 3,000, a
-screenshot with photographs 30,000."""
+"""Colours up to which a lossless file may pay. A page of text in five colours has 765 with the shades of its edges, a
+logo on transparency 1,300 to 3,000, a screenshot with photographs 30,000."""
 _MOST_CHANGES = 0.75
-"""Of the pixels, those that differ from their left neighbour: 0.4 to 0.6 in a page of text, 0.02 in a chart, 0.6 to 1
-in most photographs, of which grey ones have few colours, too."""
+"""Share of pixels that differ from their left neighbour, up to which a lossless file may pay: 0.4 to 0.6 in a page of
+text, 0.02 in a chart, 0.6 to 1 in most photographs (grey photographs have few colours as well)."""
 _CHANGES_FOR_A_BYTE = 4.0
-"""Changes that a byte of the lossy file may stand for: a byte without loss holds 1.3 to 3, and of repeated letters 20.
-Soft photographs in grey have 20 to 30 for each of their lossy file's, drawings in flat areas 4 and more."""
+"""Such changes per byte of the lossy file, up to which a lossless file may be smaller: it codes 1.3 to 3 per byte, or
+20 in repeated letters. Lossy files code 20 to 30 per byte of soft grey photographs, and 4 or more of flat drawings."""
 _ONE_TRIP = 14_600
-"""Bytes that arrive at once (ten segments of 1460, RFC 6928): what is smaller gains nothing by being smaller still."""
+"""Bytes that arrive in one round trip (ten segments of 1460, RFC 6928); a smaller file is no faster."""
 _EVERY = 8
-"""Lines of which one is looked at for changes."""
+"""Changes are counted in one of so many rows."""
 
 
 def has_few_colours(image: Image.Image) -> bool:
-    """Whether it may be text or a drawing, or is grey: 2 ms for 4 megapixels in many colours, 10 in few."""
+    """Whether it may be text, a drawing or grey; takes 2 ms for 4 megapixels with many colours, 10 ms with few."""
     return image.getcolors(_MOST_COLOURS) is not None
 
 
 def may_gain(image: Image.Image, lossy_bytes: int) -> bool:
-    """Whether a file without loss is worth trying.
+    """Whether a lossless file is worth trying.
 
     Args:
-        image: RGB or RGBA, in few colours.
-        lossy_bytes: what the picture takes with loss, in the same format.
+        image: RGB or RGBA, with few colours.
+        lossy_bytes: size of its lossy file in the same format.
     """
     if lossy_bytes <= _ONE_TRIP:
         return False

@@ -14,12 +14,12 @@ from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.recipe import Recipe
 
 _PROGRESSIVE_PAYS_FROM = 100_000
-"""Bytes from which progressive was smaller on every photo tried; below, down to thumbnails, it was not in half of all
-cases, so both are made there and the smaller one is kept."""
+"""Bytes from which progressive was smaller for every photo tried. Below, it was larger in half of all cases, so both
+are made and the smaller one is kept."""
 
 _AOM = {"tune": "ssimulacra2", "use-intra-dct-only": "1"}
-"""For Pillow's libaom. Tuned for the score that qualities are sought by, it takes 2 to 4 % fewer bytes than as libavif
-has it; without other transforms than the DCT 0.87 of the time, for 0.8 % more."""
+"""Options for Pillow's libaom. Tuned for the score that we search by, it makes 2 to 4 % fewer bytes than with libavif's
+default; with the DCT as the only transform it takes 0.87 of the time, for 0.8 % more bytes."""
 
 
 def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif: bytes = b"") -> bytes:
@@ -41,14 +41,14 @@ def encode(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif:
         method = recipe.webp_method_large if large else recipe.webp_method
         return _into_memory(image, "WEBP", quality=quality, method=method, exif=exif)
     if kind == "png":
-        # Level 6 costs four times the time of level 2 for 9 % fewer bytes.
+        # Level 6 takes four times as long as level 2, for 9 % fewer bytes.
         return _into_file(image, "PNG", compress_level=2, exif=exif)
     return _jpeg(image, quality, recipe, exif)
 
 
 def encode_draft(image: Image.Image, kind: Format, quality: int, recipe: Recipe, exif: bytes = b"") -> bytes:
-    """A file that decodes to the same pixels as `encode`'s, sooner made and sooner read: baseline JPEG with the
-    standard Huffman tables. The other formats know no such thing; theirs is the very file.
+    """A file that decodes to the same pixels as that of `encode`, but faster to make and to decode: a baseline JPEG
+    with standard Huffman tables. Other formats have nothing alike, so theirs is the same file.
     """
     if kind != "jpeg":
         return encode(image, kind, quality, recipe, exif)
@@ -57,25 +57,25 @@ def encode_draft(image: Image.Image, kind: Format, quality: int, recipe: Recipe,
 
 
 def encode_lossless(image: Image.Image, exif: bytes = b"") -> bytes:
-    """The image (RGB or RGBA) as WebP, pixel for pixel. At this effort a page of text takes 0.1 s for 1.6 megapixels,
-    twice the time of a lossy file, and 0.3 to 0.5 of the bytes of half the effort."""
+    """The image (RGB or RGBA) as lossless WebP. At this effort a page of text of 1.6 megapixels takes 0.1 s, twice as
+    long as a lossy file, and 0.3 to 0.5 of the bytes of half the effort."""
     registers.clear()
     return _into_memory(image, "WEBP", lossless=True, quality=80, method=4, exif=exif)
 
 
 def _bare(image: Image.Image) -> Image.Image:
-    """A copy without metadata. `Image.save` keeps its options on the image: one image saved by two threads at once
-    would give wrong files, silently."""
+    """A copy without metadata. It must be a copy because `Image.save` stores its options on the image: two threads that
+    save the same one would silently write wrong files."""
     image = image.copy()
     image.info = {}
     return image
 
 
 def avif_420(image: Image.Image, quality: int, speed: int, *, exif: bytes = b"", xmp: bytes = b"") -> bytes:
-    """The image (RGB or RGBA) as AVIF with half of the colours' resolution.
+    """The image (RGB or RGBA) as AVIF with 4:2:0 chroma subsampling.
 
-    By OpenCV, whose build of libaom takes 0.6 to 0.75 of the time of Pillow's, of the same version. Not every
-    platform's has it, and none writes 4:4:4.
+    Encoded by OpenCV, whose build of libaom takes 0.6 to 0.75 of the time of Pillow's, of the same version. It is not
+    in OpenCV on every platform, and cannot write 4:4:4.
     """
     if not cv2.haveImageWriter(".avif"):
         return _avif_by_pillow(image, quality, speed, "4:2:0", exif=exif, xmp=xmp)
@@ -98,7 +98,7 @@ def _avif_by_pillow(
 
 
 def _jpeg(image: Image.Image, quality: int, recipe: Recipe, exif: bytes) -> bytes:
-    """Progressive, unless baseline is smaller: in small files the tables of every scan weigh."""
+    """Progressive, unless baseline is smaller: in small files the tables of the scans take a large share."""
     options = {"quality": quality, "subsampling": recipe.jpeg_subsampling, "exif": exif}
     try:
         progressive = _into_file(image, "JPEG", progressive=True, optimize=True, **options)
@@ -106,13 +106,14 @@ def _jpeg(image: Image.Image, quality: int, recipe: Recipe, exif: bytes) -> byte
             return progressive
         baseline = _into_file(image, "JPEG", optimize=True, **options)
     except OSError:
-        # Both are written at once, into a buffer of a byte for each pixel. Colourful noise takes more.
+        # Progressive and optimized JPEGs are written in one piece into a buffer of one byte per pixel, which is too
+        # small for colourful noise.
         return _into_file(image, "JPEG", **options)
     return min(progressive, baseline, key=len)
 
 
 def _into_memory(image: Image.Image, name: str, **options: object) -> bytes:
-    """For encoders that work outside Python's lock anyway."""
+    """For encoders that release Python's lock in any case."""
     file = io.BytesIO()
     _bare(image).save(file, name, **options)
     return file.getvalue()

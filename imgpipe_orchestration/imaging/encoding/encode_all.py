@@ -21,7 +21,7 @@ from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
-"""From what every client reads to what the fewest do."""
+"""From the best supported format to the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +34,28 @@ class SizeFile:
     height: int
     data: bytes
     quality: int
-    """0: without loss."""
+    """In the encoder's own scale; 0 for a lossless file."""
     score: float | None
 
 
 def encode_all(
     picture: Image.Image, focal: Callable[[], FocalBox], recipe: Recipe, *, exif: bytes, pool: ThreadPoolExecutor
 ) -> list[SizeFile]:
-    """Cut every size and encode it in every format; in the order of the recipe.
+    """Cut every size and encode it in every format.
 
-    `focal` is asked by the sizes that are crops, when they are cut: the others need not wait for it. Each format
-    follows its own chain of tries, so the outcome does not depend on the number of threads.
+    Args:
+        focal: says where the subject is; called when a crop is cut, so that other sizes need not wait for it.
+
+    Returns:
+        the files in the order of the recipe. They do not depend on the number of threads, because each format follows
+        its own chain of tries.
     """
     formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
     cuts = plan(*picture.size, recipe)
     pictures = _pictures(picture, cuts, focal)
     distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
     chains = _chains(formats, distinct, recipe, exif)
-    # AVIF's first: what takes longest last would leave the other threads with nothing to do in the end.
+    # AVIF's tasks first: were the longest ones last, other threads would be idle at the end.
     _run(list(reversed(chains.values())), pool)
     if "webp" in chains:
         chains["webp"].done |= _without_loss(distinct, chains["webp"].done, exif, pool)
@@ -66,7 +70,7 @@ def encode_all(
 
 
 def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], FocalBox]) -> dict[str, Picture]:
-    """The picture of each size, by its name; nothing is cut yet."""
+    """The picture of each size, by the size's name; nothing is cut yet. Equal ones share one `Picture`."""
     images: dict[str | None, Later] = {None: Later(picture.size, lambda: picture)}
     distinct: dict[tuple[int, float], Picture] = {}
     named = {}
@@ -87,7 +91,7 @@ def _cut(source: Later, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
 def _without_loss(
     pictures: list[Picture], lossy: dict[int, Encoded], exif: bytes, pool: ThreadPoolExecutor
 ) -> dict[int, Encoded]:
-    """The WebP files of those pictures that are smaller without loss."""
+    """Lossless WebP files, by `id` of the picture, where they are smaller than the lossy ones."""
 
     def smaller(one: Picture) -> bytes | None:
         most = len(lossy[id(one)].data)
@@ -99,7 +103,7 @@ def _without_loss(
 
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
-    """Keep the encoders busy: whatever a finished encoding makes possible is handed out at once."""
+    """Run the chains: whatever tasks a finished encoding makes possible are submitted at once."""
     tasks = [task for chain in chains for task in chain.released()]
     running: dict[Future[Encoded], tuple[Chain, Picture]] = {}
     while tasks or running:
@@ -111,7 +115,7 @@ def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
 
 
 def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:
-    """A chain for each format, led by those of the better supported ones."""
+    """A chain for each format, led by the chains of better supported formats."""
     searched = searched_of(pictures)
     chains: dict[Format, Chain] = {}
     leaders: list[SearchingChain] = []

@@ -1,8 +1,8 @@
-"""Even scales for the encoders' qualities: a step of a level gains about as much everywhere on its scale.
+"""Levels: even scales for the encoders' qualities, on which a step gains about as much score everywhere.
 
-The encoders' own scales do not. libavif writes the very same file for two qualities here and there, and between two
-others a picture of any size and kind gains as much as in two usual steps. libwebp's scale has a kink at 75, above which
-a step is worth three below. Seen as they are, these look like surprises of the photographs. JPEG's is even enough.
+The encoders' own scales are uneven. libavif writes the very same file for some pairs of neighbouring qualities, and
+between others any picture gains as much as in two usual steps. libwebp's scale has a kink at 75, above which a step is
+worth three below it. A search on those scales would take this for a property of the picture. JPEG's is even enough.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal
 Lossy = Literal["avif", "webp", "jpeg"]
 
 _AVIF_REPEATS = {21, 23, 25, 27, 29, 31, 33, 36, 38, 41, 43, 46, 48, 51, 53, 57, 61, 65, 69, 73, 77, 81, 85, 89}
-"""Qualities whose file is that of the one below: all 101 make 64 files. By OpenCV's build of libavif;
-Pillow's, which writes what needs all of the colours' resolution, repeats others."""
+"""Qualities with the same file as the one below them: all 101 make 64 files. Of OpenCV's build of libavif; Pillow's,
+which writes 4:4:4, repeats others."""
 _AVIF_JUMPS = {45: 1.2, 47: 1.4, 67: 2.15, 68: 1.25, 75: 1.25}
-"""Qualities that gain more than a usual step over the one below, and how many: medians of 82 photographs, the same at
-300 to 2400 px and at speeds 8 and 9."""
+"""Qualities that gain more than a usual step over the one below, and how many steps: medians of 82 photographs, the
+same at 300 to 2400 px and at speeds 8 and 9."""
 _AVIF_QUALITIES = [quality for quality in range(20, 93) if quality not in _AVIF_REPEATS]
 _AVIF_LEVELS = list(accumulate(_AVIF_JUMPS.get(quality, 1.0) for quality in _AVIF_QUALITIES))
 
@@ -44,6 +44,6 @@ def quality_at(kind: Lossy, level: float) -> int:
 
 
 def _webp_level(quality: int) -> float:
-    """libwebp's own way from a quality to quantizers, QualityToCompression in src/enc/quant_enc.c."""
+    """libwebp's own mapping of qualities to quantizers: QualityToCompression in src/enc/quant_enc.c."""
     share = quality / 100
     return 100 * math.cbrt(share * 2 / 3 if share < 0.75 else 2 * share - 1)

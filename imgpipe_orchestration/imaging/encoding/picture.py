@@ -1,4 +1,4 @@
-"""A picture to be encoded, that is cut when it is first needed and scored against its own original."""
+"""A picture to be encoded: cut when it is first needed, and the reference that its files are scored against."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALLEST_SIDE = 32
-"""Pixels below which the score's coarse scales are missing and its figure means little."""
+"""Pixels below which the score lacks its coarse scales and means little."""
 _GREY = (128, 128, 128)
 _AVIF = b"ftypavif"
 """What these files have at byte 4."""
 
 
 class Later:
-    """An image of known size that is made by whichever thread asks for it first; the others wait for it.
+    """An image of known size that is made by whichever thread asks for it first; others wait for it.
 
-    So cutting is spread over the encoders' threads, and an encoder starts as soon as its own picture is there.
+    So cutting is spread over the encoders' threads, and an encoder can start as soon as its own picture is ready.
     """
 
     def __init__(self, size: tuple[int, int], make: Callable[[], Image.Image]) -> None:
@@ -42,10 +42,10 @@ class Later:
 
 
 class Picture:
-    """A distinct picture: several sizes of a small original are often one and the same.
+    """A picture to encode; several sizes of a small original are often the same one.
 
     Args:
-        whole: it shows all of the original, it is no crop.
+        whole: it shows all of the original and is not a crop.
         target: the score to reach.
     """
 
@@ -63,16 +63,16 @@ class Picture:
 
     @cached_property
     def has_few_colours(self) -> bool:
-        """Whether it may be text or a drawing, whose scores follow other curves than photographs' (grey ones, too)."""
+        """Whether it may be text, a drawing or grey: their scores follow other curves than those of photographs."""
         return has_few_colours(self.image)
 
     @property
     def is_scorable(self) -> bool:
-        """Whether it is large enough for a score that means something."""
+        """Whether it is large enough for a meaningful score."""
         return min(self._image.size) >= _SMALLEST_SIDE
 
     def score(self, data: bytes) -> float:
-        """SSIMULACRA2 of a file that holds this picture; transparency is judged over grey."""
+        """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey."""
         if self.image.mode == "RGB" and not data.startswith(_AVIF, 4):
             # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)

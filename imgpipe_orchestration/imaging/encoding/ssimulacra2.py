@@ -1,9 +1,9 @@
 """SSIMULACRA2: how close a compressed picture looks to its original, 100 for no difference.
 
 After Sneyers' reference (https://github.com/cloudinary/ssimulacra2, version 2.1): structural similarity, and edges that
-appeared or vanished, in the XYB colour space at six scales, weighted by what people said about many pictures. The
-package `ssimulacra2` computes the same in float64 with SciPy and takes thirty times as long, which a search over
-qualities cannot pay; the tests hold this module to it.
+appeared or vanished, in the XYB colour space at six scales, with weights fitted to people's judgements. The package
+`ssimulacra2` computes the same in float64 with SciPy but takes thirty times as long, too long for a search over
+qualities; the tests compare this module with it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Linear = NDArray[np.uint16]
 _FULL = 65_535
 
 _BANDS, _BAND, _MARGIN = 8, 8, 4
-"""Of a sampled score: bands in each scale, rows of one that count, and those above and below that its blurs see. Few
-rows in many bands: two of 24 missed the subject of a photograph, and its score by 4 points; twelve of 4 fell in step
-with lines of text."""
+"""For a sampled score: bands per scale, rows of a band that count, and rows above and below it that its blurs need. Two
+bands of 24 rows missed the subject of a photograph, and its score by 4 points; twelve of 4 fell in step with lines of
+text."""
 _PHASES = (0.25, 0.75, 0.5, 0.5, 0.5)
-"""Where a band lies in its share of the height, at each scale: with 0.5 at all of them, what lay between two bands was
-missed at every scale, a figure in front of a plain ground by 5 points."""
+"""Where a band lies in its share of the height, at each scale. With 0.5 at all of them, what lies between two bands was
+missed at every scale, which was 5 points for a figure on a plain background."""
 _TAPS, _SIGMA = 2 * _MARGIN + 1, 1.52
-"""The Gaussian in place of the original's recursive one, whose sigma is 1.5: scores are 0.09 points from those of the
-Rust crate `ssimulacra2` (root mean square, 168 files). 11 taps of 1.5 were 0.15 from them and took a quarter longer."""
+"""The Gaussian in place of the original's recursive one, whose sigma is 1.5. Scores differ by 0.09 points from those of
+the Rust crate `ssimulacra2` (root mean square, 168 files); with 11 taps of 1.5 by 0.15, in a quarter more time."""
 _C2 = np.float32(0.0009)
 _BIAS = 0.0037930732552754493
 _OPSIN = np.array(
@@ -90,9 +90,9 @@ _WEIGHTS = np.array(
 """Channel (Y, X, B), scale, norm (mean, 4-norm), map (ssim, artefacts, lost detail). A line is one norm of the three
 maps, in the order of ssimulacra2.cc, which begins with X."""
 _WEIGHTS[_WEIGHTS < 0.003] = 0
-"""They move no score by 0.01, and what they stand for need not be looked at: half of the work."""
+"""Such weights move no score by 0.01. Leaving out what they weigh saves half of the work."""
 _CHANNELS = (1, 2, 2, 3, 3)
-"""How many channels have a weight at each scale; none has at a sixth one."""
+"""Channels with a weight, at each scale; none has one at the sixth."""
 
 
 class Reference:
@@ -100,8 +100,8 @@ class Reference:
 
     Args:
         image: RGB.
-        sampled: look at bands only, spread evenly over the height, of scales that are taller than these: such a score
-            strays by 0.3 points (root mean square; at most 1.3, for 61 pictures at 480 to 2400 px).
+        sampled: look only at bands spread evenly over the height, at scales that are taller than the bands together.
+            Such a score differs by 0.3 points (root mean square; at most 1.3, for 61 pictures at 480 to 2400 px).
     """
 
     def __init__(self, image: Image.Image | Pixels, *, sampled: bool = False) -> None:
@@ -130,7 +130,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """What is looked at of a picture at one scale: all of it, or bands with their margins."""
+    """The part of a picture that is compared at one scale: all of it, or bands with their margins."""
 
     xyb: Plane
     banded: bool
@@ -146,7 +146,7 @@ class _Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """What of the original enters every comparison, at one scale. All but `xyb` are without margins."""
+    """What every comparison needs of the original, at one scale. All but `xyb` are without margins."""
 
     xyb: Plane
     mean: Plane
@@ -169,7 +169,7 @@ def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> flo
     less m((y - x)^2) - d^2, so its error is d^2 + (1 - d^2) * (m((y - x)^2) - d^2) / (both variances + C2): never
     negative, and without what the two have in common.
 
-    The work planes are used over and over: fresh memory for each step costs three times the arithmetic.
+    The planes are reused in place: fresh memory for each step would take three times as long as the arithmetic.
 
     Args:
         weights: channels x (mean, 4-norm) x (ssim, artefacts, lost detail).
@@ -202,13 +202,13 @@ def _compared(one: _Scale, sample: _Sample, weights: NDArray[np.float64]) -> flo
 
 
 def _positive(plane: Plane, out: Plane) -> Plane:
-    """The plane with zeros for what is negative; four times as fast as NumPy's maximum, which minds NaN."""
+    """The plane with negative values set to 0; four times as fast as NumPy's maximum, which handles NaN."""
     cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO, dst=out)
     return out
 
 
 def _weighted(error: Plane, weights: NDArray[np.float64], work: Plane) -> float:
-    """The norms of a map that have a weight, channels x (mean, 4-norm), times these."""
+    """The weighted sum of an error map's norms; weights are channels x (mean, 4-norm)."""
     channels, total = len(weights), 0.0
     if weights[:, 0].any():
         total += float(np.dot(cv2.mean(error)[:channels], weights[:, 0]))
@@ -220,7 +220,7 @@ def _weighted(error: Plane, weights: NDArray[np.float64], work: Plane) -> float:
 
 
 def _points(total: float) -> float:
-    """The score that all weighted errors together make."""
+    """The sum of all weighted errors as a score."""
     total *= 0.9562382616834844
     total = 2.326765642916932 * total - 0.020884521182843837 * total**2 + 6.248496625763138e-05 * total**3
     return 100.0 - 10.0 * total**0.6276336467831387 if total > 0 else 100.0
@@ -229,7 +229,7 @@ def _points(total: float) -> float:
 def _pyramid(pixels: Pixels, sampled: bool) -> list[_Sample]:
     """The needed channels at full size, 1/2, 1/4 ... as long as a side has at least 8 pixels.
 
-    Halving is done in linear light, of 16 bits: half the memory to go through, and no score moves by 0.01.
+    Halving is done in linear light of 16 bits, which is half the memory of float32 and moves no score by 0.01.
     """
     linear = np.asarray(cv2.LUT(pixels, _linear_light()), dtype=np.uint16)
     scales = []
@@ -258,8 +258,8 @@ def _linear_light() -> Linear:
 
 
 def _halved(linear: Linear) -> Linear:
-    """Averages of 2x2, which is what linear interpolation is here and four times as fast as OpenCV's own for areas; an
-    odd last row or column is doubled first."""
+    """Averages of 2x2; an odd last row or column is doubled first. Linear interpolation computes just that, four times
+    as fast as OpenCV's area interpolation."""
     rows, columns = linear.shape[:2]
     if rows % 2 or columns % 2:
         linear = np.asarray(cv2.copyMakeBorder(linear, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE), np.uint16)
@@ -268,7 +268,8 @@ def _halved(linear: Linear) -> Linear:
 
 
 def _yxb(linear: Plane, channels: int) -> Plane:
-    """The first channels of Y, X, B, of light from 0 to _FULL. All three are made: OpenCV has no fast way to two."""
+    """The first channels of Y, X, B from linear light, 0 to _FULL. All three are computed: for two alone OpenCV has no
+    fast way."""
     all_three = cv2.transform(np.cbrt(cv2.transform(linear, _OPSIN)), _TO_YXB)
     if channels == 3:
         return np.asarray(all_three, dtype=np.float32)
@@ -278,5 +279,5 @@ def _yxb(linear: Plane, channels: int) -> Plane:
 
 
 def _blur(plane: Plane) -> Plane:
-    """The reference's recursive Gaussian sees nothing but zeros beyond the edge."""
+    """A Gaussian blur with zeros beyond the edge, like the reference's recursive one."""
     return np.asarray(cv2.GaussianBlur(plane, (_TAPS, _TAPS), _SIGMA, borderType=cv2.BORDER_CONSTANT), dtype=np.float32)
