@@ -21,7 +21,7 @@ def tidy(services: Services) -> dict[str, int]:
     """
     settings, engine = services.settings, services.engine
     days = settings.retention_days
-    work = services.claims.purge(days)
+    work = retention.purge_work(engine, days)
     return {
         "items": work.items,
         "attempts": work.attempts,

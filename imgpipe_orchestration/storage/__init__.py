@@ -1,7 +1,8 @@
-"""Where things are kept: rows in PostgreSQL, objects in S3, documents in MongoDB.
+"""Storage: rows in PostgreSQL, objects in S3, documents in MongoDB.
 
-`rows` opens the database, `objects` the object store, `documents` MongoDB. `claims` is the one mechanism of all queues
-of items, `work` drives a batch of claims through a step, `ledger` is the journal of paid calls, `leases` keeps both
-alive, `migrations` is the schema's history. `job_instances` is what people ask of a job and see of it (the only queue
-of the auto-marker, whose items are documents), `heartbeats` when something regular last happened.
+`rows` opens the database, `objects` the object store, `documents` MongoDB; `migrations` is the schema's history.
+`claims` is the mechanism of all queues of items, `work` runs a batch of claims through a step, `ledger` is the journal
+of paid calls, and `leases` keeps the leases of both alive. `job_instances` are runs of a job that people ask for and
+watch (the only queue of the auto-marker, whose items are documents). `heartbeats` says when something regular last
+happened.
 """

@@ -1,7 +1,7 @@
-"""What people ask of the queues: how much waits, how long already, what failed and why.
+"""What people ask of the queues: how much waits, for how long, what failed and why.
 
-Nothing here reads the backlog itself: counts are kept by triggers (`work_counts`), ages and lists come from the ends of
-indexes. A status page costs the same at a thousand items and at a million.
+Nothing here reads the whole backlog: triggers keep counts (`work_counts`), and ages and lists come from the ends of
+indexes. So a status page takes as long at a thousand items as at a million.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
 
 STUCK_SECONDS = 3600.0
-"""Unfinished for longer than this is stuck (the documents' monitoring figure)."""
+"""Items that are unfinished for longer are stuck (the specification's monitoring figure)."""
 STUCK_LIMIT = 1000
-"""Stuck items are counted up to this number: beyond it nobody needs the exact figure."""
+"""Stuck items are counted up to this number."""
 AVERAGE_OVER = 200
-"""Finished items that the average time is taken over."""
+"""The average time is that of so many finished items."""
 HEADS = 20
-"""Items of a partition whose turn is next, among which the oldest is looked for."""
+"""The age of ready work is that of the oldest among the next so many items of each partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,22 @@ class QueueCounts:
     waiting: int
     claimed: int
     done: int
-    """Finished and still kept: retention takes them away."""
+    """Finished and not yet removed by retention."""
     failed: int
     ignored: int
     oldest_waiting_seconds: float | None
-    """Since the oldest waiting item was put in or put in again; None when nothing waits."""
+    """Since the oldest waiting item was enqueued or requeued; None when nothing waits."""
     stuck: int
     """Neither done nor failed after STUCK_SECONDS; counted up to STUCK_LIMIT."""
     average_seconds: float | None
-    """From being put in to being done, over the last AVERAGE_OVER items; None when nothing is done."""
+    """From enqueued to done, over the last AVERAGE_OVER items; None when nothing is done."""
     startable_seconds: float | None = None
-    """For how long the next item could have been taken; None when every one waits for its moment: a pause, a budget."""
+    """For how long the next item could have been taken; None when none can be: all wait for a pause or a budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An item that was given up."""
+    """An item that failed for good."""
 
     queue: str
     item_id: int
@@ -75,14 +75,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class HeldUp:
-    """Why items of a queue wait: a budget, a partner that is away, an error before, a job that somebody stopped."""
+    """Why items of a queue wait: a budget, a partner that is away, an earlier error, or a job that somebody stopped."""
 
     queue: str
     error: str
     count: int
     """Among the first HELD_UP_LIMIT of the queue."""
     due_at: datetime | None
-    """When the first of them is tried again; None: as soon as the reason is gone."""
+    """When the first of them is tried again; None for as soon as the reason is gone."""
 
 
 HELD_UP_LIMIT = 1000
@@ -107,14 +107,14 @@ def recent_attempts(connection: Connection) -> list[RecentAttempts]:
 
 
 def counts(connection: Connection) -> dict[str, QueueCounts]:
-    """Every queue that holds anything, by name."""
+    """Every queue that has items, by name."""
     connection.execute(INDEXES_ONLY)
     values = {"stuck": STUCK_SECONDS, "stuck_limit": STUCK_LIMIT, "average_over": AVERAGE_OVER, "heads": HEADS}
     return {row.queue: QueueCounts(*row) for row in connection.execute(_COUNTS, values)}
 
 
 def held_up(connection: Connection, *, limit: int) -> list[HeldUp]:
-    """What keeps waiting items from being done, most items first."""
+    """Why waiting items are not done, the reason of most items first."""
     connection.execute(INDEXES_ONLY)
     values = {"items": HELD_UP_LIMIT, "limit": limit}
     return [HeldUp(*row) for row in connection.execute(_HELD_UP, values)]
@@ -123,7 +123,7 @@ def held_up(connection: Connection, *, limit: int) -> list[HeldUp]:
 def failures(
     connection: Connection, queue: str | None, *, limit: int, before: DeadLetter | None = None
 ) -> list[DeadLetter]:
-    """Dead letters, the latest first; `before` is the last one of the page before."""
+    """Dead letters, the latest first; `before` is the last one of the previous page."""
     values: dict[str, object] = {"queue": queue, "limit": limit}
     if before is not None:
         values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
@@ -133,13 +133,13 @@ def failures(
 
 
 def history(connection: Connection, queue: str, item_id: int) -> list[Attempt]:
-    """How an item's attempts ended, the first one first; as far back as retention keeps them."""
+    """An item's ended attempts, oldest first, as far back as retention keeps them."""
     return [Attempt(*row) for row in connection.execute(_HISTORY, {"queue": queue, "item_id": item_id})]
 
 
-# What is taken next, of each partition: those whose turn it is, and the first whose moment has come. A loose index scan
-# as in `claims_sql.DUE_PARTITIONS`. An item that is ready was last written when it became so; of the few next ones the
-# oldest counts, for who is new to a queue comes to its head.
+# `ready` and `timed` are the partitions with ready items and with items that wait for a moment, by loose index scans as
+# in `claims_sql.DUE_PARTITIONS`. `updated_at` of a ready item is when it became ready. The oldest of the next few items
+# counts, not the very next one: a tenant that is new to a queue comes to its head.
 _COUNTS = text("""
     with recursive ready as (
         (select queue, partition from work_items where state = 'waiting' and due_at is null
@@ -189,7 +189,7 @@ _COUNTS = text("""
     from queues q order by q.queue
 """)
 
-# In the order of the index of what waits for a moment: without one the planner also reads all that is ready.
+# Ordered like the index of items that wait for a moment; without that the planner would read all ready items as well.
 _HELD_UP = text("""
     select q.queue, w.error, count(*), min(w.due_at)
     from (select queue from work_counts where state = 'waiting' group by queue having sum(n) <> 0) q
@@ -212,7 +212,7 @@ _HISTORY = text("""
 
 
 def _failures(*, one_queue: bool, paged: bool) -> str:
-    """One shape per index: an `or` over both would use neither."""
+    """A statement for each index; one with an `or` would use none."""
     conditions = ["state = 'failed'"]
     if one_queue:
         conditions.append("queue = :queue")

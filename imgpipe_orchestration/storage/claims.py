@@ -1,7 +1,7 @@
 """One mechanism for every queue: claim, lease, heartbeat, fence, back off, give up, requeue.
 
-`work_items` holds one row per item and queue. It says who works on the item and when it is due next; what the item *is*
-stands in its feature's own tables, which the feature writes in the same transaction.
+`work_items` has one row per item and queue. It says who works on the item and when it is due next. What the item *is*
+is in the tables of its feature, which the feature writes in the same transaction.
 
 The life of an item:
 
@@ -12,15 +12,15 @@ The life of an item:
        │◄──the lease ran out (worker killed): the next claim makes it ready again
                                           failed ──ignore──► ignored
 
-`due_at` is schedule and lease in one: the moment something happens to the item by itself. For a waiting item the end of
-its pause, for a claimed one the end of its lease, null for one that is ready. What has passed its moment is made ready
-by the next claim, so a crashed worker needs no clean-up.
+`due_at` is both schedule and lease: for a waiting item it is the end of its pause, for a claimed one the end of its
+lease, and for one that is ready it is null. The next claim makes items ready whose `due_at` has passed, so a crashed
+worker needs no clean-up.
 
-Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights: each item gets a turn one past its
-tenant's last, but not before the turn now being served. A tenant with a million items waiting and one with a single
-item take turns. Ready items stand in lanes, each fair in itself: new ones, ones that failed before, and suspects, whose
-worker died. Suspects never share a batch with others, and the more workers they have lost the fewer of them go
-together, so that the one which kills its worker is soon alone and takes nobody with it.
+Fairness is start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights: each item gets a turn number one past
+its tenant's last, but not below the turn now being served. So a tenant with a million waiting items and one with a
+single item take turns. Ready items are in lanes, each fair in itself: new items, items that failed before, and
+suspects, whose worker died. A batch of suspects has no other items in it, and is the smaller the more workers they have
+lost, so that an item which kills its worker is soon alone in its batch.
 
 Times are the database's clock, never the worker's.
 """
@@ -28,7 +28,7 @@ Times are the database's clock, never the worker's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
@@ -36,7 +36,7 @@ from sqlalchemy import Connection, Engine, Row
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.storage import backlog, retention
+from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
@@ -49,12 +49,12 @@ __all__ = ["Claim", "Claims", "Item", "Queue", "State", "backoff"]
 log = logger(__name__)
 
 MAX_LOSSES = 5
-"""Workers that may die holding one item before the item is held to be the reason."""
+"""Workers that may die holding an item before the item is given up as the cause."""
 SHRINK = 4
 """A batch of suspects is this many times smaller for each further worker they lose."""
 AHEAD = 10
-"""Items made ready by one claim, as a multiple of what it takes: so that a tenant's one retry does not wait until
-another's million, due a moment earlier, have been worked off."""
+"""How many times as many items a claim makes ready as it takes. Otherwise the only retry of one tenant would wait for
+a million of another's that were due a moment earlier."""
 BATCH = 1000
 """Dead letters that one transaction requeues."""
 ERROR_LENGTH = 2000
@@ -64,7 +64,8 @@ FRESH, AGAIN = 0, 1
 """Lanes (`work_items.lane`): never failed; failed before. Above that: suspects, one lane per worker lost."""
 
 WORKER_DIED = "worker-died"
-"""Error code of an item that was given up because its workers died; no feature was there to write anything about it."""
+"""Error code of an item that was given up because its workers died, before its feature could write anything about
+it."""
 LOST = {"error": "The worker stopped without a word; its lease ran out.", "code": "lease-lost"}
 
 
@@ -75,7 +76,7 @@ class Claims:
         self.engine = engine
         self.lease_seconds = lease_seconds
         self.spending_pause = spending_pause
-        """Seconds that what waits for a quota or a key waits, where nobody says for how long."""
+        """Pause in seconds of items that wait for a quota or a key, where the provider gives none."""
 
     # --- putting in ----------------------------------------------------------------------------------------------
 
@@ -90,15 +91,15 @@ class Claims:
     ) -> int:
         """Add items in the caller's transaction; an item already known to the queue is left as it is.
 
-        Enqueue last in a transaction: until it ends, others who enqueue for the same tenant wait. Whoever works
-        on the items goes on with their traces.
+        Do this last in a transaction: until it ends, other transactions that enqueue for the same tenant wait. An item
+        without a trace gets the current one, which the worker continues.
 
         Args:
             delay: seconds before the items are due.
-            again: items that are done, failed or ignored start anew; those that wait or are claimed stay as they are.
+            again: also restart items that are done, failed or ignored.
 
         Returns:
-            how many were new.
+            how many items were new or restarted.
         """
         trace = str(tracing.current() or tracing.begin())
         values: dict[str, Any] = {
@@ -116,26 +117,26 @@ class Claims:
     # --- looking -------------------------------------------------------------------------------------------------
 
     def due_partitions(self, queue: Queue, *, limit: int = 10) -> list[str]:
-        """Partitions with something due, in order. Costs a few index probes per partition, whatever the backlog."""
+        """Partitions with something due, in order. Takes a few index probes per partition, whatever the backlog."""
         with transaction(self.engine) as connection:
             connection.execute(sql.INDEXES_ONLY)
             rows = connection.execute(sql.DUE_PARTITIONS, {"queue": queue.name, "limit": limit})
             return [row.partition for row in rows]
 
     def owned(self, queue: Queue, owner: str) -> list[Claim]:
-        """The items `owner` holds, in the order of their turns: how one step of a run finds what the last one left."""
+        """The items that `owner` holds, by turn. A step of a run so finds the items that the last step left."""
         with transaction(self.engine) as connection:
             return [Claim(*row) for row in connection.execute(sql.OWNED, {"queue": queue.name, "owner": owner})]
 
     def counts(self) -> dict[str, backlog.QueueCounts]:
-        """Items per state, ages and averages of every queue that holds anything; no dearer for a long backlog."""
+        """Figures of every queue that has items; as fast for a long backlog as for a short one."""
         with transaction(self.engine) as connection:
             return backlog.counts(connection)
 
     def failures(
         self, queue: Queue | None = None, *, limit: int = 100, before: backlog.DeadLetter | None = None
     ) -> list[backlog.DeadLetter]:
-        """Dead letters of one queue or of all, the latest first; `before` is the last one of the page before."""
+        """Dead letters of one queue or of all, the latest first; `before` is the last one of the previous page."""
         name = queue.name if queue else None
         with transaction(self.engine) as connection:
             return backlog.failures(connection, name, limit=limit, before=before)
@@ -146,7 +147,7 @@ class Claims:
             return backlog.held_up(connection, limit=limit)
 
     def history(self, queue: Queue, item_id: int) -> list[backlog.Attempt]:
-        """How an item's attempts ended, the first one first; as far back as retention keeps them."""
+        """An item's ended attempts, oldest first, as far back as retention keeps them."""
         with transaction(self.engine) as connection:
             return backlog.history(connection, queue.name, item_id)
 
@@ -160,10 +161,6 @@ class Claims:
         """`traceparent` of what put the item in; empty when the item is not known or older than traces."""
         with transaction(self.engine) as connection:
             return connection.scalar(sql.TRACE, {"queue": queue.name, "item_id": item_id}) or ""
-
-    def purge(self, days: float) -> retention.Purged:
-        """Remove what has been done or ignored for `days`, with its attempts, in short transactions."""
-        return retention.purge_work(self.engine, days)
 
     # --- taking --------------------------------------------------------------------------------------------------
 
@@ -179,12 +176,12 @@ class Claims:
     ) -> list[Claim]:
         """Take up to `limit` due items of `partition` for `owner`, in turn, and start their leases.
 
-        While there are suspects (see above) a batch consists of them alone.
+        While there are suspects (see above) they are taken alone.
 
         Args:
-            suspects: False leaves them to others: what is taken joins a batch.
-            retries: most items among them that failed before; keeps a wave of failures from filling every batch.
-                None: half of the batch, or more where new items do not fill the rest.
+            suspects: False takes no suspects, because the items will join a batch of others.
+            retries: the most items that failed before, so that a wave of failures cannot fill every batch. None: half
+                of the limit, or more where there are not enough new items.
         """
         if limit <= 0:
             return []
@@ -203,14 +200,14 @@ class Claims:
         return [_claim(queue, owner, row, partition) for row in rows]
 
     def claim_these(self, queue: Queue, owner: str, ids: Sequence[int]) -> list[Claim]:
-        """Take named items for `owner`, those of them that wait, whatever their turn or pause: a person asked."""
+        """Take the waiting ones of these items for `owner`, whatever their turn or pause, because a person asked."""
         values = {"queue": queue.name, "owner": owner, "lease": self.lease_seconds, "ids": list(ids)}
         with transaction(self.engine) as connection:
             taken = connection.execute(sql.TAKE_THESE, values)
             return [_claim(queue, owner, row, row.partition) for row in taken]
 
     def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Row[Any]]:
-        """A batch of items whose workers died; those that lost too many are given up on the way."""
+        """A batch of items whose workers died; items that lost too many workers are given up and left out."""
         while rows := list(connection.execute(sql.TAKE_SUSPECTS, {**taking, "limit": limit, "shrink": SHRINK})):
             dead = [row for row in rows if row.losses > MAX_LOSSES]
             if not dead:
@@ -220,7 +217,7 @@ class Claims:
         return sorted(rows, key=lambda row: row.turn)
 
     def _give_up(self, connection: Connection, queue: Queue, row: Row[Any], taking: dict[str, Any]) -> None:
-        claim = Claim(queue.name, row.item_id, taking["owner"], row.attempt, row.failures, row.losses, row.tenant, "")
+        claim = _claim(queue, taking["owner"], row, taking["partition"])
         reason = f"The worker died {row.losses} times while it held this item."
         try:
             with connection.begin_nested():
@@ -228,20 +225,18 @@ class Claims:
         except Exception as error:
             if connection.invalidated:
                 raise
-            # Its feature cannot write the failure down. That must not close the queue to everybody else: the item
-            # stays claimed and comes back when the lease ends.
+            # Its feature could not record the failure. That must not block the queue: the item stays claimed and comes
+            # back when its lease ends.
             log.error("cannot give up", extra={"queue": queue.name, "item": row.item_id}, exc_info=error)
 
-    @contextmanager
-    def hold(self, owner: str) -> Iterator[None]:
+    def hold(self, owner: str) -> AbstractContextManager[None]:
         """Keep the leases of `owner` alive while the block runs, from a thread and a connection of its own.
 
         Raises:
             BackendUnavailable: the database is away at the start. Later absences are waited out: if a lease ends
                 meanwhile, the fences stop every write.
         """
-        with beating(self.engine, owner, self.lease_seconds):
-            yield
+        return beating(self.engine, owner, self.lease_seconds)
 
     # --- giving back ---------------------------------------------------------------------------------------------
 
@@ -253,26 +248,16 @@ class Claims:
             LeaseLost: another worker has taken the item over; nothing was written.
         """
         with transaction(self.engine) as connection:
-            self.check(connection, claim)
+            _lock(connection, claim)
             yield connection
 
-    def check(self, connection: Connection, claim: Claim) -> None:
-        """Lock the item's row for this transaction, or raise LeaseLost."""
-        self._failures(connection, claim)
-
-    def _failures(self, connection: Connection, claim: Claim) -> int:
-        failures = connection.scalar(sql.CHECK, _key(claim))
-        if failures is None:
-            raise _lost(claim)
-        return int(failures)
-
     def progress(self, connection: Connection, claim: Claim) -> None:
-        """A step of the item succeeded: the next step starts with all its attempts. Inside `fenced`."""
+        """A step of the item succeeded; the next step has all its attempts. Call it inside `fenced`."""
         connection.execute(sql.PROGRESS, {**_key(claim), "lease": self.lease_seconds})
 
     def finish(self, connection: Connection, queue: Queue, claim: Claim) -> None:
-        """The item is done. Inside `fenced`, with the writes that make it so; or first in a transaction of its own, for
-        it is a fence itself.
+        """The item is done. Call it inside `fenced` together with the writes that complete the item, or first in a
+        transaction: it is a fence itself.
 
         Raises:
             LeaseLost: another worker has taken the item over.
@@ -280,13 +265,13 @@ class Claims:
         self._settle(connection, queue, claim, State.DONE, None, None, 0)
 
     def failed(self, connection: Connection, queue: Queue, claim: Claim, error: ImgpipeError) -> State:
-        """The item failed: back to waiting with a pause, or given up. Inside `fenced`. Returns the new state.
+        """The item failed: it waits for another try, or is given up. Call it inside `fenced`. Returns the new state.
 
-        A Permanent error gives up at once; a Retryable one when the attempts are spent; one that is not the item's
-        fault (a backend or a budget) never.
+        A Permanent error gives the item up at once, a Retryable one when its attempts are spent, and one that is not
+        the item's fault (a backend or a budget) never does.
         """
-        # From the row and not from the claim: a step that went well since has wiped the slate.
-        failures = self._failures(connection, claim)
+        # The row's count and not the claim's: a step that succeeded since then has reset it.
+        failures = _lock(connection, claim)
         if not isinstance(error, Retryable):
             state, pause, spent = State.FAILED, 0.0, 1
         elif not error.spends_attempt:
@@ -310,25 +295,32 @@ class Claims:
         spent: int,
         pause: float = 0.0,
     ) -> None:
-        error = None if error is None else _told(error)
-        outcome = "retry" if state is State.WAITING else state.value
-        told = {"state": state.value, "outcome": outcome, "error": error, "code": code, "spent": spent, "pause": pause}
-        if connection.execute(sql.SETTLE, {**_key(claim), **told}).rowcount == 0:
+        error = None if error is None else _stored(error)
+        values = {
+            **_key(claim),
+            "state": state.value,
+            "outcome": "retry" if state is State.WAITING else state.value,
+            "error": error,
+            "code": code,
+            "spent": spent,
+            "pause": pause,
+        }
+        if connection.execute(sql.SETTLE, values).rowcount == 0:
             raise _lost(claim)
         queue.mirror(connection, [claim.item_id], state, error)
 
     def release(self, owner: str, *, died: bool = False) -> int:
-        """Give back all that `owner` holds, at once and without spending an attempt. Returns how many.
+        """Give back all items that `owner` holds, at once and without spending an attempt. Returns how many.
 
         Args:
-            died: the worker's process ended without a word. That is held against the items, as the end of a lease is:
-                one of them may be what killed it.
+            died: the worker's process died. Like the end of a lease this makes the items suspects, because one of them
+                may have killed it.
         """
         with transaction(self.engine) as connection:
             return connection.scalar(sql.RELEASE, {"owner": owner, "lost": died, **LOST}) or 0
 
     def requeue(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
-        """Failed or ignored items wait again with fresh attempts; None means every failed one. Returns the ids."""
+        """Let failed or ignored items wait again with fresh attempts; None for every failed one. Returns their ids."""
         if ids is not None:
             return self._requeue(queue, ids, (State.FAILED, State.IGNORED))
         requeued: list[int] = []
@@ -337,14 +329,14 @@ class Claims:
         return requeued
 
     def ignore(self, queue: Queue, ids: Sequence[int]) -> list[int]:
-        """Failed items no longer count as failures; all that is said of them stays. Returns their ids."""
+        """Failed items no longer count as failures; their errors and attempts stay. Returns their ids."""
         with transaction(self.engine) as connection:
             return list(connection.scalars(sql.IGNORE, {"queue": queue.name, "ids": list(ids)}))
 
     def withdraw(self, connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
-        """Take items out of the queue for good, in the caller's transaction, even from a worker that holds them: its
-        next write finds the lease lost. Returns the ids that were waiting or claimed."""
-        values = {"queue": queue.name, "ids": list(ids), "reason": _told(reason)}
+        """Take items out of the queue for good, in the caller's transaction. A worker that holds one finds its lease
+        lost at its next write. Returns the ids of items that were waiting or claimed."""
+        values = {"queue": queue.name, "ids": list(ids), "reason": _stored(reason)}
         return list(connection.scalars(sql.WITHDRAW, values))
 
     def _requeue(self, queue: Queue, ids: Sequence[int], states: Sequence[State]) -> list[int]:
@@ -374,8 +366,20 @@ def _take(connection: Connection, taking: dict[str, Any], lane: int, limit: int)
     return rows
 
 
-def _told(error: str) -> str:
-    """An error as PostgreSQL takes it, for it may name a file as a stranger called it, and no longer than useful."""
+def _lock(connection: Connection, claim: Claim) -> int:
+    """Lock the item's row for this transaction; returns its failures.
+
+    Raises:
+        LeaseLost: another worker has taken the item over.
+    """
+    failures = connection.scalar(sql.CHECK, _key(claim))
+    if failures is None:
+        raise _lost(claim)
+    return int(failures)
+
+
+def _stored(error: str) -> str:
+    """An error text that PostgreSQL accepts, shortened. It may contain a file name from outside."""
     return storable_text(error)[:ERROR_LENGTH]
 
 

@@ -1,10 +1,10 @@
-"""Objects that no row names, and rows that name no object: found in both directions, in batches, one bucket at a time.
+"""Objects that no row names (garbage), and rows whose object is missing; found in batches, one bucket at a time.
 
-A bucket is listed once, a thousand keys a request; no object is asked about by itself that the listing has shown. Years
-of images are millions of objects, and as many requests would take longer than a night.
+A bucket is listed once, a thousand keys per request. Objects in the listing are not requested one by one: there may be
+millions of them, and as many requests would take longer than a night.
 
-An object is garbage only when it is older than a grace period that no upload outlasts, for its bytes are written before
-its row. What is not recognised is never touched.
+An object is written before its row, so it is garbage only when it is older than a grace period that no upload outlasts.
+Keys of an unknown form are never touched.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
 BATCH = 500
-"""Keys one query is asked about."""
+"""Keys per query."""
 SHOWN = 20
 """Keys of each kind that a report names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A row that says an object is there; `row` is the row's place in the order in which promises are read."""
+    """A row that says that an object exists. Promises are read in the order of `row`."""
 
     row: int
     key: str
     size: int | None = None
-    """Its bytes, where the row tells them: an object of another length counts as missing."""
+    """Bytes of the object, if the row has that; an object of another size counts as missing."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """How the objects of one bucket hang together with rows."""
+    """How the objects of one bucket relate to rows."""
 
     name: str
     bucket: Bucket
     prefixes: tuple[str, ...]
-    """What is looked at; everything else in the bucket stays."""
+    """Where garbage is looked for; everything else in the bucket stays."""
     named: Callable[[Sequence[str]], Collection[str]]
-    """Those of some keys that a row names, or that are not recognised."""
+    """Returns those of some keys that a row names or that have an unknown form."""
     promised: Callable[[int, int], list[Promise]]
-    """The next promises after a row, in the order of their rows, at most so many."""
+    """Takes the last row read and a limit; returns the next promises."""
     sized: bool = False
-    """Whether promises tell sizes."""
+    """Whether promises have sizes."""
     repair: Callable[[Sequence[Promise]], int] | None = None
-    """Has what is missing made again; returns for how many rows. None: nothing can make it."""
+    """Has missing objects made again; returns for how many rows. None where they cannot be made."""
 
 
 def named_by(engine: Engine, statement: TextClause) -> Callable[[Sequence[str]], set[str]]:
-    """`Holding.named` by a statement that takes `keys` and answers those that are named or not recognised."""
+    """A `Holding.named` that runs a statement with the parameter `keys`, which selects keys."""
 
     def named(keys: Sequence[str]) -> set[str]:
         with transaction(engine) as connection:
@@ -66,8 +66,8 @@ def named_by(engine: Engine, statement: TextClause) -> Callable[[Sequence[str]],
 
 
 def promised_by(engine: Engine, statement: TextClause) -> Callable[[int, int], list[Promise]]:
-    """`Holding.promised` by a statement that takes `after` and `limit` and answers (row, key) or (row, key, size) in
-    the order of rows."""
+    """A `Holding.promised` that runs a statement with the parameters `after` and `limit`, which selects (row, key) or
+    (row, key, size) in the order of rows."""
 
     def promised(after: int, limit: int) -> list[Promise]:
         with transaction(engine) as connection:
@@ -78,7 +78,7 @@ def promised_by(engine: Engine, statement: TextClause) -> Callable[[int, int], l
 
 @dataclass
 class Found:
-    """What was looked at in one bucket, what was found and what was done."""
+    """What was examined, found and done in one bucket."""
 
     name: str
     objects: int = 0
@@ -95,11 +95,11 @@ class Found:
 
 
 def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
-    """Look through one bucket.
+    """Find garbage and missing objects of one bucket.
 
     Args:
-        before: garbage is what was last written before this moment.
-        act: delete garbage and have missing objects made again; else only tell.
+        before: only objects last written before this moment can be garbage.
+        act: delete garbage and have missing objects made again; else only report.
 
     Raises:
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
@@ -120,7 +120,9 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
             found.rows += len(promises)
             asked = unlisted(promises)
             heads = pool.map(lambda promise: holding.bucket.head(promise.key), asked)
-            missing = _missing(holding, [p for p, head in zip(asked, heads, strict=True) if not _keeps(head, p)])
+            pairs = zip(asked, heads, strict=True)
+            absent = [one for one, head in pairs if head is None or one.size not in (None, head.size)]
+            missing = _missing(holding, absent)
             found.missing += len(missing)
             found.missing_keys += [promise.key for promise in missing][: SHOWN - len(found.missing_keys)]
             if missing and act and holding.repair is not None:
@@ -129,8 +131,10 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
 
 
 class _Listing:
-    """The keys of a listing, with their sizes where promises tell them, eight bytes each. Of two keys with one hash a
-    missing one would be taken for listed, which of ten million happens to one in 10**12."""
+    """The hashes of listed keys (with their sizes, if promises have sizes), eight bytes each.
+
+    A missing key with the same hash as a listed one would be taken for listed: with ten million keys, one in 10**12.
+    """
 
     def __init__(self, *, sized: bool) -> None:
         self._sized = sized
@@ -140,8 +144,8 @@ class _Listing:
         self._hashes.extend(hash((one.key, one.size if self._sized else None)) for one in batch)
 
     def end(self) -> Callable[[Sequence[Promise]], list[Promise]]:
-        """Close the listing. Returns a function that picks from some promises those that were not listed: their objects
-        were written since, are missing or have another size."""
+        """Finish the listing. Returns a function that selects the promises which were not listed: their objects were
+        written since then, are missing or have another size."""
         import numpy as np
 
         listed = np.frombuffer(self._hashes, np.int64)
@@ -172,20 +176,15 @@ def _garbage(holding: Holding, batch: list[StoredObject], found: Found, before: 
     return garbage
 
 
-def _keeps(head: StoredObject | None, promise: Promise) -> bool:
-    return head is not None and promise.size in (None, head.size)
-
-
 def _missing(holding: Holding, absent: list[Promise]) -> list[Promise]:
-    """Those of the promises that rows still make: a run may have replaced an object, and its row, after the page was
-    read."""
+    """The promises that rows still make; a run may have replaced an object and its row since the page was read."""
     still = set(holding.named([promise.key for promise in absent])) if absent else set()
     return [promise for promise in absent if promise.key in still]
 
 
 def _delete(holding: Holding, key: str, before: datetime) -> bool:
-    """Delete an object if it is garbage still: names that tell the content may come back while a bucket is listed.
-    Returns whether it was deleted."""
+    """Delete an object if it is still garbage; returns whether it was deleted. A key that is made of a content hash may
+    have come back into use while the bucket was listed."""
     head = holding.bucket.head(key)
     if head is None or head.modified is None or head.modified >= before or holding.named([key]):
         return False

@@ -18,7 +18,7 @@ log = logger(__name__)
 
 @contextmanager
 def kept_alive(renewed: Callable[[], object], lease_seconds: float, *, name: str) -> Iterator[None]:
-    """Call `renewed` three times per lease while the block runs, from a thread of its own, which has ended after it.
+    """Call `renewed` three times per lease while the block runs, from a thread of its own, which ends with the block.
 
     Args:
         name: of the thread, and of the lease in the log.
@@ -34,11 +34,12 @@ def kept_alive(renewed: Callable[[], object], lease_seconds: float, *, name: str
 
 
 class Keeper:
-    """Keeps the leases of many short jobs from one thread: a thread for each, which lives for some milliseconds, takes
-    2 ms to start and to end. It lives until nothing is held. Thread-safe.
+    """Keeps the leases of many short jobs alive from one thread, which lives until no lease is held. Thread-safe.
+
+    A thread for each job would take 2 ms to start and end, for jobs of some milliseconds.
 
     Args:
-        renewed: renews the leases it is given; called three times per lease while any is held, and not waited for.
+        renewed: renews the leases it is given; called three times per lease while any is held. Nobody waits for it.
         name: of the thread, and of the leases in the log.
     """
 
@@ -55,7 +56,7 @@ class Keeper:
         """Have `lease` renewed while the block runs."""
         with self._lock:
             self._held.add(lease)
-            if self._thread is None or not self._thread.is_alive():  # a forked process has not got its parent's
+            if self._thread is None or not self._thread.is_alive():  # after a fork the parent's thread is not alive
                 work = (self._done_after, self._renew, self._lease_seconds)
                 self._thread = threading.Thread(target=_beats, args=work, name=self._name, daemon=True)
                 self._thread.start()
@@ -80,7 +81,8 @@ class Keeper:
 
 
 def _beats(done_after: Callable[[float], bool], renewed: Callable[[], object], lease_seconds: float) -> None:
-    """Whatever `renewed` raises is logged and it is called again soon: a thread that stopped would cost every lease."""
+    """Call `renewed` until done. Its errors are logged and it is called again soon: if this thread ended, all leases
+    would be lost."""
     pause = lease_seconds / 3
     while not done_after(pause):
         try:
@@ -93,7 +95,7 @@ def _beats(done_after: Callable[[float], bool], renewed: Callable[[], object], l
 
 @contextmanager
 def beating(engine: Engine, owner: str, lease_seconds: float) -> Iterator[None]:
-    """Keep the claims of `owner` while the block runs.
+    """Keep the leases of the claims of `owner` alive while the block runs.
 
     Raises:
         BackendUnavailable: the database is away at the start. Later absences are waited out.
@@ -107,14 +109,8 @@ def beating(engine: Engine, owner: str, lease_seconds: float) -> Iterator[None]:
         heart.close()
 
 
-def renew(connection: Connection, owner: str, lease_seconds: float) -> int:
-    """Renew every lease of `owner`, except where a step is writing at this moment; returns how many."""
-    return connection.execute(sql.HEARTBEAT, {"owner": owner, "lease": lease_seconds}).rowcount
-
-
 class _Heart:
-    """The connection that renews leases: its own for as long as it beats, so that a pool emptied by busy steps cannot
-    cost them their leases."""
+    """Renews leases on a connection of its own, so that they do not end when busy steps use up the pool."""
 
     def __init__(self, engine: Engine, owner: str, lease_seconds: float) -> None:
         self._engine = engine
@@ -127,7 +123,7 @@ class _Heart:
             try:
                 self._connection = self._connection or self._engine.connect()
                 with self._connection.begin():
-                    renew(self._connection, self._owner, self._lease_seconds)
+                    self._connection.execute(sql.HEARTBEAT, {"owner": self._owner, "lease": self._lease_seconds})
             except BaseException:
                 self.close()
                 raise

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
+from typing import Literal, get_args
 
 from sqlalchemy import Connection, text
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """One line of a summary. What was not grouped by is an empty text. Seconds are summed over the bought calls."""
+    """One line of a summary. A column that was not grouped by is empty. Seconds are summed over the bought calls."""
 
-    day: date | None
     pipeline: str
-    tenant: str
     provider: str
     model: str
     bought: int
@@ -37,15 +36,14 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A provider that is left alone for now, and why."""
+    """A provider that is not called for now, and why."""
 
     provider: str
     until: datetime
     reason: str
 
 
-_GROUPS = ("day", "pipeline", "tenant", "provider", "model")
-_EXPRESSIONS = {"day": "cast(at at time zone 'UTC' as date)"}
+_Group = Literal["pipeline", "provider", "model"]
 
 _FIGURES = """
     count(*) filter (where outcome = 'bought') as bought,
@@ -61,33 +59,19 @@ _FIGURES = """
 """
 
 
-def summary(connection: Connection, *, since: datetime, by: Sequence[str] = ("day", "provider")) -> list[Spent]:
-    """Totals of all uses since a moment, newest day and dearest line first.
-
-    Args:
-        by: what to group by, any of day (UTC), pipeline, tenant, provider, model.
-
-    Raises:
-        ValueError: `by` names something else.
-    """
-    if unknown := set(by) - set(_GROUPS):
-        raise ValueError(f"cannot group spending by {sorted(unknown)}")
-    columns = [
-        f"{_EXPRESSIONS.get(name, name)} as {name}"
-        if name in by
-        else f"{'cast(null as date)' if name == 'day' else repr('')} as {name}"
-        for name in _GROUPS
-    ]
-    groups = f"group by {', '.join(str(_GROUPS.index(name) + 1) for name in by)}" if by else ""
+def summary(connection: Connection, *, since: datetime, by: Sequence[_Group]) -> list[Spent]:
+    """Totals of all uses since a moment, by some columns or (none) as one line; the most expensive line first."""
+    columns = ", ".join(name if name in by else f"'' as {name}" for name in get_args(_Group))
+    groups = f"group by {', '.join(by)}" if by else ""
     statement = f"""
-        select {", ".join(columns)}, {_FIGURES} from paid_call_uses where at >= :since {groups}
-        order by 1 desc nulls last, cost_usd desc, bought desc
+        select {columns}, {_FIGURES} from paid_call_uses where at >= :since {groups}
+        order by cost_usd desc, bought desc
     """
     return [Spent(*row) for row in connection.execute(text(statement), {"since": since})]
 
 
 def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, int]:
-    """US dollars spent on an item (as named in `Buyer.item`), and how many bought calls have no known price."""
+    """US dollars spent on an item (named as in `Buyer.item`), and how many bought calls have no known price."""
     statement = """
         select coalesce(sum(cost_usd), 0) as cost,
             count(*) filter (where outcome = 'bought' and cost_usd is null) as unknown
@@ -98,7 +82,7 @@ def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, 
 
 
 def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
-    """Calls whose last answer for an item came from a stand-in, as `provider operation`."""
+    """The calls whose last answer for an item came from a stand-in, each as `provider operation`."""
     statement = """
         select provider || ' ' || operation from (
             select distinct on (provider, operation) provider, operation, standin from paid_call_uses
@@ -110,7 +94,7 @@ def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
 
 
 def pauses(connection: Connection) -> list[Pause]:
-    """Providers that are left alone at this moment."""
+    """Providers that are not called at the moment."""
     rows = connection.execute(
         text("select provider, until, reason from spending_pauses where until > clock_timestamp() order by provider")
     )

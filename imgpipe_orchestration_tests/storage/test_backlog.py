@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.errors import BadImage, PartnerUnavailable, SpendingPaused
+from imgpipe_orchestration.storage import retention
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, put, time_passes
 
@@ -201,7 +202,7 @@ def test_retention_takes_finished_items_with_their_attempts_and_leaves_dead_lett
         old = "now() - interval '40 days'"
         connection.execute(text(f"update work_items set updated_at = {old} where item_id <> 1"))
         connection.execute(text(f"update work_attempts set ended_at = {old} where item_id <> 1"))
-    assert claims.purge(30).items == 3
+    assert retention.purge_work(claims.engine, 30).items == 3
     assert kept(claims) == counted(claims)
     assert kept(claims) == {("listings", "waiting"): 2, ("listings", "done"): 1, ("listings", "failed"): 2}
     assert claims.history(QUEUE, 1) != []
@@ -214,12 +215,12 @@ def test_turns_that_have_passed_are_forgotten_and_those_still_waited_for_are_not
     for claim in claims.claim(QUEUE, "run", 2):
         finish(claims, claim)
     put(claims, 3, 4, tenant="waits")
-    claims.purge(30)
+    retention.purge_work(claims.engine, 30)
     with claims.engine.begin() as connection:
         assert list(connection.scalars(text("select tenant from work_turns"))) == ["waits"]
     for claim in claims.claim(QUEUE, "run", 2):
         finish(claims, claim)
-    claims.purge(30)
+    retention.purge_work(claims.engine, 30)
     with claims.engine.begin() as connection:
         assert connection.scalar(text("select count(*) from work_turns")) == 0
         assert connection.scalar(text("select count(*) from work_served")) == 0

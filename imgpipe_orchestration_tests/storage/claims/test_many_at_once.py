@@ -25,8 +25,8 @@ from imgpipe_orchestration.errors import (
     LeaseLost,
     PartnerUnavailable,
 )
+from imgpipe_orchestration.storage import claims_sql, retention
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item
-from imgpipe_orchestration.storage.leases import renew
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -96,10 +96,10 @@ def test_everything_at_once_neither_deadlocks_nor_loses_an_item(postgres_url: st
     def disturb() -> None:
         while time.monotonic() < stop:
             with transaction(engine) as connection:
-                renew(connection, "run-1", 0.5)
+                connection.execute(claims_sql.HEARTBEAT, {"owner": "run-1", "lease": 0.5})
             claims.requeue(QUEUE)
             claims.release("run-2")
-            claims.purge(1)
+            retention.purge_work(engine, 1)
             claims.counts()
             time.sleep(0.01)
 
