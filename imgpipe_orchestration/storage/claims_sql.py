@@ -1,15 +1,15 @@
-"""The statements of `claims`: PostgreSQL, one per verb.
+"""The statements of `claims`, for PostgreSQL, one per verb.
 
-Two indexes carry the work. `work_items_ready` holds what may start now, by partition, lane and turn; `work_items_due`
-holds what waits for a moment: the end of a pause or of a lease. Neither is ever scanned past what a statement takes.
+They rely on two indexes. `work_items_ready` has the items that may start now, by partition, lane and turn;
+`work_items_due` those that wait for the end of a pause or of a lease. No statement scans more of them than it takes.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import text
 
-# A queue goes from ten rows to a million and back between two runs of ANALYZE. Whatever the statistics say, these
-# statements want their index in its order and nothing else. For the transaction only.
+# A queue grows from ten rows to a million and back between two runs of ANALYZE, so statistics are no guide: these
+# statements always want their index, in its order. Applies to the transaction only.
 INDEXES_ONLY = text("""
     select set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
         set_config('enable_sort', 'off', true)
@@ -17,8 +17,8 @@ INDEXES_ONLY = text("""
 
 # --- putting in -----------------------------------------------------------------------------------------------------
 
-# Items the queue knows already must not cost their tenant a turn. Tenants in a fixed order: two transactions that
-# enqueue for the same tenants must not deadlock.
+# `new` leaves out items that the queue has already, so that they do not use up turns of their tenant. Tenants are
+# ordered so that two transactions which enqueue for the same ones cannot deadlock.
 ENQUEUE = text("""
     with new as (
         select n.id, n.tenant, n.partition, n.trace, n.place
@@ -42,7 +42,7 @@ ENQUEUE = text("""
     on conflict (queue, item_id) do nothing
 """)
 
-# It gets its turn when its moment comes.
+# The items get their turns when they become due.
 ENQUEUE_LATER = text("""
     insert into work_items (queue, item_id, tenant, partition, trace, state, due_at, turn)
     select :queue, n.id, n.tenant, n.partition, n.trace, 'waiting', now() + make_interval(secs => :delay), 0
@@ -51,7 +51,7 @@ ENQUEUE_LATER = text("""
     on conflict (queue, item_id) do nothing
 """)
 
-# Through the schedule: its turn is counted when the next claim makes it ready.
+# Restarted items get their turns when the next claim makes them ready.
 RESTART = text("""
     with known as (
         select w.item_id, n.tenant, n.partition, n.trace from work_items w
@@ -70,8 +70,8 @@ RESTART = text("""
 _READY = "w.queue = :queue and w.state = 'waiting' and w.due_at is null"
 _TIMED = "w.queue = :queue and w.due_at is not null"
 
-# A loose index scan: PostgreSQL has none of its own, so the recursion jumps from one partition to the next, in both
-# indexes at once. `exists` would be turned into a hash of all that waits; a subselect with a limit is not.
+# A loose index scan, which PostgreSQL lacks: the recursion jumps from one partition to the next, in both indexes at
+# once. The planner would turn `exists` into a hash of everything that waits, but not a subselect with a limit.
 DUE_PARTITIONS = text(f"""
     with recursive known as (
         select least(r, t) as partition, coalesce(r <= t, r is not null) as ready from (select
@@ -101,8 +101,9 @@ TRACE = text("select trace from work_items where queue = :queue and item_id = :i
 
 # --- taking ---------------------------------------------------------------------------------------------------------
 
-# What paused or was delayed joins the line with a turn of its own, counted apart from its tenant's new items: neither
-# ahead of everybody nor at the end of the tenant's backlog. What was claimed has lost its worker and keeps its turn.
+# An item that paused or was delayed gets a new turn, counted apart from its tenant's new items (`flow`), so that it is
+# neither ahead of everybody nor behind the tenant's backlog. One that was claimed has lost its worker; it keeps its
+# turn.
 MAKE_READY = text("""
     with due as (
         select item_id, tenant, state = 'claimed' as lost, (failures > 0)::int as lane,
@@ -150,7 +151,7 @@ TAKE = text(f"""
     {_TAKEN}
 """)
 
-# The most suspect ones first, and the fewer of them at once the more workers they have lost.
+# Those that lost the most workers first, and the fewer of them at a time the more workers they lost.
 TAKE_SUSPECTS = text(f"""
     with head as (
         select lane from work_items
@@ -167,11 +168,11 @@ TAKE_SUSPECTS = text(f"""
     {_TAKEN}
 """)
 
-# Items by their ids, in a state. It is written so that no partial index answers to it: with old statistics the planner
-# would take that one, and read all that waits or all that failed.
+# Items by ids and state. The concatenation keeps the planner from using a partial index on the state: with old
+# statistics it would read all items that wait, or all that failed.
 _THESE_IN_STATE = "queue = :queue and item_id = any(cast(:ids as bigint[])) and state || ''"
 
-# Somebody asks for these by name: neither turn nor pause counts.
+# A person asks for these items, so turns and pauses do not count.
 TAKE_THESE = text(f"""
     with due as (
         select item_id from work_items
@@ -186,8 +187,8 @@ SERVE = text("""
     on conflict (queue, partition, lane) do update set turn = greatest(s.turn, excluded.turn)
 """)
 
-# A row that a step is writing at this moment is skipped: waiting for it would hold up the other leases, and nobody can
-# take it meanwhile.
+# Rows that a step is writing at this moment are skipped: nobody can take them meanwhile, and waiting for them would
+# delay the other leases.
 HEARTBEAT = text("""
     with mine as (
         select queue, item_id from work_items where owner = :owner and state = 'claimed' for update skip locked)
@@ -197,8 +198,8 @@ HEARTBEAT = text("""
 
 # --- giving back ----------------------------------------------------------------------------------------------------
 
-# An owner means claimed (a constraint holds that). Saying so again would offer the planner the index on owners, and
-# each write would read all that its owner holds.
+# `owner` implies the state claimed, by a constraint. Naming the state here would offer the planner the index on owners,
+# by which each write would read all items of its owner.
 _HELD = "queue = :queue and item_id = :item_id and owner = :owner and attempt = :attempt"
 
 CHECK = text(f"select failures from work_items where {_HELD} for update")
@@ -210,7 +211,7 @@ PROGRESS = text(f"""
     where {_HELD}
 """)
 
-# With its line in the history: each further statement is another trip to the server.
+# Also writes the attempt's history, to save a round trip.
 SETTLE = text(f"""
     with settled as (
         update work_items set state = :state, error = :error, error_code = :code, failures = failures + :spent,
@@ -235,7 +236,7 @@ RELEASE = text("""
     select count(*) from given
 """)
 
-# Through the schedule, so that a requeued flood takes its turns like any other.
+# Due now instead of ready, so that many requeued items get their turns like others.
 REQUEUE = text(f"""
     with chosen as (
         select item_id from work_items

@@ -1,7 +1,7 @@
-"""Documents in MongoDB: one client per process, every fault in our own terms.
+"""Documents in MongoDB: one client per process, its errors turned into ours.
 
-Only what MongoDB, FerretDB and the embedded server all do right is used on it: no transactions, change streams or
-pipeline updates. Which queries those are, and what the embedded server gets wrong, stands in docs/auto_marker.md.
+Only what MongoDB, FerretDB and the embedded server all do correctly is used: no transactions, change streams or
+pipeline updates. docs/auto_marker.md lists the queries, and what the embedded server gets wrong.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 _REFUSED = frozenset({13, 18, 8000})
-"""MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own: a matter of settings, mended while work waits."""
+"""MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own. An operator can correct the settings; work
+waits."""
 
 _PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 262, 9001, 14031})
-"""Codes of a replica set that cannot do it now: members that do not reach each other or wait too long for each other
-or for a lock, a write that could not be replicated as it has to be, a cursor or plan that was lost, a full disk."""
+"""Codes of a replica set that cannot do it now: unreachable members, timeouts between members or for a lock, failed
+write concerns, lost cursors or plans, a full disk."""
 
 _STEPS_DOWN = frozenset({91, 189, 10058, 10107, 11600, 11602, 13435, 13436})
-"""Codes of a server that steps down or shuts down. pymongo calls that a lost connection, unless the server had written
-already and was waiting for the others."""
+"""Codes of a server that steps down or shuts down. pymongo reports a lost connection for these, unless the server had
+already written and was waiting for the others."""
 
 _OF_THE_DRIVER = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: \S+, Topology Description: .*", re.DOTALL)
+"""What pymongo adds to a message: its timeouts, and the state of each server."""
 
 
 class Documents:
@@ -71,11 +73,11 @@ class Documents:
             "waitQueueTimeoutMS": 30_000,
             "maxPoolSize": 32,
         }
-        # What the URL says wins; with pymongo it would be the arguments.
-        said = {name.lower() for name, _ in parse_qsl(urlsplit(self.url).query, keep_blank_values=True)}
+        # Options in the URL take precedence; with pymongo the arguments would.
+        in_url = {name.lower() for name, _ in parse_qsl(urlsplit(self.url).query, keep_blank_values=True)}
         try:
             return MongoClient(
-                self.url, tz_aware=True, **{name: v for name, v in options.items() if name.lower() not in said}
+                self.url, tz_aware=True, **{name: v for name, v in options.items() if name.lower() not in in_url}
             )
         except (ConfigurationError, InvalidURI, ValueError) as error:
             raise SettingsError(f"MONGODB_URL cannot be used: {error}", field="MONGODB_URL") from error
@@ -105,20 +107,19 @@ class Documents:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turns what the driver raises into our own error where MongoDB is away, hangs, cannot do it now or refuses our
-    credentials; other errors pass.
+    """Turns the driver's errors into ours where MongoDB is away, hangs, cannot do it now or refuses our credentials.
 
     Raises:
-        BackendUnavailable: one of these.
+        BackendUnavailable: one of these. Other errors pass.
     """
     from pymongo.errors import ConnectionFailure, ExecutionTimeout, OperationFailure
 
     try:
         yield
     except ConnectionFailure as error:
-        # Behind it stands all that the driver knows of its timeouts and of each server.
-        told = _OF_THE_DRIVER.sub("", str(error))
-        raise BackendUnavailable("MongoDB cannot be reached; work waits and goes on by itself.", detail=told) from error
+        detail = _OF_THE_DRIVER.sub("", str(error))
+        message = "MongoDB cannot be reached; work waits and goes on by itself."
+        raise BackendUnavailable(message, detail=detail) from error
     except ExecutionTimeout as error:
         raise BackendUnavailable(
             "MongoDB took too long over a query; work waits and goes on by itself. If it stays so, `imgpipe doctor` "
@@ -137,7 +138,7 @@ def reachable() -> Iterator[None]:
 
 
 def _passing(error: OperationFailure) -> bool:
-    """Whether nothing but the server's state at this moment was in the way, of a bulk for any of its parts."""
+    """Whether the error is due to the server's state at this moment; for a bulk write, that of any of its parts."""
     details = error.details or {}
     parts = [*details.get("writeErrors", []), *details.get("writeConcernErrors", [])]
     return any(code in _PASSING | _STEPS_DOWN for code in (error.code, *(part.get("code") for part in parts)))

@@ -1,8 +1,8 @@
-"""Small writes of many threads, committed together (group commit).
+"""Group commit: small writes of many threads in one transaction.
 
-What a transaction costs depends little on how much it writes: round trips, planning, locks, the flush of the disk. So
-threads that want to write while another one is writing wait for it, and then one of them writes for all. Nobody waits
-on purpose: a thread that comes alone writes at once.
+The time of a transaction (round trips, planning, locks, the flush to disk) depends little on how much it writes. So
+threads that want to write while another one is writing wait for it, and then one of them writes for all. A thread that
+comes alone writes at once.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 MOST = 64
-"""Entries written by one transaction: bounds how long its locks are held."""
+"""Entries written by one transaction; limits how long its locks are held."""
 
 
 @dataclass(eq=False)
 class _Entry:
     value: Any
-    over: bool = False
+    done: bool = False
     result: Any = None
     error: BaseException | None = None
 
 
 @dataclass
 class _Line:
-    """Those who wait for one kind of write."""
+    """The entries that wait for one kind of write."""
 
     writing: threading.Lock = field(default_factory=threading.Lock)
     waiting: deque[_Entry] = field(default_factory=deque)
@@ -49,21 +49,22 @@ class Gathered:
         self._lines: dict[Any, _Line] = {}
 
     def commit(self, write: Callable[[Connection, Sequence[In]], Sequence[Out]], value: In) -> Out:
-        """Have `write` called with `value`, perhaps among others' values; returns its result once that is committed.
+        """Have `write` called with `value`, perhaps together with others' values; returns its result once committed.
 
         Args:
-            write: gets a transaction and some values and returns as many results. Always the same function for what
-                may be written together.
+            write: takes a transaction and some values, and returns as many results. Values are written together when
+                they come with the same function.
 
         Raises:
-            BackendUnavailable: as `rows.transaction`. Whatever else `write` raises for this value.
+            BackendUnavailable: as `rows.transaction`.
+            Exception: whatever `write` raises for this value.
         """
         entry = _Entry(value)
         line = self._lines.setdefault(write, _Line())
         line.waiting.append(entry)
-        while not entry.over:
+        while not entry.done:
             with line.writing:
-                if not entry.over:
+                if not entry.done:
                     self._write(write, [line.waiting.popleft() for _ in range(min(MOST, len(line.waiting)))])
         if entry.error is not None:
             raise entry.error
@@ -75,12 +76,12 @@ class Gathered:
                 results = list(zip(batch, write(connection, [entry.value for entry in batch]), strict=True))
         except BaseException as error:
             if len(batch) > 1 and isinstance(error, Exception) and not isinstance(error, BackendUnavailable):
-                # One value that cannot be written must not take the others with it.
+                # A value that cannot be written must not make the others fail.
                 for entry in batch:
                     self._write(write, [entry])
                 return
             for entry in batch:
-                entry.error, entry.over = error, True
+                entry.error, entry.done = error, True
         else:
             for entry, result in results:
-                entry.result, entry.over = result, True
+                entry.result, entry.done = result, True

@@ -1,4 +1,4 @@
-"""Signs of life: when something that should happen regularly last happened."""
+"""Heartbeats: when something that should happen regularly last happened."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from imgpipe_orchestration.storage.rows import transaction
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """`at` by the database's clock, and `age` in seconds by the same."""
+    """`at` and `age` (seconds) are by the database's clock."""
 
     at: datetime
     age: float
 
 
 def beat(engine: Engine, name: str) -> None:
-    """It happened now."""
+    """Note that it happened now."""
     with transaction(engine) as connection:
         connection.execute(_BEAT, {"name": name})
 
 
 def last(engine: Engine, name: str) -> Heartbeat | None:
-    """When it last happened; None: never."""
+    """When it last happened; None for never."""
     with transaction(engine) as connection:
         row = connection.execute(_LAST, {"name": name}).one_or_none()
     return Heartbeat(row.beat_at, float(row.age)) if row else None

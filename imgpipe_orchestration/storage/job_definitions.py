@@ -1,7 +1,7 @@
-"""Jobs that people start and stop by name: what each is told to do, and what became of its last run.
+"""Jobs that people start and stop by name: what each is to do, and the result of its last run.
 
-A definition outlives restarts of everything. Stopping keeps the row (`enabled` is false), so that the counts and the
-last result can still be read and starting again needs no memory elsewhere.
+Stopping a job keeps its row (`enabled` is false), so that its last result can still be read and it can be started
+again as it was.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ _COLUMNS = ", ".join(JobDefinition.__slots__)
 
 
 def find(connection: Connection, job_id: str) -> JobDefinition | None:
-    """The definition, or None where no such job was ever defined."""
-    if "\0" in job_id:  # which PostgreSQL refuses in any text
+    """The definition; None where no such job was ever defined."""
+    if "\0" in job_id:  # PostgreSQL refuses it in any text
         return None
     statement = text(f"select {_COLUMNS} from job_definitions where id = :id")
     row = connection.execute(statement, {"id": job_id}).one_or_none()
@@ -95,9 +95,9 @@ def put(
     interval: str,
     payload: dict[str, Any],
 ) -> bool:
-    """Define the job, or define it anew, and enable it. Returns whether it is new."""
+    """Define or redefine the job, and enable it. Returns whether it is new."""
     values = {"id": job_id, "name": name, "description": description, "type": kind, "interval": interval}
-    # xmax is 0 in a row that this very statement inserted.
+    # xmax is 0 in a row that this statement inserted.
     new = connection.scalar(
         text("""
             insert into job_definitions (id, name, description, type, interval, payload, enabled)
@@ -113,7 +113,7 @@ def put(
 
 
 def switch(connection: Connection, job_id: str, *, on: bool) -> JobDefinition:
-    """Start or stop the job as it was last defined; what is so already stays as it is.
+    """Start or stop the job as it was last defined.
 
     Raises:
         NotFound: no such job was ever defined.
@@ -124,7 +124,7 @@ def switch(connection: Connection, job_id: str, *, on: bool) -> JobDefinition:
 
 
 def checked(connection: Connection, job_id: str) -> None:
-    """The sensor looked whether something is due: what `GET /api/jobs/{id}` counts the next look from."""
+    """The sensor checked whether something is due; `GET /api/jobs/{id}` computes the next check from this."""
     connection.execute(text("update job_definitions set last_checked_at = now() where id = :id"), {"id": job_id})
 
 
@@ -140,7 +140,7 @@ def started(connection: Connection, job_id: str, run_id: str) -> None:
 
 
 def finished(connection: Connection, job_id: str, run_id: str, result: dict[str, Any]) -> None:
-    """A run ended; a later run's beginning is not overwritten."""
+    """A run ended. Ignored if a later run has begun."""
     connection.execute(
         text("""
             update job_definitions set last_finished_at = now(), last_result = cast(:result as jsonb)

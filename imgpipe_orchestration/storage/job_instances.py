@@ -1,15 +1,15 @@
 """Job instances: one row per customer and run of a job, scheduled or asked for, from `queued` to its figures.
 
-The row is how a person asks for work (`POST /api/jobs/trigger`) and how anyone sees what became of it. The gateway
-writes it `queued`; a sensor asks Dagster for a run; the run starts it under a lease and finishes it.
+The row is how a person asks for work (`POST /api/jobs/trigger`) and how anyone sees its result. The gateway writes it
+as `queued`, a sensor asks Dagster for a run, and the run starts it under a lease and finishes it.
 
     queued ──start──► running ──finish──► completed | failed
       ▲                  │
-      └─── interrupted ──┘  the run ended badly, or its lease ran out: it waits again (MAX_ATTEMPTS times), and the run
-                            that takes it knows that another had begun it
+      └─── interrupted ──┘  the run failed, or its lease ended: it waits again (MAX_ATTEMPTS times), and the run that
+                            takes it knows that it had been begun before
 
-A running instance belongs to one run (`run_id`, a root run id) until its lease ends; what another run writes about it
-is refused. So a run that was believed dead and comes back cannot overwrite the one that took over.
+A running instance belongs to one run (`run_id`, a root run id) until its lease ends, and writes of other runs are
+refused. So a run that was believed dead and comes back cannot overwrite the one that took over.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from imgpipe_orchestration.storage.leases import kept_alive
 from imgpipe_orchestration.storage.rows import transaction
 
 MAX_ATTEMPTS = 3
-"""Runs that may be interrupted over an instance before it is `failed`."""
+"""Interrupted runs after which an instance is `failed`."""
 
 
 class JobStatus(StrEnum):
-    """Where an instance stands."""
+    """The state of an instance."""
 
-    QUEUED = "queued"  # asked for; a run will take it
+    QUEUED = "queued"  # waits for a run
     RUNNING = "running"  # a run works on it
     COMPLETED = "completed"  # done; the figures are final
     FAILED = "failed"  # given up; `error` says why
@@ -71,12 +71,12 @@ class JobInstance:
     started_at: datetime | None
     finished_at: datetime | None
     trace: str
-    """`traceparent` of what asked for it."""
+    """`traceparent` of the request for it."""
     again: bool = field(default=False, compare=False)
-    """Of one that has just been taken: somebody had begun it before, and nobody knows how far they came."""
+    """For one that was just taken: an earlier run had begun it, and nobody knows how far it got."""
 
     def shown(self) -> dict[str, Any]:
-        """What the API answers: the row, with the figures of `result` beside it."""
+        """The API's answer: the row, and the figures of `result` at the same level."""
         return {
             **self.result,
             "job_id": str(self.id),
@@ -97,9 +97,9 @@ class JobInstance:
 
 
 def create_or_join(engine: Engine, job: str, *, customer_id: str = "", user_id: str = "") -> tuple[JobInstance, bool]:
-    """The customer's queued or running instance of `job`, or a new queued one; and whether one was joined.
+    """The customer's queued or running instance of `job`, or a new queued one; and whether it existed.
 
-    One that nobody has asked for so far (the clock did, or somebody without a name) is the user's from here on.
+    An existing one without a user (scheduled, or asked for without a user id) becomes the user's.
     """
     with transaction(engine) as connection:
         _alone(connection, job, [customer_id])
@@ -121,10 +121,10 @@ def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -
     """One instance.
 
     Args:
-        customer_id: who asks: a customer sees only their own; None is an operator, who sees all.
+        customer_id: the customer who asks, and sees only their own; None for an operator, who sees all.
 
     Raises:
-        NotFound: there is none by that id, or it is another customer's (which is not told apart).
+        NotFound: there is none with that id, or it is another customer's.
     """
     unknown = NotFound(f"There is no job {str(job_id)!r}.")
     try:
@@ -142,7 +142,7 @@ def get(engine: Engine, job_id: str | UUID, *, customer_id: str | None = None) -
 
 
 def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: int = 10) -> list[JobInstance]:
-    """A job's newest instances first: of one customer or (None: an operator asks) all."""
+    """A job's newest instances, of one customer or (None) of all."""
     whose = "and customer_id = :customer" if customer_id is not None else ""
     statement = text(f"select * from job_instances where job = :job {whose} order by created_at desc, id limit :limit")
     values = {"job": job, "customer": escaped(customer_id or ""), "limit": limit}
@@ -151,7 +151,7 @@ def recent(engine: Engine, job: str, *, customer_id: str | None = None, limit: i
 
 
 def counts(connection: Connection, job: str) -> QueueCounts:
-    """A job's instances as a queue's items; of those that ended, the ones of the last 24 hours."""
+    """A job's instances counted like a queue's items; of those that ended, only those of the last 24 hours."""
     row = connection.execute(sql.COUNTS, {"job": job, "stuck": STUCK_SECONDS}).one()
     return QueueCounts(
         job, row.waiting, row.running, row.done, row.failed, 0, row.oldest_seconds, row.stuck, row.average_seconds
@@ -169,14 +169,14 @@ def failed_of_late(connection: Connection, job: str) -> int:
 
 
 def queued(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
-    """What waits for a run, oldest first. Instances whose run died wait again from here on."""
+    """Instances that wait for a run, oldest first. Before that, those whose lease ended are queued again or fail."""
     with transaction(engine) as connection:
         _expire(connection, job)
         return [_read(row) for row in connection.execute(sql.QUEUED, {"job": job, "limit": limit})]
 
 
 def held_up(connection: Connection, job: str, *, limit: int) -> list[HeldUp]:
-    """What keeps queued instances from being begun, most instances first."""
+    """Why queued instances are not begun, the reason of most instances first."""
     return [HeldUp(*row) for row in connection.execute(sql.HELD_UP, {"job": job, "limit": limit})]
 
 
@@ -184,7 +184,7 @@ def held_up(connection: Connection, job: str, *, limit: int) -> list[HeldUp]:
 
 
 def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, lease_seconds: float) -> list[JobInstance]:
-    """Take queued instances for the run; those that another run was quicker to take are left out of the answer."""
+    """Take queued instances for the run; returns those that no other run took first."""
     if not instances:
         return []
     values = {"ids": [instance.id for instance in instances], "run": run_id, "lease": lease_seconds}
@@ -195,10 +195,10 @@ def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, leas
 def begin(
     engine: Engine, job: str, customers: Sequence[str], run_id: str, *, lease_seconds: float
 ) -> list[JobInstance]:
-    """The scheduled run reaches some customers: their running instances, without those for whom another run is at work.
+    """The instances of some customers for a scheduled run, running; customers for whom another run works are left out.
 
-    What a customer had asked for and still waits is started instead of a second one; what this very run (or the
-    run it re-executes) had begun is taken up again.
+    A queued instance that a customer asked for is started instead of a new one, and an instance that this run (or the
+    run that it re-executes) had begun is continued.
     """
     whose = {"job": job, "customers": [escaped(customer) for customer in customers]}
     lease = {"run": run_id, "lease": lease_seconds}
@@ -206,7 +206,7 @@ def begin(
         _alone(connection, job, customers)
         rows = connection.execute(sql.OPEN, whose).all()
         if any(row.status == JobStatus.RUNNING and row.run_id != run_id for row in rows):
-            _expire(connection, job)  # its run may be dead
+            _expire(connection, job)  # the other run may be dead
             rows = connection.execute(sql.OPEN, whose).all()
         found = {row.customer_id: _read(row) for row in rows}
         mine = [one for one in found.values() if one.status is JobStatus.RUNNING and one.run_id == run_id]
@@ -221,7 +221,7 @@ def begin(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an instance ended: `failed` or completed, its figures, and what went wrong if something did."""
+    """How an instance ended: failed or completed, its figures, and an error if there was one."""
 
     instance: JobInstance
     result: Mapping[str, Any] = field(default_factory=dict)
@@ -230,7 +230,7 @@ class Ending:
 
 
 def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
-    """The instances are over. Returns the ids of those that were no longer their run's: they were left alone."""
+    """End the instances. Returns the ids of those that no longer belonged to their run and were left as they are."""
     values = {
         "ids": [ending.instance.id for ending in endings],
         "runs": [ending.instance.run_id for ending in endings],
@@ -245,14 +245,14 @@ def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
 
 
 def given_up(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:
-    """Instances that failed in the last 24 hours because their runs were interrupted or cancelled: nobody knows how far
-    those came, until `explain` says that somebody has dealt with it."""
+    """Instances that failed in the last 24 hours because their runs were interrupted or cancelled, and that have no
+    result yet (see `explain`), so that nobody knows how far they got."""
     with transaction(engine) as connection:
         return [_read(row) for row in connection.execute(sql.GIVEN_UP, {"job": job, "limit": limit})]
 
 
 def explain(engine: Engine, instances: Sequence[JobInstance], result: Mapping[str, Any]) -> None:
-    """Give those that were `given_up` a result."""
+    """Give instances that were `given_up` a result."""
     values = {"ids": [instance.id for instance in instances], "result": json.dumps(dict(result))}
     with transaction(engine) as connection:
         connection.execute(sql.EXPLAIN, values)
@@ -260,7 +260,7 @@ def explain(engine: Engine, instances: Sequence[JobInstance], result: Mapping[st
 
 @contextmanager
 def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]:
-    """Keep the leases of what `run_id` runs alive while the block runs. Should one run out, `finish` says so."""
+    """Keep the leases of the instances of `run_id` alive while the block runs. If one ends, `finish` reports it."""
 
     def renew() -> None:
         with transaction(engine) as connection:
@@ -274,11 +274,11 @@ def hold(engine: Engine, run_id: str, *, lease_seconds: float) -> Iterator[None]
 
 
 def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, again: bool = True) -> int:
-    """The run ended badly: what it still had running waits again or fails. Returns how many.
+    """The run ended with an error: its running instances are queued again or fail. Returns how many.
 
     Args:
-        spends_attempt: False when a backend was away: then it waits as long as it takes.
-        again: False when somebody cancelled the run: then it fails, or the cancelling would be in vain.
+        spends_attempt: False when a backend was away, so that they are tried again as often as it takes.
+        again: False when somebody cancelled the run: then they fail, instead of starting again.
     """
     values = {"run": run_id, "most": MAX_ATTEMPTS if again else 0, "spent": int(spends_attempt)}
     with transaction(engine) as connection:
@@ -286,18 +286,18 @@ def interrupted(engine: Engine, run_id: str, *, spends_attempt: bool = True, aga
 
 
 def keep_waiting(engine: Engine, job: str, reason: str) -> None:
-    """What is queued cannot be begun now; each instance says why, until it is."""
+    """Give the reason why queued instances cannot be begun now; it stays on each until it is begun."""
     with transaction(engine) as connection:
         connection.execute(sql.KEEP_WAITING, {"job": job, "reason": reason})
 
 
 def _expire(connection: Connection, job: str) -> None:
-    """What nobody renewed (kill -9, power) waits again or fails."""
+    """Instances whose lease ended (kill -9, power failure) are queued again or fail."""
     connection.execute(sql.INTERRUPT_STALE, {"job": job, "most": MAX_ATTEMPTS, "spent": 1})
 
 
 def _alone(connection: Connection, job: str, customers: Sequence[str]) -> None:
-    """Until the transaction ends nobody else decides whether these customers have an open instance."""
+    """Lock these customers until the transaction ends: no other transaction may create an instance for them."""
     keys = [f"{job}\0{customer}".encode() for customer in customers]
     connection.execute(sql.LOCK, {"keys": keys})
 

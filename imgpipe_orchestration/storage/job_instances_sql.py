@@ -1,4 +1,4 @@
-"""The statements of job instances. Times are the database's, so that clocks of workers need not agree."""
+"""The statements of job instances. Times are by the database's clock, as workers' clocks may differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CREATE_RUNNING = text("""
     from unnest(cast(:customers as text[])) as customer returning *
 """)
 
-# In the order of the keys: two who want the same locks never wait for each other.
+# In a fixed order, so that two transactions that want the same locks cannot deadlock.
 LOCK = text("""
     select pg_advisory_xact_lock(lock) from (
         select distinct hashtextextended(encode(key, 'hex'), 4) as lock from unnest(cast(:keys as bytea[])) as key

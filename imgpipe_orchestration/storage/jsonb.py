@@ -1,8 +1,8 @@
-"""Texts and JSON that PostgreSQL will take.
+"""Texts and JSON that PostgreSQL accepts.
 
-It refuses what file names bring and what models and OCR write now and then: the character NUL, half of a surrogate
-pair, and in `jsonb` NaN and infinities (https://www.postgresql.org/docs/16/datatype-json.html). An answer that was
-paid for must not be lost over one of them.
+It refuses the character NUL, unpaired surrogates, and in `jsonb` NaN and infinities
+(https://www.postgresql.org/docs/16/datatype-json.html). File names, models and OCR produce them now and then, and a
+paid answer must not be lost because of one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import re
 from typing import Any
 
 _ESCAPED = re.compile(r"\\u(0000|d[89a-f])")
-"""NUL and halves of pairs in JSON text, which is ASCII. Whole pairs are among them, which costs time and no more."""
+"""Finds NUL and surrogates in JSON text, which is ASCII. It also finds proper pairs, which only takes time."""
 
 
 def storable(value: Any) -> Any:
-    """The value without NULs, with half pairs replaced by U+FFFD, and with null for NaN and the infinities."""
+    """The value without NULs, with U+FFFD for unpaired surrogates and null for NaN and infinities."""
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, float):
@@ -33,21 +33,21 @@ def dumps(value: Any) -> str:
     """`value` as JSON text for a jsonb column."""
     try:
         written = json.dumps(value, allow_nan=False)
-    except (ValueError, TypeError):  # a number that is none, a key that is no text
+    except (ValueError, TypeError):  # NaN or an infinity, or a key that is not a string
         return json.dumps(storable(value), allow_nan=False)
-    # To look through the text costs a twentieth of looking through the value, and hardly any needs it.
+    # Searching the text takes a twentieth of the time of converting the value, which is rarely needed.
     return json.dumps(storable(value), allow_nan=False) if _ESCAPED.search(written) else written
 
 
 def storable_text(text: str) -> str:
-    """The text without NULs, with half pairs replaced by U+FFFD."""
+    """The text without NULs, with U+FFFD for unpaired surrogates."""
     if text.isascii():
         return text.replace("\0", "")
     return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def escaped(text: str) -> str:
-    """The text without NULs, for a value that must come out as it was; `unescaped` gives it back."""
+    """The text with its NULs escaped, so that it can be stored; `unescaped` restores it."""
     return text.replace("\\", "\\\\").replace("\0", "\\0")
 
 

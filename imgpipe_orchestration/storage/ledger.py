@@ -7,10 +7,10 @@ A call is identified by (provider, operation, model, input hash, parameter hash)
                        │  └── start again: the lease ran out (the buyer was killed) or the last try failed
                        └──► open: the provider refused or failed
 
-`started` carries a lease that the buyer renews while it waits, so two processes that want the same answer buy it once:
-the second waits for the first. Every use, bought or reused, failed or lost, is a row in `paid_call_uses` with item and
-tenant. What cannot be had from a provider without idempotency keys: a buyer killed between the provider's answer and
-the commit has paid for nothing. That is one call, and it shows as `lost`.
+A `started` call has a lease that the buyer renews while it waits, so two processes that want the same answer buy it
+once: the second waits for the first. Every use (bought, reused, failed or lost) is a row in `paid_call_uses` with item
+and tenant. The providers have no idempotency keys, so a buyer that is killed between the provider's answer and the
+commit has paid for nothing. That is at most one call, and it is recorded as `lost`.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from imgpipe_orchestration.storage.rows import autocommit, transaction
 log = logger(__name__)
 
 _BUDGET_LOCK = 0x1B0D6E7
-"""Advisory lock under which the budget is checked: two starters must not both take the last dollar."""
-
+"""Advisory lock under which the budget is checked, so that two calls cannot both take the last dollar."""
 
 _FOR_ALL = {*range(300, 400), 401, 402, 403, 404}
-"""Statuses that say nothing about the item: a redirect (to https, to a login), a wrong key, an account without money, a
-model we may not use, a model or flow that is not there."""
+"""Statuses that would be the same for any item: a redirect (to https, to a login), a wrong key, an account without
+money, a forbidden model, an unknown model or flow."""
 _OF_MODEL = {403, 404}
+"""Those that concern one model and not the whole provider."""
 
 
 class Outcome(StrEnum):
-    """What became of one wish for an answer."""
+    """How one use of a call ended."""
 
     BOUGHT = "bought"  # the provider was asked and answered
     REUSED = "reused"  # a committed answer was there
     FAILED = "failed"  # the provider was asked and gave no usable answer
-    LOST = "lost"  # an earlier buyer vanished while it was asking: possibly paid for nothing
+    LOST = "lost"  # an earlier buyer died while it was asking: possibly paid for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class PaidCall:
         inputs: Iterable[bytes | str],
         parameters: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Hash the inputs (images, prompts; order counts) and the parameters (JSON-able; order does not count).
+        """Hash the inputs (images, prompts; in order) and the parameters (JSON; in any order).
 
-        Put everything that changes the answer into one of the two, the schema asked for included.
+        Everything that changes the answer must be in one of the two, including the schema that is asked for.
         """
         digest = hashlib.sha256()
         for part in inputs:
@@ -93,14 +93,14 @@ class PaidCall:
 
     @property
     def key(self) -> str:
-        """One hash over all five, the row's primary key; also a good name for a stored binary answer."""
+        """One hash over all five: the row's primary key, and a good name for a stored binary answer."""
         parts = (self.provider, self.operation, self.model, self.input_hash, self.parameter_hash)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Buyer:
-    """For whom: `item` is the feature's own name of it ("media/123"), `tenant` who pays in the end."""
+    """For whom a call is made: `item` is named by its feature ("media/123"), `tenant` is who pays in the end."""
 
     pipeline: str
     item: str
@@ -109,7 +109,8 @@ class Buyer:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What the provider gave: a JSON-able `value`, or the key of the object the caller has stored it under, or both."""
+    """The provider's answer: a JSON-serialisable `value`, or the key of the object where the caller stored it, or
+    both."""
 
     usage: Usage
     value: Any = None
@@ -124,26 +125,27 @@ class Answer:
     object_key: str | None
     usage: Usage
     cost_usd: Decimal | None
-    """What it cost when it was bought; None when the price is unknown."""
+    """Its cost when it was bought; None when the price is unknown."""
     bought: bool
-    """False when an earlier purchase was reused: this use cost nothing."""
+    """False when an earlier purchase was reused, which costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds, but for the budget (US dollars a UTC day, 0 for none)."""
+    """Limits of buying, times in seconds."""
 
     lease: float = 30.0
     patience: float = 180.0
     """How long to wait for another buyer of the same answer."""
     daily_budget_usd: float = 0.0
+    """US dollars per UTC day; 0 for no limit."""
     pause: float = 300.0
-    """How long to wait after a provider said that its quota is used up, or after the budget was."""
+    """How long to wait when the provider's quota or the budget is used up."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Buys what nobody has bought yet. Thread-safe; one per process is enough."""
+    """Buys answers that nobody has bought yet. Thread-safe; one per process is enough."""
 
     engine: Engine
     limits: Limits = field(default_factory=Limits)
@@ -153,15 +155,15 @@ class Ledger:
         """The committed answer to `call`, bought with `purchase` if there is none.
 
         Args:
-            purchase: asks the provider; for a binary answer it also stores the object, and looks first whether a buyer
-                who vanished had stored it already. Runs outside any transaction.
+            purchase: asks the provider; for a binary answer it also stores the object, unless a buyer that died had
+                already stored it. Runs outside any transaction.
 
         Raises:
             SpendingPaused: the budget is used up; or the provider said within the last `limits.pause` seconds that the
                 quota is, that it does not accept our credential, or that it does not know the model.
-            Retryable: another buyer has been at it for longer than `limits.patience`.
+            Retryable: another buyer has been waiting for longer than `limits.patience`.
             BackendUnavailable: the journal cannot be reached.
-            Exception: whatever `purchase` raises, after it was written down.
+            Exception: whatever `purchase` raises, after it was recorded.
         """
         give_up = time.monotonic() + self.limits.patience
         pause = 0.02
@@ -186,7 +188,7 @@ class Ledger:
         if row is not None and row.state == "started" and not row.expired:
             return _Start()
         vanished = row is not None and row.state == "started"
-        # Most often one statement is all there is to it.
+        # Usually START is the only statement and needs no transaction.
         alone = not vanished and not self.limits.daily_budget_usd
         with (autocommit if alone else transaction)(self.engine) as connection:
             reserved = self._set_aside(connection, call)
@@ -213,10 +215,10 @@ class Ledger:
             return _Start(ours=ours)
 
     def _set_aside(self, connection: Connection, call: PaidCall) -> Decimal | None:
-        """What of the budget to set aside for this call, or None to wait for the first of its kind.
+        """US dollars of the budget to reserve for this call; None to wait for the first call of its kind.
 
         Raises:
-            SpendingPaused: says until when.
+            SpendingPaused: the budget is used up; says until when.
         """
         budget = Decimal(str(self.limits.daily_budget_usd))
         if not budget:
@@ -228,7 +230,7 @@ class Ledger:
             raise SpendingPaused(
                 f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow, "
                 "or when DAILY_BUDGET_USD is raised",
-                retry_after=min(float(today.seconds_left), self.limits.pause),  # and not tomorrow: it may be raised
+                retry_after=min(float(today.seconds_left), self.limits.pause),  # the budget may be raised today
             )
         return None if today.scouts and not today.known else Decimal(today.estimate)
 
@@ -251,7 +253,8 @@ class Ledger:
 
     @made_once
     def _leases(self) -> Keeper:
-        """Of the calls on their way: an image may take a minute, and a dead buyer should cost seconds."""
+        """Renews the leases of pending calls: an image may take a minute, but a dead buyer should only delay others by
+        seconds."""
 
         def renewed(owners: frozenset[str]) -> None:
             with transaction(self.engine) as connection:
@@ -260,7 +263,7 @@ class Ledger:
         return Keeper(renewed, self.limits.lease, name="paid-calls")
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
-        """Write the answer down. It is paid for, so a database that is away is waited for."""
+        """Record the answer. It is paid for, so wait for a database that is away."""
         cost = cost_of(bought.usage.model or call.model, bought.usage, self.prices)
         usage = bought.usage
         values = {
@@ -281,7 +284,7 @@ class Ledger:
 
         def write() -> Row[Any]:
             with autocommit(self.engine) as connection:
-                # Whoever commits first wins; a late buyer's money is recorded all the same.
+                # The first to commit wins; what a late buyer spent is recorded as well.
                 first = connection.execute(sql.COMMIT, values).one_or_none()
                 return first or connection.execute(sql.FIND, {"key": call.key}).one()
 
@@ -292,25 +295,26 @@ class Ledger:
     def _reopen(
         self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float, of_model: bool = False
     ) -> None:
-        """Let the next one try at once, unless the provider (or this model of it) is to be left alone for a while.
-        When this fails too, the lease runs out by itself."""
-        told = error.public if isinstance(error, ImgpipeError) else type(error).__name__
+        """Record the failure, so that the next buyer can try at once unless the provider (or this model) is paused.
+
+        If the database is away, the lease ends by itself.
+        """
+        reason = error.public if isinstance(error, ImgpipeError) else type(error).__name__
         try:
             with transaction(self.engine) as connection:
-                connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": told})
-                connection.execute(sql.RECORD, _use(call, buyer, Outcome.FAILED, seconds=seconds, error=told))
+                connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
+                connection.execute(sql.RECORD, _use(call, buyer, Outcome.FAILED, seconds=seconds, error=reason))
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.limits.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider
-                    pause = {"provider": name, "reason": told, "seconds": wait}
-                    connection.execute(sql.PAUSE, pause)
+                    connection.execute(sql.PAUSE, {"provider": name, "reason": reason, "seconds": wait})
         except BackendUnavailable as away:
             log.warning("could not write down a failed paid call", extra={"call": call.key, "error": away.detail})
 
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What came of trying to start: an answer, the right to buy, or neither (somebody else is buying)."""
+    """The result of trying to start: an answer, the right to buy, or neither because somebody else is buying."""
 
     answer: Answer | None = None
     ours: bool = False
@@ -319,7 +323,7 @@ class _Start:
 def _refuse_paused(connection: Connection, call: PaidCall) -> None:
     """
     Raises:
-        SpendingPaused: the provider, or this model of it, is to be left alone; says until when.
+        SpendingPaused: the provider or this model is paused; says until when.
     """
     paused = connection.execute(sql.PAUSED, {"provider": call.provider, "model": call.model}).one_or_none()
     if paused is not None:

@@ -1,4 +1,4 @@
-"""The statements of the ledger. Times are the database's, so that clocks of workers need not agree."""
+"""The statements of the ledger. Times are by the database's clock, as workers' clocks may differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAUSED = text(f"""
     select reason, extract(epoch from until - clock_timestamp()) as seconds {_IS_PAUSED} order by until desc limit 1
 """)
 
-# The conflict branch is the take-over; its condition makes two starters race to one winner.
+# The conflict branch takes over an open call or one whose lease ended; of two that try, one wins.
 START = text(f"""
     insert into paid_calls as c
         (key, provider, operation, model, input_hash, parameter_hash, state, owner, lease_until, reserved_usd)
@@ -68,8 +68,8 @@ PAUSE = text("""
     on conflict (provider) do update set until = excluded.until, reason = excluded.reason
 """)
 
-# The estimate is the dearest of the last twenty calls of this kind. The first call of a kind has none: it goes alone
-# (`scouts` counts those on their way), and the others learn from it what they cost.
+# The estimate is the highest cost of the last twenty calls of this kind. The first call of a kind has none, so others
+# wait for it to learn the cost (`scouts` counts pending calls).
 BUDGET = text("""
     with kind as (
         select cost_usd from paid_call_uses

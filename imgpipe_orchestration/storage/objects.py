@@ -1,7 +1,8 @@
-"""Objects in S3: one bucket as a small vocabulary, every fault in our own terms.
+"""Objects in S3: the operations on a bucket, with the libraries' errors turned into ours.
 
-Objects go through obstore (the object_store crate), at a sixth of what a request costs boto3 and a fiftieth of what its
-import does. boto3 does what obstore cannot: make buckets, sign the size of a direct upload, list keys of any shape.
+Objects are read and written by obstore (the object_store crate): a request takes a sixth of the time of boto3's, and
+its import a fiftieth. boto3 does what obstore cannot: create buckets, sign the size of a direct upload, and list keys
+of any form.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ MAX_KEY_BYTES = 1024
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _NO_BUCKET = "NoSuchBucket"
 _HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarge", "XMinioInvalidObjectName"}
-"""Refusals that another try will meet again. Others, wrong keys among them, are for an operator to mend: work waits."""
+"""Refusals that no further try can change. After others, such as wrong credentials, work waits for an operator."""
 
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
-"""What MinIO and Ceph say when there is no room; the embedded rclone says InternalError, as of any fault of a disk."""
+"""Codes of MinIO and Ceph when there is no room; the embedded rclone says InternalError, as for any disk error."""
 
 _CONNECT_SECONDS, _READ_SECONDS = 3, 30
 _MOST_TRIES = 3
@@ -49,12 +50,12 @@ _MOST_TRIES = 3
 _STANDARD_HEADERS = {"content-type", "cache-control"}
 
 _making_client = threading.Lock()
-"""boto3 makes clients from a session that threads must not share meanwhile."""
+"""Creating a boto3 session is not thread-safe."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object's head: size in bytes, type, caching, time of its last write."""
+    """An object's head: size in bytes, type, caching, time of the last write."""
 
     key: str
     size: int
@@ -66,7 +67,7 @@ class StoredObject:
 
 
 class ObjectStore:
-    """The S3 of one endpoint; its clients are made on first use and shared by threads."""
+    """The S3 at one endpoint; its clients are made on first use and shared by threads."""
 
     def __init__(self, *, endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1") -> None:
         self._endpoint = endpoint
@@ -83,7 +84,7 @@ class ObjectStore:
 
     @made_once
     def client(self) -> S3Client:
-        """boto3, for what is rare."""
+        """boto3's client, for rare operations."""
         import boto3
         from botocore.config import Config
 
@@ -101,14 +102,14 @@ class ObjectStore:
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
                 retries={"mode": "standard", "total_max_attempts": _MOST_TRIES},
-                # Not every S3 knows the newer checksum headers; the content hash is in our manifest.
+                # Not every S3 knows the newer checksum headers, and our manifests have content hashes.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
         )
 
     def objects(self, bucket: str) -> S3Store:
-        """obstore's view of a bucket, for reading and writing objects."""
+        """obstore's client of a bucket, for reading and writing objects."""
         from obstore.store import S3Store
 
         return S3Store(
@@ -133,15 +134,15 @@ class ObjectStore:
         )
 
     def bucket(self, name: str) -> Bucket:
-        """One bucket, with connections that everybody shares who asks for it."""
+        """A bucket; all callers share its connections."""
         return self._buckets.setdefault(name, Bucket(self, name))
 
 
 class Bucket:
     """One bucket.
 
-    Keys are folders and a name, as `library/user_7/product/img/12.avif`: without empty parts, `.` and `..`, which some
-    servers refuse and others resolve. Nothing is ever stored under another key, so reading one finds nothing.
+    Keys are folders and a name, such as `library/user_7/product/img/12.avif`, without empty parts, `.` and `..`: some
+    servers refuse those and others resolve them. Nothing is ever stored under such a key, so reading it finds nothing.
     """
 
     def __init__(self, store: ObjectStore, name: str) -> None:
@@ -153,7 +154,7 @@ class Bucket:
         return self.store.objects(self.name)
 
     def ensure(self) -> None:
-        """Create the bucket if it is not there."""
+        """Create the bucket if it does not exist."""
         from botocore.exceptions import ClientError
 
         try:
@@ -197,11 +198,11 @@ class Bucket:
         """The whole object.
 
         Args:
-            size: how many bytes were stored, where that is known.
+            size: how many bytes were stored, if known.
 
         Raises:
             NotFound: no such key.
-            NotWhole: it is not of that size.
+            NotWhole: it has another size.
             BackendUnavailable: the store cannot be reached.
         """
         return _whole(self.get_with_head(key)[0], key, size)
@@ -217,11 +218,11 @@ class Bucket:
         import obstore
 
         with _translated(key):
-            data = (await (await obstore.get_async(self._objects, _told(key))).bytes_async()).to_bytes()
+            data = (await (await obstore.get_async(self._objects, _checked(key))).bytes_async()).to_bytes()
         return _whole(data, key, size)
 
     def head(self, key: str) -> StoredObject | None:
-        """The object's head, or None when there is no such key."""
+        """The object's head; None where there is no such key."""
         try:
             with _translated(key):
                 return _head(key, self._ask(key, head=True))
@@ -229,22 +230,21 @@ class Bucket:
             return None
 
     def delete(self, key: str) -> None:
-        """Remove the object; one that is not there is no error."""
+        """Delete the object if it exists."""
         import obstore
 
         try:
             with _translated(key):
-                obstore.delete(self._objects, _told(key))
+                obstore.delete(self._objects, _checked(key))
         except NotFound:
             return
 
     def discard(self, keys: Iterable[str]) -> None:
-        """Remove objects that no row names, a thousand in a request; what cannot be removed now is left to the garbage
-        collection."""
+        """Delete objects that no row names, a thousand per request. If that fails, the garbage collection will."""
         import obstore
 
         unnamed = [key for key in keys if _usable(key)]
-        if not unnamed:  # and there need not be a store
+        if not unnamed:  # so that no object store is needed
             return
         try:
             with _translated(self.name):
@@ -253,7 +253,7 @@ class Bucket:
             log.warning("left to the garbage collection", extra={"objects": len(unnamed), "error": error.public})
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """Heads of all objects below `prefix` (their content type is not known to a listing)."""
+        """Heads of all objects with a prefix; a listing does not have their content types."""
         token: dict[str, str] = {}
         while True:
             page = self._call("list_objects_v2", Prefix=prefix, **token)
@@ -264,8 +264,11 @@ class Bucket:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def presign_put(self, key: str, *, seconds: float, content_type: str, size: int) -> tuple[str, dict[str, str]]:
-        """A URL that writes the object once or more, for `seconds`: with a body of just this size and type, which are
-        signed. Returns the headers that the request must have beside it."""
+        """A URL that can be used for `seconds`, any number of times, to write the object with this size and type.
+
+        Returns:
+            the URL, and the headers that the request must have.
+        """
         url = self.store.client.generate_presigned_url(
             "put_object",
             Params={"Bucket": self.name, "Key": key, "ContentType": content_type, "ContentLength": size},
@@ -276,7 +279,7 @@ class Bucket:
     def _ask(self, key: str, *, head: bool = False) -> GetResult:
         import obstore
 
-        return obstore.get(self._objects, _told(key), options={"head": head})
+        return obstore.get(self._objects, _checked(key), options={"head": head})
 
     def _call(self, operation: str, **arguments: Any) -> Any:
         with _translated(self.name):
@@ -284,21 +287,21 @@ class Bucket:
 
 
 def _whole(data: bytes, key: str, size: int | None) -> bytes:
-    """What was stored.
+    """`data`, if it has the size that was stored.
 
     Raises:
-        NotWhole: it is something else.
+        NotWhole: it has another.
     """
     if size not in (None, len(data)):
         raise NotWhole(f"The object store gave {len(data):,} bytes where {size:,} were stored.", detail=key)
     return data
 
 
-def _told(key: str) -> str:
-    """The key, if anything can be stored under it.
+def _checked(key: str) -> str:
+    """The key, if an object can be stored under it.
 
     Raises:
-        NotFound: nothing can.
+        NotFound: none can.
     """
     if not _usable(key):
         raise NotFound(f"No object {key!r}")
@@ -312,7 +315,7 @@ def _usable(key: str) -> bool:
 
 
 def _head(key: str, answer: GetResult) -> StoredObject:
-    # Some servers give the names of user metadata back capitalised.
+    # Some servers return the names of user metadata capitalised.
     headers = {name.lower(): value for name, value in answer.attributes.items()}
     return StoredObject(
         key,
@@ -325,7 +328,7 @@ def _head(key: str, answer: GetResult) -> StoredObject:
 
 
 class _translated:
-    """Turns exceptions of the libraries into ours: what is not there, what never will be taken, the store's absence."""
+    """Turns the libraries' exceptions into ours: missing objects, refused ones, and a store that is away or full."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -346,7 +349,7 @@ class _translated:
         code = _code_of(error)
         if code in _ABSENT:
             raise NotFound(f"No object {self.what!r}") from error
-        if code == _NO_BUCKET:  # for an operator to mend: nothing that waits may be given up for it
+        if code == _NO_BUCKET:  # an operator can create it, so no item may be given up for it
             raise BackendUnavailable("The object store has no such bucket.", detail=str(error)) from error
         if code in _HOPELESS:
             raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
@@ -358,9 +361,9 @@ class _translated:
 
 
 def _code_of(error: Exception) -> str:
-    """S3's word for what is wrong, from its answer; empty when there was none."""
+    """The error code in S3's answer; empty where there was no answer."""
     response = getattr(error, "response", None)  # botocore's
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code", ""))
-    found = re.search(r"<Code>(\w+)</Code>", str(error))  # obstore's text has the whole answer
+    found = re.search(r"<Code>(\w+)</Code>", str(error))  # obstore's message contains the whole answer
     return found[1] if found else ""

@@ -1,4 +1,4 @@
-"""How long a failed item waits before it is tried again."""
+"""How long a failed item waits before the next try."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 import random
 
 BACKOFF_SECONDS = 5.0
-"""First pause after a failure; doubled by each further one."""
+"""Pause after the first failure; each further one doubles it."""
 BACKOFF_LIMIT_SECONDS = 600.0
 PAUSE_SECONDS = 15.0
-"""Pause when a backend was the reason: the item is not at fault and waits a little."""
+"""Pause when a backend, and not the item, was at fault."""
 PAUSE_LIMIT_SECONDS = 86400.0
 """Longest pause, whatever a partner's Retry-After says."""
 
@@ -21,7 +21,7 @@ def backoff(failures: int) -> float:
 
 
 def asked_for(retry_after: float | None) -> float:
-    """What a partner asked for, as a pause we can keep: some send dates in the past, or centuries."""
+    """The wait that a partner asked for, bounded: some send dates in the past or centuries ahead. 0 for none."""
     if retry_after is None or math.isnan(retry_after):
         return 0.0
     return min(max(retry_after, 0.0), PAUSE_LIMIT_SECONDS)

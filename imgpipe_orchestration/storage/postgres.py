@@ -1,4 +1,4 @@
-"""PostgreSQL connections that do not wait for ever on a server that keeps them open and answers nothing."""
+"""PostgreSQL connections that give up on a server that keeps them open but does not answer."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import psycopg
 from sqlalchemy import Connection, text
 
 SILENT_SECONDS = 70.0
-"""How long a server may say nothing to a question: longer than `statement_timeout`, within which one that works ends
-each statement. One whose processes are stopped, or whose disk hangs, still acknowledges every packet, so that TCP never
-takes it for lost."""
+"""How long a server may take to answer. It is longer than `statement_timeout`, at which a working server ends a
+statement. A server whose processes are stopped or whose disk hangs still acknowledges every packet, so that TCP never
+notices."""
 
 Answer = TypeVar("Answer")
 
 
 class PostgresConnection(psycopg.Connection[Any]):
-    """psycopg's, closed by the first question that stays without an answer."""
+    """psycopg's connection, closed when a statement gets no answer for `silent_seconds`."""
 
     silent_seconds = SILENT_SECONDS
 
@@ -28,12 +28,12 @@ class PostgresConnection(psycopg.Connection[Any]):
         return super().wait(self._heard(gen), *args, **kwargs)
 
     def _heard(self, steps: Generator[Any, Any, Answer]) -> Generator[Any, Any, Answer]:
-        """psycopg's steps to an answer, given up where the socket was ready for none of them for too long."""
+        """psycopg's generator for an answer; raises if the socket was not ready for too long."""
         heard = time.monotonic()
         try:
             needed = next(steps)
             while True:
-                ready = yield needed  # nothing is ready ten times a second
+                ready = yield needed  # 0 ten times a second while nothing is ready
                 now = time.monotonic()
                 if ready:
                     heard = now
@@ -48,7 +48,7 @@ class PostgresConnection(psycopg.Connection[Any]):
 
 @contextmanager
 def as_long_as_it_takes(connection: Connection) -> Iterator[None]:
-    """No limit of the server's nor of ours to the statements of a transaction."""
+    """Lift the server's and our own time limit for the statements of a transaction."""
     connection.execute(text("set local statement_timeout = 0"))
     driver = cast("PostgresConnection", connection.connection.driver_connection)
     driver.silent_seconds = math.inf

@@ -1,4 +1,4 @@
-"""The words of the queues: states, items, claims, and what a feature says about its queue."""
+"""The types of the queues: states, items, claims, and a feature's description of its queue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sqlalchemy import Connection
 
 
 class State(StrEnum):
-    """Where an item stands in its queue."""
+    """The state of an item."""
 
     WAITING = "waiting"  # may be claimed once due_at has passed
     CLAIMED = "claimed"  # a worker holds it until due_at
-    DONE = "done"  # finished; the row stays for the history until retention takes it
-    FAILED = "failed"  # attempts spent or hopeless: a dead letter, visible, can be requeued
-    IGNORED = "ignored"  # a dead letter that somebody decided to leave, or withdrawn
+    DONE = "done"  # finished; retention removes the row later
+    FAILED = "failed"  # a dead letter: attempts spent, or hopeless; can be requeued
+    IGNORED = "ignored"  # a dead letter that somebody dismissed, or a withdrawn item
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +32,24 @@ class Claim:
     tenant: str
     partition: str
     trace: str = ""
-    """`traceparent` of what put the item in; empty for items older than traces."""
+    """`traceparent` of what enqueued the item; empty for items older than traces."""
 
 
 Mirror = Callable[[Connection, Sequence[int], State, str | None], None]
-"""Keeps a feature's own rows equal to their items: called with the connection of the very transaction that changes
-the state, the item ids, the new state (WAITING with an error means "will be tried again") and the error or None.
+"""Keeps a feature's own rows consistent with their items. Called in the transaction that changes the state, with its
+connection, the item ids, the new state (WAITING with an error means "will be tried again") and the error or None.
 
-It is called for what outlives a run: finish, failure, requeue. It is not called when an item is claimed or given back,
-for a run that died could not take back what it had said; nor for ignore, which leaves a failure what it is."""
+It is called at finish, failure and requeue. It is not called when an item is claimed or given back, because a run that
+dies could not undo that; nor for ignore, where the feature's row stays failed."""
 
 
 def _no_mirror(_: Connection, __: Sequence[int], ___: State, ____: str | None) -> None:
-    """For queues whose items have no row elsewhere."""
+    """For queues whose items have no rows elsewhere."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue by name, how often an item is tried, and how the feature's rows follow."""
+    """A queue: its name, how often an item is tried, and how the feature's rows follow."""
 
     name: str
     max_attempts: int = 3
@@ -58,10 +58,10 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something to enqueue: `tenant` is who waits their turn, `partition` the Dagster partition it belongs to."""
+    """An item to enqueue: tenants take turns; `partition` is the Dagster partition it belongs to."""
 
     id: int
     tenant: str = ""
     partition: str = ""
     trace: str = ""
-    """`traceparent` it belongs to; empty: the one that whoever enqueues is in, or a new one."""
+    """`traceparent` it belongs to; empty for the current one, or a new one."""

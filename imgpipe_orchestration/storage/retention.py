@@ -1,8 +1,8 @@
-"""Removes what has grown old: the means, and what belongs to no single feature (finished items, their attempts, jobs
-that ended, uses of paid calls).
+"""Removing old rows: the means, and the purges of what no single feature owns (finished items, attempts, ended job
+instances, uses of paid calls).
 
-Every purge works in batches, each its own short transaction, so that it never holds up a worker; and stops after a
-bounded number of them, so that its run ends. What is left goes next time.
+Every purge works in batches, each a short transaction, so that it never blocks a worker, and stops after a limited
+number of them. The rest is removed next time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
 from imgpipe_orchestration.storage.rows import transaction
 
 BATCH = 1000
-"""Rows one transaction removes."""
+"""Rows removed by one transaction."""
 MOST = 1_000_000
-"""Rows of one kind that one run removes."""
+"""Rows of one kind removed by one run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Purged:
 
 
 def purge_work(engine: Engine, days: float) -> Purged:
-    """Remove items done or ignored for `days`, with their attempts, and other attempts as old.
+    """Remove items that are done or ignored for `days`, with their attempts, and other attempts of that age.
 
-    Dead letters stay, with their attempts, until somebody requeues or ignores them.
+    Dead letters and their attempts stay until somebody requeues or ignores them.
     """
     items = in_batches(engine, _ITEMS, days)
     attempts = in_pages(engine, _ATTEMPTS, days)
@@ -51,13 +51,14 @@ def purge_job_instances(engine: Engine, days: float) -> int:
 
 
 def purge_paid_call_uses(engine: Engine, days: float) -> int:
-    """Remove single uses of paid calls that are `days` old; returns how many. Their answers stay, so that nothing is
-    bought again."""
+    """Remove the records of uses of paid calls that are `days` old; returns how many. The answers stay, so that nothing
+    is bought again."""
     return in_batches(engine, _PAID_CALL_USES, days)
 
 
 def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int = MOST) -> int:
-    """Remove up to `limit` rows by a statement that takes `batch` and, where age decides, `days`; returns how many."""
+    """Remove up to `limit` rows by a statement with the parameters `batch` and, if it needs it, `days`; returns how
+    many."""
     removed = 0
     while removed < limit:
         with transaction(engine) as connection:
@@ -77,10 +78,11 @@ def in_pages(
     *,
     forget: Callable[[Sequence[Any]], None] | None = None,
 ) -> int:
-    """Remove what a `page_of` a table does not keep, page by page; returns how many rows went.
+    """Remove old rows of a table page by page; returns how many.
 
     Args:
-        forget: is given what each page tells of the rows that went, once they are gone for good.
+        page: made by `page_of`.
+        forget: called after each commit with what the page returned of the removed rows.
     """
     removed, after = 0, 0
     while removed < limit:
@@ -98,14 +100,15 @@ def in_pages(
 
 
 def page_of(table: str, *, ended: str, kept: str, told: str = "null") -> sa.TextClause:
-    """A statement for `in_pages`. Some old rows are kept, and there may be years of them: each is looked at once, in
-    the order of ids, where a batch that began anew would pass all of them each time. So is each young row: one
-    statement that passed over all of them, in search of an old one, might take longer than a statement may.
+    """A statement for `in_pages`, which examines each row once, in the order of ids.
+
+    Without pages every batch would skip all old rows that are kept, which may be years of them, and a search past all
+    young rows might exceed the time limit of a statement.
 
     Args:
         ended: the column with the time that makes a row old.
         kept: the condition on `t` that keeps an old row.
-        told: what is told of a row that goes.
+        told: the expression that is returned for a removed row.
     """
     return text(f"""
         with page as materialized (
@@ -162,7 +165,7 @@ _PAID_CALL_USES = text("""
 
 _COMPACT = text("select work_counts_add_up()")
 
-# A turn that has been passed says no more than none at all. Rows in use are skipped, and go next time.
+# A turn that has already been served means the same as no row. Rows in use are skipped until next time.
 _TURNS = text("""
     delete from work_turns where (queue, partition, tenant, flow) in (
         select t.queue, t.partition, t.tenant, t.flow from work_turns t

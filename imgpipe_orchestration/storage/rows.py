@@ -56,17 +56,16 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         raise SettingsError(f"{setting}: {parsed.drivername!r} is not a database we can use", field=setting)
     postgresql = driver.startswith("postgresql")
     if postgresql:
-        # A statement that takes a minute is a fault; a worker must not hang on it past its lease. So is a transaction
-        # that nothing was asked in for as long: whoever froze or was cut off within one would hold his rows' locks, and
-        # his tenants' turns, against everybody until TCP gives his machine up, which takes two hours.
-        # A queue grows from ten rows to a million between two statements: a plan kept from before would read them all.
+        # A statement or an idle transaction of a minute is a fault. A worker must not hang past its lease; and one that
+        # froze or was cut off within a transaction would keep its locks until TCP gives up, which takes two hours.
+        # Plans are not kept, because a queue grows from ten rows to a million between two statements.
         limits = "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000"
         session = f"{limits} -c timezone=UTC -c plan_cache_mode=force_custom_plan"
-        # Behind those of the URL: of two values for one setting PostgreSQL takes the last.
+        # After those of the URL, because the last value of a setting counts.
         options = " ".join((*parsed.normalized_query.get("options", ()), session))
         arguments = {"options": options, "application_name": "imgpipe", **LOST}
     else:
-        # MariaDB reads the comment; MySQL, which has no such limit, does not.
+        # Only MariaDB executes the comment; MySQL has no such setting.
         limits = "SESSION innodb_lock_wait_timeout = 20 /*M! , SESSION idle_transaction_timeout = 60 */"
         session = f"SET time_zone = '+00:00', {limits}"
         arguments = {"init_command": session, "read_timeout": _SILENT_SECONDS, "write_timeout": _SILENT_SECONDS}
@@ -75,7 +74,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=not postgresql,
-        pool_use_lifo=True,  # the session that was used last has its statements prepared and its caches warm
+        pool_use_lifo=True,  # the session that was used last has prepared statements and warm caches
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, **arguments},
     )
@@ -95,7 +94,7 @@ def _connect_to_postgresql(engine: Engine) -> None:
 
 
 async def connect_async(engine: Engine) -> AsyncConnection:
-    """A connection of its own for the running event loop, to the database of an engine; every statement commits.
+    """A new connection for the running event loop to the database of an engine, in autocommit mode.
 
     Raises:
         psycopg.OperationalError: the database cannot be reached.
@@ -114,24 +113,24 @@ LOST: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
 }
-"""When libpq takes a connection for lost: its peer's machine has acknowledged nothing for 10 s (in milliseconds), and
-in a silence it is asked from the tenth second on. A machine or a cable that goes without a word would otherwise hold
-whoever waits for a quarter of an hour, or for two when the question had just arrived."""
+"""When libpq considers a connection lost: after 10 s (in milliseconds) without acknowledgement of sent data; an idle
+one is probed from the tenth second on. Otherwise a caller would wait a quarter of an hour for a machine that
+disappeared, or two hours if its statement had already arrived there."""
 
 _SILENT_SECONDS = 60
-"""How long MySQL or MariaDB may take to answer; PostgreSQL is told so by its `statement_timeout`, and one that heeds
-nothing is given up by `postgres` a little later."""
+"""How long MySQL or MariaDB may take to answer. For PostgreSQL that is `statement_timeout`, and `postgres` gives up on
+a server that does not obey it."""
 
 _TRUSTED_SECONDS = 30
-"""A connection that was used this recently still leads somewhere, unless its socket says otherwise."""
+"""A connection that was used within these seconds is not pinged, unless its socket has something to read."""
 
 
 def _check_before_use(engine: Engine) -> None:
-    """Replace pooled connections that the server has left, as SQLAlchemy's pre-ping does, without its trip to the
-    server each time, which is a fifth of what a short transaction takes.
+    """Replace pooled connections that the server has closed, like SQLAlchemy's pre-ping but mostly without its round
+    trip, which takes a fifth of the time of a short transaction.
 
-    Nobody writes to a connection in the pool. A server that went away did: the end of the stream waits to be read.
-    Only what goes away without a word, a router say, needs to be asked, once the connection has been idle.
+    Nothing is sent to a connection in the pool, except the end of the stream when the server closes it; then the socket
+    has something to read. Only after some idle time is a ping needed, as a router may have dropped the connection.
     """
 
     @event.listens_for(engine, "checkin")
@@ -141,7 +140,7 @@ def _check_before_use(engine: Engine) -> None:
     @event.listens_for(engine, "checkout")
     def check(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
         idle_since = record.info.get("idle_since")
-        if idle_since is None:  # made just now
+        if idle_since is None:  # a new connection
             return
         idle = time.monotonic() - idle_since
         try:
@@ -158,12 +157,12 @@ def _has_something_to_read(descriptor: int) -> bool:
 
 
 def _begin_anew_when_migrated(engine: Engine) -> None:
-    """Give the pool's sessions up when a table has got a column. What the driver has prepared there with `select *`
-    PostgreSQL refuses from then on, and outside of transactions the driver would send it again and again."""
+    """Discard the pool's sessions when a table got a new column: PostgreSQL then refuses `select *` statements that the
+    driver prepared before, and outside of transactions the driver would send them again and again."""
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
-        # It has no SQLSTATE of its own, and its text is translated.
+        # The error has no SQLSTATE of its own, and its text is localised.
         where = getattr(getattr(context.original_exception, "diag", None), "source_function", None)
         if where == "RevalidateCachedQuery":
             context.is_disconnect = True
@@ -172,23 +171,22 @@ def _begin_anew_when_migrated(engine: Engine) -> None:
 _READ_ONLY = "25006"
 """SQLSTATE of a write in a read-only transaction."""
 _DISK_FULL = "53100"
-"""SQLSTATE of a write for which the disk has no room."""
+"""SQLSTATE of a write to a full disk."""
 _CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
-"""SQLSTATEs of a text that is too long, a number that is too large, and characters that no text can have; NUL is
-refused by the driver itself, without one."""
-
+"""SQLSTATEs of a text that is too long, a number that is too large, and invalid characters; None because the driver
+itself refuses NUL, without a SQLSTATE."""
 _LACKING = {"42P01", "42703"}
-"""SQLSTATEs of a table and of a column that are not there."""
+"""SQLSTATEs of an unknown table and of an unknown column."""
 
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction, with a lost or unreachable database said in our own terms.
+    """One transaction, with the database's errors turned into ours.
 
     Raises:
-        BackendUnavailable: the database cannot be reached, went away, gave up waiting, broke a deadlock, takes no
-            writes at this moment or has just been migrated; or every connection of the pool is in use.
-        NotMigrated: a table or a column is not there yet.
+        BackendUnavailable: the database cannot be reached, went away, timed out, broke a deadlock, takes no writes at
+            the moment or has just been migrated; or every connection of the pool is in use.
+        NotMigrated: a table or a column does not exist yet.
         BadInput: a value that no column can hold, such as a text with a NUL or an id of thirty digits.
     """
     with translated(engine), engine.begin() as connection:
@@ -197,7 +195,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def autocommit(engine: Engine) -> Iterator[Connection]:
-    """A connection on which each statement is a transaction: no BEGIN and no COMMIT, which cost a round trip each.
+    """A connection on which each statement is a transaction; it saves the round trips of BEGIN and COMMIT.
 
     Raises:
         BackendUnavailable, NotMigrated, BadInput: as `transaction`.
@@ -208,8 +206,8 @@ def autocommit(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def translated(engine: Engine | None = None) -> Iterator[None]:
-    """Raises what `transaction` does, for code that holds a connection by itself; NotMigrated only with an `engine`, by
-    which the database is asked."""
+    """Turns errors into ours like `transaction`, for code with a connection of its own. NotMigrated is only raised with
+    an `engine`, which is needed to ask the database."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
@@ -222,7 +220,7 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise BadInput("A value cannot be stored: a lone surrogate is not a character", detail=str(error)) from error
     except DBAPIError as error:
-        # A replica that has not taken over yet refuses writes under a class of its own.
+        # A replica that has not been promoted yet refuses writes with a class of its own.
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise unavailable(error) from error
         if engine is not None and not_migrated(engine, error.orig):
@@ -231,7 +229,7 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
 
 
 def not_migrated(engine: Engine, error: BaseException | None) -> bool:
-    """Whether the driver's error is about a table or a column that a migration will bring, and no mistake of ours."""
+    """Whether the driver's error is about a table or column that a pending migration may create."""
     if getattr(error, "sqlstate", None) not in _LACKING:
         return False
     with translated(), engine.connect() as connection:
@@ -239,8 +237,8 @@ def not_migrated(engine: Engine, error: BaseException | None) -> bool:
 
 
 def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
-    """The database's absence as our error; the driver's words stay in the log."""
-    told = getattr(error, "orig", None) or error  # without SQLAlchemy's own lines about where to read of it
-    if getattr(told, "sqlstate", None) == _DISK_FULL:
-        return OutOfSpace("The database's disk is full; work waits until there is room.", detail=str(told))
-    return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(told))
+    """The database's absence as our error; the driver's message is only in `detail`, for the log."""
+    cause = getattr(error, "orig", None) or error  # without the links that SQLAlchemy adds
+    if getattr(cause, "sqlstate", None) == _DISK_FULL:
+        return OutOfSpace("The database's disk is full; work waits until there is room.", detail=str(cause))
+    return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(cause))

@@ -1,7 +1,7 @@
 """Tenants' secrets at rest: encrypted under SECRET_KEY, readable only with it.
 
-SECRET_KEY is any text; HKDF (RFC 5869) turns it into the key, with a label of its own so that signatures and encryption
-never share one. Fernet is AES-128-CBC with an HMAC: a changed token is refused, not decrypted to nonsense.
+SECRET_KEY is any text. HKDF (RFC 5869) derives the key from it under a label, so that signatures and encryption never
+share a key. Fernet is AES-128-CBC with an HMAC, so an altered token is refused and not decrypted to nonsense.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How long items take in each stage, summed up in the database: the figures outlive the run that measured them.
+"""How long items take in each stage, summed up in the database.
 
-A run adds its sums once a batch. Metrics read them as counters that only grow.
+A run adds its sums once per batch. Metrics report them as counters that only grow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """All that a stage has done: `outcome` is done, retried, failed or lost; `seconds` are summed over the items."""
+    """Totals of a stage for one outcome (done, retried, failed or lost); `seconds` are summed over the items."""
 
     queue: str
     stage: str
@@ -26,7 +26,7 @@ def add(connection: Connection, queue: str, stage: str, times: Mapping[str, tupl
     """Add a batch's items and seconds, by outcome."""
     rows = [
         {"queue": queue, "stage": stage, "outcome": outcome, "items": items, "seconds": seconds}
-        for outcome, (items, seconds) in sorted(times.items())  # in one order, so that two batches cannot deadlock
+        for outcome, (items, seconds) in sorted(times.items())  # sorted, so that two batches cannot deadlock
         if items
     ]
     if rows:
@@ -34,7 +34,7 @@ def add(connection: Connection, queue: str, stage: str, times: Mapping[str, tupl
 
 
 def totals(connection: Connection) -> list[StageTime]:
-    """Every stage that ever worked."""
+    """The totals of every stage that ever worked."""
     return [StageTime(*row) for row in connection.execute(_TOTALS)]
 
 

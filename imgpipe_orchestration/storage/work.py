@@ -1,7 +1,7 @@
-"""Drive a batch of claims through one step: in parallel, within a time budget, each item failing alone.
+"""Run a batch of claims through one step: in parallel, within a time budget, each item failing alone.
 
-Every feature's stages run through `work_through`, so what a crash, a slow partner or a lost lease means is decided here
-once.
+Every feature's stages use `work_through`, so the consequences of a crash, a slow partner or a lost lease are decided in
+one place.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ from imgpipe_orchestration.storage.rows import transaction
 log = logger(__name__)
 
 OnFailure = Callable[[Connection, Claim, ImgpipeError, State], None]
-"""What the feature writes about a failure, in the transaction that settles the claim."""
-
+"""Writes what the feature records about a failure, in the transaction that settles the claim."""
 
 LOOK_AGAIN = 2.0
-"""Seconds after which a batch that others may join looks for them, when nothing has ended meanwhile."""
+"""Seconds after which a batch looks for further claims, even if no item has ended meanwhile."""
 
 
 @dataclass
 class Outcome:
-    """What became of a batch, for the run's metadata."""
+    """The result of a batch, for the run's metadata."""
 
     done: list[Claim] = field(default_factory=list)
     retried: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     lost: list[int] = field(default_factory=list)
     left: list[Claim] = field(default_factory=list)
-    """Not begun: the time budget ended first. They stay claimed; the run gives them back at its end."""
+    """Not begun because the time budget ended. They stay claimed until the run gives them back at its end."""
     seconds: float = 0.0
 
     @property
@@ -50,7 +49,7 @@ class Outcome:
         return not (self.done or self.retried or self.failed or self.lost or self.left)
 
     def add(self, other: Outcome) -> None:
-        """Count a further batch in."""
+        """Add the result of another batch."""
         self.done += other.done
         self.retried |= other.retried
         self.failed |= other.failed
@@ -60,7 +59,7 @@ class Outcome:
 
 
 class UnexpectedError(Retryable):
-    """A fault of ours while working on an item: reported with its traceback, tried again like any other failure."""
+    """A bug of ours while working on an item: logged with its traceback, and tried again like other failures."""
 
     title = "Unexpected error"
 
@@ -79,16 +78,16 @@ def work_through(
 ) -> Outcome:
     """Run `step` on each claim in `threads` threads.
 
-    `step` writes under `claims.fenced(claim)`. It raises Permanent or Retryable; anything else counts as our own fault
-    and is retried. A lost lease drops the item silently: somebody else has it.
+    `step` writes under `claims.fenced(claim)`. It raises Permanent or Retryable; anything else counts as a bug of ours
+    and is retried. An item whose lease is lost is left to its new owner.
 
     Args:
         threads: how many items are worked on at once.
-        deadline: `time.monotonic()` moment after which no further item is begun.
+        deadline: time by `time.monotonic()` after which no further item is begun.
         on_failure: see `OnFailure`.
-        stage: under which name the times are kept (see `stage_times`); a queue of one stage needs none.
-        further: claims that join the batch while others are being worked on, at most as many as it is given; asked for
-            whenever threads are free, so that one item that takes long keeps no other from its turn.
+        stage: name under which the times are recorded (see `stage_times`); by default the queue's.
+        further: returns up to so many further claims for the batch. Called whenever threads are free, so that one slow
+            item does not delay others.
     """
     outcome = Outcome()
     started = time.monotonic()
@@ -127,7 +126,7 @@ def work_through(
 
 @contextmanager
 def working_on(claim: Claim, queue: Queue) -> Iterator[None]:
-    """What is logged within says whose item it is about, and what is called within belongs to the item's trace."""
+    """Log lines within the block name the item, and calls within it belong to the item's trace."""
     with (
         bound(run=claim.owner, queue=queue.name, item=claim.item_id, tenant=claim.tenant),
         tracing.resumed(tracing.parse(claim.trace)),
@@ -136,7 +135,7 @@ def working_on(claim: Claim, queue: Queue) -> Iterator[None]:
 
 
 def _note_times(claims: Claims, queue: str, stage: str, outcome: Outcome, spent: Mapping[int, float]) -> None:
-    """Add the batch to the stage's sums. Figures for graphs: a database that is away costs them, not the batch."""
+    """Add the batch to the stage's sums. If the database is away they are lost: they are only for graphs."""
     ends = {
         "done": [claim.item_id for claim in outcome.done],
         "retried": list(outcome.retried),
@@ -190,11 +189,11 @@ def _account(
         outcome.lost.append(claim.item_id)
         return
     except Exception as fault:
-        # Nothing can be written now, or the feature cannot say what happened. The other items go on; this one stays
-        # claimed until the run gives it back or its lease runs out, and is taken up again.
+        # The database is away, or the feature cannot record the failure. Other items go on; this one stays claimed
+        # until the run gives it back or its lease ends, and is then tried again.
         log.error("failure not recorded", exc_info=fault)
         outcome.retried[claim.item_id] = error.public
         return
-    said = {"detail": error.detail} if error.detail else {}
-    log.warning("item failed", extra={"state": state.value, "error": error.public, **said})
+    detail = {"detail": error.detail} if error.detail else {}
+    log.warning("item failed", extra={"state": state.value, "error": error.public, **detail})
     (outcome.failed if state is State.FAILED else outcome.retried)[claim.item_id] = error.public

@@ -1,6 +1,6 @@
 """The schema's history, run by `imgpipe migrate` and at every start of `imgpipe up`.
 
-Revisions are plain SQL where that reads better than the builder. Each feature's tables have their own revision.
+Each feature's tables have their own revision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _LOCK = 0x1A6717E
-"""Advisory lock of PostgreSQL under which migrations run: two processes starting at once must not both migrate."""
+"""Advisory lock of PostgreSQL under which migrations run, so that two processes cannot both migrate."""
 
 
 def _config() -> Config:
@@ -27,17 +27,19 @@ def _config() -> Config:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the database of `engine` to `revision`, whatever it is at; safe to call from several processes. One that a
-    newer version of ours has migrated stays as it is."""
+    """Migrate the database of `engine` to `revision`; safe to call from several processes.
+
+    One that a newer version of this code has migrated stays as it is.
+    """
     from alembic import command
 
     from imgpipe_orchestration.storage.postgres import as_long_as_it_takes
 
     config = _config()
-    # To index a million rows takes longer than any other statement of ours may.
+    # Indexing a million rows takes longer than the limit for other statements.
     with engine.begin() as connection, as_long_as_it_takes(connection):
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        # While a change waits for a table, behind a dump say, everybody else waits behind it.
+        # While a change waits for a table (that is being dumped, say), all others wait behind it.
         connection.execute(text("set local lock_timeout = '60s'"))
         if revision == "head" and not behind(connection):
             return
@@ -60,9 +62,9 @@ def pending(engine: Engine) -> list[str]:
 
 
 def behind(connection: Connection) -> bool:
-    """Whether the database lacks a revision: `pending` for asking often, without alembic."""
+    """Whether the database lacks a revision; cheaper than `pending`, as it does not import alembic."""
     if connection.dialect.name != "postgresql":
-        return False  # holds `pending_images`, which is not ours to migrate
+        return False  # MySQL or MariaDB with `pending_images`, which is not ours to migrate
     if connection.scalar(text("select to_regclass('alembic_version')")) is None:
         return True
     version = connection.scalar(text("select max(version_num) from alembic_version"))
@@ -71,5 +73,5 @@ def behind(connection: Connection) -> bool:
 
 @cache
 def _newest() -> str:
-    """The last revision; their names are numbers that go up."""
+    """The last revision; their names are ascending numbers."""
     return max(file.name[:4] for file in (Path(__file__).parent / "versions").glob("[0-9]*.py"))
