@@ -25,6 +25,7 @@ from imgpipe_orchestration.media import owner_routes, search_routes
 from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving import routes as serving
+from imgpipe_orchestration.media.serving.hot import Bounded
 from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` tell of requests
     )
     app.state.services = Services(settings)
+    app.state.health = Bounded(1)
     problems.install(app)
     # The last one added is the first to see a request: refusals get their headers, and are counted.
     app.add_middleware(Heads)

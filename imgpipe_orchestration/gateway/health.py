@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.gateway.auth import ServicesDep
+from imgpipe_orchestration.media.serving.hot import Bounded
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
@@ -39,20 +40,14 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
     long overdue is a 503 too. On the gateway's port it is only told: uploads are accepted without Dagster, and a load
     balancer must not turn them away.
     """
-    parts: dict[str, Callable[[Services], str]] = {
-        "database": _database,
-        "object_store": _object_store,
-        "mongodb": _mongodb,
-    }
-    checks = await _asked(parts, services)
-    healthy = all(answer in {OK, NOT_CONFIGURED} for answer in checks.values())
-    if checks["mongodb"] != NOT_CONFIGURED:
-        known = checks["database"] == OK
-        checks["last_tick"], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
-        settings = services.settings
-        # Where the request arrived. `request.url` is what its Host says, which a mapped port or a proxy changes.
-        own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
-        healthy = healthy and not (late and own_port)
+    # Who asks while somebody else waits for the answer gets the same one: it needs no key, and costs the most of all.
+    looks: Bounded[None, tuple[dict[str, str], bool]] = request.app.state.health
+    checks, late = await looks.get(None, lambda: _looked(services), keep=lambda _: False)
+    settings = services.settings
+    # Where the request arrived. `request.url` is what its Host says, which a mapped port or a proxy changes.
+    own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
+    reached = all(checks[name] in {OK, NOT_CONFIGURED} for name in _PARTS)
+    healthy = reached and not (late and own_port)
     body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})
 
@@ -63,12 +58,21 @@ async def live() -> dict[str, str]:
     return {"status": OK}
 
 
-async def _asked(parts: dict[str, Callable[[Services], str]], services: Services) -> dict[str, str]:
+async def _looked(services: Services) -> tuple[dict[str, str], bool]:
+    """What each part and the auto-marker's last look are like, and whether that look is too long ago."""
+    checks, late = await _asked(services), False
+    if checks["mongodb"] != NOT_CONFIGURED:
+        known = checks["database"] == OK
+        checks["last_tick"], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
+    return checks, late
+
+
+async def _asked(services: Services) -> dict[str, str]:
     """What each part says of itself, all asked at once. Threads of their own: the shared ones may all be waiting for
     the very server that does not answer."""
-    pool = ThreadPoolExecutor(len(parts), "health")
+    pool = ThreadPoolExecutor(len(_PARTS), "health")
     loop = asyncio.get_running_loop()
-    asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in parts.items()}
+    asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in _PARTS.items()}
     await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
     pool.shutdown(wait=False)
     silent = f"has not answered for {ANSWER_SECONDS} seconds"
@@ -99,6 +103,13 @@ def _mongodb(services: Services) -> str:
         return NOT_CONFIGURED
     services.documents.ping()
     return OK
+
+
+_PARTS: dict[str, Callable[[Services], str]] = {
+    "database": _database,
+    "object_store": _object_store,
+    "mongodb": _mongodb,
+}
 
 
 def _last_tick(services: Services) -> tuple[str, bool]:

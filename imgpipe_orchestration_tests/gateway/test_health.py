@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import connect
@@ -41,6 +47,22 @@ def test_a_gateway_whose_mongodb_is_away_says_so(settings: Settings) -> None:
     assert answer.status_code == head.status_code == 503
     assert answer.json()["status"] == "down"
     assert "cannot be reached" in answer.json()["checks"]["mongodb"]
+
+
+def test_who_asks_while_others_wait_costs_nothing_more(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def slow(_: Services) -> str:
+        looks.append(time.sleep(0.5))
+        return health.OK
+
+    monkeypatch.setitem(health._PARTS, "object_store", slow)
+    with TestClient(create_app(settings)) as client, ThreadPoolExecutor(8) as askers:
+        answers = list(askers.map(client.get, ["/health"] * 8))
+        assert [answer.status_code for answer in answers] == [200] * 8
+        assert len(looks) < 4
+        assert client.get("/health").status_code == 200
+        assert len(looks) < 5
 
 
 def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gateways(settings: Settings) -> None:
