@@ -1,6 +1,6 @@
-"""Is everything the project depends on reached, and every setting valid? Asked by `imgpipe doctor`.
+"""The checks of `imgpipe doctor`: whether every setting is valid and everything the project depends on can be reached.
 
-Each check looks at one thing, changes nothing, buys nothing, and says what to do when it is not well.
+Each check looks at one thing, changes nothing, buys nothing, and says what to do when it fails.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import requests
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, SettingsError
 from imgpipe_orchestration.redaction import redact
@@ -26,12 +27,11 @@ from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 
 _TIMEOUT_SECONDS = 9
-"""More than `GET /health` takes to say which server is frozen, or the gateway would be taken for dead."""
+"""Longer than `GET /health` takes to report a frozen server (`health.ANSWER_SECONDS`)."""
 _SILENT_SECONDS = 180
-"""A daemon writes a heartbeat every 30 s. Dagster itself calls it unhealthy after half an hour."""
+"""Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _MIGRATE = "Run `imgpipe migrate`."
-_FETCH_MODEL = "Check BACKGROUND_MODEL; docs/imaging.md (Logos) says how a model is installed."
 
 
 class Verdict(StrEnum):
@@ -52,51 +52,52 @@ class Finding:
     do: str = ""
 
 
-class _Remark(Exception):
-    """Ends a check with what was seen and, when it differs from the check's usual advice, what to do."""
+class _NotOk(Exception):
+    """Ends a check with another verdict than OK; `do` replaces the check's usual advice."""
+
+    verdict: Verdict
 
     def __init__(self, seen: str, do: str = "") -> None:
         super().__init__(seen)
         self.do = do
 
 
-class _Note(_Remark):
-    """It works, and somebody should know."""
+class _Note(_NotOk):
+    verdict = Verdict.NOTE
 
 
-class _Bad(_Remark):
-    """It does not work."""
+class _Bad(_NotOk):
+    verdict = Verdict.BAD
 
 
 @dataclass(frozen=True)
 class _Check:
     what: str
     do: str
-    """Advice when it fails."""
-    look: Callable[[], str]
+    """Advice for when `look` raises."""
+    look: Callable[[Services], str]
+    """Returns what it saw when all is well."""
 
-    def __call__(self) -> Finding:
+    def __call__(self, services: Services) -> Finding:
         try:
-            return Finding(self.what, Verdict.OK, self.look())
-        except _Note as note:
-            return Finding(self.what, Verdict.NOTE, str(note), note.do or self.do)
-        except _Bad as bad:
-            return Finding(self.what, Verdict.BAD, str(bad), bad.do or self.do)
+            return Finding(self.what, Verdict.OK, self.look(services))
+        except _NotOk as ended:
+            return Finding(self.what, ended.verdict, str(ended), ended.do or self.do)
         except ImgpipeError as error:
             do = _MIGRATE if isinstance(error, NotMigrated) else self.do
             return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), do)
         except requests.RequestException as error:
             where = redact(str(error.request.url)) if error.request is not None else "there"
             return Finding(self.what, Verdict.BAD, f"no answer from {where} ({type(error).__name__})", self.do)
-        except Exception as error:  # whatever a driver raises, a doctor reports it
+        except Exception as error:  # drivers raise all kinds of exceptions
             return Finding(self.what, Verdict.BAD, redact(f"{type(error).__name__}: {error}"), self.do)
 
 
 def check_settings(settings: Settings) -> None:
-    """Read the settings whose form only their readers know; `Settings` itself has checked the others.
+    """Check the settings that `Settings` does not parse itself, at the start and not when they are first needed.
 
     Raises:
-        SettingsError: one that cannot be used. What needs it would fail much later, and elsewhere.
+        SettingsError: one cannot be used.
     """
     from imgpipe_orchestration.listings.steps import options_of
     from imgpipe_orchestration.partners.prices import parse_prices
@@ -113,16 +114,19 @@ def check_settings(settings: Settings) -> None:
 
 
 def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
-    """Every check, all at the same time; the findings in a fixed order. What has not answered after `patience` seconds
-    is bad: S3's clients would try a frozen server for a minute and a half."""
+    """Run every check, all at the same time; the findings are in a fixed order.
+
+    Args:
+        patience: seconds after which a check that has not ended is BAD: S3's client retries a frozen server for 90 s.
+    """
     services = Services(settings)
-    checks = _checks(services)
+    checks = _checks(settings)
     found: dict[str, Finding] = {}
 
     def look(check: _Check) -> None:
-        found[check.what] = check()
+        found[check.what] = check(services)
 
-    # Nobody waits at the end for one that hangs, as he would for an executor's.
+    # Daemon threads, because Python waits at its end for those of an executor, also for one that hangs.
     threads = [threading.Thread(target=look, args=[check], daemon=True) for check in checks]
     try:
         for thread in threads:
@@ -136,79 +140,61 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
         services.close()
 
 
-def _checks(services: Services) -> list[_Check]:
-    settings = services.settings
+def _checks(settings: Settings) -> list[_Check]:
     ours = "." if settings.production else "; `imgpipe up` starts one when it is not set."
-    return [
-        _Check("settings", "Mend it and start again; docs/settings.md has its form.", lambda: _settings(settings)),
-        _Check(
-            "keys",
-            "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.",
-            lambda: _keys(settings),
-        ),
-        _Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", lambda: _disk(settings)),
-        _Check("database", f"Check DATABASE_URL{ours}", lambda: _database(services.engine)),
-        _Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", lambda: _pending_images(services)),
-        _Check("Dagster's database", "Check DAGSTER_PG_URL.", lambda: _dagster_database(settings)),
+    checks = [
+        _Check("settings", "Mend it and start again; docs/settings.md has its form.", _settings),
+        _Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", _keys),
+        _Check("disk", "Free some space: PostgreSQL refuses writes on a full disk.", _disk),
+        _Check("database", f"Check DATABASE_URL{ours}", _database),
+        _Check("pending_images", "Check PENDING_IMAGES_DATABASE_URL.", _pending_images),
+        _Check("Dagster's database", "Check DAGSTER_PG_URL.", _dagster_database),
         *(
-            _Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys{ours}", _bucket(services, name))
+            _Check(f"bucket {name}", f"Check S3_ENDPOINT and its keys{ours}", partial(_bucket, name))
             for name in settings.buckets
         ),
-        _Check("MongoDB", f"Check MONGODB_URL{ours}", lambda: _mongo(services)),
-        _Check(
-            "gateway",
-            "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.",
-            lambda: _gateway(f"{settings.gateway_url}/health"),
-        ),
-        _Check(
-            "Dagster UI",
-            "Start `imgpipe up` or `dagster dev`.",
-            lambda: _answer(f"{settings.dagster_url}/server_info"),
-        ),
+        _Check("MongoDB", f"Check MONGODB_URL{ours}", _mongo),
+        _Check("gateway", "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.", _gateway),
+        _Check("Dagster UI", "Start `imgpipe up` or `dagster dev`.", _dagster_ui),
         _Check(
             "Dagster daemon",
             "Without it no sensor ticks and no run starts: read logs/dagster-daemon.log in the data folder.",
-            lambda: _daemon(settings),
+            _daemon,
         ),
         _Check(
             "sensors and schedules",
             "Start `imgpipe up` or `dagster dev`; if it runs, read logs/code-server.log in the data folder.",
-            lambda: _automation(settings),
+            _automation,
         ),
         _Check(
             "workers",
             "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
-            lambda: _workers(settings),
+            _workers,
         ),
-        _Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", lambda: _openai(settings)),
-        _Check(
-            "Google Vision",
-            "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.",
-            lambda: _google_vision(settings),
-        ),
-        _Check("Flowise", "Check FLOWISE_BASE_URL.", lambda: _flowise(settings)),
-        *(
-            [_Check("background model", _FETCH_MODEL, lambda: _background_model(settings.background_model))]
-            if settings.background_model
-            else []
-        ),
+        _Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", _openai),
+        _Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", _google_vision),
+        _Check("Flowise", "Check FLOWISE_BASE_URL.", _flowise),
     ]
+    if settings.background_model:
+        how = "Check BACKGROUND_MODEL; docs/imaging.md (Logos) says how a model is installed."
+        checks.append(_Check("background model", how, _background_model))
+    return checks
 
 
-def _settings(settings: Settings) -> str:
-    check_settings(settings)
+def _settings(services: Services) -> str:
+    check_settings(services.settings)
     return "every one can be used"
 
 
-def _keys(settings: Settings) -> str:
-    names = [name.upper() for name, value in settings.model_dump().items() if value == DEVELOPMENT_SECRET]
+def _keys(services: Services) -> str:
+    names = [name.upper() for name, value in services.settings.model_dump().items() if value == DEVELOPMENT_SECRET]
     if names:
         raise _Note(f"development keys in use: {', '.join(names)}")
     return "all set"
 
 
-def _disk(settings: Settings) -> str:
-    folder = settings.imgpipe_data_dir.resolve()
+def _disk(services: Services) -> str:
+    folder = services.settings.imgpipe_data_dir.resolve()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -218,11 +204,11 @@ def _disk(settings: Settings) -> str:
     return seen
 
 
-def _database(engine: Engine) -> str:
-    with transaction(engine) as connection:
+def _database(services: Services) -> str:
+    with transaction(services.engine) as connection:
         version = connection.scalar(text("show server_version"))
         vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
-    lacking = migrations.pending(engine)
+    lacking = migrations.pending(services.engine)
     if lacking:
         raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", _MIGRATE)
     return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"
@@ -234,8 +220,8 @@ def _pending_images(services: Services) -> str:
     return f"readable ({services.pending_engine.dialect.name})"
 
 
-def _dagster_database(settings: Settings) -> str:
-    engine = connect(settings.dagster_pg_url, pool_size=1, setting="DAGSTER_PG_URL")
+def _dagster_database(services: Services) -> str:
+    engine = connect(services.settings.dagster_pg_url, pool_size=1, setting="DAGSTER_PG_URL")
     try:
         with transaction(engine) as connection:
             connection.execute(text("select 1"))
@@ -244,19 +230,16 @@ def _dagster_database(settings: Settings) -> str:
     return "answers"
 
 
-def _bucket(services: Services, name: str) -> Callable[[], str]:
-    def look() -> str:
-        from botocore.exceptions import ClientError
+def _bucket(name: str, services: Services) -> str:
+    from botocore.exceptions import ClientError
 
-        try:
-            services.objects.bucket(name).store.client.head_bucket(Bucket=name)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                raise
-            raise _Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
-        return "there"
-
-    return look
+    try:
+        services.objects.bucket(name).store.client.head_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        raise _Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
+    return "there"
 
 
 def _mongo(services: Services) -> str:
@@ -275,33 +258,36 @@ def _mongo(services: Services) -> str:
     return "answers, with every index the auto-marker needs"
 
 
-def _answer(url: str) -> str:
-    answer = requests.get(url, timeout=_TIMEOUT_SECONDS)
-    if answer.status_code != 200:
-        raise _Bad(f"{url} answered {answer.status_code}: {answer.text[:200]}")
-    return f"{url} answers"
-
-
-def _gateway(url: str) -> str:
+def _gateway(services: Services) -> str:
+    url = f"{services.settings.gateway_url}/health"
     answer = requests.get(url, timeout=_TIMEOUT_SECONDS)
     if answer.status_code == 503:
-        with suppress(ValueError, LookupError, TypeError, AttributeError):  # what stands before it may have answered
+        with suppress(ValueError, LookupError, TypeError, AttributeError):  # a proxy's 503 has another body
             checks: dict[str, str] = answer.json()["checks"]
             well = {"ok", "not configured", checks.pop("last_tick", "")}
             if down := [f"{what}: {said}" for what, said in checks.items() if said not in well]:
                 raise _Bad(
                     f"{url} answers, and says {'; '.join(down)}", "The gateway itself works: mend what it names."
                 )
+    return _answered(url, answer)
+
+
+def _dagster_ui(services: Services) -> str:
+    url = f"{services.settings.dagster_url}/server_info"
+    return _answered(url, requests.get(url, timeout=_TIMEOUT_SECONDS))
+
+
+def _answered(url: str, answer: requests.Response) -> str:
     if answer.status_code != 200:
         raise _Bad(f"{url} answered {answer.status_code}: {answer.text[:200]}")
     return f"{url} answers"
 
 
-def _daemon(settings: Settings) -> str:
+def _daemon(services: Services) -> str:
     query = "{instance{daemonHealth{allDaemonStatuses{daemonType required healthy lastHeartbeatTime}}}}"
-    statuses = _told_by_dagster(settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    statuses = _told_by_dagster(services.settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
     required = [status for status in statuses if status["required"]]
-    # The latest of all, for one that has much to do writes its own later.
+    # The latest heartbeat of all daemons: one with much to do writes its own late.
     silent = time.time() - max((status["lastHeartbeatTime"] or 0 for status in required), default=0)
     ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
     if ill:
@@ -309,14 +295,14 @@ def _daemon(settings: Settings) -> str:
     return f"{len(required)} daemons beat"
 
 
-def _automation(settings: Settings) -> str:
+def _automation(services: Services) -> str:
     query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
         ... on PythonError { message }
         ... on RepositoryLocation { repositories {
             sensors { name defaultStatus state: sensorState { status } }
             schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
     started, off = 0, []
-    for location in _told_by_dagster(settings, query)["workspaceOrError"]["locationEntries"]:
+    for location in _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]:
         loaded = location["locationOrLoadError"] or {}
         if "repositories" not in loaded:
             raise _Bad(f"{location['name']} is not loaded: {loaded.get('message', 'it is being loaded')[:200]}")
@@ -331,9 +317,10 @@ def _automation(settings: Settings) -> str:
     return f"{started} are on"
 
 
-def _background_model(name: str) -> str:
+def _background_model(services: Services) -> str:
     from imgpipe_orchestration.imaging.background import load_model
 
+    name = services.settings.background_model
     load_model(name)
     return f"{name} can be used"
 
@@ -347,7 +334,8 @@ def _told_by_dagster(settings: Settings, query: str) -> Any:
     return answer.json()["data"]
 
 
-def _workers(settings: Settings) -> str:
+def _workers(services: Services) -> str:
+    settings = services.settings
     if not settings.celery_broker_url:
         return "none needed: the daemon's own machine runs everything"
     from celery import Celery
@@ -362,13 +350,14 @@ def _workers(settings: Settings) -> str:
     return f"{len(answers)} answer, every queue is taken"
 
 
-def _openai(settings: Settings) -> str:
+def _openai(services: Services) -> str:
+    settings = services.settings
     if not settings.openai_api_key:
         raise _Note("not configured: images get measured fields only, avatars cannot be made")
     from imgpipe_orchestration.partners.openai import OpenAIClient
     from imgpipe_orchestration.partners.retry import RetryPolicy
 
-    # As the runs ask: a proxy or certificate that fails them fails here.
+    # The same client as in the runs: a proxy or certificate that fails there fails here too.
     client = OpenAIClient(
         settings.openai_api_key,
         base_url=settings.openai_base_url,
@@ -388,7 +377,8 @@ def _openai(settings: Settings) -> str:
     return f"{settings.openai_base_url} accepts the key"
 
 
-def _google_vision(settings: Settings) -> str:
+def _google_vision(services: Services) -> str:
+    settings = services.settings
     if not settings.google_vision_api_key:
         raise _Note("not configured: images get no labels, objects, text or faces")
     # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
@@ -400,7 +390,8 @@ def _google_vision(settings: Settings) -> str:
     return f"{settings.google_vision_endpoint} accepts the key"
 
 
-def _flowise(settings: Settings) -> str:
+def _flowise(services: Services) -> str:
+    settings = services.settings
     if not settings.flowise_base_url:
         raise _Note("not configured: avatars cannot be made")
     answer = requests.get(settings.flowise_base_url, timeout=_TIMEOUT_SECONDS)
