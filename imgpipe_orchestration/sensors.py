@@ -1,6 +1,8 @@
 """What every pipeline's sensors share: how many runs at a time, and claims that come back when a run ends badly."""
 
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -8,13 +10,16 @@ from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.jobs import PARTITION
 from imgpipe_orchestration.resources import BackendsResource
 
+if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
+
 ALERTS_A_TICK = 5
-"""So many that a webhook which is slow to answer each does not outlast the tick's minute."""
+"""A tick has a minute, and each alert may take `alerts.TIMEOUT_SECONDS`."""
 ALERT_SECONDS = 24 * 3600.0
-"""Until a failure is old news: what a webhook refused as long as that keeps later failures waiting no more."""
+"""An alert that the webhook has refused for so long is dropped, so that it does not hold up later ones for ever."""
 AHEAD = {"dagster/priority": "1"}
-"""Tag of the runs that sensors and schedules ask for: ahead of a backfill's. People wait for what is due, nobody for a
-backfill. Behind the sensors', nightly runs would never begin where more pipelines are busy than there are places."""
+"""Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
+Nightly runs have the sensors' priority: with a lower one they would never start while every place for a run is busy."""
 ROOT_RUN = "dagster/root_run_id"
 """The tag under which Dagster notes which run a re-execution repeats."""
 UNFINISHED = [
@@ -23,24 +28,44 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-"""Not "not started", which a run is for milliseconds, or for ever where who made it was killed before he queued it."""
+"""NOT_STARTED is not among them: a run has it for milliseconds, or for ever where its creator was killed before it
+queued the run."""
 
 
 def owner_of(run: dg.DagsterRun) -> str:
-    """Who holds a run's claims: its root run, so that a re-execution finds what the first try had taken."""
+    """The owner of a run's claims: the id of its root run, so that a re-execution has the claims of the first run."""
     return run.root_run_id or run.run_id
 
 
 def unfinished_run(
     instance: dg.DagsterInstance, job_name: str, tags: dict[str, str] | None = None, *, at_most: int = 1
 ) -> str | None:
-    """The id of a run of `job_name` when `at_most` of them have not ended, else None: a sensor asks for no more."""
+    """The id of one of the unfinished runs of `job_name` when there are `at_most` of them or more, else None."""
     wanted = dg.RunsFilter(job_name=job_name, statuses=UNFINISHED, tags=tags or {})
     found = instance.get_run_records(filters=wanted, limit=at_most)
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
-# These sensors return nothing: a reason would end the tick as skipped, and leave the next run to the next tick.
+def run_if_due(
+    context: dg.SensorEvaluationContext,
+    backends: BackendsResource,
+    job: str,
+    due: "Callable[[Services], bool]",
+    cursor: str | None = None,
+) -> dg.SensorResult:
+    """A tick that asks for a run of `job` when something is due and fewer than RUNS_PER_PIPELINE are unfinished.
+
+    Args:
+        cursor: the sensor's new cursor when it asks for a run.
+    """
+    if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
+        return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
+    if not due(backends.services):
+        return dg.SensorResult(skip_reason="nothing is due")
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)], cursor=cursor)
+
+
+# The two sensors of run statuses return nothing: after a SkipReason Dagster leaves the next run to the next tick.
 def _give_back(
     context: dg.RunStatusSensorContext, backends: BackendsResource, *, died: bool = False, cancelled: bool = False
 ) -> None:
@@ -63,8 +88,7 @@ def _give_back(
     minimum_interval_seconds=10,
 )
 def claims_of_failed_runs(context: dg.RunFailureSensorContext, sensor_backends: BackendsResource) -> None:
-    # A run that raised an error says so for the step. One that run monitoring found dead does not: what it was working
-    # on may have killed it.
+    # A run that raised has a failed step. One that run monitoring found dead has none: an item may have killed it.
     _give_back(context, sensor_backends, died=not context.get_step_failure_events())
 
 
@@ -85,7 +109,7 @@ def claims_of_cancelled_runs(context: dg.RunStatusSensorContext, sensor_backends
     minimum_interval_seconds=30,
 )
 def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SkipReason:
-    # No run failure sensor: those pass over a run once they were asked about it, whether they raised or not.
+    # Not a run failure sensor: Dagster asks those only once about each run, also when they raise.
     from imgpipe_orchestration import alerts
 
     settings = sensor_backends.services.settings

@@ -1,34 +1,30 @@
-"""What happens by the clock and does not follow from a setting."""
+"""The auto-marker's schedules; its rounds are asked for by a sensor."""
+
+from typing import Any
 
 import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import clean_images_checks, clean_images_customers
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.schedules import scheduled
 
 
-def _with_mongodb(context: dg.ScheduleEvaluationContext) -> bool:
-    """A deployment without news documents has no MongoDB, and nothing fails in it every night for that."""
+def _has_mongodb(context: dg.ScheduleEvaluationContext) -> bool:
     return bool(context.resources.sensor_backends.services.settings.mongodb_url)
 
 
-clean_images_checks_schedule = dg.ScheduleDefinition(
-    job=clean_images_checks,
-    cron_schedule="23 4 * * *",
-    execution_timezone="UTC",
-    description="Looks at night whether every marked document still has what the voice generator needs.",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    tags=AHEAD,
-    should_execute=_with_mongodb,
-    required_resource_keys={"sensor_backends"},
+# A deployment without news documents has no MongoDB, and its nights are not to be full of failed runs.
+_WITH_MONGODB: dict[str, Any] = {"should_execute": _has_mongodb, "required_resource_keys": {"sensor_backends"}}
+
+clean_images_checks_schedule = scheduled(
+    clean_images_checks,
+    "23 4 * * *",
+    "Looks at night whether every marked document still has what the voice generator needs.",
+    **_WITH_MONGODB,
 )
 
-clean_images_customers_schedule = dg.ScheduleDefinition(
-    job=clean_images_customers,
-    cron_schedule="13 4 * * *",
-    execution_timezone="UTC",
-    description="Adds and removes partitions by night; a round adds those of the customers it meets at once.",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    tags=AHEAD,
-    should_execute=_with_mongodb,
-    required_resource_keys={"sensor_backends"},
+clean_images_customers_schedule = scheduled(
+    clean_images_customers,
+    "13 4 * * *",
+    "Adds and removes partitions by night; a round adds those of the customers it meets at once.",
+    **_WITH_MONGODB,
 )

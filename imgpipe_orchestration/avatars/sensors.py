@@ -1,6 +1,7 @@
-"""What starts the avatars by itself: what is due, at most one run of each kind every WORKER_INTERVAL seconds."""
+"""The avatars' sensors: runs of what is due, each kind at most every WORKER_INTERVAL seconds."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -8,20 +9,22 @@ import dagster as dg
 from imgpipe_orchestration.avatars.jobs import avatar_data, avatar_images
 from imgpipe_orchestration.partners.retry import finite
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import AHEAD, unfinished_run
+from imgpipe_orchestration.sensors import run_if_due
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.storage.claims import Queue
 
 TICK_SECONDS = 10
-"""Shorter than WORKER_INTERVAL, so that what comes after a quiet time begins soon; what comes in a busy time waits for
-the interval. Not the shortest there is: each tick costs 50 ms of processor time, whatever it finds."""
+"""Shorter than WORKER_INTERVAL, so that the first request after a quiet time starts soon. Not shorter still, because
+each tick takes 50 ms of processor time."""
 
 
 def too_early(cursor: str | None, now: float, interval: float) -> bool:
-    """Whether the last run, whose time the cursor holds, was asked for less than an interval ago (but for jitter).
+    """Whether the last run was requested less than `interval` seconds before `now`, less 2 s for jitter.
 
-    What people set as a cursor need be no time, and one that is still to come was told by a clock since set right.
+    Args:
+        cursor: when the last run was requested, as Unix time. A value that is no number (people can set it in the UI)
+            or lies in the future (the clock was set back) is ignored.
     """
     asked = finite(cursor or "")
     return asked is not None and 0 <= now - asked < interval - 2
@@ -33,11 +36,7 @@ def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: 
     now = time.time()
     if too_early(context.cursor, now, backends.services.settings.worker_interval):
         return dg.SensorResult(skip_reason="the last run was asked for less than WORKER_INTERVAL ago")
-    if not due(backends.services, queue):
-        return dg.SensorResult(skip_reason="nothing is due")
-    if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
-        return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)], cursor=str(now))
+    return run_if_due(context, backends, job, partial(due, queue=queue), cursor=str(now))
 
 
 @dg.sensor(

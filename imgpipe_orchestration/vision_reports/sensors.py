@@ -1,26 +1,10 @@
-"""Is anything due? Index look-ups only: a tick with nothing due calls nobody and launches nothing."""
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+"""The sensors of vision reports. A tick makes index look-ups only, and calls no partner."""
 
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import AHEAD, unfinished_run
+from imgpipe_orchestration.sensors import run_if_due
 from imgpipe_orchestration.vision_reports.jobs import vision_batches, vision_reports
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.services import Services
-
-
-def _look(
-    context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, due: "Callable[[Services], bool]"
-) -> dg.SensorResult:
-    if run := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
-        return dg.SensorResult(skip_reason=f"run {run} has not ended")
-    if not due(backends.services):
-        return dg.SensorResult(skip_reason="nothing is due")
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)])
 
 
 @dg.sensor(
@@ -32,7 +16,7 @@ def _look(
 def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports.rounds import reports_due
 
-    return _look(context, sensor_backends, vision_reports.name, reports_due)
+    return run_if_due(context, sensor_backends, vision_reports.name, reports_due)
 
 
 @dg.sensor(
@@ -44,4 +28,4 @@ def vision_reports_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
 def vision_batches_sensor(context: dg.SensorEvaluationContext, sensor_backends: BackendsResource) -> dg.SensorResult:
     from imgpipe_orchestration.vision_reports.rounds import batches_due
 
-    return _look(context, sensor_backends, vision_batches.name, batches_due)
+    return run_if_due(context, sensor_backends, vision_batches.name, batches_due)
