@@ -25,7 +25,7 @@ from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, Retryable, TooLarge, Unauthenticated
 from imgpipe_orchestration.gateway import problems
-from imgpipe_orchestration.gateway.auth import user_of
+from imgpipe_orchestration.gateway.auth import same_key, user_of
 from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
 from imgpipe_orchestration.gateway.session import COOKIE, NOT_DONE, LoginNeeded, leave_our_cookie, signed_in
 from imgpipe_orchestration.media.model import FIELDS
@@ -166,22 +166,31 @@ class Limits:
             raise TooManyRequests("Too many wrong keys came from your address; wait.", retry_after=seconds)
         if not upload:
             return
-        if credential is None and self._settings.production:
-            # A form is read before a route asks who sent it: a stranger's hundred megabytes are not.
-            raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
-        caller = self._caller(credential) if credential else address
+        caller = self._caller(address, credential)
         if seconds := self._upload_rate.wait(caller):
             most = self._settings.uploads_per_minute
             raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
         self._upload_rate.count(caller)
 
-    def _caller(self, credential: str) -> str:
-        """Whose upload it is. A user has as many tokens as sign-ins, and a header may write one in many ways."""
+    def _caller(self, address: str, credential: str | None) -> str:
+        """Whose upload it is. A user has as many tokens as sign-ins, and a header may write one in many ways.
+
+        Raises:
+            Unauthenticated: nobody's, in production. A form is read before a route asks who sent it: a stranger's
+                hundred megabytes are not.
+        """
         _, key = get_authorization_scheme_param(credential)
+        settings = self._settings
         try:
-            return f"user {user_of(key, self._settings.user_jwt_secret)}"
+            return f"user {user_of(key, settings.user_jwt_secret)}"
         except Unauthenticated:
-            return hashlib.sha256(key.encode()).hexdigest()
+            services = [same_key(key, expected) for expected in (settings.backend_api_key, settings.admin_api_key)]
+            if settings.production and not any(services):
+                if credential is None:
+                    raise Unauthenticated("Send `Authorization: Bearer <your token>`.") from None
+                self._wrong_keys.count(address)
+                raise
+            return hashlib.sha256(key.encode()).hexdigest() if credential else address
 
     def _admit_to_page(self, cookie: str) -> None:
         """A page's form, too, is read before the page asks who sent it."""

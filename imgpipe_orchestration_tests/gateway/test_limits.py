@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 KEYS = {
     name: f"a-good-key-of-at-least-32-bytes-for-{name}"
-    for name in ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
+    for name in ("media_api_key", "main_api_key", "admin_api_key", "backend_api_key", "user_jwt_secret", "secret_key")
 }
 
 
@@ -106,18 +106,29 @@ def test_a_compressed_body_is_refused_as_one(settings: Settings) -> None:
     assert 415 not in {as_it_is.status_code, without_body.status_code}
 
 
-@pytest.mark.parametrize("path", ["/api/upload/listing_image", "/upload", "/listings"])
-def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings: Settings, path: str) -> None:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: a\r\nCookie: {COOKIE}=forged\r\n"
-        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 3000000\r\n\r\n"
-    )
-    with (
-        live(produced(settings, request_idle_seconds=0.5)) as url,
-        socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection,
-    ):
-        connection.sendall(head.encode())
-        assert connection.recv(13) == b"HTTP/1.1 401 "
+def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings: Settings) -> None:
+    with live(produced(settings)) as url:
+        for path in ("/api/upload/listing_image", "/batch-analysis/images", "/upload", "/listings"):
+            for credential in ("", "Authorization: Bearer wrong\r\n"):
+                head = (
+                    f"POST {path} HTTP/1.1\r\nHost: a\r\nCookie: {COOKIE}=forged\r\n{credential}"
+                    "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 3000000\r\n\r\n"
+                )
+                with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=10) as connection:
+                    connection.sendall(head.encode())
+                    assert connection.recv(13) == b"HTTP/1.1 401 ", (path, credential)
+
+
+def test_wrong_keys_of_uploads_count_as_such(settings: Settings) -> None:
+    few = produced(settings, auth_failures_per_minute=3)
+    with TestClient(create_app(few)) as client:
+        wrong = {"Authorization": "Bearer wrong"}
+        answers = [client.post("/api/upload/listing_image", headers=wrong).status_code for _ in range(4)]
+        right = {"Authorization": f"Bearer {KEYS['backend_api_key']}"}
+    assert answers == [401, 401, 401, 429]
+    with TestClient(create_app(few)) as client:
+        answer = client.post("/batch-analysis/images", files={"files": b"no image"}, headers=right)
+    assert (answer.status_code, answer.json()["field"]) == (422, "organization_id")
 
 
 def test_the_pages_of_production_take_files_from_who_is_signed_in(settings: Settings) -> None:
