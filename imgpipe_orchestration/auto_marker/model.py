@@ -85,20 +85,20 @@ def _kind(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def switched_on(customer_id: str, values: Iterable[Any]) -> bool:
+def switched_on(customer_id: str, configs: Iterable[Mapping[str, Any]]) -> bool:
     """Whether marking is on, by the `auto_mark_cleaned` of the customer's `image_config` documents (normally one).
 
-    A missing or null value is the default, on. 0 and 1 count as booleans: not every server keeps those apart. Of
-    several documents one that says off is enough.
+    A missing or null value is the default, on. 0 and 1 count as booleans, because some servers store them as numbers.
+    Of several documents, one that says off is enough.
 
     Raises:
-        UnusableToggle: a value is neither.
+        UnusableToggle: a value is neither true nor false.
     """
-    seen = list(values)
-    for value in seen:
-        if value is not None and value not in (True, False):
+    values = [value for config in configs if (value := config.get("auto_mark_cleaned")) is not None]
+    for value in values:
+        if value not in (True, False):
             raise UnusableToggle(f"image_config of {customer_id!r}: auto_mark_cleaned is {value!r}, not true or false")
-    return not any(value is not None and not value for value in seen)
+    return all(values)
 
 
 @dataclass

@@ -251,7 +251,7 @@ class _Task:
                 figures.note = NOBODY
                 return
             configs.add_new(customer)
-        elif not _on(customer, known):
+        elif not switched_on(customer, known):
             figures.note = OFF
             return
         clean_image = self.clean_image or news.how_images_lack(customer)
@@ -270,14 +270,10 @@ class _Task:
                 left -= len(page.documents) - len(page.problems)
             if page.last:
                 return
-            # A backfill goes on for minutes, and who is switched off meanwhile is off.
-            if left is None and not _on(customer, configs.of(customer)):
+            # A backfill takes minutes, in which the customer may be switched off.
+            if left is None and not switched_on(customer, configs.of(customer)):
                 figures.note = f"{OFF}: switched off meanwhile"
                 return
-
-
-def _on(customer: str, known: Sequence[Document]) -> bool:
-    return switched_on(customer, [document.get("auto_mark_cleaned") for document in known])
 
 
 def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:

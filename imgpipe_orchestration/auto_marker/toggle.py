@@ -27,7 +27,7 @@ def read(services: Services, customer_id: str) -> dict[str, Any]:
         BackendUnavailable: MongoDB or PostgreSQL is away.
     """
     known = ImageConfigs(services.documents).of(customer_id)
-    on = switched_on(customer_id, [document.get("auto_mark_cleaned") for document in known])
+    on = switched_on(customer_id, known)
     with transaction(services.engine) as connection:
         rows = connection.execute(_CHANGES, {"customer": jsonb.escaped(customer_id), "limit": CHANGES_SHOWN}).all()
     newest: dict[str, Any] = known[0] if known else {}
@@ -69,7 +69,7 @@ def of_each(services: Services, customer_ids: Sequence[str]) -> dict[str, bool |
 
 def _on(customer_id: str, documents: Sequence[Document]) -> bool | None:
     try:
-        return switched_on(customer_id, [document.get("auto_mark_cleaned") for document in documents])
+        return switched_on(customer_id, documents)
     except UnusableToggle:
         return None
 
@@ -87,10 +87,10 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
     with transaction(services.engine) as connection:
         connection.execute(_ALONE, {"customer": jsonb.escaped(customer_id)})
         known = configs.of(customer_id)
-        values = [document.get("auto_mark_cleaned") for document in known]
         try:
-            before: Any = switched_on(customer_id, values) if known else None
+            before: Any = switched_on(customer_id, known) if known else None
         except UnusableToggle:
+            values = [document.get("auto_mark_cleaned") for document in known]
             before = json.loads(json.dumps(values, default=str))  # dates, ids and the like as texts
         entry = {
             "customer": jsonb.escaped(customer_id),

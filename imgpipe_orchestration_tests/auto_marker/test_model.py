@@ -50,17 +50,17 @@ def test_no_or_an_endless_customer_id_is_refused(unusable: str) -> None:
     ("values", "on"), [([], True), ([True], True), ([1], True), ([None], True), ([False], False), ([0], False)]
 )
 def test_marking_is_on_unless_switched_off(values: list[object], on: bool) -> None:
-    assert switched_on("c1", values) is on
+    assert switched_on("c1", [{"auto_mark_cleaned": value} for value in values]) is on
 
 
 def test_of_two_configs_one_that_says_off_is_enough() -> None:
-    assert not switched_on("c1", [True, False])
+    assert not switched_on("c1", [{"auto_mark_cleaned": True}, {"auto_mark_cleaned": False}])
 
 
 @pytest.mark.parametrize("value", ["false", "true", 2, {}, []])
 def test_a_toggle_that_is_neither_is_refused(value: object) -> None:
     with pytest.raises(UnusableToggle):
-        switched_on("c1", [value])
+        switched_on("c1", [{"auto_mark_cleaned": value}])
 
 
 def test_the_round_is_due_an_interval_after_the_last() -> None:
