@@ -106,14 +106,14 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
     with services.claims.fenced(claim) as connection:
         if left := results.open_batches(connection, task.id):
             return left
-        missing, round_ = results.missing_positions(connection, task.id), results.planned_rounds(connection, task.id)
+        missing = results.missing_positions(connection, task.id)
         if not missing:
             return []
+        round_, first = results.planned(connection, task.id)
         known = results.known_people(connection, task.id)
         problem = results.last_problem(connection, task.id) if round_ else ""
-        first = results.next_number(connection, task.id)
         threads = services.settings.multithread_flowise
-        # Whoever is missing after two rounds is asked for alone: one who comes out wrong then spoils no other.
+        # After two rounds each missing person is asked for alone, so that an invalid one spoils no other's answer.
         size = 1 if round_ > 1 else min(LARGEST_BATCH, -(-len(missing) // threads))
         groups = [missing[i : i + size] for i in range(0, len(missing), size)]
         batches = [

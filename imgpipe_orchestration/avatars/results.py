@@ -124,24 +124,10 @@ def open_batches(connection: Connection, task: int) -> list[Batch]:
     ]
 
 
-def planned_rounds(connection: Connection, task: int) -> int:
-    """Rounds of questions so far."""
-    return (
-        connection.scalar(
-            text("select coalesce(max(round) + 1, 0) from generation_batches where task_id = :id"), {"id": task}
-        )
-        or 0
-    )
-
-
-def next_number(connection: Connection, task: int) -> int:
-    """The number of the task's next question."""
-    return (
-        connection.scalar(
-            text("select coalesce(max(number) + 1, 0) from generation_batches where task_id = :id"), {"id": task}
-        )
-        or 0
-    )
+def planned(connection: Connection, task: int) -> tuple[int, int]:
+    """The number of the task's next round of questions and of its next question, both from 0."""
+    row = connection.execute(_PLANNED, {"id": task}).one()
+    return row.round, row.number
 
 
 def plan(connection: Connection, task: int, batches: Sequence[Batch]) -> None:
@@ -211,6 +197,11 @@ def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
 _OPEN = text("""
     select number, round, positions, question from generation_batches
     where task_id = :id and answered_at is null order by number
+""")
+
+_PLANNED = text("""
+    select coalesce(max(round) + 1, 0) as round, coalesce(max(number) + 1, 0) as number
+    from generation_batches where task_id = :id
 """)
 
 _PLAN = text("""

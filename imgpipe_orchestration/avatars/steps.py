@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from imgpipe_orchestration.avatars import results, store
 from imgpipe_orchestration.avatars.drawing import bought, buyer_of, draw_base, draw_grid
@@ -153,8 +153,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
 
     found = _looked_at(place, persona, finishing.selfie, "base_object")
     if reasons := found.judgement.reasons:
-        tries = persona.base_tries
-        _buy_again(place, "selfie", reasons, tries, _BEFORE["base_object"], base_object=None, base_tries=tries + 1)
+        _buy_again(place, persona, "base", reasons)
     described = publish(place.services, persona, "base", found.files[0], parent=None)
     place.commit(Step.BASE_UPLOAD, images={"base": described}, quality={"base": found.judgement.measured})
 
@@ -171,7 +170,7 @@ def _split(place: _Place, persona: Persona) -> None:
 
     found = _looked_at(place, persona, finishing.four, "grid_object")
     if reasons := found.judgement.reasons:
-        _another_grid(place, persona, reasons)
+        _buy_again(place, persona, "grid", reasons)
     place.cut = found.files
     cells = [list(cell) for cell in found.cells]
     place.commit(Step.SPLIT, split=cells, quality={"pictures": found.judgement.measured})
@@ -197,7 +196,7 @@ def _upload(place: _Place, persona: Persona) -> None:
         try:
             place.cut = services.workshop.call(finishing.these, data, cells, place.wanted(persona))
         except (BadImage, TooLarge) as error:  # it was good when it was cut: what is kept of it is damaged
-            _another_grid(place, persona, (error.public,))
+            _buy_again(place, persona, "grid", (error.public,))
     # Fetched as it was published, for the signature names it; unsigned pictures name nothing.
     selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if services.settings.c2pa_certificate else b""
     described = {
@@ -230,21 +229,15 @@ _DO: dict[Step, Callable[[_Place, Persona], None]] = {
 }
 
 
-def _another_grid(place: _Place, persona: Persona, reasons: tuple[str, ...]) -> NoReturn:
-    tries = persona.grid_tries
-    _buy_again(place, "grid", reasons, tries, _BEFORE["grid_object"], grid_object=None, grid_tries=tries + 1)
-
-
-def _buy_again(
-    place: _Place, what: str, reasons: tuple[str, ...], tries: int, back_to: Step, **values: Any
-) -> NoReturn:
-    """Go back to where the picture is bought, or give the persona up.
+def _buy_again(place: _Place, persona: Persona, kind: Literal["base", "grid"], reasons: tuple[str, ...]) -> NoReturn:
+    """Go back to the step that buys the picture, or give the persona up.
 
     Raises:
-        BadImage: `TRIES` pictures were no good.
+        BadImage: `TRIES` pictures could not be used.
     """
-    reason = "; ".join(reasons)
-    if tries >= TRIES:
-        raise BadImage(f"No usable {what} in {tries} tries: {reason}")
-    place.commit(back_to, **values)
+    name, tries = f"{kind}_object", f"{kind}_tries"
+    what, made, reason = "selfie" if kind == "base" else "grid", getattr(persona, tries), "; ".join(reasons)
+    if made >= TRIES:
+        raise BadImage(f"No usable {what} in {made} tries: {reason}")
+    place.commit(_BEFORE[name], **{name: None, tries: made + 1})
     raise _Again(f"the {what} cannot be used: {reason}")
