@@ -8,7 +8,10 @@ it can be cut off anywhere, by anything, and whoever comes next neither submits 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from sqlalchemy import Connection as Rows
 
 from imgpipe_orchestration.errors import (
     BadInput,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+_Value = TypeVar("_Value")
+
 
 class Steps:
     """Takes analyses forward; thread-safe, one a process."""
@@ -77,7 +82,7 @@ class Steps:
         """
         analysis = self._load(claim)
         if analysis.elsewhere and not analysis.redelivery:
-            # Its new list says nothing of this one, or has it as another that would be uploaded as well.
+            # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
             raise Gone("Its cron job was pointed at another external API or organization since this was found.")
         backend = self._backend(analysis.connection.backend_url)
         batch_id = analysis.batch_id
@@ -85,8 +90,7 @@ class Steps:
             batch_id = self._submit(claim, analysis, backend)
             analysis = self._load(claim)
         elif analysis.waited is None:
-            with self._services.claims.fenced(claim) as rows:
-                analyses.awaited_anew(rows, analysis.id)
+            self._fenced(claim, analyses.awaited_anew)
             analysis = self._load(claim)
         wait = self._wait(claim, analysis, batch_id, backend)
         if wait is not None:
@@ -95,8 +99,16 @@ class Steps:
         return None
 
     def _load(self, claim: Claim) -> Analysis:
+        return self._fenced(claim, lambda rows, number: analyses.load(rows, number, self._services.vault))
+
+    def _fenced(self, claim: Claim, statement: Callable[[Rows, int], _Value]) -> _Value:
+        """What `statement` returns for the claimed row, in a transaction of its own.
+
+        Raises:
+            LeaseLost: somebody else has the analysis.
+        """
         with self._services.claims.fenced(claim) as rows:
-            return analyses.load(rows, claim.item_id, self._services.vault)
+            return statement(rows, claim.item_id)
 
     def _backend(self, url: str) -> AnalysisBackend:
         with self._lock:
@@ -155,45 +167,36 @@ class Steps:
         try:
             status = backend.advance(batch_id, claim.owner)
         except NotFound:
-            self._forget(claim, analysis)
+            self._fenced(claim, analyses.forget_batch)
             raise
         if status.state is BatchState.COMPLETED:
             return None
         if status.state is BatchState.FAILED:
-            self._forget(claim, analysis)
+            self._fenced(claim, analyses.forget_batch)
             raise PartnerRefused(f"The analysis backend gave the batch up: {status.error or 'it gave no reason'}")
         waited = analysis.waited or 0.0
         limit = self._services.settings.vision_timeout_seconds
         if waited > limit:
-            if self._waited_in_vain(claim, analysis):
-                self._forget(claim, analysis)
+            # Another execution has waited as long for the same batch: the backend has lost it.
+            if self._fenced(claim, lambda rows, _: analyses.awaited_before(rows, analysis)):
+                self._fenced(claim, analyses.forget_batch)
             raise TimedOut(
                 f"The analysis backend did not finish batch {batch_id} within {limit:,.0f} s "
                 f"({status.done} of {status.total} images done{f'; {status.error}' if status.error else ''})"
             )
         return min(next_poll(waited, status.retry_after), max(0.1, limit - waited))
 
-    def _waited_in_vain(self, claim: Claim, analysis: Analysis) -> bool:
-        """Whether another execution had waited for the batch already: then its backend has lost it."""
-        with self._services.claims.fenced(claim) as rows:
-            return analyses.awaited_before(rows, analysis)
-
-    def _forget(self, claim: Claim, analysis: Analysis) -> None:
-        with self._services.claims.fenced(claim) as rows:
-            analyses.forget_batch(rows, analysis.id)
-
     # --- report to customer --------------------------------------------------------------------------------------
 
     def _deliver(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> None:
         api = self._api(analysis.connection)
         page_size = self._services.settings.vision_page_size
-        # An earlier upload began and nobody knows how it ended. The external API does: it lists what it lacks. (What
-        # a backfill delivers anew is listed by nobody, so that is simply sent again.)
+        # An earlier upload began and may have arrived: then the external API no longer lists the analysis. What a
+        # backfill delivers anew is not listed in either case, so it is sent again.
         uncertain = analysis.upload_started_at is not None and not analysis.redelivery
         if not uncertain or api.is_unprocessed(analysis.vision_analysis_id, page_size=page_size):
             report = self._report(batch_id, backend)
-            with self._services.claims.fenced(claim) as rows:
-                analyses.uploading(rows, analysis.id)
+            self._fenced(claim, analyses.uploading)
             self._upload(claim, analysis, batch_id, api, report)
         with self._services.claims.fenced(claim) as rows:
             analyses.delivered(rows, analysis.id)
@@ -228,7 +231,6 @@ class Steps:
         except UncertainUpload:
             raise
         except ImgpipeError:
-            # It said no. Should it not list the analysis next time, that proves nothing.
-            with self._services.claims.fenced(claim) as rows:
-                analyses.not_uploaded(rows, analysis.id)
+            # Refused, so it did not arrive, whatever the API lists at the next try.
+            self._fenced(claim, analyses.not_uploaded)
             raise
