@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.listings.store import item_of, queue_of
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.garbage import Holding, Promise, named_by, promised_by
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -30,13 +29,12 @@ def holding(services: Services) -> Holding:
 def _make_again(services: Services, missing: Sequence[Promise]) -> int:
     ids = sorted({promise.row for promise in missing if not promise.key.startswith("originals/")})
     with transaction(services.engine) as connection:
-        rows = connection.execute(_ITEMS, {"ids": ids})
-        items = [Item(row.id, "" if row.user_id is None else str(row.user_id), row.day) for row in rows]
+        items = [item_of(row, row.day) for row in connection.execute(_ITEMS, {"ids": ids})]
         services.claims.enqueue(connection, queue_of(services.settings), items, again=True)
-    return len(items)  # with those that wait for it already
+    return len(items)  # also those that were queued already
 
 
-# A WebP at the root, an original below `originals/`; other folders are not ours to judge.
+# A WebP lies at the root, an original below `originals/`. Other folders are not ours, so their objects count as named.
 _NAMED = text("""
     select key from unnest(cast(:keys as text[])) as key
     where exists (select from image_queue where original_key = key)

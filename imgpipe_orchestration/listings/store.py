@@ -83,10 +83,11 @@ def add(connection: Connection, images: Sequence[NewImage], *, max_retries: int)
     """
     columns = {name: [getattr(image, name) for image in images] for name in NewImage.__slots__}
     rows = connection.execute(_ADD, {**columns, "max_retries": max_retries})
-    return {row.public_id: _item(row, row.day) for row in rows}
+    return {row.public_id: item_of(row, row.day) for row in rows}
 
 
-def _item(row: Row[Any], day: str) -> Item:
+def item_of(row: Row[Any], day: str) -> Item:
+    """The queue's item of a row of `image_queue` (`id`, `user_id`) that was uploaded on `day` (YYYY-MM-DD)."""
     return Item(row.id, tenant="" if row.user_id is None else str(row.user_id), partition=day)
 
 
@@ -96,7 +97,7 @@ def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int
     Their rows stay `processed`, and their WebP is served, until the new one is there.
     """
     rows = connection.execute(_FINISHED, {"day": day})
-    items = [_item(row, day) for row in rows]
+    items = [item_of(row, day) for row in rows]
     return claims.enqueue(connection, queue, items, again=True)
 
 
