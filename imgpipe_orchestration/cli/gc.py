@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,12 +31,9 @@ def command(
     from imgpipe_orchestration.services import Services
 
     settings = settings_of(data_dir)
-    services = Services(settings)
     hours = settings.gc_grace_hours if grace_hours is None else grace_hours
-    try:
+    with closing(Services(settings)) as services:
         found = collect_garbage(services, pipelines, act=act, grace_hours=hours)
-    finally:
-        services.close()
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -25,16 +26,12 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     from imgpipe_orchestration.pipelines import queues
     from imgpipe_orchestration.services import Services
 
-    settings = settings_of(data_dir)
-    services = Services(settings)
-    try:
-        wanted = queues(pipeline, settings)
+    with closing(Services(settings_of(data_dir))) as services:
+        wanted = queues(pipeline, services.settings)
         if ids:
             requeued = {wanted[0].name: services.claims.requeue(wanted[0], list(ids))}
         else:
             requeued = {queue.name: services.claims.requeue(queue) for queue in wanted}
-    finally:
-        services.close()
     done = sorted(one for found in requeued.values() for one in found)
     missing = sorted(set(ids) - set(done))
     if as_json:

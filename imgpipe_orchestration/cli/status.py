@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,8 +32,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.storage.rows import transaction
 
-    services = Services(settings_of(data_dir))
-    try:
+    with closing(Services(settings_of(data_dir))) as services:
         marker, marker_held_up, marker_failures = _marker(services, shown)
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)
@@ -47,8 +47,6 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
             "failures": [asdict(letter) for letter in services.claims.failures(limit=shown)] if shown else [],
             "job_failures": marker_failures,
         }
-    finally:
-        services.close()
     if as_json:
         click.echo(json.dumps(report, indent=2, default=_written))
     else:

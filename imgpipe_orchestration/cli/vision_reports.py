@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,11 +56,8 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
         backend_url=values["backend_api_url"],
         organization_id=values["organization_id"],
     )
-    services = Services(settings.model_copy(update={"backend_api_url": connection.backend_url}))
-    try:
+    with closing(Services(settings.model_copy(update={"backend_api_url": connection.backend_url}))) as services:
         execution = run_now(services, connection, say=lambda line: click.echo(line, err=as_json))
-    finally:
-        services.close()
     if as_json:
         shown = {name: value for name, value in execution.items() if name not in {"id", "cron_job_id", "connection"}}
         click.echo(json.dumps(shown, default=str, indent=2))
