@@ -25,7 +25,7 @@ BATCHES = "/batch-analysis/batches"
 
 @dataclass(frozen=True, slots=True)
 class RemoteStatus:
-    """What the backend says about a batch. `status` is its own word, in lower case."""
+    """What the backend says about a batch. `status` is the backend's term, in lower case."""
 
     status: str
     done: int
@@ -43,11 +43,11 @@ class AnalysisBackendApi:
         self._api = JsonApi(self._name, base_url, headers=headers, timeout=timeout)
 
     def upload(self, image: bytes, *, filename: str, media_type: str, organization_id: str) -> str:
-        """Hand one image over. Returns its id.
+        """Upload one image; returns its id.
 
         Raises:
-            PartnerRefused: the backend does not take it; its reason is told.
-            UnreadableAnswer: it names no id.
+            PartnerRefused: the backend does not accept it; says why.
+            UnreadableAnswer: the answer has no id.
             RateLimited, PartnerUnavailable: still failing after the tries.
         """
         from urllib3.filepost import encode_multipart_formdata
@@ -69,7 +69,7 @@ class AnalysisBackendApi:
 
         Args:
             order: the JSON body, see the OpenAPI document.
-            reference: sent as Idempotency-Key.
+            reference: the Idempotency-Key.
         """
         answer = self._api.request_json("POST", BATCHES, json_body=order, headers={"Idempotency-Key": reference})
         return self._id(answer.get("batch_id") if isinstance(answer, dict) else None, "batch")

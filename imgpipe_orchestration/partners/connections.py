@@ -1,8 +1,8 @@
-"""urllib3's connections with one time limit for a whole answer, from the look-up of the name on.
+"""urllib3's connections with one time limit for a whole answer, including the DNS look-up.
 
-A socket's timeout counts from one byte to the next: a server that drips its headers, chunk sizes or trailers, or says
-`100 Continue` for ever, would hold a thread as long as it likes. A look-up has no timeout at all. Here no wait outlasts
-the deadline.
+A socket's timeout applies to each read: a server that drips its headers, chunk sizes or trailers, or sends
+`100 Continue` again and again, could occupy a thread as long as it likes. A DNS look-up has no timeout at all. Here no
+wait goes beyond the deadline.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def answered_by(deadline: Deadline) -> Iterator[None]:
-    """What is asked for inside has until `deadline` to arrive in full, also when its body is read later."""
+    """Requests made in the block must be answered in full by `deadline`, also if a body is read after the block."""
     token = _deadline.set(deadline)
     try:
         yield
@@ -44,20 +44,20 @@ def answered_by(deadline: Deadline) -> Iterator[None]:
 
 
 def never_sent(error: object) -> bool:
-    """Whether urllib3 says that no connection came about: refused, no address to the name, a proxy or certificate that
-    fails. The partner has heard nothing then."""
+    """Whether urllib3's error means that nothing was sent: no connection, no address, or a failing proxy or
+    certificate."""
     return isinstance(error, ConnectTimeoutError | ProxyError | SSLError)
 
 
 def why(error: BaseException) -> str:
-    """In words that name no address, why there was no connection or no answer. The texts of requests and urllib3 hold
-    the whole URL, with the keys in its query."""
-    known = [words for one in _behind(error) if (words := _words(one))]
+    """Why there was no connection or no answer, without the URL: messages of requests and urllib3 contain it with the
+    keys in its query."""
+    known = [words for one in _causes(error) if (words := _words(one))]
     return known[-1] if known else type(error).__name__
 
 
-def _behind(error: BaseException) -> list[BaseException]:
-    """The error and what it came from, the innermost last."""
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and its causes, the innermost last."""
     found: list[BaseException] = []
     waiting = [error]
     while waiting:
@@ -79,19 +79,19 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def _words(error: BaseException) -> str:
-    told = next((words for kind, words in _WORDS if isinstance(error, kind)), "")
+    found = next((words for kind, words in _WORDS if isinstance(error, kind)), "")
     if isinstance(error, ssl.SSLCertVerificationError):
-        told += f": {error.verify_message}"
-    if not told and isinstance(error, OSError) and error.errno:
-        told = os.strerror(error.errno).lower()
-    return told
+        found += f": {error.verify_message}"
+    if not found and isinstance(error, OSError) and error.errno:
+        found = os.strerror(error.errno).lower()
+    return found
 
 
 def time_left(longest: float | None, deadline: Deadline | None = None) -> float | None:
     """Seconds that the next wait on a socket may take, at most `longest`.
 
     Raises:
-        TimeoutError: none are left.
+        TimeoutError: the deadline has passed.
     """
     deadline = deadline or _deadline.get()
     if deadline is None:
@@ -103,13 +103,13 @@ def time_left(longest: float | None, deadline: Deadline | None = None) -> float 
 
 
 def addresses_of(host: str, port: int, longest: float | None) -> list[str]:
-    """What a name resolves to, in the resolver's order, within the deadline and `longest` seconds.
+    """The addresses of a host, in the resolver's order, within the deadline and `longest` seconds.
 
-    The look-up itself cannot be called off: a thread waits for its end, which the system's resolver sets.
+    A look-up cannot be cancelled, so a thread waits until the system's resolver ends it.
 
     Raises:
         TimeoutError: the resolver took too long.
-        socket.gaierror: it knows no such name, or cannot tell now.
+        socket.gaierror: there is no such name, or the resolver failed.
     """
     answer: queue.SimpleQueue[list[str] | OSError | UnicodeError] = queue.SimpleQueue()
 
@@ -137,7 +137,7 @@ def first_that_answers(connection: HTTPConnection, addresses: Sequence[str]) -> 
     """A socket connected to one of the addresses, tried in their order.
 
     Raises:
-        OSError: none answers; the last one's reason.
+        OSError: none answers; the error of the last one.
     """
     last = OSError("there is no address")
     for address in addresses:
@@ -151,7 +151,7 @@ def first_that_answers(connection: HTTPConnection, addresses: Sequence[str]) -> 
 
 
 class _InTime(io.RawIOBase):
-    """A socket's bytes until the deadline."""
+    """A socket's file whose reads fail at the deadline."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
         self._raw = raw
@@ -172,7 +172,7 @@ class _InTime(io.RawIOBase):
 
 
 _INTERIM = range(102, 200)
-"""Statuses that come before the answer (RFC 9110, 15.2), as 103 Early Hints. http.client passes over 100 only, and
+"""Interim statuses before the answer (RFC 9110, 15.2), such as 103 Early Hints. http.client itself skips 100 only, and
 nobody asks for 101."""
 
 
@@ -187,7 +187,7 @@ class _Answer(http.client.HTTPResponse):
         super().begin()
         while self.status in _INTERIM:
             head: Any = self
-            head.headers = None  # not begun
+            head.headers = None  # makes `begin` read another status
             super().begin()
 
 
@@ -217,7 +217,7 @@ class TimedHTTPS(TimedHTTP, HTTPSConnection):
 def connect_by(
     pools: urllib3.PoolManager, plain: type[TimedHTTP] = TimedHTTP, tls: type[TimedHTTPS] = TimedHTTPS
 ) -> None:
-    """Have the pools make these connections."""
+    """Make the pools use these connection classes."""
 
     class HTTPPool(HTTPConnectionPool):
         ConnectionCls: Any = plain

@@ -1,8 +1,8 @@
-"""Downloading what a link from outside points at, without trusting the link or the server behind it.
+"""Downloading what an untrusted link points at.
 
-http and https only; addresses under the guard of `ssrf`, at every redirect anew; bounded in bytes, time and redirects;
-taken up with a Range request where a connection broke; tried again as the server asks. No query string, which is where
-signatures are, gets into an error or a log line.
+Only http and https; addresses are checked by `ssrf`, again at every redirect; bytes, time and redirects are limited;
+broken downloads are resumed by a Range request; retries wait as long as the server asks. Query strings, which contain
+signatures, never get into errors or log lines.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ class FetchLimits:
 
 @dataclass(slots=True)
 class _Progress:
-    """What stands in the sink so far, and whether a part can be added to it."""
+    """The bytes so far, and what is needed to resume the download."""
 
     sink: io.BytesIO = field(default_factory=io.BytesIO)
     received: int = 0
     total: int | None = None
     validator: str = ""
+    """ETag or Last-Modified; empty where the download cannot be resumed."""
     resumed: int = 0
-    """How often the download was taken up where it had broken off."""
+    """How often the download was resumed."""
 
     def restart(self) -> None:
         self.sink.seek(0)
@@ -80,9 +81,9 @@ class Fetcher:
 
         Raises:
             BadInput: not an http(s) URL, or one with a user name in it.
-            Forbidden: it, or a redirect, leads to an address we refuse.
+            Forbidden: it or a redirect leads to a private address.
             TooLarge: more than `limits.max_bytes`.
-            PartnerRefused: 4xx; `partner_status` tells which. An expired signature is named as the reason.
+            PartnerRefused: 4xx, in `partner_status`; names an expired signature as the reason.
             RateLimited, PartnerUnavailable: still failing after the tries and the time that `limits` allow.
         """
         limits = limits or FetchLimits()
@@ -94,7 +95,7 @@ class Fetcher:
         return progress.sink.getvalue()
 
     def _attempt(self, url: str, progress: _Progress, limits: FetchLimits, deadline: Deadline) -> str:
-        """One try; returns where the content came from in the end, without secrets."""
+        """One try; returns the final URL after redirects, without secrets."""
         from urllib3.exceptions import HTTPError
 
         from imgpipe_orchestration.partners.connections import answered_by, why
@@ -113,7 +114,7 @@ class Fetcher:
             finally:
                 response.close()
         except HTTPError as error:
-            # urllib3 names the whole URL in its messages, so they go nowhere, not even into the traceback.
+            # urllib3's messages contain the whole URL, so they are dropped, even from the traceback.
             if deadline.passed:
                 raise PartnerUnavailable(f"{without_secrets(url)}: not complete after {limits.seconds:.0f} s") from None
             raise PartnerUnavailable(f"{without_secrets(url)}: the download broke off ({why(error)})") from None
@@ -122,7 +123,7 @@ class Fetcher:
     def _follow(
         self, url: str, headers: Mapping[str, str], limits: FetchLimits, deadline: Deadline
     ) -> tuple[urllib3.BaseHTTPResponse, str]:
-        """The first answer that is no redirect, and its address."""
+        """The first answer that is not a redirect, and its URL."""
         import urllib3
 
         for _ in range(limits.redirects + 1):
@@ -141,7 +142,7 @@ class Fetcher:
                 return response, url
             response.close()
             try:
-                url = urljoin(url, _as_meant(location))
+                url = urljoin(url, _as_browsers_read(location))
                 check_url(url)
             except (ValueError, BadInput) as error:
                 why = error.public if isinstance(error, BadInput) else "it is not a URL"
@@ -155,19 +156,19 @@ class Fetcher:
             return self._pools
 
 
-def _as_meant(location: str) -> str:
-    """A Location as browsers take it: servers write names as they are, with spaces, and in UTF-8, which comes out of
-    HTTP as Latin-1."""
+def _as_browsers_read(location: str) -> str:
+    """A Location as browsers understand it: servers leave spaces in it, and send UTF-8, which HTTP decodes as
+    Latin-1."""
     with suppress(UnicodeError):
         location = location.encode("latin-1").decode()
     return location.replace(" ", "%20")
 
 
 def check_url(url: str) -> None:
-    """Refuse what is no plain http(s) URL.
+    """Check that this is a plain http(s) URL.
 
     Raises:
-        BadInput: says what is wrong with it.
+        BadInput: it is not; says why.
     """
     if len(url) > 8192 or any(c.isspace() or not c.isprintable() for c in url):
         raise BadInput("The link is too long or has spaces or control characters in it", field="url")
@@ -176,7 +177,7 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, user, _ = parts.hostname, parts.username, parts.port
-        parse_url(url)  # knows of names that cannot be, which would else look like a download that broke off
+        parse_url(url)  # refuses impossible host names, which would otherwise look like a broken download
     except ValueError as error:
         raise BadInput("The link is not a URL", field="url") from error
     if parts.scheme not in ("http", "https") or not host:
@@ -187,7 +188,7 @@ def check_url(url: str) -> None:
 
 def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
     status, link = response.status, without_secrets(url)
-    if 200 <= status < 300 or status == 416:  # a proxy's 203 and a careless 201 have the file in them as well
+    if 200 <= status < 300 or status == 416:  # a proxy's 203 and a careless 201 contain the file as well
         return
     asked = parse_retry_after(response.headers)
     if status == 429:
@@ -203,7 +204,7 @@ def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
 
 
 def _receive(response: urllib3.BaseHTTPResponse, progress: _Progress, limits: FetchLimits, link: str) -> None:
-    """Add the body to the sink. What has arrived stays there when this raises, for the next attempt to go on from."""
+    """Append the body to the sink. If this raises, the next attempt resumes from what has arrived."""
     _place(response, progress, link)
     _keep_validator(response, progress)
     if progress.total is not None and progress.total > limits.max_bytes:
@@ -221,7 +222,7 @@ def _receive(response: urllib3.BaseHTTPResponse, progress: _Progress, limits: Fe
 
 
 def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -> None:
-    """Decide where the body belongs: behind what is there, or at the start."""
+    """Decide where the body belongs: after the bytes so far, or at the start."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status == 416:
         progress.validator = ""
@@ -235,13 +236,14 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
         raise PartnerUnavailable(f"{link}: the server sent another part than asked for")
     progress.restart()
     length = response.headers.get("Content-Length", "")
-    # Of what is packed it is another length, and of what comes in chunks none (RFC 9112, 6.3).
+    # With an encoding, Content-Length is not the length of the file (RFC 9112, 6.3).
     if length.isdecimal() and not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer")):
         progress.total = int(length)
 
 
 def _keep_validator(response: urllib3.BaseHTTPResponse, progress: _Progress) -> None:
-    """What proves that the rest belongs to the same file (RFC 9110, 13.1.5): a strong ETag, else Last-Modified."""
+    """Keep a strong ETag, else Last-Modified, for If-Range: it proves that the rest is of the same file (RFC 9110,
+    13.1.5)."""
     if response.headers.get("Content-Encoding"):
         return
     tag = response.headers.get("ETag", "")

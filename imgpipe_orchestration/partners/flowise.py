@@ -1,7 +1,7 @@
-"""Flowise's prediction endpoint, with answers held to a schema.
+"""Flowise's prediction endpoint, with answers validated against a schema.
 
-A flow answers in `json` (structured output) or in `text`, which then often is JSON in a Markdown fence or inside
-prose. What does not fit the schema is asked for once more, with the reason, because models usually mend it.
+A flow answers in `json` (structured output) or in `text`, where JSON often is in a Markdown fence or within prose. An
+answer that does not fit the schema is asked for once more, with the reason, because models then usually correct it.
 https://docs.flowiseai.com/using-flowise/prediction
 """
 
@@ -32,7 +32,7 @@ _NAME = "Flowise"
 
 @dataclass(frozen=True, slots=True)
 class Prediction(Generic[Schema]):
-    """A validated answer; the units of `usage` are the calls in which it was had (1 or 2)."""
+    """A validated answer; the units of `usage` are the calls that it took (1 or 2)."""
 
     answer: Schema
     usage: Usage
@@ -58,7 +58,7 @@ class Flowise:
         """Ask a flow and get an answer that follows `schema`.
 
         Args:
-            question: text, or anything JSON can hold, which is sent as JSON text.
+            question: text, or a JSON-serialisable value, which is sent as JSON text.
             schema: whatever `pydantic.TypeAdapter` takes: a model, `list[Model]`, ...
 
         Raises:
@@ -82,10 +82,11 @@ class Flowise:
         raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
 
     def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:
-        """Ask a flow that writes prose, an image prompt say. Both forms occur: plain text, and JSON with one string.
+        """Ask a flow that writes prose, such as an image prompt. It may answer in plain text or in JSON with one
+        string.
 
         Raises:
-            UnreadableAnswer: two answers in a row held no text; else as `predict`.
+            UnreadableAnswer: two answers in a row had no text; else as `predict`.
         """
         return self.predict(flow_id, question, _Prose)
 
@@ -96,10 +97,10 @@ class Flowise:
 
 
 def _payload(answer: Any) -> Any:
-    """What the flow meant to say, out of `json` or `text`.
+    """The JSON value in `json` or `text`.
 
     Raises:
-        ValueError: there is neither, or the text holds no JSON.
+        ValueError: there is neither, or the text has no JSON in it.
     """
     if not isinstance(answer, dict):
         return answer
@@ -113,9 +114,9 @@ def _payload(answer: Any) -> Any:
 
 
 def _prose(answer: Any) -> Any:
-    """The text of an answer: the only string of its JSON, else the text as it stands, for prose may have brackets.
+    """The text of an answer: the only string in its JSON, else `text` itself (prose may have brackets in it).
 
-    A text that is JSON and holds no string is no prose.
+    Text that is JSON without a string is not prose, and gives None.
     """
     try:
         found = _string_in(_payload(answer))
@@ -143,7 +144,7 @@ def _is_json(text: Any) -> bool:
 
 
 def _problem(error: Exception) -> str:
-    """The first few faults in a sentence each, short enough for a prompt and an error log."""
+    """The first few validation errors, short enough for a prompt and a log line."""
     if not isinstance(error, pydantic.ValidationError):
         return str(error)
     faults = error.errors(include_url=False, include_input=False, include_context=False)[:5]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
 
 MODEL = "vision-v1"
-"""What the ledger and the price table call this API."""
+"""The name of this API in the ledger and the price table."""
 
 FEATURES = (
     "LABEL_DETECTION",
@@ -45,19 +45,19 @@ IMAGE_LIMIT = 7_000_000
 
 _NAME = "Google Vision"
 
-# Billable units of a feature; crop hints are free beside image properties and safe search beside labels.
+# Billable units of a feature; crop hints are free together with image properties, and safe search with labels.
 # https://cloud.google.com/vision/pricing: 1.50 USD per 1,000 units, object localisation 2.25.
 _UNITS = {"OBJECT_LOCALIZATION": 1.5}
 _FREE_WITH = {"CROP_HINTS": "IMAGE_PROPERTIES", "SAFE_SEARCH_DETECTION": "LABEL_DETECTION"}
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
-# google.rpc.Code values that a later try may mend; 8 is RESOURCE_EXHAUSTED.
+# google.rpc.Code values for which a later try may succeed; 8 is RESOURCE_EXHAUSTED.
 _TRANSIENT = {1: "CANCELLED", 2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 13: "INTERNAL", 14: "UNAVAILABLE"}
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in shares of width and height, 0 to 1, from the top left."""
+    """A rectangle in fractions of width and height, 0 to 1, from the top left."""
 
     left: float
     top: float
@@ -67,7 +67,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A name with a confidence of 0 to 1, and where it is if the API says."""
+    """A name with a confidence of 0 to 1, and its place if the API gives one."""
 
     name: str
     score: float
@@ -79,8 +79,8 @@ class Annotations:
     """What Google Vision saw in one image.
 
     `safe_search` maps adult, spoof, medical, violence, racy to Google's likelihood words.
-    Boxes that the API gives in pixels (text, logos, faces, crops) are turned into shares by the size passed in. Its
-    colours stand in `raw` alone: ours are measured.
+    Boxes that the API gives in pixels (text, logos, faces, crops) are converted to fractions. Its colours are only in
+    `raw`, because we measure our own.
     """
 
     labels: tuple[Scored, ...] = ()
@@ -107,7 +107,7 @@ class GoogleVision:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """The client, or None when no key is configured: the caller then says that the provider was absent."""
+        """The client, or None when no key is configured."""
         if not settings.google_vision_api_key:
             return None
         return cls(
@@ -155,36 +155,18 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
     (raw,) = answer["responses"]
     if error := raw.get("error"):
         _raise(int(error.get("code", 2)), str(error.get("message", "")))
-    objects = raw.get("localizedObjectAnnotations", [])
     texts = raw.get("textAnnotations", [])
     return Annotations(
-        labels=tuple(
-            Scored(_name(a["description"]), float(a.get("score", 0))) for a in raw.get("labelAnnotations", [])
-        ),
+        labels=tuple(_scored(a, a["description"]) for a in raw.get("labelAnnotations", [])),
         objects=tuple(
-            Scored(
-                _name(a["name"]),
-                float(a.get("score", 0)),
-                _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)),
-            )
-            for a in objects
+            _scored(a, a["name"], _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)))
+            for a in raw.get("localizedObjectAnnotations", [])
         ),
         text=str(texts[0]["description"]).strip() if texts else "",
         text_boxes=_boxes(texts[1:], size),
-        logos=tuple(
-            Scored(
-                _name(a["description"]),
-                float(a.get("score", 0)),
-                _box(a.get("boundingPoly", {}).get("vertices"), size),
-            )
-            for a in raw.get("logoAnnotations", [])
-        ),
+        logos=tuple(_scored(a, a["description"], _box_of(a, size)) for a in raw.get("logoAnnotations", [])),
         faces=tuple(
-            Scored(
-                "face",
-                float(a.get("detectionConfidence", 0)),
-                _box(a.get("boundingPoly", {}).get("vertices"), size),
-            )
+            Scored("face", float(a.get("detectionConfidence", 0)), _box_of(a, size))
             for a in raw.get("faceAnnotations", [])
         ),
         safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
@@ -194,15 +176,14 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
     )
 
 
-def _name(value: Any) -> str:
-    """What was seen, in words.
-
-    Raises:
-        TypeError: something else than words.
+def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) -> Scored:
     """
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no name")
-    return value
+    Raises:
+        TypeError: the name is not a string.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name")
+    return Scored(name, float(annotation.get("score", 0)), box)
 
 
 def _billed(features: Sequence[str]) -> float:
@@ -210,7 +191,8 @@ def _billed(features: Sequence[str]) -> float:
 
 
 def _raise(code: int, message: str) -> None:
-    """An error inside an HTTP 200, by its google.rpc code. 3 is INVALID_ARGUMENT: Google could not read the image."""
+    """Raise for an error in an HTTP 200, by its google.rpc code. 3 is INVALID_ARGUMENT: Google cannot read the
+    image."""
     if code == 8:
         raise RateLimited(f"{_NAME}'s quota is exhausted for now", detail=message)
     if code in _TRANSIENT:
@@ -221,8 +203,12 @@ def _raise(code: int, message: str) -> None:
 
 
 def _boxes(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> tuple[Box, ...]:
-    boxes = (_box(a.get("boundingPoly", {}).get("vertices"), size) for a in annotations)
+    boxes = (_box_of(a, size) for a in annotations)
     return tuple(box for box in boxes if box is not None)
+
+
+def _box_of(annotation: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
+    return _box(annotation.get("boundingPoly", {}).get("vertices"), size)
 
 
 def _box(vertices: Sequence[Mapping[str, float]] | None, size: tuple[int, int]) -> Box | None:

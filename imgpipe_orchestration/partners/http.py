@@ -1,7 +1,7 @@
-"""JSON over HTTP to partners that have no (light) library of their own: requests underneath, our errors on top.
+"""JSON over HTTP to partners without a light library of their own, by requests, with its errors turned into ours.
 
-Redirects are not followed (a bearer key must not travel to another host), answers are bounded in size and in total
-time (a server that drips a byte a second is cut off too), cookies and .netrc are ignored.
+Redirects are not followed, as a bearer key must not be sent to another host. Answers are limited in size and in total
+time, so that a server cannot drip a byte a second. Cookies and .netrc are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
 
 ANSWER_LIMIT = 32 * 1024 * 1024
-"""Largest answer taken from a partner, bytes: well above an annotated image, well below trouble."""
+"""Largest accepted answer, bytes: well above an annotated image, well below what would exhaust memory."""
 
 _CHUNK = 64 * 1024
 
@@ -57,7 +57,7 @@ class JsonApi:
             headers: sent with every request, credentials among them.
             timeout: seconds for one try, from sending to the last byte of the answer.
             policy: tries and time for all of them; default three within twice the timeout.
-            guard: needed where the address comes from a tenant and not from the operator.
+            guard: restricts addresses; needed where the URL comes from a tenant and not from the operator.
         """
         self.partner = partner
         self.base_url = base_url
@@ -77,20 +77,20 @@ class JsonApi:
         headers: Mapping[str, str] | None = None,
         limit: int = ANSWER_LIMIT,
     ) -> Reply:
-        """Send and return the answer's bytes, repeating what is worth repeating.
+        """Send a request and return the answer; failures that may pass are retried.
 
         Args:
-            path: appended to the base address; empty, or a query, asks that address as it was configured.
+            path: appended to the base address, which is used as it was configured if this is empty or only a query.
             limit: largest accepted answer, bytes.
 
         Raises:
-            PartnerRefused: 3xx and 4xx but 408, 425 and 429.
+            PartnerRefused: 3xx, and 4xx except 408, 425 and 429.
             RateLimited: 429 until the tries or the time were used up.
             AnswerTooLong: past `limit`.
-            UnreadableAnswer: not packed as it says.
+            UnreadableAnswer: not compressed as its headers say.
             PartnerAway: no connection, or 5xx.
             PartnerUnavailable: too slow, or cut off.
-            Forbidden: the guard does not let it reach that address.
+            Forbidden: the guard refuses the address.
         """
         rate = gate(self.partner, self.base_url, *self._headers.values())
 
@@ -122,7 +122,7 @@ class JsonApi:
     def _send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], limit: int, seconds: float
     ) -> Reply:
-        import requests  # 0.15 s, and definitions import this module
+        import requests  # takes 0.15 s, and definitions import this module
 
         from imgpipe_orchestration.partners.connections import answered_by, never_sent, why
 
@@ -147,7 +147,7 @@ class JsonApi:
         except requests.Timeout as error:
             raise PartnerUnavailable(f"{self.partner} did not answer within {seconds:.0f} s") from error
         except requests.RequestException as error:
-            # Its text holds the URL with its query, thus keys; so the exception goes nowhere.
+            # The exception is dropped: its text contains the URL, which may have keys in its query.
             reason = getattr(error.args[0], "reason", None) if error.args else None
             kind = PartnerAway if never_sent(reason) else PartnerUnavailable
             raise kind(f"{self.partner} could not be reached ({why(error)})") from None
@@ -168,9 +168,10 @@ class JsonApi:
                 adapter = _adapter(self._guard)
                 session.mount("http://", adapter)
                 session.mount("https://", adapter)
-                # Requests would read it for each request anew, and ~/.netrc, which must not replace our keys.
-                of_environment = session.merge_environment_settings(self.base_url, {}, None, None, None)
-                session.proxies, session.verify = of_environment["proxies"], of_environment["verify"]
+                # Read the environment once here: with trust_env, requests would do so for every request, and would
+                # replace our keys by those of ~/.netrc.
+                environment = session.merge_environment_settings(self.base_url, {}, None, None, None)
+                session.proxies, session.verify = environment["proxies"], environment["verify"]
                 session.trust_env = False
                 session.cookies.set_policy(_no_cookies())
                 self._session = session
@@ -189,7 +190,7 @@ def _adapter(guard: Guard | None) -> HTTPAdapter:
 
         def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
             manager = super().proxy_manager_for(proxy, **options)
-            if not proxy.lower().startswith("socks"):  # whose own connections do the talking to the proxy
+            if not proxy.lower().startswith("socks"):  # SOCKS needs connection classes of its own
                 connect_by(manager)
             return manager
 
@@ -203,7 +204,7 @@ def _adapter(guard: Guard | None) -> HTTPAdapter:
             self.poolmanager = pools
 
         def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
-            # A proxy would connect out of the guard's sight.
+            # A proxy would connect without the guard's check.
             return super().send(request, **{**options, "proxies": None})
 
     return GuardedAdapter()
@@ -226,7 +227,7 @@ class Reply:
         try:
             return self._parsed()
         except (ValueError, LookupError) as error:
-            # A page is mostly not the partner's own: a proxy's that asks for a login, a host's that is closed.
+            # A web page usually is a proxy's login or a closed host, and not the partner's.
             what = "a web page instead of" if self.is_html else "something that is not" if self.content else "no"
             detail = self.content[:500].decode(errors="replace")
             raise UnreadableAnswer(f"{partner} answered {what} JSON", detail=detail) from error
@@ -241,26 +242,28 @@ class Reply:
         try:
             return decoded(self.content)
         except UnicodeDecodeError:
-            # JSON is UTF-8 by its standard; old servers write Latin-1 and say so.
-            said = Message()
-            said["Content-Type"] = self.headers.get("Content-Type", "")
-            return decoded(self.content.decode(said.get_content_charset("utf-8")))
+            # JSON should be UTF-8, but old servers write Latin-1 and declare it.
+            declared = Message()
+            declared["Content-Type"] = self.headers.get("Content-Type", "")
+            return decoded(self.content.decode(declared.get_content_charset("utf-8")))
 
 
 class AnswerTooLong(UnreadableAnswer):
-    """More came than was allowed."""
+    """The answer is larger than allowed."""
 
     title = "Answer too long"
 
 
 def at_host(partner: str, url: str) -> str:
-    """The partner with the host of its address, for one that has several addresses: each tenant's own."""
+    """The partner's name with the host of its address, for a partner whose address each tenant sets."""
     return f"{partner} at {urlsplit(url).netloc.rpartition('@')[2]}"
 
 
 def refuse_bad_status(partner: str, reply: Reply) -> None:
-    """Raise what a status other than 2xx means, and a part of an answer, for which nobody asks here; the body goes into
-    `detail`, for logs only."""
+    """Raise the error that a status means. The body goes into `detail`, which is for logs only.
+
+    206 is refused as well, because nobody asks for a part of an answer here.
+    """
     status = reply.status
     if status == 206:
         raise UnreadableAnswer(f"{partner} sent a part of its answer only (HTTP 206)")
@@ -280,11 +283,11 @@ def refuse_bad_status(partner: str, reply: Reply) -> None:
 
 
 def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> bytes:
-    """The whole body, but no more than `limit` bytes.
+    """The whole body, at most `limit` bytes.
 
     Raises:
         AnswerTooLong: more than `limit`.
-        UnreadableAnswer: it is not packed as its headers say.
+        UnreadableAnswer: not compressed as its headers say.
         PartnerUnavailable: too slow, or cut off.
     """
     from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError

@@ -1,7 +1,7 @@
-"""JSON that others wrote, however deeply it is nested.
+"""Untrusted JSON: limits on its nesting, and JSON within a text.
 
-Python reads JSON until its stack is full, and an object that the collector happens to finalize at that depth never gets
-finalized: so the nesting is bounded before reading.
+Python parses nested JSON until the stack is full. An object that the garbage collector happens to finalize at that
+depth is never finalized, so the nesting is checked before parsing.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from itertools import accumulate, islice
 from typing import Any
 
 DEEPEST = 200
-"""Levels of arrays and objects that are read: what Pydantic's own reader takes. No contract here has more than ten."""
+"""Most levels of arrays and objects, as in Pydantic's own parser. No contract here has more than ten."""
 
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 _START = re.compile(r'\[(?=\s*[\[{"])|\{(?=\s*["}])')
-"""How an array of texts, objects or arrays begins, or an object: "[1]" in prose is a footnote or a number of people."""
+"""The beginning of an object, or of an array of strings, objects or arrays; "[1]" in prose may be a footnote."""
 _MOST_STARTS = 100
-"""Brackets in a text of which each is tried as the beginning of JSON."""
+"""How many such beginnings in a text are tried."""
 
 
 def decoded(written: str | bytes) -> Any:
-    """The value of a JSON text; bytes are UTF-8, UTF-16 or UTF-32, with a mark or without.
+    """The value of a JSON text; bytes are UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
         ValueError: it is not JSON, or is nested deeper than `DEEPEST`.
@@ -36,27 +36,27 @@ def decoded(written: str | bytes) -> Any:
 
 
 def decoded_at(text: str, start: int) -> Any:
-    """The value of the JSON that begins at `start`; what comes after it does not matter.
+    """The value of the JSON that begins at `start`; text after it is ignored.
 
     Raises:
-        ValueError: none begins there, or what follows is nested deeper than `DEEPEST`.
+        ValueError: none begins there, or the rest of the text is nested deeper than `DEEPEST`.
     """
     refuse_deep(text[start:])
     return json.JSONDecoder().raw_decode(text, start)[0]
 
 
 def json_in(text: str) -> Any:
-    """JSON as a model writes it: it is the text, is fenced in it, or is the first array or object in it.
+    """The JSON in a model's answer: the whole text, a Markdown fence in it, or the first array or object in it.
 
     Raises:
-        ValueError: none of these.
+        ValueError: there is none.
     """
     for candidate in (text.strip(), *(match.strip() for match in _FENCE.findall(text))):
         try:
             return decoded(candidate)
         except ValueError:
             continue
-    # Prose comes before it, perhaps with brackets of its own.
+    # There may be prose before it, with brackets of its own.
     for start in islice(_START.finditer(text), _MOST_STARTS):
         try:
             return decoded_at(text, start.start())
@@ -66,10 +66,9 @@ def json_in(text: str) -> Any:
 
 
 def refuse_deep(text: str) -> None:
-    """Raise for JSON nested deeper than `DEEPEST`.
-
+    """
     Raises:
-        ValueError: it is.
+        ValueError: the JSON is nested deeper than `DEEPEST`.
     """
     if text.count("[") + text.count("{") <= DEEPEST:
         return

@@ -1,5 +1,4 @@
-"""What may be shown of a link that may carry a signature, SAS (Azure) or presigned (S3, Google), and when such a
-signature ends."""
+"""Links that may be signed, SAS (Azure) or presigned (S3, Google): how to show them, and when their signatures end."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 def without_secrets(url: str) -> str:
-    """The link for errors and logs: no query (a signature is in it), no user and password, no fragment."""
+    """The link for errors and logs: without query (which has the signature), user, password and fragment."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -21,14 +20,14 @@ def without_secrets(url: str) -> str:
 
 
 def redirected(location: str | None) -> str:
-    """What a partner did whose redirect is not followed. Where it leads tells what to mend: https, a name, a login."""
+    """The message for a redirect that is not followed; its target helps an operator: https, another host, a login."""
     where = without_secrets(location or "")[:200]
     to = f" to {where}" if where and where.isprintable() else ""
     return f"redirected{to}, which is not followed"
 
 
 def expiry_of(url: str) -> datetime | None:
-    """When the link's own signature ends, in UTC, or None when it says nothing of the kind.
+    """When the link's signature ends, in UTC; None where it has none.
 
     Azure: `se` (https://learn.microsoft.com/rest/api/storageservices/create-service-sas). S3 and Google:
     `X-Amz-Date` plus `X-Amz-Expires` seconds, `X-Goog-...` alike; old S3 signatures: `Expires` in unix seconds.

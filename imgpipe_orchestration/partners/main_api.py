@@ -1,7 +1,7 @@
-"""The main API, which owns the uploads: temp files from it, callbacks to it.
+"""The main API, which owns the uploads: temp files come from it and callbacks go to it.
 
 Contract: `/api/media/complete/{id}`, `/api/media/cleanup/{id}`, temp files at their `image_path`. In the embedded
-stack the gateway plays the main API at these very routes.
+stack the gateway serves these routes as the main API.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class MainApi:
     def complete(self, pending_image_id: int, payload: Mapping[str, Any]) -> Any:
         """Report an image as done; returns the decoded answer.
 
-        Equal payloads are one report and have one Idempotency-Key. Whoever honours keys answers another payload under
-        the same key with what it said before, or refuses it.
+        Equal payloads are the same report and have the same Idempotency-Key. Another payload needs another key, or a
+        server that honours keys would repeat its earlier answer or refuse it.
 
         Args:
-            payload: the rich body of the contract; sent with sorted keys, so that equal payloads sign alike.
+            payload: the rich body of the contract; sent with sorted keys, so that equal payloads have equal signatures.
 
         Raises:
             PartnerRefused: `partner_status` 404 for an unknown image, 409 for one that was cleaned up.
@@ -74,10 +74,10 @@ class MainApi:
             limit: largest accepted file, bytes.
 
         Raises:
-            BadInput: not a plain absolute path: the bearer key must not be steered to another host.
+            BadInput: not a plain absolute path, by which the bearer key could be sent to another host.
             PartnerRefused: `partner_status` 404 when the file is gone.
             TooLarge: past `limit`.
-            UnreadableAnswer: what came is an error page or nothing, whatever its status.
+            UnreadableAnswer: an error page or nothing came, whatever the status.
             PartnerUnavailable, RateLimited: worth another try.
         """
         if not _TEMP_PATH.fullmatch(image_path) or ".." in image_path:
@@ -86,14 +86,14 @@ class MainApi:
             reply = self._api.request("GET", image_path, limit=limit)
         except AnswerTooLong as error:
             raise TooLarge(f"The temp file is larger than the {limit:,} bytes allowed") from error
-        if not reply.content or _is_words(reply):
+        if not reply.content or _is_text(reply):
             detail = reply.content[:500].decode(errors="replace")
             raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file {image_path}", detail=detail)
         return reply.content
 
 
-def _is_words(reply: Reply) -> bool:
-    """Whether an answer says that it is a text, and could be one: servers give files wrong types, too."""
+def _is_text(reply: Reply) -> bool:
+    """Whether the declared type is text and the content could be: servers also declare wrong types for files."""
     kind = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    said = kind.startswith("text/") or kind.endswith(("json", "xml"))
-    return said and b"\0" not in reply.content
+    declared = kind.startswith("text/") or kind.endswith(("json", "xml"))
+    return declared and b"\0" not in reply.content

@@ -1,7 +1,7 @@
-"""OpenAI through its official SDK: looking at images, embeddings, drawing and editing images.
+"""OpenAI through its official SDK: analysing images, embeddings, generating and editing images.
 
-The SDK's own retries are off: `retry` decides, within the caller's time. The SDK is imported at the first call
-(0.9 s), and one HTTP client per instance is shared by all threads.
+The SDK's own retries are off; `retry` does that, within the caller's time. The SDK is imported at the first call, which
+takes 0.9 s, and all threads share one HTTP client per instance.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 _NAME = "OpenAI"
 _LONGEST_NAME = 200
-"""Characters of a model's name; what is longer is none."""
+"""Most characters of a model's name; a longer one is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Seen(Generic[Schema]):
     answer: Schema
     usage: Usage
     raw: dict[str, Any]
-    """The whole response as the API sent it, for keeping beside the answer."""
+    """The whole response as the API sent it, to be kept with the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class OpenAIClient:
         """
         Args:
             timeout: seconds for one try.
-            fetcher: downloads pictures of which the answer holds only the address; by default no private one.
+            fetcher: downloads pictures that the answer only links to; by default it refuses private addresses.
         """
         self._fetcher = fetcher or Fetcher()
         self._api_key = api_key
@@ -97,10 +97,10 @@ class OpenAIClient:
     def from_settings(
         cls, settings: Settings, *, timeout: float | None = None, fetcher: Fetcher | None = None
     ) -> Self | None:
-        """The client, or None when no key is configured: the caller then says that the provider was absent.
+        """The client, or None when no key is configured.
 
         Args:
-            timeout: seconds for one try; PARTNER_TIMEOUT_SECONDS without it.
+            timeout: seconds for one try; by default PARTNER_TIMEOUT_SECONDS.
         """
         if not settings.openai_api_key:
             return None
@@ -117,7 +117,7 @@ class OpenAIClient:
         detail: str = "low",
         instructions: str | None = None,
     ) -> Seen[Schema]:
-        """Ask a vision model about one image and get `schema` back.
+        """Ask a vision model about one image; the answer follows `schema`.
 
         Args:
             image: a JPEG, sent as a data URL.
@@ -133,9 +133,8 @@ class OpenAIClient:
             {"type": "input_text", "text": prompt},
             {"type": "input_image", "image_url": url, "detail": detail},
         ]
-        # Users' pictures are not left lying at the provider, where answers are kept for 30 days unless told otherwise.
-        arguments: dict[str, Any] = {"store": False}
-        arguments["input"] = [{"role": "user", "content": content}]
+        # Unless told not to, the provider stores requests with users' pictures for 30 days.
+        arguments: dict[str, Any] = {"store": False, "input": [{"role": "user", "content": content}]}
         if instructions:
             arguments["instructions"] = instructions
 
@@ -179,7 +178,7 @@ class OpenAIClient:
             size: "WxH" or "auto"; which sizes there are depends on the model.
 
         Raises:
-            PartnerRefused: content policy, or 4xx; no image in the answer, or only an address that leads to none.
+            PartnerRefused: content policy, or 4xx; no image in the answer, or only a link to none.
             UnreadableAnswer: the image data is truncated.
             PartnerUnavailable, RateLimited, SpendingPaused: see `openai_errors.translating`.
         """
@@ -219,7 +218,7 @@ class OpenAIClient:
         first = data[0] if data else None
         image = self._decoded(_get(first, "b64_json")) or self._fetched(_get(first, "url"))
         if image is None:
-            # Permanent: it was paid for, and whoever answers so answers the next one so as well.
+            # Permanent, because such an answer was paid for and the next one would be the same.
             raise PartnerRefused(f"{_NAME} answered with neither an image nor the address of one")
         return Drawn(image, _usage(response, model))
 
@@ -227,7 +226,7 @@ class OpenAIClient:
         if not isinstance(encoded, str) or not encoded:
             return None
         try:
-            # Servers that speak OpenAI's protocol send data URLs (no Base64 has a comma) and break lines.
+            # Other servers with OpenAI's protocol send data URLs (Base64 itself has no comma) and line breaks.
             image = base64.b64decode("".join(encoded.rpartition(",")[2].split()), validate=True)
         except ValueError as error:
             raise UnreadableAnswer(f"{_NAME} sent image data that is cut off or not base64") from error
@@ -236,10 +235,10 @@ class OpenAIClient:
         return image
 
     def _fetched(self, url: Any) -> bytes | None:
-        """What lies at the address in an answer (DALL-E's form; servers that speak OpenAI's protocol still use it).
+        """The picture at the URL in an answer (DALL-E's form, still used by other servers with OpenAI's protocol).
 
         Raises:
-            PartnerRefused: it cannot be had. Without a status: what the host of files says is not about our credential.
+            PartnerRefused: it cannot be fetched. Without a status, because the file host's is not about our credential.
         """
         if not isinstance(url, str) or not url:
             return None
@@ -270,14 +269,13 @@ class OpenAIClient:
     def _open(self) -> tuple[openai.OpenAI, WatchedTransport]:
         with self._lock:
             if self._opened is None:
-                import openai  # 0.9 s
+                import openai  # takes 0.9 s
 
                 from imgpipe_orchestration.partners.openai_transport import WatchedTransport
 
                 transport = WatchedTransport(self._base_url)
                 http = openai.DefaultHttpxClient(transport=transport, follow_redirects=False)
-                # Whoever drops this client drops its connections too.
-                weakref.finalize(self, http.close)
+                weakref.finalize(self, http.close)  # closes the connections of a client that nobody closed
                 sdk = openai.OpenAI(api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http)
                 self._opened = sdk, transport
             return self._opened
@@ -285,14 +283,16 @@ class OpenAIClient:
 
 @functools.cache
 def json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    """What `analyse_image` asks for, to name the call by. Pydantic takes 2 ms to make it."""
+    """The JSON schema that `analyse_image` asks for, part of a call's identity. Pydantic takes 2 ms to make it."""
     return schema.model_json_schema()
 
 
 @functools.cache
 def _fenced_too(schema: type[Schema]) -> type[Schema]:
-    """The schema, for the SDK to read answers by. Models behind servers that speak OpenAI's protocol put their JSON in
-    a Markdown fence or behind a sentence, and it was paid for."""
+    """The schema, which also accepts JSON in a Markdown fence or after a sentence.
+
+    Models on other servers with OpenAI's protocol answer like that, and the answer was paid for.
+    """
 
     def read(text: str, **options: Any) -> Schema:
         try:
@@ -302,12 +302,12 @@ def _fenced_too(schema: type[Schema]) -> type[Schema]:
                 return schema.model_validate(json_in(text))
             raise
 
-    # Name and docstring are sent.
+    # Name and docstring are sent to the model.
     return type(schema.__name__, (schema,), {"__doc__": schema.__doc__, "model_validate_json": staticmethod(read)})
 
 
 def _whole(image: bytes) -> bool:
-    """Whether the end of the file is there (PNG, JPEG, WebP): cut base64 can still decode."""
+    """Whether a PNG, JPEG or WebP has its end; truncated base64 may still decode."""
     if image.startswith(b"\x89PNG"):
         return b"IEND" in image[-12:]
     if image.startswith(b"\xff\xd8"):
@@ -318,7 +318,7 @@ def _whole(image: bytes) -> bool:
 
 
 def _expect(response: Any, name: str, kind: type[Result]) -> Result:
-    """The attribute, checked: the SDK builds its objects from whatever JSON came, without validating."""
+    """The attribute, with its type checked: the SDK builds its objects from any JSON, without validation."""
     value = _get(response, name)
     if not isinstance(value, kind):
         raise UnreadableAnswer(f"{_NAME} answered in a shape we do not know", detail=str(response)[:500])
@@ -326,7 +326,7 @@ def _expect(response: Any, name: str, kind: type[Result]) -> Result:
 
 
 def _no_answer(response: Any) -> ImgpipeError:
-    """Why a response has no structured answer in it."""
+    """The error for a response without a structured answer."""
     if (error := _get(response, "error")) is not None:
         return from_answer(error)
     for item in response.output:
@@ -340,17 +340,17 @@ def _no_answer(response: Any) -> ImgpipeError:
 
 
 def _get(thing: Any, name: str) -> Any:
-    """An attribute of an SDK object, or None: what the JSON lacked, the object lacks."""
+    """An attribute of an SDK object; None where the JSON did not have it."""
     return getattr(thing, name, None)
 
 
 def _usage(response: Any, model: str) -> Usage:
-    """Token counts of any of the APIs; whatever was left out, or is no count, is zero."""
+    """Token counts of any of the APIs; 0 for missing or invalid ones."""
     usage = _get(response, "usage")
     details = _get(usage, "input_tokens_details")
     named = _get(response, "model")
     return Usage(
-        # Kept in rows, and in the metadata of objects, which is bounded.
+        # The name is stored in rows and in the metadata of objects, whose size is limited.
         model=named if isinstance(named, str) and 0 < len(named) <= _LONGEST_NAME and named.isprintable() else model,
         input_tokens=_count(_get(usage, "input_tokens") or _get(usage, "prompt_tokens")),
         output_tokens=_count(_get(usage, "output_tokens")),

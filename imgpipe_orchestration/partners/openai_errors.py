@@ -1,4 +1,4 @@
-"""What the OpenAI SDK raises, turned into our error tree."""
+"""The OpenAI SDK's errors turned into ours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 _NAME = "OpenAI"
 
-# Codes of a 429 (and once of a 403) that waiting seconds does not mend.
+# Codes of a 429 (and of a 403) after which waiting some seconds does not help.
 # https://platform.openai.com/docs/guides/error-codes
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _POLICY = {"content_policy_violation", "moderation_blocked", "content_filter", "invalid_prompt"}
@@ -43,7 +43,7 @@ def translating(send: Callable[[], Answer]) -> Answer:
         UnreadableAnswer: not JSON, not the schema asked for.
         PartnerRefused: other 4xx, and content policy.
     """
-    import openai  # 0.9 s
+    import openai  # takes 0.9 s
 
     try:
         return send()
@@ -56,15 +56,15 @@ def translating(send: Callable[[], Answer]) -> Answer:
     except openai.ContentFilterFinishReasonError as error:
         raise PartnerRefused(f"{_NAME} filtered its answer (content policy)") from error
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
-        # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others: the SDK
-        # builds its objects from any JSON without looking, and trips over another shape only when it goes on.
+        # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others come from the
+        # SDK when it uses objects that it built from unexpected JSON, without validation.
         raise UnreadableAnswer(
             f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
         ) from error
 
 
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:
-    # Texts in OpenAI's answers; whatever stands there in those of others that speak its protocol.
+    # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
     status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
     detail = f"{status} {code or kind}: {error.message[:500]}"
     if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
@@ -73,11 +73,11 @@ def _from_status(error: openai.APIStatusError) -> ImgpipeError:
         )
     if status == 429:
         return RateLimited(f"{_NAME} asks us to slow down (HTTP 429)", detail=detail, retry_after=_wait(error))
-    if status >= 500 or status in (408, 409):  # 409: "try again", as the SDK's own retries see it
+    if status >= 500 or status in (408, 409):  # the SDK's own retries try 409 again as well
         kind_ = PartnerAway if status >= 500 else PartnerUnavailable
         return kind_(f"{_NAME} failed (HTTP {status})", detail=detail, retry_after=_wait(error), partner_status=status)
     if code in _POLICY or kind == "image_generation_user_error":
-        # Without the status: it is about this request, whatever number it comes under.
+        # Without the status, which would tell the ledger that all requests fail: this is about one request.
         return PartnerRefused(f"{_NAME} refused for its content policy", detail=detail)
     reason = {
         401: "does not accept OPENAI_API_KEY",
@@ -101,10 +101,10 @@ def _wait(error: openai.APIStatusError) -> float | None:
 
 
 def from_answer(error: Any) -> ImgpipeError:
-    """The error object inside an HTTP 200 whose `status` is "failed".
+    """Our error for the error object in an HTTP 200 whose `status` is "failed".
 
-    https://platform.openai.com/docs/api-reference/responses/object. Routers that speak its protocol write the HTTP
-    status of whoever is behind them as the code.
+    https://platform.openai.com/docs/api-reference/responses/object. Routers with this protocol use the HTTP status of
+    the provider behind them as the code.
     """
     code, detail = word_of(getattr(error, "code", None)), str(getattr(error, "message", error))[:500]
     if code in _OUT_OF_MONEY or code == "402":
@@ -119,7 +119,7 @@ def from_answer(error: Any) -> ImgpipeError:
     return PartnerRefused(f"{_NAME} refused {reason}", detail=detail)
 
 
-def word_of(said: Any) -> str:
-    """A code or a reason in an answer, as it may be told and kept; empty for what is none, such as a NUL or a book."""
-    word = str(said or "")
+def word_of(value: Any) -> str:
+    """A code or reason in an answer, if it is short and plain enough to be shown and stored; else empty."""
+    word = str(value or "")
     return word if _WORD.fullmatch(word) else ""

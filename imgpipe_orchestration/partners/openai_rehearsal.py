@@ -1,7 +1,7 @@
-"""One made-up answer of each kind, so that no real one waits for what OpenAI's SDK builds when it reads its first.
+"""Warming up OpenAI's SDK by parsing one made-up answer of each kind.
 
-The SDK imports half of itself and Pydantic builds the schemas of its models at first use: 0.4 s of CPU, in all threads
-of a run at the same time. A process that forks others does it once for all of them.
+At first use the SDK imports half of itself and Pydantic builds its schemas: 0.4 s of CPU, in all threads of a run at
+the same time. A process that forks others does it once for all of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Word(BaseModel):
 
 
 def rehearse() -> None:
-    """Read them. Makes no connection and leaves no thread."""
+    """Parse the answers; makes no connection and leaves no thread."""
     transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=_ANSWERS[request.url.path]))
     with openai.OpenAI(
         api_key="none", base_url="http://rehearsal", http_client=httpx2.Client(transport=transport)

@@ -1,7 +1,7 @@
-"""What goes over the wire to OpenAI, under our own limits and watched: rate-limit headers, the kind of body, its size.
+"""The transport of the OpenAI SDK's HTTP client, with our own limits on time, size and kind of answer.
 
-The SDK's timeout counts from one byte to the next, so a server that drips would hold a worker for ever, and its objects
-do not carry the headers of good answers. So its HTTP client gets a transport over the connections of all the partners.
+The SDK's timeout applies to each read, so a server that drips could occupy a worker for ever; and its objects do not
+have the rate-limit headers of successful answers. So its HTTP client gets a transport over our own `connections`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _OF_THE_BODY_ON_THE_WIRE = frozenset({"content-encoding", "content-length", "tra
 
 
 class _Calls(threading.local):
-    """The call that each thread is making: the SDK has no way to hand it down."""
+    """The call that each thread is making; the SDK has no way to pass it on to the transport."""
 
     current: tuple[RateGate, Deadline] | None = None
 
 
 class WatchedTransport(httpx2.BaseTransport):
-    """A transport of the SDK's HTTP client. Our own errors come out of it as the cause of the SDK's."""
+    """The transport. Our errors from it are the `__cause__` of the SDK's."""
 
     def __init__(self, base_url: str) -> None:
         self._calls = _Calls()
@@ -45,7 +45,8 @@ class WatchedTransport(httpx2.BaseTransport):
 
     @contextmanager
     def watching(self, rate: RateGate, deadline: Deadline) -> Iterator[None]:
-        """What this thread sends inside teaches `rate` and has until `deadline` to be answered in full."""
+        """For what this thread sends in the block: `rate` learns from its answers, which must be complete by
+        `deadline`."""
         self._calls.current = rate, deadline
         try:
             yield
@@ -57,12 +58,12 @@ class WatchedTransport(httpx2.BaseTransport):
         Raises:
             PartnerAway: no connection.
             PartnerUnavailable: too slow, cut off.
-            UnreadableAnswer: too long, no JSON, or too deep.
+            UnreadableAnswer: too long, not JSON, or nested too deeply.
         """
         assert self._calls.current is not None  # noqa: S101 - nobody sends outside of `watching`
         rate, deadline = self._calls.current
         request.headers.update(tracing.headers())
-        request.headers["Accept-Encoding"] = "gzip, deflate"  # what urllib3 unpacks by itself
+        request.headers["Accept-Encoding"] = "gzip, deflate"  # what urllib3 can unpack without other packages
         response, content = self._answer(request, deadline)
         rate.learn(response.status, response.headers)
         if 200 <= response.status < 300:
@@ -100,7 +101,7 @@ class WatchedTransport(httpx2.BaseTransport):
 
 def _refuse_unreadable(content_type: str, content: bytes) -> None:
     if "json" not in content_type:
-        # The SDK would take a proxy's error page for an answer in text.
+        # The SDK would return a proxy's error page as text.
         raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
     try:
         refuse_deep(content.decode(errors="replace"))
@@ -109,7 +110,7 @@ def _refuse_unreadable(content_type: str, content: bytes) -> None:
 
 
 def _pools_to(base_url: str) -> urllib3.PoolManager:
-    """Connections under HTTPS_PROXY and NO_PROXY, trusting whom the SDK's own client trusts."""
+    """Connections that obey HTTPS_PROXY and NO_PROXY, with the same trusted certificates as the SDK's own client."""
     parts = urlsplit(base_url)
     proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
     trust = httpx2.create_ssl_context()

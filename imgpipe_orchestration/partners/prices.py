@@ -1,10 +1,10 @@
-"""What providers charge, in one table.
+"""The providers' prices, in US dollars.
 
-US dollars. OpenAI: standard tier per million tokens, short context; a model's own page where there is one, e.g.
-https://developers.openai.com/api/docs/models/gpt-6-luna, else https://developers.openai.com/api/docs/pricing, both as
-they stood in November 2026. Google Vision: per unit, past the free thousand, up to five million a month
-(https://cloud.google.com/vision/pricing). A model that is not listed costs None, shown as unknown: a guess would make
-the budget and the figures lie. MODEL_PRICES corrects or adds entries without a release.
+OpenAI: standard tier per million tokens, short context, from the model's page where there is one, e.g.
+https://developers.openai.com/api/docs/models/gpt-6-luna, else from https://developers.openai.com/api/docs/pricing, as
+of November 2026. Google Vision: per unit, past the free thousand, up to five million a month
+(https://cloud.google.com/vision/pricing). The cost of a model that is not listed is None and shown as unknown, as a
+guess would falsify budget and figures. MODEL_PRICES corrects or adds entries without a release.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
 class Price(BaseModel):
-    """US dollars per million tokens, or per unit. What is None is charged like plain input."""
+    """US dollars per million tokens, or per unit. Cached and image input cost as much as `input` where they are
+    None."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +62,7 @@ PRICES: Mapping[str, Price] = {
 
 
 def parse_prices(text: str) -> dict[str, Price]:
-    """MODEL_PRICES: a JSON object of model name to the fields of `Price`; empty text is no entries.
+    """The value of MODEL_PRICES: a JSON object of model names to the fields of `Price`; may be empty.
 
     Raises:
         SettingsError: not of that form.
@@ -81,8 +82,8 @@ def parse_prices(text: str) -> dict[str, Price]:
 def cost_of(model: str, usage: Usage, prices: Mapping[str, Price] = PRICES) -> Decimal | None:
     """US dollars for one call, or None when the model's price is unknown.
 
-    Dated snapshots (`gpt-4o-mini-2024-07-18`) cost what their model costs; so do a stand-in's answers, which are
-    labelled instead, so that a rehearsal shows what the real run would cost.
+    Dated snapshots (`gpt-4o-mini-2024-07-18`) have the price of their model. So do a stand-in's answers, so that a
+    rehearsal shows what the real run would cost.
     """
     name = model.removesuffix("-standin")
     price = prices.get(name) or prices.get(_SNAPSHOT.sub("", name))

@@ -1,7 +1,7 @@
 """Holding calls back before the provider has to refuse them.
 
-One gate per (provider, key, model) and process. It learns from the answers' own headers, `x-ratelimit-*` and
-Retry-After, so no limits are configured anywhere. How many calls run at once is the features' affair.
+One gate per (provider, address, key, model) and process. It learns from the answers' headers `x-ratelimit-*` and
+Retry-After, so no limits need to be configured. The features decide how many calls run at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400
 
 def parse_duration(text: str | None) -> float | None:
     """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a plain number; None when unreadable or
-    too long to be meant."""
+    implausibly long."""
     if not text:
         return None
     parts = _DURATION.findall(text)
@@ -30,13 +30,13 @@ def parse_duration(text: str | None) -> float | None:
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds the other side asks us to wait: Retry-After, or its finer form in milliseconds that OpenAI also sends."""
+    """Seconds that the provider asks us to wait, from retry-after-ms, which OpenAI also sends, or Retry-After."""
     fine = finite(headers.get("retry-after-ms", ""))
     return believable(fine / 1000) if fine is not None else parse_retry_after(headers)
 
 
 class RateGate:
-    """Counts down what the provider said remains, and waits for the reset when nothing does."""
+    """Counts down the remaining calls that the provider reported, and waits for the reset when there are none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class RateGate:
         """Return when a call may be sent.
 
         Raises:
-            RateLimited: at once when the wait would pass `deadline`, rather than after waiting in vain.
+            RateLimited: the wait would pass `deadline`; raised at once, without waiting.
         """
         while True:
             with self._lock:
@@ -67,7 +67,7 @@ class RateGate:
             time.sleep(wait)
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:
-        """Take in the headers of an answer (names in lower case or a case-insensitive mapping)."""
+        """Take in the headers of an answer; their names are in lower case, or the mapping is case-insensitive."""
         now = time.monotonic()
         with self._lock:
             if status in (429, 503):

@@ -1,8 +1,8 @@
-"""The one place where a call to an outside API is repeated.
+"""Retries of calls to outside APIs; nothing else repeats a call.
 
-Exponential backoff with full jitter (as in AWS Architecture Blog, "Exponential Backoff and Jitter", 2015), never
-shorter than what the other side asked for and never past the caller's time limit: when the wait would not fit, the
-error goes up at once with its `retry_after`, and the item's own schedule takes over.
+Exponential backoff with full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter", 2015), never shorter than
+the partner asked for and never past the caller's time limit: if the wait does not fit, the error is raised at once with
+its `retry_after`, and the item waits in its queue instead.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ log = logger(__name__)
 Answer = TypeVar("Answer")
 
 LONGEST_ASKED_SECONDS = 86400.0
-"""Longest wait that is believed. Nobody means a longer one: it is a clock of another century, or a wrong unit."""
+"""Longest plausible wait; a longer one comes from a wrong clock or a wrong unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long one call may be tried. Times in seconds."""
+    """How often and how long a call is tried. Times in seconds."""
 
     attempts: int = 3
     first_wait: float = 0.5
@@ -39,7 +39,7 @@ class RetryPolicy:
 
 
 class Deadline:
-    """A point in time on the monotonic clock, handed down so that every part of a call shares one limit."""
+    """A point in time on the monotonic clock, passed down so that all parts of a call share one limit."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -57,11 +57,11 @@ class Deadline:
 def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
     """Run `attempt` until it answers, fails for good or runs out of tries or time.
 
-    Only `PartnerUnavailable` and `RateLimited` are tried again: a quota that is used up (`SpendingPaused`) and a
-    refusal do not get better within seconds, and an `UnreadableAnswer` was an answer.
+    Only `PartnerUnavailable` and `RateLimited` are tried again. A used-up quota (`SpendingPaused`) and a refusal do not
+    change within seconds, and an `UnreadableAnswer` may have been paid for.
 
     Raises:
-        ImgpipeError: the last attempt's.
+        ImgpipeError: the error of the last attempt.
     """
     deadline = Deadline(policy.budget)
     jitter = tenacity.wait_random_exponential(multiplier=policy.first_wait, max=policy.longest_wait)
@@ -80,7 +80,7 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
         retry=tenacity.retry_if_exception(_worth_repeating),
         wait=wait,
         stop=stop,
-        before_sleep=_tell,
+        before_sleep=_log,
         reraise=True,
     )
     return retrying(attempt, deadline)
@@ -90,16 +90,16 @@ def _worth_repeating(error: BaseException) -> bool:
     return isinstance(error, PartnerUnavailable | RateLimited) and not isinstance(error, UnreadableAnswer)
 
 
-def _tell(state: tenacity.RetryCallState) -> None:
+def _log(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("%s; trying again in %.1f s", error, state.upcoming_sleep, extra={"attempt": state.attempt_number})
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from an answer's Retry-After, a number or an HTTP date (RFC 9110, 10.2.3); None when there is none that
-    could be meant. Names are in lower case, or the mapping does not care.
+    """Seconds from an answer's Retry-After, a number or an HTTP date (RFC 9110, 10.2.3); None for none or an
+    implausible one. Header names are in lower case, or the mapping is case-insensitive.
 
-    A date counts from the answer's own Date: one of both clocks may be a day off.
+    A date counts from the answer's Date, because one of the two clocks may be wrong.
     """
     value = headers.get("retry-after", "")
     seconds, until = finite(value), _moment(value)
@@ -117,12 +117,12 @@ def _moment(date: str) -> float | None:
 
 
 def believable(seconds: float | None) -> float | None:
-    """A wait that somebody asked for; None when it is too long to be meant."""
+    """The wait, or None if it is implausibly long."""
     return None if seconds is None or seconds > LONGEST_ASKED_SECONDS else seconds
 
 
 def finite(text: str) -> float | None:
-    """A number of seconds, not below zero; None for what is no number, and for "nan" and "inf", which Python reads."""
+    """A number of seconds, at least 0; None if it is not a finite number."""
     try:
         number = float(text)
     except ValueError:

@@ -1,7 +1,7 @@
 """The signature on callbacks: `X-Imgpipe-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`.
 
-Signed with MAIN_API_KEY. The time stamp is under the signature so that an old callback cannot be replayed later.
-The form follows Stripe's, for which receivers have ready-made code.
+Signed with MAIN_API_KEY. The time stamp is part of what is signed, so that an old callback cannot be replayed later.
+The form is Stripe's, for which receivers have ready-made code.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from imgpipe_orchestration.errors import Unauthenticated
 HEADER = "X-Imgpipe-Signature"
 _STAMP = re.compile(r"[0-9]{1,12}")
 TOLERANCE_SECONDS = 300
-"""How far the stamp may lie from our clock: covers retries in flight and modest clock skew."""
+"""How far the stamp may be from our clock, for retries in flight and some clock skew."""
 
 
 def sign(body: bytes, key: str, *, at: float | None = None) -> str:
-    """The header's value for these exact bytes. `at` is unix seconds, default now."""
+    """The header's value for a body. `at` is unix seconds, by default now."""
     stamp = int(time.time() if at is None else at)
     return f"t={stamp},v1={_mac(stamp, body, key)}"
 

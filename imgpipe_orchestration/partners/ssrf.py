@@ -1,8 +1,8 @@
-"""Which addresses a link from outside may reach: the public internet, and what an operator allows by name.
+"""Which addresses an untrusted link may reach: the public internet, and what an operator allows.
 
-The check is made on addresses, not names: before connecting on what the name resolves to, of which one permitted
-address is then connected to by number, and after connecting on the socket's peer. A name that resolves differently a
-moment later (DNS rebinding) and a redirect therefore gain nothing.
+Addresses are checked, not names: before connecting, those that the name resolves to (the connection is then made to a
+permitted address by number), and after connecting, that of the socket's peer. So neither a name that resolves
+differently a moment later (DNS rebinding) nor a redirect gets past the check.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
-# Reached inside a network although Python calls them global: Azure's metadata and DHCP service
-# (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16), and what the `ipaddress` of
-# Python before 3.11.10 lacks of IANA's special-purpose registries (https://github.com/python/cpython/issues/113171).
+# Not public although Python's `is_global` says so: Azure's metadata and DHCP service
+# (https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16), and networks of IANA's
+# special-purpose registries that Python before 3.11.10 lacks (https://github.com/python/cpython/issues/113171).
 _INTERNAL = tuple(
     ipaddress.ip_network(text)
     for text in (
@@ -40,7 +40,7 @@ _INTERNAL = tuple(
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address belongs to the public internet, also when it is IPv4 in IPv6 clothes."""
+    """Whether the address, or the IPv4 address embedded in it, belongs to the public internet."""
     inner = _embedded(address)
     if inner is not None:
         return is_public(inner)
@@ -49,7 +49,7 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one is translated or tunnelled to."""
+    """The IPv4 address that an IPv6 address is translated or tunnelled to."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -61,14 +61,14 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
 
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """ALLOWED_PRIVATE_HOSTS: what may be reached although it is private."""
+    """ALLOWED_PRIVATE_HOSTS: private hosts and networks that may be reached."""
 
     hosts: frozenset[tuple[str, int | None]] = frozenset()
     networks: tuple[Network, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> AllowList:
-        """From a comma list of host, host:port or CIDR; an IPv6 address with a port is written [::1]:8000.
+        """Parse a comma list of host, host:port or CIDR; an IPv6 address with a port is written [::1]:8000.
 
         Raises:
             SettingsError: an entry is none of these.
@@ -107,10 +107,10 @@ class Guard:
     allowed: AllowList
 
     def addresses(self, host: str, port: int, seconds: float | None = None) -> list[str]:
-        """What the name resolves to and may be reached, in the resolver's order.
+        """The permitted addresses that the name resolves to, in the resolver's order.
 
         Raises:
-            Forbidden: it resolves to nothing else than addresses we refuse.
+            Forbidden: there are none.
             PartnerUnavailable: it does not resolve now, or not within `seconds` and the deadline of the call.
         """
         from imgpipe_orchestration.partners.connections import addresses_of
@@ -125,10 +125,10 @@ class Guard:
         return permitted
 
     def check_peer(self, sock: socket.socket, host: str, port: int) -> None:
-        """Look at what a connected socket is really connected to.
+        """Check what a socket is actually connected to.
 
         Raises:
-            Forbidden: an address we refuse; the socket is closed.
+            Forbidden: an address that is not permitted; the socket is closed.
         """
         if not self._permits(host, port, str(sock.getpeername()[0])):
             sock.close()
@@ -140,8 +140,8 @@ class Guard:
 
 
 def guarded_pools(guard: Guard) -> urllib3.PoolManager:
-    """urllib3's pools with connections that obey `guard`. Proxies of the environment are not used: they would do the
-    connecting, out of the guard's sight."""
+    """urllib3's pools with connections that obey `guard`. They use no proxies, which would connect without its
+    check."""
     import urllib3
     from urllib3.connection import HTTPConnection
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Usage:
     """Consumption as the provider reported it; zero where it reported none.
 
-    `units` counts what is billed by the piece (Google Vision: a feature on an image; Flowise: a call). Image and
-    cached tokens are parts of `input_tokens`.
+    `units` counts what is billed by the piece (Google Vision: a feature of an image; Flowise: a call). Image and cached
+    tokens are included in `input_tokens`.
     """
 
     model: str = ""
@@ -22,5 +22,6 @@ class Usage:
 
     @property
     def standin(self) -> bool:
-        """Whether a stand-in answered: nothing was spent, costs are what the real provider would have charged."""
+        """Whether a stand-in answered, so that nothing was spent; costs are what the real provider would have
+        charged."""
         return self.model.endswith("-standin")

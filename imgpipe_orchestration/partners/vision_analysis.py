@@ -1,7 +1,7 @@
-"""The external Vision Analysis API: unprocessed analyses out, HTML reports in.
+"""The external Vision Analysis API: unprocessed analyses come from it, HTML reports go to it.
 
-Its addresses come from a cron job. In production they are reached under the guard, as a link from outside is. Its token
-is a tenant's; a partner may send it back in the body of an error, so it is taken out of what this client raises.
+A cron job gives its addresses, so in production they are checked by a `Guard` like untrusted links. Its token belongs
+to a tenant. It is removed from this client's errors, because a partner may return it in the body of an error.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from imgpipe_orchestration.partners.ssrf import Guard
 
 _NAME = "The Vision Analysis API"
 _ASKED = ("is_processed", "page", "page_size")
-"""The parameters of a page; what the address brings along under these names is replaced."""
+"""The query parameters of a page; they replace those in the address."""
 _FAILED = frozenset({"error", "fail", "failed", "failure"})
 _LOOKS = 6
-"""Most looks at a listing that keeps changing."""
+"""How often a listing that keeps changing is read."""
 
 
 class _Record(BaseModel):
-    """A record of theirs: what we need, and whatever else they add. A null is a field left out."""
+    """A record of the API: unknown fields are ignored, and null means the same as a missing field."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
 
@@ -42,7 +42,7 @@ class _Record(BaseModel):
 
 
 class Document(_Record):
-    """A file of an analysis. `document_name` is outside text: never a path. One without a usable address has none."""
+    """A file of an analysis. `document_name` is untrusted text, never a path. `document_path` is empty if unusable."""
 
     document_path: str = ""
     document_name: str = ""
@@ -54,7 +54,7 @@ Id = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class VisionAnalysis(_Record):
-    """One analysis that somebody asked for. Its ids go back exactly as they came."""
+    """One requested analysis. Its ids are sent back exactly as they came."""
 
     vision_analysis_id: Id
     vision_analysis_run_code: str = ""
@@ -83,7 +83,7 @@ class VisionAnalysis(_Record):
 
 
 class _Page(BaseModel):
-    # Null is an empty list; only its absence is a shape we do not know.
+    # Null means an empty list; a missing field is an error.
     vision_analysis: list[Any] | None
 
 
@@ -94,9 +94,9 @@ class _Listing(_Record):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An entry of the listing that cannot be used, with the reason; the others are not its fault.
+    """An entry of the listing that cannot be used, with the reason; other entries can.
 
-    `organization_id` is empty where it does not say whose it is.
+    `organization_id` is empty where the entry has none.
     """
 
     vision_analysis_id: str
@@ -105,7 +105,7 @@ class Malformed:
 
 
 class UncertainUpload(PartnerUnavailable):
-    """An upload broke off, was not answered or answered 5xx: the report may have arrived or not."""
+    """An upload broke off, got no answer or a 5xx; the report may have arrived."""
 
     title = "Uncertain upload"
 
@@ -130,7 +130,7 @@ class VisionAnalysisApi:
         place = urlunsplit(parts._replace(query="", fragment=""))
         self._name = at_host(_NAME, place)
         self._list = JsonApi(self._name, place, headers=headers, timeout=timeout, policy=policy, guard=guard)
-        # Whether a report is sent again is for `upload` to say and not for the transport.
+        # `upload` has its own retries, so the transport must not repeat a report.
         self._policy = self._list.policy
         once = replace(self._policy, attempts=1)
         self._upload = JsonApi(
@@ -138,10 +138,10 @@ class VisionAnalysisApi:
         )
 
     def unprocessed(self, *, page_size: int = 50, most_pages: int = 1000) -> Iterator[VisionAnalysis | Malformed]:
-        """All unprocessed analyses, page by page as they are consumed, none twice.
+        """All unprocessed analyses, each once; pages are read as they are needed.
 
-        Ends at a page that brings nothing new; what the API says of totals and of pages is not relied on. A listing of
-        more than `most_pages` is taken for one that never ends.
+        Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `most_pages` is
+        considered endless.
 
         Raises:
             PartnerUnavailable: the listing does not end; also as in `JsonApi.request_json`.
@@ -157,7 +157,7 @@ class VisionAnalysisApi:
                 if key in seen:
                     continue
                 seen.add(key)
-                # Some APIs ignore the filter.
+                # Some APIs ignore the filter for unprocessed ones.
                 if not (entry.get("is_processed") is True if isinstance(found, Malformed) else found.is_processed):
                     yield found
             if len(seen) == known:
@@ -167,8 +167,8 @@ class VisionAnalysisApi:
     def is_unprocessed(self, vision_analysis_id: str, *, page_size: int = 50) -> bool:
         """Whether the API still waits for the report of this analysis; raises as `unprocessed`.
 
-        When an analysis is processed while we look, those after it move up a page and one of them is passed over. So a
-        look that does not find it counts only if the next look finds all that this one found.
+        When an analysis becomes processed while we read, later ones move up, and we skip one at a page's end. So a
+        listing without this analysis counts only if the next listing has all that this one had.
         """
         wanted = vision_analysis_id.casefold()
         before: set[str] | None = None
@@ -191,21 +191,20 @@ class VisionAnalysisApi:
         listed: bool = True,
         page_size: int = 50,
     ) -> None:
-        """Deliver a report; the analysis counts as processed from then on. Any answer 2xx will do but an error in JSON
-        and a web page.
+        """Deliver a report, after which the analysis counts as processed.
 
-        A try that was answered so, with 5xx or not at all may have arrived: before the next one the listing is asked.
-        All tries, of whichever process, have one Idempotency-Key: a worker that froze before it sent cannot know that
-        another one has delivered meanwhile.
+        Any 2xx answer is a success, unless it is a JSON error or a web page. After one of these, a 5xx or no answer the
+        report may have arrived, so the listing is read before the next try. All tries, of any process, have the same
+        Idempotency-Key, because a worker that froze before sending cannot know that another one has delivered.
 
         Args:
-            filename: names the batch, and with it what is delivered.
-            listed: whether the API lists the analysis until it has the report; it does not list what it got before.
+            filename: identifies the batch, and with it the content.
+            listed: whether the API lists the analysis until it has the report; False for one that already had one.
             page_size: of the listing.
 
         Raises:
             UncertainUpload: the report may have arrived.
-            ImgpipeError: as in `JsonApi.request`; it has not.
+            ImgpipeError: as in `JsonApi.request`; it has not arrived.
         """
         from urllib3.filepost import encode_multipart_formdata
 
@@ -268,7 +267,7 @@ class VisionAnalysisApi:
                 answer = self._list.request_json("GET", f"?{query}", headers={"Content-Type": "application/json"})
         except PartnerRefused as error:
             if number > 1 and error.partner_status == 404:
-                return []  # some say so past their last page
+                return []  # some APIs answer 404 past the last page
             raise
         try:
             entries = _Listing.model_validate(answer).data.vision_analysis or []
@@ -287,8 +286,8 @@ def _uncertain(error: ImgpipeError) -> UncertainUpload:
 
 
 def _refuse_error(partner: str, reply: Reply) -> None:
-    """Raise when an answer 2xx is JSON that tells of an error, or a web page: a proxy's that asks for a login, mostly.
-    The contract says nothing else of the answer."""
+    """Raise when a 2xx answer is JSON that reports an error, or a web page (mostly a proxy's login). The contract does
+    not specify the answer any further."""
     try:
         what = "an error" if _tells_of_error(decoded(reply.content)) else ""
     except ValueError:
@@ -302,13 +301,13 @@ def _refuse_error(partner: str, reply: Reply) -> None:
 
 
 def _tells_of_error(answer: Any) -> bool:
-    """Whether an answer's envelope says that it failed, whatever its HTTP status: by `status` (JSend has two words for
-    it), by `success`, or by `code`, which is 200 in the contract's."""
+    """Whether an answer reports a failure, whatever its HTTP status: by `status` (JSend has two words for it), by
+    `success`, or by `code`, which is 200 in the contract."""
     if not isinstance(answer, dict):
         return False
     code = str(answer.get("code"))
-    said_so = str(answer.get("status")).casefold() in _FAILED or answer.get("success") is False
-    return said_so or (code.isdecimal() and 400 <= int(code) < 600)
+    failed = str(answer.get("status")).casefold() in _FAILED or answer.get("success") is False
+    return failed or (code.isdecimal() and 400 <= int(code) < 600)
 
 
 def _analysis(entry: dict[str, Any]) -> VisionAnalysis | Malformed:
@@ -323,7 +322,7 @@ def _analysis(entry: dict[str, Any]) -> VisionAnalysis | Malformed:
 
 
 def _document(entry: Any) -> Document:
-    """One that cannot be read is a document without an address: one missing image."""
+    """A document; one that cannot be parsed has no address, and counts as a missing image."""
     try:
         return Document.model_validate(entry)
     except ValidationError:

@@ -1,13 +1,12 @@
-"""How a Dagster run gets a process: forked from one that has imported everything, instead of started from nothing.
+"""How a Dagster run gets a process: it is forked from a process that has already imported everything.
 
-Dagster's default launcher starts a fresh Python for each run, which spends three seconds importing before the first
-op; and it cannot tell that a run's process died together with its code server, so that run stays "started" and blocks
-its pipeline until a time limit ends it.
+Dagster's default launcher starts a new Python for each run, which spends three seconds importing before the first op.
+It also does not notice when a run's process dies together with its code server, so that the run stays "started" and
+blocks its pipeline until a time limit ends it.
 
-`forkserver` is the program that has imported everything; `warm` is how others ask it for processes. `launcher` forks
-on the daemon's own machine (dagster.yaml). On several machines `celery_launcher` puts runs into queues
-(deploy/dagster.yaml), and a `worker` on each machine takes them out and forks them in the same way. docs/adr/ has the
-reasons and the figures.
+`forkserver` is the program that has imported everything; `warm` asks it for processes. `launcher` forks on the daemon's
+own machine (dagster.yaml). On several machines `celery_launcher` puts runs into queues (deploy/dagster.yaml), and a
+`worker` on each machine takes them out and forks them in the same way. docs/adr/ has the reasons and the figures.
 
-`threads` is about what happens inside a run: an executor for steps that mostly wait.
+`storage` is Dagster's PostgreSQL storage with pooled connections. `threads` is an executor for steps that mostly wait.
 """

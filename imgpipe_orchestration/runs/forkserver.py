@@ -1,8 +1,9 @@
-"""`python -m imgpipe_orchestration.runs.forkserver FD [--ends-runs]`: forks a process for each run that is asked for.
+"""`python -m imgpipe_orchestration.runs.forkserver FD [--ends-runs]`: forks a process for each requested run.
 
-Imports once, then waits on the socket FD for lines of JSON: the words of a `dagster` command to run in a child. The
-answer is the child's pid. It must stay single-threaded and open no connection, for a fork copies neither well.
-It ends when the other side of the socket closes; its children go on, or with `--ends-runs` are interrupted (on Linux).
+It imports everything once, then reads lines of JSON from the socket FD: the arguments of a `dagster` command to run in
+a child. It answers with the child's pid. It must stay single-threaded and open no connections, because neither survives
+a fork. It ends when the other side of the socket closes; its children go on, or are interrupted with `--ends-runs` (on
+Linux).
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ PRELOAD = (
     "pebble",
     "imgpipe_orchestration.media.stages",
 )
-"""What nearly every run imports. Not numpy and cv2: they start threads as they are imported."""
+"""What nearly every run imports, except numpy and cv2, which start threads when they are imported."""
 
 LOGS_IN_S3 = ("dagster_aws.s3.compute_log_manager",)
-"""What every run imports beside that on a worker of several machines (deploy/dagster.yaml)."""
+"""What every run imports in addition on several machines (deploy/dagster.yaml)."""
 
 PRELOAD_VARIABLE = "IMGPIPE_PRELOAD_RUNS"
-"""Set in the environment of the process that will launch runs (the daemon): the forkserver then imports at once, and
-not when the first run waits for it."""
+"""Set in the environment of the process that launches runs (the daemon), so that the forkserver starts at once and not
+when the first run waits for it."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int, *, ends_runs: bool = False) -> None:
     signal.signal(signal.SIGCHLD, _collect)
-    # Its end is decided by the socket: a Ctrl-C that reaches the whole group must not take away the runs' parent first.
+    # Only the socket ends this process: a Ctrl-C for the whole process group must not end the runs' parent before them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for module in (*PRELOAD, *(LOGS_IN_S3 if ends_runs else ())):
@@ -60,12 +61,12 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
     rehearse()
     gc.collect()
     libc = ctypes.CDLL(None) if ends_runs and sys.platform == "linux" else None
-    gc.freeze()  # what is loaded stays shared with the children: the collector will not write to its pages
+    gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as lines:
         for line in lines:
             pid = os.fork()
             if pid == 0:
-                os.close(descriptor)  # held open in a child it would hide this process's death from the launcher
+                os.close(descriptor)  # open in a child, it would hide the death of this process from the launcher
                 if libc is not None:
                     libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
                 _run(json.loads(line))
@@ -74,7 +75,7 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
 
 
 def _run(words: list[str]) -> NoReturn:
-    """In the child: be the command, then end without unwinding what belongs to the parent."""
+    """In the child: run the command, then exit without the clean-up of what belongs to the parent."""
     from dagster._cli import cli
 
     code = 1
@@ -90,16 +91,16 @@ def _run(words: list[str]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        _tell_the_collector()
-        # Image workers are reached through a folder that goes when Python exits, which this process does not do.
+        _flush_traces()
+        # The folder with the image workers' sockets is normally deleted at Python's exit, which `os._exit` skips.
         shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def _tell_the_collector() -> None:
-    """Spans go out in the background; a process that ends without unwinding takes what is left with it."""
+def _flush_traces() -> None:
+    """Send the remaining spans; normally they are sent in the background and at exit."""
     from imgpipe_orchestration import tracing
 
     try:
@@ -109,7 +110,7 @@ def _tell_the_collector() -> None:
 
 
 def _log_as_settings_say() -> None:
-    """Lines of a run look like those of the gateway; they say whose run, item and tenant they are about."""
+    """Make log lines of a run look like those of the gateway, with run, item and tenant."""
     from imgpipe_orchestration import logs
     from imgpipe_orchestration.errors import SettingsError
     from imgpipe_orchestration.settings import load
@@ -118,12 +119,12 @@ def _log_as_settings_say() -> None:
         logs.configure_as_set(load())
     except SettingsError as error:
         logs.configure()
-        # Unless it is LOG_FILE, the run's first step will fail of it, and say so in the UI.
+        # Unless it is about LOG_FILE, the run's first step will fail with the same error, visible in the UI.
         logs.logger(__name__).error(error.public)
 
 
 def _collect(_: int, __: FrameType | None) -> None:
-    """Collect children that ended, so that their pids stop looking alive."""
+    """Reap children that ended, so that their pids no longer seem alive."""
     while True:
         try:
             pid, _status = os.waitpid(-1, os.WNOHANG)

@@ -1,7 +1,6 @@
 """The run launcher that dagster.yaml names: runs are forked, watched by their pid, and stopped by a signal.
 
-A custom launcher has to import from `dagster._core`, as every launcher that Dagster ships does: `RunLauncher` is
-public, its import path is not.
+Like Dagster's own launchers it has to import from `dagster._core`: `RunLauncher` is public, but its import path is not.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 from imgpipe_orchestration.runs.warm import WarmProcess
 
 PROCESS_TAG = "dagster/forked_process"
-"""Tag of a run: where its process is, as JSON {host, pid, started}. The UI's list of runs leaves out Dagster's own
-prefix, other tags fill its rows."""
+"""Tag of a run that says where its process is, as JSON {host, pid, started}. With Dagster's own prefix it does not
+clutter the UI's list of runs."""
 
 _TAGGING_SECONDS = 30.0
 
 
 class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
-    """Forks runs from a process that has the definitions loaded. Needs no code server to start or to stop a run."""
+    """Forks runs from a process that has loaded the definitions. Starting or stopping a run needs no code server."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
         self._warm = WarmProcess()
-        # Popped, not read: the forkserver and the runs inherit the environment and must not start one each.
+        # Removed from the environment, so that the forkserver and the runs do not each start one.
         if os.environ.pop(PRELOAD_VARIABLE, ""):
             self._warm.preload()
         super().__init__()  # type: ignore[no-untyped-call]  # Dagster's base class has no annotation there
@@ -81,10 +80,10 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Run monitoring asks this of every started run; anything but RUNNING fails the run."""
-        if (told := health_of_process(run)) is not None:
-            return told
-        # The tag follows the fork, or the beginning of a command's run, at once, unless one died between the two.
+        """Run monitoring calls this for every started run; anything but RUNNING fails the run."""
+        if (health := health_of_process(run)) is not None:
+            return health
+        # The tag is written right after the fork, or the start of a command's run, unless the process died in between.
         stats = self._instance.get_run_stats(run.run_id)
         if time.time() - (stats.launch_time or stats.start_time or 0.0) < _TAGGING_SECONDS:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "just begun")
@@ -95,13 +94,12 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
 
 
 def note_process(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Where the process, this one, of a run is that no launcher began, but `dagster asset materialize` or
-    `dagster job execute`."""
+    """Tag a run with this process; for runs without a launcher (`dagster asset materialize`, `dagster job execute`)."""
     instance.add_run_tags(run_id, {PROCESS_TAG: _describe(os.getpid())})
 
 
 def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
-    """Whether the run's process lives; None where no tag says which it is."""
+    """Whether the run's process is alive; None where the run has no tag."""
     described = run.tags.get(PROCESS_TAG)
     if described is None:
         return None
@@ -121,7 +119,8 @@ def _describe(pid: int) -> str:
 
 
 def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
-    """The run's live process on this machine; its start time tells it from a later owner of the pid."""
+    """The run's live process on this machine. The start time distinguishes it from a later process with the same
+    pid."""
     described = json.loads(run.tags.get(PROCESS_TAG, "{}"))
     if described.get("host") != socket.gethostname():
         return None

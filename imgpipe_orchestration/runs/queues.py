@@ -1,7 +1,7 @@
-"""Which workers take a job's runs, where there are several machines: a tag of the job, read by the launcher.
+"""Which workers take a job's runs on several machines: a tag of the job, read by the launcher.
 
-Queues go by what a run needs most, so that each kind of machine can be added by itself and runs that wait for a partner
-do not keep cores from runs that need them. On one machine the tag does nothing.
+There is a queue for each resource that a run may mainly need, so that each kind of machine can be added separately, and
+runs that wait for a partner do not occupy cores. On one machine the tag has no effect.
 """
 
 from __future__ import annotations

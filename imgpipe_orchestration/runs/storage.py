@@ -1,10 +1,10 @@
-"""Dagster's PostgreSQL storage, keeping connections, compiled statements and what it has learned within a process.
+"""Dagster's PostgreSQL storage, with pooled connections and answers about its schema remembered within a process.
 
-dagster-postgres opens a connection for every query, and the code server makes a whole new storage for every tick of
-every sensor: it connects a dozen times, looks whether the tables exist and compiles its statements anew. For every tick
-the daemon reads PostgreSQL's catalogue some ten times, to learn that its schema was migrated years ago. An idle stack
-spent most of its CPU time on that (docs/performance.md). dagster.yaml names this class as its `custom` storage;
-everything else about it is dagster-postgres's own.
+dagster-postgres opens a connection for every query, and the code server makes a new storage for every tick of every
+sensor: it connects a dozen times, checks whether the tables exist and compiles its statements again. The daemon reads
+PostgreSQL's catalogue some ten times per tick, to learn that the schema was migrated long ago. An idle stack spent most
+of its CPU time on that (docs/performance.md). dagster.yaml names this class as its `custom` storage; everything else is
+dagster-postgres's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sqlalchemy import Engine, NullPool, create_engine, event, inspect, make_url
 from imgpipe_orchestration.storage.rows import LOST
 
 _POOL = {"pool_size": 2, "max_overflow": 30, "pool_recycle": 900, "pool_pre_ping": True}
-"""Few are kept; a burst may open more. The ping before use is how a restart of PostgreSQL goes unnoticed."""
+"""Few connections are kept, but a burst may open more. The ping before use makes restarts of PostgreSQL harmless."""
 
 
 class PooledPostgresStorage(DagsterPostgresStorage):
@@ -44,7 +44,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:
-        # dg.StringSource would look the variable up before we are asked, and end in a screenful of Dagster's own calls.
+        # dg.StringSource would resolve the variable itself, and print a long traceback if it is not set.
         return {"postgres_url": dg.ScalarUnion(str, {"env": str})}
 
     @classmethod
@@ -62,19 +62,19 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
-            # Dagster would replace it by a pool that takes a connection for good whatever has become of it.
+            # Dagster's own would replace the engine by one without ping before use.
             part.optimize_for_webserver = functools.partial(_limit, part, url)
-            for question in _QUESTIONS:
-                if hasattr(part, question):
-                    setattr(part, question, _remembered(url, question, getattr(part, question)))
+            for check in _SCHEMA_CHECKS:
+                if hasattr(part, check):
+                    setattr(part, check, _remembered(url, check, getattr(part, check)))
         return storage
 
 
 def _add_whole(schedules: Any, add: Callable[[InstigatorState], InstigatorState], state: InstigatorState) -> Any:
-    """Add the state of a sensor or schedule, which Dagster writes into two tables and commits by halves.
+    """Add the state of a sensor or schedule, which Dagster writes to two tables in two transactions.
 
-    A daemon that is killed in between leaves one half. The next one would miss the other and could not add it, and the
-    sensor would never tick again.
+    If the daemon is killed in between, only one of the rows is there; the next daemon then could not add the state, and
+    the sensor would never tick again. So remove such a row first.
     """
     with schedules.connect() as connection:
         connection.execute(_HALF, {"origin": state.instigator_origin_id, "selector": state.selector_id})
@@ -88,12 +88,16 @@ _HALF = text("""
 
 
 def _limit(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-    """End statements of the UI after so many milliseconds; the pool stays as it is."""
+    """Limit the time of the UI's statements, milliseconds; the pool stays as it is."""
     part._engine = _engine(url, statement_timeout)
 
 
 def _named(url: str | Mapping[str, str]) -> str:
-    """The URL, which `env` may name a variable for. All of Dagster's commands are click's, and print this as a line."""
+    """The URL, or the value of the variable that `env` names.
+
+    Raises:
+        ClickException: it is not set; all of Dagster's commands use click, which prints this as one line.
+    """
     if isinstance(url, str):
         return url
     name = url["env"]
@@ -105,7 +109,7 @@ def _named(url: str | Mapping[str, str]) -> str:
 
 
 def with_psycopg2(url: str) -> str:
-    """The URL with its driver named: where none is, SQLAlchemy 2.1 takes psycopg 3, on which dagster-postgres fails."""
+    """The URL with its driver named: by default SQLAlchemy 2.1 uses psycopg 3, with which dagster-postgres fails."""
     parsed = make_url(url)
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg2")
@@ -114,8 +118,9 @@ def with_psycopg2(url: str) -> str:
 
 @contextlib.contextmanager
 def _alone(url: str) -> Iterator[None]:
-    """Webserver, daemon and code server start at the same time; on a new database one of them makes the tables while
-    the others wait. Dagster's own way, to try again when a table is suddenly there, gives up after five of them."""
+    """A lock for creating the tables. Webserver, daemon and code server start at the same time; on a new database one
+    of them creates the tables and the others wait. Dagster itself only retries five times when a table already
+    exists."""
     with _engine(url).connect() as connection:
         connection.execute(text("select pg_advisory_lock(:key)"), {"key": _TABLES_LOCK})
         try:
@@ -125,9 +130,10 @@ def _alone(url: str) -> Iterator[None]:
 
 
 def _make_tables(url: str) -> None:
-    """Make Dagster's tables in an empty database: all of them, or none where the first start is cut off.
+    """Create Dagster's tables in an empty database in one transaction.
 
-    Dagster commits each by itself and later looks for the first of them only: it would lack the others for ever.
+    Dagster commits each table separately and later checks only for the first. So if the first start was interrupted,
+    the others would be missing for ever.
     """
     engine = create_engine(url, connect_args=LOST, poolclass=NullPool)
     with engine.begin() as connection:
@@ -148,13 +154,12 @@ _DATA_MIGRATIONS = (
     *schedules.REQUIRED_SCHEDULE_DATA_MIGRATIONS,
     *schedules.OPTIONAL_SCHEDULE_DATA_MIGRATIONS,
 )
-"""What there is to do in an old database and was done in one without a row."""
+"""Data migrations of old databases; a new one is marked as having done them."""
 _TABLES_LOCK = 0x6461677374657201
 _prepared: set[str] = set()
-"""URLs whose tables this process has seen."""
+"""URLs whose tables this process has checked."""
 
-
-_QUESTIONS = (
+_SCHEMA_CHECKS = (
     "has_asset_key_col",
     "has_backfill_id_column",
     "has_backfill_tags_table",
@@ -166,20 +171,21 @@ _QUESTIONS = (
     "has_secondary_index",
     "_has_instigators_table",
 )
-"""What Dagster asks PostgreSQL's catalogue about its own schema, up to ten times for each tick of a sensor."""
+"""Dagster's methods that read its schema from PostgreSQL's catalogue, up to ten times per tick of a sensor."""
 
-_answered: set[tuple[str, ...]] = set()
-"""URL, question and what it names: answered with yes in this process. A no is asked again, for it may be migrated."""
+_passed: set[tuple[str, ...]] = set()
+"""URL, name and string arguments of checks that were true in this process. One that was false is made again, because
+the database may be migrated."""
 
 
-def _remembered(url: str, question: str, ask: Callable[..., bool]) -> Callable[..., bool]:
-    def answer(*arguments: Any) -> bool:
-        known = (url, question, *(word for word in arguments if isinstance(word, str)))  # not the connection
-        if known not in _answered and ask(*arguments):
-            _answered.add(known)
-        return known in _answered
+def _remembered(url: str, name: str, check: Callable[..., bool]) -> Callable[..., bool]:
+    def remembered(*arguments: Any) -> bool:
+        key = (url, name, *(one for one in arguments if isinstance(one, str)))  # without the connection
+        if key not in _passed and check(*arguments):
+            _passed.add(key)
+        return key in _passed
 
-    return answer
+    return remembered
 
 
 @functools.cache

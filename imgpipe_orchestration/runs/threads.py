@@ -1,8 +1,8 @@
-"""An executor that runs the steps of a run side by side in threads of the run's process.
+"""An executor that runs the steps of a run in parallel, in threads of the run's process.
 
-For steps that wait most of their time: Dagster's own choice is between one after another (in process) and an
-interpreter a step (multiprocess, three seconds of CPU each). As every executor that Dagster ships, it imports from
-`dagster._core`: `Executor` is public, what executes a step is not. Hooks are not supported.
+It is for steps that mostly wait. Dagster's own executors run steps one after another (in process) or each in a new
+interpreter (multiprocess), which takes three seconds of CPU. Like those it imports from `dagster._core`: `Executor` is
+public, but what executes a step is not. Hooks are not supported.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dagster._core.execution.retries import RetryMode
 
 AT_ONCE = 50
 _LOOK_SECONDS = 1.0
-"""How often steps that wait for a retry or for a pool's slot are looked at while nothing else happens."""
+"""How often steps that wait for a retry or for a slot of a pool are checked while nothing else happens."""
 
-_Said = tuple[StepExecutionContext, dg.DagsterEvent | None]
-"""A step and its event; None when the step has said all."""
+_Message = tuple[StepExecutionContext, dg.DagsterEvent | None]
+"""A step and one of its events; None at the step's end."""
 
 
 @dg.executor(
@@ -37,14 +37,14 @@ _Said = tuple[StepExecutionContext, dg.DagsterEvent | None]
     config_schema={"max_concurrent": dg.Field(int, default_value=AT_ONCE, description="Steps at once.")},
 )
 def threads_executor(context: dg.InitExecutorContext) -> dg.Executor:
-    """Runs steps side by side in threads of the run's process."""
+    """Runs steps in parallel, in threads of the run's process."""
     return ThreadsExecutor(int(context.executor_config["max_concurrent"]))  # type: ignore[call-overload]
 
 
 class ThreadsExecutor(dg.Executor):
-    """Each step in a thread; this one hands them out and passes on what they say.
+    """Runs each step in a thread and passes on their events.
 
-    A run that is stopped fails the steps under way and does not wait for their threads.
+    When the run is stopped, steps in progress fail, and their threads are not waited for.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -64,13 +64,13 @@ class ThreadsExecutor(dg.Executor):
             run_config=plan_context.run_config,
             dagster_run=plan_context.dagster_run,
             instance=plan_context.instance,
-            raise_on_error=False,  # in a thread nobody could catch it; the failure event says it all
+            raise_on_error=False,  # nobody could catch an error in a thread; the failure event reports it
             output_capture=plan_context.output_capture,
         )
         yield from ExecuteRunWithPlanIterable(execution_plan, self._run, manager)
 
     def _run(self, job_context: PlanExecutionContext, execution_plan: ExecutionPlan) -> Iterator[dg.DagsterEvent]:
-        said: SimpleQueue[_Said] = SimpleQueue()
+        messages: SimpleQueue[_Message] = SimpleQueue()
         running: dict[str, StepExecutionContext] = {}
         with (
             InstanceConcurrencyContext(job_context.instance, job_context.dagster_run) as slots,
@@ -81,12 +81,13 @@ class ThreadsExecutor(dg.Executor):
             while not active.is_complete:
                 for step in active.get_steps_to_execute(self._at_once - len(running)):
                     running[step.key] = job_context.for_step(step, active.get_known_state())
-                    # Daemons: a run that is stopped does not wait for a step that is in a long call.
-                    threading.Thread(target=_work, args=(running[step.key], said), name=step.key, daemon=True).start()
+                    # A daemon thread, so that a run that is stopped does not wait for a step in a long call.
+                    work = (running[step.key], messages)
+                    threading.Thread(target=_work, args=work, name=step.key, daemon=True).start()
                 yield from active.concurrency_event_iterator(job_context)
                 try:
                     with raise_execution_interrupts():
-                        context, event = said.get(timeout=_LOOK_SECONDS)
+                        context, event = messages.get(timeout=_LOOK_SECONDS)
                 except Empty:
                     continue
                 except DagsterExecutionInterruptedError:
@@ -99,24 +100,24 @@ class ThreadsExecutor(dg.Executor):
                 if event is not None:
                     yield event
                     active.handle_event(event)
-                elif running.get(context.step.key) is context:  # else it is being tried again already
+                elif running.get(context.step.key) is context:  # otherwise it is already being retried
                     active.verify_complete(job_context, context.step.key)
                     del running[context.step.key]
-                # Skips what cannot run any more; also finds the steps that are mapped over a step's outputs.
+                # Skips steps that can no longer run, and adds steps that are mapped over a step's outputs.
                 yield from active.plan_events_iterator(job_context)
 
 
-def _work(context: StepExecutionContext, said: SimpleQueue[_Said]) -> None:
-    """One step, in its thread. Its events are on record, with their times, before they are passed on."""
+def _work(context: StepExecutionContext, messages: SimpleQueue[_Message]) -> None:
+    """Run one step in its thread. Its events are stored, with their times, before they are passed on."""
     try:
         for event in dagster_event_sequence_for_step(context):
-            said.put((context, event))
+            messages.put((context, event))
     finally:
-        said.put((context, None))
+        messages.put((context, None))
 
 
 def _captured_logs(job: PlanExecutionContext, plan: ExecutionPlan, stack: ExitStack) -> dg.DagsterEvent:
-    """What the process prints is one log for all steps, as with the in-process executor."""
+    """Capture the process's output as one log for all steps, like the in-process executor."""
     logs = job.instance.compute_log_manager
     key = logs.build_log_key_for_run(job.run_id, "all_steps")
     steps = [step.key for step in plan.get_steps_to_execute_in_topo_order()]

@@ -1,4 +1,4 @@
-"""The other end of `forkserver`: asking it for processes."""
+"""The client of `forkserver`: asks it for processes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from imgpipe_orchestration.errors import BackendUnavailable
 
 
 class WarmProcess:
-    """A forkserver, started when it is first needed and replaced when it died. Thread-safe."""
+    """A forkserver, started when it is first needed and replaced if it died. Thread-safe."""
 
     def __init__(self, *, ends_runs: bool = False) -> None:
         """
         Args:
-            ends_runs: its runs are interrupted when it ends, and so when we do; else they go on.
+            ends_runs: interrupt its runs when it ends, and so when this process ends; otherwise they go on.
         """
         self._ends_runs = ends_runs
         self._lock = threading.Lock()
         self._server: _Forkserver | None = None
 
     def preload(self) -> None:
-        """Start it now, and not when the first run waits for it."""
+        """Start the forkserver now instead of when the first run waits for it."""
         with self._lock:
             self._server = self._server or _Forkserver(ends_runs=self._ends_runs)
 
@@ -42,12 +42,12 @@ class WarmProcess:
         if origin is None:
             raise BackendUnavailable(f"run {run_id} does not say where its code is")
         words = ExecuteRunArgs(origin, run_id, instance.get_ref()).get_command_args()
-        # From `api` on: what stands before only says how to call `dagster`.
+        # The words before `api` only say how to call `dagster`.
         return self._fork(list(words[words.index("api") :]))
 
     def _fork(self, words: list[str]) -> int:
         with self._lock:
-            for _ in range(2):  # a forkserver that died since the last run is replaced once
+            for _ in range(2):  # replaces a forkserver that died since the last run, once
                 if self._server is None:
                     self._server = _Forkserver(ends_runs=self._ends_runs)
                 try:
@@ -73,7 +73,7 @@ class _Forkserver:
                 [sys.executable, "-m", "imgpipe_orchestration.runs.forkserver", *words],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                # macOS ends a forked process that touches its frameworks, as a look for the system's proxy does.
+                # Otherwise macOS ends a forked process that uses its frameworks, as reading the system's proxy does.
                 env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
             )
         self._socket = ours
@@ -92,11 +92,11 @@ class _Forkserver:
         return int(answer)
 
     def close(self) -> None:
-        """Hang up, which ends it."""
+        """Close the socket, which ends the process."""
         self._answers.close()
         self._socket.close()
         try:
             self._process.wait(1)
-        except subprocess.TimeoutExpired:  # still importing, it has not come to its socket yet
+        except subprocess.TimeoutExpired:  # it is still importing and does not read its socket yet
             self._process.kill()
             self._process.wait()

@@ -1,10 +1,9 @@
 """`python -m imgpipe_orchestration.runs.worker --queues cpu`: takes runs out of the queues and forks them.
 
-One or more on each machine, with the same DAGSTER_HOME and settings as the daemon. A worker has as many threads as it
-may have runs at once, and each watches one: it tells the broker's result store that the run lives, and interrupts the
-run when somebody has cancelled it. The run itself is a process, forked from one that has imported everything, which
-ends with the run, so that nothing accumulates. When the worker dies its runs are interrupted, and Dagster's monitoring
-sees them go silent.
+There are one or more on each machine, with the same DAGSTER_HOME and settings as the daemon. A worker has a thread for
+each run that it may have at once. The thread reports to the broker's result store that the run is alive, and interrupts
+the run when somebody has cancelled it. The run itself is a forked process that ends with the run, so nothing can leak
+into later runs. When the worker dies its runs are interrupted, and Dagster's monitoring notices the missing reports.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from imgpipe_orchestration.settings import load
 log = logs.logger(__name__)
 
 LOOK_SECONDS = 1.0
-"""How often a run's state is looked at: how long a cancelled run does not know it."""
+"""How often a run's state is checked, and so how long a cancelled run may go on."""
 PATIENCE_SECONDS = 45.0
-"""After an interrupt, until the run is killed; below `cancel_timeout_seconds`."""
+"""Time from an interrupt until the run is killed; below `cancel_timeout_seconds`."""
 ENDED_SECONDS = 10.0
-"""For the process of a run to end when the run has. One that monitoring took for dead is interrupted then."""
+"""Time for the process to end once its run is finished; then it is interrupted (monitoring may have failed the run)."""
 GRACE_SECONDS = 20.0
-"""For runs to end by themselves when the worker is told to stop. Then they are interrupted and their items go back."""
+"""Time for runs to end by themselves when the worker is told to stop; then they are interrupted and give items back."""
 
 
 class Keeper:
@@ -54,10 +53,11 @@ class Keeper:
         self._stopping_since = time.monotonic()
 
     def keep(self, task: Task, run_id: str) -> None:
-        """Nothing is done for a run that is not waiting to be started: it was delivered twice, or given up meanwhile.
+        """Start the run and watch it to its end; does nothing for one that is not waiting to be started, because it was
+        delivered twice or given up meanwhile.
 
         Raises:
-            BackendUnavailable: it could not be started, or its process ended without telling Dagster.
+            BackendUnavailable: it could not be started, or its process ended without reporting to Dagster.
         """
         run = self._instance.get_run_by_id(run_id)
         if run is not None and run.status is dg.DagsterRunStatus.CANCELING:
@@ -71,13 +71,13 @@ class Keeper:
             self._instance.report_engine_event(where, run, cls=WorkersRunLauncher)
             self._watch(task, run_id, pid)
         finally:
-            self._tell(task, run_id, SUCCESS, {"host": socket.gethostname()})
+            self._report(task, run_id, SUCCESS, {"host": socket.gethostname()})
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished:
             raise BackendUnavailable(f"Process {pid} of run {run_id} ended without a word.")
 
     def _watch(self, task: Task, run_id: str, pid: int) -> None:
-        """Until the process has ended. What cannot be reached meanwhile is no reason to leave it."""
+        """Watch the process until it has ended, even while broker or database are away."""
         beats, next_beat, wanted_until, interrupted = 0, 0.0, math.inf, None
         try:
             process = psutil.Process(pid)
@@ -87,7 +87,7 @@ class Keeper:
             now = time.monotonic()
             if now >= next_beat:
                 beats, next_beat = beats + 1, now + BEAT_SECONDS
-                self._tell(task, run_id, STARTED, {"host": socket.gethostname(), "pid": pid, "beats": beats})
+                self._report(task, run_id, STARTED, {"host": socket.gethostname(), "pid": pid, "beats": beats})
             wanted_until = min(wanted_until, now + self._grace(run_id))
             if interrupted is None and now >= wanted_until:
                 interrupted = now
@@ -100,21 +100,21 @@ class Keeper:
             except psutil.TimeoutExpired:
                 continue
 
-    def _tell(self, task: Task, run_id: str, state: str, sign: dict[str, Any]) -> None:
-        """That it lives, or (SUCCESS) that nobody watches it any more."""
+    def _report(self, task: Task, run_id: str, state: str, sign: dict[str, Any]) -> None:
+        """Report that the run is alive (STARTED), or no longer watched (SUCCESS)."""
         try:
             task.update_state(task_id=run_id, state=state, meta=sign)
         except Exception as error:  # each broker has errors of its own
             log.warning("word of a run not sent", extra={"run": run_id, "state": state}, exc_info=error)
 
     def _grace(self, run_id: str) -> float:
-        """Seconds for which the run may go on: none once it is cancelled, few when it or the worker is at its end."""
+        """Seconds that the run may go on: 0 once it is cancelled, few when it is finished or the worker is stopping."""
         left = math.inf
         if self._stopping_since is not None:
             left = self._stopping_since + GRACE_SECONDS - time.monotonic()
         try:
             run = self._instance.get_run_by_id(run_id)
-        except Exception as error:  # whatever keeps the database away, the run may go on
+        except Exception as error:  # the run may go on while the database is away
             log.warning("state of the run not known", extra={"run": run_id}, exc_info=error)
             return left
         if run is None or run.status is dg.DagsterRunStatus.CANCELING:
@@ -130,7 +130,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def _already_set_up(**_: object) -> None:
-    """Celery sets logging up by itself unless somebody listens to its offer."""
+    """Connected to a signal, this keeps Celery from configuring logging itself."""
 
 
 def _say_ready(**_: object) -> None:
@@ -159,7 +159,8 @@ def main(queues: str, concurrency: int) -> None:
             raise SettingsError(
                 f"dagster.yaml in DAGSTER_HOME names {type(launcher).__name__} as run launcher: no queues"
             )
-        # Made now: one that lacks its settings would fail every run, and a worker that does not start is noticed.
+        # Create the log manager now: with missing settings every run would fail, while a worker that does not start is
+        # noticed.
         kept_by = type(instance.compute_log_manager).__name__
         log.info("worker starting", extra={"queues": queues, "prints_kept_by": kept_by})
         keeper = Keeper(instance, warm)
@@ -171,7 +172,7 @@ def main(queues: str, concurrency: int) -> None:
         def execute_job(task: Task, run_id: str) -> None:
             keeper.keep(task, run_id)
 
-        # Celery is to store no result: where Redis is away it fails outside of the task. The last word is `keep`'s.
+        # Celery must not store a result: while Redis is away that fails outside of the task. `keep` reports the end.
         app.task(execute_job, bind=True, name=TASK_EXECUTE_JOB_NAME, ignore_result=True, throws=(BackendUnavailable,))
         name = f"{queues.replace(',', '-')}@%h"
         words = ["worker", "--pool", "threads", "--concurrency", str(concurrency), "--queues", queues]
