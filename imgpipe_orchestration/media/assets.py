@@ -1,9 +1,10 @@
 """The five steps of the checklist as assets, partitioned by day of upload.
 
-Materialising a day means bringing it up to date: what is due of that day is taken through the steps, and, when a person
-or a backfill asks (not the sensor), what an older recipe or question made is made again.
+Materialising a day processes what is due of it. When a person or a backfill asks for it (and not the sensor), it also
+makes again what an older recipe or older questions made.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,14 +15,15 @@ from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.media.stages import Stage
+    from imgpipe_orchestration.services import Services
 
 GROUP = "media"
 OWNERS = ["team:images"]
 DUE_ONLY = "imgpipe/due_only"
-"""Run tag of the sensor's runs: only what is due, no look at what could be made again."""
+"""Run tag of the sensor's runs, which process only what is due and do not look for outdated images."""
 
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
-"""Days of upload, UTC; today is one of them."""
+"""Days of upload, UTC, including today."""
 
 
 pending_images = dg.AssetSpec(
@@ -34,9 +36,9 @@ pending_images = dg.AssetSpec(
 
 
 def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
-    """A stage's totals, its failures by item, and a picture of what it made; of `more`, all."""
+    """A stage's totals (and `more`), its failures by item, and a contact sheet of what it made, as metadata."""
     outcome = stage.outcome
-    if outcome.empty:  # zeros would pass for figures of the day, whose images an earlier run made
+    if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
         figures: dict[str, Any] = {name: value for name, value in stage.figures.items() if value}
     else:
         figures = {
@@ -69,21 +71,21 @@ def _brings_up_to_date(context: dg.AssetExecutionContext) -> bool:
 
 
 def _day(context: dg.AssetExecutionContext, backends: BackendsResource, step: Step) -> dict[str, float]:
-    """How much of the day is up to date after the run. Not asked in the sensor's runs: it reads the whole day."""
+    """How much of the day is up to date after the run. Not for the sensor's runs, as it reads the whole day."""
     from imgpipe_orchestration.media.remake import up_to_date
 
     return up_to_date(backends.services, context.partition_key, step) if _brings_up_to_date(context) else {}
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[str]:
-    """The run's assets in their order: all, unless somebody chose some or executes the rest of a run again."""
+    """The run's assets in their order: all, unless somebody selected some or re-executes a part of a run."""
     names = [asset.key.path[-1] for asset in ASSETS]
     chosen = context.run.step_keys_to_execute or names
     return [name for name in names if name in chosen]
 
 
 def _claim_at_the_beginning(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
-    """Claim what is due when the run has no earlier step. `retrieve_file` does so by itself."""
+    """Claim what is due if this is the run's first step; `retrieve_file` does so itself."""
     from imgpipe_orchestration.media.stages import claim_batch
 
     if context.asset_key.path[-1] == _chosen(context)[0]:
@@ -91,18 +93,37 @@ def _claim_at_the_beginning(context: dg.AssetExecutionContext, backends: Backend
 
 
 def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
-    """Give back what the run holds when it has no later step. `replace_urls` does so by itself. Left to the end of its
-    lease, an image would be taken for one that a worker died over."""
+    """Give back what the run holds if this is its last step; `replace_urls` does so itself.
+
+    If its lease ended instead, an image would be treated as one that its worker died over.
+    """
     if context.asset_key.path[-1] == _chosen(context)[-1]:
         backends.services.claims.release(owner_of(context.run))
 
 
-def _again(stage: "Stage") -> dict[str, float]:
-    """The figures of what was made again, beside those of the first stage; none if there was nothing to do."""
-    if stage.outcome.empty:
-        return {}
-    figures = {**stage.figures, "done": len(stage.outcome.done)}
-    return {f"again_{name}": value for name, value in figures.items()}
+def _due_and_outdated(
+    context: dg.AssetExecutionContext,
+    backends: BackendsResource,
+    step: Step,
+    process: "Callable[[Services, str], Stage]",
+    remake: "Callable[[Services, str, str], Stage]",
+) -> dg.MaterializeResult[Any]:
+    """Take what is due through a step, then make again what is ordered for the day; its figures begin with `again_`."""
+    from imgpipe_orchestration.media.remake import order
+
+    services, owner, day = backends.services, owner_of(context.run), context.partition_key
+    _claim_at_the_beginning(context, backends)
+    stage = process(services, owner)
+    figures: dict[str, float] = {}
+    if _brings_up_to_date(context):
+        figures["ordered_again"] = order(services, day, step)
+    again = remake(services, owner, day)
+    _give_back_at_the_end(context, backends)
+    stage.sheet += again.sheet
+    if not again.outcome.empty:
+        figures |= {f"again_{name}": value for name, value in again.figures.items()}
+        figures["again_done"] = len(again.outcome.done)
+    return _result(stage, **_day(context, backends, step), **figures)
 
 
 @dg.asset(
@@ -130,16 +151,10 @@ def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource)
     description="What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search.",
 )
 def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.media.remake import make_analyses, order_analyses
+    from imgpipe_orchestration.media.remake import make_analyses
     from imgpipe_orchestration.media.stages import analyse_stage
 
-    services, owner = backends.services, owner_of(context.run)
-    _claim_at_the_beginning(context, backends)
-    stage = analyse_stage(services, owner)
-    ordered = {"ordered_again": order_analyses(services, context.partition_key)} if _brings_up_to_date(context) else {}
-    again = make_analyses(services, owner, context.partition_key)
-    _give_back_at_the_end(context, backends)
-    return _result(stage, **_day(context, backends, Step.AI_VISUAL_ANALYSIS), **ordered, **_again(again))
+    return _due_and_outdated(context, backends, Step.AI_VISUAL_ANALYSIS, analyse_stage, make_analyses)
 
 
 @dg.asset(
@@ -151,17 +166,10 @@ def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsReso
     description="Six sizes of each image in AVIF, WebP and JPEG or PNG, stored under library/ with their manifest.",
 )
 def resize_optimize(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
-    from imgpipe_orchestration.media.remake import make_variants, order_variants
+    from imgpipe_orchestration.media.remake import make_variants
     from imgpipe_orchestration.media.stages import resize_stage
 
-    services, owner = backends.services, owner_of(context.run)
-    _claim_at_the_beginning(context, backends)
-    stage = resize_stage(services, owner)
-    ordered = {"ordered_again": order_variants(services, context.partition_key)} if _brings_up_to_date(context) else {}
-    again = make_variants(services, owner, context.partition_key)
-    _give_back_at_the_end(context, backends)
-    stage.sheet += again.sheet
-    return _result(stage, **_day(context, backends, Step.RESIZE_OPTIMIZE), **ordered, **_again(again))
+    return _due_and_outdated(context, backends, Step.RESIZE_OPTIMIZE, resize_stage, make_variants)
 
 
 @dg.asset(

@@ -18,8 +18,7 @@ from imgpipe_orchestration.errors import BadInput, ImgpipeError
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
-from imgpipe_orchestration.media.pending import PendingImage
-from imgpipe_orchestration.media.tables import TIME_IS_READABLE
+from imgpipe_orchestration.media.pending import TIME_IS_READABLE, PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import Item

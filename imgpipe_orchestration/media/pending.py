@@ -1,4 +1,7 @@
-"""`pending_images`: the main API's queue of uploads, in PostgreSQL or in a MySQL or MariaDB of its own."""
+"""`pending_images`: the main API's queue of uploads, in PostgreSQL, or in a MySQL or MariaDB of its own.
+
+So all statements here are dialect-neutral.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,46 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, literal_column, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    MetaData,
+    String,
+    Table,
+    case,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import PendingStatus, media_id_in, partition_day
-from imgpipe_orchestration.media.tables import TIME_IS_READABLE
-from imgpipe_orchestration.media.tables import pending_images as t
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+
+TIME_IS_READABLE = "created_at between '0001-01-02' and '9999-12-30'"
+"""SQL that is false for times that another program may insert but Python cannot represent: 'infinity', years past 9999
+or before 1, and MySQL's zero date."""
+
+t = Table(
+    "pending_images",
+    MetaData(),
+    Column("id", BigInteger, primary_key=True),
+    Column("user_id", BigInteger, nullable=False),
+    Column("image_path", String(255), nullable=False),
+    Column("original_name", String(255)),
+    Column("mime_type", String(100)),
+    Column("permanent_url", String(500)),
+    Column("thumbnail_url", String(500)),
+    Column("status", String(16), nullable=False, server_default="pending"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
 
 PAGE = 1000
 """Rows read at a time by what goes through all of them."""

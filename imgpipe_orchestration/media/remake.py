@@ -1,8 +1,8 @@
-"""Making again: variants that an older recipe made, analyses that were asked older questions.
+"""Making outdated variants and analyses again.
 
-Ordering and making are apart. A backfill orders what is outdated on a day, a focus set by hand orders one image; every
-run of that day makes what was ordered, and tries again what failed. Unchanged images are never ordered: a manifest
-names the recipe that made it, an analysis the version of the questions and the providers that answered.
+A backfill orders what is outdated on a day, and a focus set by hand orders the variants of one image. Every run of that
+day makes what was ordered, and retries what failed. Nothing current is ever ordered: a manifest names the recipe that
+made it, and an analysis the version of its questions and the providers that answered.
 """
 
 from __future__ import annotations
@@ -20,24 +20,18 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
+_QUEUES = {Step.RESIZE_OPTIMIZE: store.REMAKE_VARIANTS, Step.AI_VISUAL_ANALYSIS: store.REMAKE_ANALYSIS}
 
-def order_variants(services: Services, day: str) -> int:
-    """Order the variants of a day's finished images that another recipe made; returns how many are ordered anew."""
+
+def order(services: Services, day: str, step: Step) -> int:
+    """Order what `step` makes for a day's finished images where it is outdated; returns how many are newly ordered."""
     with transaction(services.engine) as connection:
-        items = _outdated(services, connection, day, Step.RESIZE_OPTIMIZE)
-        return services.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
-
-
-def order_analyses(services: Services, day: str) -> int:
-    """Order the analyses of a day's finished images that were asked other questions, or that a configured provider has
-    not answered; returns how many are ordered anew."""
-    with transaction(services.engine) as connection:
-        items = _outdated(services, connection, day, Step.AI_VISUAL_ANALYSIS)
-        return services.claims.enqueue(connection, store.REMAKE_ANALYSIS, items, again=True)
+        items = _outdated(services, connection, day, step)
+        return services.claims.enqueue(connection, _QUEUES[step], items, again=True)
 
 
 def up_to_date(services: Services, day: str, step: Step) -> dict[str, float]:
-    """How many images a day has, and of how many what `step` makes is there and current."""
+    """How many images a day has, and for how many the result of `step` exists and is current."""
     with transaction(services.engine) as connection:
         images = store.images_of_day(connection, day, step)
         outdated = {item.id for item in _outdated(services, connection, day, step)}
@@ -46,7 +40,8 @@ def up_to_date(services: Services, day: str, step: Step) -> dict[str, float]:
 
 
 def _outdated(services: Services, connection: Connection, day: str, step: Step) -> list[Item]:
-    """The finished images of a day for which `step` would make something else today."""
+    """The finished images of a day whose result of `step` is outdated: made by another recipe; or an analysis with
+    other questions, or without an answer of a configured provider."""
     if step is Step.RESIZE_OPTIMIZE:
         return store.made_by_other_recipe(connection, day, services.media_recipe.version)
     if step is Step.AI_VISUAL_ANALYSIS:
@@ -57,14 +52,14 @@ def _outdated(services: Services, connection: Connection, day: str, step: Step) 
 
 
 def make_variants(services: Services, owner: str, day: str) -> Stage:
-    """Make the variants that are ordered for a day."""
+    """Make the variants that were ordered for a day."""
     with services.claims.hold(owner):
         outcome, made = drain(services, owner, store.REMAKE_VARIANTS, remake, partition=day)
     return resized(outcome, made)
 
 
 def make_analyses(services: Services, owner: str, day: str) -> Stage:
-    """Make the analyses that are ordered for a day."""
+    """Make the analyses that were ordered for a day."""
     queue = store.REMAKE_ANALYSIS
     with services.claims.hold(owner):
         outcome, found = drain(services, owner, queue, partial(analyse_again, queue=queue), partition=day)

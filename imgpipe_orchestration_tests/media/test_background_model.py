@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from imgpipe_orchestration.media.remake import order_variants
+from imgpipe_orchestration.media.model import Step
+from imgpipe_orchestration.media.remake import order
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -17,5 +18,5 @@ def test_a_logo_is_made_without_a_model_that_cannot_be_used_and_again_once_anoth
     ((day, notes),) = gateway.rows("select upload_day::text, notes from media_files")
     assert any("the model nobodys-model cannot be used (operators: imgpipe doctor)" in note for note in notes)
     assert gateway.get("/serve/1?size=detail").status_code == 200
-    assert order_variants(gateway.services, day) == 0
-    assert order_variants(make_gateway(background_model="another").services, day) == 1
+    assert order(gateway.services, day, Step.RESIZE_OPTIMIZE) == 0
+    assert order(make_gateway(background_model="another").services, day, Step.RESIZE_OPTIMIZE) == 1

@@ -15,7 +15,7 @@ from PIL import Image
 from imgpipe_orchestration.media import intake, stages, store
 from imgpipe_orchestration.media.due import due_days
 from imgpipe_orchestration.media.model import Step
-from imgpipe_orchestration.media.remake import make_analyses, make_variants, order_analyses, order_variants, up_to_date
+from imgpipe_orchestration.media.remake import make_analyses, make_variants, order, up_to_date
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
@@ -189,11 +189,11 @@ def test_a_backfill_makes_again_what_an_older_recipe_made_and_nothing_else(gatew
     gateway.upload(1, profile_image=picture(seed=1), header_image=picture(seed=2))
     gateway.run_due()
     day = gateway.rows("select upload_day from media_files")[0][0].isoformat()
-    assert order_variants(gateway.services, day) == 0
+    assert order(gateway.services, day, Step.RESIZE_OPTIMIZE) == 0
     with gateway.services.engine.begin() as connection:
         connection.exec_driver_sql("update media_files set recipe = 'old' where id = 1")
         connection.exec_driver_sql("update media_variants set recipe = 'old' where media_id = 1")
-    assert order_variants(gateway.services, day) == 1
+    assert order(gateway.services, day, Step.RESIZE_OPTIMIZE) == 1
     assert due_days(gateway.services, limit=5) == [day]
     stage = make_variants(gateway.services, "run-3", day)
     assert [claim.item_id for claim in stage.outcome.done] == [1]
@@ -390,13 +390,13 @@ def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_i
     gateway.upload(1, profile_image=picture(300, 200))
     gateway.run_due()
     day = gateway.rows("select upload_day::text from media_files")[0][0]
-    assert order_analyses(gateway.services, day) == 0
+    assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 0
     with gateway.services.engine.begin() as connection:
         connection.exec_driver_sql("update media_ai_analysis set version = 'old'")
         connection.exec_driver_sql("delete from paid_call_uses")
         connection.exec_driver_sql("delete from paid_calls")
     standins.fault("openai", "content_policy", count=None)
-    assert order_analyses(gateway.services, day) == 1
+    assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 1
     assert make_analyses(gateway.services, "run-2", day).figures["failed"] == 1
     assert due_days(gateway.services, limit=5) == [], "what failed for good is a dead letter and asks for no run"
     standins.admin("DELETE", "faults")
@@ -423,7 +423,7 @@ def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
         day = gateway.rows("select upload_day::text from media_files")[0][0]
         assert of_day() == {"images_of_day": 1, "up_to_date": 0}
         standins.admin("DELETE", "faults")
-        assert order_analyses(gateway.services, day) == 1
+        assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 1
         assert make_analyses(gateway.services, "run-2", day).figures == {"images": 1, "failed": 0}
         assert of_day() == {"images_of_day": 1, "up_to_date": 1}
         make_due(gateway, "media_healing")

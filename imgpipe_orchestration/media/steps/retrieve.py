@@ -49,8 +49,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
         media.upload_day.isoformat(), media.id, media.image_path.rpartition(".")[2].lower() or "bin"
     )
     if media.bulk_path is None:
-        mime = media.mime_type or "application/octet-stream"
-        services.media_bucket.put(key, data, content_type=mime, cache_control="private")
+        _keep(services, media, key, data)
         with services.claims.fenced(claim) as connection:
             store.retrieved(connection, media.id, {"bulk_path": key, "file_size": len(data)})
     found = sniff(data)
@@ -80,10 +79,14 @@ def kept(services: Services, media: MediaFile) -> bytes:
         return services.media_bucket.get(media.bulk_path, size=media.file_size)
     except NotFound:
         data = _upload(services, media)
-    mime = media.mime_type or "application/octet-stream"
-    services.media_bucket.put(media.bulk_path, data, content_type=mime, cache_control="private")
+    _keep(services, media, media.bulk_path, data)
     log.warning("original put back", extra={"media_id": media.id, "key": media.bulk_path})
     return data
+
+
+def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
+    mime = media.mime_type or "application/octet-stream"
+    services.media_bucket.put(key, data, content_type=mime, cache_control="private")
 
 
 def original(services: Services, media: MediaFile) -> bytes:
