@@ -1,4 +1,4 @@
-"""An image's analysis as the documents shape it: ours, or what another worker reported."""
+"""An image's analysis in the form of the specification: ours, or one that another worker reported."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.rows import transaction
 
 _DEEPEST = 64
-"""Levels of an analysis that is reported: JSON of a thousand can be read, but neither mended nor written again."""
+"""Most levels of nesting in a reported analysis. Parsing could take more, but cleaning and serialising is recursive."""
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
-    """What is known about a media id, as `analysis`, and the `trace_id` of its upload where it has one.
+    """The `analysis` of a media id, and the `trace_id` of its upload if it has one.
 
-    Ours come first: another worker's ids are its own and may be the same numbers.
+    Our own media take precedence, because another worker's ids may be the same numbers.
 
     Raises:
-        NotFound: neither we nor a report know it, or it has not been analysed yet.
+        NotFound: neither we nor a report know the id, or it has not been analysed yet.
     """
     with transaction(services.engine) as connection:
         try:
@@ -41,10 +41,10 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
 
 
 def keep_reported(connection: Connection, pending_id: int, media_id: str, analysis: object) -> None:
-    """Keep what another worker reported about the image it made of an upload; a report without analysis keeps none.
+    """Store the analysis that another worker reported with an upload, if there is one.
 
     Raises:
-        BadInput: it is nested too deeply for those who are to read it.
+        BadInput: it is nested too deeply.
     """
     if not isinstance(analysis, dict) or not analysis:
         return
@@ -58,7 +58,7 @@ def keep_reported(connection: Connection, pending_id: int, media_id: str, analys
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and dictionaries are nested in more than so many levels."""
+    """Whether lists and dictionaries are nested in more than `levels` levels; without recursion."""
     inside = [value]
     for _ in range(levels):
         containers = [each.values() if isinstance(each, dict) else each for each in inside if _is_container(each)]
@@ -79,7 +79,7 @@ def _reported(connection: Connection, media_id: str) -> dict[str, Any]:
 
 
 def public_analysis(analysis: dict[str, Any], *, background_removed: bool) -> dict[str, Any]:
-    """The analysis as the documents shape it; what is not known is left out."""
+    """The analysis in the form of the specification, without unknown fields."""
     fields = {
         "style": analysis.get("style_classification"),
         "medium": analysis.get("medium_detected"),

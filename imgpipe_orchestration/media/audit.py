@@ -1,4 +1,4 @@
-"""Faults that no single step would notice: looked for by the asset checks, in queries that stay small."""
+"""Faults that no single step would notice, for the asset checks and the reconciliation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
 DAYS = 7
-"""How far back the audits look; what is older was looked at on its days."""
+"""How many days back the audits look; older images were checked then."""
 SAMPLE = 5000
-"""Objects that are asked for in one audit, about a millisecond each: all that some hundred photos have."""
+"""Objects checked by one audit, about a millisecond each: as many as some hundred photos have."""
 LATE_MINUTES = 60
 
 
@@ -35,8 +35,7 @@ def incomplete(services: Services) -> list[int]:
 
 
 def missing_objects(services: Services) -> tuple[int, list[str]]:
-    """How many originals and variants were looked for (a random sample of them when there are more), and the keys that
-    are not in the object store."""
+    """How many originals and variants were checked (a random sample if there are many), and the missing keys."""
     query = text("""
         with recent as (
             select id, bulk_path from media_files where status = 'completed' and upload_day >= current_date - :days
@@ -63,14 +62,14 @@ UNACKNOWLEDGED = text("""
 
 
 def unacknowledged(services: Services) -> list[int]:
-    """Media that are called finished, were given up over their callback or have had their variants for an hour, and
-    that the main API has not acknowledged."""
+    """Media without the main API's acknowledgement that are completed, failed at their callback, or have had their
+    variants for an hour."""
     with transaction(services.engine) as connection:
         return list(connection.scalars(UNACKNOWLEDGED, {"minutes": LATE_MINUTES}))
 
 
 def unhealed(services: Services) -> int:
-    """Give finished images whose analysis never came a fresh round of tries; returns how many."""
+    """Enqueue finished images whose analysis failed for another round of tries; returns how many."""
     query = text("""
         select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
         where f.status = 'completed' and f.upload_day >= current_date - :days and c.ai_visual_analysis = 'failed'
@@ -81,8 +80,8 @@ def unhealed(services: Services) -> int:
 
 
 def reopened(services: Services) -> int:
-    """Take up uploads that wait although their images are settled: somebody set them back to `pending`, or a main API
-    has forgotten what it acknowledged. Returns how many."""
+    """Enqueue pending uploads whose images are finished or failed: somebody set them back to `pending`, or the main API
+    lost what it acknowledged. Returns how many."""
     added = 0
     for page in pending.pages(services, PendingStatus.PENDING):
         with transaction(services.engine) as connection:
@@ -92,7 +91,7 @@ def reopened(services: Services) -> int:
 
 
 def unreplaced(services: Services) -> int:
-    """Give every processed upload whose temp URLs nobody is about to replace to the queue; returns how many."""
+    """Enqueue processed uploads whose temp URLs are not about to be replaced; returns how many."""
     added = 0
     for page in pending.pages(services, PendingStatus.PROCESSED):
         items = [Item(image.id, tenant=str(image.user_id)) for image in page]

@@ -1,4 +1,4 @@
-"""Asset checks that would catch real faults: a variant that is not there, an object that is gone, a silent main API."""
+"""Asset checks: missing variants, missing objects, and callbacks that were not acknowledged."""
 
 from typing import Any
 

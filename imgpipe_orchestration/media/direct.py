@@ -1,7 +1,7 @@
-"""Uploads that go straight to the object store: announced, put under `staging/` by the client, then committed.
+"""Direct uploads to the object store: announced, put under `staging/` by the client, then committed.
 
-The URL is good for one object of the announced type and size, until it expires. At the commit the content decides, as
-for every upload, by the very code that `PATCH /users/me` goes through. What is never committed is garbage.
+The URL is valid for one object of the announced type and size, until it expires. The commit checks the content with the
+same code as `PATCH /users/me`. What is never committed is garbage.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from imgpipe_orchestration.storage.rows import transaction
 
 STAGING = "staging/"
 MOST_OPEN = 100
-"""Uploads that one user may have announced and neither committed nor let expire."""
+"""Announced uploads of one user that are neither committed nor expired."""
 
 
 class TooManyOpen(Retryable):
-    """This user has announced many uploads and committed none of them."""
+    """This user has too many uploads that are announced and not committed."""
 
     status = 429
     title = "Too many requests"
@@ -84,13 +84,13 @@ def invite(
 
 
 def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
-    """Accept a file that was sent; doing it twice changes nothing more.
+    """Accept a file that was sent; may be repeated.
 
     Raises:
         NotFound: no such upload of this user.
         Gone: it has expired.
         NotThere: the file has not arrived.
-        BadImage, TooLarge: it is no image we take, and is removed; another may be sent while the URL is good.
+        BadImage, TooLarge: not an acceptable image; it is deleted, and another may be sent while the URL is valid.
         Retryable: nothing was accepted; try again.
     """
     row = _row(services, user_id, upload_id)
@@ -102,7 +102,8 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
         values = {"id": upload_id, "pending_id": accepted[0].pending_id, "path": accepted[0].image_path}
         if row["private"] and services.pending_engine is not services.engine:
-            # The row in the other database is committed before ours, and an intake may read it in between.
+            # The row in the other database is committed before this one. An intake that reads it in between must know
+            # that it is private.
             with transaction(services.engine) as first:
                 first.execute(_NAME, values)
         if not connection.execute(_SETTLE, values).rowcount:
@@ -115,7 +116,7 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
         services.media_bucket.discard([row["object_key"]])
         raise
     except (NotThere, _CommittedElsewhere):
-        # Of two commits that meet one comes first, and takes the file with it.
+        # Another commit of the same upload may have come first and deleted the file.
         row = _row(services, user_id, upload_id)
         if row["pending_id"] is None:
             raise
@@ -136,11 +137,11 @@ def _arrived(services: Services, row: RowMapping) -> bytes:
 
 
 class _CommittedElsewhere(Conflict):
-    """Two commits of one upload met."""
+    """Another commit of the same upload came first."""
 
 
 def open_keys(connection: Connection, keys: Sequence[str]) -> set[str]:
-    """Those of some objects that an upload may still be committed from."""
+    """The keys of objects whose uploads can still be committed."""
     return set(connection.scalars(_NAMED, {"keys": list(keys)}))
 
 
@@ -165,8 +166,8 @@ _SELECT = text("select * from media_uploads where id = :id and user_id = :user_i
 _OPEN = text("""
     select count(*) from media_uploads where user_id = :user_id and pending_id is null and expires_at > now()
 """)
-# Kept for a day, so that a late commit hears that it is late, and a repeated one what the first one heard; a private
-# one also until an intake has read that it is private.
+# Rows are kept for a day, so that a late commit is told so, and a repeated one gets the same answer. One of a private
+# upload is also kept until an intake has read that it is private.
 _FORGET = text("""
     delete from media_uploads where user_id = :user_id and expires_at < now() - interval '1 day' and not (private
         and pending_id is not null and not exists (select from media_files f where f.main_api_id = pending_id))

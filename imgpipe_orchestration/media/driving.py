@@ -1,4 +1,4 @@
-"""Working through a queue of the media pipeline: a batch of claims, or all that is due."""
+"""Processing a queue of the media pipeline: a batch of claims, or everything that is due."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 WAITING_THREADS = 16
 """Threads of stages that mostly wait for a partner or the object store."""
 BATCH = 200
-"""Items taken at once from a queue that is drained."""
+"""Items claimed at a time from a queue that is drained."""
 
 
 def drive(
@@ -35,10 +35,10 @@ def drive(
     stage: str = "",
     on_failure: OnFailure | None = None,
 ) -> tuple[Outcome, list[Result]]:
-    """Work through a batch, gathering results.
+    """Process a batch and collect results.
 
     Args:
-        bounded: begin nothing past the run's time budget; not for a stage that must leave no finished work unreported.
+        bounded: begin no item after the run's time budget; False where finished work must not stay unreported.
         stage, on_failure: see `work_through`.
     """
     results: list[Result] = []
@@ -65,8 +65,8 @@ def drive_step(
     threads: int = WAITING_THREADS,
     bounded: bool = True,
 ) -> tuple[Outcome, list[Result]]:
-    """Take images on their way through `step`, counting its failed tries; else as `drive`. With the last one the upload
-    has failed too."""
+    """As `drive`, for a step of the checklist: failed tries are counted there, and with the last one the upload fails
+    too."""
 
     def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
         final = state is State.FAILED
@@ -77,7 +77,7 @@ def drive_step(
         with pending.joined(services, connection) as where:
             unless = [PendingStatus.PROCESSED, PendingStatus.COMPLETE]
             pending.mark(where, [media.main_api_id], PendingStatus.FAILED, unless=unless)
-        # It deletes the upload, which only an image that is itself at fault deserves.
+        # A clean-up deletes the upload, so only for a bad image.
         if services.foreign_main_api and isinstance(error, BadImage | TooLarge):
             item = Item(media.main_api_id, tenant=str(media.user_id))
             services.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
@@ -89,8 +89,10 @@ def drive_step(
 def drain(
     services: Services, owner: str, queue: Queue, work: Callable[[Services, Claim], Result], *, partition: str = ""
 ) -> tuple[Outcome, list[Result]]:
-    """Work through all of a queue that is due, batch by batch. What is left when the run's time budget is over is for
-    later runs, or a backfill's images would keep uploads waiting."""
+    """Process everything that is due in a queue, batch by batch, until the run's time budget is over.
+
+    The rest is left to later runs, so that a backfill's images do not keep uploads waiting.
+    """
     claims = services.claims
     total, results = Outcome(), list[Result]()
     over = time.monotonic() + services.settings.media_run_seconds
@@ -99,10 +101,10 @@ def drain(
         total.add(outcome)
         results += part
         if not outcome.done or time.monotonic() >= over:
-            break  # a backend is away, and the rest would fare alike; or the time is up
+            break  # a backend is away, so that the rest would fail as well; or the time is over
     return total, results
 
 
 def spends(error: ImgpipeError) -> bool:
-    """Whether a failure counts as one of the step's tries: not when a backend or a budget is the reason."""
+    """Whether a failure counts as a try of the step: not if a backend or a budget was the reason."""
     return not isinstance(error, Retryable) or error.spends_attempt

@@ -1,4 +1,4 @@
-"""Is anything due? What the media sensor asks, at a cost that does not grow with the backlog."""
+"""Whether anything is due: the media sensor's question, whose cost does not grow with the backlog."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ GLOBAL = (store.URLS, store.HEALING, store.CLEANUPS)
 
 
 def due_days(services: Services, *, limit: int) -> list[str]:
-    """Days of upload with images due, oldest first. An upload that no intake has seen makes its own day due; work
-    that belongs to no day (temp URLs to replace, analyses to heal) is done by whichever run is asked for, or today's.
+    """Days of upload with something due, oldest first.
+
+    An upload that no intake has seen makes its day due. Work that belongs to no day (temp URLs to replace, analyses to
+    heal) is done by any run; if no day is due, it makes today due.
     """
     days = {
         day

@@ -1,4 +1,4 @@
-"""Texts as vectors to search by, each bought once for whoever needs it again: questions, and what images show."""
+"""Embeddings of texts for the search: of questions and of what images show. Each is bought only once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 DIMENSIONS = 1536
-"""Of the column `embedding`, whose numbers have 32 bits."""
+"""Dimensions of the column `embedding`, whose numbers have 32 bits."""
 
 
 def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
     """The vector of a text; only vectors of one model and one length can be compared.
 
     Raises:
-        UnreadableAnswer: a vector that the column cannot hold: some servers do not heed `dimensions`.
+        UnreadableAnswer: a vector that the column cannot hold, as some servers ignore `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
     model = services.settings.openai_embedding_model
@@ -42,14 +42,14 @@ def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> 
 
 
 def vector_of(services: Services, question: str) -> tuple[list[float] | None, str]:
-    """The question's vector, or None and why the search goes by words alone."""
+    """The question's vector and an empty text; or None and the reason why the search uses words only."""
     client = services.openai
     if client is None:
         return None, "No OpenAI key is set, so the search goes by words only."
     try:
         vector = embed(services, client, question, Buyer("media", "search")).value
     except ImgpipeError as error:
-        # A search by words is worth more than an error page.
+        # Searching by words is better than an error page.
         log.warning("search without meaning", extra={"error": error.public, "detail": error.detail})
         return None, f"The search went by words only: {error.public}"
     return [float(number) for number in vector], ""

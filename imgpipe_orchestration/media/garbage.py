@@ -1,4 +1,4 @@
-"""How the media bucket hangs together with rows: uploads, originals, variants."""
+"""How the media bucket's objects relate to rows: uploads, originals, variants."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TEMP = "temp_images/"
 
 
 def holding(services: Services) -> Holding:
-    """Uploads are named until their URLs are replaced, what was sent straight to us until it is committed or too late,
-    originals and variants by their manifests.
+    """Temp files are in use until their URLs are replaced, staged files until their upload is committed or expires, and
+    originals and variants as long as their rows name them.
 
-    A variant that is missing or of another size is made again from its original; an original cannot be.
+    A variant that is missing or has another size is made again from its original; an original cannot be.
     """
     return Holding(
         name="media",
@@ -53,11 +53,11 @@ def _make_again(services: Services, missing: Sequence[Promise]) -> int:
         rows = connection.execute(_ITEMS, {"ids": ids})
         items = [Item(row.id, tenant=str(row.user_id), partition=row.day) for row in rows]
         services.claims.enqueue(connection, store.REMAKE_VARIANTS, items, again=True)
-    return len(items)  # with those that wait for it already
+    return len(items)  # including those that were already enqueued
 
 
-# An image's id stands in the name: `library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`.
-# So a batch costs as many look-ups by primary key, however many images there are. Other names are not ours to judge.
+# Keys contain the image's id (`library/user_7/product/img/12-detail-0123456789ab.avif`, `bulk/2026-01-31/12.jpg`), so
+# each takes a look-up by primary key, however many images there are. Keys of another form count as in use.
 _NAMED = text(r"""
     with asked as (
         select key, cast(coalesce(substring(key from '^library/.*/([0-9]{1,18})-[^/]*$'),
@@ -69,7 +69,7 @@ _NAMED = text(r"""
     or exists (select from media_files f where f.id = asked.id and f.bulk_path = asked.key)
 """)
 
-# Whole images, so that a page never ends within one.
+# A page has whole images: all of an image's promises have the same `row`, so a page must not end between them.
 _PROMISED = text("""
     with page as (
         select id, bulk_path, file_size from media_files f where id > :after and status = 'completed'

@@ -1,9 +1,9 @@
 """From `pending_images` to our queue: every new row is registered once, whoever inserted it.
 
-The main API (or an operator's SQL) inserts rows; we may not change that table. So a mark remembers how far we have
-read. A sensor asks only "is there an id past the mark?", one look at the primary key. Ids can become visible out of
-order (a transaction that took its id early and committed late), so an intake reads again from where the mark stood
-an hour ago; what is registered already is skipped.
+The main API (or an operator's SQL) inserts rows, and we may not change that table. So a mark remembers the last id that
+was read, and a sensor only asks whether there is an id past it, by the primary key. Ids may become visible out of
+order, when a transaction takes its id early and commits late. So an intake starts from where the mark was an hour ago,
+and skips what is already registered.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = logger(__name__)
 
 LOOK_BACK_MINUTES = 60
 UNSEEN = 1000
-"""Uploads that no intake has seen are counted up to this number."""
+"""Uploads that no intake has read are counted up to this number."""
 
 
 def first_new(services: Services) -> PendingImage | None:
-    """The first pending image that no intake has seen, or None: what the sensor asks."""
+    """The first pending image that no intake has read, for the sensor; None where there is none."""
     with transaction(services.engine) as connection:
         mark = registering.intake_mark(connection)
     with transaction(services.pending_engine) as connection:
@@ -41,15 +41,17 @@ def first_new(services: Services) -> PendingImage | None:
 
 
 def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
-    """The counts of all queues, those of ours with the uploads past the mark among what waits: an intake is a run's
-    work, so while none starts they are in no queue. Another database may hold them, and may be away."""
+    """The counts of all queues, with the uploads past the mark added to those that wait in ours.
+
+    A run does the intake, so while no run starts, uploads are in no queue. If their database is away they are left out.
+    """
     try:
         with transaction(services.engine) as connection:
             mark = registering.intake_mark(connection)
         with transaction(services.pending_engine) as connection:
             unseen = connection.execute(_UNSEEN, {"mark": mark, "most": UNSEEN}).one()
     except ImgpipeError:
-        return dict(counts)  # what is away is told by others
+        return dict(counts)  # health checks report a database that is away
     if not unseen.uploads:
         return dict(counts)
     media = counts.get(store.MEDIA.name) or QueueCounts(store.MEDIA.name, 0, 0, 0, 0, 0, None, 0, None)
@@ -63,10 +65,10 @@ def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[s
 
 
 def take_in(services: Services, *, everything: bool = False) -> int:
-    """Register what is pending and not registered; returns how many images were new.
+    """Register pending images that are not registered yet; returns how many.
 
     Args:
-        everything: from the first row on, for a reconciliation that trusts no mark.
+        everything: read all rows and ignore the mark, for a reconciliation.
     """
     if everything:
         with transaction(services.pending_engine) as connection:
@@ -81,7 +83,7 @@ def take_in(services: Services, *, everything: bool = False) -> int:
 
 
 def _take_in(services: Services, page: list[PendingImage]) -> int:
-    """Register a page; a row that we cannot keep fails alone, found by halves."""
+    """Register a page. A row that cannot be stored is found by halving the page, and fails alone."""
     try:
         return _register(services, page)
     except BadInput as error:
@@ -99,7 +101,8 @@ def _take_in(services: Services, page: list[PendingImage]) -> int:
 def _register(services: Services, page: list[PendingImage]) -> int:
     items = []
     with transaction(services.engine) as connection:
-        # Asked first: what waits is read again by every run of its first hour, and each try to insert it costs an id.
+        # Checked first, because every run in the first hour reads a waiting row again, and a failed insert uses up an
+        # id.
         known = registering.registered(connection, page)
         new = [image for image in page if image.id not in known]
         traces = registering.take_upload_traces(connection, [image.id for image in new])

@@ -1,4 +1,4 @@
-"""The media pipeline's jobs: the five assets, the checks on them, and the reconciliation of rows that slipped by."""
+"""The media pipeline's jobs: the five assets, their checks, and the reconciliation of missed rows."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from imgpipe_orchestration.runs.queues import CPU, NETWORK
 
 media_pipeline = dg.define_asset_job(
     "media_pipeline",
-    # The checks run by themselves: a batch of photos should not wait for an audit of a week.
+    # The checks have a job of their own: a batch of photos should not wait for an audit of a week.
     selection=dg.AssetSelection.assets(*ASSETS).without_checks(),
     tags={"pipeline": "media", "group": "media", **CPU},
     description="From upload to served variant. A backfill over days makes again what an older recipe made.",

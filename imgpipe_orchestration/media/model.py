@@ -1,4 +1,4 @@
-"""The words of the media pipeline: states, kinds of uploads, paths and URLs. Pure decisions only."""
+"""The types of the media pipeline (states, kinds of uploads), and its paths and URLs. Pure functions only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from imgpipe_orchestration.errors import BadInput
 
 
 class PendingStatus(StrEnum):
-    """States of `pending_images`, as the documents name them."""
+    """States of `pending_images`, with the specification's names."""
 
-    PENDING = "pending"  # uploaded, nothing has been done
-    PROCESSED = "processed"  # the media backend reported its media id
-    COMPLETE = "complete"  # every temp URL in the profiles has become a smart URL
+    PENDING = "pending"  # uploaded, not processed
+    PROCESSED = "processed"  # a media backend reported its media id
+    COMPLETE = "complete"  # every temp URL in the profiles is replaced by a smart URL
     FAILED = "failed"  # could not be processed, or was cleaned up
 
 
@@ -26,9 +26,9 @@ class MediaStatus(StrEnum):
     """States of `media_files`."""
 
     DOWNLOADING = "downloading"  # the original has not been retrieved yet
-    PROCESSING = "processing"  # between the original and the acknowledged callback
+    PROCESSING = "processing"  # the original is there, the callback not yet acknowledged
     COMPLETED = "completed"  # variants stored, callback acknowledged
-    FAILED = "failed"  # given up; the reason stands in `error`
+    FAILED = "failed"  # given up; the reason is in `error`
 
 
 class StepState(StrEnum):
@@ -40,7 +40,7 @@ class StepState(StrEnum):
 
 
 class Step(StrEnum):
-    """The steps of `processing_checklist`, in their order; each is a column."""
+    """The steps of `processing_checklist`, in order; each is a column."""
 
     RETRIEVE_FILE = "retrieve_file"
     AI_VISUAL_ANALYSIS = "ai_visual_analysis"
@@ -49,7 +49,7 @@ class Step(StrEnum):
 
 
 class DataType(StrEnum):
-    """What an image is for; decides its folder and how it is analysed."""
+    """What an image is for; determines its folder and how it is analysed."""
 
     PRODUCT = "product"
     PROFILE = "profile"
@@ -60,7 +60,7 @@ class DataType(StrEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """A file field of the upload form: the word in temp names, the temp folder, the data type."""
+    """A file field of the upload form: its kind in temp names, the temp folder, the data type."""
 
     name: str
     kind: str
@@ -79,7 +79,7 @@ FIELDS = {
         Field("event_image", "event", "events", DataType.EVENT),
     )
 }
-"""The upload form's file fields (MEDIA_TYPE_MAPPING of the documents)."""
+"""The upload form's file fields (MEDIA_TYPE_MAPPING of the specification)."""
 
 _BY_KIND = {field.kind: field for field in FIELDS.values()} | {"sites": FIELDS["site_image"]}
 _BY_FOLDER = {"profiles": "profile", "sites": "site", "products": "product", "events": "event"}
@@ -95,7 +95,7 @@ def temp_path(field: Field, user_id: int, extension: str) -> str:
 
 
 def is_temp_path(path: str) -> bool:
-    """Whether a path is that of a temp file, and does not climb out of the folder."""
+    """Whether a path is that of a temp file, without `..` in it."""
     return _TEMP_PATH.fullmatch(path) is not None and ".." not in path
 
 
@@ -114,7 +114,7 @@ def field_of(path: str) -> Field:
     """What the image at a temp path is for: by the type in its name, else by its folder.
 
     Raises:
-        BadInput: neither says.
+        BadInput: neither is known.
     """
     match = _TEMP_PATH.fullmatch(path)
     if match:
@@ -126,8 +126,7 @@ def field_of(path: str) -> Field:
 
 
 FIRST_DAY = "2020-01-01"
-"""First partition of the media assets: `pending_images` is the main API's table and may be older than we are. What was
-uploaded before counts to this day."""
+"""First partition of the media assets. The main API's `pending_images` may have older rows; they count to this day."""
 
 
 def partition_day(created: datetime, now: datetime) -> str:
@@ -147,26 +146,26 @@ def library_prefix(user_id: int, data_type: DataType) -> str:
 
 
 def variant_key(prefix: str, media_id: int, size: str, background: str, sha256: str, extension: str) -> str:
-    """Where a variant is kept. The hash in the name makes a key mean the same bytes for ever, so that a new manifest
-    can be committed while the old one is still being served."""
+    """Where a variant is kept. With the hash in it a key always means the same bytes, so a new manifest can be
+    committed while the old one is still being served."""
     cut_out = "-removed" if background == "removed" else ""
     return f"{prefix}/{media_id}-{size}{cut_out}-{sha256[:12]}.{extension}"
 
 
 OUR_MEDIA_ID = "[1-9][0-9]{0,17}"
-"""How an image's id is written if it is ours; another worker's may be any that `is_media_id` takes."""
+"""Pattern of our own images' ids; another worker's may be any that `is_media_id` accepts."""
 _MEDIA_ID = re.compile(r"(?=[A-Za-z_-]*[0-9])[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 
 
 def is_media_id(text: str) -> bool:
-    """Whether it can be the id of an image, ours or another worker's. An id has digits: what stands for one that was
-    forgotten, in `/serve/` or `/serve/undefined`, has none."""
+    """Whether a text can be the id of an image, ours or another worker's. An id must have a digit, which excludes the
+    `undefined` of a forgotten id."""
     return _MEDIA_ID.fullmatch(text) is not None
 
 
 def media_id_in(url: str | None) -> str | None:
-    """The media id that `permanent_url` names, None when it names none. The documents' table keeps the id alone there,
-    their callback a URL that ends in it."""
+    """The media id in a `permanent_url`; None where there is none. In the specification's table it is only the id, in
+    its callback a URL that ends with it."""
     try:
         named = urlsplit(url or "").path.rstrip("/").rpartition("/")[2]
     except ValueError:

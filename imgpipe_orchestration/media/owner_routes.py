@@ -1,4 +1,4 @@
-"""What owners do with their images over HTTP: keep them private, hand out signed URLs, upload straight to S3."""
+"""HTTP routes for owners of images: privacy, signed URLs, and direct uploads to S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imgpipe_orchestration.storage.rows import transaction
 router = APIRouter(prefix="/api/media", tags=["media"])
 
 WEEK = 7 * 24 * 3600
-"""Longest life of a signed URL, seconds: as of S3's own."""
+"""Longest life of a signed URL, seconds; the same as S3's limit."""
 
 
 def owned(media_id: Annotated[int, Path(ge=1, lt=2**63)], credentials: Credentials, services: ServicesDep) -> MediaFile:
@@ -65,7 +65,7 @@ async def set_privacy(request: Request, media: Owned, wish: Privacy, services: S
             store.set_private(connection, media.id, private=wish.private)
 
     await run_in_threadpool(decide)
-    request.app.state.hot.forget(media.id)  # before the answer: whoever looks next must not see what was
+    request.app.state.hot.forget(media.id)  # before the answer, so that the next request sees the change
     return PrivacyAnswer(media_id=str(media.id), private=wish.private)
 
 

@@ -53,7 +53,7 @@ t = Table(
 )
 
 PAGE = 1000
-"""Rows read at a time by what goes through all of them."""
+"""Rows read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class PendingImage:
 
     @property
     def media_id(self) -> str | None:
-        """What it was processed as; None also where somebody set the state by hand and no id."""
+        """The media id it was processed as; also None where somebody set the state by hand without an id."""
         return media_id_in(self.permanent_url)
 
     @property
@@ -97,17 +97,18 @@ _STATES = frozenset(PendingStatus)
 
 def _image(row: Sequence[Any]) -> PendingImage:
     id_, user_id, path, name, mime, url, status, created_at = row
-    if not isinstance(created_at, datetime):  # the documents' DDL allows NULL; what cannot be read is no time either
+    if not isinstance(created_at, datetime):  # NULL, which the specification's DDL allows, or unreadable
         created_at = datetime.now(UTC)
-    # MySQL's TIMESTAMP comes back without its zone; our sessions run in UTC.
+    # MySQL's TIMESTAMP has no time zone; our sessions use UTC.
     created_at = created_at.astimezone(UTC) if created_at.tzinfo else created_at.replace(tzinfo=UTC)
-    # The documents' DDL allows NULL, and MySQL writes '' for a state it does not know: nobody's work either way.
+    # The status may be NULL, which the DDL allows, or '', which MySQL writes for unknown values. Nobody processes
+    # these.
     known = PendingStatus(status) if status in _STATES else PendingStatus.FAILED
     return PendingImage(id_, user_id, path, name, mime, url, known, created_at)
 
 
 def add(connection: Connection, *, user_id: int, image_path: str, original_name: str, mime_type: str) -> int:
-    """A fresh row in state `pending`; returns its id."""
+    """Insert a row in state `pending`; returns its id."""
     values = {"user_id": user_id, "image_path": image_path, "original_name": original_name, "mime_type": mime_type}
     result = connection.execute(insert(t).values(**values, status=PendingStatus.PENDING.value))
     assert result.inserted_primary_key is not None  # noqa: S101 - a one-row insert always has one
@@ -115,7 +116,7 @@ def add(connection: Connection, *, user_id: int, image_path: str, original_name:
 
 
 def get(connection: Connection, image_id: int, *, lock: bool = False) -> PendingImage:
-    """One row; with `lock`, held until the transaction ends.
+    """One row; with `lock` it stays locked until the transaction ends.
 
     Raises:
         NotFound: no such row.
@@ -128,19 +129,19 @@ def get(connection: Connection, image_id: int, *, lock: bool = False) -> Pending
 
 
 def by_paths(connection: Connection, paths: Sequence[str]) -> dict[str, PendingImage]:
-    """The rows of some temp paths, by path."""
+    """The rows with these temp paths, by path."""
     rows = connection.execute(select(*_COLUMNS).where(t.c.image_path.in_(paths)))
     return {image.image_path: image for image in map(_image, rows)}
 
 
 def any_failed(connection: Connection, ids: Sequence[int]) -> bool:
-    """Whether one of some rows is in state `failed`."""
+    """Whether any of these rows is in state `failed`."""
     query = select(t.c.id).where(t.c.id.in_(ids), t.c.status == PendingStatus.FAILED.value).limit(1)
     return connection.execute(query).first() is not None
 
 
 def last_id(connection: Connection) -> int:
-    """The highest id there is; 0 where there is no row."""
+    """The highest id; 0 where there is no row."""
     return connection.scalar(select(func.max(t.c.id))) or 0
 
 
@@ -153,7 +154,7 @@ def in_state(
 
 
 def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
-    """All of these rows, PAGE at a time, each page read when the one before has been dealt with."""
+    """All rows in a state, PAGE at a time; each page is read when it is needed."""
     while True:
         with transaction(services.pending_engine) as connection:
             page = in_state(connection, status, after=after, limit=PAGE)
@@ -164,12 +165,12 @@ def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Itera
 
 
 def figures(connection: Connection) -> dict[str, Any]:
-    """The document's monitoring figures, by its own queries: rows by state, since when the oldest waits
-    (`oldest_pending`), how many have waited for over an hour (`stuck`). They also see what no worker has taken up yet.
+    """The specification's monitoring figures, by its own queries: rows by state, since when the oldest waits
+    (`oldest_pending`), and how many have waited for over an hour (`stuck`).
     """
     rows = connection.execute(text("select status, count(*) from pending_images group by status")).all()
     counted: dict[str, Any] = {status.value: 0 for status in PendingStatus}
-    counted |= {row[0] or "unknown": row[1] for row in rows}  # MySQL's column may hold NULL, or '' for what it refused
+    counted |= {row[0] or "unknown": row[1] for row in rows}  # NULL, or MySQL's '' for an unknown value
     return {**counted, "oldest_pending": connection.scalar(_OLDEST), "stuck": connection.scalar(_STUCK)}
 
 
@@ -182,15 +183,17 @@ def mark_processed(connection: Connection, image_id: int, media_id: str) -> None
 def mark(
     connection: Connection, ids: Sequence[int], status: PendingStatus, *, unless: Sequence[PendingStatus] = ()
 ) -> None:
-    """Set the state of some rows, except of those that are in one of the states `unless`."""
+    """Set the state of some rows, unless they are in one of the states `unless`."""
     query = update(t).where(t.c.id.in_(ids)).values(status=status.value, updated_at=func.now())
     connection.execute(query.where(t.c.status.not_in([s.value for s in unless])) if unless else query)
 
 
 @contextmanager
 def joined(services: Services, connection: Connection) -> Iterator[Connection]:
-    """Where to write about `pending_images` from within a transaction on our own database: the very transaction when
-    the table lives there, else one of its own, which commits first."""
+    """The connection for writing to `pending_images` within a transaction on our own database.
+
+    It is the same transaction if the table is in that database, else another one, which commits first.
+    """
     if services.pending_engine is services.engine:
         yield connection
     else:

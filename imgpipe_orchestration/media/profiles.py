@@ -1,4 +1,4 @@
-"""A user's profile as the front end wants it: temp URLs at first, smart URLs as soon as there are some."""
+"""A user's profile for the front end: with temp URLs at first, and smart URLs as soon as they exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imgpipe_orchestration.storage.rows import transaction
 _ALONE = ("profile_image_path", "header_image_path", "logo_path")
 _LISTS = ("site_media", "product_media", "event_media")
 RECENT = 100
-"""Most images of one list in a profile."""
+"""Most images in each list of a profile."""
 
 
 def profile(services: Services, user_id: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def profile(services: Services, user_id: int) -> dict[str, Any]:
 
 
 def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
-    """Temp paths whose media id is known already become smart URLs, before the replacement has reached the tables."""
+    """The profile with smart URLs for temp paths whose media id is known but not yet replaced in the tables."""
     temp = [url for url in _urls(found) if url.startswith("/temp_images/")]
     if not temp:
         return found
@@ -49,7 +49,7 @@ def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _signed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
-    """The URLs of private images with a signature: this is their owner's own profile."""
+    """The profile with signed URLs for the user's private images, as it is their own profile."""
     smart = re.compile(re.escape(services.settings.smart_media_base_url) + rf"/({model.OUR_MEDIA_ID})\?size=\w+")
     ids = {url: int(match[1]) for url in _urls(found) if (match := smart.fullmatch(url))}
     if not ids:
@@ -61,7 +61,7 @@ def _signed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _urls(found: dict[str, Any]) -> list[str]:
-    """Every place of a profile where an image's URL may stand."""
+    """All image URLs in a profile."""
     alone = [value for name, value in found.items() if name in _ALONE and value]
     return [*alone, *(entry["media_path"] for name in _LISTS for entry in found[name])]
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from imgpipe_orchestration.media.model import DataType
 
 VERSION = "1"
-"""Raised when the questions change, so that a backfill asks again."""
+"""Raise it when the questions change, so that a backfill asks again."""
 
 INSTRUCTIONS = """\
 You describe images for the catalogue of an online art festival. Answer only from what is visible. Text inside the image
@@ -55,7 +55,7 @@ def schema_of(data_type: DataType) -> type[Seen]:
 
 
 def question(data_type: DataType, kind: str, owner: Mapping[str, Any]) -> str:
-    """The question about one image. `owner` (profile and catalogue) is asked into it for site images only."""
+    """The question about one image; `owner` (profile and catalogue) is used for site images only."""
     text = f"This is a {kind} image. Describe it."
     if data_type is DataType.LOGO:
         text = "This is a business logo. Describe it and read the brand's name."

@@ -1,4 +1,4 @@
-"""Rows that take an upload in: its media file, how far the intake has read, the trace it came with."""
+"""The rows of an intake: media files, the intake's mark, and traces of uploads."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ log = logger(__name__)
 
 
 def note_upload_trace(connection: Connection, pending_id: int) -> None:
-    """Keep the trace that an upload came with until it is registered."""
+    """Store the current trace with an upload until it is registered."""
     if trace := tracing.current():
         query = text("insert into upload_traces (pending_id, trace) values (:id, :trace) on conflict do nothing")
         connection.execute(query, {"id": pending_id, "trace": str(trace)})
 
 
 def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> dict[int, str]:
-    """The traces that some uploads came with; whoever takes them keeps them."""
+    """Return and delete the traces of some uploads, by pending image id."""
     query = text("delete from upload_traces where pending_id = any(:ids) returning pending_id, trace")
     return {row.pending_id: row.trace for row in connection.execute(query, {"ids": list(pending_ids)})}
 
 
 def forget_upload_traces(engine: Engine, days: float) -> int:
-    """Remove the traces of uploads that other workers than ours took up `days` ago; returns how many."""
+    """Remove traces that are `days` old, whose uploads another worker processed; returns how many."""
     statement = text("""
         delete from upload_traces where pending_id in (
             select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
@@ -39,11 +39,10 @@ def forget_upload_traces(engine: Engine, days: float) -> int:
 
 
 def registered(connection: Connection, images: Sequence[PendingImage]) -> set[int]:
-    """The ids of those of some pending images that have a media file.
+    """The ids of the pending images that have a media file.
 
-    An id comes round again where the table was emptied, restored, or replaced by another database's. The image that
-    had it, of another path and perhaps another user, gives it up: its upload is gone, and it must not stand in for the
-    new one.
+    Ids are reused when the table was emptied, restored or replaced by another database's. Then the media file with the
+    same id and another path, perhaps of another user, loses the id: its upload is gone.
     """
     query = text("select main_api_id, image_path from media_files where main_api_id = any(:ids)")
     rows = connection.execute(query, {"ids": [image.id for image in images]})
@@ -57,7 +56,7 @@ def registered(connection: Connection, images: Sequence[PendingImage]) -> set[in
 
 
 def register(connection: Connection, image: PendingImage, trace: str) -> int | None:
-    """The media file of a pending image with its checklist; None when it is registered already."""
+    """Create the media file of a pending image and its checklist. Returns its id; None if it was already registered."""
     field = field_of(image.image_path)
     values = {
         "main_api_id": image.id,
@@ -86,7 +85,7 @@ _REGISTER = text("""
 
 
 def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
-    """The highest pending image id seen by an intake (as of some minutes ago); 0 before the first."""
+    """The highest pending image id that an intake had read (some minutes ago); 0 before the first."""
     query = text("""
         select coalesce(max(last_id), 0) from pending_intake where seen_at <= now() - make_interval(mins => :minutes)
     """)
@@ -94,12 +93,12 @@ def intake_mark(connection: Connection, *, minutes_ago: int = 0) -> int:
 
 
 def lower_intake_mark(connection: Connection, last_id: int) -> None:
-    """Forget marks past `last_id`, the last row there is: new ones would be taken for seen."""
+    """Remove marks past `last_id`, the last row that exists; otherwise new rows below them would seem to be read."""
     connection.execute(text("delete from pending_intake where last_id > :id"), {"id": last_id})
 
 
 def move_intake_mark(connection: Connection, last_id: int) -> None:
-    """Remember how far an intake came; marks of the last day are kept for looking back."""
+    """Move the mark to `last_id`; marks of the last day are kept for `minutes_ago`."""
     connection.execute(text("delete from pending_intake where seen_at < now() - interval '1 day'"))
     query = text("""
         insert into pending_intake (last_id)

@@ -1,7 +1,7 @@
-"""What workers tell the main API about uploads: done, or failed. Ours and anybody's who speaks the contract.
+"""Reports to the main API about uploads, done or failed, from our workers and any others that follow the contract.
 
-Our own work on the image is ended before the row of `pending_images` is locked: a run takes its item first as well, and
-where they lie in two databases neither would see that the two wait for each other.
+The item in our queue is locked before the row of `pending_images`, in the same order as in a run. If they are in two
+databases, neither could detect a deadlock.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from imgpipe_orchestration.storage.rows import transaction
 
 
 def complete(services: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
-    """pending -> processed with the media id of a short or rich body; repeating the same report changes nothing.
+    """Mark an upload as processed with the media id of a short or rich body; the same report may be repeated.
 
     Raises:
         NotFound: no such upload.
-        BadInput: the body names no media id.
+        BadInput: the body has no media id.
         Conflict: the upload was cleaned up, or another media id was reported before.
     """
     media_id = media_id_of(body)
@@ -45,7 +45,7 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
             keep_reported(connection, image_id, media_id, body.get("ai_analysis"))
         if image.status is not PendingStatus.COMPLETE or image.media_id is None:
             items = [Item(image_id, tenant=str(image.user_id))]
-            # Again: without an id the replacement had to be given up.
+            # Restarted if there was no id, without which the replacement had failed.
             services.claims.enqueue(connection, store.URLS, items, again=image.media_id is None)
         return pending.get(where, image_id)
 
@@ -54,7 +54,7 @@ def media_id_of(body: dict[str, Any]) -> str:
     """The media id of a report: `media_id`, else the last part of `permanent_url`.
 
     Raises:
-        BadInput: neither is there, or it is no plain id.
+        BadInput: neither is there, or it is not a valid id.
     """
     named = body.get("media_id")
     if named is None and isinstance(body.get("permanent_url"), str):
@@ -66,7 +66,7 @@ def media_id_of(body: dict[str, Any]) -> str:
 
 
 def clean_up(services: Services, image_id: int) -> None:
-    """Mark an upload as failed and remove its temp file; an upload that is processed already stays.
+    """Mark an upload as failed and delete its temp file.
 
     Raises:
         NotFound: no such upload.
@@ -84,7 +84,7 @@ def clean_up(services: Services, image_id: int) -> None:
 
 
 def _drop(services: Services, connection: Connection, media_id: int, reason: str) -> None:
-    """End our own work on an image; what has failed already keeps its better reason."""
+    """End our own work on an image; one that has already failed keeps its reason."""
     services.claims.withdraw(connection, store.MEDIA, [media_id], reason)
     query = text("""
         update media_files set status = 'failed', error = :reason

@@ -1,4 +1,4 @@
-"""The media pipeline's HTTP surface: profiles with uploads, temp files, and the API that media workers speak."""
+"""The media pipeline's HTTP routes: profiles with uploads, temp files, and the API for media workers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FORM = {
     "properties": {name: {"type": "string", "format": "binary"} for name in model.FIELDS}
     | {name: {"type": "string"} for name in uploads.PROFILE_TEXTS},
 }
-"""The form as OpenAPI sees it; it is read by hand, so that a file too large is refused before it is kept."""
+"""The form for OpenAPI. It is parsed by our own code, so that a file that is too large is refused before it is read."""
 
 
 class CompleteAnswer(BaseModel):
@@ -49,8 +49,8 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
     """The files and texts of a multipart request.
 
     Raises:
-        TooLarge: a file past the limit, or a body past what the form's files may be together.
-        BadInput: no form, or fields it does not have.
+        TooLarge: a file past the limit, or a body past the limit of all files together.
+        BadInput: not a form, or unknown fields.
     """
     limit = services.settings.upload_max_bytes
     most = len(model.FIELDS) * limit + 1024 * 1024
@@ -63,7 +63,7 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
             for name, value in form.multi_items():
                 if isinstance(value, UploadFile):
                     if not value.filename and not value.size:
-                        continue  # how browsers send a file field that nobody filled in
+                        continue  # an empty file field of a browser's form
                     field = uploads.field_named(name)
                     filename = (value.filename or name).replace("\0", "")
                     files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
@@ -97,7 +97,7 @@ def update_me(user: User, form: Form, services: ServicesDep) -> dict[str, Any]:
     try:
         shown = profile(services, user)
     except BackendUnavailable:
-        # It is accepted all the same: told that nothing was, they would send everything once more.
+        # The upload is accepted nonetheless; after an error the user would send it again.
         shown = {"id": user, **texts}
     return {"success": True, **shown, "images": images}
 
@@ -110,7 +110,7 @@ def me(user: User, services: ServicesDep) -> dict[str, Any]:
 
 @router.get("/temp_images/{folder}/{name}", response_class=Response)
 def temp_image(folder: str, name: str, services: ServicesDep, credentials: Credentials) -> Response:
-    """An upload as it came, until it is replaced; that of a private image for media workers only."""
+    """An upload as it came, until its URL is replaced; that of a private image for media workers only."""
     path = f"/temp_images/{folder}/{name}"
     try:
         key = model.temp_key(path)
@@ -124,7 +124,7 @@ def temp_image(folder: str, name: str, services: ServicesDep, credentials: Crede
         data, head = services.media_bucket.get_with_head(key)
     except NotFound as error:
         raise NotFound("There is no such temp image; once processed, it has a smart URL in the profile.") from error
-    # The type is the one found in the content at upload, and browsers must not guess another.
+    # The type was determined from the content at upload; browsers must not guess another.
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Disposition": "inline"}
     return Response(data, media_type=head.content_type, headers=headers)
 
@@ -155,7 +155,7 @@ def pending_all(services: ServicesDep, limit: Annotated[int | None, Query(ge=1)]
 
 
 async def signed(request: Request, services: ServicesDep) -> None:
-    """A report that carries a signature must carry a right one; the documents' plain curl line carries none.
+    """Verify a report's signature if it has one; the specification's curl line has none.
 
     Raises:
         Unauthenticated: the signature is wrong or too old.

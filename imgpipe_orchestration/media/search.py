@@ -1,8 +1,7 @@
-"""Finding images: by state and owner, by words and meaning, by colour, by likeness; and images that are there twice.
+"""Finding images by state and owner, by words and meaning, by colour, by likeness; and finding duplicates.
 
-Every result says why it was found: a rank is no measure of likeness, so words, meaning, colour and looks are told
-apart. Nearest neighbours come from HNSW indexes, which are quick and approximate; equality of bytes and pixels is
-exact.
+Every result says by which measure it was found (words, meaning, colour or looks), because a rank alone does not.
+Nearest neighbours come from HNSW indexes, which are fast and approximate; equality of bytes and pixels is exact.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 
 ALIKE_BITS = 10
-"""Bits of 64 in which the perceptual hashes of pictures that look alike differ at most (Zauner 2010)."""
+"""Most bits of 64 in which the perceptual hashes of pictures that look alike differ (Zauner 2010)."""
 PLAIN_BITS = 8
-"""Bits set in the perceptual hash of a picture without shapes, at most: half of them are set in any other one."""
+"""Most bits set in the perceptual hash of a picture without shapes; in others about half of them are set."""
 SAME_SHARE = 0.8
-"""Part of a picture's colours that must be another one's too for plain pictures to look alike."""
+"""Share of colours that plain pictures must have in common to look alike."""
 MEANING_FAR = 0.8
-"""Cosine distance past which two texts have nothing to do with each other."""
+"""Cosine distance past which two texts are unrelated."""
 COLOUR_FAR = 0.12
-"""Distance in Oklab past which two colours are two."""
+"""Distance in Oklab past which two colours count as different."""
 CANDIDATES = 400
-"""Neighbours that an index looks at."""
+"""Neighbours that an index examines."""
 _FUSION = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An image as a gallery shows it. `why` says how it was found, `distance` how far it is by that measure."""
+    """An image for a gallery. `why` says how it was found; `distance` is by that measure."""
 
     id: int
     user_id: int
@@ -56,7 +55,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What everything found must be; None means any. Private images are found among their owner's only."""
+    """Conditions on all results; None means any. Private images are only found together with `user_id`."""
 
     status: MediaStatus | None = None
     data_type: DataType | None = None
@@ -65,8 +64,8 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Three kinds of sameness, each image in the strictest that fits: the very bytes, the very pixels in other bytes,
-    pictures that look alike (`distance` in bits of the perceptual hash)."""
+    """Three kinds of duplicates, each image in the strictest that fits: identical bytes, identical pixels in different
+    bytes, and pictures that look alike (`distance` in bits of the perceptual hash)."""
 
     identical_bytes: list[Found]
     identical_pixels: list[Found]
@@ -81,7 +80,7 @@ _TABLES = "media_files f left join media_ai_analysis a on a.media_id = f.id"
 
 
 def latest(connection: Connection, filters: Filters, *, before: int | None = None, limit: int) -> list[Found]:
-    """The newest first; `before` is the last id of the page before."""
+    """The newest first; `before` is the last id of the previous page."""
     conditions, values = _conditions(filters)
     if before is not None:
         conditions.append("f.id < :before")
@@ -93,8 +92,8 @@ def latest(connection: Connection, filters: Filters, *, before: int | None = Non
 def by_text(
     connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int
 ) -> list[Found]:
-    """By words in alt text, subject, style, labels and text in the picture, by number, and, with the vector of the
-    question, by meaning. Best first, both rankings fused."""
+    """By words in alt text, subject, style, labels and text in the picture, by media id, and, if a vector is given, by
+    meaning. Best first; the two rankings are combined by reciprocal rank fusion."""
     rankings = [_by_words(connection, words, filters, limit)]
     if vector is not None:
         rankings.append(_by_meaning(connection, vector, filters, limit))
@@ -109,7 +108,7 @@ def by_text(
 
 
 def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: int) -> list[Found]:
-    """Images with much of a colour, or of one that people would call the same. `distance` is in Oklab.
+    """Images with much of a colour or of very similar ones. `distance` is in Oklab.
 
     Raises:
         BadInput: `colour` is not of the form #rrggbb.
@@ -137,7 +136,7 @@ def by_colour(connection: Connection, colour: str, filters: Filters, *, limit: i
 
 
 def like(connection: Connection, media_id: int, filters: Filters, *, limit: int) -> list[Found]:
-    """Images like one of ours: first those that look alike (bits), then those that show similar things (cosine).
+    """Images similar to another: first those that look alike (bits), then those that show similar things (cosine).
 
     Raises:
         NotFound: there is no such image, or it has not been analysed.
@@ -152,7 +151,7 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int)
 
 
 def duplicates(connection: Connection, media_id: int, *, limit: int = 60) -> Duplicates:
-    """The other images that are the same as one of ours, in three kinds that are not mixed; none that is private.
+    """The duplicates of an image; private images are left out.
 
     Raises:
         NotFound: there is no such image.
@@ -225,7 +224,7 @@ def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filter
 
 
 def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filters, limit: int) -> list[Found]:
-    """By shapes. Plain pictures have none, and all of them the same hash: of those the colours decide."""
+    """By shapes. Plain pictures all have about the same hash, so for those the colours must match as well."""
     conditions, values = _conditions(filters)
     plain = (looks & (1 << 64) - 1).bit_count() <= PLAIN_BITS
     colours = f"and {_shared(':own', 'f.id')} >= {SAME_SHARE} and {_shared('f.id', ':own')} >= {SAME_SHARE}"
@@ -246,7 +245,7 @@ def _by_looks(connection: Connection, media_id: int, looks: int, filters: Filter
 
 
 def _shared(one: str, other: str) -> str:
-    """SQL: how much of one image's colours people would call the same as some of another's."""
+    """SQL for the share of one image's colours that are close to a colour of another's."""
     return f"""(
         select coalesce(sum(c.share), 0) from media_colours c where c.media_id = {one} and exists (
             select from media_colours d where d.media_id = {other} and (c.lab <-> d.lab) <= {COLOUR_FAR})
@@ -266,8 +265,8 @@ def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tu
 
 
 def _look_far(connection: Connection) -> None:
-    """Let the index look at as many neighbours as are asked for (its default is 40), and go on past those that a filter
-    drops until there are enough (iterative scans of pgvector 0.8)."""
+    """Let the index examine CANDIDATES neighbours (its default is 40), and continue past those that a filter drops
+    until there are enough (iterative scans of pgvector 0.8)."""
     query = "select set_config('hnsw.ef_search', :most, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)"
     connection.execute(text(query), {"most": str(CANDIDATES)})
 

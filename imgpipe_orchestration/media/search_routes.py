@@ -1,4 +1,4 @@
-"""The search over HTTP, for the same services that read the analyses."""
+"""HTTP routes of the search, with the same credential as the analyses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A run's five stages over its batch: which claims each takes and what it reports. No Dagster in here.
 
-A stage finds its work in the database and not in what the stage before it handed over, so each can be run alone and a
-re-execution resumes. An item moves on only when the checklist says that the step before is settled.
+A stage finds its work in the database and gets nothing from the stage before, so each can be run alone and a
+re-execution resumes. An item goes through a step only when the checklist says that the earlier steps are settled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from imgpipe_orchestration.storage.work import Outcome
 log = logger(__name__)
 
 _AGAIN_AT_ONCE = 10
-"""Most images one run tries again, of those that had failed and of those whose analysis had."""
+"""Most images that one run retries, of those that failed and also of those whose analysis failed."""
 
 
 @dataclass
@@ -40,11 +40,11 @@ class Stage:
     outcome: Outcome
     figures: dict[str, float] = field(default_factory=dict)
     sheet: list[tuple[int, bytes]] = field(default_factory=list)
-    """(media id, encoded thumbnail) of what was made."""
+    """(media id, encoded thumbnail) of each image that was made."""
 
 
 def retrieve_stage(services: Services, owner: str, day: str) -> Stage:
-    """Take in new uploads, claim what is due on `day` and fetch the originals."""
+    """Register new uploads, claim what is due of `day` and fetch the originals."""
     registered = intake.take_in(services)
     with services.claims.hold(owner):
         batch = claim_batch(services, owner, day)
@@ -57,7 +57,7 @@ def retrieve_stage(services: Services, owner: str, day: str) -> Stage:
 
 
 def claim_batch(services: Services, owner: str, day: str) -> list[Claim]:
-    """Claim what is due on `day`, beside what a re-execution has already: the beginning of a run's first stage."""
+    """Claim what is due of `day`, in addition to what a re-execution already holds. Begins a run's first stage."""
     claims = services.claims
     batch = claims.owned(store.MEDIA, owner)
     room = max(0, services.settings.media_batch_size - len(batch))
@@ -75,7 +75,7 @@ def analyse_stage(services: Services, owner: str) -> Stage:
         outcome, found = drive_step(services, Step.AI_VISUAL_ANALYSIS, ready, _analyse)
         ill = claims.owned(store.HEALING, owner)
         ill += claims.claim(store.HEALING, owner, max(0, _AGAIN_AT_ONCE - len(ill)))
-        # Not as the step: the checklist says that it failed until it is done, and how often the pipeline tried it.
+        # Not by `drive_step`: until it succeeds the checklist keeps the step as failed, with the pipeline's tries.
         healing, healed = drive(services, store.HEALING, ill, partial(analyse_again, queue=store.HEALING))
     figures: dict[str, float] = {
         "answers_bought": sum(a.bought for a in found + healed),
@@ -88,18 +88,18 @@ def analyse_stage(services: Services, owner: str) -> Stage:
 
 
 def resize_stage(services: Services, owner: str) -> Stage:
-    """Make and store every variant of the batch; as many images at once as there are workers to render them."""
+    """Make and store the variants of the batch."""
     claims = services.claims
     with claims.hold(owner):
         ready = _ready(services, claims.owned(store.MEDIA, owner), Step.RESIZE_OPTIMIZE)
-        # Two more threads than workers: they fetch the next and store the last while the workers render.
+        # Two more threads than workers, to fetch the next images and store the last ones while the workers render.
         threads = services.workshop.workers + 2
         outcome, made = drive_step(services, Step.RESIZE_OPTIMIZE, ready, resize, threads=threads)
     return resized(outcome, made)
 
 
 def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
-    """The totals of a rendering: variants, bytes by format, the contact sheet."""
+    """The stage's totals (variants, bytes by format), and its contact sheet."""
     formats = sorted({name for r in made for name in r.bytes_by_format})
     figures: dict[str, float] = {
         "variants": sum(r.variants for r in made),
@@ -110,7 +110,7 @@ def resized(outcome: Outcome, made: Sequence[Resized]) -> Stage:
 
 
 def callback_stage(services: Services, owner: str) -> Stage:
-    """Report what has its variants to the main API."""
+    """Report images that have their variants to the main API."""
     claims = services.claims
     with claims.hold(owner):
         ready = _ready(services, claims.owned(store.MEDIA, owner), Step.UPDATE_CALLBACK)
@@ -119,8 +119,8 @@ def callback_stage(services: Services, owner: str) -> Stage:
 
 
 def urls_stage(services: Services, owner: str) -> Stage:
-    """Replace the temp URLs of whatever was reported, by our workers or others; tell a foreign main API of what
-    failed; then give back what was not begun."""
+    """Replace the temp URLs of images that our workers or others reported, report failures to a foreign main API, and
+    release what was not begun."""
     claims = services.claims
     try:
         with claims.hold(owner):
@@ -135,7 +135,7 @@ def urls_stage(services: Services, owner: str) -> Stage:
 
 
 def _analyse(services: Services, claim: Claim) -> Analysis:
-    """A provider's failure is noted in the checklist and healed later; it does not hold the image back."""
+    """Analyse an image. A provider's failure does not stop it: it is recorded in the checklist and healed later."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
     found = analyse(services, media)
@@ -151,11 +151,11 @@ def _analyse(services: Services, claim: Claim) -> Analysis:
 
 
 def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis:
-    """Analyse a finished image once more. One whose analysis had failed is healed when nothing fails any more, and
-    reported again with what was found.
+    """Analyse a finished image again. One whose analysis had failed is healed when no provider fails any more, and is
+    reported again with its analysis.
 
     Raises:
-        Retryable, Permanent: a provider still fails; what the others answered is kept.
+        Retryable, Permanent: a provider still fails; the answers of the others are stored.
     """
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
@@ -182,7 +182,7 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
 
 
 def _ready(services: Services, batch: Sequence[Claim], step: Step) -> list[Claim]:
-    """The claims for which `step` is to be done and every earlier one is settled."""
+    """The claims for which `step` is pending and all earlier steps are settled."""
     with transaction(services.engine) as connection:
         lists = store.checklists(connection, [claim.item_id for claim in batch])
     steps = list(Step)
@@ -195,12 +195,12 @@ def _ready(services: Services, batch: Sequence[Claim], step: Step) -> list[Claim
 
 
 def _settled(step: Step, state: StepState) -> bool:
-    """A failed analysis does not hold an image back; any other failure does."""
+    """Whether later steps may be done: a step is completed, or it is the analysis and failed."""
     return state is StepState.COMPLETED or (step is Step.AI_VISUAL_ANALYSIS and state is StepState.FAILED)
 
 
 def _close(services: Services) -> None:
-    """Uploads whose images were given up because their workers died have failed: the workers could not say so."""
+    """Mark uploads as failed whose images were given up because their workers died, which could not do it."""
     dead = [letter.item_id for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
     if dead:
         with transaction(services.engine) as connection:
@@ -211,7 +211,7 @@ def _close(services: Services) -> None:
 
 
 def _reopen(services: Services, batch: Sequence[Claim]) -> None:
-    """Uploads that had failed and whose item was requeued are pending again; not what was cleaned up since it was
+    """Mark failed uploads whose items were requeued as pending again, except those that were cleaned up since they were
     claimed."""
     with transaction(services.engine) as connection:
         ids = store.pending_ids(connection, [claim.item_id for claim in batch])

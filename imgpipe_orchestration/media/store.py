@@ -1,4 +1,4 @@
-"""The media pipeline's rows: its queues, images, their steps, originals, analyses, variants and callbacks."""
+"""The media pipeline's queues and rows: images, steps, originals, analyses, variants and callbacks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """One row of `media_files`. Sizes in pixels and bytes; `upload_day` is the Dagster partition, `trace` the upload's
-    `traceparent`."""
+    """One row of `media_files`. `upload_day` is the Dagster partition, `trace` the upload's `traceparent`."""
 
     id: int
     main_api_id: int
@@ -50,7 +49,7 @@ class MediaFile:
 
 
 class StoredVariant(NamedTuple):
-    """One row of `media_variants`: what was made, and where it lies in the media bucket."""
+    """One row of `media_variants`: a file in the media bucket."""
 
     size: str
     format: str
@@ -79,8 +78,8 @@ def _file(row: Sequence[Any]) -> MediaFile:
 
 
 def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
-    """`media_files` and the checklist follow the queue's verdict."""
-    if state is State.WAITING and error is None:  # requeued by a person: what failed starts afresh
+    """Update `media_files` and the checklist when the queue's state changes."""
+    if state is State.WAITING and error is None:  # requeued by a person: failed steps start again
         connection.execute(_RESTART, {"ids": list(ids)})
     elif state is State.FAILED:
         connection.execute(_GIVE_UP, {"ids": list(ids), "error": error})
@@ -102,17 +101,17 @@ _RESTART = text("""
 _GIVE_UP = text("update media_files set status = 'failed', error = :error where id = any(:ids)")
 
 MEDIA = Queue("media", mirror=_follow)
-"""Images on their way through the steps; item ids are media ids. Each step is tried MEDIA_MAX_ATTEMPTS times."""
+"""Images in the steps; item ids are media ids. Each step is tried MEDIA_MAX_ATTEMPTS times."""
 
 HEALING = Queue("media_healing", max_attempts=8)
-"""Finished images whose AI analysis failed and is tried again, over some ten minutes; item ids are media ids."""
+"""Finished images whose AI analysis failed and is retried for some ten minutes; item ids are media ids."""
 
 REMAKE_VARIANTS = Queue("media_remake_variants", max_attempts=3)
 REMAKE_ANALYSIS = Queue("media_remake_analysis", max_attempts=3)
-"""Finished images that a backfill makes again; item ids are media ids."""
+"""Finished images whose variants or analysis are to be made again; item ids are media ids."""
 
 CLEANUPS = Queue("media_cleanups", max_attempts=10)
-"""Failed uploads that a main API of somebody else's is to be told of; item ids are pending image ids."""
+"""Failed uploads that are to be reported to a foreign main API; item ids are pending image ids."""
 
 URLS = Queue("media_urls", max_attempts=10)
 """Processed images whose temp URLs are to be replaced; item ids are pending image ids."""
@@ -135,18 +134,19 @@ def media_file(connection: Connection, media_id: int) -> MediaFile:
 
 
 def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | None:
-    """Our media file of a pending image, if we registered it."""
+    """The media file of a pending image; None if it is not registered."""
     query = text(f"select {_FILE_COLUMNS} from media_files f where main_api_id = :id")
     row = connection.execute(query, {"id": pending_id}).one_or_none()
     return None if row is None else _file(row)
 
 
 def is_private_path(connection: Connection, path: str) -> bool:
-    """Whether the upload at a temp path is of an image that is private."""
+    """Whether the upload at a temp path is private."""
     return bool(connection.scalar(IS_PRIVATE, {"path": path}))
 
 
-# By the upload's number: no index leads from a path to an image that is not private, and anybody may ask.
+# Only private images are indexed by path, and anybody may ask. So whether an upload is registered is looked up by its
+# id.
 IS_PRIVATE = text("""
     select exists (select from media_files where image_path = :path and private)
         or exists (select from media_uploads u where u.image_path = :path and u.private
@@ -155,7 +155,7 @@ IS_PRIVATE = text("""
 
 
 def checklists(connection: Connection, media_ids: Sequence[int]) -> dict[int, dict[Step, StepState]]:
-    """The state of every step of some media."""
+    """The state of every step, by media id."""
     query = text(f"select media_id, {', '.join(Step)} from processing_checklist where media_id = any(:ids)")
     rows = connection.execute(query, {"ids": list(media_ids)}).mappings()
     return {row["media_id"]: {step: StepState(row[step]) for step in Step} for row in rows}
@@ -171,13 +171,13 @@ MANIFEST = f"""
     select f.private, {_VARIANT_COLUMNS}
     from media_files f left join media_variants v on v.media_id = f.id where f.id = %s
 """
-"""Whether a media file is private, and its variants, as psycopg takes a statement: a row for each variant, one without
-a variant where there is none, no row where there is no such file. Every image that is not in memory waits for it: the
-file's other columns, an order and JSON took as long as the rest."""
+"""Whether a media file is private, and its variants, as a statement for psycopg. It gives a row for each variant, one
+row without a variant if there are none, and no row if there is no such file. Every uncached image waits for this, so it
+reads nothing else: the file's other columns, ordering and JSON would double its time."""
 
 
 def manifest(rows: Sequence[Sequence[Any]]) -> tuple[bool, list[StoredVariant]]:
-    """What the rows of `MANIFEST`, at least one, say: whether the file is private, and its variants."""
+    """Whether the file is private, and its variants, from the rows of `MANIFEST` (at least one)."""
     return rows[0][0], [StoredVariant._make(row[1:]) for row in rows if row[1] is not None]
 
 
@@ -190,14 +190,14 @@ def variants(connection: Connection, media_id: int) -> list[StoredVariant]:
 
 
 def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
-    """The row of `media_ai_analysis`, without the embedding, or None."""
+    """The row of `media_ai_analysis` without the embedding; None where there is none."""
     query = text("select * from media_ai_analysis where media_id = :id")
     row = connection.execute(query, {"id": media_id}).mappings().one_or_none()
     return None if row is None else {key: value for key, value in row.items() if key != "embedding"}
 
 
 def owner_context(connection: Connection, user_id: int) -> dict[str, Any]:
-    """Who owns a site's images: the profile's texts and what the catalogue's images were found to show."""
+    """The owner of a site's images: the profile's texts, and the subjects of the catalogue's images."""
     profile = connection.execute(
         text("select display_name, bio, website, location from user_profiles where user_id = :id"), {"id": user_id}
     ).mappings()
@@ -224,7 +224,7 @@ def images_of_day(connection: Connection, day: str, step: Step) -> dict[int, boo
 
 
 def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[Item]:
-    """Finished images of a day whose variants another recipe made."""
+    """Finished images of a day whose variants were made by another recipe."""
     query = text("""
         select id, user_id from media_files
         where upload_day = :day and status = 'completed' and recipe is distinct from :recipe order by id
@@ -234,8 +234,8 @@ def made_by_other_recipe(connection: Connection, day: str, recipe: str) -> list[
 
 
 def analysed_otherwise(connection: Connection, day: str, version: str, providers: Sequence[str]) -> list[Item]:
-    """Finished images of a day whose analysis failed, that were asked other questions, or that one of `providers` has
-    not answered."""
+    """Finished images of a day whose analysis failed, has another version of the questions, or lacks an answer of one
+    of `providers`."""
     query = text("""
         select f.id, f.user_id from media_files f join processing_checklist c on c.media_id = f.id
         left join media_ai_analysis a on a.media_id = f.id
@@ -252,7 +252,7 @@ def analysed_otherwise(connection: Connection, day: str, version: str, providers
 
 
 def step_done(connection: Connection, claim: Claim, step: Step) -> None:
-    """Tick a step off and note who did it."""
+    """Mark a step as completed, and by whom."""
     query = text(f"""
         update processing_checklist set {step} = 'completed', {step}_attempts = {step}_attempts + 1, worker_id = :worker
         where media_id = :id
@@ -261,7 +261,7 @@ def step_done(connection: Connection, claim: Claim, step: Step) -> None:
 
 
 def step_failed(connection: Connection, claim: Claim, step: Step, *, final: bool, counts: bool = True) -> None:
-    """Count a failed try of a step; with `final` the step is marked failed, else it stays pending."""
+    """Count a failed try of a step (if `counts`), and mark the step as failed (if `final`)."""
     query = text(f"""
         update processing_checklist set {step} = :state, {step}_attempts = {step}_attempts + :n, worker_id = :worker
         where media_id = :id
@@ -272,7 +272,7 @@ def step_failed(connection: Connection, claim: Claim, step: Step, *, final: bool
 
 
 def retrieved(connection: Connection, media_id: int, values: dict[str, Any]) -> None:
-    """Facts of the original: file_size, sha256, mime_type, width, height, animated, bulk_path."""
+    """Store properties of the original: file_size, sha256, mime_type, width, height, animated, bulk_path."""
     assignments = ", ".join(f"{name} = :{name}" for name in values)
     query = text(f"update media_files set {assignments}, status = 'processing' where id = :id")
     connection.execute(query, {**values, "id": media_id})
@@ -295,7 +295,7 @@ _JSON_COLUMNS = {
 
 
 def save_analysis(connection: Connection, media_id: int, values: dict[str, Any]) -> None:
-    """Write what the analysis found; a field that is not among `values` keeps what an earlier analysis found."""
+    """Store the values of an analysis; columns that are not in `values` keep those of an earlier one."""
     row = {name: json.dumps(value) if name in _JSON_COLUMNS else value for name, value in values.items()}
     casts = dict.fromkeys(_JSON_COLUMNS, "jsonb") | {"embedding": "vector"}
     columns = ", ".join(row)
@@ -311,7 +311,7 @@ def save_analysis(connection: Connection, media_id: int, values: dict[str, Any])
 def save_variants(
     connection: Connection, media_id: int, made: Sequence[tuple[Variant, str]], *, recipe: str, facts: dict[str, Any]
 ) -> list[str]:
-    """Replace the manifest by (variant, object key) pairs; returns the keys that no manifest row names any more."""
+    """Replace the manifest by (variant, object key) pairs; returns the keys that no row names any more."""
     old = {variant.object_key for variant in variants(connection, media_id)}
     connection.execute(text("delete from media_variants where media_id = :id"), {"id": media_id})
     rows = [
@@ -343,34 +343,34 @@ def save_variants(
 
 
 def focus(connection: Connection, media_id: int) -> dict[str, Any] | None:
-    """What crops of an image keep; nobody else sets it until the transaction ends."""
+    """An image's focus; the row stays locked until the transaction ends."""
     query = text("select focus from media_files where id = :id for update")
     found: dict[str, Any] | None = connection.scalar(query, {"id": media_id})
     return found
 
 
 def set_focus(connection: Connection, media_id: int, box: Sequence[float] | None) -> None:
-    """Keep a box set by hand (shares of width and height: left, top, right, bottom), or forget it."""
+    """Set a box by hand (left, top, right, bottom in fractions of width and height), or remove it."""
     focus = None if box is None else json.dumps({"box": list(box), "reason": "manual"})
     query = text("update media_files set focus = cast(:focus as jsonb) where id = :id")
     connection.execute(query, {"id": media_id, "focus": focus})
 
 
 def set_private(connection: Connection, media_id: int, *, private: bool) -> None:
-    """Show an image to everybody, or only to who has a signed URL."""
+    """Make an image private (visible only with a signed URL) or public."""
     query = text("update media_files set private = :private where id = :id")
     connection.execute(query, {"id": media_id, "private": private})
 
 
 def private_ones(connection: Connection, media_ids: Sequence[int], *, owner: int) -> set[int]:
-    """Those of some media that are private and belong to `owner`."""
+    """The private ones of some media that belong to `owner`."""
     query = text("select id from media_files where id = any(:ids) and private and user_id = :owner")
     return set(connection.scalars(query, {"ids": list(media_ids), "owner": owner}))
 
 
 def start_again(connection: Connection, pending_ids: Sequence[int]) -> list[Item]:
-    """Of some uploads that wait, those whose images are settled: what failed starts afresh, what is finished is to be
-    reported once more. Returns them, to be enqueued again."""
+    """Reset the finished and failed images of some pending uploads: failed steps start again, and finished images will
+    be reported again. Returns their items, to be enqueued."""
     query = text("""
         select id, user_id, upload_day from media_files
         where main_api_id = any(:ids) and status in ('failed', 'completed') order by id
@@ -384,7 +384,7 @@ def start_again(connection: Connection, pending_ids: Sequence[int]) -> list[Item
 
 
 def completed(connection: Connection, media_id: int) -> None:
-    """The main API acknowledged the callback."""
+    """Mark an image as completed: the main API acknowledged the callback."""
     query = text("""
         update media_files set status = 'completed', error = null, callback_acknowledged_at = now() where id = :id
     """)

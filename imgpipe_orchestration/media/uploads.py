@@ -30,7 +30,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A file that is stored and waits: its row's id and its temp path."""
+    """An accepted file: its row's id and its temp path."""
 
     field: str
     pending_id: int
@@ -45,7 +45,7 @@ class _Checked:
 
 
 Within = Callable[[Connection, Sequence[Accepted]], None]
-"""What else belongs to the transaction that accepts; what it raises takes everything back."""
+"""Called within the transaction that accepts uploads; if it raises, nothing is accepted."""
 
 
 def accept(
@@ -56,10 +56,10 @@ def accept(
     *,
     within: Within = lambda *_: None,
 ) -> list[Accepted]:
-    """Check every file, store their bytes, then commit their rows and the profile in one go.
+    """Check all files, store their bytes, then commit their rows and the profile in one transaction.
 
     Raises:
-        BadImage, TooLarge: a file is no image we take, or too large; says which. Nothing is stored.
+        BadImage, TooLarge: a file is not an acceptable image, or too large; says which. Nothing is stored.
         BadInput: a text is too long.
         BackendUnavailable: nothing was accepted; send the request again.
     """
@@ -79,7 +79,7 @@ def accept(
     try:
         return _commit(services, user_id, checked, texts, within)
     except BackendUnavailable:
-        # It may have gone with the rows committed, which then need their files; what no row names is garbage.
+        # The rows may have been committed nevertheless, and need their files; otherwise the files are garbage.
         raise
     except ImgpipeError:
         services.media_bucket.discard(stored)
@@ -87,7 +87,7 @@ def accept(
 
 
 def _check(services: Services, user_id: int, upload: Upload) -> _Checked:
-    """Content decides what a file is: neither its name nor the header it came with."""
+    """Determine a file's type from its content; its name and Content-Type do not count."""
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
     check_size(services, upload.field, len(upload.data))
@@ -113,8 +113,8 @@ def _commit(
 ) -> list[Accepted]:
     accepted = []
     with transaction(services.engine) as connection, pending.joined(services, connection) as where:
-        # The profile first: when the uploads' table lives elsewhere its transaction commits first, and a profile
-        # that could not be written must take the uploads back with it.
+        # The profile first: if the uploads' table is in another database, that transaction commits first, and a profile
+        # that cannot be written must roll it back.
         _write_profile(connection, user_id, texts)
         for one in checked:
             point_to(connection, user_id, one.upload.field, one.path)
@@ -127,8 +127,8 @@ def _commit(
 
 
 def _write_profile(connection: Connection, user_id: int, texts: Mapping[str, str]) -> None:
-    """Write the texts, and hold the profile until the transaction ends, also without any: uploads of one user that
-    arrive together would wait for each other's rows otherwise, each in the order of its form."""
+    """Write the texts, and lock the profile until the transaction ends, even if there are none: otherwise simultaneous
+    uploads of one user could deadlock, as each locks rows in the order of its form."""
     names = [name for name in PROFILE_TEXTS if name in texts]
     columns = "".join(f", {name}" for name in names)
     slots = "".join(f", :{name}" for name in names)
@@ -139,7 +139,7 @@ def _write_profile(connection: Connection, user_id: int, texts: Mapping[str, str
 
 
 def point_to(connection: Connection, user_id: int, field: Field, path: str) -> None:
-    """Make the user's profile show `path` where this kind of image is shown."""
+    """Write `path` to the place in the user's profile where this kind of image is shown."""
     values = {"user_id": user_id, "path": path}
     if field.kind in {"profile", "header"}:
         column = f"{field.kind}_image_path"
@@ -149,7 +149,7 @@ def point_to(connection: Connection, user_id: int, field: Field, path: str) -> N
         for table in ("artist_profiles", "promoter_profiles"):
             query = text(f"update {table} set logo_path = :path, updated_at = now() where user_id = :user_id")
             changed += connection.execute(query, values).rowcount
-        if not changed:  # whoever uploads a logo without either profile begins as an artist
+        if not changed:  # a user with neither profile gets one as an artist
             query = text("""
                 insert into artist_profiles (user_id, logo_path) values (:user_id, :path)
                 on conflict (user_id) do update set logo_path = excluded.logo_path, updated_at = now()
@@ -161,7 +161,7 @@ def point_to(connection: Connection, user_id: int, field: Field, path: str) -> N
 
 
 def remove_temp(services: Services, path: str) -> None:
-    """Delete the temp file of an upload; a row that others wrote may name none of ours."""
+    """Delete the temp file of an upload; does nothing for paths of other kinds, which others' rows may have."""
     if model.is_temp_path(path):
         services.media_bucket.delete(model.temp_key(path))
 

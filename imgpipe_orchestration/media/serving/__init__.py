@@ -1,7 +1,7 @@
-"""Images at their URLs, from the first second to the last.
+"""Serving images at their URLs.
 
-`decision` says which variant a request gets and why (pure), `negotiation` reads Accept, `ranges` reads Range, `signing`
-opens private images. `manifests` reads what there is of an image, `hot` keeps that and the bytes in memory, `changes`
-tells it what is no longer true; `callers` counts who asks. `images` puts it together, `picture` writes it as an element
-for a page, and `routes` tells FastAPI of both.
+`decision` chooses the variant for a request (pure), `negotiation` reads Accept, `ranges` reads Range, and `signing`
+gives access to private images. `manifests` reads an image's manifest, `hot` caches manifests and bytes, `changes`
+invalidates that cache, and `callers` counts requests by page or program. `images` answers requests, `picture` makes
+`<picture>` elements, and `routes` registers both with FastAPI.
 """

@@ -1,8 +1,8 @@
-"""Who asks for an image: counted as requests are answered, written down now and then.
+"""Counts of requests for an image by caller.
 
-A caller is the host of the page that shows the image (`Referer`), or where none is named the program that asks
-(`User-Agent`, its first word): never a path, an address or a person. Serving only adds to a dictionary; rows are
-written by a task in the background, and their number for one image is bounded, whoever invents hosts.
+A caller is the host of the page that shows the image (`Referer`), else the requesting program (the first word of
+`User-Agent`), but never a path, an address or a person. Serving only adds to a dictionary; a background task writes the
+rows. Their number per image is limited, as anybody can invent hosts.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ log = logger(__name__)
 
 FLUSH_SECONDS = 10.0
 MOST_KEPT = 20_000
-"""Different counts kept between two flushes; whoever comes beyond is one of the others."""
+"""Most different counts between two flushes; further callers are counted as others."""
 MOST_ROWS = 100
-"""Rows of one image; callers that come beyond are one of the others."""
+"""Most rows of one image; further callers are counted as others."""
 KEPT_DAYS = 90
-"""Days after which a caller that was not seen again is forgotten."""
+"""Days after which a caller that was not seen again is removed."""
 OTHERS = "others"
 _LONGEST = 100
 
 
 class Key(NamedTuple):
-    """What is counted apart. `kind` is page or client."""
+    """What is counted separately. `kind` is page or client."""
 
     media_id: int
     kind: str
@@ -66,20 +66,20 @@ class Caller:
 
 
 class Callers:
-    """The counts of one gateway. `note` belongs to the event loop; nothing in it waits."""
+    """The counts of one gateway. `note` is called in the event loop and does not block."""
 
     def __init__(self) -> None:
         self._counts: Counter[Key] = Counter()
 
     def note(self, media_id: int, variant: StoredVariant, page: str, program: str) -> None:
-        """One more request that a variant is the answer to; `page` is its Referer, `program` its User-Agent."""
+        """Count a request that is answered with a variant; `page` is its Referer, `program` its User-Agent."""
         key = Key(media_id, *named(page[:LONGEST_KEPT], program[:LONGEST_KEPT]), variant.size, variant.format)
         if key not in self._counts and len(self._counts) >= MOST_KEPT:
             key = key._replace(kind="client", caller=OTHERS)
         self._counts[key] += 1
 
     async def flush(self, engine: Engine) -> None:
-        """Write the counts down; those that a database which is away does not take are kept for the next time."""
+        """Write the counts to the database; if it is away, most of them are kept for the next time."""
         if not self._counts:
             return
         counts, self._counts = self._counts, Counter()
@@ -92,7 +92,7 @@ class Callers:
 
 @asynccontextmanager
 async def counting(app: FastAPI, services: Services) -> AsyncIterator[None]:
-    """Part of the app's life: the counts, a task that writes them down, and the last of them at the end."""
+    """For the app's lifespan: create the counts, flush them regularly and once more at the end."""
     callers = app.state.callers = Callers()
 
     async def keep() -> None:
@@ -114,7 +114,7 @@ def named(page: str, program: str) -> tuple[str, str]:
     """Kind and name of a caller, from its Referer and User-Agent."""
     try:
         host = urlsplit(page).hostname if page.isascii() else None
-    except ValueError:  # no URL
+    except ValueError:  # not a URL
         host = None
     if host:
         return "page", host[:_LONGEST]
@@ -125,7 +125,7 @@ def named(page: str, program: str) -> tuple[str, str]:
 
 
 def write(engine: Engine, counts: Counter[Key]) -> None:
-    """Add counts to the rows; those of images that are gone, and callers not seen for long, are dropped."""
+    """Add counts to the rows, except for deleted images; remove callers that were not seen for long."""
     rows = [{**key._asdict(), "n": n} for key, n in sorted(counts.items())]
     with transaction(engine) as connection:
         connection.execute(_ADD, rows)
@@ -133,11 +133,11 @@ def write(engine: Engine, counts: Counter[Key]) -> None:
 
 
 def of_image(connection: Connection, media_id: int) -> list[Caller]:
-    """Who asked for an image: the twenty most frequent, the first of them first."""
+    """The twenty most frequent callers of an image, most requests first."""
     return [Caller(*row) for row in connection.execute(_OF_IMAGE, {"media_id": media_id})]
 
 
-# Whether an image has room is looked up for each row, so that those of one flush count too.
+# `room` is computed for each row, so that the rows of the same flush count as well.
 _ADD = text(f"""
     insert into media_callers (media_id, kind, caller, size, format, requests)
     select :media_id,

@@ -1,9 +1,8 @@
-"""Tells a gateway which images changed, whoever changed them: PostgreSQL's NOTIFY on the channel `media_changed`.
+"""Invalidates a gateway's cache when images change, by PostgreSQL's NOTIFY on the channel `media_changed`.
 
-The triggers of the media tables send it at commit, so a process that heard nothing has missed nothing, as long as its
-connection lives. When the connection is lost, nothing kept is trusted until it is back. A connection can be lost
-without a word (a firewall that forgot it, a pooler between), so a gateway calls itself every few seconds: when it does
-not hear itself, it hears nobody.
+Triggers on the media tables send notifications at commit, so none are missed while the connection is alive. When it is
+lost, cached manifests are not trusted until it is back. A connection can be lost silently (by a firewall, or a pooler
+in between), so the gateway notifies itself every few seconds and checks that the notification arrives.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ log = logger(__name__)
 CHANNEL = "media_changed"
 RECONNECT_SECONDS = 1.0
 REMIND_SECONDS = 60.0
-"""Until the log has the same reason again: a database that is away for a night would fill it, second by second."""
+"""Time before the same error is logged again, so that a database that is away for a night does not fill the log."""
 CALL_SECONDS = 3.0
-"""From one call to the next, and the longest that an echo may take: the sum is how long a change can go unheard."""
+"""Interval of our own notifications, and the longest that one may take; a change can be missed for the sum of both."""
 
 
 class NotHeard(OSError):
-    """Our own call did not come back."""
+    """Our own notification did not arrive."""
 
 
 async def follow_changes(services: Services, hot: HotImages) -> None:
-    """Keep `hot` true until cancelled."""
-    told, told_at = "", 0.0
+    """Keep `hot` up to date until cancelled."""
+    logged, logged_at = "", 0.0
     while True:
         try:
             async with await connect_async(services.engine) as connection:
                 await _listen(connection, hot)
         except (psycopg.Error, OSError) as error:
-            if repr(error) != told or time.monotonic() - told_at > REMIND_SECONDS:
-                told, told_at = repr(error), time.monotonic()
-                log.warning("no news of changed images; manifests are read anew", extra={"error": told})
+            if repr(error) != logged or time.monotonic() - logged_at > REMIND_SECONDS:
+                logged, logged_at = repr(error), time.monotonic()
+                log.warning("no news of changed images; manifests are read anew", extra={"error": logged})
         finally:
             hot.distrust()
         await asyncio.sleep(RECONNECT_SECONDS)
@@ -52,7 +51,7 @@ async def follow_changes(services: Services, hot: HotImages) -> None:
 async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
     """
     Raises:
-        NotHeard, TimeoutError, psycopg.Error: the connection is of no use any more.
+        NotHeard, TimeoutError, psycopg.Error: the connection no longer works.
     """
     echo = f"echo_{secrets.token_hex(8)}"
     await connection.execute(f"listen {CHANNEL}; listen {echo}")

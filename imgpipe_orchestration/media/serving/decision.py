@@ -1,4 +1,4 @@
-"""Which variant of an image a request gets, and why. Pure: from a manifest and a query to a choice."""
+"""Which variant of an image a request gets, and why. Pure functions of a manifest and a query."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from imgpipe_orchestration.media.store import StoredVariant
 
 SIZES = tuple(size.name for size in MEDIA_SIZES)
 FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}
-"""What stands in for a size that is not there, as the documents have it."""
+"""The size that replaces one that does not exist, by the specification."""
 ANY = ("detail", "zoom", "grid", "small", "header", "thumbnail")
-"""What stands in for a size of which the object store has nothing, and nothing of what else stands in for it; those
-that show all of the picture come first."""
+"""Sizes to try when the object store has lost a size and all of its FALLBACKs, best first."""
 DEFAULT_SIZE = "detail"
 BACKGROUNDS = ("original", "removed")
 
@@ -29,12 +28,12 @@ SUBSTITUTES = {
     "jpeg": ("jpeg", "png"),
     "png": ("png", "jpeg"),
 }
-"""What an explicit format may be answered with: a format is left out of a manifest when it came out larger than the
-next one, and JPEG is PNG where there is transparency. Each is shown wherever the one asked for is."""
+"""What an explicit format may be answered with, because a manifest lacks formats that came out larger than a better
+supported one, and has PNG instead of JPEG for transparency. Clients that show the requested format also show these."""
 
 
 class UnknownOption(BadInput):
-    """A query parameter outside its values."""
+    """A query parameter with an unknown value."""
 
     status = 400
 
@@ -51,7 +50,7 @@ class Wish:
 
     @property
     def parameters(self) -> dict[str, str | None]:
-        """What was asked for, by the names of the parameters."""
+        """The requested values, by parameter name."""
         return {"size": self.size, "format": self.format, "bg": self.background}
 
 
@@ -64,7 +63,7 @@ class Decision:
     format_reason: str
 
     def explained(self, wish: Wish, accept: str | None, lost: StoredVariant | None = None) -> dict[str, Any]:
-        """For `?explain=1`. `lost`: the variant for which this one stands in."""
+        """The answer for `?explain=1`. `lost` is the variant that this one replaces."""
         variant = self.variant
         because = {"size": self.size_reason, "format": self.format_reason}
         if lost:
@@ -89,7 +88,7 @@ class Decision:
 
 
 def explained_meanwhile(wish: Wish, accept: str | None, *, original: bool) -> dict[str, Any]:
-    """For `?explain=1` of an image that has no variants yet."""
+    """The answer for `?explain=1` of an image that has no variants yet."""
     shown = "its original is shown" if original else "a placeholder is, for no browser shows its original"
     return {
         "asked": {**wish.parameters, "accept": accept},
@@ -100,12 +99,12 @@ def explained_meanwhile(wish: Wish, accept: str | None, *, original: bool) -> di
 
 
 def read(query: bytes) -> Wish:
-    """The wish in a query string. Of a parameter given twice the last one wins, and a further `?` is read as `&`: the
-    documents' front end appends `?size=thumbnail` to URLs that end in `?size=detail` already, and some clients encode
-    that to `detail%3Fsize%3Dthumbnail`.
+    """Parse a query string. The last value of a parameter counts, and another `?` is read as `&`: the specification's
+    front end appends `?size=thumbnail` to URLs that already end in `?size=detail`, and some clients encode that as
+    `detail%3Fsize%3Dthumbnail`.
 
     Raises:
-        UnknownOption: a value that does not exist.
+        UnknownOption: a parameter has an unknown value.
     """
     return _remembered(query) if len(query) <= LONGEST_KEPT else _read(query)
 
@@ -134,11 +133,11 @@ def _one_of(known: Collection[str], name: str, value: str) -> str:
 
 
 Shelves = Mapping[tuple[str, str], Mapping[str, StoredVariant]]
-"""A manifest to choose from: variants by size and background, then by format in our order."""
+"""A manifest as variants by size and background, then by format in our order of preference."""
 
 
 def shelved(variants: Iterable[StoredVariant]) -> Shelves:
-    """A manifest as `decide` wants it."""
+    """A manifest as `decide` needs it."""
     shelves: dict[tuple[str, str], dict[str, StoredVariant]] = {}
     for variant in sorted(variants, key=lambda one: ORDER.index(one.format)):
         shelves.setdefault((variant.size, variant.background), {})[variant.format] = variant
@@ -149,16 +148,16 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     """The variant for a wish.
 
     Raises:
-        NotFound: neither the size nor what stands in for it is there, or no version without background.
+        NotFound: neither the size nor a fallback exists, or there is no version without background.
     """
     return _chosen(manifest, wish, accept, _stand_ins(wish.size))
 
 
 def stand_in(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
-    """The variant for a wish when what it decides on is not to be had: of what else there is, whatever size it has.
+    """The variant for a wish from a manifest without the lost ones; any size will do.
 
     Raises:
-        NotFound: nothing is left, or no version without background.
+        NotFound: nothing is left, or there is no version without background.
     """
     return _chosen(manifest, wish, accept, (*_stand_ins(wish.size), *ANY))
 

@@ -1,8 +1,8 @@
-"""Images that are asked for often, in memory: a hot image costs neither a query nor a request to the object store.
+"""The gateway's cache of images: a hot image needs neither a query nor a request to the object store.
 
-Manifests are kept by media id until `changes` says that they are no longer true. Bytes are kept by object key; a key
-means the same bytes for ever, so they are only ever pushed out by others. Requests for the same thing that is not
-there yet wait for one load.
+Manifests are cached by media id until `changes` invalidates them. Bytes are cached by object key, which always means
+the same bytes, so that they are only evicted by others. Simultaneous requests for the same missing entry share one
+load.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 _MANIFESTS = 20_000
-"""Images whose manifests are kept."""
+"""Most cached manifests."""
 
 
 class Bounded(Generic[Key, Value]):
-    """A cache that forgets what was not used for longest; loads a missing value once, however many ask. Not
-    thread-safe: it belongs to one event loop."""
+    """An LRU cache that loads a missing value once, however many callers wait for it. Not thread-safe: it belongs to
+    one event loop."""
 
     def __init__(self, limit: int, size_of: Callable[[Value], int] = lambda _: 1) -> None:
         self._limit = limit
@@ -37,7 +37,7 @@ class Bounded(Generic[Key, Value]):
         self.misses = 0
 
     def peek(self, key: Key) -> Value | None:
-        """What is kept, counted as a use."""
+        """The cached value, or None; counts as a use."""
         value = self._kept.get(key)
         if value is not None:
             self.hits += 1
@@ -47,7 +47,7 @@ class Bounded(Generic[Key, Value]):
     async def get(
         self, key: Key, load: Callable[[], Awaitable[Value]], *, keep: Callable[[Value], bool] = lambda _: True
     ) -> Value:
-        """What is kept, or what `load` gives; kept from then on when `keep` says so and nobody forgot the key
+        """The cached value, or the result of `load`, which is cached if `keep` says so and `forget` was not called
         meanwhile."""
         value = self.peek(key)
         if value is not None:
@@ -57,7 +57,7 @@ class Bounded(Generic[Key, Value]):
             self.misses += 1
             task = asyncio.ensure_future(self._load(key, load, keep))
             self._loading[key] = task
-        # Shielded: a client that goes away must not take the load from those who wait with it.
+        # Shielded, so that a client that disconnects does not cancel the load for others.
         return await asyncio.shield(task)
 
     async def _load(self, key: Key, load: Callable[[], Awaitable[Value]], keep: Callable[[Value], bool]) -> Value:
@@ -83,7 +83,7 @@ class Bounded(Generic[Key, Value]):
             self._size -= self._size_of(old)
 
     def forget(self, key: Key) -> None:
-        """Drop a value; a load under way is still given to those who wait for it, and not kept."""
+        """Drop a value. A load in progress still returns to its callers, but is not cached."""
         self._loading.pop(key, None)
         old = self._kept.pop(key, None)
         if old is not None:
@@ -97,14 +97,14 @@ class Bounded(Generic[Key, Value]):
 
     @property
     def size(self) -> int:
-        """The sum of the sizes of what is kept."""
+        """The sum of the sizes of the cached values."""
         return self._size
 
 
 class HotImages:
     """The manifests and bytes of one gateway process.
 
-    `trusted` is False while nobody tells us of changes: then every manifest is read anew.
+    `trusted` is False while we get no notifications of changes; then every manifest is read anew.
     """
 
     def __init__(self, services: Services) -> None:
@@ -117,11 +117,11 @@ class HotImages:
         self.bytes: Bounded[str, bytes] = Bounded(services.settings.serve_cache_bytes, len)
 
     async def manifest(self, media_id: int) -> Manifest:
-        """An image's manifest; only one that has variants is kept, since all others are about to change.
+        """An image's manifest. One without variants is not cached, as it is about to change.
 
         Raises:
             NotFound: no such media.
-            BackendUnavailable: not kept, and the database is away.
+            BackendUnavailable: not cached, and the database is away.
         """
         return await self.manifests.get(
             media_id,
@@ -134,26 +134,26 @@ class HotImages:
 
         Raises:
             NotFound: the object is gone.
-            NotWhole: the object store gives something else than this variant.
-            BackendUnavailable: not kept, and the object store is away.
+            NotWhole: the object is not this variant.
+            BackendUnavailable: not cached, and the object store is away.
         """
         key = variant.object_key
         return await self.bytes.get(key, lambda: self._services.media_bucket.get_async(key, size=variant.bytes))
 
     def forget(self, media_id: int) -> None:
-        """Called for every change of an image, in this process or another."""
+        """Invalidate an image that changed, in this process or another."""
         self.manifests.forget(media_id)
 
     def distrust(self) -> None:
-        """Nobody tells us of changes any more: what is kept may be wrong."""
+        """We no longer get notifications of changes, so cached manifests may be wrong."""
         self.trusted = False
         self.manifests.clear()
 
     def trust(self) -> None:
-        """From now on we are told of changes; what was read before may have missed some."""
+        """From now on we get notifications of changes; manifests that were read before may have missed some."""
         self.manifests.clear()
         self.trusted = True
 
     async def close(self) -> None:
-        """Give the database its connection back."""
+        """Close the connection to the database."""
         await self._reader.close()

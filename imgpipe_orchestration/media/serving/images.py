@@ -1,8 +1,8 @@
 """`/serve/{media_id}` and `/api/images/{media_id}`: from a request to an answer.
 
-Plain ASGI, ahead of everything else: matching a path against every route of the gateway and resolving dependencies
-costs ten times as much as finding a hot image, and the layers before the router as much again. Requests that need them
-(a credential, a body, a caller's trace) go through them to the router, which asks `respond` as well.
+This is plain ASGI before all middleware: the router and FastAPI's dependencies take ten times as long as finding a hot
+image, and the middleware as long again. Requests that need the middleware (with a credential, a body or a caller's
+trace) go through it to the router, which also calls `respond`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _HEADERS = frozenset({b"accept", b"if-none-match", b"if-range", b"range", b"refe
 _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-encoding", b"traceparent"})
 UNCACHED = {"Cache-Control": "no-store"}
 ANY_ORIGIN = "*"
-"""Not the one that asks: every cache would have to keep an image once for each."""
+"""Not the requesting origin, or caches would have to keep a copy of an image for each."""
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 _PLACEHOLDER = (
@@ -56,12 +56,12 @@ _PLACEHOLDER = (
     b'<rect width="300" height="300" fill="#8a8f98" fill-opacity=".25"/>'
     b'<circle cx="150" cy="150" r="36" fill="none" stroke="#8a8f98" stroke-width="8" stroke-dasharray="150 76"/></svg>'
 )
-"""Shown instead of an original that no browser can show, until the image is ready."""
+"""Shown until the image is ready, if browsers cannot show its original."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One of the two kinds of URLs; they differ in how long their answers may be kept."""
+    """One of the two kinds of URLs; they differ in how long answers may be cached."""
 
     path: str
     caching: str
@@ -81,8 +81,7 @@ ADDRESSES = {
 
 
 class Images:
-    """Answers plain requests for images by number, as the layers that it goes before would have them answered; `app`
-    gets the rest."""
+    """Answers plain requests for images, in the same way as through the middleware; passes others on to `app`."""
 
     def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self.app = app
@@ -95,7 +94,7 @@ class Images:
             return
         address, media_id = asked
         scope["route"] = address
-        began, status = time.perf_counter(), 500  # what an error becomes that nobody handled
+        began, status = time.perf_counter(), 500  # the status of an unhandled error
         try:
             answer = await respond(scope, address, media_id)
             status = answer.status_code
@@ -107,14 +106,14 @@ class Images:
 
 
 def asked_for(scope: Scope) -> tuple[Address, int] | None:
-    """The kind of URL and the media id in a request's path; None where it is about something else."""
+    """The kind of URL and the media id in a request's path; None for other paths."""
     match = _PATH.fullmatch(scope["path"])
     return (ADDRESSES[match[1]], int(match[2])) if match else None
 
 
 async def respond(scope: Scope, address: Address, media_id: int) -> Response:
-    """The image or the problem; either says that Accept mattered, unless the URL names a format, and may be read by
-    pages of any origin: the URL, with its signature where one is needed, is all that anybody has to know."""
+    """The image, or a problem document. Both vary with Accept unless the URL names a format, and pages of any origin
+    may read them, because access depends on the URL alone (with a signature for a private image)."""
     vary = "" if _NAMES_FORMAT.search(scope["query_string"]) else "Accept"
     try:
         answer = await _found(scope, media_id, address.caching, vary)
@@ -161,7 +160,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
     except (NotFound, NotWhole) as fault:
         if again:
             instead = _stood_in(hot, manifest.variants, wish, accept, variant, fault)
-        else:  # the image was made again since its manifest was read, and the old objects went
+        else:  # the image may have been made again since its manifest was read, and the old objects deleted
             hot.forget(media_id)
             instead = _found(scope, media_id, caching, vary, again=True)
         return await instead
@@ -174,7 +173,7 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
 
 
 def _sent(data: bytes, part: tuple[int, int] | None, head: Callable[[int], Head]) -> Response:
-    """The whole, or the part that was asked for."""
+    """The whole image, or the requested part."""
     if part is None:
         return Ready(head(len(data)), data)
     first, last = part
@@ -183,7 +182,7 @@ def _sent(data: bytes, part: tuple[int, int] | None, head: Callable[[int], Head]
 
 
 def _asked(scope: Scope) -> dict[bytes, str]:
-    """The request's headers that decide; lines of the same name are one list (RFC 9110, section 5.3)."""
+    """The request's headers that matter; repeated ones are joined to a list (RFC 9110, section 5.3)."""
     found: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         if name in _HEADERS:
@@ -193,7 +192,7 @@ def _asked(scope: Scope) -> dict[bytes, str]:
 
 
 class Ready(Response):
-    """An answer whose head is encoded already."""
+    """An answer with an encoded head."""
 
     def __init__(self, head: Head, body: bytes = b"", status: int = 200) -> None:
         self.status_code = status
@@ -204,7 +203,7 @@ class Ready(Response):
 
 @lru_cache(maxsize=4096)
 def _head(scheme: str, etag: str, caching: str, vary: str, mime: str = "", length: int = 0) -> Head:
-    """The head of an image, without type and length that of a 304. Shared: not to be changed."""
+    """The head of an image; without type and length that of a 304. It is cached and must not be changed."""
     fields = {"cache-control": caching, "etag": etag, "accept-ranges": "bytes", "vary": vary, "content-type": mime}
     fields["access-control-allow-origin"] = ANY_ORIGIN
     if mime:
@@ -220,11 +219,13 @@ async def _stood_in(
     lost: StoredVariant,
     fault: NotFound | NotWhole,
 ) -> Response:
-    """For a variant whose object is gone from the store or damaged there: another format of its size, else another
-    size, uncached and without a validator, for it is not what the URL names. The garbage collection has it made again.
+    """The answer when a variant's object is missing or damaged: another format of its size, else another size.
+
+    It is not what the URL names, so it is uncached and has no validator. The garbage collection has the lost variant
+    made again.
 
     Raises:
-        NotFound, NotWhole: nothing stands in for it.
+        NotFound, NotWhole: there is no other variant.
         BackendUnavailable: the object store is away.
     """
     hot.lost += not wish.explain
@@ -252,10 +253,10 @@ async def _stood_in(
 
 
 def _not_ready(services: Services, media_id: int, wish: Wish, accept: str | None) -> Response:
-    """Before the variants are there the original is shown (or a placeholder where no browser could), uncached.
+    """The answer before the variants exist: the original, or a placeholder if browsers cannot show it; uncached.
 
     Raises:
-        NotFound: the image failed; says why. Or it has just been deleted.
+        NotFound: the image failed (says why), or was just deleted.
         BackendUnavailable: the database or the object store is away.
     """
     with transaction(services.engine) as connection:

@@ -1,5 +1,5 @@
-"""Manifests from PostgreSQL, read on the event loop: through a thread and SQLAlchemy's pool an image that is not in
-memory takes a third longer.
+"""Reading manifests from PostgreSQL on the event loop. With a thread and SQLAlchemy's pool an uncached image would take
+a third longer.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _READ_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is served of an image: its variants (none before it is ready), and whether only to who has a signed URL."""
+    """An image's variants (none before it is ready), and whether it is private."""
 
     private: bool
     variants: Shelves
 
 
 class ManifestReader:
-    """Reads over one connection, made when it is first needed; who comes meanwhile waits the fraction of a millisecond
-    that a read takes. Not thread-safe: it belongs to one event loop."""
+    """Reads over one connection, opened on first use. Simultaneous reads wait for each other, a fraction of a
+    millisecond each. Not thread-safe: it belongs to one event loop."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -47,10 +47,10 @@ class ManifestReader:
             async with asyncio.timeout(_READ_SECONDS):
                 try:
                     rows = await self._rows(media_id)
-                except psycopg.OperationalError:  # the connection was lost, as a rule while nobody used it
+                except psycopg.OperationalError:  # the connection was lost, usually while it was idle
                     rows = await self._rows(media_id)
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-            if isinstance(error, TimeoutError):  # it leads nowhere; psycopg closes it when it cannot be cancelled
+            if isinstance(error, TimeoutError):  # do not use it again; psycopg closes it if it cannot be cancelled
                 self._connection = None
             raise BackendUnavailable("The database cannot be reached; try again.", detail=str(error)) from error
         except psycopg.ProgrammingError as error:

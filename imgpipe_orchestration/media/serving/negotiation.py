@@ -1,4 +1,4 @@
-"""Which of the formats at hand suits an `Accept` header (RFC 9110, section 12.5.1)."""
+"""Which of the available formats suits an `Accept` header best (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from functools import lru_cache
 from imgpipe_orchestration.imaging.formats import MIME_OF
 
 MODERN = frozenset({"avif", "webp"})
-"""Formats that are sent only to clients that name them, or that refuse all others: `image/*` and `*/*` are sent by
-clients that show neither."""
+"""Formats that are sent only to clients that name them or refuse all others, because clients that show neither send
+`image/*` and `*/*`."""
 ORDER = tuple(MIME_OF)
-"""Ours, among formats that the client likes equally."""
+"""Our preference among formats that the client accepts equally."""
 _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"?')
-"""A quoted parameter, whose commas and semicolons separate nothing; one that is not closed goes to the end, or a header
-of nothing but quotes would be searched from each of them."""
+"""A quoted parameter, whose commas and semicolons are no separators. The closing quote is optional, or a header full of
+quotes would be searched again from each of them."""
 LONGEST_KEPT = 512
-"""Letters of a header whose reading is remembered: what strangers send must not fill memory."""
+"""Longest header whose parsed form is cached, so that strangers cannot fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Choice:
 
 
 def choose(accept: str | None, available: tuple[str, ...]) -> Choice:
-    """The best of `available` for this client. Never none: who accepts no image of ours gets JPEG or PNG, not a 406."""
+    """The best of `available` for this client; JPEG or PNG, and not a 406, for one that accepts none of them."""
     return (_remembered if len(accept or "") <= LONGEST_KEPT else _choose)(accept or "", available)
 
 
@@ -41,7 +41,7 @@ def _choose(accept: str, available: tuple[str, ...]) -> Choice:
     liked = quality(best, ranges)
     if liked > 0:
         return Choice(best, f"the client accepts {MIME_OF[best]} with q={liked:g}; among equals AVIF, WebP, JPEG, PNG")
-    # WebP before AVIF: more programs show it.
+    # WebP before AVIF, as more programs show it.
     other = next((name for name in reversed(ranked) if _by_wildcard(name, ranges) > 0), None)
     if other is not None:
         return Choice(other, f"the client refuses what every browser shows and accepts {MIME_OF[other]} as any other")
@@ -49,15 +49,15 @@ def _choose(accept: str, available: tuple[str, ...]) -> Choice:
     return Choice(plain, "the client names no format that there is; every browser shows this one")
 
 
-# Browsers send a handful of different headers, images come in a handful of sets of formats.
+# There are only a few different headers of browsers, and a few sets of formats.
 _remembered = lru_cache(maxsize=4096)(_choose)
 
 
 def parse(accept: str) -> dict[str, float]:
-    """Media ranges, lower case and without parameters, with their qualities.
+    """Media ranges, in lower case and without parameters, with their qualities.
 
-    A part that cannot be read is left out, as RFC 9110 lets a server do; of a range given twice the higher quality
-    counts. Media type parameters other than q are ignored: ours have none.
+    Parts that cannot be parsed are ignored, as RFC 9110 allows. If a range is repeated, the higher quality counts.
+    Media type parameters other than q are ignored, because our types have none.
     """
     ranges: dict[str, float] = {}
     for part in _QUOTED.sub('""', accept).split(","):
@@ -72,7 +72,7 @@ def parse(accept: str) -> dict[str, float]:
 
 
 def _weight(parameters: Sequence[str]) -> float | None:
-    """The q of a range, 1 when there is none, None when it cannot be read."""
+    """The q of a range; 1 where there is none, None where it cannot be parsed."""
     for parameter in parameters:
         name, equals, value = (piece.strip() for piece in parameter.partition("="))
         if name == "q":
@@ -84,10 +84,10 @@ def _weight(parameters: Sequence[str]) -> float | None:
 
 
 def quality(name: str, ranges: dict[str, float]) -> float:
-    """How much a client wants a format, 0 for not at all; the most specific range decides."""
+    """The quality of a format for a client, 0 if it is refused; the most specific range counts."""
     return ranges.get(MIME_OF[name], 0.0) if name in MODERN else _by_wildcard(name, ranges)
 
 
 def _by_wildcard(name: str, ranges: dict[str, float]) -> float:
-    """The same where a wildcard also means formats that the client does not name."""
+    """The quality of a format, also by wildcards."""
     return ranges.get(MIME_OF[name], ranges.get("image/*", ranges.get("*/*", 0.0)))

@@ -1,4 +1,4 @@
-"""`<picture>` elements ready to be put into a page."""
+"""`<picture>` elements for web pages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ def picture(
     loading: str = "lazy",
     further: dict[str, str] | None = None,
 ) -> str:
-    """The element: a source for each modern format, with every width of the chosen size's shape, and an image of the
-    format that every browser shows. It keeps its place from the first moment and shows the blurred picture until then,
-    unless it is transparent (PNG stands for JPEG), for it would be seen through it ever after.
+    """The element: a source for each modern format with all widths of the chosen size's shape, and an `<img>` in the
+    format that every browser shows.
+
+    It reserves its place in the layout and shows a blurred placeholder until it is loaded; not if it is transparent
+    (PNG), as the placeholder would stay visible behind it.
 
     Args:
         url: the image's smart URL, without parameters.
-        chosen: the size that is shown where nothing else can be chosen; sizes of another shape are left out.
-        sizes: as of `<img>`; empty: as wide as the chosen size, and never wider than the window.
+        chosen: the default size; sizes of another shape are left out.
+        sizes: as for `<img>`; if empty, as wide as the chosen size but not wider than the window.
         further: parameters for every URL (`bg`, `signature`).
     """
     main = chosen.variant
@@ -60,7 +62,7 @@ def picture(
 
 
 def waiting(url: str, *, alt: str, width: int | None, height: int | None, further: dict[str, str]) -> str:
-    """The element of an image that has no variants yet: its URL shows the original or a placeholder meanwhile."""
+    """The element for an image without variants, whose URL shows the original or a placeholder."""
     place = {"width": str(width), "height": str(height)} if width and height else {}
     source = f"{url}?{urlencode(further)}" if further else url
     return f"<picture>\n{_element('img', src=source, **place, alt=alt, decoding='async')}\n</picture>\n"
@@ -72,7 +74,7 @@ def _element(name: str, **attributes: str) -> str:
 
 
 def _same_shape(one: StoredVariant, other: StoredVariant) -> bool:
-    """Whether one can stand for the other in another resolution: sides are rounded to whole pixels."""
+    """Whether two variants have the same shape, as far as rounding to whole pixels allows."""
     return abs(one.width * other.height - other.width * one.height) <= max(one.width, other.width, one.height)
 
 

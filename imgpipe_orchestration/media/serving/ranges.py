@@ -1,4 +1,4 @@
-"""One byte range of a `Range` header (RFC 9110, section 14)."""
+"""The byte range in a `Range` header (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _ONE_RANGE = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE | re.
 
 
 class Unsatisfiable(ValueError):
-    """The range lies outside of the representation, which has `size` bytes: 416."""
+    """The range is outside of the image, which has `size` bytes (416)."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"The image has {size} bytes.")
@@ -16,9 +16,9 @@ class Unsatisfiable(ValueError):
 
 
 def wanted(header: str | None, size: int) -> tuple[int, int] | None:
-    """First and last byte of the part asked for, or None for the whole.
+    """First and last byte of the requested part; None for the whole.
 
-    Several ranges, other units and what cannot be read are ignored, as the RFC allows: the answer is then a 200.
+    Several ranges, other units and invalid headers are ignored, as the RFC allows; the answer is then a 200.
 
     Raises:
         Unsatisfiable: no byte of the range exists.
@@ -34,12 +34,12 @@ def wanted(header: str | None, size: int) -> tuple[int, int] | None:
     start = _number(first)
     end = _number(last) if last else size - 1
     if end < start and last:
-        return None  # not a range at all
+        return None  # an invalid range
     if start >= size:
         raise Unsatisfiable(size)
     return start, min(end, size - 1)
 
 
 def _number(digits: str) -> int:
-    """Python refuses to read thousands of digits; past any image one number is as good as another."""
+    """The number, at most 19 digits of it, which is past any image; Python refuses thousands of digits."""
     return int(digits.lstrip("0")[:19] or "0")

@@ -1,4 +1,4 @@
-"""The routes of images, as OpenAPI and the router see them; `images` answers them."""
+"""The routes of images for the router and OpenAPI; `images` answers them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _PARAMETERS = [
 
 @asynccontextmanager
 async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
-    """Part of the app's life: the hot images, and a task that keeps them true."""
+    """For the app's lifespan: create the cache of images, and a task that keeps it up to date."""
     app.state.hot = HotImages(services)
     task = asyncio.create_task(follow_changes(services, app.state.hot))
     try:
@@ -110,7 +110,7 @@ def picture_of(
 
 
 async def image(media_id: str, request: Request) -> Response:
-    """What `Images` leaves to the layers, and ids that are none."""
+    """Requests that `Images` passes on, and invalid ids."""
     asked = asked_for(request.scope)
     if asked is None:
         raise NotFound(f"There is no media {media_id}.")

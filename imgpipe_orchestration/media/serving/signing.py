@@ -1,8 +1,7 @@
-"""Signatures that let whoever has the URL see a private image until they expire.
+"""Signatures in URLs that give access to a private image until they expire.
 
-A signature is a JWT (HS256) for one image: `aud` is its id, `exp` its end, and `size`, `format`, `bg` are there when
-the URL may only be used with that value. It is bound to nothing else, so a front end may append another size to a URL
-whose size was left open.
+A signature is a JWT (HS256) for one image: `aud` is its id, `exp` its end, and `size`, `format` and `bg` are included
+if the URL may only be used with that value. Otherwise a front end may append another size to the URL.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ class PrivateImage(Forbidden):
 
 
 class LinkExpired(Forbidden):
-    """The signature was good once."""
+    """The signature has expired."""
 
 
 class LinkInvalid(Forbidden):
-    """The signature is not ours, or is for something else."""
+    """The signature is not ours, or is for another image or other parameters."""
 
 
 def sign(settings: Settings, media_id: int, *, seconds: float, fixed: Mapping[str, str]) -> tuple[str, datetime]:
-    """A signature for one image, and when it ends. `fixed`: the parameters that must have just this value."""
+    """A signature for one image, and when it ends. `fixed` are parameters that must have exactly these values."""
     ends = datetime.fromtimestamp(math.ceil(time.time() + seconds), UTC)
     key_id, key = next(iter(_keys(settings).items()))
     return jwt.encode({**fixed, "aud": str(media_id), "exp": ends}, key, "HS256", headers={"kid": key_id}), ends
@@ -49,24 +48,24 @@ def sign(settings: Settings, media_id: int, *, seconds: float, fixed: Mapping[st
 def signed_url(
     settings: Settings, media_id: int, *, seconds: float | None = None, fixed: Mapping[str, str] = NOTHING
 ) -> tuple[str, datetime]:
-    """The smart URL of a private image, open for `seconds` (SIGNED_URL_SECONDS), and when that ends."""
+    """The signed URL of a private image, valid for `seconds` (default SIGNED_URL_SECONDS), and when it ends."""
     signature, ends = sign(settings, media_id, seconds=seconds or settings.signed_url_seconds, fixed=fixed)
     query = {"size": decision.DEFAULT_SIZE, **fixed, PARAMETER: signature}
     return f"{settings.smart_media_base_url}/{media_id}?{urlencode(query)}", ends
 
 
 def url_for_owner(settings: Settings, media_id: int, *, private: bool) -> str:
-    """The smart URL of an image as its owner may have it."""
+    """The smart URL of an image for its owner, signed if the image is private."""
     if private:
         return signed_url(settings, media_id)[0]
     return model.smart_url(settings.smart_media_base_url, media_id)
 
 
 def check(settings: Settings, media_id: int, signature: str | None, asked: Mapping[str, str | None]) -> int:
-    """Seconds for which a signature still opens what is asked for.
+    """Check a signature for a request; returns the seconds for which it stays valid.
 
     Raises:
-        PrivateImage, LinkExpired, LinkInvalid.
+        PrivateImage, LinkExpired, LinkInvalid: no signature, or not a valid one.
     """
     if not signature:
         raise PrivateImage("This image is private; ask its owner for a signed URL.")
@@ -86,7 +85,7 @@ def check(settings: Settings, media_id: int, signature: str | None, asked: Mappi
 
 
 def _keys(settings: Settings) -> dict[str, bytes]:
-    """The keys by their names; the first one signs, all of them open. A name tells nothing of its key."""
+    """The keys by key id; the first one signs, all of them verify. A key id is a hash that does not reveal its key."""
     secrets = settings.url_keys or [settings.secret_key]
     keys = [hmac.new(secret.encode(), b"signed urls", hashlib.sha256).digest() for secret in secrets]
     return {hashlib.sha256(key).hexdigest()[:8]: key for key in keys}

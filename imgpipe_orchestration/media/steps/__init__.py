@@ -1,1 +1,1 @@
-"""The five stages of an image, one a file. Each works on one claim, on plain values, and writes under its fence."""
+"""The five steps of an image, one per file. Each works on one claim and writes under its fence."""

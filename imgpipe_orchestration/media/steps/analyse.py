@@ -1,7 +1,7 @@
-"""ai_visual_analysis: what can be measured here, what two vision APIs see, and a vector to search by.
+"""ai_visual_analysis: our own measurements, the answers of two vision APIs, and an embedding for the search.
 
-A provider that is absent or fails costs the image that provider's fields and nothing else. Which one and why is kept in
-`providers`; the healing queue tries it again later. Paid answers come from the ledger when they were bought before.
+If a provider is absent or fails, the image only lacks that provider's fields. `providers` records which one and why,
+and the healing queue tries it again later. Paid answers come from the ledger if they were bought before.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ log = logger(__name__)
 ABSENT = "absent"
 OK = "ok"
 _LONGEST = 10_000
-"""Characters that are kept of a text, a tenth of it in a list; a longer one is no description, and a report that holds
-it is refused for its size."""
+"""Most characters of a text, or of all but a tenth of it within a list: a report with more would be refused for its
+size."""
 _MOST = 50
-"""Entries that are kept of a list."""
+"""Most entries of a list."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Analysis:
     reused: int = 0
 
     def error(self) -> ImgpipeError | None:
-        """The one error that says whether another try could help: any Retryable among them."""
+        """The error that says whether another try could help: a Retryable one, if there is any."""
         errors = sorted(self.errors.values(), key=lambda error: isinstance(error, Permanent))
         return errors[0] if errors else None
 
@@ -75,7 +75,7 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
 
 
 _AS_IT_CAME = {"embedding", "raw_google_response", "raw_gpt4_response", "boxes"}
-"""Values that no report holds."""
+"""Values that are not part of a report and keep their length."""
 
 
 def _bounded(value: Any, longest: int = _LONGEST) -> Any:
@@ -89,7 +89,7 @@ def _bounded(value: Any, longest: int = _LONGEST) -> Any:
 
 
 def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
-    """Run one provider's part; `ask` answers False when the provider is not configured."""
+    """Run one provider's part; `ask` returns False if the provider is not configured."""
     try:
         found.providers[provider] = OK if ask() else ABSENT
     except BackendUnavailable:
@@ -100,7 +100,7 @@ def _ask(found: Analysis, provider: str, ask: Callable[[], bool]) -> None:
         found.errors[provider] = mendable(error)
     except ImgpipeError:
         raise
-    except Exception as error:  # an answer of a shape that nobody thought of is no fault of the image either
+    except Exception as error:  # an answer of an unexpected shape, which is not the image's fault
         log.error("provider's answer not understood", extra={"provider": provider}, exc_info=error)
         unreadable = UnreadableAnswer(f"{provider} answered in a way we do not understand ({type(error).__name__})")
         found.providers[provider] = f"failed: {unreadable.public}"
@@ -118,7 +118,7 @@ def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:
             "width": m.width,
             "height": m.height,
         },
-        # PostgreSQL's bigint is signed; the bits are what counts.
+        # As a signed number with the same bits, for PostgreSQL's bigint.
         "phash": m.perceptual_hash - (1 << 64) if m.perceptual_hash >= 1 << 63 else m.perceptual_hash,
         "pixel_sha256": m.pixel_sha256,
         "thumbhash": m.thumbhash,
@@ -129,8 +129,8 @@ def _measured(m: Measurements, media: MediaFile) -> dict[str, Any]:
 
 
 def _brand_colours(colours: list[dict[str, Any]]) -> list[str]:
-    """A logo's own colours: without the ground it stands on, which is its largest colour when that is nearly white,
-    nearly black or more than half of the picture."""
+    """A logo's colours without its background: that is the largest colour, if it is nearly white, nearly black or more
+    than half of the picture."""
     ground = colours[0] if colours else None
     if ground and len(colours) > 1:
         channels = [int(ground["hex"][i : i + 2], 16) for i in (1, 3, 5)]
@@ -148,7 +148,7 @@ def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
     def purchase() -> Purchase:
         answer = client.annotate(seen.preview, size=seen.preview_size)
         value = asdict(answer)
-        del value["usage"]  # has columns of its own
+        del value["usage"]  # stored in columns of its own
         return Purchase(answer.usage, value)
 
     call = PaidCall.of(
@@ -209,14 +209,14 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     )
     value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]
-    sure = answer["confidence"]  # null where the model wrote NaN: the journal keeps the answer, which is paid for
+    confidence = answer["confidence"]  # null where the model wrote NaN, which the journal cannot store
     found.values |= {
         "style_classification": answer["style"][:255],
         "medium_detected": answer["medium"][:255],
         "subject_matter": answer["subject"],
         "quality_score": min(100, max(0, int(answer["quality_score"]))),
         "mood_keywords": answer["mood_keywords"],
-        "confidence_score": None if sure is None else min(1.0, max(0.0, sure)),
+        "confidence_score": None if confidence is None else min(1.0, max(0.0, confidence)),
         "alt_text": answer.get("seo_alt_text") or answer["alt_text"],
         "raw_gpt4_response": value["raw"],
     }
@@ -229,7 +229,7 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
 
 
 def _embedding(services: Services, buyer: Buyer, found: Analysis) -> bool:
-    """A vector of what was seen, for search by text. Nothing seen, nothing to embed: that is no failure of its own."""
+    """Embed what was seen, for search by text; False if nothing was seen, which is not another failure."""
     client = services.openai
     v = found.values
     parts = [v.get("alt_text"), v.get("subject_matter"), v.get("style_classification"), v.get("medium_detected")]

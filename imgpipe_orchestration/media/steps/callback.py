@@ -1,4 +1,4 @@
-"""update_callback: tell the main API that the image is done, with everything that is known about it."""
+"""update_callback: report to the main API that the image is done, with its analysis."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from imgpipe_orchestration.storage.rows import transaction
 
 
 def callback(services: Services, claim: Claim) -> None:
-    """Report and finish the item; its temp URLs are then to be replaced.
+    """Report the image, finish its item and enqueue the replacement of its temp URLs.
 
     Raises:
-        Conflict, NotFound: the image was cleaned up, finished by somebody else or removed: give it up.
+        Conflict, NotFound: the image was cleaned up, processed by another worker or removed.
         PartnerUnavailable, RateLimited: worth another try.
     """
     report(services, claim.item_id)
@@ -40,11 +40,11 @@ def callback(services: Services, claim: Claim) -> None:
 
 
 def report(services: Services, media_id: int) -> None:
-    """Send the rich body. Repeating it is harmless: its Idempotency-Key is the same while the content is.
+    """Send the rich body. It may be repeated, because the same content has the same Idempotency-Key.
 
     Raises:
         Conflict, NotFound, PartnerRefused: no further try would help.
-        PartnerUnavailable, RateLimited: worth another try; an answer that does not say `"success": true` is no
+        PartnerUnavailable, RateLimited, UnreadableAnswer: worth another try. An answer without `"success": true` is no
             acknowledgement, whatever its status.
     """
     with transaction(services.engine) as connection:
@@ -67,14 +67,14 @@ def report(services: Services, media_id: int) -> None:
 
 
 def _is_reported(services: Services, media: MediaFile) -> bool:
-    """Whether the upload is processed as this image: the answer to an earlier report got lost on its way."""
+    """Whether the upload is already processed as this image, because the answer to an earlier report got lost."""
     with transaction(services.pending_engine) as connection:
         image = pending.get(connection, media.main_api_id)
     return image.status in {PendingStatus.PROCESSED, PendingStatus.COMPLETE} and image.media_id == str(media.id)
 
 
 def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, Any]:
-    """The rich body of `POST /api/media/complete/{id}`; `base` is that of the image's URL."""
+    """The rich body of `POST /api/media/complete/{id}`; `base` is the beginning of the image's URL."""
     made = {variant.format for variant in store.variants(connection, media.id)}
     analysis = store.analysis(connection, media.id) or {}
     return {

@@ -1,4 +1,4 @@
-"""A partner's refusals that somebody can mend."""
+"""Partners' refusals that an operator can correct."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUn
 
 
 def mendable(error: ImgpipeError) -> ImgpipeError:
-    """A refused credential, or a redirect to a login or a maintenance page, as a failure that is tried again: no image
-    should be lost or stay without its analysis over one. Any other error as it is.
+    """A refused credential, or a redirect (to a login or a maintenance page), as an error that is retried, so that no
+    image fails or stays without analysis because of it. Any other error as it is.
     """
     if isinstance(error, PartnerRefused) and error.partner_status in _MENDED_BY_PEOPLE:
         return PartnerUnavailable(error.public, detail=error.detail)

@@ -1,4 +1,4 @@
-"""resize_optimize: six sizes in every format, kept under `library/`, with a manifest row each."""
+"""resize_optimize: six sizes in every format, stored under `library/`, with a manifest row for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class Resized:
-    """What one image came to, for the run's totals: bytes by format, and a thumbnail for the contact sheet."""
+    """The figures of one image for the run's totals, and a thumbnail for the contact sheet."""
 
     media_id: int
     source_bytes: int
@@ -38,13 +38,13 @@ class Resized:
 
 
 class FocusMoved(Retryable):
-    """Somebody set the focus by hand while the image was being made with another one."""
+    """Somebody set the focus by hand while the image was being rendered with another one."""
 
     spends_attempt = False
 
 
 def resize(services: Services, claim: Claim) -> Resized:
-    """Render, store every variant, then switch the manifest in one transaction.
+    """Render an image, store its variants, then switch the manifest in one transaction.
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
@@ -59,10 +59,10 @@ def resize(services: Services, claim: Claim) -> Resized:
 
 
 def remake(services: Services, claim: Claim) -> Resized:
-    """Render a finished image again, for a backfill; the old variants are served until the new ones are all there.
+    """Render a finished image again; the old variants are served until all new ones are stored.
 
     Raises:
-        FocusMoved: what was rendered is out of date; also as `resize`.
+        FocusMoved: the focus was changed meanwhile; also as `resize`.
     """
     return _make(services, claim, lambda connection: services.claims.finish(connection, store.REMAKE_VARIANTS, claim))
 
@@ -88,7 +88,7 @@ def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) 
 
 
 def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
-    """What is known about the subject: a box set by hand, and what the analysis saw."""
+    """What is known about the subject: a box set by hand, and the analysis."""
     from imgpipe_orchestration.imaging.geometry import Box
     from imgpipe_orchestration.imaging.subject.focus import FocusHints
 
@@ -99,14 +99,14 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
 
 
 def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:
-    """All variants of one image, made in an isolated process; logos also with the background removed."""
+    """Render all variants of one image in a worker process; logos also with the background removed."""
     from imgpipe_orchestration.imaging.render import render
 
     return services.workshop.call(render, data, services.media_recipe, focus, media.data_type is DataType.LOGO)
 
 
 def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> list[tuple[Variant, str]]:
-    """Store the variants, several at once; equal bytes (sizes of a small original) are stored once."""
+    """Store the variants; returns each with its object key."""
     prefix = model.library_prefix(media.user_id, media.data_type)
     made = [
         (v, model.variant_key(prefix, media.id, v.size, v.background, v.sha256, extension(v.format)))
@@ -125,7 +125,7 @@ def put_variants(services: Services, media: MediaFile, rendition: Rendition) -> 
 def switch_manifest(
     connection: Connection, media: MediaFile, made: list[tuple[Variant, str]], rendition: Rendition
 ) -> list[str]:
-    """Make the new variants the ones that are served; returns the object keys that nothing names any more."""
+    """Serve the new variants from now on; returns the object keys that are no longer used."""
     facts = {
         "library_path": model.library_prefix(media.user_id, media.data_type),
         "focus": {"box": list(asdict(rendition.focus.box).values()), "reason": rendition.focus.reason},

@@ -1,4 +1,4 @@
-"""retrieve_file: the upload's bytes, kept as they came under `bulk/`, and checked to be an image."""
+"""retrieve_file: the upload's bytes are stored unchanged under `bulk/`, and checked to be an image."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What a retrieval brought, for the run's totals."""
+    """The figures of one retrieval for the run's totals."""
 
     bytes: int
     format: str
 
 
 def retrieve(services: Services, claim: Claim) -> Retrieved:
-    """Fetch, keep, check, note.
+    """Fetch the original, store it, check it and record its properties.
 
-    The original is kept before it is checked: a file that turns out to be broken is evidence, and a person may want to
-    try it again with a better decoder.
+    It is stored before it is checked: a broken file is evidence, and may be tried again with a better decoder.
 
     Raises:
         BadImage, TooLarge: not an image we can use.
-        Retryable: worth another try. So is a file that is not there: a store that has just failed over may not know
-            of it yet.
+        Retryable: worth another try; also for a missing file, which a store that has just failed over may not know yet.
     """
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
@@ -69,10 +67,10 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
 
 
 def kept(services: Services, media: MediaFile) -> bytes:
-    """The kept original; one that somebody removed is put back from the temp file while that is there.
+    """The stored original; if it is missing, it is restored from the temp file.
 
     Raises:
-        NotFound: neither is there any more; else as `original`.
+        NotFound: both are missing; else as `original`.
     """
     assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
     try:
@@ -90,12 +88,12 @@ def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
 
 
 def original(services: Services, media: MediaFile) -> bytes:
-    """The bytes of the upload: the kept original, else the temp file from our object store or the main API.
+    """The bytes of the upload: the stored original, else the temp file from our object store or the main API.
 
     Raises:
         NotFound: none of them has it.
-        Retryable: the object store gives something else than what was kept.
-        PartnerUnavailable, RateLimited: the main API does not give it now, or refuses our key.
+        Retryable: the object has another size than was stored.
+        PartnerUnavailable, RateLimited: the main API is away, or refuses our key.
         BackendUnavailable: the object store is away.
     """
     return kept(services, media) if media.bulk_path else _upload(services, media)

@@ -1,4 +1,4 @@
-"""replace_urls: temp URLs in the profiles become smart URLs, the upload is complete, its temp file goes."""
+"""replace_urls: replace temp URLs in the profiles by smart URLs, complete the upload and delete its temp file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ COLUMNS = (
     ("product_media", "media_path"),
     ("event_media", "media_path"),
 )
-"""Where temp URLs stand, as the documents' replacement script lists them."""
+"""Columns that contain temp URLs, from the specification's replacement script."""
 
 
 def replace_urls(services: Services, claim: Claim) -> int:
-    """Finish one processed upload; returns how many places were changed. Doing it twice changes nothing more.
+    """Finish one processed upload; returns how many URLs were replaced. May be repeated.
 
     Raises:
         BackendUnavailable: a database or the object store is away.
         PartnerUnavailable: the main API has not stored our report yet.
-        Conflict: the upload is called processed and names no media id, so there is no URL to show; it stays as it is.
+        Conflict: the upload is marked as processed but has no media id; it stays as it is.
     """
     with transaction(services.pending_engine) as connection:
         image = pending.get(connection, claim.item_id)
@@ -45,7 +45,7 @@ def replace_urls(services: Services, claim: Claim) -> int:
     url = model.smart_url(services.settings.smart_media_base_url, image.media_id)
     with services.claims.fenced(claim) as connection:
         changed = replace(connection, image.image_path, url)
-    # The row says complete before the file goes: a crash in between leaves a file too many, never a URL without one.
+    # Mark the row before the file is deleted: a crash in between leaves an unneeded file, and never a URL without one.
     with transaction(services.pending_engine) as connection:
         pending.mark(connection, [image.id], PendingStatus.COMPLETE, unless=[PendingStatus.FAILED])
     uploads.remove_temp(services, image.image_path)
@@ -64,8 +64,8 @@ def replace(connection: Connection, old: str, new: str) -> int:
 
 
 def tell_of_failure(services: Services, claim: Claim) -> None:
-    """Tell a main API of somebody else's that an upload failed for good, as the documents ask of a worker; unless it
-    was requeued before the main API could be told.
+    """Report to a foreign main API that an upload failed for good, as the specification asks of a worker; not if it was
+    requeued meanwhile.
 
     Raises:
         PartnerUnavailable, RateLimited: worth another try.
@@ -76,7 +76,7 @@ def tell_of_failure(services: Services, claim: Claim) -> None:
         if failed:
             services.main_api.cleanup(claim.item_id)
     except PartnerRefused as refused:
-        # It does not know the image, or has settled it by itself: either way it has nothing to learn from us.
+        # It does not know the image, or has already settled it, so there is nothing to report.
         if refused.partner_status not in {404, 409, 410}:
             raise mendable(refused) from refused
     with services.claims.fenced(claim) as connection:
