@@ -1,4 +1,4 @@
 """The HTTP surface: one FastAPI app that mounts the features' routes. It never imports Dagster.
 
-What it wants done it writes as rows; sensors turn rows into runs. So accepted work survives an outage of Dagster.
+It writes accepted work as rows, and sensors turn rows into runs, so accepted work survives an outage of Dagster.
 """

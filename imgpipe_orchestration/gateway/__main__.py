@@ -19,7 +19,7 @@ def main() -> None:
     ports = {settings.flask_port: "FLASK_PORT", settings.gateway_port: "GATEWAY_PORT"}
     sockets = [_listen(host_of(settings), port, setting) for port, setting in ports.items()]
     app = create_app(settings)
-    _ = app.state.services.engine  # without a database it ends here, in a line; the app's start would trace it back
+    _ = app.state.services.engine  # a wrong DATABASE_URL ends the process here with one line, not with a traceback
     config = uvicorn.Config(
         app,
         http=ImpatientProtocol,
@@ -29,13 +29,13 @@ def main() -> None:
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)
-    app.state.stopping = lambda: server.should_exit  # open event streams end by themselves, and nobody waits for them
-    # Not `asyncio.run(server.serve())`: that would take Python's own event loop where uvloop is installed.
+    app.state.stopping = lambda: server.should_exit  # event streams look at it, so that they do not delay the shutdown
+    # Not `asyncio.run(server.serve())`, which uses asyncio's own event loop also where uvloop is installed.
     server.run(sockets)
 
 
 def host_of(settings: Settings) -> str:
-    """Where to listen. Development accepts the documents' curl lines without a key, so only this machine reaches it."""
+    """The address to listen on: only loopback in development, where many routes need no key."""
     return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
 
 

@@ -1,4 +1,4 @@
-"""The app: settings in, a FastAPI that answers out."""
+"""The FastAPI app: its middleware, and the routes of all features."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("imgpipe-orchestration"),
         summary="Uploads, listings, marking, vision reports and avatars of one image back office.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's own asks another host for its script; the pages have one that does not
+        docs_url=None,  # FastAPI's own page loads its script from another host; `pages.docs` serves it from here
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` tell of requests
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` do this here
     )
     app.state.services = Services(settings)
     app.state.health = Bounded(1)
     problems.install(app)
-    # The last one added is the first to see a request: refusals get their headers, and are counted.
+    # The middleware added last sees a request first. So refusals of `Limits` get headers and are counted.
     app.add_middleware(Heads)
     app.add_middleware(Limits, settings=settings)
     if settings.origins:

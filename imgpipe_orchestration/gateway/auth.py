@@ -1,4 +1,4 @@
-"""Who is asking: bearer keys of services, signed tokens of users."""
+"""Authentication: bearer keys of services, signed tokens of users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 async def services(request: Request) -> Services:
-    """The app's services. `async`, because a plain function would cost every request a trip through the thread pool."""
+    """The app's services. `async`, because FastAPI runs a plain function in the thread pool at every request."""
     found: Services = request.app.state.services
     return found
 
@@ -30,12 +30,12 @@ ServicesDep = Annotated[Services, Depends(services)]
 
 
 def same_key(given: str, expected: str) -> bool:
-    """Whether two keys are equal, in time that does not tell how much of them is."""
+    """Whether two keys are equal, in constant time. No key equals an `expected` one that is empty."""
     return bool(expected) and hmac.compare_digest(given.encode(), expected.encode())
 
 
 def bears(credentials: Credentials, *keys: str) -> bool:
-    """Whether the bearer key is one of these; each is compared with, so that the time does not tell which it is."""
+    """Whether the bearer key is one of `keys`. All are compared, so that the time does not tell which one it is."""
     given = credentials.credentials if credentials else ""
     return any([same_key(given, key) for key in keys])  # noqa: C419 - a generator would stop at the first
 
@@ -43,7 +43,7 @@ def bears(credentials: Credentials, *keys: str) -> bool:
 def media_key(credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer MEDIA_API_KEY`.
 
-    MAIN_API_KEY is taken too: it is what our own worker signs its callbacks with, when the main API is this gateway.
+    MAIN_API_KEY is accepted too: our own workers send it with their callbacks when the main API is this gateway.
     """
     settings = services.settings
     if not bears(credentials, settings.media_api_key, settings.main_api_key):
@@ -65,13 +65,14 @@ def user_id(credentials: Credentials, services: ServicesDep) -> int:
 
 
 def user_of(token: str, secret: str) -> int:
-    """
+    """The user id of a token.
+
     Raises:
-        Unauthenticated: the token is not signed with `secret`, does not hold now, or names no user.
+        Unauthenticated: the token is not signed with `secret`, has expired or is not valid yet, or names no user.
     """
     try:
-        # PyJWT wants `sub` to be a string; other libraries sign numbers. It refuses any audience that it was not told
-        # of; a secret that signs users' tokens only says enough of what a token is for.
+        # `sub` may be a number, which other libraries sign and PyJWT refuses. `aud` may be anything: USER_JWT_SECRET
+        # signs nothing but users' tokens.
         options: Options = {"verify_sub": False, "verify_aud": False}
         claims = jwt.decode(token, secret, algorithms=["HS256"], options=options)
         user = int(str(claims["sub"]))

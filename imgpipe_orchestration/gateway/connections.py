@@ -1,7 +1,8 @@
-"""Connections that say nothing, that take nothing, or whose headers do not end, are closed.
+"""Limits on connections: they are closed when no request arrives, when its head does not end, or when the client does
+not read the answer.
 
-uvicorn itself waits for a request's head for ever, keeps as many headers as come, and holds an answer for a client that
-does not read it. Refusals sent from here do not pass through the app, so they carry HEADERS themselves.
+uvicorn itself waits for a request's head for ever, accepts any number of headers, and keeps an answer for a client
+that does not read it. Refusals sent from here do not pass through the app, so they carry HEADERS themselves.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from imgpipe_orchestration.gateway.headers import HEADERS
 
 HEAD_SECONDS = 10.0
-"""From a connection's first moment, or a request's first byte, to the end of the request's head."""
+"""From the start of a connection, or the first byte of a request, to the end of the request's head."""
 
 UNREAD_SECONDS = 60.0
-"""For which a client may take nothing of an answer. Then the kernel ends the connection, and whoever waits to send is
-told (Linux: TCP_USER_TIMEOUT counts a closed window, too)."""
+"""How long a client may read nothing of an answer. Then the kernel ends the connection, and sending fails (Linux's
+TCP_USER_TIMEOUT also counts the time in which the client's receive window is closed)."""
 
 HEAD_BYTES = 64 * 1024
-"""Of a request's head, beyond what the socket hands over at once; browsers and proxies stay below 16 KB."""
+"""Limit of a request's head, beyond the first read of the socket; browsers and proxies stay below 16 KB."""
 
 
 def _refusal(status: str) -> bytes:
@@ -52,7 +53,7 @@ class ImpatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._patience is not None:  # the head goes on
+        if self._patience is not None:  # the head has not ended yet
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_TOO_LARGE)
@@ -63,10 +64,10 @@ class ImpatientProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _should_upgrade(self) -> bool:
-        return False  # no route is a WebSocket, and whoever asks for one is answered as if not (RFC 9110, section 7.8)
+        return False  # no route is a WebSocket; a server may ignore Upgrade (RFC 9110, section 7.8)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing to tell an operator."""
+        """uvicorn would log a warning at each Upgrade."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

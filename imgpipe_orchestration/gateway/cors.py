@@ -1,7 +1,7 @@
-"""Lets the front ends of FRONTEND_ORIGINS call what users call, from another origin than the gateway's (CORS).
+"""CORS: lets pages of FRONTEND_ORIGINS call the users' routes.
 
-Users' tokens travel in `Authorization` and never in a cookie, so credentials that the browser adds by itself are not
-allowed. Images, components and analyses are for every origin and say so themselves.
+Users' tokens travel in `Authorization` and never in a cookie, so cookies are not allowed (no
+`Access-Control-Allow-Credentials`). The routes of images, components and analyses allow every origin themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USERS = re.compile(r"/users/me|/api/upload/listing_image|/api/media/(uploads(/.
 
 
 class Cors:
-    """Starlette's CORS for `_USERS`; every other path goes by untouched."""
+    """Starlette's CORS middleware, for the paths of `_USERS` only."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app

@@ -10,7 +10,7 @@ from fastapi import Depends, Header
 from imgpipe_orchestration.errors import BadInput
 
 _EXTENDED = "UTF-8''"
-"""RFC 8187: how a header says what its bytes cannot, e.g. `UTF-8''a%0Ab`. For ids with line breaks or NUL."""
+"""RFC 8187's notation for text that a header cannot hold, such as line breaks and NUL: `UTF-8''a%0Ab`."""
 
 CustomerHeader = Annotated[
     str | None,
@@ -33,10 +33,10 @@ def text_of(header: str) -> str:
 
 
 def customer_if_any(x_customer_id: CustomerHeader = None) -> str | None:
-    """The customer who asks, or None: an operator does.
+    """The customer who asks, or None when an operator asks.
 
     Raises:
-        BadInput: the header is there and empty, which is nobody and must not be taken for everybody.
+        BadInput: the header is empty. That must not be taken for an operator, who sees everybody's jobs.
     """
     if x_customer_id is None:
         return None

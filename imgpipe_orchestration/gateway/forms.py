@@ -1,8 +1,9 @@
-"""What the parser of multipart forms takes and we do not: forms that break off, and those in other charsets.
+"""Refuses multipart forms that the parser (python-multipart, Starlette) accepts although it should not.
 
-The parser hands out a part once the boundary behind it has come. It accepts a body that lacks the closing boundary, and
-then drops the last part without a word (RFC 2046, section 5.1.1: the closing delimiter follows the last part). And it
-decodes texts by whichever of Python's codecs the head names: a megabyte of `punycode` takes half a minute.
+1. A body without the closing boundary (RFC 2046, section 5.1.1). The parser hands out a part when it reads the boundary
+   behind it, so it drops the last part of such a body silently.
+2. Texts in unusual charsets. The parser decodes them by any of Python's codecs: a megabyte of `punycode` takes half a
+   minute.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from starlette.datastructures import Headers
 from imgpipe_orchestration.errors import BadInput, Permanent
 
 _CHARSETS = frozenset({b"utf-8", b"us-ascii", b"iso-8859-1"})
-"""What clients name that name one; browsers do not (RFC 7578, section 5.1.2)."""
+"""Charsets that clients name in Content-Type; browsers name none (RFC 7578, section 5.1.2)."""
 
 
 class IncompleteBody(BadInput):
@@ -29,14 +30,14 @@ class IncompleteBody(BadInput):
 
 
 class UnknownCharset(Permanent):
-    """A form whose texts would have to be decoded from something unusual."""
+    """A form whose Content-Type names a charset that is not in `_CHARSETS`."""
 
     status = 415
     title = "Unknown charset"
 
 
 class ClosingBoundary:
-    """Looks out for the end of a form while its body passes by."""
+    """Whether the closing boundary of a form has passed by; `see` is called with each piece of the body."""
 
     def __init__(self, delimiter: bytes) -> None:
         self._wanted = b"\r\n--" + delimiter + b"--"
@@ -45,10 +46,10 @@ class ClosingBoundary:
 
     @classmethod
     def of(cls, headers: Headers) -> ClosingBoundary | None:
-        """None: the body is no form with parts, or its parser will say that it names no boundary.
+        """None when the body is no multipart form, or one without a boundary, which its parser refuses.
 
         Raises:
-            UnknownCharset: the parser would decode its texts from another charset than those that clients use.
+            UnknownCharset: Content-Type names a charset that is not in `_CHARSETS`.
         """
         kind, options = parse_options_header(headers.get("content-type"))
         if kind != b"multipart/form-data":

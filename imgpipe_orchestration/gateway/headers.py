@@ -1,7 +1,7 @@
-"""Headers on every answer that tell browsers what not to do with it; and whether a client has what it asks for.
+"""Security headers on every answer, and the comparison of If-None-Match with an ETag.
 
-An answer that needs another policy (a page with its own style sheet, an image others may embed) sets it itself: what
-is there already stays.
+An answer that needs another policy (a page with a style sheet, an image that others may embed) sets the header itself:
+headers that are already there stay.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SECURE = [*_PLAIN, (b"strict-transport-security", STRICT_TRANSPORT.encode())]
 
 
 def secured(head: Head, scheme: str) -> Head:
-    """A head with what it lacks of HEADERS; over HTTPS browsers are also asked to stay with it.
+    """A head with the HEADERS that it lacks, and over HTTPS Strict-Transport-Security.
 
     The scheme is the client's: uvicorn takes it from `X-Forwarded-Proto` of the proxies in FORWARDED_ALLOW_IPS.
     """
@@ -39,7 +39,7 @@ def secured(head: Head, scheme: str) -> Head:
 
 
 class SecureHeaders:
-    """Every head that comes by is `secured`."""
+    """Middleware that adds the security headers (`secured`)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -58,8 +58,8 @@ class SecureHeaders:
 
 
 def has_it(if_none_match: str | None, etag: str) -> bool:
-    """Whether If-None-Match names what we would send (RFC 9110, section 13.1.2): `*`, or a list of tags with `etag` in
-    it, also as the weak one that a proxy makes of it when it compresses an answer."""
+    """Whether If-None-Match is `*` or lists `etag` (RFC 9110, section 13.1.2), also in its weak form `W/"..."`, which
+    proxies make of it when they compress an answer."""
     if not if_none_match:
         return False
     candidates = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]

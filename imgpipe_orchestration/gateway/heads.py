@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Heads:
-    """Turns HEAD into GET for the router. The answer ends with its head, whatever streams behind it."""
+    """Middleware that turns HEAD into GET for the router, and sends the answer's head only."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -24,10 +24,10 @@ class Heads:
                 await send(message)
                 await send({"type": "http.response.body", "body": b""})
 
-        # A copy, for the server looks at the method it was asked by.
+        # A copy, because the server reads the method in its own scope.
         asked = {**scope, "method": "GET"}
         try:
             await self.app(asked, receive, only_the_head)
         finally:
-            if "route" in asked:  # what was asked for is counted by its route
+            if "route" in asked:  # `metrics` counts requests by route
                 scope["route"] = asked["route"]

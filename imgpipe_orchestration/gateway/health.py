@@ -1,5 +1,4 @@
-"""`GET /health`: whether the gateway can do its work, asked of the things it stands on; `/health/live`: whether it
-lives."""
+"""`GET /health`: whether the gateway can do its work, by asking its backends. `GET /health/live`: whether it runs."""
 
 from __future__ import annotations
 
@@ -22,11 +21,11 @@ router = APIRouter(tags=["health"])
 
 OK = "ok"
 NOT_CONFIGURED = "not configured"
-"""A deployment without news documents has no MongoDB, and lacks nothing."""
+"""Not an error: a deployment without news documents has no MongoDB."""
 
 ANSWER_SECONDS = 6
-"""How long a part may take: longer than a connection may (5 s), shorter than the probes under deploy/ wait (8 s). A
-server that is frozen keeps its connections open and answers none."""
+"""How long a backend may take: longer than connecting (5 s), shorter than the probes under deploy/ wait (8 s). A
+frozen server accepts connections and answers nothing."""
 
 
 @router.get(
@@ -36,15 +35,15 @@ server that is frozen keeps its connections open and answers none."""
 async def health(request: Request, services: ServicesDep) -> JSONResponse:
     """200 with `status: ok` when everything that is configured answers, else 503 naming what does not.
 
-    `last_tick` is the auto-marker's last look at its customers. On FLASK_PORT, the auto-marker's own, a tick that is
-    long overdue is a 503 too. On the gateway's port it is only told: uploads are accepted without Dagster, and a load
+    `last_tick` is when the auto-marker last looked for work. On FLASK_PORT, the auto-marker's own port, a tick that is
+    long overdue is a 503 too. On the gateway's port it is only shown: uploads are accepted without Dagster, and a load
     balancer must not turn them away.
     """
-    # Who asks while somebody else waits for the answer gets the same one: it needs no key, and costs the most of all.
+    # Requests that come while one is being answered share its answer: this route needs no key and is the slowest.
     looks: Bounded[None, tuple[dict[str, str], bool]] = request.app.state.health
     checks, late = await looks.get(None, lambda: _looked(services), keep=lambda _: False)
     settings = services.settings
-    # Where the request arrived. `request.url` is what its Host says, which a mapped port or a proxy changes.
+    # The port that the request arrived at. `request.url` has the one of Host, which a mapped port or a proxy changes.
     own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
     reached = all(checks[name] in {OK, NOT_CONFIGURED} for name in _PARTS)
     healthy = reached and not (late and own_port)
@@ -54,12 +53,12 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
 
 @router.get("/health/live")
 async def live() -> dict[str, str]:
-    """That this process answers requests, whatever it stands on: for whoever would restart it if it did not."""
+    """Whether this process answers requests, whatever its backends do: for liveness probes."""
     return {"status": OK}
 
 
 async def _looked(services: Services) -> tuple[dict[str, str], bool]:
-    """What each part and the auto-marker's last look are like, and whether that look is too long ago."""
+    """What each backend says, and the auto-marker's last tick; and whether that tick is overdue."""
     checks, late = await _asked(services), False
     if checks["mongodb"] != NOT_CONFIGURED:
         known = checks["database"] == OK
@@ -68,8 +67,8 @@ async def _looked(services: Services) -> tuple[dict[str, str], bool]:
 
 
 async def _asked(services: Services) -> dict[str, str]:
-    """What each part says of itself, all asked at once. Threads of their own: the shared ones may all be waiting for
-    the very server that does not answer."""
+    """What each backend says, all asked at once, in threads of their own: those of the shared pool may all be waiting
+    for the server that does not answer."""
     pool = ThreadPoolExecutor(len(_PARTS), "health")
     loop = asyncio.get_running_loop()
     asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in _PARTS.items()}
@@ -113,7 +112,7 @@ _PARTS: dict[str, Callable[[Services], str]] = {
 
 
 def _last_tick(services: Services) -> tuple[str, bool]:
-    """When the auto-marker last looked, in words, and whether that is too long ago."""
+    """When the auto-marker's last tick was, as text, and whether the next is overdue."""
     try:
         last = heartbeats.last(services.engine, JOB)
     except ImgpipeError as error:

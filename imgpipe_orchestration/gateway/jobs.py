@@ -37,7 +37,7 @@ def _interval(written: str) -> str:
 
 
 class ProcessImages(BaseModel):
-    """What the listings' job is told."""
+    """Parameters of the listings' job."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,7 +88,7 @@ def look_at_job(services: ServicesDep, job_id: str, customer: CustomerIfAny) -> 
 
 @router.delete("/{job_id}")
 def stop_job(services: ServicesDep, job_id: str) -> dict[str, Any]:
-    """Stop a job. What is accepted meanwhile waits until it is started again."""
+    """Stop a job. Images that are uploaded meanwhile wait until it is started again."""
     with transaction(services.engine) as connection:
         return _success(_described(connection, job_definitions.switch(connection, job_id, on=False)))
 

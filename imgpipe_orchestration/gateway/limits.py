@@ -1,11 +1,10 @@
-"""What one caller may cost: bytes and seconds of a request's body, wrong keys, uploads a minute.
+"""Limits of one caller: size and duration of a request's body, wrong keys and uploads per minute.
 
-Bodies are measured as they arrive, so that a chunked one without a length is held to the same limit, and no route has
-to ask. Rates are held by each gateway for itself, in memory: with three gateways behind a balancer a caller may have
-three times as much.
+Bodies are measured as they arrive, so a chunked one without a length has the same limit. Each gateway counts rates for
+itself, in memory: with three gateways behind a load balancer a caller may have three times as much.
 
-A caller's address is the one uvicorn names: behind a proxy set FORWARDED_ALLOW_IPS to the proxy's address, or all
-callers look like one.
+A caller's address is the one that uvicorn names. Behind a proxy, set FORWARDED_ALLOW_IPS to the proxy's address, or
+all callers have that address.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
 
 LINGER_SECONDS = 5.0
-"""How long a refused body is still read, and thrown away: a client that sends first and reads then would otherwise see
-a broken connection and not the reason (RFC 9112, section 9.6)."""
+"""How long a refused body is still read, and thrown away. A client that sends the whole body before it reads would
+otherwise see a reset connection instead of the reason (RFC 9112, section 9.6)."""
 UPLOADS_AT_ONCE = 16
-"""Uploads between the last byte of their body and their answer. Of a thousand that arrive together each would otherwise
-pass every station in line with all others: none is answered before nearly all are, longer than clients wait, and
-meanwhile nobody else finds a thread, nor the probes an event loop that has time for them."""
+"""Uploads that are worked on at once, from the last byte of their body to their answer. Without this limit a thousand
+that arrive together are all answered at the end, later than clients wait, and meanwhile they take every thread from
+other requests and the event loop's time from the health probes."""
 MOST_CALLERS = 50_000
-"""Callers whose rates are remembered; the one not seen for longest is forgotten."""
+"""Callers whose rates are remembered; the least recently seen is forgotten first."""
 
 
 class TooSlow(Permanent):
@@ -70,20 +69,20 @@ class TooManyRequests(Retryable):
 
 
 class Rate:
-    """A token bucket for each caller: so many events a minute, all of them at once if need be."""
+    """A token bucket for each caller: `per_minute` events, which may come all at once. 0: no limit."""
 
     def __init__(self, per_minute: int) -> None:
         self._most = float(per_minute)
         self._callers: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, caller: str) -> float:
-        """Seconds until the caller may; 0: now."""
+        """Seconds until the caller's next event is allowed; 0 for now."""
         if not self._most:
             return 0.0
         return max(0.0, (1.0 - self._tokens(caller)) * 60 / self._most)
 
     def count(self, caller: str) -> None:
-        """It happened."""
+        """Count an event of the caller."""
         if self._most:
             self._callers[caller] = (self._tokens(caller) - 1, time.monotonic())
             self._callers.move_to_end(caller)
@@ -98,7 +97,7 @@ class Rate:
 _CARRIES = frozenset({b"authorization", b"content-length", b"transfer-encoding"})
 """Headers of a request that carries a key or a body."""
 _PAGES = frozenset({("POST", "/upload"), ("POST", "/listings")})
-"""Forms of the operator's own pages: their credential is a session, and nobody counts them."""
+"""Forms of the operator's pages: they need a session, and no rate applies to them."""
 
 
 def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
@@ -106,7 +105,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     form = 1024 * 1024  # texts and boundaries
     listing = settings.listings_max_images * settings.upload_max_bytes + form
     return {
-        # Room for one file more than the form has: the route says better what is wrong.
+        # Room for one file too many, so that the route can say which field is wrong.
         ("PATCH", "/users/me"): (len(FIELDS) + 1) * settings.upload_max_bytes + form,
         ("POST", "/api/media/uploads"): form,
         ("POST", "/api/upload/listing_image"): listing,
@@ -117,7 +116,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
 
 
 class Limits:
-    """Refuses what costs too much, as a problem document, before a route sees it."""
+    """Middleware that answers requests over a limit with a problem document, before a route sees them."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -138,7 +137,7 @@ class Limits:
         route = scope["method"], scope["path"]
         upload = route in self._uploads
         if not upload and _CARRIES.isdisjoint(names):
-            await self.app(scope, receive, send)  # most requests: no key, no body, nothing to measure
+            await self.app(scope, receive, send)  # most requests have no key and no body
             return
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
@@ -173,11 +172,11 @@ class Limits:
         self._upload_rate.count(caller)
 
     def _caller(self, address: str, credential: str | None) -> str:
-        """Whose upload it is. A user has as many tokens as sign-ins, and a header may write one in many ways.
+        """Whose upload it is, by the user and not by the token: each sign-in gives a user another one.
 
         Raises:
-            Unauthenticated: nobody's, in production. A form is read before a route asks who sent it: a stranger's
-                hundred megabytes are not.
+            Unauthenticated: nobody's, in production. The route checks the token too, but only after it has read the
+                form, which may have a hundred megabytes.
         """
         _, key = get_authorization_scheme_param(credential)
         settings = self._settings
@@ -193,7 +192,7 @@ class Limits:
             return hashlib.sha256(key.encode()).hexdigest() if credential else address
 
     def _admit_to_page(self, cookie: str) -> None:
-        """A page's form, too, is read before the page asks who sent it."""
+        """Check the session before the form is read, like the token in `_admit`."""
         if self._settings.production and not signed_in(self._settings, cookie):
             raise LoginNeeded("You are not signed in, or no longer: sign in at /login and send it again.")
 
@@ -219,8 +218,13 @@ class Body:
         page: str = "",
         turns: asyncio.Semaphore | None = None,
     ) -> None:
-        """`page` is where a browser's form was, which is told there what was refused. `turns` lets bodies that are
-        complete pass one after the other: who is still sending keeps no turn from anybody."""
+        """
+        Args:
+            most: limit of the body, bytes.
+            page: path of the page whose form a browser sent; a refusal leads back to it. Empty for programs.
+            turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow
+                senders hold none.
+        """
         self._page = page
         self._receive = receive
         self._send = send
@@ -239,11 +243,12 @@ class Body:
         self._in_turn = False
 
     def announced(self) -> None:
-        """
+        """Check what the headers say of the body.
+
         Raises:
-            TooLarge: the announced length is past the limit already.
-            Compressed: read as it came it would be a form that breaks off, or no JSON, which would say: send it again.
-            UnknownCharset: the texts of a form are in one that we do not take.
+            TooLarge: Content-Length is past the limit.
+            Compressed: it has a Content-Encoding. Nothing here decompresses it, so it would look like a broken form.
+            UnknownCharset: see `ClosingBoundary.of`.
         """
         if self._length.isdigit() and int(self._length) > self._most:
             raise self._too_large()
@@ -252,7 +257,11 @@ class Body:
         self._form_end = ClosingBoundary.of(self._headers)
 
     async def receive(self) -> Message:
-        """The next piece, while limits hold."""
+        """The next piece of the body.
+
+        Raises:
+            TooSlow, TooLarge, IncompleteBody: a limit was passed, or the form has no end.
+        """
         if self._refused is not None:
             return {"type": "http.disconnect"}
         if not self._expected:
@@ -279,16 +288,16 @@ class Body:
         return message
 
     def give_turn_back(self) -> None:
-        """The request is answered."""
+        """Let the next upload begin: this one is answered."""
         if self._turns is not None and self._in_turn:
             self._turns.release()
             self._in_turn = False
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on; once the body was refused, drop what the application makes of that.
+        """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal.
 
-        An answer that does not wait for the end of the body ends the connection: uvicorn would go on reading for as
-        long as somebody likes to send.
+        An answer that is sent before the end of the body closes the connection, because uvicorn would otherwise go on
+        reading the body for as long as the client sends.
         """
         if self._refused is not None and not self._started:
             return
@@ -300,12 +309,12 @@ class Body:
         await self._send(message)
 
     async def end(self) -> None:
-        """Say what was refused, if something was."""
+        """Send the refusal if the body was refused."""
         if self._refused is not None and not self._started:
             await self.refuse(self._refused)
 
     async def refuse(self, error: ImgpipeError) -> None:
-        """Say why, then close the connection: what is left of the body is not worth reading."""
+        """Answer with the error, then close the connection if the body has not ended."""
         answer = self._to_page(error) if self._page else problems.of_error(error)
         if self._expected:
             answer.headers["Connection"] = "close"
@@ -316,7 +325,7 @@ class Body:
         await self._send({"type": "http.response.body", "body": b""})
 
     def _to_page(self, error: ImgpipeError) -> Response:
-        """Back to the page of the form; through the login where the session has ended."""
+        """A redirect to the page of the form, through the login when the session has ended."""
         ended = isinstance(error, LoginNeeded)
         target = f"{self._page}?{urlencode({'trouble': NOT_DONE if ended else error.public})}"
         if ended:

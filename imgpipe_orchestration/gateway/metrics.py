@@ -1,8 +1,8 @@
 """`GET /metrics`: the figures of this gateway and of the whole back office, for Prometheus.
 
-Requests are counted as they happen. What stands in the database (queues, stages, paid calls) is read when somebody
-asks, at most once every few seconds, by queries that cost the same whatever the backlog. Every gateway tells the same
-of the database: take `max`, not `sum`, over gateways there.
+Requests are counted as they happen. Figures of the database (queues, stages, paid calls) are read at a scrape, at most
+once every KEPT_SECONDS, by queries that take as long with a large backlog as with a small one. Every gateway reports
+the same figures of the database: take `max`, not `sum`, over gateways.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["metrics"])
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-"""Seconds. From an image out of memory to an upload over a slow line."""
+"""Seconds, from an image that is cached in memory to an upload over a slow line."""
 KEPT_SECONDS = 5.0
-"""How long one reading of the database serves everybody who asks."""
+"""Scrapes within so many seconds share one reading of the database."""
 
 
 async def metrics_key(credentials: Credentials, services: ServicesDep) -> None:
@@ -57,7 +57,7 @@ async def metrics_key(credentials: Credentials, services: ServicesDep) -> None:
 @router.get("/metrics", dependencies=[Depends(metrics_key)], response_class=Response)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
-    # Not in the shared threads: all of them may be waiting for the very database that is to be told of.
+    # A thread of its own, because those of the shared pool may all be waiting for a database that is frozen.
     pool = ThreadPoolExecutor(1, "metrics")
     asked = asyncio.get_running_loop().run_in_executor(pool, generate_latest, request.app.state.metrics)
     pool.shutdown(wait=False)
@@ -66,8 +66,11 @@ async def metrics(request: Request) -> Response:
 
 
 def install(app: FastAPI, services: Services) -> RequestCounts:
-    """Count the requests of `app` and answer `GET /metrics`. What is answered before its middleware sees it is to be
-    noted in the counts."""
+    """Count the requests of `app` and serve `GET /metrics`.
+
+    Returns:
+        the counts, for middleware that answers requests before the counting middleware sees them.
+    """
     registry = CollectorRegistry()
     app.state.metrics = registry
     counts = RequestCounts(registry)
@@ -103,7 +106,7 @@ class RequestCounts:
         times.observe(seconds)
 
     def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        """The time series of a route. Kept, for `labels` costs more than counting."""
+        """The time series of a route. Kept, because `labels` takes longer than counting."""
         key = (method, route, status)
         if key not in self._kept:
             self._kept[key] = (self._count.labels(method, route, str(status)), self._seconds.labels(route))
@@ -114,7 +117,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class CountRequests:
-    """Notes every request that it sees."""
+    """Middleware that notes every request."""
 
     def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
         self.app = app
@@ -124,7 +127,7 @@ class CountRequests:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = 500  # what an error becomes that nobody handled
+        status = 500  # when an unhandled error comes before the answer
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -173,7 +176,7 @@ class FromDatabase(Collector):
         self._asked: Future[list[Metric]] | None = None
 
     def describe(self) -> list[Metric]:
-        return []  # else registering would ask the database
+        return []  # without this, registering calls `collect`, which reads the database
 
     def collect(self) -> list[Metric]:
         with self._reading:
@@ -183,8 +186,8 @@ class FromDatabase(Collector):
             return self._read
 
     def _in_time(self) -> list[Metric]:
-        """What the database says; of one that is frozen that it is down, before Prometheus gives up waiting and takes
-        the gateway for dead."""
+        """The database's figures. A database that does not answer within ANSWER_SECONDS is reported as down, before
+        Prometheus' scrape times out and the gateway looks dead."""
         if self._asked is None or self._asked.done():
             pool = ThreadPoolExecutor(1, "metrics-database")
             self._asked = pool.submit(self._all)
@@ -251,7 +254,7 @@ def _stages(connection: Connection) -> list[Metric]:
 
 
 def _paid_calls(connection: Connection) -> list[Metric]:
-    """Counters that begin anew at midnight UTC. Prometheus takes that for a restart, so `increase` stays right."""
+    """Counters that start again from 0 at midnight UTC. Prometheus takes that for a restart, so `increase` is right."""
     labels = ["provider", "model"]
     calls = CounterMetricFamily("imgpipe_provider_calls", "Paid calls since midnight UTC.", labels=[*labels, "outcome"])
     tokens = CounterMetricFamily("imgpipe_provider_tokens", "Tokens since midnight UTC.", labels=[*labels, "direction"])

@@ -1,8 +1,7 @@
-"""What OpenAPI says beyond what FastAPI sees: every error by its status, and an example of every body.
+"""The OpenAPI document: FastAPI's, with the problems that each route may answer and an example of every body.
 
-FastAPI knows what a route takes and what it answers when all is well. Which problems it may answer follows from what it
-takes (a key: 401; an id in its path: 404; a body: 413); ALSO adds those that only its own work can meet. Bodies in
-`openapi_examples.json` were answered by a running stack; tests hold them to the schemas.
+Most problems follow from the request (a key: 401; an id in the path: 404; a body: 413); ALSO adds the others, route by
+route. The bodies in `openapi_examples.json` come from a running stack; tests compare them with the schemas.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /debug/upload-test-image": (403,),
     "PUT /api/media/focus/{media_id}": (409,),
 }
-"""Problems of single routes: a state that does not allow what is asked, a file that is no image, a full disk, an id in
+"""Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id in
 the query or the body."""
 
 _SCHEMA = {
@@ -98,7 +97,7 @@ _PROBLEMS: dict[int, tuple[str, str, str, str]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Give `app` its description; made once, when it is first asked for."""
+    """Set the app's OpenAPI document, which is made at the first request for it."""
 
     @cache
     def description() -> dict[str, Any]:
@@ -125,8 +124,8 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 def _name_operation(operation: dict[str, Any]) -> None:
-    """The first sentence of what is said of it; FastAPI would take the function's name. Viewers show descriptions as
-    Markdown, and summaries as they are."""
+    """Make the docstring's first sentence the summary, for which FastAPI takes the function's name. Without backticks,
+    because viewers render descriptions as Markdown but not summaries."""
     described = operation.get("description", "")
     sentence = " ".join(described.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
     if sentence:
@@ -154,7 +153,7 @@ def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
         if str(status) not in told:
             told[str(status)] = reference
             continue
-        # What the route says of it itself goes before; its body may be of another kind as well.
+        # What the route itself declares for this status stays, the problem's content is added.
         own, general = told[str(status)], _problem(status)
         told[str(status)] = {**general, **own, "content": {**own.get("content", {}), **general["content"]}}
     operation["responses"] = {status: told[status] for status in sorted(told)}

@@ -1,4 +1,4 @@
-"""Style sheets, scripts and pictures that come in a package, as browsers get them."""
+"""Style sheets, scripts and pictures of a package, served with ETag and caching headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 
 
 class PackagedFile(NamedTuple):
-    """A file's bytes, the first digits of their hash, and what a browser is to take them for."""
+    """A file's bytes, the first 16 hex digits of their SHA-256, and its media type."""
 
     data: bytes
     version: str

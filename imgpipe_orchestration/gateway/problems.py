@@ -33,8 +33,8 @@ def problem(
 ) -> JSONResponse:
     """One problem document; `extensions` are further members, such as `field` or `errors`."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extensions}
-    # An error is about this moment; a cache that kept it would keep the image broken. HEADERS here as well: the answer
-    # to an unhandled error is sent from outside every middleware.
+    # `no-store`, or a cache could answer with an error that has long passed. HEADERS, because the answer to an
+    # unhandled error is sent outside of every middleware.
     return JSONResponse(body, status, {"Cache-Control": "no-store", **HEADERS, **(headers or {})}, MEDIA_TYPE)
 
 
@@ -52,7 +52,7 @@ def of_error(error: ImgpipeError) -> JSONResponse:
 
 
 def of_invalid(error: RequestValidationError) -> JSONResponse:
-    """The problem document of a request that is not what its route takes; names all that is wrong."""
+    """The problem document of a request that failed its route's validation, with every error in it."""
     errors = [_fault(e) for e in error.errors()]
     first = errors[0]
     detail = f"{first['field']}: {first['message']}"
@@ -60,7 +60,7 @@ def of_invalid(error: RequestValidationError) -> JSONResponse:
 
 
 def of_http(error: HTTPException) -> JSONResponse:
-    """The problem document of an error of the framework's, such as a route that is not there."""
+    """The problem document of an error of the framework, such as an unknown route."""
     title = HTTPStatus(error.status_code).phrase
     code = title.lower().replace(" ", "-")
     return problem(error.status_code, title, str(error.detail), code=code, headers=dict(error.headers or {}))
@@ -86,7 +86,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
-        return of_error(IncompleteBody())  # nobody reads it: it keeps phones in tunnels from counting as faults of ours
+        return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
 
     @app.exception_handler(OSError)
     def _of_the_machine(request: Request, error: OSError) -> JSONResponse:
@@ -96,7 +96,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
-        if _no_room(error.__cause__):  # FastAPI calls it the body's fault
+        if _no_room(error.__cause__):  # FastAPI makes a 400 of any error while it reads a body
             return reported(_full(error.__cause__), request.url.path)
         return of_http(error)
 
@@ -108,7 +108,7 @@ def install(app: FastAPI) -> None:
 
 
 def _no_room(error: BaseException | None) -> bool:
-    """Whether a file could not be written for want of room: larger bodies are kept in the temporary folder."""
+    """Whether the disk is full or a quota used up: larger bodies are written to the temporary folder."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -117,8 +117,8 @@ def _full(error: BaseException | None) -> OutOfSpace:
 
 
 def _fault(error: dict[str, Any]) -> dict[str, str]:
-    """One error of FastAPI's as a field and what is wrong with it. Of a body that it could not read as JSON it says the
-    character as if that were a field, and of one whose Content-Type is another, that bytes are no object."""
+    """One of FastAPI's validation errors as the field and the message. Two are reworded: for a body that is no JSON
+    FastAPI gives the position as the field, and for one with another Content-Type it says that bytes are no object."""
     if error["type"] == "json_invalid":
         return {"field": "body", "message": f"not JSON: {error['ctx']['error']} at character {error['loc'][-1]}"}
     if error["loc"] == ("body",) and isinstance(error["input"], bytes):

@@ -1,8 +1,8 @@
-"""Who may use the pages: the operator's login, its signed cookie, and the token that every form carries.
+"""The operator's session on the pages: login, signed cookie, and the token in every form (against CSRF).
 
-Development on loopback is open. Everywhere else the operator shows ADMIN_API_KEY once and gets a cookie signed with
-SECRET_KEY; a new ADMIN_API_KEY ends every session. Forms are taken from our own pages only: browsers say where a
-request comes from, and each form carries a token that no other site can read.
+Development on loopback needs no login. Elsewhere the operator enters ADMIN_API_KEY and gets a cookie signed with
+SECRET_KEY; a new ADMIN_API_KEY ends every session. Forms are accepted from our own pages only: by the headers Origin
+and Sec-Fetch-Site, and by a token in each form that no other site can read.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ LIFETIME = 12 * 3600
 ATTEMPTS = 5
 """Wrong keys taken from one address within WINDOW seconds."""
 ATTEMPTS_OF_ALL = 50
-"""Wrong keys taken from all addresses together: a guesser may have many."""
+"""Wrong keys taken from all addresses together: one attacker may have many addresses."""
 WINDOW = 300.0
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
-"""What the page of a form says once its operator has signed in again."""
+"""Shown on the form's page after its operator has signed in again."""
 
 _OPEN = "open"
 """The session id where there is no login."""
 _PROCESS_KEY = secrets.token_bytes(32)
-"""Signs form tokens where SECRET_KEY may be the one that everybody knows."""
+"""Signs form tokens in development, where SECRET_KEY may be the published default."""
 
 
 class LoginNeeded(Unauthenticated):
@@ -58,7 +58,7 @@ class LoginNeeded(Unauthenticated):
 
 
 class StaleForm(Forbidden):
-    """A form without the token of this session: it is not ours, or its page was loaded before a login or a restart."""
+    """A form without this session's token: it is another site's, or was loaded before a login or a restart."""
 
 
 class TooManyAttempts(Retryable):
@@ -70,7 +70,7 @@ class TooManyAttempts(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The operator's session. `form_token` goes into every form; `login` says whether there is one to end."""
+    """The operator's session. `form_token` goes into every form; `login` is False where no login was needed."""
 
     id: str
     form_token: str
@@ -82,7 +82,7 @@ def operator(request: Request, services: ServicesDep) -> Session:
 
     Raises:
         LoginNeeded: no session, or one that has ended.
-        BackendUnavailable: the database, which knows whether it has, is away.
+        BackendUnavailable: the database, which knows the ended sessions, is away.
     """
     settings = services.settings
     session_id = _session_id(settings, request.cookies.get(COOKIE, ""))
@@ -111,7 +111,7 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
     async with AsyncExitStack() as read:
         given = request.headers.get("x-form-token")
         if given is None:
-            form = await read.enter_async_context(request.form())  # open until the page has answered: it may have files
+            form = await read.enter_async_context(request.form())  # files in it stay open until the page has answered
             given = str(form.get("form_token", ""))
         if not same_key(given, session.form_token):
             raise StaleForm("This form is out of date; load the page again and repeat what you did.")
@@ -126,7 +126,7 @@ def log_in(services: Services, response: Response, request: Request, key: str) -
 
     Raises:
         Unauthenticated: the key is wrong.
-        TooManyAttempts: so were too many before it.
+        TooManyAttempts: there were too many wrong keys before.
     """
     settings = services.settings
     address = request.client.host if request.client else ""
@@ -149,10 +149,10 @@ def log_in(services: Services, response: Response, request: Request, key: str) -
 
 
 def log_out(services: Services, response: Response, session: Session) -> None:
-    """End the session: a copy of its cookie opens nothing any more, at any gateway.
+    """End the session, at all gateways and for every copy of its cookie.
 
     Raises:
-        BackendUnavailable: the session has not ended.
+        BackendUnavailable: the database is away; the session has not ended.
     """
     if session.login:
         with transaction(services.engine) as connection:
@@ -162,15 +162,15 @@ def log_out(services: Services, response: Response, session: Session) -> None:
 
 
 def _ended(services: Services, session_id: str) -> bool:
-    """Whether somebody signed out of the session. Asked at each request of a page: other processes end sessions too."""
+    """Whether the session was signed out. Read at each request, because other gateways end sessions too."""
     with transaction(services.engine) as connection:
         return connection.scalar(_IS_ENDED, {"id": session_id}) is not None
 
 
 class Attempts:
-    """Wrong keys of late, by address and in all. Kept in memory: a restart forgets at most WINDOW seconds of them.
+    """The wrong keys of the last WINDOW seconds, by address and in all, in memory.
 
-    A try counts as wrong until its key turns out to be right: guesses that come at once are not let in together.
+    A try counts as wrong from its beginning until its key proves right, so guesses sent at the same time count too.
     """
 
     def __init__(self) -> None:
@@ -181,7 +181,7 @@ class Attempts:
         """Count a try.
 
         Raises:
-            TooManyAttempts: this address, or all together, had their share.
+            TooManyAttempts: ATTEMPTS of this address, or ATTEMPTS_OF_ALL of all, were wrong.
         """
         with self._lock:
             self._forget()
@@ -206,7 +206,7 @@ class Attempts:
 
 
 _IS_ENDED = text("select 1 from ended_sessions where session_id = :id")
-# What has expired is refused for that, and need not be remembered.
+# The cookie of an expired session is refused by its own `exp`.
 _FORGET = text("delete from ended_sessions where expires_at < now()")
 _END = text("""
     insert into ended_sessions values (:id, now() + make_interval(secs => :seconds)) on conflict do nothing
@@ -225,8 +225,8 @@ def safe_target(target: str) -> str:
 
 
 def leave_our_cookie(scope: Scope) -> None:
-    """Take every cookie but the session's from a request. Each route has all of them parsed, and Python before 3.11.10
-    takes seconds for one of nothing but quoted backslashes (CVE-2024-7592)."""
+    """Remove every cookie but the session's from a request. Starlette parses all of them for each route, and Python
+    before 3.11.10 takes seconds for a cookie of quoted backslashes (CVE-2024-7592)."""
     lines = [value for name, value in scope["headers"] if name == b"cookie"]
     ours = [found for line in lines for found in _OUR_COOKIE.findall(line)]
     scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
@@ -234,7 +234,7 @@ def leave_our_cookie(scope: Scope) -> None:
 
 
 def signed_in(settings: Settings, cookie: str) -> bool:
-    """Whether the cookie is one of ours and has not expired. Its owner may have signed out: `operator` knows."""
+    """Whether the cookie is ours and has not expired. Only `operator` also knows whether its owner has signed out."""
     return _session_id(settings, cookie) is not None
 
 
@@ -259,7 +259,7 @@ def _form_token(settings: Settings, session_id: str) -> str:
 
 
 def _local(request: Request) -> bool:
-    """Whether the request comes from this machine and was meant for it: a rebound name of another site is neither."""
+    """Whether both the client and the Host are loopback. The Host too, against DNS rebinding by another site."""
     return _loopback(request.client.host if request.client else "") and _loopback(request.url.hostname or "")
 
 

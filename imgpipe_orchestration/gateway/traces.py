@@ -1,4 +1,4 @@
-"""The gateway's end of a trace: `traceparent` is taken from a request, or begun, and answered."""
+"""Tracing of requests: `traceparent` is taken from the request or begun, and sent with the answer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Traces:
     """Every request has a trace, which the answer names as `traceparent`.
 
-    Only requests that change something, or that a caller already traces, get a span: what is read all the time is no
-    news to a collector.
+    Only requests that change something, or that a caller already traces, are exported as spans: reads are too many.
     """
 
     def __init__(self, app: ASGIApp) -> None:
