@@ -28,6 +28,10 @@ _ASKED = ("is_processed", "page", "page_size")
 _FAILED = frozenset({"error", "fail", "failed", "failure"})
 _LOOKS = 6
 """How often a listing that keeps changing is read."""
+_MOST_ENTRIES = 200_000
+_MOST_DOCUMENTS = 20_000
+"""Entries of a listing, and files of one of them, at most. An answer within its limit of bytes, which may come packed
+to a thousandth, has room for ten million of either: gigabytes once each is an object."""
 
 
 class _Record(BaseModel):
@@ -79,7 +83,11 @@ class VisionAnalysis(_Record):
     @field_validator("documents", mode="before")
     @classmethod
     def _each_by_itself(cls, value: Any) -> Any:
-        return [_document(entry) for entry in value if entry is not None] if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        if len(value) > _MOST_DOCUMENTS:
+            raise ValueError(f"there are more than {_MOST_DOCUMENTS:,} of them")
+        return [_document(entry) for entry in value if entry is not None]
 
 
 class _Page(BaseModel):
@@ -141,17 +149,22 @@ class VisionAnalysisApi:
         """All unprocessed analyses, each once; pages are read as they are needed.
 
         Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `most_pages` is
-        considered endless.
+        considered endless, as is one of more than `_MOST_ENTRIES`.
 
         Raises:
             PartnerUnavailable: the listing does not end; also as in `JsonApi.request_json`.
             PartnerRefused, RateLimited, UnreadableAnswer: as in `JsonApi.request_json`.
             Forbidden: the address is private and not allowed.
         """
-        seen: set[str] = set()
+        seen: set[bytes] = set()
+        listed = 0
         for number in range(1, most_pages + 1):
             known = len(seen)
-            for entry in self._page(number, page_size):
+            page = self._page(number, page_size)
+            listed += len(page)
+            if listed > _MOST_ENTRIES:
+                raise PartnerUnavailable(f"{self._name} lists more than {_MOST_ENTRIES:,} entries")
+            for entry in page:
                 found = _analysis(entry)
                 key = _identity(found, entry)
                 if key in seen:
@@ -330,10 +343,12 @@ def _document(entry: Any) -> Document:
         return Document(document_name=name if isinstance(name, str) else "")
 
 
-def _identity(found: VisionAnalysis | Malformed, entry: dict[str, Any]) -> str:
+def _identity(found: VisionAnalysis | Malformed, entry: dict[str, Any]) -> bytes:
+    """A digest, for an entry may be as long as a page."""
+    named = json.dumps([found.organization_id.casefold(), found.vision_analysis_id.casefold()])
     if isinstance(found, Malformed) and not found.vision_analysis_id:
-        return json.dumps(entry, sort_keys=True)
-    return json.dumps([found.organization_id.casefold(), found.vision_analysis_id.casefold()])
+        named = json.dumps(entry, sort_keys=True)
+    return hashlib.sha256(named.encode()).digest()
 
 
 def _encodes(value: str) -> bool:

@@ -16,6 +16,7 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.partners import vision_analysis
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
 from imgpipe_orchestration.partners.vision_analysis import (
@@ -103,6 +104,25 @@ def test_pages_that_always_bring_something_new_are_an_error() -> None:
 
     with serving(endless) as server, pytest.raises(PartnerUnavailable, match="never to end"):
         list(on(server).unprocessed(page_size=1, most_pages=20))
+
+
+def test_a_listing_of_more_entries_than_anybody_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision_analysis, "_MOST_ENTRIES", 5)
+    with (
+        serving(lambda h, number: reply(h, listing(*(entry(f"{number}.{one}") for one in range(3))))) as server,
+        pytest.raises(PartnerUnavailable, match="more than 5 entries"),
+    ):
+        list(on(server).unprocessed())
+
+
+def test_an_analysis_of_more_files_than_anybody_has_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision_analysis, "_MOST_DOCUMENTS", 2)
+    entries = [entry("a", documents=[{}] * 3), entry("b", documents=[{}] * 2)]
+    with serving(lambda h, _: reply(h, listing(*entries))) as server:
+        one, other = on(server).unprocessed()
+    assert isinstance(one, Malformed)
+    assert one.reason == "documents: Value error, there are more than 2 of them"
+    assert isinstance(other, VisionAnalysis)
 
 
 def test_the_listing_is_read_to_its_end_whatever_it_says_of_totals() -> None:
