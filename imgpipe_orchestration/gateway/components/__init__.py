@@ -1,6 +1,6 @@
-"""`<smart-image>` and `<ai-analysis-display>`: with these, front ends show images and their analyses.
+"""The web components `<smart-image>` and `<ai-analysis-display>`, with which front ends show images and analyses.
 
-Plain web components without dependencies, importable from here by a page of any origin; `react.js` gives them the
-React names of the documents. A browser never holds MEDIA_API_KEY: `routes` answers with what may be public about an
-image, and with the whole analysis to whoever shows a short-lived token that a server with the key has asked for.
+They have no dependencies, and pages of any origin can import them from here; `react.js` gives them the React names of
+the specification. A browser never holds MEDIA_API_KEY: `routes` answers with the public part of an analysis, and with
+all of it for a short-lived token that a server with the key has asked for.
 """

@@ -1,4 +1,4 @@
-"""The components' files, and what they ask for."""
+"""The components' files, and the routes that they call."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 
 ANYWHERE = {"Access-Control-Allow-Origin": "*"}
-"""Components live in pages of other origins. Nothing here looks at cookies."""
+"""Components run in pages of other origins. Nothing here reads cookies."""
 
 
 class OpenRoute(APIRoute):
-    """A route for every origin: its errors, too, may be read by the page that asked."""
+    """A route for every origin, whose pages may also read its errors."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -102,7 +102,7 @@ def info_of(services: Services, media_id: int) -> ImageInfo:
             made = sizes.setdefault(variant.size, SizeInfo(width=variant.width, height=variant.height, formats=[]))
             made.formats.append(variant.format)
     thumbhash = analysis.get("thumbhash")
-    # The manifest is what can be served; an image whose callback is still to come can be shown already.
+    # Completed as soon as there are variants to serve: the callback may still be to come.
     status = MediaStatus.COMPLETED if manifest else media.status
     return ImageInfo(
         media_id=str(media_id),
@@ -120,7 +120,7 @@ Signature = Annotated[str | None, Query(description="Opens a private image: as i
 
 
 def admit(services: Services, media_id: int, signature: str | None) -> bool:
-    """Whether the image is private, in which case the signature opens it.
+    """Check that the image may be shown; returns whether it is private.
 
     Raises:
         NotFound: there is no such image.

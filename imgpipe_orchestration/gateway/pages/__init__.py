@@ -1,7 +1,6 @@
-"""The pages that people look at: server-rendered HTML over the features' own functions.
+"""The web pages: server-rendered HTML over the features' own functions.
 
-`frame` renders a page within the layout and turns errors into pages; `static` serves the style and the few scripts,
-`events` the overview's live figures. Each other module is one page with its routes. Whatever changes something is a
-form that is posted here, so that every page works from the keyboard and no browser ever holds a key. Scripts only make
-a page livelier.
+`frame` renders a page within the layout and turns errors into pages; `static` serves the style sheet and the scripts,
+`events` the overview's live figures. Each other module is one page with its routes. Changes are made by HTML forms, so
+every page works from the keyboard and without scripts, and no browser holds a key.
 """

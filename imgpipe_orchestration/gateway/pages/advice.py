@@ -1,4 +1,4 @@
-"""What to do about an item that was given up, by the kind of its error: above all whether another try can help."""
+"""What to do about a failed item, by its error code: above all whether another try can help."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ _ANY = "Another try may help once its cause is gone."
 
 
 def advice(code: str | None) -> str:
-    """One or two sentences."""
+    """One or two sentences about an error code; `code` may be unknown or None."""
     return _ADVICE.get(code or "", _ANY)

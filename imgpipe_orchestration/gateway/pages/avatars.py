@@ -1,4 +1,4 @@
-"""Avatars: ask for people, watch them come, look at them, take them home."""
+"""The avatars' pages: ask for people, follow a task, look at the people, export them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAYS = 7
 
 @router.get("", response_class=Response)
 def tasks(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
-    """The form, what was asked for, newest first, and what the last days brought and cost."""
+    """The form, the tasks (newest first), and figures of the last days."""
     found = routes.tasks(services, before=int(before) if before else None, limit=PAGE)
     days = [] if before else routes.daily(services, days=DAYS)
     return page(
@@ -101,7 +101,7 @@ def export(
 def picture(
     services: ServicesDep, _: Operator, task_id: str, person_id: int, name: str, small: bool = True
 ) -> Response:
-    """A picture through the gateway, so that the page asks no other host; a thumbnail unless told otherwise."""
+    """A picture, served by the gateway because the page's policy allows no other host; `small` for the thumbnail."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         person = results.find(connection, found.id, person_id)
@@ -114,6 +114,6 @@ def picture(
 
 
 def _pictures(person: Persona) -> list[str]:
-    """The names of the pictures that are there, the selfie first."""
+    """The names of the pictures that are made, the selfie first."""
     there = (name for name, described in person.images.items() if described.get("key"))
     return sorted(there, key=lambda name: (name != "base", name))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 HEIGHT = 40.0
-"""Units of the drawing that the tallest bar takes."""
+"""Height of the tallest bar, SVG units."""
 LEAST = 1.5
-"""Units that anything above zero takes: one item must not vanish beside a thousand."""
+"""Least height of a bar above zero, SVG units, so that one item is visible beside a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One hour: heights in units, and the words that say what they stand for."""
+    """One hour: heights in SVG units, and the words for its tooltip."""
 
     done: float
     failed: float
@@ -36,7 +36,7 @@ def bars(hours: Sequence[tuple[datetime, int, int]]) -> list[Bar]:
 
 
 def summary(hours: Sequence[tuple[datetime, int, int]]) -> str:
-    """The chart in one sentence, for whoever does not see it."""
+    """The chart in one sentence, for screen readers."""
     done, failed = sum(h[1] for h in hours), sum(h[2] for h in hours)
     if not done and not failed:
         return "Nothing ended in the last 24 hours."

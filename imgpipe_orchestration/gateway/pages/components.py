@@ -1,4 +1,4 @@
-"""The components at work, with what to write for them: what front-end developers look at first."""
+"""The page that shows the web components at work, with the HTML to write for them."""
 
 from __future__ import annotations
 

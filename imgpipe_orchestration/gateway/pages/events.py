@@ -18,15 +18,15 @@ from imgpipe_orchestration.gateway.session import Operator
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 INTERVAL = 1.5
-"""Seconds between two looks."""
+"""Seconds between two events."""
 LONGEST = 600.0
-"""Seconds after which a stream ends; the browser opens the next one, and a session that has ended gets none."""
+"""Seconds after which a stream ends. The browser then opens another one, for which the session is checked again."""
 
 
 @router.get("/events")
 def events(request: Request, _: Operator) -> StreamingResponse:
-    """When the figures were looked at last, with what the overview shows of them where that is new; `away` when they
-    cannot be had at the moment."""
+    """Event `figures`: when the figures were read, with their HTML when that has changed. Event `away`: they cannot be
+    read at the moment."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(request), media_type="text/event-stream", headers=headers)
 

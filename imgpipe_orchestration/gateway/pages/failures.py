@@ -1,4 +1,4 @@
-"""Everything that was given up, in all queues: why, how often it was tried; once more, or leave it."""
+"""The failed items of all queues: why and how often they were tried; requeue or ignore them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGE = 50
 def failures(
     request: Request, services: ServicesDep, session: Operator, queue: str = "", after: Annotated[str, Query()] = ""
 ) -> Response:
-    """Failed items, the latest first, of one queue or of all."""
+    """Failed items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
     one = _queue(services, queue) if queue else None
     found = services.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
     counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
@@ -90,7 +90,7 @@ def requeue(
     queue: Annotated[str, Form()] = "",
     item: Annotated[str, Form()] = "",
 ) -> Response:
-    """One item, every failed one of a queue, or with neither named every failed one of all."""
+    """Requeue one item, all failed ones of a queue, or all failed ones of all queues."""
     if item:
         done = len(services.claims.requeue(_queue(services, queue), [_number(item)]))
         back = sent_from(request)
@@ -105,7 +105,7 @@ def requeue(
 def ignore(
     request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
 ) -> Response:
-    """The item stays as it is and no longer counts as a failure."""
+    """Keep the item as it is, no longer counted as a failure."""
     done = len(services.claims.ignore(_queue(services, queue), [_number(item)]))
     return _said(done, "is left as it is", "are left as they are", sent_from(request))
 
@@ -117,7 +117,7 @@ def _said(done: int, one: str, many: str, back: str) -> Response:
 
 
 def _queue(services: Services, name: str) -> Queue:
-    """The queue of exactly this name; a pipeline's name means its queue with the items, which comes first."""
+    """The queue of this name; of a pipeline's name, the pipeline's main queue, which is its first."""
     found = queues(name, services.settings)
     return next((queue for queue in found if queue.name == name), found[0])
 
@@ -133,7 +133,7 @@ def _written(letter: DeadLetter) -> str:
 
 
 def _cursor(after: str) -> DeadLetter | None:
-    """The last letter of the page before, as its link carries it."""
+    """The last letter of the previous page, read from the link's cursor (`_written`)."""
     if not after:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the overview shows: each pipeline at a glance, today's spending, what is paused, what failed last."""
+"""The overview's figures: each pipeline, today's spending, pauses, the latest failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from imgpipe_orchestration.storage.spending import Pause, Spent
 log = logger(__name__)
 
 FRESH = 1.0
-"""Seconds for which one look at the database serves everybody who watches."""
+"""Seconds within which all viewers share one reading of the database."""
 LATEST = 5
 """Failures named on the overview."""
 
@@ -43,14 +43,14 @@ class Pipeline:
     failed: int = 0
     stuck: int = 0
     held: HeldUp | None = None
-    """What keeps most of what waits from being done."""
+    """Why most of the waiting items wait."""
     oldest_seconds: float | None = None
     average_seconds: float | None = None
     hours: list[tuple[datetime, int, int]] = field(default_factory=list)
 
     @property
     def most(self) -> int:
-        """What the busiest of `hours` came to: the height of the chart."""
+        """Items of the busiest of `hours`."""
         return max((done + failed for _, done, failed in self.hours), default=0)
 
 
@@ -77,14 +77,16 @@ class Glance:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The figures as the page shows them: when they were true, and the part of the page that changes with them."""
+    """The figures as the page shows them."""
 
     at: str
+    """When they were read, e.g. `09:41:07 UTC`."""
     figures: str
+    """The HTML of the part of the page that shows them."""
 
 
 class Watch:
-    """One look at the figures a second, and one drawing of them, however many people watch."""
+    """Reads and renders the figures at most once every FRESH seconds, however many people watch."""
 
     def __init__(self, services: Services, draw: Callable[[Glance], str]) -> None:
         self._services = services
@@ -103,12 +105,11 @@ class Watch:
             if self._last is None or time.monotonic() - self._last[0] > FRESH:
                 glance = self._look()
                 shown = Shown(glance.at.strftime("%H:%M:%S UTC"), self._draw(glance))
-                self._last = time.monotonic(), shown  # after a slow look: those who waited for it do not look again
+                self._last = time.monotonic(), shown  # the end of the look, so that those who waited use it too
             return self._last[1]
 
     def keep(self, stop: threading.Event) -> None:
-        """Look once at the start and again now and then until told to stop: what a day has brought is then counted
-        before somebody asks."""
+        """Look at the start and then every BIN until `stop` is set, so that old bins are counted before anybody asks."""
         while True:
             try:
                 self.shown()
@@ -161,7 +162,7 @@ def _summed(about: About, counts: Iterable[QueueCounts], main: str) -> Pipeline:
 
 def _add_hours(one: Pipeline, names: list[str], hours: list[tuple[datetime, Counts]], midnight: datetime) -> None:
     for hour, counts in hours:
-        done = counts[names[0], "done"]  # the queue with the items people count
+        done = counts[names[0], "done"]  # of the pipeline's main queue only
         one.hours.append((hour, done, sum(counts[name, "failed"] for name in names)))
         if hour >= midnight:
             one.done_today += done

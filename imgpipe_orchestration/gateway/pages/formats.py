@@ -1,4 +1,4 @@
-"""Figures as people read them: durations, bytes, money, moments."""
+"""Jinja filters: durations, bytes, money, moments and names as text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def number(count: int | None) -> str:
 
 
 def money(amount: Decimal | float) -> str:
-    """US dollars, always with four decimals: one image costs a cent or less, and figures below each other add up."""
+    """US dollars with four decimals, because one image costs a cent or less."""
     return f"${amount:,.4f}"
 
 
@@ -82,7 +82,7 @@ _SPELLED = {"ai": "AI", "openai": "OpenAI", "google": "Google", "flowise": "Flow
 
 
 def held_up(reason: HeldUp | None) -> str:
-    """What keeps waiting items from being done, after their number; empty when nothing does."""
+    """How many items wait and why, in a sentence; empty for None."""
     if reason is None:
         return ""
     more = " or more" if reason.count >= HELD_UP_LIMIT else ""

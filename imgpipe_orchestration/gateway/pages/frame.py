@@ -39,7 +39,7 @@ POLICY = "; ".join(
         "base-uri 'none'",
     )
 )
-"""Everything from this origin, nothing inline: what a stranger wrote into a title or an error cannot run."""
+"""Everything from this origin and nothing inline, so that no script in a title or an error message can run."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -49,7 +49,7 @@ HEADERS = {
 }
 
 Number = Annotated[str, Query(pattern=r"^\d{0,18}$")]
-"""A number in the query of a page, or nothing: a form sends its empty fields as well."""
+"""A number in a page's query, or an empty text, because forms send empty fields as well."""
 
 NAVIGATION = (
     ("/", "Overview"),
@@ -80,7 +80,7 @@ def _templates() -> Environment:
 
 
 def page(request: Request, template: str, session: Session | None, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """One page. `notice` and `trouble` in the query are shown at its top: what the form before it came to."""
+    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before."""
     settings = request.app.state.services.settings
     shown = {
         "path": request.url.path,
@@ -96,17 +96,17 @@ def page(request: Request, template: str, session: Session | None, *, status: in
 
 
 def part(template: str, **values: Any) -> Markup:
-    """What a page is put together from."""
+    """A rendered part of a page."""
     return Markup(_templates().get_template(template).render(values).strip())  # noqa: S704 - escaped by the template
 
 
 def back_to(path: str, *, notice: str = "", trouble: str = "", **query: str) -> RedirectResponse:
-    """After a form: the page to show next, so that loading it again repeats nothing."""
+    """After a form: a redirect to the next page, so that reloading does not send the form again."""
     return RedirectResponse(_saying(path, notice=notice, trouble=trouble, **query), 303)
 
 
 def sent_from(request: Request) -> str:
-    """The page of ours that a form was sent from, with its filters; empty where the browser does not say."""
+    """The path and query of our page that a form was sent from, without messages; empty when Referer does not say."""
     try:
         parts = urlsplit(request.headers.get("referer", ""))
     except ValueError:  # no URL
@@ -117,7 +117,7 @@ def sent_from(request: Request) -> str:
 
 
 def _saying(path: str, /, **query: str) -> str:
-    """The address of a page with what it is to say; a query that it has stays, whatever its names."""
+    """`path` with the non-empty values of `query` added to the query that it may have already."""
     said = urlencode({name: value for name, value in query.items() if value})
     return f"{path}{'&' if '?' in path else '?'}{said}" if said else path
 
@@ -136,7 +136,7 @@ class PageRoute(APIRoute):
             except RequestValidationError as error:
                 first = error.errors()[0]
                 field = str(first["loc"][-1])
-                # In a thread, here and below: whose session it is stands in the database.
+                # In a thread, here and below, because the error page reads the session from the database.
                 return await run_in_threadpool(_failed, request, BadInput(f"{field}: {first['msg']}", field=field))
             except ImgpipeError as error:
                 return await run_in_threadpool(_failed, request, error)
@@ -149,7 +149,7 @@ class PageRoute(APIRoute):
 
 
 def _to_login(request: Request) -> Response:
-    """To the login, and from there back to the page; that of a form then says that nothing was done."""
+    """A redirect to the login, which leads back to the page. A form's page then says that nothing was done."""
     if request.method == "GET":
         asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     else:
@@ -158,8 +158,8 @@ def _to_login(request: Request) -> Response:
 
 
 def not_a_page(request: Request, error: Exception) -> Response:
-    """An address that leads nowhere, or that only takes forms: a page for browsers, a problem document for scripts."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
+    """404 and 405: a page for browsers, a problem document for scripts."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is installed for these two only
     refused = error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
     answer: Response = of_http(error)
     if _wants_html(request):
@@ -173,14 +173,14 @@ def not_a_page(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> set[str]:
-    """All that an address takes: the route that answered names its own only (RFC 9110, section 15.5.6)."""
+    """The methods of all routes of this path, for Allow (RFC 9110, section 15.5.6). Starlette names those of one."""
 
     def taken(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
     methods = {method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)}
-    return methods | {"HEAD"} if "GET" in methods else methods  # which the routes do not know of (`heads`)
+    return methods | {"HEAD"} if "GET" in methods else methods  # middleware (`heads`) answers HEAD
 
 
 def _failed(request: Request, error: ImgpipeError) -> Response:
@@ -204,7 +204,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:
-    """An error as a page, with the navigation for who is signed in."""
+    """An error as a page, with the navigation when somebody is signed in."""
     try:
         session: Session | None = operator(request, request.app.state.services)
     except (LoginNeeded, BackendUnavailable):
@@ -213,5 +213,5 @@ def _error_page(request: Request, status: int, title: str, words: str) -> HTMLRe
 
 
 def _wants_html(request: Request) -> bool:
-    """Whether a person's browser asks for a page, and not a script for data."""
+    """Whether a browser asks for a page, and not a script for data."""
     return "text/html" in request.headers.get("accept", "")

@@ -1,4 +1,4 @@
-"""The listings: upload, what waits, what came out, what failed and why."""
+"""The listings' page: upload, the queue, the newest images with their errors."""
 
 from __future__ import annotations
 

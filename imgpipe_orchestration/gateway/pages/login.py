@@ -1,4 +1,4 @@
-"""The door: the page that asks for the key."""
+"""Login and logout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COOKIE_LOST = (
 
 @router.get("/login", response_class=Response)
 def login(request: Request, services: ServicesDep, next: str = "/") -> Response:
-    """Asks for the key; whoever is in already goes on."""
+    """Asks for the key; redirects to `next` when there is a session already."""
     target = safe_target(next)
     try:
         operator(request, services)
@@ -36,9 +36,10 @@ def login(request: Request, services: ServicesDep, next: str = "/") -> Response:
 def enter(
     request: Request, services: ServicesDep, key: Annotated[str, Form()] = "", next: Annotated[str, Form()] = "/"
 ) -> Response:
-    """Checks the key. No form token: there is no session yet, and the cookie is of no use to another site's form."""
+    """Checks the key. There is no session yet, hence no form token; another site's form gains nothing by a login."""
     target = safe_target(next)
-    answer: Response = back_to("/login", next=target, trouble=COOKIE_LOST)  # which leads on whoever has it
+    # Back to the login, which redirects to `target` if the browser kept the cookie and shows COOKIE_LOST if not.
+    answer: Response = back_to("/login", next=target, trouble=COOKIE_LOST)
     answer.headers["Cache-Control"] = "no-store"
     try:
         sessions.log_in(services, answer, request, key)

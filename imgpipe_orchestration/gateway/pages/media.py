@@ -1,4 +1,4 @@
-"""The media: a gallery to search and filter, and one page for each image."""
+"""The media pages: a gallery with search and filters, and one page for each image."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 PAGE = 60
 URLS = "replace_urls"
-"""The last step, which the checklist does not hold."""
+"""Shown as the last step; it is not in the image's checklist."""
 _CALLS = {
     "google_vision": "google_vision annotate",
     "openai_vision": "openai vision",
     "openai_embedding": "openai embedding",
 }
-"""The providers of an analysis by the calls that the journal knows."""
+"""The providers of an analysis: `provider operation` of their calls in the ledger."""
 
 
 @router.get("/media", response_class=Response)
@@ -89,7 +89,7 @@ def gallery(
 
 @router.get("/media/{media_id}", response_class=Response)
 def image(request: Request, services: ServicesDep, session: Operator, media_id: int) -> Response:
-    """One image: what came, what was made of it, what was seen in it, how it went."""
+    """One image: original, variants, analysis, steps, attempts and cost."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         variants = store.variants(connection, media_id)
@@ -135,7 +135,7 @@ def requeue(services: ServicesDep, _: Acting, media_id: int) -> Response:
 
 @router.get("/media/{media_id}/state", response_class=Response)
 def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
-    """How far an image is, for the script of its page."""
+    """The image's status and steps, for its page's script."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
     body = {"status": media.status, "steps": _steps(services, media)}
@@ -143,8 +143,8 @@ def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
 
 
 def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:
-    """The image's checklist, and last whether its URLs were replaced, which is work on its upload. That is left out
-    where the uploads' database is away or does not know the upload."""
+    """The image's checklist, and last `URLS`, which is work on its upload. URLS is left out when the uploads' database
+    is away or does not know the upload."""
     with transaction(services.engine) as connection:
         checklist = store.checklists(connection, [media.id]).get(media.id, {})
     steps = {step.value: state for step, state in checklist.items()}
@@ -161,7 +161,7 @@ def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:
 
 
 def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:
-    """How far uploads are: status, media id and error, by the ids they were answered with."""
+    """Status, media id and error of uploads, by the ids that they were answered with."""
     found: dict[int, dict[str, Any]] = {}
     with transaction(services.engine) as connection:
         for pending_id in pending_ids:
@@ -175,7 +175,7 @@ def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, 
 
 
 def _made(variants: list[StoredVariant]) -> list[dict[str, Any]]:
-    """One row a size, and one without background where there is one; its formats beside each other."""
+    """The table of variants: one row for each size and background, with its formats."""
     rows = []
     for removed in (False, True):
         for size in SIZES:
@@ -196,7 +196,7 @@ def _made(variants: list[StoredVariant]) -> list[dict[str, Any]]:
 
 
 def _distance(found: Found) -> str:
-    """How near it is, in words; each measure has its own."""
+    """How near a search result is, in words for its kind of search."""
     if found.distance is None:
         return found.why
     if found.why == "looks":
@@ -207,7 +207,7 @@ def _distance(found: Found) -> str:
 
 
 def signature(services: Services, media_id: int, *, private: bool) -> str:
-    """What lets the operator see a private image on a page; empty for all others."""
+    """The signature with which the operator's page shows a private image; empty for other images."""
     seconds = services.settings.signed_url_seconds
     return signing.sign(services.settings, media_id, seconds=seconds, fixed={})[0] if private else ""
 

@@ -1,4 +1,4 @@
-"""The first page: five pipelines at a glance."""
+"""The overview: the figures of the five pipelines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def overview(request: Request, session: Operator) -> Response:
 
 
 def drawing(settings: Settings) -> Callable[[Glance], str]:
-    """How figures become the part of the page that shows them."""
+    """The function that renders figures as the part of the page that shows them."""
 
     def draw(glance: Glance) -> str:
         drawn = {one.about.name: (charts.bars(one.hours), charts.summary(one.hours)) for one in glance.pipelines}

@@ -1,4 +1,4 @@
-"""The pipelines as people know them: what each is called, where its page is, what it counts."""
+"""The pipelines on the pages: title, page and unit of each."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def about(name: str) -> About:
 
 
 def about_queue(queue: str, settings: Settings) -> About | None:
-    """The pipeline that a queue belongs to; None for one that no pipeline has any more."""
+    """The pipeline that a queue belongs to; None when no pipeline has the queue (any more)."""
     return next((about(name) for name, of in PIPELINES.items() if queue in {one.name for one in of(settings)}), None)

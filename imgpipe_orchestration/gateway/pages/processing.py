@@ -1,4 +1,4 @@
-"""Image processing: the auto-marker's toggle for each customer, what waits, what was marked, run now."""
+"""The auto-marker's page: each customer's toggle, pending documents and runs; run now."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from imgpipe_orchestration.storage.rows import transaction
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 SHOWN = 200
-"""Customers in the table; further ones are found by their id."""
+"""Customers in the table; others are found by their id."""
 RECENT = 15
 Id = Annotated[str, Query(min_length=1, max_length=LONGEST_KEY)]
-"""Also of a form: in its fields browsers write line breaks anew."""
+"""In the query also for forms, because browsers change line breaks in form fields and an id may contain some."""
 
 
 @router.get("/processing", response_class=Response)
@@ -35,7 +35,7 @@ def processing(
     session: Operator,
     customer: Annotated[str, Query(max_length=LONGEST_KEY)] = "",
 ) -> Response:
-    """Every customer with something to mark, marked of late, or switched off; one of them in full."""
+    """The customers with pending or recently marked documents or switched off; the chosen one in detail."""
     away, one = "", None
     on: dict[str, bool | None] = {}
     customers: list[dict[str, Any]] = []
@@ -92,7 +92,7 @@ def run_now(services: ServicesDep, _: Acting, customer: Id) -> Response:
 
 
 def _customers(services: Services) -> list[dict[str, Any]]:
-    """Customers with what is known of them, those with most to do first."""
+    """Customers with their figures, those with the most pending documents first."""
     off = set(ImageConfigs(services.documents).opted_out())
     pending = News(services.documents).pending_by_customer(opted_out=())
     with transaction(services.engine) as connection:
@@ -113,7 +113,7 @@ def _customers(services: Services) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["pending"], row["id"]))
 
 
-# A document is marked once and fails in every run: failures of several runs add up to nothing.
+# Failures are those of the newest job: a document that cannot be marked fails in every run and would count each time.
 _MARKED = text("""
     select customer_id, max(finished_at) as last,
         cast(sum(cast(coalesce(result ->> 'images_marked', '0') as bigint)) as bigint) as marked,

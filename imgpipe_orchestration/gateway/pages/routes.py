@@ -1,4 +1,4 @@
-"""All pages together, and what they share."""
+"""Mounts all pages, and keeps what they share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ for _page in (*_PAGES, *_DOORS):
 
 @asynccontextmanager
 async def watching(app: FastAPI) -> AsyncIterator[None]:
-    """Part of the app's life: a thread that keeps the overview's figures at hand."""
+    """Part of the app's lifespan: a thread that reads the overview's figures."""
     stop = threading.Event()
     thread = threading.Thread(target=app.state.watch.keep, args=(stop,), name="watch", daemon=True)
     thread.start()

@@ -12,20 +12,20 @@ FOR_EVER = "public, max-age=31536000, immutable"
 
 
 def url(name: str) -> str:
-    """Where a browser gets the file."""
+    """The file's URL, which changes with its content."""
     return f"/static/{name}?v={_file(name).version}"
 
 
 @router.get("/static/{name}", response_class=Response)
 def serve(name: str, request: Request) -> Response:
-    """One file; kept for ever under the URL that names its content, else asked for anew."""
+    """One file, cached for ever under the URL with its version, else checked at each use."""
     file = _file(name)
     return answer_with(request, file, FOR_EVER if request.query_params.get("v") == file.version else "no-cache")
 
 
 @router.get("/favicon.ico", response_class=Response)
 def favicon(request: Request) -> Response:
-    """What browsers ask for unasked."""
+    """The icon that browsers ask for by themselves."""
     return serve("icon.svg", request)
 
 

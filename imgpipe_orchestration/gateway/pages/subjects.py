@@ -1,4 +1,4 @@
-"""What a failed item is about, in words, and the page where it can be looked at."""
+"""What a failed item is about: a label, and the page that shows it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _media(row: Row[Any]) -> Subject:
 
 
 def _listing(row: Row[Any]) -> Subject:
-    # The page that begins with this image: pages are named by the id they come before.
+    # The page that begins with this image: `before` is exclusive.
     return Subject(row.name or "an image without a name", f"/listings?before={row.id + 1}")
 
 

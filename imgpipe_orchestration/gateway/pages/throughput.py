@@ -1,7 +1,7 @@
-"""How much was done when: items by queue, outcome and hour, over the last day.
+"""Throughput: ended items by queue, outcome and hour, over the last day.
 
-What has ended stays ended. So counts of past minutes are kept, in memory and for the next start in `work_bins`, and
-only what is younger is counted again: the overview costs the same after a quiet day and after one of a million items.
+Counts of past bins never change, so they are kept in memory, and in `work_bins` for the next start. Only younger items
+are counted again, so the overview takes as long after a million items as after ten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 BIN = timedelta(minutes=10)
 SPAN = timedelta(hours=24)
 GRACE = timedelta(minutes=2)
-"""A bin is final this long after its end: a transaction may commit a little later than the moment it noted."""
+"""A bin is final this long after its end, because a transaction commits a little later than its `ended_at`."""
 
 _COUNT = text("""
     select date_bin('10 minutes', ended_at, timestamptz '2020-01-01 00:00:00+00') as bin, queue, outcome, count(*) as n
@@ -34,8 +34,8 @@ _COUNT = text("""
 
 
 Counts = Counter[tuple[str, str]]
-"""Items by (queue, outcome). The auto-marker's stand under its job's name: images that it marked, and customers' jobs
-that failed, as the failures page has them. An image that cannot be marked comes by each round again."""
+"""Items by (queue, outcome). For the auto-marker, under its job's name: marked images as done, and failed jobs of
+customers as failed, as on the failures page; an image that cannot be marked would count in every round."""
 
 
 _KEPT = text("select bin, queue, outcome, n from work_bins where bin >= :since")
@@ -52,7 +52,7 @@ class Throughput:
         self._final_until: datetime | None = None
 
     def hours(self, connection: Connection, now: datetime) -> list[tuple[datetime, Counts]]:
-        """24 (hour, counts) pairs, the oldest first, the hour at hand last."""
+        """24 (hour, counts) pairs, the oldest first, the current hour last."""
         last = now.replace(minute=0, second=0, microsecond=0)
         first = last - SPAN + timedelta(hours=1)
         with self._lock:
@@ -87,7 +87,7 @@ def _binned(rows: Iterable[Row[Any]]) -> dict[datetime, Counts]:
 
 
 def _write(connection: Connection, final: dict[datetime, Counts], *, last: datetime, before: datetime) -> None:
-    """Keep final bins for the next start. An empty row of the last one says how far they go."""
+    """Keep final bins for the next start. An empty row in the bin `last` marks how far they go."""
     rows = [
         {"bin": start, "queue": queue, "outcome": outcome, "n": n}
         for start, counts in final.items()

@@ -1,4 +1,4 @@
-"""Uploads from a page: several photographs at once, each followed until it is ready."""
+"""The upload page: several photographs at once, each followed until it is ready."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def take(
     try:
         (accepted,) = await run_in_threadpool(uploads.accept, services, user, [one], {})
     except (BadImage, TooLarge) as error:
-        # The words are the API's, which begin with the field; the page has them beside the file's name.
+        # The API's messages begin with the field; the page shows the message beside the file's name.
         raise type(error)(formats.sentence(error.public.removeprefix(f"{field}: "))) from error
     return JSONResponse({"id": accepted.pending_id, "image_path": accepted.image_path}, 202, NO_STORE)
 

@@ -1,4 +1,4 @@
-"""Vision reports: cron jobs to create, edit, switch and run; their executions; the reports themselves."""
+"""The vision reports' pages: cron jobs to create, edit, switch and run; their executions; the reports."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def new(request: Request, session: Operator) -> Response:
 
 @router.get("/{job_id}", response_class=Response)
 def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
-    """One job and what its executions came to."""
+    """One job and its executions."""
     found = routes.get_cron_job(job_id, services)
     shown = routes.list_executions(job_id, services, limit=SHOWN).executions
     working = any(one.finished_at is None for one in shown)
@@ -83,7 +83,7 @@ def save(
     before: Annotated[str, Form(max_length=20_000)] = "{}",
     job_id: UUID | None = None,
 ) -> Response:
-    """Create a job or change one; what is wrong is said in the form, which keeps what was typed."""
+    """Create or change a job. An error is shown in the form, which keeps what was typed."""
     given: dict[str, Any] = {
         "name": name,
         "schedule": schedule,
@@ -101,7 +101,7 @@ def save(
             saved = routes.change_cron_job(job_id, CronJobChange(**_changed(given, before)), services).job_id
     except ValidationError as error:
         first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else ""  # of no field: the hidden one, which is no JSON
+        field = str(first["loc"][0]) if first["loc"] else ""  # no field: `before` is no JSON
         wrong = f"{_LABELS.get(field, field)}: {first['msg']}"
     except BadInput as error:
         wrong, field = error.public, error.field or ""
@@ -113,8 +113,8 @@ def save(
 
 
 def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:
-    """What differs from what the form was filled with: addresses are shown without their secrets, and a form that is
-    sent back untouched must not store them so, nor undo what was changed meanwhile in another tab."""
+    """The fields that differ from what the form was filled with (`before`, JSON). The others are not written: addresses
+    are shown without their secrets, and another tab may have changed them meanwhile."""
     filled = _FILLED.validate_json(before)
     return {name: value for name, value in given.items() if filled.get(name) != value}
 
