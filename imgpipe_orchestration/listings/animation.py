@@ -1,4 +1,4 @@
-"""Moving pictures: frames out of any animated original, and one WebP out of frames."""
+"""Animations: reads the frames of an animated original, and encodes frames as one WebP."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from imgpipe_orchestration.imaging.reading.opening import Original
 from imgpipe_orchestration.imaging.reading.sniff import in_short
 
 METHOD = 4
-"""libwebp's effort: 6 % fewer bytes than 2 for twice its time, which nobody waits for here."""
+"""libwebp's effort: 6 % fewer bytes than method 2, in twice the time."""
 
 SHORTEST_FRAME = 20
-"""Milliseconds. Browsers show a GIF frame that claims less than this for 100 (a habit since Netscape)."""
+"""Milliseconds. Browsers show a GIF frame with a shorter duration for NETSCAPE_FRAME, as Netscape did."""
 NETSCAPE_FRAME = 100
 
 _LONGEST_FRAME = 2**24 - 1
 _LONGEST_ANIMATION = 2**31 - 1
 _MOST_PLAYS = 2**16 - 1
-"""What WebP has room for: 24 bits of milliseconds a frame, 16 bits of repeats (its container's specification); and
-libwebp for the sum, an int of milliseconds."""
+"""Limits of WebP's container: 24 bits for a frame's milliseconds, 16 bits for the plays. libwebp holds the whole
+animation's milliseconds in an int."""
 
 DEEPEST = 10
-"""Frames are looked at up to this many times the limit; what lies beyond is not shown. Bounds the time of a GIF that
-claims a million frames."""
+"""At most so many times LISTINGS_MAX_FRAMES frames are decoded; further ones are dropped. Bounds the time that a GIF of
+a million frames takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
         TooLarge: a frame is past the limits, or needs more memory than the worker may take.
     """
     image, name = original.image, original.sniffed.format
-    # A PNG may have a picture before its animation, for readers that know of no animations.
+    # An APNG may have a default image, which is not part of its animation.
     first = int(getattr(image, "default_image", False))
     kept, shown = None, 0
     try:
@@ -82,8 +82,8 @@ def _milliseconds(image: Image.Image) -> int:
 
 
 def plays(image: Image.Image) -> int:
-    """How often the animation plays, 0 for ever. GIF counts the repeats after the first time; without a count it plays
-    once."""
+    """How often the animation plays, 0 for ever. A GIF's count is of the repeats after the first play; without one it
+    plays once."""
     loop = image.info.get("loop")
     if image.format == "GIF":
         loop = 1 if loop is None else loop and loop + 1

@@ -11,7 +11,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
-"""Days of upload, UTC, today among them. No upload is older: our own clock dates them."""
+"""Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
 
 image_queue = dg.AssetSpec(
     "image_queue",

@@ -1,4 +1,4 @@
-"""The listings' images as a page lists them."""
+"""The rows of the listings' page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Listed:
 
 
 def latest(connection: Connection, *, before: int | None = None, limit: int) -> list[Listed]:
-    """The newest first; `before` is the last id of the page before."""
+    """The newest first; `before` is the last id of the previous page."""
     columns = ", ".join(Listed.__slots__)
     older = "where id < :before" if before is not None else ""
     query = text(f"select {columns} from image_queue {older} order by id desc limit :limit")

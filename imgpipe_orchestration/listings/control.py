@@ -1,4 +1,4 @@
-"""The job as its definition sees it: whether a run is wanted, and the run begun, worked through and ended."""
+"""Runs of the job `process-image-queue`: whether one is wanted, and a run with its result in the job's definition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imgpipe_orchestration.storage.rows import transaction
 
 
 def run(services: Services, owner: str, run_id: str, done: Drained | None = None) -> Drained:
-    """Drain the queue and leave the result where `GET /api/jobs/process-image-queue` reads it.
+    """Drain the queue and write the result into the job's row, for `GET /api/jobs/process-image-queue`.
 
     Args:
         done: see `drain`'s `total`.
@@ -36,7 +36,7 @@ def make_again(services: Services, owner: str, day: str) -> tuple[int, Drained]:
     """Put the finished images of a day of upload (`YYYY-MM-DD`) back into the queue and work through that day.
 
     Returns:
-        how many were put back, and what became of them. What the time budget left is the next run's.
+        how many were put back, and what was done. Images that the time budget left stay queued for the next run.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
@@ -47,14 +47,14 @@ def make_again(services: Services, owner: str, day: str) -> tuple[int, Drained]:
 
 
 def reason_to_wait(services: Services, running: str | None, *, another: bool = False) -> str | None:
-    """Why no run is wanted now, or None when one is; costs two index probes, whatever waits.
+    """Why no run is wanted now, or None when one is; two index look-ups, however many images wait.
 
     Args:
-        running: a run that is under way, if one is.
-        another: whether a further one may begin beside it.
+        running: the id of an unfinished run, if there is one.
+        another: whether a further run may start beside it.
 
     Raises:
-        SettingsError: LISTINGS_STEPS makes no sense, and a run would only fail.
+        SettingsError: LISTINGS_STEPS makes no sense; a run would fail.
         BackendUnavailable: the database is away.
     """
     steps.options_of(services.settings)
@@ -62,7 +62,7 @@ def reason_to_wait(services: Services, running: str | None, *, another: bool = F
         job_definitions.checked(connection, model.JOB_ID)
         job = job_definitions.find(connection, model.JOB_ID)
         if job is not None and job.last_run_id and job.last_finished_at is None and running is None:
-            # A run that was killed could not say so itself.
+            # The run was killed before it could write its end.
             job_definitions.finished(connection, model.JOB_ID, job.last_run_id, {"ended": "the run stopped unfinished"})
     due = bool(services.claims.due_partitions(store.queue_of(services.settings), limit=1))
     return timing.reason_to_wait(job, due=due, running=None if another else running)

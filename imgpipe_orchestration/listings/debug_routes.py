@@ -1,4 +1,4 @@
-"""Looking at the queue and feeding it from a folder of this machine; mounted outside production only."""
+"""Routes that show the queue and upload files of this machine; mounted in development only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def image_queue_status(services: ServicesDep) -> dict[str, Any]:
 
 @router.post("/upload-test-image")
 def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]:
-    """Queue a file of this machine, and with `process_now` work on it before answering."""
+    """Queue a file of this machine, and with `process_now` process it before answering."""
     path = _allowed(services.settings.debug_image_dir, body.image_path)
     size = path.stat().st_size
     data = path.read_bytes() if size <= services.settings.upload_max_bytes else b""
@@ -52,7 +52,7 @@ def upload_test_image(services: ServicesDep, body: TestUpload) -> dict[str, Any]
 
 
 def _processed_now(services: Services, file_name: str) -> model.Status:
-    """Give the image its turn; the status it has then."""
+    """Process the image now; returns its status afterwards."""
 
     def served() -> store.Served:
         with transaction(services.engine) as connection:
@@ -66,10 +66,12 @@ def _processed_now(services: Services, file_name: str) -> model.Status:
 
 
 def _allowed(folder: str, image_path: str) -> Path:
-    """The file, if it lies below the folder once every link and `..` is followed.
+    """The path of the file, with links and `..` resolved.
 
     Raises:
-        Forbidden: no folder is configured, or the file lies elsewhere. NotFound: it is not there.
+        Forbidden: no folder is configured, or the file lies outside of it.
+        NotFound: there is no such file.
+        BadInput: the path cannot be used.
     """
     if not folder:
         raise Forbidden("Set DEBUG_IMAGE_DIR to the folder that test images may be read from.")

@@ -1,6 +1,6 @@
 """One run over the queue: batch after batch until nothing is due, the time is up or the job was stopped.
 
-Two batches are always under way. While the last images of one are still being encoded, the other keeps every core busy.
+Two batches are worked on at once, so that every core is busy while the last images of one are being encoded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logger(__name__)
 
 _BATCHES_AT_ONCE = 2
 _AT_A_TIME = 10
-"""Images of a batch after which a run looks whether its job was stopped."""
+"""After so many images of a batch a run checks whether its job was stopped."""
 _EXAMPLES = 6
 _NICENESS = 10
 
@@ -71,18 +71,20 @@ class Processor:
         self.queue: Queue = store.queue_of(services.settings)
         self.options = options
         self.away = ""
-        """What did not answer, database or object store: the rest of the queue would fare no better."""
+        """The message of the backend that did not answer; empty while all do. The run then ends."""
         self.processed: dict[int, tuple[str, bytes]] = {}
-        """File name and WebP, until they are counted."""
+        """File name and WebP by item id, until `_add` has counted them."""
 
     def process(self, claim: Claim) -> None:
-        """Original out of the store, WebP into it, row and item settled in one transaction.
+        """Read the original, store its WebP, then settle row and item in one transaction.
 
-        The object is written before the row says so, and always with the same bytes under the same name: a crash in
-        between costs this work once more and nothing else.
+        The same original gives the same bytes under the same name, so after a crash between the two the work is simply
+        repeated.
 
         Raises:
-            BadImage, TooLarge, NotFound: no retry would help. Retryable: one may. LeaseLost: not ours.
+            BadImage, TooLarge, NotFound: a retry would not help.
+            Retryable: a retry may help.
+            LeaseLost: another run has taken the image over.
         """
         bucket, claims = self.services.listings_bucket, self.services.claims
         try:
@@ -109,10 +111,10 @@ class Processor:
 
 
 def _original(bucket: Bucket, work: store.Work) -> bytes:
-    """The bytes that were stored. An object store that has just failed over may not know of them yet, or not of all.
+    """The original's bytes.
 
     Raises:
-        Retryable: they are not there, or not that many.
+        Retryable: they are missing or incomplete, as they may be for a while after the object store failed over.
     """
     try:
         return bucket.get(work.original_key, size=work.bytes)
@@ -121,13 +123,13 @@ def _original(bucket: Bucket, work: store.Work) -> bytes:
 
 
 def _make(original: bytes, options: steps.Options) -> steps.File:
-    """In the worker process."""
+    """Runs in a worker process."""
     lower_priority()
     return steps.make(original, options)
 
 
 def lower_priority() -> None:
-    """Let whoever answers a client on the same machine go first, from here on."""
+    """Give this process a lower priority than the gateway on the same machine."""
     if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
         os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
@@ -142,9 +144,9 @@ def drain(
     """Work on what is due, within LISTINGS_RUN_SECONDS.
 
     Args:
-        owner: whose claims these are; what it still held (an earlier try of the same run, which died) is begun again.
-        only_day: a single day of upload, whether the job is stopped or not; None: every day, while it is not.
-        total: counts as it goes, for who wants to know what was done also when this ends with an error.
+        owner: of the claims. Claims that it still holds, from a try of the same run that died, are released first.
+        only_day: work on this day of upload only (YYYY-MM-DD), even if the job is stopped.
+        total: is updated during the run, so that the caller knows what was done also after an error.
 
     Raises:
         SettingsError: LISTINGS_STEPS makes no sense; nothing was claimed.
@@ -187,7 +189,7 @@ def drain(
 
 
 def make_now(services: Services, owner: str, image_id: int) -> None:
-    """Give one image its turn at once, whatever waits before it; one that a run is at work on is left to that.
+    """Process one image now, before all that wait; one that a run is working on is left to it.
 
     Raises:
         SettingsError, BackendUnavailable: see `drain`.
@@ -202,7 +204,7 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
 
 
 def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
-    """The job as it is defined now, if more is to be begun; if not, the reason is in `total.ended`."""
+    """The job's present definition; None when nothing more is to be begun, with the reason in `total.ended`."""
     if processor.away:
         total.ended = processor.away
         return None
@@ -242,4 +244,4 @@ def _add(total: Drained, outcome: Outcome, processor: Processor) -> None:
     for claim in outcome.done:
         (name, data), shown = processor.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
         if len(shown) < _EXAMPLES:
-            shown.append((name, contact_sheet([data])))  # small at once: animations of many days are gigabytes
+            shown.append((name, contact_sheet([data])))  # as a thumbnail: the animations of many days are gigabytes

@@ -1,4 +1,4 @@
-"""How the listings' bucket hangs together with rows: originals, and the WebP at the URL that was handed out."""
+"""Which rows name which objects of the listings' bucket: originals, and WebP at the URLs that were handed out."""
 
 from __future__ import annotations
 

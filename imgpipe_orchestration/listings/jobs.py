@@ -17,7 +17,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
     done = Drained()
     try:
         control.run(backends.services, owner_of(context.run), context.run_id, done)
-    finally:  # what was made is there, however the run ended
+    finally:  # images that were made are reported also when the run ends with an error
         for day, count in sorted(done.days.items()):
             gallery = _gallery(backends, done.examples[day])
             made = dg.AssetMaterialization(IMAGES, partition=day, metadata={"processed": count, "examples": gallery})

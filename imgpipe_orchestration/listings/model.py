@@ -1,4 +1,4 @@
-"""The words of the listings pipeline: states, file names, URLs. Pure decisions only."""
+"""The listings' states, file names, keys and URLs. Pure functions only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from uuid import UUID
 from slugify import slugify
 
 JOB_ID = "process-image-queue"
-"""The job definition that controls the queue; its Dagster job and sensor go by the same words."""
+"""The job definition that controls the queue; the Dagster job and sensor have the same name with underscores."""
 
 SLUG_LENGTH = 60
-"""Longest slug, characters: a URL that still reads well, and a file name that every file system takes."""
+"""Longest slug, characters; short enough for a readable URL and for every file system."""
 
 _FILE_NAME = re.compile(r"[a-z0-9-]{1,60}-[0-9a-f]{8}\.webp")
 
@@ -30,10 +30,8 @@ class Status(StrEnum):
 
 
 def slug(title: str) -> str:
-    """The readable part of a file name: lower-case ASCII words of the title, in Latin letters whatever its script.
-
-    A title that leaves nothing (empty, only symbols) is called `listing`.
-    """
+    """The readable part of a file name: the title's words in lower-case ASCII, transliterated; `listing` when the title
+    has none (empty, only symbols)."""
     return slugify(title, max_length=SLUG_LENGTH, word_boundary=True, save_order=True) or "listing"
 
 
@@ -43,12 +41,12 @@ def file_name(title: str, public_id: UUID) -> str:
 
 
 def handed_out(name: str) -> bool:
-    """Whether a name could be one of ours; keeps what nobody was ever given away from the database."""
+    """Whether a name has the form of our file names. Others are answered without a query."""
     return _FILE_NAME.fullmatch(name) is not None
 
 
 def original_key(public_id: UUID) -> str:
-    """Where the original is kept: beside the public files, not among them."""
+    """The original's key, in a folder of its own: the public files lie at the root of the bucket."""
     return f"originals/{public_id}"
 
 

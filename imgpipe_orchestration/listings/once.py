@@ -1,4 +1,4 @@
-"""Idempotency-Key: a request that is repeated under its key gets the answer it got before, and does nothing."""
+"""Idempotency-Key: a repeated request with the same key gets the first one's answer, and changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imgpipe_orchestration.storage.retention import in_batches
 from imgpipe_orchestration.storage.rows import transaction
 
 DAYS = 1
-"""How long answers are kept: as long as clients repeat a request under one key; Stripe keeps a day too."""
+"""How long answers are kept. Clients repeat a request within minutes; Stripe keeps answers for a day, too."""
 
 
 class AnsweredMeanwhile(Exception):
@@ -23,7 +23,7 @@ class AnsweredMeanwhile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """A request with a key. Keys of one uploader mean nothing to another."""
+    """A request with a key. Different uploaders may use the same key."""
 
     services: Services
     uploader: str
@@ -31,10 +31,10 @@ class Once:
     request_sha256: str
 
     def given_before(self) -> dict[str, Any] | None:
-        """The answer that stands under the key, or None.
+        """The answer kept under the key, or None.
 
         Raises:
-            BadInput: it was given to another request.
+            BadInput: the key was used for another request.
         """
         with transaction(self.services.engine) as connection:
             row = connection.execute(_ANSWER, {"uploader": self.uploader, "key": self.key}).one_or_none()
@@ -46,10 +46,11 @@ class Once:
         return answer
 
     def keep(self, connection: Connection, answer: dict[str, Any]) -> None:
-        """Keep the answer, in the transaction of what it tells of.
+        """Keep the answer, in the transaction that writes the upload's rows.
 
         Raises:
-            AnsweredMeanwhile: there is one; if another transaction was keeping it, its end was waited for.
+            AnsweredMeanwhile: another request with this key was committed first. (While another transaction is writing
+                the same key, the insert waits for its end.)
         """
         values = {"request": self.request_sha256, "answer": json.dumps(answer)}
         if not connection.execute(_KEEP, {"uploader": self.uploader, "key": self.key, **values}).rowcount:
@@ -57,7 +58,7 @@ class Once:
 
 
 def forget_answers(engine: Engine) -> int:
-    """Remove answers that are DAYS old; returns how many. Their keys may be used anew."""
+    """Remove answers that are older than DAYS; returns how many. Their keys may be used again."""
     return in_batches(engine, _OLD, DAYS)
 
 

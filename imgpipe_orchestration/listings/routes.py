@@ -17,12 +17,12 @@ router = APIRouter(tags=["listings"])
 
 TITLE = "listing_title"
 MOST_TITLE = 10_000
-"""Characters of a title: what is said of an image, not a document."""
+"""Limit of a title, characters."""
 
 
 class UnknownField(BadInput):
-    """A text in a field that the form does not have, where the title or the files are missing: it may be meant for
-    them (`title=...`, `images=photo.jpg`)."""
+    """A text in an unknown field while the title or the files are missing: it was probably meant for them
+    (`title=...`, `images=photo.jpg`)."""
 
     status = 400
 
@@ -35,12 +35,12 @@ class UnknownField(BadInput):
 
 
 async def every_file(request: Request) -> list[UploadFile]:
-    """The files of the form, whatever their fields are called: the document does not say. A field for files in which
-    nothing was chosen comes as one without name and bytes, or as an empty text.
+    """The files of the form, under any field names, because the specification names none. A file field without a chosen
+    file comes as a part without name and bytes, or as an empty text.
 
     Raises:
-        UnknownField: title or files are missing, and there is a text in another field. Beside both, such texts are
-            what a client's form has for others.
+        UnknownField: title or files are missing, and there is a text in another field. Beside both, texts in other
+            fields are ignored: a client's form may have more fields.
     """
     parts = (await request.form()).multi_items()
     files = [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
@@ -52,7 +52,7 @@ async def every_file(request: Request) -> list[UploadFile]:
 
 
 async def uploader(credentials: Credentials, services: ServicesDep) -> int | None:
-    """The user of the token. Development takes an upload without one; a wrong one is refused everywhere."""
+    """The user of the token; None without a token, which only development accepts. A wrong token is always refused."""
     if credentials is None and not services.settings.production:
         return None
     return user_id(credentials, services)
@@ -110,7 +110,7 @@ def upload_listing_image(
 
 
 def sent(file: UploadFile, most: int) -> uploads.Sent:
-    """The file's bytes; those of one that is too large anyway stay where they are."""
+    """The file with its bytes; a file of more than `most` bytes is not read, because it is refused by its size."""
     size = file.size or 0
     return uploads.Sent(file.filename or "unnamed", b"" if size > most else file.file.read(), size)
 
@@ -130,7 +130,7 @@ def listing_image(request: Request, services: ServicesDep, file_name: str) -> Re
     reply = serving.reply(services, file_name, if_none_match=request.headers.get("if-none-match", ""))
     headers = {
         "Cache-Control": reply.cache_control,
-        # Strangers' bytes on our own origin: they are what we say they are, and nothing in them runs.
+        # These are strangers' bytes on our own origin: browsers must neither guess their type nor run anything in them.
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Access-Control-Allow-Origin": "*",

@@ -1,4 +1,4 @@
-"""What the URL of a listing's image answers with, from the moment it was handed out."""
+"""What a listing image's URL answers with: its WebP, before that its original, else a placeholder."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Reply:
 
 
 def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
-    """The WebP once it is there; until then the original, or a placeholder of its shape. The same for one whose WebP
-    is missing from the store or not whole there, until the garbage collection has it made again.
+    """The WebP once it is made, until then the original, or a placeholder of its shape. The same when the WebP is lost
+    or damaged in the object store, until the garbage collection has it made again.
 
-    While the object store is away the answer is a 503 whose body is the placeholder: machines know, and people see no
-    broken image.
+    While the object store is away the answer is a 503 with the placeholder as its body: programs see the error, and
+    people see no broken image.
 
     Raises:
         NotFound: the name was never handed out, or its image failed for good (with the reason).
@@ -68,7 +68,7 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
 
 
 def _without_database(services: Services, name: str, away: BackendUnavailable) -> Reply:
-    """A WebP that is there lies under its name; nothing else can be known."""
+    """The WebP, whose key is the file name, or the placeholder: without the row nothing else is known."""
     try:
         return Reply(200, services.listings_bucket.get(name), "image/webp", _NO_STORE)
     except (NotFound, BackendUnavailable):
@@ -94,7 +94,7 @@ def _unfinished(services: Services, image: store.Served) -> Reply:
         try:
             data = services.listings_bucket.get(image.original_key, size=image.bytes)
             return Reply(200, data, image.content_type, _NO_STORE)
-        except (NotFound, NotWhole) as lost:  # perhaps only for now; the worker tries again, and says so in the end
+        except (NotFound, NotWhole) as lost:  # the worker tries to read it too, and fails the image in the end
             log.warning("placeholder served", extra={"file_name": image.file_name, "error": lost.public})
     return Reply(200, placeholder(*_placeholder_size(image.width, image.height)), "image/webp", _NO_STORE)
 

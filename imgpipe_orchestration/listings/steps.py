@@ -1,11 +1,11 @@
-"""What is done to a listing's image: one function a step, in the order that LISTINGS_STEPS gives.
+"""The steps of a listing's image, one function each, in the order of LISTINGS_STEPS.
 
-A new step is a function below `@step` and its name in LISTINGS_STEPS. The steps up to `encode` work on pixels, in a
-worker process that a hostile file may crash; those after it (`@delivery`) take the finished file where it belongs, from
+To add a step, write a function with `@step` and put its name into LISTINGS_STEPS. The steps up to `encode` work on
+pixels, in a worker process, which a hostile file may crash. Those after it (`@delivery`) store the finished file, in
 the process that has the credentials.
 
-The usual order, decode, orient, resize, encode, upload, is also the cheap one: JPEGs are decoded at the fraction that
-`resize` needs, and colours are converted on what is left after it.
+The default order (decode, orient, resize, encode, upload) is also the fastest: JPEGs are decoded at the fraction that
+`resize` needs, and colours are converted after the resize.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_WIDTH = 16383
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the steps are told. Pickled into the worker processes."""
+    """Parameters of the steps. Pickled into the worker processes."""
 
     steps: tuple[str, ...]
     max_height: int
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """The finished WebP, as a plain value."""
+    """The finished WebP; width and height in pixels."""
 
     data: bytes
     width: int
@@ -51,20 +51,20 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What travels from step to step.
+    """What each step gets and returns.
 
-    `frames` may be consumed once: an animation is decoded, resized and forgotten frame by frame, so that it never
-    stands in memory at its full size.
+    `frames` can be iterated once: an animation is decoded and resized frame by frame, so that it is never in memory at
+    its full size.
     """
 
     original: bytes
     frames: Iterable[Frame] = ()
     orientation: int = 1
-    """EXIF, 1 to 8, until `orient` has turned it into pixels."""
+    """EXIF's, 1 to 8; 1 once `orient` has applied it."""
     plays: int = 0
     """How often an animation plays; 0 is for ever."""
     exif: bytes = b""
-    """What survives of the metadata: whose picture it is."""
+    """The metadata that is kept: author and copyright, as an EXIF block."""
     file: File | None = None
 
     def each(self, change: Callable[[Image.Image], Image.Image]) -> Picture:
@@ -118,7 +118,7 @@ def decode(picture: Picture, options: Options) -> Picture:
 
 @step
 def orient(picture: Picture, options: Options) -> Picture:
-    """The EXIF orientation turned into pixels."""
+    """Rotates and mirrors the pixels as the EXIF orientation says."""
     from imgpipe_orchestration.imaging.reading.orientation import upright
 
     orientation = picture.orientation
@@ -135,7 +135,7 @@ def resize(picture: Picture, options: Options) -> Picture:
 
 @step
 def watermark(picture: Picture, options: Options) -> Picture:
-    """LISTINGS_WATERMARK_TEXT in the lower right corner: the example of a step of one's own, off by default."""
+    """LISTINGS_WATERMARK_TEXT in the lower right corner; off by default, an example of an additional step."""
     from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
 
     def marked(image: Image.Image) -> Image.Image:
@@ -155,7 +155,7 @@ def watermark(picture: Picture, options: Options) -> Picture:
 
 @step
 def encode(picture: Picture, options: Options) -> Picture:
-    """WebP in sRGB, animated where the original is; the only metadata kept is whose picture it is."""
+    """WebP in sRGB, animated when the original is; of the metadata only `Picture.exif` is kept."""
     from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha
     from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
     from imgpipe_orchestration.imaging.encoding.encode import encode as encoded
@@ -174,7 +174,7 @@ def encode(picture: Picture, options: Options) -> Picture:
 
 @delivery
 def upload(file: File, name: str, bucket: Bucket, options: Options) -> None:
-    """The file into the bucket, at the name that its URL has had from the start.
+    """Stores the file under the name in its URL.
 
     Raises:
         BackendUnavailable: the object store is away.
@@ -184,11 +184,11 @@ def upload(file: File, name: str, bucket: Bucket, options: Options) -> None:
 
 
 def options_of(settings: Settings) -> Options:
-    """The steps and what they are told.
+    """The steps and their parameters.
 
     Raises:
-        SettingsError: LISTINGS_STEPS names a step that there is not, one twice, or an order that makes no file; or
-            the watermark's text cannot be written.
+        SettingsError: LISTINGS_STEPS names an unknown step, a step twice, or an order that makes no file; or the font
+            lacks a character of the watermark's text.
     """
     names = tuple(name.strip() for name in settings.listings_steps.split(",") if name.strip())
     known = {**STEPS, **DELIVERIES}

@@ -19,8 +19,7 @@ from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 
 
 def _mirror(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
-    """Status, Error and Retries of the rows, from their items. DONE is not written here but by `rendered`, in the
-    same transaction, together with what the WebP is."""
+    """Copy state, error and failures of items to their rows. DONE is written by `rendered`, in the same transaction."""
     if state is State.DONE:
         return
     status = Status.FAILED if state is State.FAILED else Status.PENDING if error is None else Status.RETRY
@@ -50,7 +49,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a worker needs to know of an image; `bytes` are the original's."""
+    """What a worker needs of a row; `bytes` is the original's size."""
 
     file_name: str
     original_key: str
@@ -59,7 +58,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What its URL needs to know of an image; `webp_sha256` and `webp_bytes` are there as soon as the WebP is."""
+    """What serving needs of a row. `webp_sha256` and `webp_bytes` are set once the WebP is stored."""
 
     id: int
     file_name: str
@@ -78,8 +77,7 @@ def add(connection: Connection, images: Sequence[NewImage], *, max_retries: int)
     """Rows for `images`, which the caller enqueues in the same transaction.
 
     Returns:
-        the queue's item of each image that was added: one whose file name is taken is left out, and its caller tries
-        another id.
+        the queue items by public id. An image whose file name is taken is missing; the caller gives it another id.
     """
     columns = {name: [getattr(image, name) for image in images] for name in NewImage.__slots__}
     rows = connection.execute(_ADD, {**columns, "max_retries": max_retries})
@@ -102,7 +100,7 @@ def again(connection: Connection, claims: Claims, queue: Queue, day: str) -> int
 
 
 def work(connection: Connection, image_id: int) -> Work:
-    """What is to be worked on.
+    """A row to work on.
 
     Raises:
         NotFound: the row is gone.
@@ -117,7 +115,7 @@ def work(connection: Connection, image_id: int) -> Work:
 def rendered(
     connection: Connection, image_id: int, *, sha256: str, size: int, width: int, height: int, frames: int
 ) -> None:
-    """The WebP is at its URL: `size` in bytes, width and height in pixels. Inside the claim's fence."""
+    """The WebP is stored: `size` in bytes, width and height in pixels. Call it within the claim's fence."""
     values = {"sha256": sha256, "size": size, "width": width, "height": height, "frames": frames}
     connection.execute(_RENDERED, {"id": image_id, **values})
 
@@ -140,15 +138,15 @@ def waiting(connection: Connection) -> int:
 
 
 def held_up(connection: Connection) -> list[HeldUp]:
-    """What the job keeps waiting while it is stopped: a reason that no item knows of."""
+    """The images that wait because the job is stopped, which their items do not say."""
     values = {"job": JOB_ID, "limit": HELD_UP_LIMIT}
     why = f"The job {JOB_ID} is stopped; POST /api/jobs or the page of listings starts it"
     return [HeldUp("listings", why, row.n, None) for row in connection.execute(_HELD_UP, values)]
 
 
 def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:
-    """The counts of all queues; nothing of ours could be begun while the job is stopped or its interval has not
-    passed, and not for longer since."""
+    """The counts of all queues, with the listings' `startable_seconds` corrected: None while the job is stopped or its
+    interval has not passed, and at most the time since that."""
     ours = counts.get("listings")
     if ours is None or ours.startable_seconds is None:
         return dict(counts)
@@ -165,7 +163,7 @@ def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> 
 
 
 def recent_failures(connection: Connection) -> list[dict[str, Any]]:
-    """The ten images given up last, with the reason; `item` is what `imgpipe requeue` calls them."""
+    """The last ten failed images, with the reason; `item` is the id for `imgpipe requeue`."""
     return [
         {
             "id": str(row.public_id),

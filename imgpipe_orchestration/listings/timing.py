@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.storage.job_definitions import JobDefinition
 
 LOOK_EVERY = timedelta(seconds=10)
-"""How often the sensor looks. A shorter interval means: every look."""
+"""How often the sensor ticks. A job with a shorter interval runs at every tick."""
 
 
 def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None) -> str | None:
     """Why no run is asked for now, or None when one is.
 
     Args:
-        job: as it stands in the database after this look, whose own moment it has: both by the database's clock.
+        job: its row after this tick, which has set `last_checked_at`, so that all times are by the database's clock.
         due: whether an image is due.
-        running: the run that is under way, if one is.
+        running: the id of an unfinished run, if there is one.
     """
     if job is None or not job.enabled:
         return "the job is stopped; POST /api/jobs starts it again"
@@ -34,7 +34,7 @@ def reason_to_wait(job: JobDefinition | None, *, due: bool, running: str | None)
 def _began_just_now(job: JobDefinition) -> bool:
     if job.last_started_at is None or job.last_checked_at is None:
         return False
-    return timedelta() <= job.last_checked_at - job.last_started_at < job.every  # a clock may have been set back
+    return timedelta() <= job.last_checked_at - job.last_started_at < job.every  # negative: the clock was set back
 
 
 def next_run(job: JobDefinition, *, now: datetime) -> datetime | None:

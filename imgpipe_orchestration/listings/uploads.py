@@ -1,4 +1,4 @@
-"""Accepting images: an upload counts once its bytes are in object storage and its row is committed, not before."""
+"""Accepts images: an upload is accepted once its bytes are in object storage and its row is committed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _PARALLEL_PUTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A file as it came. Its name is only ever shown; its bytes decide what it is."""
+    """A file as it was sent. The name is only shown; the format is read from the bytes."""
 
     name: str
     data: bytes
     size: int
-    """Bytes; `data` may be left empty where this is past the limit."""
+    """Bytes. `data` may be empty when this is over the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ def upload(
     if not usable:
         raise NothingUsable(rejected)
     _keep_originals(services.listings_bucket, usable)
-    # When the database goes away in the middle of a commit nobody knows whether the rows are there. So the originals
-    # stay, and the garbage collection takes those that no row names.
-    trace = str(tracing.current() or "")  # another one's thread may write the rows
+    # When the database goes away during the commit, nobody knows whether the rows are there. So the originals are kept
+    # on errors, and the garbage collection removes those that no row names.
+    trace = str(tracing.current() or "")  # read here, because `gathered` may write the rows in another thread
     accepted = _Accepted(services, [image for image, _ in usable], rejected, trace)
     if once is None:
         return services.gathered.commit(_write, accepted)
@@ -104,7 +104,7 @@ def upload(
 
 
 def _request_sha256(title: str, files: Sequence[Sent]) -> str:
-    """What makes two requests the same: the title, and the bytes of the files in their order."""
+    """The request's identity: its title, and the bytes of its files in their order."""
     digest = hashlib.sha256(title.encode())
     for file in files:
         digest.update(hashlib.sha256(file.data).digest() + file.size.to_bytes(8, "big"))
@@ -124,7 +124,7 @@ def _inspected(
 
 
 def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, public_id: UUID) -> store.NewImage:
-    """What the header says; costs about a millisecond.
+    """The row of a file, by its header (about a millisecond).
 
     Raises:
         BadImage, TooLarge: see `imaging.reading.sniff`.
@@ -149,7 +149,7 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
 
 
 def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes]]) -> None:
-    """All of them, or none.
+    """Store all originals, or none.
 
     Raises:
         BackendUnavailable: the object store is away.
@@ -172,7 +172,7 @@ def _keep_originals(bucket: Bucket, usable: Sequence[tuple[store.NewImage, bytes
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """An upload whose originals are kept: what is left is to write it down and to answer."""
+    """An upload whose originals are stored, and whose rows are to be written."""
 
     services: Services
     images: Sequence[store.NewImage]
@@ -181,10 +181,10 @@ class _Accepted:
 
 
 def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[str, Any]]:
-    """Write the rows of some uploads and their places in the queue; returns their answers.
+    """Write the rows and queue items of some uploads; returns their answers.
 
-    An image whose file name is taken (the first 8 digits of two ids met, under one title) gets another id; its original
-    stays where it is.
+    An image whose file name is taken (same title, same first 8 digits of the id) gets another id; its original stays
+    under the old one.
     """
     services = uploads[0].services
     written = [list(upload.images) for upload in uploads]
@@ -204,7 +204,7 @@ def _write(connection: Connection, uploads: Sequence[_Accepted]) -> list[dict[st
                 written[number][index] = replace(image, public_id=public_id, file_name=name)
                 taken.append((number, index))
         missing = taken
-    # Last: from here to the commit others who upload for the same users wait.
+    # Last, because other uploads of the same users wait from here to the commit.
     services.claims.enqueue(connection, store.queue_of(services.settings), items)
     base = services.settings.listings_public_url
     return [_answer(base, images, upload.rejected) for images, upload in zip(written, uploads, strict=True)]
