@@ -16,7 +16,7 @@ DEEPEST = 200
 
 _TEXT = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
 _START = re.compile(r'\[(?=\s*[\[{"])|\{(?=\s*["}])')
 """The beginning of an object, or of an array of strings, objects or arrays; "[1]" in prose may be a footnote."""
 _MOST_STARTS = 100

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgpipe_orchestration.partners.json_text import DEEPEST, decoded, decoded_at, refuse_deep
+from imgpipe_orchestration.partners.json_text import DEEPEST, decoded, decoded_at, json_in, refuse_deep
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -44,6 +45,14 @@ def test_deeper_is_refused_before_it_is_read(text: str) -> None:
         with pytest.raises(ValueError, match="nested too deeply") as caught:
             read(text)
         assert caught.value.__context__ is None
+
+
+def test_a_fence_with_nothing_but_lines_takes_no_time() -> None:
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="no JSON"):
+        json_in("```json" + "\n" * 60_000)
+    assert time.monotonic() - started < 2
+    assert json_in("Here:\n```json  \n\n\n[1]\n```") == [1]
 
 
 @given(anything, st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"]))
