@@ -1,4 +1,4 @@
-"""`clean_images`: the news images that need no cleaning (any more), by customer."""
+"""The asset `clean_images`: the news images that are marked as clean, by customer."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.auto_marker.model import Figures
 
 CUSTOMERS = dg.DynamicPartitionsDefinition(name="customers")
-"""One partition a customer; keys are customer ids as `model.partition_key` writes them."""
+"""One partition for each customer; see `model.partition_key` for its keys."""
 
 news_document = dg.AssetSpec(
     "news_document",
@@ -23,7 +23,7 @@ news_document = dg.AssetSpec(
 
 
 def metadata_of(figures: "Figures") -> dict[str, Any]:
-    """A customer's figures as a person wants to see them beside the partition."""
+    """A customer's figures as metadata of the partition."""
     shown: dict[str, Any] = {
         "customer": figures.customer_id,
         "found": figures.found,

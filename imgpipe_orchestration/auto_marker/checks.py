@@ -1,4 +1,4 @@
-"""What must be true of every marked document."""
+"""The asset check of `clean_images`."""
 
 import dagster as dg
 

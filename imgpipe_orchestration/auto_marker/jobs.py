@@ -17,7 +17,7 @@ TAGS = {"group": "auto_marker", **NETWORK}
 
 
 class Round(dg.Config):
-    """Who a run covers, and how far it goes."""
+    """Which customers a run covers, and whether it marks everything."""
 
     scheduled: bool = Field(
         default=True, description="Cover every customer with pending images, beside those who asked."
@@ -54,9 +54,8 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
 
 
 def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:
-    """One event a customer: a materialization when something was marked, which downstream waits for; else a note.
-
-    Who takes up what a dead run had begun tells of it in any case: that one may have marked, and told nobody."""
+    """One event for each customer: a materialization, which starts downstream work, when something was marked; else an
+    observation. A job that a dead run had begun is always a materialization: that run may have marked images."""
     from imgpipe_orchestration.auto_marker.model import partition_key
 
     key = partition_key(figures.customer_id)

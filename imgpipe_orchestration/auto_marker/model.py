@@ -1,4 +1,4 @@
-"""The words of the auto-marker: what is pending, what cannot be marked, figures, partition keys. Pure decisions."""
+"""Which documents are pending and which cannot be marked, figures of a run, partition keys. Pure functions only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from uuid import UUID
 from imgpipe_orchestration.errors import BadInput, Permanent
 
 JOB = "auto_marker"
-"""Name of the Dagster job, of its job instances and of its sign of life."""
+"""Name of the Dagster job, of its job instances and of its heartbeat."""
 
 NOTHING = [None, ""]
-"""What counts as no value. `$eq: None`, `$in` and `$nin` take a missing field for null, on every server."""
+"""The values that count as missing. For `$eq: None`, `$in` and `$nin` a missing field is null, on every server."""
 
 MOST_PROBLEMS = 10
-"""Documents named in a customer's figures when some cannot be marked; all are counted."""
+"""Documents that cannot be marked are all counted, and so many of them named."""
 
 LONGEST_KEY = 2000
 """Bytes of a customer's partition key in UTF-8; a longer one fits no index row of PostgreSQL."""
@@ -31,14 +31,14 @@ class UnusableToggle(Permanent):
 
 
 def pending(customer_id: Any, clean_image: Mapping[str, Any]) -> dict[str, Any]:
-    """The documents of a customer that wait to be marked, as the product's document defines them.
+    """The filter for documents that wait to be marked, as the specification defines them.
 
     Args:
-        customer_id: the customer, or a condition on it.
-        clean_image: how it lacks: `{"$eq": None}` (null or missing), `{"$eq": ""}`, or `{"$in": NOTHING}` for both.
-            Either of the first two is one range of the index, on every server; of the last the embedded one makes a
-            scan. Operators also because that server searches arrays for a bare value, which takes it four times as
-            long.
+        customer_id: the customer, or a condition on the field.
+        clean_image: condition on the field: `{"$eq": None}` (null or missing), `{"$eq": ""}`, or `{"$in": NOTHING}` for
+            both. The first two are one range of the index on every server; for the last one the embedded server scans
+            the collection. Always an operator, because for a bare value the embedded server also searches arrays, which
+            takes it four times as long.
     """
     return {
         "customer_id": customer_id if isinstance(customer_id, Mapping) else {"$eq": customer_id},
@@ -49,9 +49,9 @@ def pending(customer_id: Any, clean_image: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unchanged(customer_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document while it is pending still, and has the image that was read.
+    """The filter for a document that was read as pending, if it still is and has the same image.
 
-    Says of the summary what `pending` says, in words that the embedded server turns into one statement.
+    The condition on the summary is that of `pending`, in a form for which the embedded server needs one SQL statement.
     """
     return {
         "_id": document["_id"],
@@ -63,17 +63,17 @@ def unchanged(customer_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def markable(clean_image: Mapping[str, Any], *, opted_out: Iterable[str]) -> dict[str, Any]:
-    """The documents of all customers but `opted_out` that a run could mark: pending, with an image that is text.
+    """The filter for documents of all customers but `opted_out` that a run could mark: pending, with text as `image`.
 
-    Stricter than `pending` so that a document which can never be marked does not call for a run every five minutes:
-    greater than "" is only a text that is not empty. What comes is still to be looked at: every server finds a list
-    that holds a text, and the embedded one, slow at `$type`, takes objects and dates for texts.
+    Stricter than `pending`, so that a document which can never be marked does not cause a run every five minutes: only
+    non-empty texts are greater than "". Check the results with `unmarkable`: every server also finds lists that contain
+    a text, and the embedded one finds objects and dates (`$type` would exclude them, but is slow there).
     """
     return {**pending({"$gt": "", "$nin": list(opted_out)}, clean_image), "image": {"$gt": ""}}
 
 
 def unmarkable(document: Mapping[str, Any]) -> str | None:
-    """Why a pending document cannot be marked, or None. Only `image` is looked at: the rest is the server's filter."""
+    """Why a pending document cannot be marked, or None. Only `image` is checked; the filter has checked the rest."""
     image = document.get("image")
     if not isinstance(image, str):
         return f"image is {_kind(image)}, not text"
@@ -111,13 +111,13 @@ class Figures:
     failed: int = 0
     seconds: float = 0.0
     note: str | None = None
-    """Why nothing was done although nothing failed."""
+    """Why nothing was done, when that is no error."""
     error: str | None = None
     problems: list[str] = field(default_factory=list)
     """The first MOST_PROBLEMS documents that could not be marked, and why."""
     job_id: UUID | None = None
     again: bool = False
-    """Whether a run before this one had begun: it may have marked images and told nobody."""
+    """Whether an earlier run had begun this job and died: it may have marked images without reporting them."""
 
     def problem(self, document_id: Any, reason: str) -> None:
         """Count a document that could not be marked."""
@@ -152,27 +152,27 @@ class Figures:
 
 
 NO_FIGURES = Figures("").result()
-"""What a job that has not run yet shows."""
+"""The figures of a job that has not run yet."""
 
 
 def tick_due(age: float | None, minutes: float) -> bool:
-    """Whether the next round on the clock is due, the last one being `age` seconds ago (None: there was none)."""
+    """Whether the next scheduled round is due, `age` seconds after the last one (None: there was none)."""
     return age is None or age >= minutes * 60
 
 
 def tick_late(age: float, minutes: float) -> bool:
-    """Whether a round is so late that the sensor cannot be running: three intervals and a minute."""
+    """Whether the last round is so long ago (three intervals and a minute) that the sensor cannot be running."""
     return age > minutes * 180 + 60
 
 
 # --- partition keys -------------------------------------------------------------------------------------------------
 
 _UNSAFE = re.compile(r"[%,|]|^\s|\s$|(?<=\.\.)\.")
-"""`,` and `|` mean something to Dagster's command line, a blank at an end is lost there, `...` is refused."""
+"""Dagster's command line separates by `,` and `|` and strips spaces at the ends; Dagster refuses `...`."""
 
 
 def partition_key(customer_id: str) -> str:
-    """The customer as a Dagster partition key: itself, with what Dagster cannot take as %XX of UTF-8.
+    """The customer id as a Dagster partition key: characters that Dagster cannot take become %XX of their UTF-8.
 
     Raises:
         BadInput: no text, or too long.

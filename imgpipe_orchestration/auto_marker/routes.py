@@ -1,4 +1,4 @@
-"""The auto-marker's HTTP surface: ask for a run, see what became of it, turn it on or off."""
+"""The auto-marker's routes: ask for a run, list runs, read and set a customer's toggle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage import job_instances
 
 
 class _AnyText(PathConvertor):
-    """Starlette's `path` ends at a line break, which a customer's id may have."""
+    """As Starlette's `path`, but also matches line breaks, which a customer's id may have."""
 
     regex = "(?s:.*)"
 
@@ -36,7 +36,7 @@ def trigger(
 
     A sensor takes it up within seconds; `GET /api/jobs/{job_id}` tells what became of it.
     """
-    partition_key(customer)  # refuses what can be no customer's id
+    partition_key(customer)  # raises BadInput for an id that cannot be a partition key
     job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id=text_of(x_user_id))
     response.headers["Location"] = f"/api/jobs/{job.id}"
     return {**NO_FIGURES, **job.shown(), "joined": joined}
@@ -75,7 +75,12 @@ def write_toggle(
 
 
 def _own(customer_id: str, asking: str | None) -> str:
-    """The customer in the path, who must be the asking one unless an operator asks."""
+    """The customer in the path.
+
+    Raises:
+        NotFound: a customer asks for another one.
+        BadInput: it cannot be a partition key.
+    """
     try:
         partition_key(customer_id)
     except BadInput as error:

@@ -1,4 +1,4 @@
-"""Asks for a run when a round is due or somebody asked for one."""
+"""The auto-marker's sensor: asks for a run when a round is due or somebody asked for one."""
 
 import time
 
@@ -9,14 +9,14 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 
 PAUSE_SECONDS = 30
-"""After a run that failed as a whole: what fails at once would otherwise be started again every few seconds."""
+"""Pause after a failed run. Without it, a run that fails at once would be started again every few seconds."""
 
 
 def _failed_just_now(instance: dg.DagsterInstance) -> bool:
     last = instance.get_run_records(filters=dg.RunsFilter(job_name=auto_marker.name), limit=1)
     if not last or last[0].dagster_run.status != dg.DagsterRunStatus.FAILURE:
         return False
-    # By the clock of the machine it ran on, which may be ahead of ours.
+    # `end_time` is by the clock of the machine that it ran on, which may be ahead of ours.
     return 0 <= time.time() - (last[0].end_time or 0) < PAUSE_SECONDS
 
 

@@ -1,6 +1,6 @@
-"""The work of a run: mark what is pending, customer by customer, each failing alone.
+"""The work of a run: marks pending documents, a few customers at a time. One customer's error does not stop the others.
 
-Customers are worked on a few at a time; what becomes of each is handed to the caller as soon as it is known.
+The caller gets each customer's figures as soon as they are known.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ log = logger(__name__)
 
 CUSTOMERS_AT_ONCE = 4
 GROUP = 16
-"""Customers who are begun together; up to twice as many are open when a run dies."""
+"""Customers whose jobs are begun in one transaction; up to twice as many are open when a run dies."""
 _SETTLED_TOGETHER = 0.05
-"""Seconds within which those who are done share one transaction for their figures."""
+"""Seconds for which a finished customer waits for others, to share the transaction that writes their figures."""
 
 PAGE = 1000
-"""Most documents read and written at a time: bounds the memory of a backfill, and what a crash leaves half-known."""
+"""Most documents read and written at a time. Bounds the memory of a backfill, and how many documents a crash leaves
+marked but not counted."""
 
 
 GIVEN_UP = "its runs were interrupted: what they marked is not known"
@@ -49,23 +50,22 @@ NOBODY = "there is no document of this customer"
 
 @dataclass(frozen=True)
 class Plan:
-    """Who a run covers.
-
-    `customers`: those who have something pending (or were named), with the condition on `clean_image` that finds it
-    where that is known; `asked`: instances that somebody triggered; `nobody`: documents whose customer_id is no usable
-    text, by the id's description.
-    """
+    """Which customers a run covers."""
 
     customers: Mapping[str, Document | None]
+    """Customers with pending documents, or those that were named; with the condition on `clean_image` that finds the
+    documents, if it is known (see `model.pending`)."""
     asked: Sequence[JobInstance]
+    """Job instances that somebody triggered."""
     nobody: dict[str, int]
+    """Number of pending documents whose customer_id is no usable text, by a description of that id."""
 
 
 def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) -> Plan:
-    """What there is to do: what was asked for, and (when `scheduled`) every customer with pending documents.
+    """The customers who asked and, when `scheduled`, all with pending documents.
 
     Args:
-        customers: work on exactly these instead (a backfill of some).
+        customers: cover exactly these instead (a backfill).
     """
     if customers:
         return Plan(dict.fromkeys(customers), [], {})
@@ -91,8 +91,8 @@ def _usable(customer: object) -> bool:
 
 
 def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Partition keys to add and to remove, `known` being there: those of customers with an `image_config`, and those of
-    customers of whom there is neither that nor a document."""
+    """The partition keys to add to and to remove from the `known` ones: customers who have an `image_config`, and those
+    who have neither an `image_config` nor a document."""
     configs, news = ImageConfigs(services.documents), News(services.documents)
     configured = {partition_key(customer) for customer in configs.customers() if _usable(customer)}
     gone = [key for key in known if key not in configured and not news.any_of(customer_of(key))]
@@ -100,14 +100,14 @@ def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], li
 
 
 def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | None) -> Iterator[Figures]:
-    """Mark the documents of everybody in `todo`; yields each customer's figures as they come.
+    """Mark the documents of all customers in `todo`; yields each customer's figures when they are known.
 
     Args:
-        run_id: root run id: owner of the job instances.
-        batch_size: most documents a customer; None: all of them.
+        run_id: id of the root run, which owns the job instances.
+        batch_size: most documents of each customer; None for all.
 
     Raises:
-        BackendUnavailable: a database went away. What was marked is marked; the instances in work are given back.
+        BackendUnavailable: a database went away. Marked documents stay marked; unfinished job instances wait again.
     """
     seconds = services.settings.lease_seconds
     with (
@@ -117,7 +117,7 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
     ):
         started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
         taken = {instance.id: instance for instance in started}
-        # Each once, those who asked first.
+        # Each customer once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
         running: set[Future[_Done]] = set()
         try:
@@ -125,7 +125,7 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
                     begun = job_instances.begin(services.engine, JOB, group, run_id, lease_seconds=seconds)
-                    # A backfill may take minutes for one customer: there each toggle is read when its turn comes.
+                    # Not in a backfill, which may take minutes for one customer: there each reads its toggle in turn.
                     toggles = _toggles(services, begun) if batch_size is not None else {}
                     for instance in begun:
                         customer = instance.customer_id
@@ -142,7 +142,7 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
                 wait(running, return_when=FIRST_COMPLETED)
                 over = wait(running, timeout=_SETTLED_TOGETHER).done
                 if any(future.exception() for future in over):
-                    # The run ends here, and what others have marked by then would be told of by nobody.
+                    # The run is about to end with this error: wait for the others, to report what they have marked.
                     pool.shutdown(wait=True, cancel_futures=True)
                     over = {future for future in running if not future.cancelled()}
                 running -= over
@@ -155,7 +155,7 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
 
 
 def given_up(services: Services) -> Iterator[Figures]:
-    """The customers of jobs that failed with their runs, which may have marked images and told nobody."""
+    """Figures for jobs that failed because their runs died, which may have marked images without reporting them."""
     while failed := job_instances.given_up(services.engine, JOB):
         for instance in failed:
             yield Figures(instance.customer_id, note=GIVEN_UP, job_id=instance.id, again=True)
@@ -163,8 +163,8 @@ def given_up(services: Services) -> Iterator[Figures]:
 
 
 def _toggles(services: Services, begun: Sequence[JobInstance]) -> dict[str, list[Document]]:
-    """The `image_config` documents of a group of customers; nothing when one of them cannot be read, for then each
-    customer asks for their own and fails alone."""
+    """The `image_config` documents of a group of customers. Empty when one document cannot be read: then each
+    customer's are read alone, and only that one fails."""
     from bson.errors import InvalidBSON
 
     try:
@@ -175,9 +175,9 @@ def _toggles(services: Services, begun: Sequence[JobInstance]) -> dict[str, list
 
 @contextmanager
 def _giving_back(services: Services, run_id: str) -> Iterator[None]:
-    """A run that cannot go on leaves no instance `running`; if that cannot be written either, the leases run out.
+    """On an error, put the run's job instances back into the queue; if that fails too, their leases run out.
 
-    An interrupt is none of this: whether the run was cancelled or shut down, the run status sensors know.
+    Not on interrupts: the run status sensors know whether the run was cancelled or shut down.
     """
     try:
         yield
@@ -191,7 +191,7 @@ def _giving_back(services: Services, run_id: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Done:
-    """A customer that was worked on."""
+    """A customer whose documents are marked."""
 
     instance: JobInstance
     figures: Figures
@@ -199,8 +199,8 @@ class _Done:
 
 @dataclass(frozen=True)
 class _Task:
-    """One customer from the begun instance to the figures. `clean_image`: see `Plan.customers`; `toggle`: the
-    `image_config` documents, where they were read already."""
+    """The work for one customer. `clean_image`: see `Plan.customers`; `toggle`: the `image_config` documents, or None
+    when they are still to be read."""
 
     services: Services
     instance: JobInstance
@@ -229,12 +229,12 @@ class _Task:
                 raise
             except ImgpipeError as error:
                 figures.error = error.public
-            except Exception as error:  # a customer's data must not stop the others, whatever it is made of
+            except Exception as error:  # whatever is wrong with one customer's data must not stop the others
                 log.error("customer failed", extra={"customer": customer}, exc_info=error)
                 figures.error = f"{type(error).__name__}: {error}"[:500]
             figures.seconds = time.perf_counter() - started
             ended = "failed" if figures.broken else "completed"
-            # The document's words, and its level: operators find what went wrong by `grep ERROR`.
+            # The specification's text and level, by which operators search their logs.
             log.log(
                 logging.ERROR if figures.trouble else logging.INFO,
                 f"Auto-mark {ended} for customer {customer}: {figures.marked}/{figures.found} images marked",
@@ -247,7 +247,7 @@ class _Task:
         customer = figures.customer_id
         known = configs.of(customer) if self.toggle is None else self.toggle
         if not known:
-            if not news.any_of(customer):  # a name mistyped in a backfill or a trigger makes nobody a customer
+            if not news.any_of(customer):  # an id mistyped in a backfill or a trigger must not create a customer
                 figures.note = NOBODY
                 return
             configs.add_new(customer)
@@ -264,7 +264,7 @@ class _Task:
             figures.marked += page.marked
             for document_id, reason in page.problems:
                 figures.problem(document_id, reason)
-            # What was not marked stands at the head of the queue still: pass over it, or it would block those behind.
+            # Documents that were not marked are still the first ones found: skip them, or they block those behind.
             passed_over += len(page.documents) - page.marked
             if left is not None:
                 left -= len(page.documents) - len(page.problems)
@@ -277,8 +277,8 @@ class _Task:
 
 
 def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
-    """Tell what became of some customers, then write it, in one transaction: those who are done by then share it. A run
-    that dies in between has its customers told of once more by the next, under the same job; never not at all."""
+    """Yield the figures of some finished customers, then write them in one transaction. If the run dies in between, the
+    next one reports the customers once more, under the same job: at least once, never not at all."""
     yield from (one.figures for one in done)
     endings = [
         Ending(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
@@ -292,7 +292,7 @@ def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
 
 @dataclass(frozen=True)
 class Due:
-    """What the sensor found: whether the round on the clock, or something asked for, calls for a run; or why not."""
+    """Whether a run is due, because of the schedule or because somebody asked; if not, `reason` says why."""
 
     scheduled: bool
     asked: bool
@@ -304,12 +304,12 @@ class Due:
 
 
 def due(services: Services) -> Due:
-    """Whether a run is called for. Writes the sign of life when a round was looked at.
+    """Whether a run is due. Writes the heartbeat when a scheduled round was due.
 
-    What was asked for and cannot be begun, for MongoDB is away, gets that as its reason.
+    Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
 
     Raises:
-        BackendUnavailable: a database is away, or there is no MongoDB: nothing is known, nor due until it is.
+        BackendUnavailable: a database is away, or no MongoDB is configured.
     """
     asked = bool(job_instances.queued(services.engine, JOB, limit=1))
     try:

@@ -20,14 +20,14 @@ NEWS = "news_document"
 CONFIG = "image_config"
 
 READING_SECONDS = 25
-"""Limit of a query over all customers; below the client's limit of an answer, so that the server is the one to stop."""
+"""Time limit of a query over all customers; below the client's timeout, so that the server stops working on it."""
 
 PAGE_BYTES = 8 * 2**20
-"""Of images in a page, after which it ends early: some are data URLs, and a thousand of a megabyte would fill a run's
-memory, and keep a server busy for longer than anybody waits for its answer."""
+"""A page ends early when its images reach so many bytes. Some images are data URLs: a thousand of a megabyte would fill
+a run's memory, and one answer with all of them would take longer than the client's timeout."""
 
 LOOKED_AT = 1000
-"""Documents the server takes for markable that are looked at, to find one that is, before a run has to."""
+"""Documents that a tick checks with `unmarkable`, at most, to find one that can be marked."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Index:
 
 
 INDEXES = (
-    # The grouped query over all customers, and a customer's pending documents. Not with _id at its end, which
-    # would spare MongoDB a sort: the embedded server refuses that, and every later insert into the collection.
+    # For the grouped query over all customers and for a customer's pending documents. Adding _id would spare MongoDB a
+    # sort, but the embedded server refuses such an index, and after that every insert into the collection.
     Index(NEWS, "imgpipe_pending", ("clean_image", "customer_id")),
-    # Whether a customer has documents at all. The embedded server also finds by it what `$in` over null keeps from the
-    # index above.
+    # For whether a customer has documents. The embedded server also uses it for `$in` with null, for which it cannot
+    # use the index above.
     Index(NEWS, "imgpipe_news_customer", ("customer_id",)),
-    # What was marked and lacks something (the asset check).
+    # For the asset check: marked documents that lack something.
     Index(NEWS, "imgpipe_marked", ("auto_marked_cleaned", "clean_image")),
     Index(CONFIG, "imgpipe_customer", ("customer_id",), unique=True),
-    # Who is off: read at every tick.
+    # For the customers who are switched off, read at every due tick.
     Index(CONFIG, "imgpipe_toggle", ("auto_mark_cleaned", "customer_id")),
 )
 
@@ -84,7 +84,8 @@ def _missing(documents: Documents) -> list[Index]:
     known: dict[str, list[tuple[tuple[str, ...], bool]]] = {}
     for name in (NEWS, CONFIG):
         with reachable():
-            # By keys, not by name: somebody may have made it by hand, and the embedded server names them itself.
+            # Compared by keys: somebody may have made it by hand under another name, and the embedded server ignores
+            # the name.
             information = documents.collection(name).index_information().values()
         known[name] = [(tuple(key for key, _ in i["key"]), bool(i.get("unique"))) for i in information]
     return [index for index in INDEXES if not any(_serves(index, *have) for have in known[index.collection])]
@@ -109,13 +110,13 @@ class Backlog:
 
 @dataclass
 class Page:
-    """Some pending documents of a customer, and what came of the attempt to mark them."""
+    """Some pending documents of a customer, how many were marked, and why others were not."""
 
     documents: list[Document]
     marked: int = 0
     problems: list[tuple[Any, str]] = field(default_factory=list)
     last: bool = True
-    """Whether nothing pending lies behind it."""
+    """Whether no pending documents follow."""
 
 
 class News:
@@ -131,8 +132,8 @@ class News:
     def _any_good(self, sought: Document) -> bool:
         from bson.errors import InvalidBSON
 
-        # Limited on the server, for the embedded one sends everything at once; and to one at first, which mostly is
-        # good, for images may be data URLs of megabytes.
+        # With a limit, because the embedded server sends all results at once. First with a limit of one, which mostly
+        # suffices, because images may be data URLs of megabytes.
         for most in (1, LOOKED_AT):
             seen = 0
             try:
@@ -143,17 +144,16 @@ class News:
                         if isinstance(document["customer_id"], str) and unmarkable(document) is None:
                             return True
             except InvalidBSON:
-                return True  # a run tells whose document cannot be read, and marks the others
+                return True  # a run reports whose document cannot be read, and marks the others
             if seen < most:
                 return False
-        return True  # what is behind these may be good, and a run gets there
+        return True  # further documents may be markable; a run finds out
 
     def pending_by_customer(self, *, opted_out: Iterable[str]) -> dict[Any, Backlog]:
-        """What is pending, by customer. Keys are as stored: a customer_id may be no text at all. Objects and the like,
-        which can be no keys, are tuples of how they are written.
+        """What is pending, by customer_id as stored, which may be no text. Of unhashable ones the key is a tuple with
+        their `repr`.
         """
         found: dict[Any, Backlog] = {}
-        # Of the customer only what the index can tell apart is excluded here.
         others = {"$nin": list(opted_out)}
         with reachable():
             for nothing in NOTHING:
@@ -177,14 +177,12 @@ class News:
     ) -> Page:
         """Mark up to `limit` of a customer's pending documents, or PAGE_BYTES of them, passing over the first `skip`.
 
-        Oldest first means by _id. Who marks everything anyway spares the server the sorting, page after page.
-
-        Each write repeats in its filter what made the document pending, and that its image is the one that was read:
-        a document that somebody cleaned, or gave another image, in between is left alone. `marked` counts writes
-        that changed a document.
+        Each write's filter is `unchanged`, so a document that somebody cleaned or gave another image meanwhile is left
+        alone. `marked` counts the documents that were changed.
 
         Args:
-            clean_image: what `how_images_lack` said.
+            clean_image: see `how_images_lack`.
+            oldest_first: by _id. A backfill marks all documents anyway, and spares the server the sorting of each page.
 
         Raises:
             BackendUnavailable: MongoDB is away; what was acknowledged before is marked, the rest is pending still.
@@ -213,7 +211,7 @@ class News:
                 unchanged(customer_id, document),
                 {
                     "$set": {"clean_image": document["image"], "auto_marked_cleaned": True},
-                    # The server's clock; and the one way to write a date that every server keeps as a date.
+                    # By the server's clock; the one operator with which every server stores a date as a date.
                     "$currentDate": {"clean_image_updated_at": True},
                 },
             )
@@ -223,7 +221,7 @@ class News:
             with reachable():
                 page.marked += self._news.bulk_write(writes, ordered=False).modified_count
         except BulkWriteError as error:
-            # Unordered: those that could be written were. A validator or the 16 MB limit refuses single documents.
+            # Unordered: the other writes were made. A validator or the 16 MB limit may refuse single documents.
             page.marked += int(error.details.get("nModified", 0))
             for fault in error.details.get("writeErrors", []):
                 page.problems.append((good[fault["index"]]["_id"], str(fault.get("errmsg", "refused"))[:200]))
@@ -266,7 +264,7 @@ def _hashable(value: Any) -> Any:
 
 
 class ImageConfigs:
-    """`image_config`: who has automatic marking on. A customer without a document is new, and on."""
+    """`image_config`: the toggles. A customer without a document is new, and switched on."""
 
     def __init__(self, documents: Documents) -> None:
         self._configs = documents.collection(CONFIG)
@@ -279,7 +277,7 @@ class ImageConfigs:
         return sorted({customer for customer in found if isinstance(customer, str)})
 
     def customers(self) -> list[Any]:
-        """Everybody who has a document; as stored, a customer_id may be no text at all."""
+        """The customer_id of every document, as stored, which may be no text."""
         with reachable():
             return [document.get("customer_id") for document in self._configs.find({}, {"customer_id": 1, "_id": 0})]
 
@@ -289,16 +287,16 @@ class ImageConfigs:
             return list(self._configs.find({"customer_id": customer_id}))
 
     def of_each(self, customer_ids: Sequence[str]) -> dict[str, list[Document]]:
-        """The documents of each of some customers, in one query; of all of them or of none.
+        """The documents of each of some customers, in one query.
 
         Raises:
-            bson.errors.InvalidBSON: one of the documents cannot be read.
+            bson.errors.InvalidBSON: one of the documents cannot be read, and so none is returned.
         """
         found: dict[str, list[Document]] = {customer: [] for customer in customer_ids}
         with reachable():
             for document in self._configs.find({"customer_id": {"$in": list(customer_ids)}}):
                 whose = document["customer_id"]
-                # MongoDB finds a list that holds one of them, too, and under a collation others than were asked for.
+                # MongoDB also finds lists that contain one of the ids, and with a collation other spellings of them.
                 if isinstance(whose, str) and whose in found:
                     found[whose].append(document)
         return found
@@ -313,7 +311,7 @@ class ImageConfigs:
             with reachable():
                 answer = self._configs.update_one({"customer_id": customer_id}, {"$setOnInsert": fresh}, upsert=True)
         except DuplicateKeyError:
-            return False  # two at once; the unique index let one through
+            return False  # somebody else inserted it at the same moment; the unique index allows one
         return answer.upserted_id is not None
 
     def switch(self, customer_id: str, on: bool) -> None:

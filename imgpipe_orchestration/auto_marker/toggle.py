@@ -1,4 +1,4 @@
-"""The toggle as people see and change it: the document in MongoDB, its history in PostgreSQL."""
+"""Reads and changes a customer's toggle (a document in MongoDB), and keeps its history (in PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def read(services: Services, customer_id: str) -> dict[str, Any]:
 
 
 def of_each(services: Services, customer_ids: Sequence[str]) -> dict[str, bool | None]:
-    """Whether marking is on for each of some customers; None where the stored value is neither true nor false, or
-    cannot be read: nothing is marked then.
+    """Whether marking is on for each of some customers; None where the stored value is neither true nor false or cannot
+    be read, in which case nothing is marked.
 
     Raises:
         BackendUnavailable: MongoDB is away.
@@ -75,13 +75,13 @@ def _on(customer_id: str, documents: Sequence[Document]) -> bool | None:
 
 
 def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
-    """Set the toggle and keep who did it, when, and what it was before (null: the customer was new).
+    """Set the toggle, and record who did it, when, and what it was before (null for a new customer).
 
-    The history is written first and committed last: a change that MongoDB refused leaves no entry, and one that took
-    effect has one. Changes of one customer wait for each other, so that `before` and `after` form a chain.
+    The history entry is inserted before MongoDB is changed and committed afterwards, so a change that MongoDB refuses
+    leaves no entry. Changes of one customer wait for each other, so that each `before` is the previous `after`.
 
     Raises:
-        BackendUnavailable: MongoDB or PostgreSQL is away. Send it again: it says the same thing twice at worst.
+        BackendUnavailable: MongoDB or PostgreSQL is away. It can be repeated; at worst the history has two entries.
     """
     configs = ImageConfigs(services.documents)
     with transaction(services.engine) as connection:
