@@ -42,6 +42,9 @@ UPLOADS_AT_ONCE = 16
 """Uploads that are worked on at once, from the last byte of their body to their answer. Without this limit a thousand
 that arrive together are all answered at the end, later than clients wait, and meanwhile they take every thread from
 other requests and the event loop's time from the health probes."""
+STRANGERS_BYTES = 64 * 1024
+"""Largest body of somebody without a key or a session, in production. A route reads it before it asks who sent it, and
+four megabytes of empty lists take a second."""
 MOST_CALLERS = 50_000
 """Callers whose rates are remembered; the least recently seen is forgotten first."""
 
@@ -126,6 +129,8 @@ class Limits:
         self._wrong_keys = Rate(settings.auth_failures_per_minute if held else 0)
         self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
         self._turns = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        keys = (settings.media_api_key, settings.main_api_key, settings.admin_api_key)
+        self._keys = (*keys, settings.backend_api_key, settings.metrics_api_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,15 +146,19 @@ class Limits:
             return
         headers = Headers(scope=scope)
         credential = headers.get("authorization")
+        cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
         address = scope["client"][0] if scope.get("client") else ""
+        caller = self._caller(credential)
         most = self._uploads.get(route, self._settings.request_max_bytes)
+        if self._settings.production and not caller and not signed_in(self._settings, cookie):
+            most = min(most, STRANGERS_BYTES)
         page = scope["path"] if route in _PAGES and "text/html" in headers.get("accept", "") else ""
         body = Body(receive, send, headers, most, self._settings, page, self._turns if upload else None)
         try:
             if route in _PAGES:
-                self._admit_to_page(HTTPConnection(scope).cookies.get(COOKIE, ""))
+                self._admit_to_page(cookie)
             else:
-                self._admit(address, credential, upload=upload)
+                self._admit(address, credential, caller, upload=upload)
             body.announced()
         except ImgpipeError as error:
             await body.refuse(error)
@@ -160,36 +169,31 @@ class Limits:
             body.give_turn_back()
         await body.end()
 
-    def _admit(self, address: str, credential: str | None, *, upload: bool) -> None:
+    def _admit(self, address: str, credential: str | None, caller: str, *, upload: bool) -> None:
         if credential and (seconds := self._wrong_keys.wait(address)):
             raise TooManyRequests("Too many wrong keys came from your address; wait.", retry_after=seconds)
         if not upload:
             return
-        caller = self._caller(address, credential)
-        if seconds := self._upload_rate.wait(caller):
+        if self._settings.production and not caller:
+            # A form is read before a route asks who sent it: a stranger's hundred megabytes are not.
+            if credential is None:
+                raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
+            self._wrong_keys.count(address)
+            raise Unauthenticated("The token is invalid or has expired; sign in again.")
+        if seconds := self._upload_rate.wait(caller or address):
             most = self._settings.uploads_per_minute
             raise TooManyRequests(f"At most {most} uploads a minute; wait.", retry_after=seconds)
-        self._upload_rate.count(caller)
+        self._upload_rate.count(caller or address)
 
-    def _caller(self, address: str, credential: str | None) -> str:
-        """Whose upload it is, by the user and not by the token: each sign-in gives a user another one.
-
-        Raises:
-            Unauthenticated: nobody's, in production. The route checks the token too, but only after it has read the
-                form, which may have a hundred megabytes.
-        """
+    def _caller(self, credential: str | None) -> str:
+        """Whose credential it is, a user's or a service's; empty: nobody's. A user has as many tokens as sign-ins, and
+        a header may write one in many ways."""
         _, key = get_authorization_scheme_param(credential)
-        settings = self._settings
         try:
-            return f"user {user_of(key, settings.user_jwt_secret)}"
+            return f"user {user_of(key, self._settings.user_jwt_secret)}"
         except Unauthenticated:
-            services = [same_key(key, expected) for expected in (settings.backend_api_key, settings.admin_api_key)]
-            if settings.production and not any(services):
-                if credential is None:
-                    raise Unauthenticated("Send `Authorization: Bearer <your token>`.") from None
-                self._wrong_keys.count(address)
-                raise
-            return hashlib.sha256(key.encode()).hexdigest() if credential else address
+            ours = [same_key(key, one) for one in self._keys]
+            return hashlib.sha256(key.encode()).hexdigest() if any(ours) else ""
 
     def _admit_to_page(self, cookie: str) -> None:
         """Check the session before the form is read, like the token in `_admit`."""
@@ -341,4 +345,5 @@ class Body:
             return
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"The request is larger than {self._most / (1 << 20):.0f} MB.")
+        most = f"{self._most / (1 << 20):.0f} MB" if self._most >= 1 << 20 else f"{self._most >> 10} KB"
+        return TooLarge(f"The request is larger than {most}.")

@@ -119,6 +119,23 @@ def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings:
                     assert connection.recv(13) == b"HTTP/1.1 401 ", (path, credential)
 
 
+def test_who_shows_no_key_in_production_sends_little(settings: Settings) -> None:
+    lists = b"[" + b"[]," * 30_000 + b"[]]"
+    with TestClient(create_app(produced(settings))) as client:
+        for path in ("/api/jobs", "/login", "/no/such/path"):
+            for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=forged"}):
+                answer = client.post(path, content=lists, headers={"Content-Type": "application/json", **wrong})
+                assert (answer.status_code, answer.json()["detail"]) == (413, "The request is larger than 64 KB.")
+        for name in ("media_api_key", "main_api_key", "admin_api_key", "backend_api_key"):
+            answer = client.post("/api/jobs", content=lists, headers={"Authorization": f"Bearer {KEYS[name]}"})
+            assert answer.status_code == (422 if name == "admin_api_key" else 401)
+        token = jwt.encode({"sub": "7"}, KEYS["user_jwt_secret"], "HS256")
+        answer = client.patch("/users/me", content=lists, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 422
+        assert client.post("/login", data={"key": KEYS["admin_api_key"]}).status_code == 200
+        assert client.post("/processing/run", content=lists).status_code == 403
+
+
 def test_wrong_keys_of_uploads_count_as_such(settings: Settings) -> None:
     few = produced(settings, auth_failures_per_minute=3)
     with TestClient(create_app(few)) as client:
