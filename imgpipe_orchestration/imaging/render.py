@@ -104,19 +104,13 @@ def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = D
     image, note = to_srgb(image, original.colours)
     image = upright(image, original.orientation)
     image = drop_opaque_alpha(image)
-    sniffed = original.sniffed
     notes = [note] if note else []
-    if sniffed.animated:
+    if original.sniffed.animated:
         notes.append("animated: the first frame was used")
     source = SourceFacts(
-        format=sniffed.format,
-        mime=sniffed.mime,
-        mode=sniffed.mode,
+        format=original.sniffed.format,
         width=width,
         height=height,
-        animated=sniffed.animated,
-        has_alpha=image.mode == "RGBA",
-        orientation=original.orientation,
         copyright=owner.get("copyright", ""),
         credit=owner.get("credit", ""),
     )

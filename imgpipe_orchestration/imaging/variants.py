@@ -39,18 +39,9 @@ class SourceFacts:
     """What the original was."""
 
     format: str
-    mime: str
-    mode: str
-    """Pillow's mode of the stored pixels, e.g. `CMYK`."""
     width: int
     height: int
     """Of the upright image."""
-    animated: bool
-    """Its first frame was used."""
-    has_alpha: bool
-    """Some pixel is transparent."""
-    orientation: int
-    """EXIF orientation that was applied, 1 to 8; 1 also where the format's reader applied it."""
     copyright: str
     credit: str
 

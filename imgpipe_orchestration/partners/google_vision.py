@@ -45,10 +45,9 @@ IMAGE_LIMIT = 7_000_000
 
 _NAME = "Google Vision"
 
-# Billable units of a feature; crop hints are free together with image properties, and safe search with labels.
-# https://cloud.google.com/vision/pricing: 1.50 USD per 1,000 units, object localisation 2.25.
-_UNITS = {"OBJECT_LOCALIZATION": 1.5}
-_FREE_WITH = {"CROP_HINTS": "IMAGE_PROPERTIES", "SAFE_SEARCH_DETECTION": "LABEL_DETECTION"}
+_UNITS = 6.5
+"""Billable units of FEATURES per image: 1 for most, 1.5 for objects; safe search is free together with labels, and crop
+hints with image properties (https://cloud.google.com/vision/pricing: 1.50 USD per 1,000 units, objects 2.25)."""
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 # google.rpc.Code values for which a later try may succeed; 8 is RESOURCE_EXHAUSTED.
@@ -116,7 +115,7 @@ class GoogleVision:
             timeout=settings.partner_timeout_seconds,
         )
 
-    def annotate(self, image: bytes, *, size: tuple[int, int], features: Sequence[str] = FEATURES) -> Annotations:
+    def annotate(self, image: bytes, *, size: tuple[int, int]) -> Annotations:
         """Look at one image.
 
         Args:
@@ -135,7 +134,7 @@ class GoogleVision:
             raise TooLarge(f"{_NAME} takes up to {IMAGE_LIMIT:,} bytes, got {len(image):,}")
         request = {
             "image": {"content": base64.b64encode(image).decode()},
-            "features": [{"type": feature, "maxResults": 20} for feature in features],
+            "features": [{"type": feature, "maxResults": 20} for feature in FEATURES],
         }
         try:
             answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
@@ -144,14 +143,14 @@ class GoogleVision:
                 raise SpendingPaused(f"{_NAME}: billing is off for this key's project", detail=error.detail) from error
             raise
         try:
-            return _parse(answer, size, units=_billed(features))
+            return _parse(answer, size)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise UnreadableAnswer(
                 f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
             ) from error
 
 
-def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
+def _parse(answer: Any, size: tuple[int, int]) -> Annotations:
     (raw,) = answer["responses"]
     if error := raw.get("error"):
         _raise(int(error.get("code", 2)), str(error.get("message", "")))
@@ -172,7 +171,7 @@ def _parse(answer: Any, size: tuple[int, int], *, units: float) -> Annotations:
         safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
         crop_hints=_boxes(raw.get("cropHintsAnnotation", {}).get("cropHints", []), size),
         raw=raw,
-        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=units),
+        usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=_UNITS),
     )
 
 
@@ -184,10 +183,6 @@ def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) ->
     if not isinstance(name, str):
         raise TypeError(f"{name!r} is no name")
     return Scored(name, float(annotation.get("score", 0)), box)
-
-
-def _billed(features: Sequence[str]) -> float:
-    return sum(_UNITS.get(name, 1.0) for name in features if _FREE_WITH.get(name) not in features)
 
 
 def _raise(code: int, message: str) -> None:

@@ -25,12 +25,12 @@ from imgpipe_orchestration_tests.partners.wire import reply, serving
 JPEG = b"\xff\xd8\xff" + bytes(100)
 
 
-def annotated(answer: Any, *, features: tuple[str, ...] = ("LABEL_DETECTION",)) -> Annotations:
+def annotated(answer: Any) -> Annotations:
     """What the client makes of one image's answer; the image is 200 x 100."""
     body = json.dumps({"responses": [answer]}).encode()
     with serving(lambda h, _: reply(h, body)) as server:
         client = GoogleVision(server.url, "k", policy=RetryPolicy(attempts=1))
-        return client.annotate(JPEG, size=(200, 100), features=features)
+        return client.annotate(JPEG, size=(200, 100))
 
 
 def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
@@ -42,6 +42,7 @@ def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
     assert seen.text == ""
     assert (seen.faces, seen.logos) == ((), ())
     assert seen.usage.standin
+    assert seen.usage.units == 6.5
 
 
 def test_the_key_travels_in_a_header_and_not_in_the_url() -> None:
@@ -130,12 +131,6 @@ def test_billing_that_is_off_pauses_spending() -> None:
     body = json.dumps({"error": {"code": 403, "status": "PERMISSION_DENIED", "details": [reason]}}).encode()
     with serving(lambda h, _: reply(h, body, 403)) as server, pytest.raises(SpendingPaused):
         GoogleVision(server.url, "k").annotate(JPEG, size=(1, 1))
-
-
-def test_features_that_are_free_beside_others_are_not_billed() -> None:
-    assert annotated({}, features=("LABEL_DETECTION", "SAFE_SEARCH_DETECTION")).usage.units == 1
-    assert annotated({}, features=("CROP_HINTS",)).usage.units == 1
-    assert annotated({}, features=("CROP_HINTS", "IMAGE_PROPERTIES", "OBJECT_LOCALIZATION")).usage.units == 2.5
 
 
 def test_without_a_key_there_is_no_client() -> None:

@@ -279,19 +279,6 @@ def test_a_long_rate_limit_is_passed_on(api: VisionAnalysisApi, standins: StandI
         list(api.unprocessed())
 
 
-def test_an_upload_answered_500_twice_arrives_once(api: VisionAnalysisApi, standins: StandInAccess) -> None:
-    (analysis,) = standins.admin("POST", "vision-analyses", {"images": 0})
-    standins.fault("vision_analysis", "server_error", operation="upload", count=2)
-    api.upload(
-        vision_analysis_id=analysis["vision_analysis_id"],
-        organization_id=analysis["organization_id"],
-        filename="r.html",
-        html="<html>grün</html>".encode(),
-    )
-    assert [report["html"] for report in standins.admin("GET", "reports")] == ["<html>grün</html>"]
-    assert len(standins.calls("vision_analysis", "list")) >= 2
-
-
 def test_a_report_has_one_idempotency_key_whoever_delivers_it() -> None:
     with serving(lambda h, _: reply(h, b"{}")) as server:
         for filename, html in (("report_1.html", b"<p>"), ("report_1.html", b"<p>"), ("report_2.html", b"<p>")):

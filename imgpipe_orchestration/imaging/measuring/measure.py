@@ -29,10 +29,8 @@ _MEASURED_AT = 512
 class Measurements:
     """Figures of one image, all of the upright first frame."""
 
-    format: str
     width: int
     height: int
-    animated: bool
     has_alpha: bool
     """Some pixel is transparent."""
     pixel_sha256: str
@@ -76,12 +74,9 @@ def measured(image: Decoded) -> Measurements:
     small = shrink_within(image.small, _MEASURED_AT, _MEASURED_AT)
     seen = flattened(small)
     width, height = image.original.upright_size
-    sniffed = image.original.sniffed
     return Measurements(
-        format=sniffed.format,
         width=width,
         height=height,
-        animated=sniffed.animated,
         has_alpha=small.mode == "RGBA",
         pixel_sha256=pixel_sha256(drop_opaque_alpha(image.full)),
         perceptual_hash=perceptual_hash(seen),

@@ -50,7 +50,6 @@ _PROFILE = {"jpeg": jpeg_extras.profile, "png": png_extras.profile, "bmp": bmp_h
 
 _MOST_COLOURS, _OPAQUE = 256, b"\xff"
 """Entries of a palette; and transparency that makes its first colour opaque, like the others."""
-ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,7 @@ class SniffedImage:
     mime: str
     width: int
     height: int
-    mode: str
-    """Pillow's mode of the stored pixels, e.g. `RGB`, `P`, `I;16`, `CMYK`."""
     animated: bool
-    has_alpha: bool
-    """Whether it has an alpha channel or transparent colour; it may still be opaque everywhere."""
 
     @property
     def extension(self) -> str:
@@ -100,9 +95,7 @@ def describe(image: Image.Image, name: str) -> SniffedImage:
         mime=f"image/{name}",
         width=image.width,
         height=image.height,
-        mode=image.mode,
         animated=animated,
-        has_alpha=image.mode in ALPHA_MODES or "transparency" in image.info,
     )
 
 

@@ -148,7 +148,6 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
     exif = Image.Exif()
     exif[0x0112] = orientation
     prepared = prepare(encoded(stored, kind, exif=exif.tobytes()), MEDIA)
-    assert prepared.source.orientation == (1 if kind in ("TIFF", "HEIF") else orientation)
     assert (prepared.source.width, prepared.source.height) == (WIDTH, HEIGHT)
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
 
@@ -169,9 +168,10 @@ def test_an_orientation_in_xmp_turns_nothing_as_in_browsers() -> None:
     exif = Image.Exif()
     exif[0x8298] = "(c) 2026 Ada"
     for kind in ("JPEG", "WEBP", "AVIF"):
-        source = prepare(encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes()), MEDIA).source
-        assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada"), kind
-        assert prepare(encoded(_picture(), kind, xmp=xmp), MEDIA).source.orientation == 1, kind
+        data = encoded(_picture(), kind, xmp=xmp, exif=exif.tobytes())
+        assert prepare(data, MEDIA).source.copyright == "(c) 2026 Ada", kind
+        for one in (data, encoded(_picture(), kind, xmp=xmp)):
+            assert open_original(one).orientation == 1, kind
 
 
 def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
@@ -181,8 +181,8 @@ def test_exif_in_a_png_s_texts_names_the_owner_and_turns_nothing() -> None:
     block = exif.tobytes()
     texts = PngInfo()
     texts.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
-    source = prepare(encoded(_picture(), "PNG", pnginfo=texts), MEDIA).source
-    assert (source.orientation, source.copyright) == (1, "(c) 2026 Ada")
+    data = encoded(_picture(), "PNG", pnginfo=texts)
+    assert (open_original(data).orientation, prepare(data, MEDIA).source.copyright) == (1, "(c) 2026 Ada")
 
 
 def test_a_png_without_the_palette_that_it_needs_is_refused() -> None:
@@ -278,8 +278,8 @@ def test_a_png_may_carry_its_exif_behind_its_pixels() -> None:
     block = exif.tobytes().removeprefix(b"Exif\0\0")
     chunk = len(block).to_bytes(4) + b"eXIf" + block + zlib.crc32(b"eXIf" + block).to_bytes(4)
     end = data.index(b"IEND") - 4
-    source = prepare(data[:end] + chunk + data[end:], MEDIA).source
-    assert (source.orientation, source.copyright) == (6, "(c) 2026 Ada")
+    data = data[:end] + chunk + data[end:]
+    assert (open_original(data).orientation, prepare(data, MEDIA).source.copyright) == (6, "(c) 2026 Ada")
 
 
 def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
@@ -288,7 +288,7 @@ def test_nonsense_in_exif_costs_nothing_but_itself() -> None:
     data = encoded(_picture(), "JPEG", quality=95, exif=exif.tobytes())
     broken = data.replace(b"MM\0*", b"MM\xff\xff").replace(b"II*\0", b"II\xff\xff")
     for file in (data, broken):
-        assert prepare(file, MEDIA).source.orientation == 1
+        assert open_original(file).orientation == 1
 
 
 def test_an_animation_gives_its_first_frame_and_says_so() -> None:
@@ -297,7 +297,6 @@ def test_an_animation_gives_its_first_frame_and_says_so() -> None:
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
         assert sniff(data).animated, kind
         prepared = prepare(data, MEDIA)
-        assert prepared.source.animated
         assert "first frame" in prepared.notes[0]
         assert difference(np.asarray(prepared.image.convert("RGB")), np.asarray(_picture())) < 12, kind
 
