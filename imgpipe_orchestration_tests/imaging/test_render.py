@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import hashlib
 
-import pytest
-
-from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, picture, pixels
@@ -59,8 +56,3 @@ def test_an_opaque_alpha_channel_is_dropped() -> None:
     rendition = render(encoded(picture(320, 240).convert("RGBA"), "PNG"), MEDIA)
     assert "jpeg" in {v.format for v in rendition.variants}
     assert "png" not in {v.format for v in rendition.variants}
-
-
-def test_what_is_no_image_is_refused_with_a_reason() -> None:
-    with pytest.raises(BadImage, match="not an image"):
-        render(b"hello, this is text", MEDIA)

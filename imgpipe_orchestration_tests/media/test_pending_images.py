@@ -192,6 +192,7 @@ def test_a_row_that_was_committed_late_is_taken_in_too(services: Services, engin
         assert late_id < early
         assert intake.take_in(services) == 1
         late.commit()
+    assert intake.first_new(services) is None, "its id is below the mark"
     assert intake.take_in(services) == 1
 
 

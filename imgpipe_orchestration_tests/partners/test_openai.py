@@ -18,7 +18,6 @@ from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import (
     ImgpipeError,
-    PartnerAway,
     PartnerRefused,
     PartnerUnavailable,
     RateLimited,
@@ -269,14 +268,6 @@ def test_models_tell_when_they_end(openai: OpenAIClient) -> None:
     models = openai.models()
     assert models["gpt-4o"] == "2027-01-14"
     assert models["gpt-image-2.5-flare"] is None
-
-
-def test_a_call_is_sent_once_the_sdks_own_retries_are_off(standins: StandInAccess) -> None:
-    standins.fault("openai", "server_error", count=None)
-    client = OpenAIClient("once", base_url=standins.openai_url, policy=RetryPolicy(attempts=1))
-    with pytest.raises(PartnerAway, match="500"):
-        client.embed("x", model="text-embedding-3-small")
-    assert len(standins.calls("openai")) == 1
 
 
 def test_threads_share_one_client(openai: OpenAIClient, standins: StandInAccess) -> None:
