@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.retention import in_batches
+from imgpipe_orchestration.storage.retention import in_batches, old_rows
 from imgpipe_orchestration.storage.rows import transaction
 
 DAYS = 1
@@ -59,7 +59,7 @@ class Once:
 
 def forget_answers(engine: Engine) -> int:
     """Remove answers that are older than DAYS; returns how many. Their keys may be used again."""
-    return in_batches(engine, _OLD, DAYS)
+    return in_batches(engine, old_rows("listing_answers", key="uploader, idempotency_key", ended="created_at"), DAYS)
 
 
 _ANSWER = text("""
@@ -69,11 +69,4 @@ _ANSWER = text("""
 _KEEP = text("""
     insert into listing_answers (uploader, idempotency_key, request_sha256, answer)
     values (:uploader, :key, :request, cast(:answer as json)) on conflict do nothing
-""")
-
-_OLD = text("""
-    delete from listing_answers where (uploader, idempotency_key) in (
-        select uploader, idempotency_key from listing_answers
-        where created_at < now() - make_interval(secs => :days * 86400)
-        limit :batch for update skip locked)
 """)

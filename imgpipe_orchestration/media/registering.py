@@ -10,7 +10,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.model import field_of
 from imgpipe_orchestration.media.pending import PendingImage
-from imgpipe_orchestration.storage.retention import in_batches
+from imgpipe_orchestration.storage.retention import in_batches, old_rows
 
 log = logger(__name__)
 
@@ -30,12 +30,7 @@ def take_upload_traces(connection: Connection, pending_ids: Sequence[int]) -> di
 
 def forget_upload_traces(engine: Engine, days: float) -> int:
     """Remove traces that are `days` old, whose uploads another worker processed; returns how many."""
-    statement = text("""
-        delete from upload_traces where pending_id in (
-            select pending_id from upload_traces where created_at < now() - make_interval(secs => :days * 86400)
-            limit :batch for update skip locked)
-    """)
-    return in_batches(engine, statement, days)
+    return in_batches(engine, old_rows("upload_traces", key="pending_id", ended="created_at"), days)
 
 
 def registered(connection: Connection, images: Sequence[PendingImage]) -> set[int]:

@@ -151,16 +151,11 @@ class Claims:
         with transaction(self.engine) as connection:
             return backlog.history(connection, queue.name, item_id)
 
-    def state(self, queue: Queue, item_id: int) -> State | None:
-        """The state of one item; None when it is not known."""
+    def find(self, queue: Queue, item_id: int) -> tuple[State | None, str]:
+        """The state of an item and the `traceparent` of what enqueued it; (None, "") when it is not known."""
         with transaction(self.engine) as connection:
-            found = connection.scalar(sql.STATE, {"queue": queue.name, "item_id": item_id})
-            return State(found) if found else None
-
-    def trace(self, queue: Queue, item_id: int) -> str:
-        """`traceparent` of what put the item in; empty when the item is not known or older than traces."""
-        with transaction(self.engine) as connection:
-            return connection.scalar(sql.TRACE, {"queue": queue.name, "item_id": item_id}) or ""
+            row = connection.execute(sql.FIND, {"queue": queue.name, "item_id": item_id}).one_or_none()
+            return (State(row.state), row.trace or "") if row else (None, "")
 
     # --- taking --------------------------------------------------------------------------------------------------
 

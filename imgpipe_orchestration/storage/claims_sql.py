@@ -6,7 +6,7 @@ They rely on two indexes. `work_items_ready` has the items that may start now, b
 
 from __future__ import annotations
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 # A queue grows from ten rows to a million and back between two runs of ANALYZE, so statistics are no guide: these
 # statements always want their index, in its order. Applies to the transaction only.
@@ -96,8 +96,7 @@ OWNED = text("""
     where owner = :owner and queue = :queue and state = 'claimed' order by turn, item_id
 """)
 
-STATE = text("select state from work_items where queue = :queue and item_id = :item_id")
-TRACE = text("select trace from work_items where queue = :queue and item_id = :item_id")
+FIND = text("select state, trace from work_items where queue = :queue and item_id = :item_id")
 
 # --- taking ---------------------------------------------------------------------------------------------------------
 
@@ -236,34 +235,24 @@ RELEASE = text("""
     select count(*) from given
 """)
 
+
+def _change(states: str, changes: str) -> TextClause:
+    """Change those of some items that are in one of the states; returns their ids."""
+    return text(f"""
+        with chosen as (
+            select item_id from work_items where {_THESE_IN_STATE} {states} order by item_id for update
+        )
+        update work_items w set {changes}, updated_at = now()
+        from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
+    """)
+
+
 # Due now instead of ready, so that many requeued items get their turns like others.
-REQUEUE = text(f"""
-    with chosen as (
-        select item_id from work_items
-        where {_THESE_IN_STATE} = any(cast(:states as text[]))
-        order by item_id for update
-    )
-    update work_items w set state = 'waiting', failures = 0, losses = 0, error = null, error_code = null,
-        due_at = now(), created_at = now(), updated_at = now()
-    from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
-""")
+REQUEUE = _change(
+    "= any(cast(:states as text[]))",
+    "state = 'waiting', failures = 0, losses = 0, error = null, error_code = null, due_at = now(), created_at = now()",
+)
 
-IGNORE = text(f"""
-    with chosen as (
-        select item_id from work_items
-        where {_THESE_IN_STATE} = 'failed'
-        order by item_id for update
-    )
-    update work_items w set state = 'ignored', updated_at = now()
-    from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
-""")
+IGNORE = _change("= 'failed'", "state = 'ignored'")
 
-WITHDRAW = text(f"""
-    with chosen as (
-        select item_id from work_items
-        where {_THESE_IN_STATE} in ('waiting', 'claimed')
-        order by item_id for update
-    )
-    update work_items w set state = 'ignored', error = :reason, owner = null, due_at = null, updated_at = now()
-    from chosen where w.queue = :queue and w.item_id = chosen.item_id returning w.item_id
-""")
+WITHDRAW = _change("in ('waiting', 'claimed')", "state = 'ignored', error = :reason, owner = null, due_at = null")

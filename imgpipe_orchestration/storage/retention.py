@@ -70,6 +70,21 @@ def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int
     return removed
 
 
+def old_rows(table: str, *, ended: str, key: str = "id", condition: str = "true") -> sa.TextClause:
+    """A statement for `in_batches`, oldest rows first.
+
+    Args:
+        ended: the column with the time that makes a row old.
+        key: the columns of the primary key.
+        condition: must also be true for a row to be removed.
+    """
+    return text(f"""
+        delete from {table} where ({key}) in (
+            select {key} from {table} where {condition} and {ended} < now() - make_interval(secs => :days * 86400)
+            order by {ended} limit :batch for update skip locked)
+    """)
+
+
 def in_pages(
     engine: Engine,
     page: sa.TextClause,
@@ -150,18 +165,9 @@ _ATTEMPTS = page_of(
         select from work_items w where w.queue = t.queue and w.item_id = t.item_id and w.state = 'failed')""",
 )
 
-_JOB_INSTANCES = text("""
-    delete from job_instances where id in (
-        select id from job_instances
-        where status in ('completed', 'failed') and finished_at < now() - make_interval(secs => :days * 86400)
-        order by finished_at limit :batch for update skip locked)
-""")
+_JOB_INSTANCES = old_rows("job_instances", ended="finished_at", condition="status in ('completed', 'failed')")
 
-_PAID_CALL_USES = text("""
-    delete from paid_call_uses where id in (
-        select id from paid_call_uses where at < now() - make_interval(secs => :days * 86400)
-        order by at limit :batch for update skip locked)
-""")
+_PAID_CALL_USES = old_rows("paid_call_uses", ended="at")
 
 _COMPACT = text("select work_counts_add_up()")
 

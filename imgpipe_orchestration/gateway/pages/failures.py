@@ -61,8 +61,8 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
     """Every attempt at one item."""
     known = _queue(services, queue)
     attempts = services.claims.history(known, item_id)
-    trace = tracing.parse(services.claims.trace(known, item_id))
-    item_state = services.claims.state(known, item_id)
+    item_state, traceparent = services.claims.find(known, item_id)
+    trace = tracing.parse(traceparent)
     with transaction(services.engine) as connection:
         subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
     if not (attempts or item_state or subject):
