@@ -20,6 +20,7 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
+from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
@@ -52,16 +53,6 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 # google.rpc.Code values for which a later try may succeed; 8 is RESOURCE_EXHAUSTED.
 _TRANSIENT = {1: "CANCELLED", 2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 13: "INTERNAL", 14: "UNAVAILABLE"}
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in fractions of width and height, 0 to 1, from the top left."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +201,6 @@ def _box(vertices: Sequence[Mapping[str, float]] | None, size: tuple[int, int]) 
     """The enclosing rectangle; a coordinate that is zero is left out of the JSON."""
     if not vertices:
         return None
-    xs = [min(1.0, max(0.0, float(v.get("x", 0)) / size[0])) for v in vertices]
-    ys = [min(1.0, max(0.0, float(v.get("y", 0)) / size[1])) for v in vertices]
+    xs = [float(v.get("x", 0)) / size[0] for v in vertices]
+    ys = [float(v.get("y", 0)) / size[1] for v in vertices]
     return Box(min(xs), min(ys), max(xs), max(ys))

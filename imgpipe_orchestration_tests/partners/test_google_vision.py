@@ -16,7 +16,8 @@ from imgpipe_orchestration.errors import (
     TooLarge,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, Annotations, Box, GoogleVision
+from imgpipe_orchestration.imaging.geometry import Box
+from imgpipe_orchestration.partners.google_vision import IMAGE_LIMIT, Annotations, GoogleVision
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
