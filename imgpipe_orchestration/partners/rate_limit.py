@@ -15,13 +15,15 @@ from imgpipe_orchestration.errors import RateLimited
 from imgpipe_orchestration.partners.retry import Deadline, believable, finite, parse_retry_after
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
+_LONGEST = 100
+"""Characters of a duration that are read: the pattern's time grows with the square of a row of digits."""
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_duration(text: str | None) -> float | None:
     """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a plain number; None when unreadable or
     implausibly long."""
-    if not text:
+    if not text or len(text) > _LONGEST:
         return None
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:

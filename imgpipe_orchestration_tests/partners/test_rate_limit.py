@@ -38,6 +38,12 @@ def test_durations_of_the_reset_headers(text: str | None, seconds: float | None)
     assert parse_duration(text) == (seconds if seconds is None else pytest.approx(seconds))
 
 
+def test_a_duration_as_long_as_a_header_takes_no_time() -> None:
+    started = time.monotonic()
+    assert parse_duration("1" * 20_000) is None
+    assert time.monotonic() - started < 2
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert parse_retry_after({"retry-after": "2.5"}) == 2.5
     assert parse_retry_after({"retry-after": "-1"}) == 0
