@@ -52,10 +52,12 @@ def npm(path: str) -> Path:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser of a test session."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    """The browser of a test session: Chromium's headless shell, which takes 0.6 of the CPU time of a whole Chromium
+    without a screen, or else one of those."""
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        lacking("Chromium", "apt-get install chromium")
+        lacking("Chromium", "apt-get install chromium-headless-shell")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
         yield browser
