@@ -43,6 +43,18 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_ONCE_A_MODULE = {"browser", "costs", "finished", "shown", "stack"}
+"""Fixtures that take seconds to make, and serve a whole module."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a module that share such a fixture stay in one worker, or every worker would make it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _ONCE_A_MODULE.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 _MEMORY = Path("/dev/shm")
 _PLENTY = 4 * 1024**3
 """Bytes. All stacks of a run of the suite together hold a tenth of it."""

@@ -104,11 +104,10 @@ def concurrency_of_the_chart() -> Any:
 @pytest.mark.parametrize(
     "concurrency",
     [
-        yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())["concurrency"],
-        loaded("dagster.yaml")["concurrency"],
-        concurrency_of_the_chart(),
+        pytest.param(yaml.safe_load((DEPLOY.parent / "dagster.yaml").read_text())["concurrency"], id="one machine"),
+        pytest.param(loaded("dagster.yaml")["concurrency"], id="several machines", marks=pytest.mark.slow),
+        pytest.param(concurrency_of_the_chart(), id="Kubernetes", marks=pytest.mark.slow),
     ],
-    ids=["one machine", "several machines", "Kubernetes"],
 )
 def test_what_is_due_finds_a_place_beside_a_backfill_of_a_hundred_days(concurrency: Any, tmp_path: Path) -> None:
     """As the UI starts one: its runs are of no job of ours and carry no tags of ours."""

@@ -14,6 +14,7 @@ from imgpipe_orchestration_tests.avatars.relay import Relay
 MORE_THAN_ATTEMPTS = store.DATA.max_attempts + 2
 
 
+@pytest.mark.slow
 def test_a_flowise_that_cannot_be_reached_is_waited_for_and_the_task_goes_on_when_it_is_back(desk: Desk) -> None:
     with Relay(desk.standins.flowise_url) as flowise:
         desk.use_flowise(flowise.url)

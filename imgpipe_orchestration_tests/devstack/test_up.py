@@ -189,6 +189,7 @@ def test_after_any_death_the_next_up_opens_the_data(open_folder: Path) -> None:
     assert imgpipe("env", "--data", str(second.data_dir)).returncode == 3
 
 
+@pytest.mark.slow
 def test_a_stack_that_is_stopping_is_not_taken_for_a_running_one(
     open_folder: Path, postgres_url: str, s3: S3Access, mongo_url: str
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_stack_that_is_stopping_is_not_taken_for_a_running_one(
         assert running.process.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_named_services_replace_the_embedded_ones(
     open_folder: Path, postgres_url: str, s3: S3Access, mongo_url: str
 ) -> None:

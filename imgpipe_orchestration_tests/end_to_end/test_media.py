@@ -54,6 +54,7 @@ def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
     assert {"images", "variants", "seconds", "megabytes_avif", "megabytes_webp", "contact_sheet"} <= labels
 
 
+@pytest.mark.slow
 def test_doctor_names_a_sensor_that_somebody_switched_off(stack: Stack) -> None:
     def automation() -> tuple[str, str, str]:
         told = imgpipe("doctor", "--json", "--data", str(stack.up.data_dir))

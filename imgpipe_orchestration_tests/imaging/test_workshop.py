@@ -65,6 +65,7 @@ def test_an_image_whose_workers_are_ended_by_others_is_not_to_blame(shop: Worksh
         shop.call(exec, f"import os, signal; os.kill(os.getpid(), signal.{how})")
 
 
+@pytest.mark.slow
 def test_a_rendering_leaves_nothing_to_the_collector() -> None:
     """What waits for it adds up: a worker that had rendered thirty photos was at its limit and crashed."""
     data = encoded(picture(640, 480), "JPEG")

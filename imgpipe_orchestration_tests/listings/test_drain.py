@@ -196,6 +196,7 @@ def test_two_workers_share_the_queue_and_do_nothing_twice(client: TestClient, se
         services.close()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(settings: Settings) -> None:
     settings = settings.model_copy(update={"lease_seconds": 2.0})
     services = Services(settings)

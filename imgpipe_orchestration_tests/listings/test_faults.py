@@ -112,6 +112,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_job_that_is_stopped_under_way_ends_with_its_batches_and_goes_on_when_started(
     client: TestClient, services: Services
 ) -> None:

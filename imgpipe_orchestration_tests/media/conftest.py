@@ -24,7 +24,7 @@ from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.media.worker import run, today
 
 
-def picture(width: int = 900, height: int = 600, *, seed: int = 1, format: str = "JPEG", mode: str = "RGB") -> bytes:
+def picture(width: int = 360, height: int = 240, *, seed: int = 1, format: str = "JPEG", mode: str = "RGB") -> bytes:
     """A smooth picture with edges, different for every seed."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (6, 9, len(mode)), dtype=np.uint8)

@@ -98,7 +98,10 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "options"), FAULTS, ids=[kind for kind, _ in FAULTS])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [pytest.param(*fault, id=fault[0], marks=pytest.mark.slow if fault[0] == "slow" else ()) for fault in FAULTS],
+)
 def test_a_provider_that_fails_costs_its_fields_and_is_healed_later(
     make_gateway: Callable[..., Gateway], standins: StandInAccess, kind: str, options: dict[str, Any]
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
     )
 
 
+@pytest.mark.slow
 def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance) -> None:
     process = started(instance, first := launch(instance, jobs.endless))
     parent = process.parent()

@@ -19,7 +19,7 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
     known = info.json()
     assert known["status"] == "completed"
     assert known["alt"]
-    assert known["sizes"]["thumbnail"] == {"width": 300, "height": 300, "formats": ["avif", "jpeg", "webp"]}
+    assert known["sizes"]["thumbnail"] == {"width": 240, "height": 240, "formats": ["avif", "jpeg", "webp"]}
     assert 20 <= len(base64.b64decode(known["thumbhash"])) <= 30
     assert "user_id" not in info.text
 

@@ -37,6 +37,7 @@ def production(make_gateway: Callable[..., Gateway]) -> Gateway:
     return make_gateway(**IN_PRODUCTION)
 
 
+@pytest.mark.slow
 def test_an_overview_whose_session_has_ended_asks_to_sign_in(
     production: Gateway, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

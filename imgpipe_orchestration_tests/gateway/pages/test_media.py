@@ -252,7 +252,7 @@ def test_the_heading_of_an_image_on_its_way_follows_it(guest: Visitor, gateway: 
 
 
 def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) -> None:
-    gateway.upload(7, profile_image=picture(), header_image=picture(1600, 534, seed=2))
+    gateway.upload(7, profile_image=picture(900, 600), header_image=picture(1600, 534, seed=2))
     gateway.run_due()
     gateway.rows("update media_files set private = true where id = 1 returning id")
     with visit(gateway.url, java_script_enabled=False) as guest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from imgpipe_orchestration.errors import SpendingPaused
@@ -126,6 +127,7 @@ def test_what_strangers_wrote_runs_in_its_own_direction(guest: Visitor, gateway:
         assert guest.page.locator(".why").evaluate("why => getComputedStyle(why).direction") == "rtl"
 
 
+@pytest.mark.slow
 def test_overviews_in_tabs_that_nobody_looks_at_leave_room_for_others(guest: Visitor, gateway: Gateway) -> None:
     """A browser has six connections to a host."""
     tabs = [guest.page.context.new_page() for _ in range(7)]

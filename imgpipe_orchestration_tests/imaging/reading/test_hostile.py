@@ -68,7 +68,6 @@ def costs() -> dict[str, dict[str, Any]]:
     return result
 
 
-@pytest.mark.xdist_group("bombs")  # or every worker would measure them all
 @pytest.mark.parametrize("name", [*hostile.BOMBS, *hostile.ODD])
 def test_a_bomb_costs_no_more_than_its_share_of_time_and_memory(name: str, costs: dict[str, dict[str, Any]]) -> None:
     cost = costs[name]
@@ -76,7 +75,6 @@ def test_a_bomb_costs_no_more_than_its_share_of_time_and_memory(name: str, costs
     assert cost["cpu"] / 2 <= 0.1
 
 
-@pytest.mark.xdist_group("bombs")
 @pytest.mark.parametrize("name", hostile.BOMBS)
 def test_a_bomb_is_refused_with_a_reason(name: str, costs: dict[str, dict[str, Any]]) -> None:
     assert costs[name]["errors"]

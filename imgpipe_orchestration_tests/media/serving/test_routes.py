@@ -24,8 +24,6 @@ from imgpipe_orchestration_tests.media.conftest import Gateway, gateways, pictur
 from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import pass_on, serving
 
-pytestmark = pytest.mark.xdist_group("shown")  # or every worker would make the images
-
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
