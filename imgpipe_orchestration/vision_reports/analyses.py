@@ -1,10 +1,9 @@
 """The rows of `vision_analyses`: what the external API listed, and how far each has come.
 
-An analysis is known by (external API, organization, vision_analysis_id). Listed again while it is in flight or after it
-was delivered, it is left alone; listed again after it failed, it gets fresh attempts in the new execution.
+An analysis is identified by (external API, organization, vision_analysis_id). When it is listed again while it is
+unfinished or after it was delivered, it is left alone; after it failed, it gets fresh attempts in the new execution.
 
-Its `status` is waiting (nothing submitted), submitted (`batch_id` says which batch a backend has), delivered, or failed
-(given up).
+Its `status` is waiting (nothing submitted), submitted (`batch_id` is the backend's batch), delivered, or failed.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "runn
 
 
 def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
-    """Keep the analyses, their outcomes and the executions' totals equal to the items in QUEUE."""
+    """Copy the state of items in QUEUE to the analyses, their outcomes and the executions' totals."""
     values = {"ids": list(ids), "error": error, "outcome": _OUTCOMES[state], "ended": state is not State.WAITING}
     status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
         state, "case when batch_id is null then 'waiting' else 'submitted' end"
     )
     if state is State.WAITING:
-        # Requeued after it had failed: its batch has all the time once more.
+        # Requeued after it had failed: the time limit of its batch begins again.
         requeued = "update vision_analyses set submitted_at = null where id = any(:ids) and status = 'failed'"
         rows.execute(text(requeued), values)
     rows.execute(text(f"update vision_analyses set status = {status}, error = :error where id = any(:ids)"), values)
@@ -59,7 +58,7 @@ QUEUE = Queue("vision_analyses", max_attempts=4, mirror=_follow)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An analysis as the external API lists it, checked."""
+    """An analysis as the external API lists it, validated."""
 
     vision_analysis_id: str
     run_code: str
@@ -69,7 +68,7 @@ class Listed:
 
 
 def source_of(get_url: str) -> str:
-    """The external API's identity: its address without the query, where keys may be."""
+    """The external API's identity: its URL without user, query (which may hold keys) and trailing slash."""
     parts = urlsplit(get_url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2].lower()}{parts.path.rstrip('/')}"
 
@@ -77,7 +76,7 @@ def source_of(get_url: str) -> str:
 def register(
     rows: Rows, claims: Claims, execution_id: int, source: str, organization_id: str, found: Listed, vault: Vault
 ) -> bool:
-    """Take a listed analysis up for an execution. False when it is in flight or delivered already."""
+    """Queue a listed analysis for an execution. False when it is unfinished or delivered already."""
     values = {
         "source": source,
         "organization": organization_id,
@@ -97,7 +96,7 @@ def register(
 
 
 def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> list[int]:
-    """Let an execution go on with what earlier commands left waiting; theirs end without it. Returns the ids."""
+    """Move the analyses that earlier commands left waiting to this execution, and end theirs. Returns their ids."""
     left = rows.execute(
         _LEFT, {"queue": QUEUE.name, "source": source, "organization": organization_id, "execution": execution_id}
     ).all()
@@ -109,15 +108,15 @@ def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> l
 
 
 def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
-    """Remove a cron job, its key and its executions. What it has under way is withdrawn, also from a worker, whose next
-    write finds the lease lost: an analysis that another job lists is taken up by that one.
+    """Remove a cron job, its key and its executions. Its unfinished analyses are withdrawn, also from workers, whose
+    next write raises LeaseLost. Another job that lists the same analysis takes it up.
 
     Raises:
         NotFound: there is none of this id.
     """
     with transaction(engine) as rows:
         job = {"id": cron_jobs.locked(rows, job_id).id}
-        # The items before the rows, like whoever works on them: with the lock on an item they write its row.
+        # Items are locked before rows, as workers do, who write the row while they hold the lock on its item.
         unlisted = rows.scalars(_UNLISTED, job).all()
         claims.withdraw(rows, executions.QUEUE, unlisted, executions.DELETED)
         ended = claims.withdraw(rows, QUEUE, rows.scalars(_UNDER_WAY, job).all(), executions.DELETED)
@@ -126,7 +125,7 @@ def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
 
 
 def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
-    """An analysis and whom to talk to about it.
+    """An analysis with the connection to its external API.
 
     Raises:
         Gone: its cron job was deleted.
@@ -152,7 +151,7 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
 
 
 def note_images(rows: Rows, analysis_id: int, *, total: int, usable: int) -> None:
-    """How many images it names and how many could be had, in its present execution."""
+    """Record how many images the analysis names and how many of them were fetched, for its present execution."""
     rows.execute(
         text("""
             with a as (
@@ -167,7 +166,7 @@ def note_images(rows: Rows, analysis_id: int, *, total: int, usable: int) -> Non
 
 
 def submitted(rows: Rows, analysis_id: int, batch_id: str) -> None:
-    """A backend has accepted the batch. From here on it is only waited for, whatever happens to this process."""
+    """Record that a backend accepted the batch. From here on every worker only waits for it."""
     rows.execute(
         text("""
             with a as (
@@ -182,12 +181,12 @@ def submitted(rows: Rows, analysis_id: int, batch_id: str) -> None:
 
 
 def awaited_anew(rows: Rows, analysis_id: int) -> None:
-    """Somebody waits again for a batch that was given up once: its time begins now."""
+    """Start the time limit of a batch again, because a new execution waits for it."""
     rows.execute(text("update vision_analyses set submitted_at = now() where id = :id"), {"id": analysis_id})
 
 
 def awaited_before(rows: Rows, analysis: Analysis) -> bool:
-    """Whether an earlier execution gave up waiting for the analysis's batch."""
+    """Whether an earlier execution has waited for the analysis's batch in vain."""
     earlier = """
         select exists (select from vision_outcomes
             where analysis_id = :id and batch_id = :batch and execution_id <> :execution)
@@ -197,7 +196,7 @@ def awaited_before(rows: Rows, analysis: Analysis) -> bool:
 
 
 def forget_batch(rows: Rows, analysis_id: int) -> None:
-    """The backend will never deliver this batch: another try is another order."""
+    """The backend will never complete this batch: the next try submits another one, under a new reference."""
     rows.execute(
         text("""
             update vision_analyses set batch_id = null, submitted_at = null, reference = gen_random_uuid()
@@ -208,12 +207,12 @@ def forget_batch(rows: Rows, analysis_id: int) -> None:
 
 
 def uploading(rows: Rows, analysis_id: int) -> None:
-    """An upload begins. Until it is known not to have arrived, the external API is asked before another one."""
+    """Record that an upload begins. Before another one, the external API is asked whether this one has arrived."""
     rows.execute(text("update vision_analyses set upload_started_at = now() where id = :id"), {"id": analysis_id})
 
 
 def not_uploaded(rows: Rows, analysis_id: int) -> None:
-    """The upload that began is known not to have arrived."""
+    """Record that the upload has certainly not arrived."""
     rows.execute(text("update vision_analyses set upload_started_at = null where id = :id"), {"id": analysis_id})
 
 
@@ -222,10 +221,10 @@ def delivered(rows: Rows, analysis_id: int) -> None:
 
 
 def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> list[int]:
-    """Everything of a day from the start again, as executions of a backfill; what is in flight is left alone.
+    """Start all analyses of a day from the beginning, as executions of a backfill; unfinished ones are left alone.
 
     Args:
-        reference: names the run that asks, so that its re-execution does not start everything once more.
+        reference: identifies the run, so that its re-execution does not start them once more.
 
     Returns:
         their ids.
@@ -236,7 +235,7 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
         for row in rows.execute(_OF_DAY, {"day": day, "queue": QUEUE.name}):
             groups.setdefault((row.cron_job_id, row.connection), []).append(row)
         for (job, connection), members in groups.items():
-            # A command's connection is encrypted, which makes it unlike any other's.
+            # The encrypted connection of a command is different for each execution.
             whose = f"job {job}" if connection is None else hashlib.sha256(connection.encode()).hexdigest()
             execution = executions.of_backfill(rows, job, connection, f"{reference}/{day}/{whose}")
             if execution is None:
@@ -250,7 +249,8 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
 
 
 def take(claims: Claims, owner: str, analysis_id: int) -> Claim | None:
-    """The claim on one analysis, for a step that was started alone: held by this run already, or taken now."""
+    """The claim on one analysis: the one that this run holds already, or, for a step that was re-executed alone, a new
+    one. None when it cannot be claimed."""
     held = [claim for claim in claims.owned(QUEUE, owner) if claim.item_id == analysis_id]
     if held:
         return held[0]
@@ -277,7 +277,7 @@ _REGISTER = text("""
     returning a.id
 """)
 
-# In the order of `fenced`: the item's row is locked first.
+# Locks the item's row first, as `fenced` does.
 _LEFT = text("""
     select a.id, a.execution_id
     from work_items w join vision_analyses a on a.id = w.item_id join vision_executions e on e.id = a.execution_id
@@ -295,7 +295,7 @@ _ADOPT = text("""
     update vision_analyses set execution_id = :execution where id = any(:ids)
 """)
 
-# An analysis whose batch was accepted already is only waited for: its images are not looked at again.
+# The images of an accepted batch are not fetched again, so their numbers are copied.
 _GOES_ON = text("""
     insert into vision_outcomes (execution_id, analysis_id, batch_id, images_total, images_usable)
     select execution_id, id, batch_id, case when batch_id is not null then images_total end,

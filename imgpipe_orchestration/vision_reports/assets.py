@@ -1,4 +1,4 @@
-"""What vision reports make, as Dagster's catalogue shows it. Runs report it as they deliver, day by day."""
+"""The assets of vision reports. Runs report materializations for each day of creation of what they delivered."""
 
 import dagster as dg
 

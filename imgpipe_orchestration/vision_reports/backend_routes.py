@@ -1,4 +1,4 @@
-"""Our own analysis backend over HTTP, as `partners.analysis_backend` speaks it: one imgpipe can serve another."""
+"""Our own analysis backend over HTTP, in the protocol of `partners.analysis_backend`: one imgpipe can serve another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def backend_key(credentials: Credentials, services: ServicesDep) -> None:
 router = APIRouter(tags=["analysis backend"], dependencies=[Depends(backend_key)])
 
 FILES_AT_ONCE = 20
-"""Images of one request."""
+"""Most images in one request."""
 _FORM = {
     "type": "object",
     "required": ["files", "organization_id"],
@@ -119,7 +119,7 @@ def available_models(services: ServicesDep) -> Models:
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
 )
 async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
-    """Take images, up to 20 at once. Content decides what is an image; one that is none does not hold up the others."""
+    """Upload images, up to 20 at once. A file whose content is no usable image is rejected, the others are stored."""
     largest = services.settings.vision_image_max_bytes
     try:
         form = await request.form(max_files=FILES_AT_ONCE, max_fields=10)

@@ -1,4 +1,4 @@
-"""The one interface of an analysis backend, and which one a URL means."""
+"""The interface of analysis backends, and which backend a URL means."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class AnalysisBackend(Protocol):
-    """Takes images, analyses them as a batch, gives a report. One suite of tests runs against each."""
+    """Takes images, analyses them as a batch, and gives a report. One suite of tests runs against all of them."""
 
     def upload(self, picture: Picture, organization_id: str) -> str:
-        """Hand one image over; returns its id there.
+        """Hand one image over; returns its id at the backend.
 
         Raises:
-            BadImage, TooLarge: it does not take this image. Any other error is about more than this one.
+            BadImage, TooLarge: it refuses this image. Other errors concern all images.
         """
 
     def start(self, order: BatchOrder) -> str:
@@ -35,7 +35,7 @@ class AnalysisBackend(Protocol):
         """
 
     def advance(self, batch_id: str, owner: str) -> BatchStatus:
-        """As `status`, after doing what this process can do about it: our own backend works on a batch."""
+        """As `status`; our own backend first works on a batch in this process, under claims of `owner`."""
 
     def report(self, batch_id: str) -> bytes:
         """The HTML report of a completed batch."""
@@ -45,22 +45,22 @@ class AnalysisBackend(Protocol):
 
 
 def backend_at(services: Services, url: str, worker: BatchWorker | None = None) -> AnalysisBackend:
-    """The backend at `url`. Our own gateway's address means our own tables, without the way over HTTP.
+    """The backend at `url`. For our own gateway's address it works on our tables directly, without HTTP.
 
     Args:
-        worker: works on our own backend's batches in this process; without one they wait for a run that does.
+        worker: works on our own backend's batches in this process; without it they wait for a run of `vision_batches`.
     """
     settings = services.settings
     if _place(url) in {_place(settings.gateway_url), _place(settings.public_base_url)}:
         return OwnBackend(services, worker)
-    # The key is meant for the operator's backend; whoever writes a cron job may name another address.
+    # The key is for the operator's backend only; a cron job may name any other address.
     ours = _place(url)[:3] == _place(settings.backend_api_url)[:3]
     key = settings.backend_api_key if ours else ""
     return RemoteBackend(url, key, timeout=settings.partner_timeout_seconds)
 
 
 def _place(url: str) -> tuple[str, str, int | None, str]:
-    """What an address names: `http://localhost:8000/` is `http://127.0.0.1:8000`."""
+    """(scheme, host, port, path) of an address, normalised: `http://localhost:8000/` is `http://127.0.0.1:8000`."""
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname in {"localhost", "::1"} else parts.hostname or ""
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)

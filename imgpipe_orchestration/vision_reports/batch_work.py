@@ -1,7 +1,7 @@
-"""Works through queued batches of our own backend: each image before the vision model, then the report.
+"""Works on queued batches of our own backend: shows each image to the vision model, then writes the report.
 
-An answer is kept as soon as it is there, so a batch that is taken up again only asks for what is missing, and the
-ledger sees to it that no answer is bought twice.
+Each answer is committed at once, so a batch that is taken up again only asks for the missing ones. The ledger keeps
+answers from being bought twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DETAIL = "high"
 
 
 class BatchWorker:
-    """The threads that look at the images of one run's batches."""
+    """Works on batches, with one pool of threads that call the vision model for all batches of a run."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -45,18 +45,18 @@ class BatchWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the threads. What is under way stays as far as it was written down."""
+        """End the threads. Committed answers are kept."""
         self._looks.shutdown(wait=True, cancel_futures=True)
 
     def warm_up(self) -> None:
-        """Load what the first image would wait for (two seconds of imports here and in the worker processes)."""
+        """Begin the imports that the first image would wait for (two seconds here and in the worker processes)."""
         if not self._warm:
             self._warm = True
             self._looks.submit(importlib.import_module, "openai")
             self._services.workshop.submit(os.getpid)
 
     def work_next(self, owner: str) -> bool:
-        """Take the next due batch of any tenant and work on it. False when none is due.
+        """Claim the next due batch of any tenant and work on it. False when none is due.
 
         The caller holds the leases of `owner` (`Claims.hold`).
         """
@@ -82,10 +82,10 @@ class BatchWorker:
         self._report(claim, batch)
 
     def _look_at_all(self, claim: Claim, batch: Batch) -> None:
-        """Every image that has no answer yet.
+        """Get the answers of all images that have none yet.
 
         Raises:
-            Retryable: some image may have one later; the others have theirs.
+            Retryable: an image failed for now; the answers of the others are committed.
         """
         waiting = [image for image in batch.images if image.status == "waiting"]
         look = tracing.carried(self._look)
@@ -109,7 +109,7 @@ class BatchWorker:
         last = claim.failures + 1 >= batches.QUEUE.max_attempts
         if not (last and all(error.spends_attempt for _, error in later)):
             raise later[0][1]
-        # A report about the others is worth more than none: what could not be asked is listed in it.
+        # At the last attempt the report is written about the others, and lists these as missing.
         for image, reason in later:
             self._give_up(claim, batch, image, reason.public)
 
@@ -170,7 +170,7 @@ class BatchWorker:
 
 
 def work_on_all(services: Services, owner: str) -> int:
-    """Work on everything that is due, several batches at once, until nothing is. Returns how many."""
+    """Work on all due batches, VISION_PARALLEL_ANALYSES at once, until none is due. Returns how many."""
     hands = services.settings.vision_parallel_analyses
 
     def keep_going(_: int) -> int:
@@ -188,5 +188,5 @@ def _view_key(batch: Batch, image: BatchImage) -> str:
 
 
 def _labelled(analysis: dict[str, Any], usage: Usage) -> dict[str, Any]:
-    """The answer with the model that gave it; one that a stand-in made up is marked as that."""
+    """The answer with the model that gave it, and whether that was a stand-in."""
     return {**analysis, "model": usage.model, "standin": usage.standin}

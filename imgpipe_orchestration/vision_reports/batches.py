@@ -18,7 +18,7 @@ from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, B
 
 
 def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
-    """Keep the batches equal to their items in QUEUE."""
+    """Copy the state of items in QUEUE to their batches."""
     status = {State.DONE: "completed", State.FAILED: "failed", State.WAITING: "queued"}.get(state)
     if status is not None:
         rows.execute(
@@ -36,7 +36,7 @@ QUEUE = Queue("vision_batches", max_attempts=3, mirror=_follow)
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An image that was handed in."""
+    """An image that was uploaded."""
 
     image_id: UUID
     organization_id: str
@@ -50,7 +50,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class BatchImage:
-    """An image of a batch and how far it is. `analysis` is as `inspection.accepted` makes it."""
+    """An image of a batch with its state. `analysis` is as returned by `inspection.accepted`."""
 
     position: int
     name: str
@@ -90,7 +90,7 @@ def add_upload(engine: Engine, upload: Upload) -> None:
 
 
 def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tuple[UUID, BatchState]:
-    """Queue a batch. An order whose reference is known already gives its batch, whatever else it says.
+    """Queue a batch. For an order whose reference is known already, the batch of that reference is returned.
 
     Raises:
         NotFound: an image is unknown, or belongs to another organization.
@@ -99,7 +99,7 @@ def start(engine: Engine, claims: Claims, order: BatchOrder, model: str) -> tupl
     ids = _image_ids(order)
     with transaction(engine) as rows:
         values = {
-            # A reference of one organization must not hit another's batch.
+            # With the organization, so that one's reference never finds another's batch.
             "reference": json.dumps([order.organization_id, order.reference]) if order.reference else None,
             "organization": order.organization_id,
             "query": order.user_query,

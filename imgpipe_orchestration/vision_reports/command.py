@@ -1,7 +1,7 @@
-"""One execution from the command line: listed, worked on and waited for in this process, without Dagster.
+"""One execution from the command line, in this process and without Dagster.
 
-What it cannot finish stays in the queue like anybody's: the next Dagster run goes on with it, or the next command for
-the same external API and organization.
+Unfinished analyses stay in the queue: the next Dagster run goes on with them, or the next command for the same external
+API and organization.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ _NO_LIST = "The command ended before it had the list."
 
 
 def run_now(services: Services, connection: Connection, say: Callable[[str], None]) -> Mapping[str, Any]:
-    """One execution over `connection`, to its end. Returns it as `executions.summaries` gives it.
-
-    It may still be `running` in the end: when something failed that is worth another try later.
+    """One execution over `connection`. Returns it as in `executions.summaries`; its status is still `running` when
+    something failed that will be tried again later.
 
     Args:
-        say: gets a line for each thing worth telling.
+        say: is called with each line for the user.
     """
     owner = f"command-{uuid4()}"
     claims = services.claims
@@ -63,7 +62,8 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
 
 
 def _list(services: Services, owner: str, execution_id: int) -> bool:
-    """Whether there is a list now. If not, that ends the execution: whoever typed the command can type it again."""
+    """List the execution's analyses; False when that failed. The execution ends then, because the user can repeat the
+    command."""
     claims = services.claims
     held = claims.claim_these(executions.QUEUE, owner, [execution_id])
     outcome = work_through(claims, executions.QUEUE, held, lambda claim: fetch_list(services, claim), threads=1)
@@ -74,7 +74,7 @@ def _list(services: Services, owner: str, execution_id: int) -> bool:
 
 
 def _end(rows: Rows, services: Services, ids: Sequence[int], reason: str) -> None:
-    """End executions that have no list, and will have none."""
+    """End executions that were not listed."""
     ended = services.claims.withdraw(rows, executions.QUEUE, ids, reason)
     rows.execute(
         text("""
@@ -85,7 +85,7 @@ def _end(rows: Rows, services: Services, ids: Sequence[int], reason: str) -> Non
 
 
 def _adopt(services: Services, connection: Connection, execution_id: int, say: Callable[[str], None]) -> None:
-    """Take up what earlier commands for the same organization left behind, as far as nobody works on it."""
+    """Continue with unclaimed analyses that earlier commands for the same organization left behind."""
     with transaction(services.engine) as rows:
         source = analyses.source_of(connection.get_url)
         adopted = analyses.adopt(rows, execution_id, source, connection.organization_id)
@@ -94,10 +94,10 @@ def _adopt(services: Services, connection: Connection, execution_id: int, say: C
 
 
 def _take_over_from_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
-    """Take from commands that were killed what they hold, and end those of their executions that have no list."""
+    """Release the claims of killed commands, and end their executions that were not listed."""
     _wait_for_dead(services, connection, say)
     with transaction(services.engine) as rows:
-        # One that lives has claimed its execution within moments of its start.
+        # A living command claims its execution right after it has started it.
         values = {
             "queue": executions.QUEUE.name,
             "organization": connection.organization_id,
@@ -107,7 +107,7 @@ def _take_over_from_dead(services: Services, connection: Connection, say: Callab
 
 
 def _wait_for_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
-    """A command that was killed holds its leases until they run out; one that lives renews them before that."""
+    """Wait until every lease of an earlier command has run out, which means it was killed, or was renewed."""
     first = _leases(services, connection)
     if first:
         say("An earlier command holds some work; looking whether it still does that")
@@ -122,7 +122,7 @@ def _wait_for_dead(services: Services, connection: Connection, say: Callable[[st
 
 
 def _leases(services: Services, connection: Connection) -> dict[str, tuple[datetime, bool]]:
-    """The commands that work for an organization: until when they hold what they hold, and whether that is over."""
+    """The commands that hold claims for the organization, by owner: when their leases end, and whether they have."""
     values = {
         "analyses": analyses.QUEUE.name,
         "executions": executions.QUEUE.name,
@@ -159,7 +159,7 @@ def _names(services: Services, execution_id: int) -> dict[int, str]:
 
 
 def _others_finished(services: Services, execution_id: int) -> Mapping[str, Any]:
-    """The execution, once a Dagster run that took some of it is through with that."""
+    """The execution, after waiting for Dagster runs that have taken some of its analyses."""
     until = time.monotonic() + services.settings.vision_timeout_seconds
     while True:
         (execution,) = executions.summaries(services.engine, [execution_id])

@@ -1,9 +1,9 @@
-"""Works on the analyses of one run: what their steps share, and what became of each.
+"""Works on the analyses of one run.
 
-An analysis has a thread of its own, a step of the run, in which it waits for its batch. Scarce are the hands:
-VISION_PARALLEL_ANALYSES threads at once download, submit, look and upload, so hundreds of batches may be in the air
-while four are being worked on. When nothing but waiting has happened for the patience, whoever still waits is put back
-with the moment of its next look; a later run goes on from there.
+Each analysis has a thread of its own (a step of the run), in which it waits for its batch. At most
+VISION_PARALLEL_ANALYSES of these threads work at once (download, submit, poll, upload), while hundreds may wait. When
+no analysis has made progress for `patience` seconds, those that wait are put back into the queue with the time of their
+next poll, and a later run goes on with them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an analysis's time with this crew ended."""
+    """How the work on an analysis ended in this run."""
 
     item_id: int
     state: str
-    """`done`; `waiting` (the backend has not finished, a later run looks again); `retry`; `failed`; `lost`."""
+    """`done`; `waiting` (the backend has not finished, a later run polls again); `retry`; `failed`; `lost`."""
     error: str = ""
 
 
 class Crew:
-    """For one owner of claims; thread-safe. Keeps the owner's leases until it is closed.
+    """Works under the claims of one owner, and renews their leases until it is closed. Thread-safe.
 
     Args:
-        patience: seconds after the last progress of any analysis during which unfinished batches are waited for.
+        patience: how long to wait for unfinished batches after the last progress of any analysis, seconds.
     """
 
     def __init__(self, services: Services, owner: str, *, patience: float) -> None:
@@ -69,17 +69,17 @@ class Crew:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and let the leases go. What is under way is stopped by its fence."""
+        """Close the connections and stop renewing leases. Threads that still work find that at their next write."""
         self._closed = True
         self._opened.close()
 
     def expect(self, ids: Iterable[int]) -> None:
-        """These are going to be worked on."""
+        """Announce analyses that `work` will be called for."""
         with self._lock:
             self._expected |= set(ids)
 
     def work(self, claim: Claim) -> Ending:
-        """Take one analysis as far as it goes, and wait for its batch in between."""
+        """Work on one analysis until it is delivered, fails, or has waited for `patience`."""
         waiting = False
 
         def advance(claim: Claim) -> None:
@@ -108,7 +108,7 @@ class Crew:
         return Ending(item, "lost", "another run took it over")
 
     def ended(self, item_id: int) -> list[int]:
-        """Note that this one is through. Returns everybody who is, if nobody is expected any more, else nobody."""
+        """Note that the work on this one has ended. Returns all ended ones if no more are expected, else none."""
         with self._lock:
             self._expected.discard(item_id)
             self._ended.append(item_id)
@@ -128,6 +128,6 @@ class Crew:
 
 
 def _order_anew(rows: Rows, claim: Claim, error: ImgpipeError, state: State) -> None:
-    """A batch without a report is no use to whoever tries again."""
+    """When an analysis fails because its batch has no report, let a later requeue submit a new batch."""
     if state is State.FAILED and isinstance(error, NoReport):
         analyses.forget_batch(rows, claim.item_id)

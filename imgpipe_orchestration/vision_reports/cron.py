@@ -1,4 +1,4 @@
-"""Cron expressions: five fields, a time zone, and the next moment they name."""
+"""Cron expressions of five fields with a time zone: validation, and the next tick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from imgpipe_orchestration.errors import BadInput
 
 _FIELDS = "minute hour day-of-month month day-of-week"
 _NO_PLACE = re.compile(r"(posix|right)/|(localtime|posixrules|Factory)$")
-"""Files beside the time zones: copies with leap seconds, by which ticks come out wrong, and what a machine has set."""
+"""Names in the zone database that are no time zones: copies with leap seconds (`right/`), which make ticks wrong, and
+the machine's own settings."""
 _RANDOM = re.compile(r"\b[HR]\b", re.IGNORECASE)
 
 
@@ -55,12 +56,12 @@ def check_timezone(name: str) -> str:
 
 
 def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
-    """The first moment strictly after `after` that the schedule names in its time zone, in UTC.
+    """The first tick strictly after `after`, in UTC.
 
-    Only this one is ever planned: ticks that were missed while we were down are made up for once, not once each.
+    Only this one is planned: of all ticks missed while the system was down, one is made up for.
 
     Raises:
-        BadInput: the schedule names no moment within the next years, or it or the time zone is not known here.
+        BadInput: the schedule has no tick within the next years, or the schedule or the time zone is invalid.
     """
     from croniter import CroniterBadCronError, CroniterBadDateError, croniter
 
@@ -68,7 +69,7 @@ def next_tick(schedule: str, timezone: str, after: datetime) -> datetime:
     try:
         ticks = croniter(schedule, after.astimezone(zone))
         tick: datetime = ticks.get_next(datetime)
-        # When clocks go back an hour happens twice; "at 02:30" means the first, "every 30 minutes" means both.
+        # When clocks go back, an hour happens twice: "at 02:30" means the first one, "every 30 minutes" both.
         while tick.astimezone(UTC).astimezone(zone).fold and "*" not in schedule.split()[1]:
             tick = ticks.get_next(datetime)
     except CroniterBadDateError as error:

@@ -1,4 +1,4 @@
-"""The rows of `cron_jobs`: who asks which external API, for whom, when. Keys are encrypted before they get here."""
+"""The rows of `cron_jobs`: external API, organization and schedule of each. Keys are encrypted by the callers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ COLUMNS = (
     "organization_id",
     "enabled",
 )
-"""What a request may set."""
+"""The columns that a request may set."""
 
 UNPLANNED = timedelta(hours=1)
-"""Until a job is run again whose schedule cannot be read."""
+"""Time to the next run of a job whose schedule cannot be read."""
 
 log = logger(__name__)
 
@@ -64,7 +64,7 @@ def found(engine: Engine, job_id: UUID) -> Row[Any]:
 
 
 def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
-    """Set some of COLUMNS. The next tick is planned anew only where that is what changed.
+    """Set some of COLUMNS. The next tick is planned again only if schedule, time zone or `enabled` changed.
 
     Raises:
         NotFound: there is none of this id.
@@ -79,7 +79,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
 
 
 def locked(rows: Rows, job_id: UUID) -> Row[Any]:
-    """One job that nobody changes or deletes until the transaction ends.
+    """One job, locked until the transaction ends.
 
     Raises:
         NotFound: there is none of this id.
@@ -88,14 +88,16 @@ def locked(rows: Rows, job_id: UUID) -> Row[Any]:
 
 
 def any_due(rows: Rows) -> bool:
-    """Whether some job's tick has come; one look at an index."""
+    """Whether some job's tick has come; one index look-up."""
     return bool(rows.scalar(text("select exists (select from cron_jobs where next_run_at <= now())")))
 
 
 def take_due(rows: Rows) -> list[Row[Any]]:
-    """The jobs whose tick has come, each planned for its next one; the caller starts their executions in the same
-    transaction, so that a tick is neither lost nor taken twice. By the clock of `any_due`, or a machine whose own is
-    late would be sent for ticks that it does not see."""
+    """The jobs whose tick has come, each planned for its next one. The caller starts their executions in the same
+    transaction, so that a tick is neither lost nor taken twice.
+
+    By the database's clock, as in `any_due`: with a machine's own clock, which may be late, a run could be started for
+    a tick and not find it due."""
     now = _now(rows)
     due = rows.execute(
         text("select * from cron_jobs where next_run_at <= :now order by id for update skip locked"), {"now": now}
@@ -109,8 +111,8 @@ def take_due(rows: Rows) -> list[Row[Any]]:
 
 
 def _next(job: Row[Any], now: datetime) -> datetime:
-    """The job's next tick. One that cannot be told must not keep the others from theirs: a machine may lack a time zone
-    that another knew, and a row may have been changed by hand."""
+    """The job's next tick. An unreadable schedule must not raise, which would stop all other jobs: this machine may
+    lack the time zone, and the row may have been changed by hand."""
     try:
         return next_tick(job.schedule, job.timezone, now)
     except BadInput as error:

@@ -1,7 +1,7 @@
-"""The rows of `vision_executions`: one look at the external API and what came of each analysis it found.
+"""The rows of `vision_executions`: one list of the external API, and the outcome of each analysis in it.
 
-An execution is an item of QUEUE until its list has been fetched. After that it ends by itself: whoever settles its last
-analysis sets the totals and the status, in the same transaction.
+An execution is an item of QUEUE until its list was fetched. After that, the transaction that ends its last analysis
+also sets its totals and status (`settle`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logger(__name__)
 
 
 def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
-    """Why an item could not go on, and when it is tried again if it waits for that."""
+    """`reason`, with the time of the item's next try if it waits for one."""
     due = rows.scalar(
         text("""
             select to_char(due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') from work_items
@@ -40,9 +40,9 @@ def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
 
 
 def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
-    """Keep the executions equal to their items in QUEUE."""
+    """Copy the state of items in QUEUE to their executions."""
     if error is not None and state is State.WAITING:
-        error = with_next_try(rows, QUEUE.name, ids[0], error)  # one with an error comes alone
+        error = with_next_try(rows, QUEUE.name, ids[0], error)  # with an error there is one id
     if state is State.FAILED:
         change = "status = 'failed', error = :error, finished_at = now()"
     elif state is State.WAITING:
@@ -66,8 +66,8 @@ def start(
     connection: str | None = None,
     tenant: str = "",
 ) -> Row[Any]:
-    """A new execution, queued for listing. Of a cron job, or (from the command line) over a connection of its own, as
-    `sealed` makes it."""
+    """A new execution, queued for listing: of a cron job, or (from the command line) with a connection of its own, as
+    `sealed` returns it."""
     row = rows.execute(
         text("""
             insert into vision_executions (cron_job_id, connection, trigger)
@@ -82,7 +82,7 @@ def start(
 
 
 def start_due(engine: Engine, claims: Claims) -> int:
-    """Turn every tick that has come into an execution. Returns how many."""
+    """Start an execution for each due cron job. Returns how many."""
     with transaction(engine) as rows:
         due = cron_jobs.take_due(rows)
         for job in due:
@@ -91,7 +91,7 @@ def start_due(engine: Engine, claims: Claims) -> int:
 
 
 def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, reference: str) -> Row[Any] | None:
-    """A backfill's execution; None when this very run has made it before (it is being re-executed)."""
+    """A backfill's execution; None when `reference` has one already, which an earlier try of the run has made."""
     values = {"job": cron_job_id, "connection": connection, "reference": reference}
     return rows.execute(
         text("""
@@ -104,12 +104,12 @@ def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, ref
 
 
 def sealed(connection: Connection, vault: Vault) -> str:
-    """A connection as an execution keeps it; `connection_of` opens it."""
+    """A connection, encrypted, as an execution stores it; `connection_of` decrypts it."""
     return vault.lock(json.dumps({name: getattr(connection, name) for name in Connection.__slots__}))
 
 
 def connection_of(rows: Rows, execution_id: int | None, vault: Vault) -> Connection:
-    """Whom an execution talks to: its cron job's present settings, or its own.
+    """An execution's connection: its own, or by its cron job's present settings.
 
     Raises:
         Gone: the cron job was deleted.
@@ -144,11 +144,11 @@ def note_run(engine: Engine, ids: Sequence[int], run_id: str) -> None:
 
 
 def settle(rows: Rows, ids: Sequence[int]) -> None:
-    """Count the outcomes of executions, and end those that have none open. An entry that cannot be used has failed.
+    """Count the outcomes of executions, and end those without open ones. Unusable entries of a list count as failed.
 
-    The lock comes first and as a statement of its own: of two transactions that settle the last two analyses, the
-    second must see what the first has written. `no key`, because both hold a key share already when they have written
-    their analysis's row twice (PostgreSQL then checks its foreign key again), and would wait for each other.
+    The lock is taken first, in a statement of its own, so that of two transactions that settle the last two analyses
+    the second sees what the first has written. It is `no key`, because both may hold a key share lock already (from
+    the check of the foreign key in an analysis's row) and would otherwise wait for each other.
     """
     wanted = {"ids": sorted(ids)}
     locked = "select id, finished_at from vision_executions where id = any(:ids) order by id for no key update"
@@ -206,7 +206,7 @@ def recent(engine: Engine, cron_job_id: int, limit: int) -> list[Mapping[str, An
 
 
 def newest(engine: Engine) -> dict[UUID, Row[Any]]:
-    """How the newest execution of each job stands (`started_at`, `status`, `error`), by the job's UUID."""
+    """`started_at`, `status` and `error` of each job's newest execution, by the job's UUID."""
     with transaction(engine) as rows:
         found = rows.execute(
             text("""

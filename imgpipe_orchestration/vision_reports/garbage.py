@@ -1,4 +1,4 @@
-"""How the vision reports' bucket hangs together with rows: submitted images, views of a running batch, reports."""
+"""Which rows name which objects of the vision reports' bucket: uploaded images, views of running batches, reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
 def holding(services: Services) -> Holding:
-    """Images and reports are named by their rows, views by a batch that has not ended. Nothing can make them again."""
+    """Images and reports are named by their rows, views by an unfinished batch. What is missing is not made again."""
     return Holding(
         name="vision_reports",
         bucket=services.vision_bucket,
@@ -19,7 +19,7 @@ def holding(services: Services) -> Holding:
     )
 
 
-# The id stands in the name: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.
+# Keys: images/<id>.jpg, views/<batch>/<n>.jpg, reports/<batch>.html.
 _NAMED = text(r"""
     with asked as (
         select key, split_part(key, '/', 1) as folder, cast(substring(key from

@@ -1,7 +1,7 @@
-"""Getting an analysis's documents: which of them can be had, which cannot and why.
+"""Fetches the documents of an analysis: its images and the descriptions of them.
 
-Each image is handed on and forgotten before the next is fetched, so an analysis of two hundred images needs the memory
-of one. Nothing of it lies in a file, so a run that is killed leaves none behind.
+Each image is handed to the backend before the next is fetched, so an analysis of two hundred images needs the memory
+of one. Nothing is written to files, so a run that is killed leaves none behind.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Errors = tuple[type[ImgpipeError], ...]
 
 @dataclass
 class Gathered:
-    """What became of an analysis's documents."""
+    """The images that the backend has, and what could not be used, with reasons."""
 
     images: list[ImageOrder] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
@@ -51,12 +51,13 @@ def gather(
     """Fetch everything and hand each image over.
 
     Args:
-        patient: there will be another try: what cannot be had at this moment ends this one, instead of being left out.
+        patient: raise when a document cannot be fetched at this moment, because there will be another try; if False, it
+            is left out.
         hand_over: gives an image to the backend and returns its id there.
 
     Raises:
         Retryable: see `patient`.
-        ImgpipeError: from `hand_over`: the backend is away, or takes no image from us, which is not the image's fault.
+        ImgpipeError: from `hand_over`: the backend is away, or refuses all images.
     """
     gathered = Gathered()
     given_up = (Permanent,) if patient else (Permanent, Retryable)
@@ -84,7 +85,7 @@ def gather(
 def _picture(
     document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing], given_up: _Errors
 ) -> Picture | None:
-    """The image, or None after its reason was written down, if that is among `given_up`."""
+    """The image, or None when fetching it raised one of `given_up`; the reason is added to `missing`."""
     from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.reading.sniff import sniff
 
@@ -103,7 +104,7 @@ def _picture(
 def _descriptions(
     document: Document, fetcher: Fetcher, limits: FetchLimits, notes: list[str], given_up: _Errors
 ) -> dict[str, str]:
-    """The texts of a descriptions file by image name; a file that cannot be used is noted and not fatal."""
+    """The texts of a descriptions file by image name; none when the file cannot be used, which is added to `notes`."""
     try:
         return _parse(fetcher.fetch_bytes(document.url, replace(limits, max_bytes=_DESCRIPTIONS_LIMIT)))
     except given_up as error:
@@ -119,6 +120,6 @@ def _parse(data: bytes) -> dict[str, str]:
     if not isinstance(parsed, dict):
         raise BadInput("it is not a JSON object of image name to description")
     texts = {str(name): str(text) for name, text in parsed.items() if isinstance(text, str | int | float)}
-    if not texts and any(parsed.values()):  # one level deeper, say
+    if not texts and any(parsed.values()):  # e.g. the texts are one level deeper
         raise BadInput("no image has a text in it")
     return texts

@@ -1,6 +1,6 @@
-"""One image as the model gets to see it, and what the model is asked.
+"""The view of an image that the model is shown, the question, and the form of the answer.
 
-`view` runs in a worker process (`imaging.workshop`): the bytes are a stranger's.
+`view` runs in a worker process (`imaging.workshop`), because the image may be hostile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from imgpipe_orchestration.vision_reports.model import plain_text
 
 VIEW_SIDE = 1280
-"""Longest side of what the model and the report's reader see, pixels: a scratch is still a scratch at this size."""
+"""Longest side of the view for the model and the report, pixels; small defects are still visible at this size."""
 VIEW_QUALITY = 85
 
 INSTRUCTIONS = """\
@@ -59,14 +59,14 @@ class Inspection(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An image as it is looked at: an upright sRGB JPEG, the original's size, and figures measured on it."""
+    """An upright sRGB JPEG, and figures: the original's size and what was measured."""
 
     jpeg: bytes
     measured: dict[str, Any]
 
 
 def view(data: bytes) -> View:
-    """Decode a stranger's image, shrink it to `VIEW_SIDE` and measure it.
+    """Decode an image, shrink it to `VIEW_SIDE` and measure it.
 
     Raises:
         BadImage, TooLarge: as `imaging.render.render`.
@@ -97,7 +97,7 @@ def view(data: bytes) -> View:
 
 
 def question(user_query: str, name: str, description: str, measured: dict[str, Any]) -> str:
-    """The text that goes with an image; what people outside wrote is fenced in JSON."""
+    """The text that goes with an image, as JSON, so that texts from outside cannot pass for instructions."""
     given = {
         "question": user_query or "Inspect this photograph for defects and anomalies.",
         "file_name": name,
@@ -108,7 +108,7 @@ def question(user_query: str, name: str, description: str, measured: dict[str, A
 
 
 def accepted(inspection: Inspection) -> dict[str, Any]:
-    """A model's answer made fit to keep and show: bounded texts, boxes with an area, at most 30 findings."""
+    """A model's answer as it is stored: texts of limited length, boxes with an area, at most 30 findings."""
     findings = [
         {
             "title": plain_text(finding.title, 160) or "Finding",

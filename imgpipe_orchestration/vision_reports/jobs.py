@@ -1,4 +1,4 @@
-"""The jobs of vision reports: what is due, a day made again, and the batches that others have given us."""
+"""The jobs of vision reports: what is due, a backfill of days, and the batches of our own analysis backend."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 POOL = "vision_reports"
 SIDE_BY_SIDE = threads_executor.configured({"max_concurrent": AT_ONCE}, name="side_by_side")
-"""A thread for each analysis, which mostly waits. How many are worked on at once is the crew's affair."""
+"""A thread for each analysis, which mostly waits. The crew limits how many work at once."""
 
 CHECK = "If it stays so, look whether that host is up and lets this machine in, and at the job's addresses and token."
 
@@ -73,8 +73,8 @@ def _take_on(
     context.log.info(f"{len(taken)} analyses of {len({one.organization_id for one in taken})} organizations")
     crew.crew(services, owner_of(context.run)).expect(one.claim.item_id for one in taken)
     for one in taken:
-        # The key is all that is handed on: a value would lie in a file of this machine, and a step that is re-executed
-        # alone may run on another.
+        # Only the key is passed on: Dagster keeps values in files of this machine, and a step that is re-executed may
+        # run on another one.
         key = re.sub(r"[^A-Za-z0-9_]", "_", f"{one.name}_{one.claim.item_id}")
         yield dg.DynamicOutput(None, mapping_key=key)
 

@@ -1,4 +1,4 @@
-"""From an execution to its analyses: everything unprocessed that the external API lists for one organization."""
+"""Lists an execution's analyses: all unprocessed ones that the external API has for one organization."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     ]
     source, new = analyses.source_of(connection.get_url), 0
     with services.claims.fenced(claim) as rows:
-        # Two jobs that list the same API at once would else wait for each other's rows.
+        # Two jobs that list the same API at once would otherwise deadlock on each other's rows.
         rows.execute(text("select pg_advisory_xact_lock(hashtextextended(:source, 0))"), {"source": source})
         for analysis in listed:
             new += analyses.register(
@@ -80,10 +80,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
 
 
 def api_of(services: Services, connection: Connection) -> VisionAnalysisApi:
-    """The client of a connection's external API.
-
-    In production an operator allows a private address by name (ALLOWED_PRIVATE_HOSTS), like that of a document.
-    """
+    """The client of a connection's external API. In production a private address must be in ALLOWED_PRIVATE_HOSTS."""
     settings = services.settings
     guard = Guard(AllowList.parse(settings.allowed_private_hosts)) if settings.production else None
     return VisionAnalysisApi(
@@ -106,8 +103,8 @@ def _listed(found: VisionAnalysis) -> Listed:
 
 
 def _documents(found: VisionAnalysis) -> Iterable[Document]:
-    """The inputs, each once and under a name of its own: names are how descriptions and reports refer to them."""
-    # A list made by a join names a file as often as it matched. Those without an address are not known to be one.
+    """The input documents, each once and under a unique name, by which descriptions and reports refer to them."""
+    # By address, because some APIs list a file several times. Without an address, each entry counts as one.
     numbered = enumerate(found.documents[:_DOCUMENTS_LIMIT])
     inputs = {d if d.document_path else number: d for number, d in numbered if d.is_input}.values()
     names = [plain_text(d.document_name, 200) or _last_part(d.document_path) or "document" for d in inputs]
@@ -118,7 +115,7 @@ def _documents(found: VisionAnalysis) -> Iterable[Document]:
             numbers[name] = numbers.get(name, 1) + 1
             unique = f"{name} ({numbers[name]})"
         taken.add(unique)
-        # Storage paths are often listed with their spaces as they are.
+        # Storage paths are often listed with unescaped spaces.
         url = document.document_path.strip().replace(" ", "%20")
         yield Document(unique, url, plain_text(document.document_type, 40), name)
 
@@ -131,8 +128,8 @@ def _last_part(url: str) -> str:
 
 
 def _day(created: str) -> date:
-    """The UTC day an analysis was created on, within the days that are partitions: only those can be made again. Today
-    when the API does not say, or names one that UTC does not have."""
+    """The day (UTC) on which an analysis was created, moved into the range of the partitions, because only those can be
+    backfilled. Today when the API names none or an invalid one."""
     today = datetime.now(UTC).date()
     try:
         moment = datetime.fromisoformat(created)

@@ -1,4 +1,4 @@
-"""The words of vision reports: states, records and pure decisions."""
+"""States, records and pure functions of vision reports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from imgpipe_orchestration.errors import PartnerUnavailable, Permanent, Retryable
 
 AT_ONCE = 200
-"""Analyses of one run, so that its page in the UI stays readable; each has a thread there."""
+"""Most analyses of one run, each with a thread; a limit that keeps the run's page in the UI readable."""
 
 FIRST_DAY = "2025-01-01"
-"""First partition of the reports; what is older counts as created on that day."""
+"""First partition of the reports; older analyses count as created on that day."""
 
 
 class ExecutionStatus(StrEnum):
@@ -57,14 +57,14 @@ class Severity(StrEnum):
 
 
 class StillWaiting(Retryable):
-    """The backend has not finished. Nobody's fault: the analysis is looked at again after `retry_after` seconds."""
+    """The backend has not finished. No attempt is spent; the analysis is polled again after `retry_after` seconds."""
 
     title = "Waiting for the backend"
     spends_attempt = False
 
 
 class TimedOut(Permanent):
-    """A backend did not finish a batch within the time it has."""
+    """A backend did not finish a batch within VISION_TIMEOUT_SECONDS."""
 
     status = 504
     title = "Timed out"
@@ -72,14 +72,14 @@ class TimedOut(Permanent):
 
 
 class NoReport(PartnerUnavailable):
-    """A backend says that a batch is completed and does not hand its report out."""
+    """A backend says that a batch is completed, but does not return its report."""
 
     title = "No report"
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Whom an execution talks to. `key` is never part of a representation."""
+    """The external API and the backend of an execution. `repr` leaves the key out."""
 
     get_url: str
     post_url: str
@@ -93,9 +93,9 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file of an analysis; `url` may carry a signature, or be empty where the API gave none that can be used.
+    """A file of an analysis. `url` may contain a signature; it is empty when the API listed none.
 
-    `name` is unique in its analysis; `listed_as` is the name it came with, which others may share.
+    `name` is unique in its analysis; `listed_as` is the name in the API's list, which others may share.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image to hand over. `data` is known to be an image; `name` is only a label."""
+    """An image for a backend. `data` was recognised as an image; `name` is only a label."""
 
     name: str
     data: bytes
@@ -123,7 +123,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An image that could not be had, and why."""
+    """An image that could not be fetched or used, and why."""
 
     name: str
     reason: str
@@ -183,11 +183,11 @@ class Analysis:
 
 
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-"""With these a file name can be made to read backwards."""
+"""Characters that change the writing direction, with which a file name can be made to look like another."""
 
 
 def plain_text(value: Any, limit: int) -> str:
-    """Text from outside in one line: no control or direction-changing characters, at most `limit` characters."""
+    """Text from outside as one line of at most `limit` characters, without control and directional characters."""
     text = "".join(" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in str(value or ""))
     text = "".join(c for c in text if unicodedata.category(c) != "Cs" and c not in _DIRECTIONS)
     text = " ".join(text.split())
@@ -195,7 +195,7 @@ def plain_text(value: Any, limit: int) -> str:
 
 
 def report_name(batch_id: str) -> str:
-    """`report_{batch_id}.html`, whatever a foreign backend's batch id is made of."""
+    """`report_{batch_id}.html`, with characters of a foreign batch id replaced that file names should not have."""
     return f"report_{re.sub(r'[^A-Za-z0-9._-]', '_', batch_id)[:120]}.html"
 
 
@@ -211,5 +211,5 @@ LONGEST_POLL_SECONDS = 30.0
 
 
 def next_poll(waited: float, asked: float | None) -> float:
-    """Seconds until a batch is looked at again: a tenth of what it has taken so far, or what the backend asked for."""
+    """Seconds to the next poll of a batch: a tenth of the time it has taken so far, or what the backend asked for."""
     return min(LONGEST_POLL_SECONDS, max(FIRST_POLL_SECONDS, waited / 10, asked or 0.0))

@@ -1,4 +1,4 @@
-"""Our own analysis backend: rows, objects and the vision model. The gateway serves it to others."""
+"""Our own analysis backend, over this project's tables, bucket and vision model. The gateway serves it to others."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class OwnBackend:
         return str(self.store(picture, organization_id).image_id)
 
     def store(self, picture: Picture, organization_id: str) -> Upload:
-        """Keep an image: its bytes first, then its row.
+        """Store an image: its bytes first, then its row.
 
         Raises:
-            BadImage, TooLarge: its content is no image we take; the name and the declared type are not looked at.
+            BadImage, TooLarge: its content is no usable image; name and declared type do not matter.
         """
         from imgpipe_orchestration.imaging.limits import Limits
         from imgpipe_orchestration.imaging.reading.sniff import sniff
@@ -59,10 +59,10 @@ class OwnBackend:
         return str(self.open(order)[0])
 
     def open(self, order: BatchOrder, model: str = "") -> tuple[UUID, BatchState]:
-        """`start`, with the batch's state, and of one of `available_models` (default: the first).
+        """As `start`, with one of `available_models` (default: the first); returns the batch's state too.
 
         Raises:
-            BadInput, NotFound: as `batches.start`; or the model is not one of ours.
+            BadInput, NotFound: as `batches.start`, or the model is not available.
         """
         models = self.available_models()
         if model and model not in models:
@@ -73,9 +73,9 @@ class OwnBackend:
         return batches.status(self._services.engine, _id(batch_id))
 
     def advance(self, batch_id: str, owner: str) -> BatchStatus:
-        """Works on the next due batch, which need not be this one: batches of all tenants take turns.
+        """Works on the next due batch, which need not be this one, because the batches of all tenants take turns.
 
-        Also while this one is said to be running: whoever ran it may be dead, and then it waits to be taken up.
+        Also when this one is said to be running: its worker may be dead, so that it is due again.
         """
         status = self.status(batch_id)
         open_ = status.state in {BatchState.QUEUED, BatchState.RUNNING}
@@ -90,7 +90,7 @@ class OwnBackend:
         return self._services.vision_bucket.get(batch.report_key)
 
     def close(self) -> None:
-        """The connections are the services', who close them."""
+        """Nothing to do: `Services` closes the connections."""
 
 
 def _id(batch_id: str) -> UUID:

@@ -1,4 +1,4 @@
-"""An analysis backend elsewhere, behind our interface."""
+"""An analysis backend elsewhere, over HTTP."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _STATES = {
     "completed": BatchState.COMPLETED,
     "failed": BatchState.FAILED,
 }
-"""The words of the contract and two that backends of others use for the same."""
+"""The contract's states, and two other names that some backends use."""
 
 _OF_THE_IMAGE = frozenset({None, 400, 413, 415, 422})
-"""Statuses that refuse an image; None: an answer 2xx that lists it as rejected. A credential, an address or a method
-that is refused would be so for every image, and a report without them is no report."""
+"""HTTP statuses that refuse one image; None is a 2xx answer that lists it as rejected. Other statuses (a refused key,
+a wrong address) concern all images, and fail the analysis."""
 
 
 class RemoteBackend:

@@ -1,7 +1,7 @@
-"""The report on a batch: one HTML file that needs nothing else.
+"""The report on a batch: one HTML file without scripts and without references to other files.
 
-No script runs in it, everything it shows is inside, and everything that came from outside is escaped by the template
-engine. It forbids itself the rest by a content security policy with the hash of its one style sheet.
+The template engine escapes all texts from outside. A content security policy in the file allows only its own style
+sheet (by its hash) and inline images.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _SEVERITIES = list(Severity)
 _PICTURE_SIDES = ((12, 1024), (40, 800), (100, 560))
-"""(up to so many images, longest side of each picture in pixels); beyond the last, or when room grows short, less."""
+"""(up to so many images, longest side of each picture in pixels); with more images, or little room, _SMALL_SIDE."""
 _SMALL_SIDE = 400
 _CROP_SIDE = 320
 _CROP_MARGIN = 0.35
-"""Share of a finding's box that is shown around it: a scratch without its surroundings tells nothing."""
+"""Margin around a finding's box in its crop, as a share of the box, so that its surroundings are visible."""
 _FINDINGS_IN_ALL = 600
 _LONGEST_TEXT = 4000
 _LONGEST_LIST = 200
-"""Images that could not be had, or notes."""
+"""Most missing images, and most notes, that are listed."""
 _STEPS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A picture as it stands in the file."""
+    """A picture in the report: data URI, and size in pixels."""
 
     uri: str
     width: int
@@ -54,12 +54,12 @@ def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -
     """The report, UTF-8, no longer than `limit` bytes.
 
     Args:
-        picture: the JPEG an image was judged by (`inspection.view`), asked for one at a time; may raise NotFound.
-        limit: pictures are left out, the least serious first, before it is passed. When the words alone pass it, they
-            are cut: half as long and half as many, again and again, whole images only after the rest.
+        picture: returns the JPEG of `inspection.view` for an image; may raise NotFound.
+        limit: pictures that do not fit are left out, those of the least serious images first. If the texts alone are
+            too long, texts and lists are halved until they fit; whole images are left out last.
     """
     made_at = datetime.now(UTC)
-    # Words first: what they leave of the limit is for pictures.
+    # Texts first; pictures get the rest of the limit.
     for step in range(_STEPS):
         context = _context(batch, made_at, step)
         left = limit - len(_render(context)) - 2_000
@@ -76,7 +76,7 @@ def write(batch: Batch, *, picture: Callable[[BatchImage], bytes], limit: int) -
 
 
 def _context(batch: Batch, made_at: datetime, step: int) -> dict[str, Any]:
-    """What the page says; counts are of everything, texts and lists are shorter with each `step` from 0."""
+    """The template's values. Counts are of everything; texts and lists get shorter with each `step`, from 0."""
     seen = [image for image in batch.images if image.analysis is not None]
     most = max(1, 3 >> step, (_FINDINGS_IN_ALL >> step) // max(1, len(seen)))
     text, listed = max(80, _LONGEST_TEXT >> step), max(5, _LONGEST_LIST >> step)
@@ -145,7 +145,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Up to five findings that a reader in a hurry should know of."""
+    """The up to five most serious findings, for the summary."""
     serious = [
         {**finding, "image": image["name"], "position": image["position"]}
         for image in images
@@ -162,7 +162,7 @@ def _most_serious(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _illustrate(
     shown: dict[str, Any], image: BatchImage, picture: Callable[[BatchImage], bytes], side: int, left: int
 ) -> int | None:
-    """Add the picture and the findings' crops; returns the bytes they take, or None when there is no room for them."""
+    """Add the picture and the findings' crops; returns their bytes, or None when `left` bytes are too few for them."""
     from PIL import Image
 
     if left < 20_000:

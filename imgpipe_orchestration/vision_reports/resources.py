@@ -1,4 +1,4 @@
-"""The crew as a Dagster resource: one for all steps of a run, made by the first of them that needs it."""
+"""The crew as a Dagster resource: one for all steps of a run, made at its first use."""
 
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class VisionCrewResource(dg.ConfigurableResource[Any]):
-    """What the steps of one run share."""
+    """Holds the run's crew."""
 
     _crew: "Crew | None" = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
@@ -27,7 +27,7 @@ class VisionCrewResource(dg.ConfigurableResource[Any]):
             return self._crew
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """End the crew; what it has not finished goes back to the queue when the run's end is noticed."""
+        """Close the crew. A run status sensor puts unfinished analyses back into the queue."""
         if self._crew is not None:
             self._crew.close()
             self._crew = None

@@ -1,7 +1,7 @@
-"""Which vision reports' rows and objects are removed when they have grown old.
+"""Removes old rows and objects of vision reports.
 
-Analyses stay: their rows are small, and say what was delivered and must not be delivered again. So do the executions
-that their latest outcome belongs to, which a backfill needs.
+Analyses are kept: their rows are small, and say what was delivered and must not be delivered again. So is the latest
+execution of each analysis, whose connection a backfill needs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 def tidy(services: Services, days: float) -> int:
-    """Delete images nobody needs, and executions and batches that ended `days` ago. Returns how many rows went."""
+    """Delete uploads that no batch needs, and executions and batches that ended `days` ago. Returns how many rows."""
     removed = _forget_uploads(services)
     for statement in (_EXECUTIONS, _BATCHES, _ORPHANS):
         removed += in_pages(services.engine, statement, days, forget=partial(_discard, services))
@@ -32,9 +32,9 @@ def tidy(services: Services, days: float) -> int:
 
 
 def _forget_uploads(services: Services) -> int:
-    """Delete the images nobody needs any more. Returns how many.
+    """Delete the objects of uploads that no unfinished batch needs. Returns how many.
 
-    The rows go with their batch; one whose object is gone has no key.
+    Their rows get an empty key, and are removed with their batch.
     """
     removed = 0
     while removed < MOST:

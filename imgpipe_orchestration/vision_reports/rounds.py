@@ -1,4 +1,4 @@
-"""What a Dagster run does around its analyses: take what is due, and say in the end what came of it."""
+"""What a Dagster run does before and after the work on its analyses: claim what is due, and sum up the outcomes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTED_AT_ONCE = 50
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An analysis that a run has taken, under a name people know."""
+    """An analysis that a run has claimed, with a name for people."""
 
     claim: Claim
     name: str
@@ -33,17 +33,17 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What a run takes on, and in words which executions could not be listed."""
+    """The analyses that a run has claimed, and a sentence for each execution that could not be listed."""
 
     taken: list[Taken]
     waiting: list[str]
-    """They are tried again."""
+    """Executions that are tried again."""
     given_up: list[str]
+    """Executions that failed for good."""
 
 
 def reports_due(services: Services) -> bool:
-    """Whether a cron job's time has come, an execution waits to be listed or an analysis is due for its next step. It
-    looks at three indexes and calls nobody."""
+    """Whether a cron job, the listing of an execution or an analysis is due; three index look-ups."""
     with transaction(services.engine) as rows:
         if cron_jobs.any_due(rows):
             return True
@@ -56,7 +56,7 @@ def batches_due(services: Services) -> bool:
 
 
 def begin(services: Services, owner: str, run_id: str) -> Begun:
-    """Start what is due, list it, and take the analyses that can be worked on."""
+    """Start the due executions, list them, and claim due analyses."""
     claims, engine = services.claims, services.engine
     executions.start_due(engine, claims)
     with claims.hold(owner):
@@ -100,7 +100,7 @@ def described(services: Services, claims: Sequence[Claim], run_id: str) -> list[
 
 
 def summary(services: Services, analysis_ids: Sequence[int]) -> dict[str, Mapping[str, int]]:
-    """Per day of creation: total, successful, failed and still waiting of these analyses."""
+    """How many of these analyses are successful, failed and waiting, and the total, by day of creation."""
     with transaction(services.engine) as rows:
         found = rows.execute(
             text("select created_day, status from vision_analyses where id = any(:ids)"), {"ids": list(analysis_ids)}
@@ -112,6 +112,6 @@ def summary(services: Services, analysis_ids: Sequence[int]) -> dict[str, Mappin
 
 
 def _totals(counts: Counter[str]) -> dict[str, int]:
-    """Counts by status as the words of an execution."""
+    """Counts by status, under the names that an execution's totals have."""
     total, successful, failed = counts.total(), counts["delivered"], counts["failed"]
     return {"total": total, "successful": successful, "failed": failed, "waiting": total - successful - failed}

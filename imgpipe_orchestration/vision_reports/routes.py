@@ -1,4 +1,4 @@
-"""Cron jobs over REST: the contract's paths and JSON, and PATCH and `run` beside them."""
+"""Cron jobs over REST: the contract's routes, and also PATCH and `run`."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def list_executions(
 
 
 def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """The fields that were given, checked, the key encrypted.
+    """The given fields, validated, with the key encrypted.
 
     Raises:
         BadInput: naming the field.
@@ -244,7 +244,7 @@ def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
         checked["timezone"] = check_timezone(checked["timezone"])
     for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
         if checked.get(name):
-            # A customer's token goes to the external API with every call, so in production never in the clear.
+            # The customer's token is sent to the external API with every call, so production requires https.
             _check_url(checked[name], name, https=services.settings.production and name.startswith("external"))
     if "external_api_key" in checked:
         key = checked["external_api_key"].get_secret_value().strip()

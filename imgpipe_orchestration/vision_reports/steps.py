@@ -1,8 +1,8 @@
-"""One analysis from its documents to its delivered report, each time as far as it can go.
+"""The steps of one analysis, from its documents to its delivered report.
 
-`Steps.advance` does what can be done now and says when to come again. What it has reached is committed before it goes
-on: the order's reference before the order, the batch's id before the wait, the upload's beginning before the upload. So
-it can be cut off anywhere, by anything, and whoever comes next neither submits nor uploads twice.
+`Steps.advance` does what can be done now and returns when to call it again. Progress is committed before the next
+action: the order's reference before the order, the batch's id before the wait, the upload's beginning before the
+upload. So it may be killed at any point, and the next worker neither submits nor uploads twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _Value = TypeVar("_Value")
 
 
 class Steps:
-    """Takes analyses forward; thread-safe, one a process."""
+    """Works on analyses; thread-safe, one for each run."""
 
     def __init__(self, services: Services, worker: BatchWorker) -> None:
         self._services = services
@@ -74,11 +74,11 @@ class Steps:
             self._backends.clear()
 
     def advance(self, claim: Claim) -> float | None:
-        """Take one analysis as far as it goes. Returns the seconds until the next time, or None: it is delivered.
+        """Take one analysis as far as possible now. Returns the seconds to the next call, or None when it is delivered.
 
         Raises:
-            Permanent, Retryable: why it could not go on.
-            LeaseLost: somebody else has it.
+            Permanent, Retryable: it could not go on.
+            LeaseLost: another worker has taken the analysis over.
         """
         analysis = self._load(claim)
         if analysis.elsewhere and not analysis.redelivery:
@@ -105,7 +105,7 @@ class Steps:
         """What `statement` returns for the claimed row, in a transaction of its own.
 
         Raises:
-            LeaseLost: somebody else has the analysis.
+            LeaseLost: another worker has taken the analysis over.
         """
         with self._services.claims.fenced(claim) as rows:
             return statement(rows, claim.item_id)
@@ -125,7 +125,7 @@ class Steps:
     # --- documents to batch --------------------------------------------------------------------------------------
 
     def _submit(self, claim: Claim, analysis: Analysis, backend: AnalysisBackend) -> str:
-        """Hand its images over and order their batch; returns the batch's id."""
+        """Hand the images to the backend and start their batch; returns the batch's id."""
         settings = self._services.settings
         organization = analysis.organization_id
         gathered = gather(
@@ -163,7 +163,7 @@ class Steps:
     # --- batch to report -----------------------------------------------------------------------------------------
 
     def _wait(self, claim: Claim, analysis: Analysis, batch_id: str, backend: AnalysisBackend) -> float | None:
-        """Seconds to wait, or None when the report can be had."""
+        """Seconds to the next poll, or None when the batch is completed."""
         try:
             status = backend.advance(batch_id, claim.owner)
         except NotFound:
@@ -207,7 +207,7 @@ class Steps:
         """The report of a completed batch.
 
         Raises:
-            NoReport: there is none to be had, or it is not HTML.
+            NoReport: the backend does not have it, or it is not HTML.
         """
         try:
             return backend.report(batch_id)
