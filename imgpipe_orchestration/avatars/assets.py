@@ -1,7 +1,7 @@
 """The avatars as assets: the people, the seven steps of their pictures, and the daily housekeeping.
 
-The seven steps are one operation, so that one person's waiting is another's work; each still reports for itself and can
-be chosen alone: people then go as far as the chosen steps lead.
+The seven steps are one Dagster op, so that people in different steps are worked on at the same time. Each step is still
+an asset of its own that can be selected alone: people then go only as far as the selected steps lead.
 """
 
 from collections.abc import Iterator
@@ -158,7 +158,7 @@ def _removable(found: list[Any]) -> dg.MaterializeResult[Any]:
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> dg.TableMetadataValue:
-    schema = dg.TableSchema([dg.TableColumn(name) for name in head])  # of no rows it could not be told
+    schema = dg.TableSchema([dg.TableColumn(name) for name in head])  # Dagster cannot infer it from an empty table
     return dg.MetadataValue.table([dg.TableRecord(dict(zip(head, row, strict=True))) for row in rows], schema)
 
 

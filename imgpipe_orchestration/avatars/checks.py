@@ -1,4 +1,4 @@
-"""What the UI shows in red when the avatars need somebody."""
+"""The asset check of the avatars."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""Images of cancelled and failed tasks, removed once they have been kept for a while: first shown, then done."""
+"""Removes the images of cancelled and failed tasks after AVATAR_CLEANUP_DAYS; `plan` is the dry run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Removable:
-    """What a clean-up takes away of one task."""
+    """What a clean-up removes of one task."""
 
     task_id: str
     status: str
@@ -28,14 +28,14 @@ class Removable:
 
 
 def plan(services: Services) -> list[Removable]:
-    """The dry run: what `remove` would take away now. Changes nothing."""
+    """What `remove` would remove now."""
     return [_described(services, task) for task in _due(services)]
 
 
 def remove(services: Services) -> list[Removable]:
-    """Take the images of due tasks away; returns what was taken.
+    """Remove the images of due tasks; returns what was removed.
 
-    Objects go first and the rows are changed after: a clean-up that is interrupted is simply done again.
+    Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated.
     """
     removed = []
     for task in _due(services):

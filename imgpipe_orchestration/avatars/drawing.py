@@ -1,8 +1,7 @@
-"""Pictures bought from OpenAI: each at most once, whatever dies between the answer and the commit.
+"""Buys pictures from OpenAI, each at most once, whatever dies between the answer and the commit.
 
-A bought picture is first put into a file on this machine, then into the bucket, then into the ledger. A worker that
-takes over finds it in one of the three before it asks again; and a bucket that is away is noticed before money is
-spent, not after.
+A bought picture is written to a file on this machine, then to the bucket, then its key to the ledger. A worker that
+takes over looks in all three before it asks again. The bucket is asked first, so when it is away nothing is bought.
 """
 
 from __future__ import annotations
@@ -34,20 +33,21 @@ GRID_PROMPT = (
 
 
 def buyer_of(persona: Persona) -> Buyer:
-    """For whom a call is paid."""
+    """The buyer of a persona's calls, for the ledger."""
     return Buyer("avatars", f"task_{persona.task_id}/persona_{persona.id}", f"task_{persona.task_id}")
 
 
 def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, answered: Callable[[], None]) -> Answer:
-    """Buy the selfie; the answer's `object_key` is where it lies, and `hand` gets it if it was bought just now.
+    """Buy the selfie, or find it where it was bought before; the answer's `object_key` is its key in the bucket.
 
     Args:
-        answered: called when OpenAI is done with it: the next may ask while this picture is put away.
+        hand: gets the picture by its key, if it was bought just now.
+        answered: is called when OpenAI has answered, so that the next call can begin while this picture is stored.
 
     Raises:
         PartnerRefused: content policy, or a 4xx.
         SpendingPaused: no quota, no budget, or a key or model that OpenAI does not accept.
-        PartnerUnavailable, RateLimited, BackendUnavailable.
+        PartnerUnavailable, RateLimited, BackendUnavailable: it may work later.
     """
     client, settings, prompt = _client(services), services.settings, persona.image_prompt or ""
     model, options = settings.openai_image_model, _options(services, settings.avatar_base_size)
@@ -66,7 +66,7 @@ def draw_base(services: Services, persona: Persona, hand: dict[str, bytes], *, a
 def draw_grid(
     services: Services, persona: Persona, base: bytes, hand: dict[str, bytes], *, answered: Callable[[], None]
 ) -> Answer:
-    """Buy the grid of the person on the selfie; else as `draw_base`."""
+    """Buy the grid of the person on the selfie `base` (PNG); otherwise as `draw_base`."""
     client, settings = _client(services), services.settings
     model = settings.openai_image_edit_model
     options = _options(services, settings.avatar_grid_size)
@@ -98,7 +98,8 @@ def _options(services: Services, size: str) -> dict[str, str]:
 
 
 def _identity(persona: Persona, attempt: int) -> dict[str, int]:
-    """What tells this purchase from the same words for somebody else, and from a picture that was no good."""
+    """Parameters that distinguish this purchase from others with the same prompt: those for other people, and earlier
+    pictures that could not be used."""
     return {"persona": persona.id, "edition": persona.edition, "try": attempt}
 
 
@@ -133,26 +134,26 @@ def _buy(
         return Purchase(usage, object_key=key)
 
     answer = services.ledger.buy(call, purchase, buyer=buyer_of(persona))
-    # Not before: an object store that restarts meanwhile may forget the usage, and with it that this was bought.
+    # Only now: an object store that restarts may lose the usage in the object's metadata.
     _forget(safe)
     return answer
 
 
 def _keep(safe: Path, usage: Usage, data: bytes) -> None:
-    """Usage in the first line, then the picture; whole or not at all."""
+    """Write the usage (JSON, in the first line) and the picture into a file, atomically."""
     part = safe.with_suffix(f".{os.getpid()}.part")
     try:
         safe.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(json.dumps(asdict(usage)).encode() + b"\n" + data)
         part.replace(safe)
     except OSError as error:
-        # The file is there for the case that the bucket fails next, which it seldom does: paid for is paid for.
+        # Go on without the file: it is needed only when storing the picture in the bucket fails, too.
         log.warning("a bought picture is not kept on this machine", extra={"file": safe.name, "error": str(error)})
         _forget(part)
 
 
 def _forget(file: Path) -> None:
-    """A file that stays does no harm: nobody looks for it once the journal has the answer."""
+    """Delete a file if possible. One that stays does no harm: it is not read once the ledger has the answer."""
     with suppress(OSError):
         file.unlink()
 
@@ -163,7 +164,7 @@ def _kept(safe: Path) -> tuple[Usage, bytes] | None:
     line, _, data = safe.read_bytes().partition(b"\n")
     try:
         usage = Usage(**json.loads(line))
-    except ValueError:  # a machine that lost its power may have kept the name and not what is in it
+    except ValueError:  # after a power cut the file may be empty
         log.warning("a bought picture on this machine is damaged", extra={"file": safe.name})
         return None
     log.info("found a bought picture on this machine", extra={"file": safe.name})

@@ -1,4 +1,4 @@
-"""A task handed out as a whole: CSV, JSON Lines, or a ZIP with the pictures, which are read one at a time."""
+"""Exports of a task: CSV, JSON Lines, or a ZIP with the pictures, which are read one at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record(person: Persona) -> dict[str, Any]:
 
 
 def _people(services: Services, task: Task) -> list[Persona]:
-    """Everybody, read at once: a client that reads slowly must not hold a connection."""
+    """All people, read before the answer begins, so that a slow client holds no database connection."""
     with transaction(services.engine) as connection:
         return results.of_task(connection, task.id)
 
@@ -52,7 +52,7 @@ def as_csv(services: Services, task: Task) -> Iterator[bytes]:
         line.truncate()
         return data
 
-    # With a byte order mark, or Excel takes the names for Latin-1.
+    # With a byte order mark; without it Excel reads the file as Latin-1.
     yield b"\xef\xbb\xbf" + row(list(COLUMNS))
     for person in _people(services, task):
         yield row(list(record(person).values()))
@@ -64,9 +64,9 @@ def _harmless(value: Any) -> Any:
 
 
 def as_zip(services: Services, task: Task) -> Iterator[bytes]:
-    """Everybody's five PNG in a folder of their own, and the manifest. One picture is in memory at a time.
+    """The manifest, and a folder with the five PNG of each completed person. One picture is in memory at a time.
 
-    A picture that cannot be read ends up as a line in `missing.txt` rather than as a broken download.
+    A picture that cannot be read becomes a line in `missing.txt` and does not break the download.
     """
     people = _people(services, task)
     sink = _Sink()
@@ -91,7 +91,7 @@ def as_zip(services: Services, task: Task) -> Iterator[bytes]:
 
 
 class _Sink:
-    """A file that cannot seek: what was written is handed on at once."""
+    """A write-only file for `zipfile`, from which `taken` takes what was written."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -101,7 +101,7 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Required by `zipfile`; nothing is buffered."""
 
     def taken(self) -> bytes:
         """What was written since the last call."""

@@ -1,4 +1,4 @@
-"""What the avatars did and cost, by day (UTC), and tasks that nobody works on although they are not done."""
+"""The avatars' results and costs by day (UTC), and tasks without progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imgpipe_orchestration.storage.backlog import STUCK_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One day: people pictured and given up, paid calls bought, US dollars (None prices count as nothing)."""
+    """One day: people completed and failed, paid calls, US dollars (calls of unknown price count as 0)."""
 
     day: date
     completed: int
@@ -24,12 +24,13 @@ class Day:
 
 
 def daily(connection: Connection, days: int = 30) -> list[Day]:
-    """Of the last `days` days, today included, those on which anything happened, the latest first."""
+    """Those of the last `days` days, today included, on which something happened; the latest first."""
     return [Day(*row) for row in connection.execute(_DAILY, {"days": days})]
 
 
 def stuck(connection: Connection) -> list[str]:
-    """Public ids of open tasks without progress for STUCK_SECONDS, of which nothing waits for a pause or is claimed."""
+    """Public ids of unfinished tasks without progress for STUCK_SECONDS, none of whose items is claimed or waits for a
+    later time (a pause)."""
     return list(connection.scalars(_STUCK, {"seconds": STUCK_SECONDS}))
 
 

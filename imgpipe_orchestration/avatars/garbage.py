@@ -1,4 +1,4 @@
-"""How the avatars' bucket hangs together with rows: everything of a task lies below its number."""
+"""Which rows name which objects of the avatars' bucket: the objects of a task have its number in their prefix."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from imgpipe_orchestration.storage.garbage import Holding, named_by, promised_by
 
 
 def holding(services: Services) -> Holding:
-    """An object is named while its person (or, for what is the whole task's, its task) is known: pictures that were
-    bought are kept with them. Nothing missing is made again: it would be bought again."""
+    """An object, also a bought picture, is named while its person exists (or its task, for a task's own objects). What
+    is missing is not made again, because it would be bought again."""
     return Holding(
         name="avatars",
         bucket=services.avatars_bucket,

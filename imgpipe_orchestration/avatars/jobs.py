@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.avatars.assets import DAILY, PEOPLE, PICTURES
 from imgpipe_orchestration.runs.queues import NETWORK, PAID
 
-# Two tags and not one: people of the next task are invented while those of the last are being pictured.
+# Two values of `pipeline`, so that a data run and an image run can run at the same time.
 avatar_data = dg.define_asset_job(
     "avatar_data",
     selection=PEOPLE,

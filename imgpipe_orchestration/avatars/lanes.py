@@ -1,7 +1,7 @@
-"""How much happens at once in one worker: each provider has a lane; of worker processes there are as many as cores.
+"""Limits of parallel work in one run: a lane (semaphore) for each provider; the worker processes are one for each core.
 
-More people are on their way than any lane is wide, so that one lane's waiting is another's work: while five pictures
-are being drawn, prompts are written and grids are cut.
+More people are worked on at once than any lane admits, so that all lanes are busy: while five pictures are being drawn,
+prompts are written and grids are cut.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from imgpipe_orchestration.storage.claims import Claim
 
 @dataclass(frozen=True)
 class Lanes:
-    """Semaphores to hold around a call (never around more than one)."""
+    """Semaphores, each to be held around one call."""
 
     flowise: threading.Semaphore
     images: threading.Semaphore
     people: int
-    """How many people are on their way at once."""
+    """How many people are worked on at once."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -39,7 +39,7 @@ class Lanes:
 
 @contextmanager
 def turn(lane: threading.Semaphore, services: Services, claim: Claim) -> Iterator[Callable[[], None]]:
-    """Hold a place in a lane, waited for; what it yields gives the place back before the end.
+    """Wait for a place in a lane and hold it. Yields a function that gives the place back before the end of the block.
 
     Raises:
         LeaseLost: the item was cancelled or taken over while it waited: nothing more is bought for it.

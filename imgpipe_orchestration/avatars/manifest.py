@@ -1,4 +1,4 @@
-"""One manifest per completed task, in the bucket beside its pictures: who, which files, made by what."""
+"""One manifest for each completed task, in the bucket beside its pictures: people, files, models and prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logger(__name__)
 
 
 def write_manifests(services: Services) -> int:
-    """Write what is missing; returns how many. A bucket that is away leaves the rest to the next run."""
+    """Write missing manifests; returns how many. If the bucket is away, the next run writes the rest."""
     written = 0
     with transaction(services.engine) as connection:
         tasks = records.unwritten(connection)
@@ -47,7 +47,7 @@ def _write(services: Services, task: Task) -> None:
 
 
 def manifest(task: Task, people: list[Persona]) -> dict[str, Any]:
-    """The manifest as JSON: prompts and models belong to the pictures they made."""
+    """The manifest as JSON."""
     return {
         "task_id": task.task_id,
         "brief": task.brief,

@@ -1,4 +1,4 @@
-"""The words of the avatars: states, steps, people, keys and URLs. Pure decisions only."""
+"""The avatars' states, steps, people, keys and URLs. Pure functions only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Step(IntEnum):
 
     @property
     def words(self) -> str:
-        """What the log says when the step begins."""
+        """The log message at the step's beginning."""
         return _WORDS[self]
 
 
@@ -69,7 +69,7 @@ _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 
 class PersonaData(BaseModel):
-    """A person as Flowise answers them. What else it says is left aside."""
+    """A person in Flowise's answer. Other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
@@ -102,7 +102,7 @@ class TaskRequest(BaseModel):
 
 
 def name_key(firstname: str, lastname: str) -> str:
-    """Names that differ only in case, accents or spaces are one name."""
+    """A name without case, accents and repeated spaces: people with equal keys count as the same person."""
     plain = unicodedata.normalize("NFKD", f"{firstname} {lastname}")
     return " ".join("".join(c for c in plain if not unicodedata.combining(c)).casefold().split())
 
@@ -113,7 +113,7 @@ def final_status(completed: int, failed: int) -> TaskStatus:
 
 
 def task_prefix(task_id: int) -> str:
-    """Where everything of a task lies in the bucket; `task_id` is the row's numeric id."""
+    """The prefix of all objects of a task; `task_id` is the row's numeric id."""
     return f"avatars/task_{task_id}/"
 
 

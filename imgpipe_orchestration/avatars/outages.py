@@ -1,7 +1,7 @@
-"""A provider that is away is waited for: whoever needs it is not at fault and spends no attempt, up to a limit.
+"""Waits for providers that are away: such failures spend no attempt, for up to AVATAR_OUTAGE_SECONDS.
 
-Only what nobody charges for counts: no connection, or a 5xx. A call that was too slow or broke off
-may have been paid for, so asking again is counted as an attempt.
+Only calls that nobody charges for count: no connection, or a 5xx (`PartnerAway`). A call that timed out or broke off
+may have been charged, so it spends an attempt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 
 SHORTEST, LONGEST = 15.0, 120.0
-"""Seconds between two looks whether the provider is back; in between a quarter of the time that it has been away."""
+"""Limits of the seconds to the next try, which are a quarter of the time that the provider has been away."""
 
 
 class Outage(PartnerAway):
@@ -31,9 +31,9 @@ def waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> N
     """Do `work`, and let the item wait while a provider is away.
 
     Raises:
-        Outage: it is away, for less than AVATAR_OUTAGE_SECONDS so far.
+        Outage: a provider is away, for less than AVATAR_OUTAGE_SECONDS so far.
         PartnerRefused: it has been away for longer than that.
-        Exception: whatever else `work` raises.
+        Exception: from `work`.
     """
     try:
         work()
@@ -47,7 +47,7 @@ def waiting_out(services: Services, claim: Claim, work: Callable[[], None]) -> N
 
 
 def _waited(services: Services, claim: Claim) -> float:
-    """Seconds since the first of the item's latest attempts that all ended in an outage."""
+    """Seconds since the first of the item's latest consecutive attempts that ended with an outage."""
     values = {"queue": claim.queue, "item": claim.item_id, "code": Outage("").code}
     with transaction(services.engine) as connection:
         return float(connection.scalar(_WAITED, values) or 0)

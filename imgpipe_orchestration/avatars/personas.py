@@ -1,8 +1,8 @@
-"""The data stage: people invented by Flowise, in parallel batches, every one of them different.
+"""The data stage: Flowise invents people in parallel batches, all of them different.
 
-A round of questions is planned from who is missing, written down, asked and answered; then the next round asks for
-whoever is still missing (invalid people, duplicates, answers that could not be read), naming everybody to leave out.
-Planned questions are rows, so a worker that takes over asks the very same ones and the ledger has their answers.
+A round of questions is planned for the missing people, committed and asked; the next round asks for those who are still
+missing (invalid, duplicate or unreadable answers), and names everybody to leave out. Because the questions are
+committed, a worker that takes over asks exactly the same ones, whose answers the ledger may have.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from imgpipe_orchestration.storage.rows import transaction
 log = logger(__name__)
 
 LARGEST_BATCH = 10
-"""People asked for in one question: longer answers break off more often than they save."""
+"""Most people in one question; longer answers are often cut off."""
 MOST_ROUNDS = 8
 IDLE_ROUNDS = 2
-"""Rounds in a row that bring nobody new before the rest is given up."""
+"""After so many rounds in a row without anybody new the missing people fail."""
 STORY = 80
-"""Characters from which on a bio is a story, which two people do not share; "Bakes bread." may be true of many."""
+"""Bios of at least so many characters must differ; a short one such as "Bakes bread." may be true of many people."""
 
 
 def _listed(answer: Any) -> Any:
-    """The list in an answer: structured output is an object with the list in it, and one person may come alone."""
+    """The list in an answer, which may also be an object that contains the list (structured output), or one person."""
     if not isinstance(answer, dict):
         return answer
     lists = [value for value in answer.values() if isinstance(value, list)]
@@ -57,28 +57,28 @@ def _listed(answer: Any) -> Any:
 
 
 _Entries = Annotated[list[Any], pydantic.BeforeValidator(_listed)]
-"""What a flow answered, not looked at any closer: an entry that is no person costs nobody but itself."""
+"""The entries of a flow's answer, validated one by one later, so that an invalid one does not spoil the others."""
 
 
 @dataclass
 class Sorted:
-    """The people of an answer that can be used, by position, and what was wrong with the others."""
+    """The usable people of an answer, by position, and what was wrong with the others."""
 
     people: dict[int, PersonaData] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
 def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
-    """Invent everybody of a task; whoever is missing at the end has failed, the others go on.
+    """Invent all people of a task; those who are missing at the end fail, the others go on.
 
     Raises:
         SpendingPaused: the flow is unknown, or our credential is not accepted.
-        Retryable: a whole round failed; what earlier rounds brought is kept.
+        Retryable: a whole round failed; the people of earlier rounds are kept.
     """
     with transaction(services.engine) as connection:
         task = records.get(connection, claim.item_id)
     if task.status is TaskStatus.CANCELLED:
-        # Requeued by name: there is nothing to do.
+        # Somebody requeued a cancelled task's item: there is nothing to do.
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.DATA, claim)
         return
@@ -93,7 +93,7 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         missing = len(results.missing_positions(connection, task.id))
         reason = results.last_problem(connection, task.id) if missing else ""
         store.close_data(connection, task.id, reason)
-        if missing:  # a dead letter that shows, and that can be requeued
+        if missing:  # the item fails, so that the failure is shown and can be requeued
             refused = PartnerRefused(f"{missing} of {task.persona_count} personas are missing: {reason}")
             services.claims.failed(connection, store.DATA, claim, refused)
         else:
@@ -102,7 +102,7 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
 
 
 def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
-    """The questions of the current round: those left over from a worker that stopped, else new ones."""
+    """The questions of the current round: unanswered ones of a worker that stopped, else new ones."""
     with services.claims.fenced(claim) as connection:
         if left := results.open_batches(connection, task.id):
             return left
@@ -125,7 +125,7 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
 
 
 def question(task: Task, number: int, count: int, known: Sequence[tuple[str, str]], problem: str) -> dict[str, Any]:
-    """What Flowise is asked. The seed differs between questions, or parallel ones would all get the same people."""
+    """A question to Flowise. Each has another seed; with the same one, parallel questions would get the same people."""
     asked = {
         "count": count,
         "brief": task.brief,
@@ -141,8 +141,8 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
     """Ask a round's questions in parallel; returns how many new people it brought.
 
     Raises:
-        PartnerAway: Flowise went away; what it has not answered it is asked again once it is back.
-        ImgpipeError: the first error, if no question of the round was answered or one was that stops everything.
+        PartnerAway: Flowise went away; unanswered questions are asked again once it is back.
+        ImgpipeError: the first question's error, if none was answered; or an error that stops all, e.g. LeaseLost.
     """
 
     def ask(batch: Batch) -> int | ImgpipeError:
@@ -161,7 +161,8 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
     if len(errors) == len(batches):
         raise errors[0][1]
     for batch, error in errors:
-        # Others were answered, so it is this question: it counts as answered with nobody; its people are asked anew.
+        # Others were answered, so the fault is this question's: it counts as answered with nobody, and the next round
+        # asks for its people.
         with services.claims.fenced(claim) as connection:
             results.answered(connection, task.id, batch, {}, None, error.public)
     return sum(outcome for outcome in outcomes if isinstance(outcome, int))
@@ -171,7 +172,7 @@ def _buy(services: Services, task: Task, batch: Batch) -> Answer:
     flowise, flow = services.flowise, services.settings.flowise_persona_flow_id
     if flowise is None:
         raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else invents people: the task waits until it is")
-    # Sent as it is journaled: a question that comes back from its row has its keys in another order.
+    # With sorted keys: jsonb does not keep the order, and the text is part of the call's key in the ledger.
     asked = json.dumps(batch.question, ensure_ascii=False, sort_keys=True)
     call = PaidCall.of("flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": batch.number})
 
@@ -196,7 +197,7 @@ def _keep(services: Services, claim: Claim, task: Task, batch: Batch, answer: An
 
 
 def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, str]]) -> Sorted:
-    """The usable people of an answer: valid, and neither the name nor the story of somebody who is there already."""
+    """The usable people of an answer: valid, and with another name and another story than those who are known."""
     names = {name_key(name, "") for name, _ in known}
     stories = {_story(bio) for _, bio in known}
     sorted_ = Sorted()

@@ -1,7 +1,7 @@
 """C2PA manifests: signed statements of what made a picture and from which picture it was made.
 
-Only where C2PA_CERTIFICATE and C2PA_PRIVATE_KEY name a certificate, and with the extra `c2pa` installed. The XMP
-statement is in every picture anyway; a manifest adds a signature that survives scrutiny.
+Written when C2PA_CERTIFICATE and C2PA_PRIVATE_KEY are set, which needs the extra `c2pa`. Every picture also has an XMP
+statement, which is not signed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def signed(services: Services, png: bytes, title: str, *, parent: bytes | None =
     """The PNG with a manifest, or as it is when no certificate is configured.
 
     Args:
-        parent: the selfie, as it was published, from which a model drew the grid that this picture was cut from.
+        parent: the published selfie, from which the model drew the grid that this picture was cut from.
 
     Raises:
         SettingsError: the extra is missing, or the certificate and key cannot be used.

@@ -1,4 +1,4 @@
-"""A person's picture in the bucket: signed, the original and its thumbnails, and how the manifest describes them."""
+"""Publishes a person's picture: signs it, uploads it with its thumbnails, and describes it for the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.imaging.portraits.finishing import Files
 
 CACHE_CONTROL = "public, max-age=31536000"
-"""A year: a key's picture changes only when somebody has a failed persona made again."""
+"""A year. The picture of a key changes only when a failed persona is made again."""
 
 
 def publish(services: Services, persona: Persona, name: str, files: Files, *, parent: bytes | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tasks as they are read: one, a page of them, how far each is, and those that wait for a manifest or a clean-up."""
+"""Queries of tasks: one, a page of them, their progress, and those that wait for a manifest or a clean-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imgpipe_orchestration.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One row of `generation_tasks`. `id` is the row's number, `task_id` what clients know."""
+    """One row of `generation_tasks`. `id` is the row's number, `task_id` the public id."""
 
     id: int
     task_id: str
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a task is: people by state, steps done of all there are to do, and what it has cost (US dollars)."""
+    """A task's people by state, the sum of their finished steps (seven each), and its cost in US dollars."""
 
     total: int
     invented: int
@@ -74,7 +74,7 @@ def get(connection: Connection, task: int) -> Task:
 
 
 def page(connection: Connection, *, status: TaskStatus | None, before: int | None, limit: int) -> list[Task]:
-    """Tasks, newest first; `before` is the row number of the last one of the page before."""
+    """Tasks, newest first; `before` is the row number of the last one of the previous page."""
     values = {"status": status.value if status else None, "before": before, "limit": limit}
     return [task_of(row) for row in connection.execute(_PAGE, values)]
 

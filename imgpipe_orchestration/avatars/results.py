@@ -1,4 +1,4 @@
-"""The people of a task: the batches they are asked for in, and their way through the seven steps."""
+"""The people of a task (`generation_results`), and the batches of questions for them (`generation_batches`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imgpipe_orchestration.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One question to Flowise: for which positions of the task, and its words. `number` counts a task's questions."""
+    """One question to Flowise, for some positions of the task. `number` counts the task's questions, from 0."""
 
     number: int
     round: int
@@ -29,8 +29,8 @@ class Batch:
 class Persona:
     """One row of `generation_results`, with its task's public id, style and state.
 
-    `base_object` and `grid_object` are the keys of the pictures as they were bought; `images` describes the public
-    ones by name (`base`, `image_0` ...); `split` holds the cells of the grid in pixels.
+    `base_object` and `grid_object` are the keys of the bought pictures; `images` describes the public ones by name
+    (`base`, `image_0` ...); `split` has the cells of the grid, in pixels.
     """
 
     id: int
@@ -117,7 +117,7 @@ def of_task(connection: Connection, task: int) -> list[Persona]:
 
 
 def open_batches(connection: Connection, task: int) -> list[Batch]:
-    """Questions that were planned and have no answer yet."""
+    """Planned questions without an answer."""
     return [
         Batch(row.number, row.round, tuple(row.positions), row.question)
         for row in connection.execute(_OPEN, {"id": task})
@@ -131,7 +131,7 @@ def planned(connection: Connection, task: int) -> tuple[int, int]:
 
 
 def plan(connection: Connection, task: int, batches: Sequence[Batch]) -> None:
-    """Write questions down before they are asked: a worker that takes over asks the very same ones."""
+    """Keep questions before they are asked, so that a worker that takes over asks the same ones."""
     for batch in batches:
         values = {"task": task, "number": batch.number, "round": batch.round, "positions": list(batch.positions)}
         connection.execute(_PLAN, {**values, "question": json.dumps(batch.question)})
@@ -140,7 +140,7 @@ def plan(connection: Connection, task: int, batches: Sequence[Batch]) -> None:
 def answered(
     connection: Connection, task: int, batch: Batch, people: dict[int, PersonaData], cost: Decimal | None, problem: str
 ) -> int:
-    """Keep an answer: the people by position, unless somebody of that name is there. Returns how many were new."""
+    """Keep an answer: the people by position, except those whose name the task has already. Returns how many."""
     new = 0
     for position, person in people.items():
         key = name_key(person.firstname, person.lastname)
@@ -170,7 +170,11 @@ def last_problem(connection: Connection, task: int) -> str:
 
 
 def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | None = None, **values: Any) -> None:
-    """A step is done (or, with a smaller `step`, to be done again): keep what it made. Names are our own columns."""
+    """Set the last finished `step` (a smaller one means that later steps are done again) and add `cost`.
+
+    Args:
+        values: other columns to set, by name; `images` and `quality` are merged into the stored objects.
+    """
     for name in ("split", "images", "quality"):
         if values.get(name) is not None:
             values[name] = json.dumps(values[name])
@@ -187,7 +191,7 @@ def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | N
 
 
 def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
-    """The last step: the URLs, and with them the person's completion."""
+    """The last step: set the URLs and complete the person."""
     values: dict[str, Any] = {"id": persona, "base": urls[0]} | {f"url_{i}": url for i, url in enumerate(urls[1:], 1)}
     connection.execute(_COMPLETE, values)
 

@@ -1,4 +1,4 @@
-"""The avatars' HTTP surface: ask for people, watch them come, take them home."""
+"""The avatars' routes: ask for people, follow a task, cancel, retry, export; figures and clean-up."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def cancel(task_id: str, services: ServicesDep) -> TaskAnswer:
 
 @router.post("/tasks/{task_id}/retry-failed")
 def retry_failed(task_id: str, services: ServicesDep) -> Retried:
-    """Try everybody again who failed; who succeeded stays as they are."""
+    """Try everybody again who failed; those who succeeded stay as they are."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
         count = store.retry_failed(connection, services.claims, found)
@@ -182,7 +182,7 @@ def clean_up(services: ServicesDep) -> list[Removable]:
 
 
 def _current(connection: Connection, task_id: str) -> TaskAnswer:
-    """A task as a change leaves it, read in the change's own transaction: whoever is told 503 changed nothing."""
+    """A task after a change, read in the change's own transaction, so that after a 503 nothing is changed."""
     found = records.by_public_id(connection, task_id)
     return _answer(found, records.progress(connection, [found.id])[found.id])
 
@@ -190,7 +190,7 @@ def _current(connection: Connection, task_id: str) -> TaskAnswer:
 def _answer(task: Task, progress: Progress) -> TaskAnswer:
     values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
     counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
-    # Whoever failed is done as well: a task that has ended is at 100 %.
+    # A task that has ended is at 100 %, although its failed people have not finished all steps.
     percent = 100.0 if task.finished_at else round(100 * progress.steps_done / (7 * progress.total), 1)
     answer = ProgressAnswer(**counts, percent=percent)
     return TaskAnswer(**values, count=task.persona_count, progress=answer, cost_usd=progress.cost_usd)

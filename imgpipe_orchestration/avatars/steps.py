@@ -26,16 +26,15 @@ log = logger(__name__)
 
 ALL_STEPS = frozenset(Step)
 TRIES = 2
-"""Pictures bought before a persona is given up because none was usable."""
-
+"""A persona fails after so many bought pictures that could not be used."""
 
 _BEFORE = {"base_object": Step.PROMPT, "grid_object": Step.BASE_UPLOAD}
-"""The step after which a picture is bought."""
+"""The last step before the one that buys the picture."""
 
 
 @dataclass
 class _Place:
-    """Where one persona is worked on, and what this worker still has in hand from the step before."""
+    """What the steps of one persona need, and pictures of earlier steps that are still in memory."""
 
     services: Services
     claim: Claim
@@ -44,10 +43,10 @@ class _Place:
     cut: tuple[Files, ...] = ()
 
     def data(self, persona: Persona, name: str) -> bytes:
-        """A bought picture (`base_object` or `grid_object`), from the hand or from the bucket.
+        """A bought picture (`base_object` or `grid_object`), from memory or from the bucket.
 
         Raises:
-            NotFound: it is gone from there. Whoever tries the person again buys it again.
+            NotFound: it is not in the bucket any more. A retry of the persona buys it again.
         """
         key = getattr(persona, name) or ""
         if key not in self.bought:
@@ -59,7 +58,7 @@ class _Place:
         return self.bought[key]
 
     def wanted(self, persona: Persona) -> Wanted:
-        """What the worker processes are told about this persona's pictures."""
+        """The parameters of the worker processes for this persona's pictures."""
         from imgpipe_orchestration.imaging.portraits.files import statement
         from imgpipe_orchestration.imaging.portraits.finishing import Wanted
 
@@ -68,27 +67,27 @@ class _Place:
         return Wanted(settings.avatar_least_side, settings.avatar_thumbnail_side, xmp)
 
     def commit(self, step: Step, **values: Any) -> None:
-        """Keep what a step made, under the claim's fence; the next step starts with all its tries."""
+        """Keep what a step made, under the claim's fence; the next step has all attempts again."""
         with self.services.claims.fenced(self.claim) as connection:
             results.commit(connection, self.claim.item_id, step=int(step), **values)
             self.services.claims.progress(connection, self.claim)
 
 
 class _Again(Exception):
-    """The picture is no good and is bought once more: go on with the step that buys it."""
+    """The picture cannot be used: go on with the step that buys another one."""
 
 
 def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection[Step] = ALL_STEPS) -> None:
     """Take one persona through the steps that are still to be done, as far as `steps` allows.
 
     Raises:
-        PartnerRefused, BadImage: this persona cannot be pictured; the others can.
-        Retryable: a partner or backend failed; what was committed stays.
-        LeaseLost: the persona was cancelled or taken over.
+        PartnerRefused, BadImage: this persona cannot be pictured.
+        Retryable: a partner or backend failed; finished steps stay committed.
+        LeaseLost: the task was cancelled, or another worker has taken the persona over.
     """
     persona = _load(services, claim)
     if persona.status is not PersonaStatus.PENDING:
-        # Requeued by name although its task was cancelled, say: there is nothing to do.
+        # For example, somebody requeued a cancelled persona's item: there is nothing to do.
         with services.claims.fenced(claim) as connection:
             services.claims.finish(connection, store.IMAGES, claim)
         return
@@ -177,10 +176,10 @@ def _split(place: _Place, persona: Persona) -> None:
 
 
 def _looked_at(place: _Place, persona: Persona, look: Callable[[bytes, Wanted], Portraits], name: str) -> Portraits:
-    """What is on a bought picture. One that breaks, or breaks a worker, shows nothing that can be used."""
+    """What is on a bought picture. One that cannot be decoded, or crashes a worker, counts as unusable."""
     from imgpipe_orchestration.imaging.portraits.finishing import unusable
 
-    data = place.data(persona, name)  # one that is gone is no bad picture
+    data = place.data(persona, name)  # outside of `try`: a lost object is not an unusable picture
     try:
         return place.services.workshop.call(look, data, place.wanted(persona))
     except (BadImage, TooLarge) as error:
@@ -195,9 +194,9 @@ def _upload(place: _Place, persona: Persona) -> None:
         data, cells = place.data(persona, "grid_object"), [(c[0], c[1], c[2], c[3]) for c in persona.split or []]
         try:
             place.cut = services.workshop.call(finishing.these, data, cells, place.wanted(persona))
-        except (BadImage, TooLarge) as error:  # it was good when it was cut: what is kept of it is damaged
+        except (BadImage, TooLarge) as error:  # it was usable in step SPLIT, so the stored object is damaged
             _buy_again(place, persona, "grid", (error.public,))
-    # Fetched as it was published, for the signature names it; unsigned pictures name nothing.
+    # The published selfie, because the signature refers to its bytes; without a certificate nothing does.
     selfie = services.avatars_bucket.get(persona.images["base"]["key"]) if services.settings.c2pa_certificate else b""
     described = {
         f"image_{number}": publish(services, persona, f"image_{number}", files, parent=selfie)

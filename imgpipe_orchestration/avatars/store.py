@@ -1,7 +1,7 @@
-"""Tasks and their two queues. What changes a task's state is decided here and nowhere else.
+"""The two queues of tasks and people, and all changes of a task's state.
 
-Locks are always taken in one order, work items before the task, so that a person who cancels and a worker who finishes
-cannot wait for each other.
+Locks are always taken in the same order, work items before the task, so that a cancellation and a worker that finishes
+cannot deadlock.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def create(connection: Connection, claims: Claims, wanted: TaskRequest) -> Task:
 
 
 def begin(connection: Connection, queue: Queue, ids: Sequence[int]) -> None:
-    """Items were claimed: their tasks are being worked on and wait for nothing."""
+    """Items were claimed: set their tasks' state, and clear the reason they waited."""
     connection.execute(_BEGIN_DATA if queue is DATA else _BEGIN_IMAGES, {"ids": list(ids)})
 
 
 def close_data(connection: Connection, task: int, error: str) -> None:
-    """End the data stage: who is missing has failed with `error`, who is there goes on to the image queue."""
+    """End the data stage: missing people fail with `error`, the others are put into the image queue."""
     connection.execute(_LOCK, {"id": task})
     connection.execute(_FAIL_MISSING, {"id": task, "error": error})
     waiting = list(connection.scalars(_TO_PICTURE, {"id": task}))
@@ -80,7 +80,7 @@ def close_data(connection: Connection, task: int, error: str) -> None:
 
 
 def settle(connection: Connection, task: int) -> None:
-    """End the task if nobody is left to do; its error log names everybody who failed."""
+    """End the task if all its people have ended; its error log names those who failed."""
     connection.execute(_LOCK, {"id": task})
     left = connection.execute(_LEFT, {"id": task}).one()
     if left.pending or left.present < left.wanted:
@@ -90,7 +90,7 @@ def settle(connection: Connection, task: int) -> None:
 
 
 def cancel(connection: Connection, claims: Claims, task: Task) -> None:
-    """Stop a task: nothing more is begun, and what is being made is dropped when it is ready.
+    """Cancel a task: nothing more is begun, and unfinished pictures are dropped when they are ready.
 
     Raises:
         Conflict: it has ended already.
@@ -131,7 +131,7 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
 
 
 def _reopen_data(connection: Connection, task: int) -> int:
-    """Forget the people who could not be invented, so that they are asked for again; returns how many they were."""
+    """Delete the rows of people who could not be invented, so that they are asked for again; returns how many."""
     missing = connection.execute(_FORGET_MISSING, {"id": task}).rowcount
     if missing:
         connection.execute(_REOPEN, {"ids": [task], "status": TaskStatus.PENDING.value})
@@ -154,7 +154,7 @@ def manifest_written(connection: Connection, task: int, url: str) -> None:
 
 
 def images_removed(connection: Connection, task: int) -> None:
-    """The objects of a task are gone: nothing points at them, and a retry begins with the first picture."""
+    """Forget the objects of a task, which are deleted; a retry begins with the first picture."""
     connection.execute(_FORGET_IMAGES, {"id": task})
     connection.execute(text("update generation_tasks set images_removed_at = now() where id = :id"), {"id": task})
 
@@ -250,7 +250,7 @@ _FAIL_PERSONAS = text("""
     select distinct task_id from failed
 """)
 
-# A new edition is a new purchase: the pictures that were no good must not be taken from the ledger again.
+# A new edition makes other calls in the ledger: pictures that could not be used must not be taken from it again.
 _RESTART_PERSONAS = text("""
     with again as (
         update generation_results set status = 'pending', error = null, finished_at = null, edition = edition + 1,

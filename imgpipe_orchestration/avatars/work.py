@@ -1,4 +1,4 @@
-"""The two runs: inventing people for tasks, and picturing people. What each claims, and what it reports."""
+"""The two kinds of runs: inventing people for tasks, and picturing people. What each claims and reports."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import Outcome, work_through
 
 TASKS_AT_ONCE = 4
-"""Tasks of one data run: the first one's last round does not keep the next from beginning."""
+"""Tasks of one data run. Several, so that the next task's questions are asked while the first one's last round runs."""
 
 
 @dataclass
 class Report:
-    """What a run did, for its metadata; `steps` counts the people whose last committed step it is."""
+    """What a run did, for its metadata; `steps` counts, for each step, the people of the run who are past it."""
 
     outcome: Outcome
     tasks: int = 0
@@ -57,8 +57,8 @@ def run_images(
     """Claim people who are due and take them through the steps; then write the manifests of tasks that are complete.
 
     Args:
-        steps: the steps to do; people wait before the first one that is not among them.
-        lanes: how much at once; by default what the settings say.
+        steps: the steps to do; people stop before the first one that is not among them.
+        lanes: limits of parallel work; by default those of the settings.
     """
     claims, settings = services.claims, services.settings
     lanes = lanes or Lanes.of(settings)
@@ -66,8 +66,8 @@ def run_images(
     manifests = 0
 
     def take(free: int, *, joining: bool = True) -> list[Claim]:
-        """People who are due, and no more than can be begun at once: then tasks take turns, and who comes later need
-        not wait for a hundred others."""
+        """Claim as many due people as can begin at once and no more: then tasks take turns, and a new task need not
+        wait for a hundred people of an earlier one."""
         free = min(free, settings.avatar_batch_size - len(people))
         taken = claims.claim(store.IMAGES, owner, free, suspects=not joining)
         begin(taken)
@@ -81,7 +81,7 @@ def run_images(
     def further(free: int) -> list[Claim]:
         nonlocal manifests
         manifests += write_manifests(services)  # of tasks whose last person has just been done
-        # Not one at a time where there is room for two: one may be new while others come back from a pause.
+        # At least two where there is room for two: one may be new while the other comes back from a pause.
         return take(free) if free >= min(2, lanes.people) else []
 
     def pictures(claim: Claim) -> None:
@@ -108,7 +108,7 @@ def run_images(
 
 
 def due(services: Services, queue: Queue) -> bool:
-    """Whether a run would find something to do; costs an index look-up."""
+    """Whether a run would find something to do; an index look-up."""
     if services.claims.due_partitions(queue, limit=1):
         return True
     if queue is store.DATA:
