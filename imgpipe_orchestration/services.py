@@ -12,7 +12,7 @@ from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.redaction import know
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claims
-from imgpipe_orchestration.storage.gathered import Gathered
+from imgpipe_orchestration.storage.group_commit import GroupCommit
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
@@ -57,9 +57,9 @@ class Services:
         return Claims(self.engine, lease_seconds=s.lease_seconds, spending_pause=s.spending_pause_seconds)
 
     @made_once
-    def gathered(self) -> Gathered:
+    def group_commit(self) -> GroupCommit:
         """Small writes of many requests, committed together."""
-        return Gathered(self.engine)
+        return GroupCommit(self.engine)
 
     @made_once
     def objects(self) -> ObjectStore:

@@ -21,11 +21,11 @@ from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.traces import Traces
 from imgpipe_orchestration.listings import debug_routes as listings_debug
 from imgpipe_orchestration.listings import routes as listings
+from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media import owner_routes, search_routes
 from imgpipe_orchestration.media import routes as media
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving import routes as serving
-from imgpipe_orchestration.media.serving.hot import Bounded
 from imgpipe_orchestration.media.serving.images import Images
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},  # `traces` and `metrics` do this here
     )
     app.state.services = Services(settings)
-    app.state.health = Bounded(1)
+    app.state.health = AsyncLruCache(1)
     problems.install(app)
     # The middleware added last sees a request first. So refusals of `Limits` get headers and are counted.
     app.add_middleware(Heads)

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.gateway.auth import ServicesDep
-from imgpipe_orchestration.media.serving.hot import Bounded
+from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
@@ -40,7 +40,7 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
     balancer must not turn them away.
     """
     # Requests that come while one is being answered share its answer: this route needs no key and is the slowest.
-    looks: Bounded[None, tuple[dict[str, str], bool]] = request.app.state.health
+    looks: AsyncLruCache[None, tuple[dict[str, str], bool]] = request.app.state.health
     checks, late = await looks.get(None, lambda: _looked(services), keep=lambda _: False)
     settings = services.settings
     # The port that the request arrived at. `request.url` has the one of Host, which a mapped port or a proxy changes.

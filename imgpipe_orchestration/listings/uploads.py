@@ -89,10 +89,10 @@ def upload(
     _keep_originals(services.listings_bucket, usable)
     # When the database goes away during the commit, nobody knows whether the rows are there. So the originals are kept
     # on errors, and the garbage collection removes those that no row names.
-    trace = str(tracing.current() or "")  # read here, because `gathered` may write the rows in another thread
+    trace = str(tracing.current() or "")  # read here, because `group_commit` may write the rows in another thread
     accepted = _Accepted(services, [image for image, _ in usable], rejected, trace)
     if once is None:
-        return services.gathered.commit(_write, accepted)
+        return services.group_commit.commit(_write, accepted)
     try:
         with transaction(services.engine) as connection:
             (answer,) = _write(connection, [accepted])

@@ -12,7 +12,7 @@ from PIL import Image
 from imgpipe_orchestration.imaging.encoding.chain import Chain, FixedChain, SearchingChain, searched_of
 from imgpipe_orchestration.imaging.encoding.drawing import may_gain
 from imgpipe_orchestration.imaging.encoding.encode import encode_lossless
-from imgpipe_orchestration.imaging.encoding.picture import Later, Picture
+from imgpipe_orchestration.imaging.encoding.picture import LazyImage, Picture
 from imgpipe_orchestration.imaging.encoding.quality import Encoded
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.plan import Cut, plan
@@ -71,12 +71,12 @@ def encode_all(
 
 def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], FocalBox]) -> dict[str, Picture]:
     """The picture of each size, by the size's name; nothing is cut yet. Equal ones share one `Picture`."""
-    images: dict[str | None, Later] = {None: Later(picture.size, lambda: picture)}
+    images: dict[str | None, LazyImage] = {None: LazyImage(picture.size, lambda: picture)}
     distinct: dict[tuple[int, float], Picture] = {}
     named = {}
     for cut in cuts:
         source, size = images[cut.source], (cut.width, cut.height)
-        image = source if source.size == size else Later(size, partial(_cut, source, cut, focal))
+        image = source if source.size == size else LazyImage(size, partial(_cut, source, cut, focal))
         images[cut.size.name] = image
         named[cut.size.name] = distinct.setdefault(
             (id(image), cut.size.target), Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
@@ -84,7 +84,7 @@ def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], F
     return named
 
 
-def _cut(source: Later, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
+def _cut(source: LazyImage, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
     return shrink_to(source.get(), cut.width, cut.height, cut.box(focal))
 
 

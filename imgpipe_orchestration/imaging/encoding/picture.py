@@ -22,7 +22,7 @@ _AVIF = b"ftypavif"
 """What these files have at byte 4."""
 
 
-class Later:
+class LazyImage:
     """An image of known size that is made by whichever thread asks for it first; others wait for it.
 
     So cutting is spread over the encoders' threads, and an encoder can start as soon as its own picture is ready.
@@ -49,7 +49,7 @@ class Picture:
         target: the score to reach.
     """
 
-    def __init__(self, image: Later, *, whole: bool, target: float) -> None:
+    def __init__(self, image: LazyImage, *, whole: bool, target: float) -> None:
         self.whole = whole
         self.target = target
         self.pixels = image.size[0] * image.size[1]

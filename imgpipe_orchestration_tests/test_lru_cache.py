@@ -1,15 +1,15 @@
-"""What is kept in memory, and what is not."""
+"""The LRU cache: what is kept, and what is not."""
 
 from __future__ import annotations
 
 import asyncio
 
-from imgpipe_orchestration.media.serving.hot import Bounded
+from imgpipe_orchestration.lru_cache import AsyncLruCache
 
 
 def test_what_changes_while_it_is_loaded_is_given_to_who_waits_and_not_kept() -> None:
     async def changed() -> None:
-        cache: Bounded[int, str] = Bounded(10)
+        cache: AsyncLruCache[int, str] = AsyncLruCache(10)
         asked, answered = asyncio.Event(), asyncio.Event()
 
         async def load() -> str:

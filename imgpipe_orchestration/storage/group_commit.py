@@ -41,8 +41,8 @@ class _Line:
     waiting: deque[_Entry] = field(default_factory=deque)
 
 
-class Gathered:
-    """The gathered writes of one process on one database."""
+class GroupCommit:
+    """The group commits of one process on one database."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

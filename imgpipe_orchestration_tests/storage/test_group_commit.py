@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.storage import gathered
-from imgpipe_orchestration.storage.gathered import Gathered
+from imgpipe_orchestration.storage import group_commit
+from imgpipe_orchestration.storage.group_commit import GroupCommit
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -21,7 +21,7 @@ class Notebook:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.gathered = Gathered(engine)
+        self.group_commit = GroupCommit(engine)
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.together: list[list[int]] = []
         with engine.begin() as connection:
@@ -37,11 +37,11 @@ class Notebook:
     def behind_a_slow_one(self, pool: ThreadPoolExecutor, numbers: Sequence[int]) -> list[Future[str]]:
         """Write 1 and, while that is under way, `numbers`, each from a thread of its own and in this order."""
         write = self.write
-        futures = [pool.submit(self.gathered.commit, write, 1)]
+        futures = [pool.submit(self.group_commit.commit, write, 1)]
         assert self.begun.wait(20)
-        line = self.gathered._lines[write]
+        line = self.group_commit._lines[write]
         for count, number in enumerate(numbers, 1):
-            futures.append(pool.submit(self.gathered.commit, write, number))
+            futures.append(pool.submit(self.group_commit.commit, write, number))
             standing = lambda count=count: len(line.waiting) >= count  # noqa: E731
             wait_for(standing, f"{number} to stand in line", 20, every=0.001)
         self.go_on.set()
@@ -66,7 +66,7 @@ def test_who_comes_while_another_writes_goes_with_the_next_and_gets_its_own_resu
 
 
 def test_no_transaction_takes_more_than_its_share(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathered, "MOST", 2)
+    monkeypatch.setattr(group_commit, "MOST", 2)
     with ThreadPoolExecutor(6) as pool:
         notebook.behind_a_slow_one(pool, [2, 3, 4])
     assert notebook.together == [[1], [2, 3], [4]]
@@ -85,7 +85,7 @@ def test_one_that_cannot_be_written_takes_nobody_with_it(notebook: Notebook) -> 
 
 
 def test_a_database_that_is_away_is_said_to_all_and_nothing_waits_for_ever() -> None:
-    away = Gathered(connect("postgresql://u@127.0.0.1:1/d"))
+    away = GroupCommit(connect("postgresql://u@127.0.0.1:1/d"))
     write = lambda connection, numbers: list(numbers)  # noqa: E731 - one function for all of them
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(away.commit, write, n) for n in range(8)]
