@@ -58,10 +58,10 @@ def run_if_due(
     Args:
         cursor: the sensor's new cursor when it asks for a run.
     """
-    if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
-        return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     if not due(backends.services):
         return dg.SensorResult(skip_reason="nothing is due")
+    if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
+        return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)], cursor=cursor)
 
 
