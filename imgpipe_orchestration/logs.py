@@ -36,6 +36,11 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if
 _CONTROL |= {10: "\\n", 13: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
+def one_line(text: str) -> str:
+    """The text with line breaks and control characters escaped: it moves no cursor and writes no second line."""
+    return text.translate(_CONTROL)
+
+
 def logger(name: str) -> logging.Logger:
     """The logger of a module; what it says goes where `configure` sent it."""
     return logging.getLogger(name)
@@ -143,7 +148,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{self.formatTime(record, self.datefmt)} - {record.name} - {record.levelname} - "
         extras = "".join(f" {key}={_bounded(str(value))}" for key, value in _extras(record).items())
-        line = head + (redact(_bounded(record.getMessage())) + extras).translate(_CONTROL)
+        line = head + one_line(redact(_bounded(record.getMessage())) + extras)
         trace = _trace(self, record)
         return f"{line}\n{trace}" if trace else line
 

@@ -10,6 +10,7 @@ import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option
 from imgpipe_orchestration.cli.typed import retyped
+from imgpipe_orchestration.logs import one_line
 
 
 @click.command()
@@ -35,7 +36,8 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     console.print(f"stack on {data_dir}: " + (f"runs, process {stack.pid}" if stack else "does not run"))
     marks = {Verdict.OK: "[green]ok  [/green]", Verdict.NOTE: "[yellow]note[/yellow]", Verdict.BAD: "[red]bad [/red]"}
     for finding in findings:
-        console.print(f"{marks[finding.verdict]} {finding.what}: {escape(retyped(finding.seen))}", soft_wrap=True)
+        seen = escape(one_line(retyped(finding.seen)))
+        console.print(f"{marks[finding.verdict]} {finding.what}: {seen}", soft_wrap=True)
         if finding.do:
-            console.print(f"     {escape(retyped(finding.do))}", soft_wrap=True)
+            console.print(f"     {escape(one_line(retyped(finding.do)))}", soft_wrap=True)
     ctx.exit(1 if bad else 0)

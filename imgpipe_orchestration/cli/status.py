@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, settings_of
+from imgpipe_orchestration.logs import one_line
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -98,14 +99,14 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
     for reason in report["held_up"]:
         how_many = f"{reason['count']} item{'' if reason['count'] == 1 else 's'}"
         again = f", again at {reason['due_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if reason["due_at"] else ""
-        why = f"{escape(reason['error'])} ({how_many}{again})"
+        why = f"{escape(one_line(reason['error']))} ({how_many}{again})"
         console.print(f"[yellow]waiting[/yellow] {reason['queue']}: {why}", soft_wrap=True)
     for one in report["job_failures"]:
-        who = f" for {escape(one['customer_id'])}" if one["customer_id"] else ""
-        console.print(f"[red]failed[/red] {one['job']}{who}: {escape(str(one['error']))}", soft_wrap=True)
+        who = f" for {escape(one_line(one['customer_id']))}" if one["customer_id"] else ""
+        console.print(f"[red]failed[/red] {one['job']}{who}: {escape(one_line(str(one['error'])))}", soft_wrap=True)
     for letter in report["failures"]:
         what = f"{letter['queue']} {letter['item_id']}"
-        why = escape(str(letter["error"]))
+        why = escape(one_line(str(letter["error"])))
         attempts = f"{letter['attempts']} attempt{'' if letter['attempts'] == 1 else 's'}"
         console.print(f"[red]failed[/red] {what}: {why} ({attempts})", soft_wrap=True)
     if report["failures"]:

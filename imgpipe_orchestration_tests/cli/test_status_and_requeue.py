@@ -81,6 +81,13 @@ def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -
     assert "failed auto_marker for c2: MongoDB is [away]." in run("status").stdout
 
 
+def test_what_partners_say_moves_no_cursor(run: Run, claims: Claims) -> None:
+    (one,) = job_instances.begin(claims.engine, MARKER, ["c\x1bc"], "run-1", lease_seconds=60)
+    job_instances.finish(claims.engine, [Ending(one, error="It said: \x1b]0;x\x07\x9b2J\nall is well", failed=True)])
+    shown = run("status").stdout
+    assert "failed auto_marker for c\\x1bc: It said: \\x1b]0;x\\x07\\x9b2J\\nall is well\n" in shown
+
+
 def test_status_tells_why_the_auto_marker_waits(run: Run, claims: Claims) -> None:
     for customer in ("c1", "c2"):
         job_instances.create_or_join(claims.engine, MARKER, customer_id=customer)
