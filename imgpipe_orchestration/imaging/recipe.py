@@ -49,8 +49,7 @@ class Recipe:
     avif_subsampling: Subsampling = "4:2:0"
     """4:4:4 takes three quarters more time. A picture that misses its target in 4:2:0 gets it anyway, also as JPEG."""
     webp_method: int = 3
-    """libwebp's effort, 0 to 6: from 3 on it optimises rate against distortion. 3 makes 0.93 of the bytes of 2, in 2.3
-    times the time."""
+    """libwebp's effort, 0 to 6: 3 optimises rate-distortion, for 0.93 of the bytes of 2 in 2.3 times the time."""
     webp_method_large: int = 2
     """The method above `large_pixels`, where WebP would take half as long as everything else together."""
     background_model: str = ""

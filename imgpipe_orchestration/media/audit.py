@@ -62,8 +62,7 @@ UNACKNOWLEDGED = text("""
 
 
 def unacknowledged(services: Services) -> list[int]:
-    """Media without the main API's acknowledgement that are completed, failed at their callback, or have had their
-    variants for an hour."""
+    """Unacknowledged media that are completed, failed at their callback, or have had their variants for an hour."""
     with transaction(services.engine) as connection:
         return list(connection.scalars(UNACKNOWLEDGED, {"minutes": LATE_MINUTES}))
 

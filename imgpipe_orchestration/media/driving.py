@@ -65,8 +65,7 @@ def drive_step(
     threads: int = WAITING_THREADS,
     bounded: bool = True,
 ) -> tuple[Outcome, list[Result]]:
-    """As `drive`, for a step of the checklist: failed tries are counted there, and with the last one the upload fails
-    too."""
+    """As `drive`, for a step of the checklist, which counts failed tries; with the last one the upload fails too."""
 
     def note(connection: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
         final = state is State.FAILED

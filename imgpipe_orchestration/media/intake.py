@@ -101,8 +101,7 @@ def _take_in(services: Services, page: list[PendingImage]) -> int:
 def _register(services: Services, page: list[PendingImage]) -> int:
     items = []
     with transaction(services.engine) as connection:
-        # Checked first, because every run in the first hour reads a waiting row again, and a failed insert uses up an
-        # id.
+        # Checked first: every run in the first hour reads a waiting row again, and a failed insert uses up an id.
         known = registering.registered(connection, page)
         new = [image for image in page if image.id not in known]
         traces = registering.take_upload_traces(connection, [image.id for image in new])

@@ -101,8 +101,7 @@ def _image(row: Sequence[Any]) -> PendingImage:
         created_at = datetime.now(UTC)
     # MySQL's TIMESTAMP has no time zone; our sessions use UTC.
     created_at = created_at.astimezone(UTC) if created_at.tzinfo else created_at.replace(tzinfo=UTC)
-    # The status may be NULL, which the DDL allows, or '', which MySQL writes for unknown values. Nobody processes
-    # these.
+    # The status may be NULL, as the DDL allows, or '', which MySQL writes for unknown values; neither is processed.
     known = PendingStatus(status) if status in _STATES else PendingStatus.FAILED
     return PendingImage(id_, user_id, path, name, mime, url, known, created_at)
 

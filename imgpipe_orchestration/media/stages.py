@@ -211,8 +211,7 @@ def _close(services: Services) -> None:
 
 
 def _reopen(services: Services, batch: Sequence[Claim]) -> None:
-    """Mark failed uploads whose items were requeued as pending again, except those that were cleaned up since they were
-    claimed."""
+    """Mark failed uploads whose items were requeued as pending, except those cleaned up since they were claimed."""
     with transaction(services.engine) as connection:
         ids = store.pending_ids(connection, [claim.item_id for claim in batch])
     with transaction(services.pending_engine) as connection:

@@ -145,8 +145,7 @@ def is_private_path(connection: Connection, path: str) -> bool:
     return bool(connection.scalar(IS_PRIVATE, {"path": path}))
 
 
-# Only private images are indexed by path, and anybody may ask. So whether an upload is registered is looked up by its
-# id.
+# Only private images are indexed by path, and anybody may ask; so registered uploads are looked up by id.
 IS_PRIVATE = text("""
     select exists (select from media_files where image_path = :path and private)
         or exists (select from media_uploads u where u.image_path = :path and u.private

@@ -44,8 +44,7 @@ def answered_by(deadline: Deadline) -> Iterator[None]:
 
 
 def never_sent(error: object) -> bool:
-    """Whether urllib3's error means that nothing was sent: no connection, no address, or a failing proxy or
-    certificate."""
+    """Whether urllib3's error means that nothing was sent: no address or connection, a bad proxy or certificate."""
     return isinstance(error, ConnectTimeoutError | ProxyError | SSLError)
 
 
@@ -172,8 +171,7 @@ class _InTime(io.RawIOBase):
 
 
 _INTERIM = range(102, 200)
-"""Interim statuses before the answer (RFC 9110, 15.2), such as 103 Early Hints. http.client itself skips 100 only, and
-nobody asks for 101."""
+"""Interim statuses before the answer (RFC 9110, 15.2), such as 103 Early Hints. http.client itself skips only 100."""
 
 
 class _Answer(http.client.HTTPResponse):

@@ -157,8 +157,7 @@ class Fetcher:
 
 
 def _as_browsers_read(location: str) -> str:
-    """A Location as browsers understand it: servers leave spaces in it, and send UTF-8, which HTTP decodes as
-    Latin-1."""
+    """A Location as browsers read it: it may have spaces, or UTF-8 that was decoded as Latin-1."""
     with suppress(UnicodeError):
         location = location.encode("latin-1").decode()
     return location.replace(" ", "%20")
@@ -242,8 +241,7 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
 
 
 def _keep_validator(response: urllib3.BaseHTTPResponse, progress: _Progress) -> None:
-    """Keep a strong ETag, else Last-Modified, for If-Range: it proves that the rest is of the same file (RFC 9110,
-    13.1.5)."""
+    """Keep a strong ETag, else Last-Modified, to get the rest of the same file (If-Range, RFC 9110, 13.1.5)."""
     if response.headers.get("Content-Encoding"):
         return
     tag = response.headers.get("ETag", "")

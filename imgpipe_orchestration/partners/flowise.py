@@ -82,8 +82,7 @@ class Flowise:
         raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
 
     def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:
-        """Ask a flow that writes prose, such as an image prompt. It may answer in plain text or in JSON with one
-        string.
+        """Ask a flow that writes prose, such as an image prompt, as plain text or as JSON with one string.
 
         Raises:
             UnreadableAnswer: two answers in a row had no text; else as `predict`.

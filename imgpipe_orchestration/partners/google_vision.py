@@ -177,8 +177,7 @@ def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) ->
 
 
 def _raise(code: int, message: str) -> None:
-    """Raise for an error in an HTTP 200, by its google.rpc code. 3 is INVALID_ARGUMENT: Google cannot read the
-    image."""
+    """Raise for an error in an HTTP 200, by its google.rpc code; 3 is INVALID_ARGUMENT, an unreadable image."""
     if code == 8:
         raise RateLimited(f"{_NAME}'s quota is exhausted for now", detail=message)
     if code in _TRANSIENT:

@@ -45,8 +45,7 @@ class WatchedTransport(httpx2.BaseTransport):
 
     @contextmanager
     def watching(self, rate: RateGate, deadline: Deadline) -> Iterator[None]:
-        """For what this thread sends in the block: `rate` learns from its answers, which must be complete by
-        `deadline`."""
+        """Answers to what this thread sends in the block teach `rate`, and must be complete by `deadline`."""
         self._calls.current = rate, deadline
         try:
             yield

@@ -24,8 +24,7 @@ _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
 class Price(BaseModel):
-    """US dollars per million tokens, or per unit. Cached and image input cost as much as `input` where they are
-    None."""
+    """US dollars per million tokens, or per unit. None for cached or image input: the same as `input`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

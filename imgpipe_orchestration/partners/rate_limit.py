@@ -21,8 +21,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400
 
 
 def parse_duration(text: str | None) -> float | None:
-    """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a plain number; None when unreadable or
-    implausibly long."""
+    """Seconds from OpenAI's reset headers: "6m0s", "12ms", "1h2m3.5s" or a number; None if invalid or implausible."""
     if not text or len(text) > _LONGEST:
         return None
     parts = _DURATION.findall(text)

@@ -140,8 +140,7 @@ class Guard:
 
 
 def guarded_pools(guard: Guard) -> urllib3.PoolManager:
-    """urllib3's pools with connections that obey `guard`. They use no proxies, which would connect without its
-    check."""
+    """urllib3's pools with connections that obey `guard`, without proxies, which would connect unchecked."""
     import urllib3
     from urllib3.connection import HTTPConnection
 

@@ -22,6 +22,5 @@ class Usage:
 
     @property
     def standin(self) -> bool:
-        """Whether a stand-in answered, so that nothing was spent; costs are what the real provider would have
-        charged."""
+        """Whether a stand-in answered, so that nothing was spent; costs are those of the real provider."""
         return self.model.endswith("-standin")

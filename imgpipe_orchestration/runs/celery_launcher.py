@@ -1,5 +1,4 @@
-"""The run launcher for several machines (deploy/dagster.yaml): runs go into Celery queues, and a `worker` takes them
-out.
+"""The run launcher for several machines (deploy/dagster.yaml): it puts runs into Celery queues for workers.
 
 dagster-celery's launcher with three changes: a run can be cancelled, a run whose worker died is noticed, and the run is
 forked from a warm process (docs/adr/0004-workers-on-many-machines.md).
@@ -110,8 +109,8 @@ class WorkersRunLauncher(CeleryRunLauncher):
         """
         # A run of a `dagster` command in a terminal has no worker. On other runs the tag may be copied from the run
         # that they re-execute.
-        if run.remote_job_origin is None and (told := health_of_process(run)) is not None:
-            return told
+        if run.remote_job_origin is None and (health := health_of_process(run)) is not None:
+            return health
         report = self.celery.backend.get_task_meta(run.run_id)
         if report["status"] in READY_STATES:
             # Monitoring reads the run again before it acts on this; a run that ended well is finished by then.

@@ -119,8 +119,7 @@ def _describe(pid: int) -> str:
 
 
 def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
-    """The run's live process on this machine. The start time distinguishes it from a later process with the same
-    pid."""
+    """The run's live process on this machine; its start time excludes a later process with the same pid."""
     described = json.loads(run.tags.get(PROCESS_TAG, "{}"))
     if described.get("host") != socket.gethostname():
         return None

@@ -159,8 +159,7 @@ def main(queues: str, concurrency: int) -> None:
             raise SettingsError(
                 f"dagster.yaml in DAGSTER_HOME names {type(launcher).__name__} as run launcher: no queues"
             )
-        # Create the log manager now: with missing settings every run would fail, while a worker that does not start is
-        # noticed.
+        # Create the log manager now: with missing settings the worker does not start, instead of failing every run.
         kept_by = type(instance.compute_log_manager).__name__
         log.info("worker starting", extra={"queues": queues, "prints_kept_by": kept_by})
         keeper = Keeper(instance, warm)

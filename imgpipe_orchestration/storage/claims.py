@@ -64,8 +64,7 @@ FRESH, AGAIN = 0, 1
 """Lanes (`work_items.lane`): never failed; failed before. Above that: suspects, one lane per worker lost."""
 
 WORKER_DIED = "worker-died"
-"""Error code of an item that was given up because its workers died, before its feature could write anything about
-it."""
+"""Error code of an item that was given up because its workers died, which could not record that themselves."""
 LOST = {"error": "The worker stopped without a word; its lease ran out.", "code": "lease-lost"}
 
 

@@ -101,8 +101,7 @@ FIND = text("select state, trace from work_items where queue = :queue and item_i
 # --- taking ---------------------------------------------------------------------------------------------------------
 
 # An item that paused or was delayed gets a new turn, counted apart from its tenant's new items (`flow`), so that it is
-# neither ahead of everybody nor behind the tenant's backlog. One that was claimed has lost its worker; it keeps its
-# turn.
+# neither ahead of everybody nor behind the tenant's backlog. One that was claimed, and lost its worker, keeps its turn.
 MAKE_READY = text("""
     with due as (
         select item_id, tenant, state = 'claimed' as lost, (failures > 0)::int as lane,

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 _REFUSED = frozenset({13, 18, 8000})
-"""MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own. An operator can correct the settings; work
-waits."""
+"""MongoDB's codes Unauthorized, AuthenticationFailed and Atlas' own. Work waits until the settings are corrected."""
 
 _PASSING = frozenset({6, 7, 24, 43, 64, 79, 89, 100, 112, 133, 134, 175, 202, 262, 9001, 14031})
 """Codes of a replica set that cannot do it now: unreachable members, timeouts between members or for a lock, failed

@@ -81,8 +81,7 @@ class Keeper:
 
 
 def _beats(done_after: Callable[[float], bool], renewed: Callable[[], object], lease_seconds: float) -> None:
-    """Call `renewed` until done. Its errors are logged and it is called again soon: if this thread ended, all leases
-    would be lost."""
+    """Call `renewed` until done; errors are logged. If this thread ended, all leases would be lost."""
     pause = lease_seconds / 3
     while not done_after(pause):
         try:

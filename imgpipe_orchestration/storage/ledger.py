@@ -109,8 +109,7 @@ class Buyer:
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """The provider's answer: a JSON-serialisable `value`, or the key of the object where the caller stored it, or
-    both."""
+    """The provider's answer: a JSON-serialisable `value`, the key of the object where it was stored, or both."""
 
     usage: Usage
     value: Any = None
@@ -253,8 +252,7 @@ class Ledger:
 
     @made_once
     def _leases(self) -> Keeper:
-        """Renews the leases of pending calls: an image may take a minute, but a dead buyer should only delay others by
-        seconds."""
+        """Renews the leases of pending calls, which may take minutes, so that leases can be short."""
 
         def renewed(owners: frozenset[str]) -> None:
             with transaction(self.engine) as connection:

@@ -51,14 +51,12 @@ def purge_job_instances(engine: Engine, days: float) -> int:
 
 
 def purge_paid_call_uses(engine: Engine, days: float) -> int:
-    """Remove the records of uses of paid calls that are `days` old; returns how many. The answers stay, so that nothing
-    is bought again."""
+    """Remove uses of paid calls that are `days` old; returns how many. Answers stay, so that none is bought again."""
     return in_batches(engine, _PAID_CALL_USES, days)
 
 
 def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int = MOST) -> int:
-    """Remove up to `limit` rows by a statement with the parameters `batch` and, if it needs it, `days`; returns how
-    many."""
+    """Remove up to `limit` rows by a statement with the parameters `batch` and maybe `days`; returns how many."""
     removed = 0
     while removed < limit:
         with transaction(engine) as connection:

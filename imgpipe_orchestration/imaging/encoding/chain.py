@@ -67,8 +67,7 @@ class _Ways:
     its octaves of bytes per pixel, and a constant. Fitted to 78 photographs: half of the searches begin within 1.1
     points of the target. Without a leader, the search begins at the recipe's quality."""
     further: int
-    """Further encodings that a picture other than the searched one may take if its first one missed. For JPEG they take
-    next to no time."""
+    """Further encodings that any other picture may take if its first one missed. JPEG's take next to no time."""
     sure: float
     """Points of a miss up to which the next try of a picture with many colours is reliable enough to be left unscored.
     Lowest for JPEG: an original that was a JPEG has no smooth curve there."""
@@ -372,8 +371,7 @@ class SearchingChain(Chain):
         return file
 
     def _recipe_of(self, one: Picture) -> Recipe:
-        """In 4:4:4 if the picture needs it in this format or in a leader, or, for one above `_largest`, if that
-        does."""
+        """In 4:4:4 if the picture (or `_largest`, for one above that) needs it in this format or in a leader."""
         followed = self._largest if one.pixels > self._largest.pixels else one
         colourful = any({id(one), id(followed)} & chain._colourful for chain in (self, *self._leaders))
         return self._all_colours if colourful else self._recipe

@@ -268,8 +268,7 @@ def _halved(linear: Linear) -> Linear:
 
 
 def _yxb(linear: Plane, channels: int) -> Plane:
-    """The first channels of Y, X, B from linear light, 0 to _FULL. All three are computed: for two alone OpenCV has no
-    fast way."""
+    """The first channels of Y, X, B from linear light, 0 to _FULL. OpenCV is fast only if it computes all three."""
     all_three = cv2.transform(np.cbrt(cv2.transform(linear, _OPSIN)), _TO_YXB)
     if channels == 3:
         return np.asarray(all_three, dtype=np.float32)

@@ -25,8 +25,7 @@ _LEAST_CONTRAST = 4.0
 _LEAST_SHARPNESS = 0.12
 """Of `sharpness.sharpness`: a photograph or a drawing blurred by 4 px at 512 px shows less."""
 _SAME_PICTURE = 1.2
-"""Mean difference, levels of 255 at 48 px, up to which two pictures are the same: recompression makes 0.3, a new pose
-4."""
+"""Mean difference, levels of 255 at 48 px, of two equal pictures at most: recompression makes 0.3, a new pose 4."""
 _NEARLY = 10.0
 """Mean difference up to which two pictures may be the same but cut a few pixels apart: 2 to 7 in photos."""
 _APART = 8

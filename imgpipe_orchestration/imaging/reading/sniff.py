@@ -17,8 +17,7 @@ from imgpipe_orchestration.imaging.reading import bmp_headers, headers, jpeg_ext
 from imgpipe_orchestration.imaging.reading.density import check_length
 
 _MAY_MOVE = frozenset({"gif", "webp", "avif", "png", "jxl"})
-"""Formats in which several pictures are an animation. In a TIFF they are pages, and in a phone's JPEG or HEIC depth or
-gain maps."""
+"""Formats in which several pictures are an animation. In TIFF they are pages, in JPEG and HEIC depth or gain maps."""
 
 _MANY_KINDS = frozenset({"tiff", "bmp", "jpeg", "heic", "avif"})
 """Formats with variants that no reader of ours knows, such as 16-bit floats, videos or another codec's pixels."""

@@ -31,8 +31,7 @@ log = logger(__name__)
 ABSENT = "absent"
 OK = "ok"
 _LONGEST = 10_000
-"""Most characters of a text, or of all but a tenth of it within a list: a report with more would be refused for its
-size."""
+"""Characters that are kept of a text, and a tenth of that within a list, or a report could be refused for its size."""
 _MOST = 50
 """Most entries of a list."""
 

@@ -64,8 +64,7 @@ def replace(connection: Connection, old: str, new: str) -> int:
 
 
 def tell_of_failure(services: Services, claim: Claim) -> None:
-    """Report to a foreign main API that an upload failed for good, as the specification asks of a worker; not if it was
-    requeued meanwhile.
+    """Report a failed upload to a foreign main API, as the specification asks, unless it was requeued meanwhile.
 
     Raises:
         PartnerUnavailable, RateLimited: worth another try.
