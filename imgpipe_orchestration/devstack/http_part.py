@@ -1,4 +1,4 @@
-"""A part that speaks HTTP, and is asked over HTTP whether it answers."""
+"""Base class of parts that serve HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
 
 
 class HttpPart(Part):
-    """It is ready once `health_path` is answered, and works while `works_path` is; whatever the answer but a 5xx."""
+    """It is ready once `health_path` is answered, and works while `works_path` is, with any status but 5xx."""
 
     health_path: ClassVar[str] = "/health"
     works_path: ClassVar[str] = ""

@@ -1,4 +1,4 @@
-"""Keeps the parts' log files small. A part writes to its file by itself, in append mode; nobody sits in between."""
+"""Keeps the parts' log files small. Each part writes to its file directly, in append mode."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ LIMIT_BYTES = 10 * 1024 * 1024
 def keep_small(file: Path, limit: int = LIMIT_BYTES) -> None:
     """Move the content of a log past `limit` bytes to `<name>.log.1`, replacing what was there.
 
-    Copy and truncate: the writer keeps its descriptor. Lines written between the two are lost. On a full disk, which
-    has no room for the copy, the log stays as it is.
+    By copying and truncating, because the part keeps the file open. Lines that it writes between the two are lost. On a
+    full disk the log stays as it is.
     """
     try:
         size = file.stat().st_size

@@ -1,6 +1,6 @@
-"""The embedded document store: nx-27017, MongoDB's wire protocol over SQLite, one file a database.
+"""The embedded document store: nx-27017, which speaks MongoDB's wire protocol over SQLite, with one file per database.
 
-It is right for what the auto-marker does and wrong in places beyond that: see docs/auto_marker.md.
+It is correct for the auto-marker's queries, and wrong for some others: see docs/auto_marker.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Mongo(Part):
         return f"mongodb://{LOOPBACK}:{self.port}"
 
     def answers(self) -> bool:
-        """Whether it answers a `ping`, written by hand: a client would start threads for each."""
+        """Whether it answers a `ping`. The message is made by hand, because each MongoClient starts threads."""
         import bson
 
         command = struct.pack("<IB", 0, 0) + bson.encode({"ping": 1, "$db": "admin"})
@@ -40,7 +40,7 @@ class Mongo(Part):
                 return False
 
     def prepare(self) -> None:
-        """A pid file that a crash left makes it refuse to start."""
+        """Also removes its pid file: with one that a crash left it refuses to start."""
         super().prepare()
         (self.folder / "pid").unlink(missing_ok=True)
 

@@ -1,19 +1,16 @@
-"""The embedded MongoDB's process: nx-27017, with four things mended.
+"""The embedded MongoDB's process: nx-27017 with four patches.
 
-Booleans and dates stay what they are. neosqlite, below it, binds the values of `$set` as SQL parameters, and SQLite
-knows neither: `true` would become 1 and a date a string. Its other way of updating, in Python, keeps them; here it is
-made to take that one where it matters.
+1. `keep_types`: neosqlite, on which it stands, binds the values of `$set` as SQL parameters. SQLite has neither
+   booleans nor dates, so `true` would become 1 and a date a string. Its other way of updating, in Python, keeps them.
+2. `commit_once_a_message`: the updates of one message are one transaction. Without it each is committed alone, and the
+   database pages that they share are written for each of them.
+3. `project_without_copying`: a projection takes the named fields. Without it each document is first copied whole, which
+   takes a third of the time of `find`.
+4. `answer_where_it_was_read`: `find` and `update` are answered by the thread that has read them. Without it each is
+   handed to another thread, and with several clients a fifth of a request's time is waiting for the interpreter lock.
 
-The updates of one message are one transaction of SQLite. Otherwise each is committed by itself, and the pages they
-share are written again for every one.
-
-A projection takes the fields it names. Otherwise each document is first copied whole, a third of the time of `find`.
-
-`find` and `update` are answered by the thread that read them. Otherwise each is handed to another thread, and while
-several clients ask, the threads wait for the interpreter lock, a fifth of the time of each request.
-
-Should a later version mend one of these, our function for it can go: the tests of the queries on every server tell for
-the first, `make bench-auto-marker` for the others.
+A patch can go once a later version needs it no more: the tests of the queries on every server show that for the first,
+`make bench-auto-marker` for the others.
 """
 
 from __future__ import annotations
@@ -51,7 +48,7 @@ def commit_once_a_message() -> None:
 
     def handle_command(self: Any, message: dict[str, Any]) -> Any:
         command = _command(message)
-        # How durable it is cannot be changed within a transaction: one who asks for that gets the plain way.
+        # SQLite cannot change its durability within a transaction, so writeConcern needs the unpatched way.
         if "update" not in command or "writeConcern" in command:
             return handle(self, message)
         database = command.get("$db", "test")
@@ -86,8 +83,8 @@ def project_without_copying() -> None:
 def answer_where_it_was_read() -> None:
     """Keep `find` and `update` from other threads, unless the database is in use.
 
-    Those two are short here, for indexes answer them. What may take long (grouping, building an index) goes to a thread
-    as before, and what would wait for it too: `hello` must be answered meanwhile, or clients believe the server dead.
+    Here those two are short, because they use indexes. Long commands (grouping, building an index) go to a thread as
+    before, and so does what waits for them: `hello` must be answered meanwhile, or clients believe the server dead.
     """
     from nx_27017.handler import NeoSQLiteHandler
 

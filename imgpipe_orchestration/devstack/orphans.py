@@ -1,7 +1,7 @@
-"""Processes of a stack whose supervisor died: found by the mark in their environment, and ended.
+"""Finds and ends processes of a stack whose supervisor died, by a variable in their environment.
 
-On Linux the kernel ends the parts with their supervisor; what the parts started themselves (run workers), and
-everything on macOS, is left to this.
+On Linux the kernel ends the parts with their supervisor, but not what the parts have started (run workers); on macOS it
+ends none of them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _STOP_SECONDS = 10.0
 
 
 def end_orphans(data_dir: Path) -> list[str]:
-    """End what still runs for `data_dir`; call only while holding its lock. Returns what had to be ended.
+    """End what still runs for `data_dir`; call it only while holding its lock. Returns what had to be ended.
 
-    PostgreSQL needs a moment to write its data after the supervisor's death and gets it.
+    First it waits _GRACE_SECONDS, in which PostgreSQL can shut down by itself.
     """
     left = [process for process in psutil.process_iter() if _belongs(process, data_dir)]
     left = _wait(left, _GRACE_SECONDS)
@@ -43,7 +43,7 @@ def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Proces
 
 
 def _alive(process: psutil.Process) -> bool:
-    """Not gone and not a zombie: in a container nobody may be there to collect those."""
+    """Running and not a zombie, which nobody may reap in a container."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -51,7 +51,7 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def _belongs(process: psutil.Process, data_dir: Path) -> bool:
-    """By the mark in its environment, or, for PostgreSQL, whose processes write their title over it, by its folder."""
+    """By MARKER in its environment; for PostgreSQL, which overwrites that with its process title, by its folder."""
     if process.pid == os.getpid():
         return False
     try:

@@ -1,7 +1,7 @@
 """Photographs that may be used for anything, from scikit-image's wheel: for the demo, tests and benches.
 
-Each is dedicated to the public domain (CC0) or a work of NASA in it, as the docstrings of `skimage.data` say; what of
-that package has another or no stated licence is not listed here. They are small (up to 1411 px): `jpeg` enlarges on
+Each is in the public domain (CC0, or a work of NASA), according to the docstrings of `skimage.data`; photographs of
+that package with another or no stated licence are not listed here. They are small (up to 1411 px): `jpeg` enlarges on
 request, and `large` puts several together; neither has the detail of a photograph of that size.
 """
 
@@ -92,7 +92,7 @@ def large(seed: int) -> bytes:
 
 
 def drawn_logo() -> bytes:
-    """A logo on a plain ground, as PNG: drawn here, for no logo may be used for anything."""
+    """A logo on a plain background, as PNG; drawn here, because real logos are protected."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGB", (800, 400), "#f4f1ea")

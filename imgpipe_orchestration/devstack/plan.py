@@ -1,6 +1,6 @@
-"""Which parts a stack needs, on which ports, and the environment they all share: decided before anything starts.
+"""Decides which parts a stack needs, on which ports, and the environment they all share.
 
-A part is needed while no setting names the real thing. Decisions only: nothing here starts or connects.
+A part is needed unless a setting names a real service. Nothing is started or connected here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MARKER = "IMGPIPE_STACK"
 
 @dataclass(frozen=True)
 class StandIn:
-    """A partner that a stand-in plays while none of `named_by` is set. `settings` then point at it: a value that begins
-    with a slash is a path below the stand-ins' own URL."""
+    """A partner that a stand-in replaces unless one of the settings `named_by` is set. `settings` are those that point
+    at the stand-in; a value that begins with a slash is a path below the stand-ins' URL."""
 
     partner: str
     named_by: tuple[str, ...]
@@ -101,7 +101,7 @@ def make_plan(
     if gateway_port is not None:
         given["GATEWAY_PORT"] = str(gateway_port)
     ports = Ports(data_dir / "ports.json")
-    # In production what is not configured is not there: invented analyses must not get among real ones.
+    # None in production: invented analyses must not be mixed with real ones.
     production = given.get("IMGPIPE_ENV") == "production"
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
     values = _choose(given, ports, played)
@@ -119,7 +119,7 @@ def make_plan(
 
 
 def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:
-    """The settings of the stack: what was given, and what points at our own parts for the rest."""
+    """The stack's settings: the given ones, and for the others addresses and keys of our own parts."""
     listening = {setting: str(ports.choose(part, given.get(setting))) for part, setting in ASKED_BY.items()}
     own = {
         "GATEWAY_URL": f"http://{LOOPBACK}:{ports['gateway']}",
@@ -156,7 +156,7 @@ def _backends(
         parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared, databases=databases))
     if "S3_ENDPOINT" not in given:
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
-        # The listings are served by the gateway alone: their bucket also holds the originals.
+        # Not the listings' bucket, which also has the originals: the gateway serves its public files.
         public = (settings.s3_bucket_name,)
         origin = next(iter(settings.origins), "")
         parts.append(S3(data_dir / "s3", ports["s3"], **keys, origin=origin, environ=shared))

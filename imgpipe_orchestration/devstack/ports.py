@@ -26,8 +26,8 @@ def free_port() -> int:
 def is_free(port: int) -> bool:
     """Whether a server could listen on `port`.
 
-    Both questions are needed: macOS lets a second socket bind 127.0.0.1 while another listens on 0.0.0.0, and a port
-    that is bound but not yet listening refuses connections.
+    Tries both to connect and to bind: macOS lets a second socket bind 127.0.0.1 while another listens on 0.0.0.0, and a
+    port that is bound but does not listen yet refuses connections.
     """
     if listening(port):
         return False
@@ -59,23 +59,23 @@ PREFERRED = {
 }
 
 ASKED_BY = {"gateway": "GATEWAY_PORT", "auto-marker API": "FLASK_PORT", "dagster-webserver": "DAGSTER_WEBSERVER_PORT"}
-"""The settings that ask for a port."""
+"""The settings that choose a part's port."""
 
 
 class Ports:
     """Chooses the ports of a stack: the one asked for, else the one it had before, else the preferred, else a free one.
 
-    A stack keeps its ports over restarts, so that bookmarks and exported URLs stay true.
+    A stack keeps its ports over restarts, so that bookmarks and exported URLs stay valid.
     """
 
     def __init__(self, file: Path) -> None:
         """
         Args:
-            file: where the choices of the last start stand, and `save` puts those of this one.
+            file: has the ports of the last start; `save` writes those of this one.
         """
         self._file = file
         self._before: dict[str, int] = {}
-        with contextlib.suppress(FileNotFoundError, ValueError):  # a power cut or a full disk leaves it empty
+        with contextlib.suppress(FileNotFoundError, ValueError):  # after a power cut or on a full disk it is empty
             self._before = json.loads(file.read_text())
         self._chosen: dict[str, int] = {}
         self._held: list[int] = []
@@ -112,9 +112,9 @@ class Ports:
         return port
 
     def _reserve(self, port: int) -> bool:
-        """Keep other stacks off a port until our part listens on it, which may be seconds from now.
+        """Reserve a port against other stacks until our part listens on it, which may be seconds from now.
 
-        A lock on a file, held until this process ends; other programs do not know of it and are found by `is_free`.
+        By a lock on a file, held until this process ends. Other programs are found by `is_free`.
         """
         folder = Path(tempfile.gettempdir()) / f"imgpipe-ports-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -128,7 +128,7 @@ class Ports:
         return True
 
     def release(self) -> None:
-        """Give the reservations up, when the stack has stopped."""
+        """Give up the reservations."""
         while self._held:
             os.close(self._held.pop())
 

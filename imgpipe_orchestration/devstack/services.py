@@ -24,10 +24,10 @@ from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
 from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 
 LOCATION = "imgpipe"
-"""Name of the code location; the same in workspace.yaml, so that schedules and sensors keep their state."""
+"""Name of the code location; the same as in workspace.yaml, so that schedules and sensors keep their state."""
 
 _HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""The preface, and a SETTINGS frame that sets nothing."""
+"""HTTP/2's connection preface, and an empty SETTINGS frame."""
 
 
 class StandIns(HttpPart):
@@ -44,18 +44,17 @@ class Gateway(HttpPart):
     """The FastAPI app, on GATEWAY_PORT and FLASK_PORT of its environment."""
 
     name = "gateway"
-    works_path = "/health/live"  # /health also says what the gateway lacks, which no restart of it would bring
+    works_path = "/health/live"  # not /health, which also fails for backends that are away: a restart would not help
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "imgpipe_orchestration.gateway"]
 
 
 class CodeServer(Part):
-    """Serves the definitions to the webserver and the daemon, on a socket that is a file.
+    """Serves the definitions to the webserver and the daemon, on a unix socket.
 
-    Not on a port: gRPC servers share a port without a word when two take the same one, and then each stack's sensors
-    would be asked of either.
-    """
+    Not on a TCP port: two gRPC servers can listen on the same port, and then each stack's requests reach either of
+    them."""
 
     name = "code-server"
     start_seconds = 180
@@ -98,8 +97,8 @@ class Webserver(HttpPart):
     start_seconds = 180
 
     def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str]) -> None:
-        # Both start at once, so it often comes before the code server, and looks again when that is there. What keeps
-        # the definitions from loading stands in the code server's log and in the UI.
+        # It often starts before the code server, warns about that and connects later. Real errors in the definitions
+        # are in the code server's log and in the UI.
         quiet = "ignore:Error loading repository location:UserWarning"
         super().__init__(folder, port, environ={**environ, "PYTHONWARNINGS": quiet})
 
@@ -109,14 +108,15 @@ class Webserver(HttpPart):
 
 
 class Daemon(Part):
-    """Sensors, schedules, the run queue and run monitoring. It has no port: it is up while its process is, and works
-    while it writes the heartbeats that the Dagster UI shows.
+    """Sensors, schedules, the run queue and run monitoring. It has no port: it answers while its process runs, and
+    works while it writes the heartbeats that the Dagster UI shows.
     """
 
     name = "dagster-daemon"
     start_seconds = 180
     HEARTBEAT_SECONDS: ClassVar[float] = 180
-    """It writes one every 30 s; before the first, it imports, which takes long on a busy machine."""
+    """Without a heartbeat for so long it hangs. It writes one every 30 s, the first after its imports, which take long
+    on a busy machine."""
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ={**environ, PRELOAD_VARIABLE: "1"})
@@ -135,7 +135,7 @@ class Daemon(Part):
         return self.exit_code() is None
 
     def works(self) -> bool:
-        """A database that is away says nothing about the daemon."""
+        """Also True when the database is away, because then nothing is known about the daemon."""
         import psycopg
 
         if time.monotonic() - self.started < self.HEARTBEAT_SECONDS:
@@ -157,7 +157,7 @@ def prepare_dagster_home(folder: Path, configuration: Path) -> None:
 
 
 def code_socket(home: Path) -> Path:
-    """The code server's socket: in DAGSTER_HOME, or where the path is short enough for a socket (107 bytes)."""
+    """The code server's socket: in DAGSTER_HOME, or in the temporary folder when that path is too long (107 bytes)."""
     near = home / "code.sock"
     if len(os.fsencode(near)) <= 100:
         return near

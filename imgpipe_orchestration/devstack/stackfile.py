@@ -1,6 +1,6 @@
-"""The marks a running stack leaves in its data folder: a lock held while it lives, and `stack.json` saying what it is.
+"""A running stack's files in its data folder: a lock, and `stack.json`, which describes the stack.
 
-The lock, not the file, says whether a stack runs: the kernel drops it the moment the supervisor dies, however it dies.
+The lock, not `stack.json`, says whether a stack runs: the kernel releases it when the supervisor dies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RunningStack:
-    """What a running stack wrote."""
+    """The content of `stack.json`."""
 
     data_dir: Path
     pid: int
@@ -41,9 +41,10 @@ class StackLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """
+        """Take the lock.
+
         Raises:
-            Conflict: another stack runs on this data; says which.
+            Conflict: another stack runs on this data; the message names it.
         """
         descriptor = os.open(self._data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -52,7 +53,7 @@ class StackLock:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Somebody who only asks whether a stack runs holds the lock for microseconds.
+                # `is_running` holds the lock for microseconds.
                 if time.monotonic() > deadline:
                     os.close(descriptor)
                     raise Conflict(_who_runs(self._data_dir)) from None
@@ -82,7 +83,7 @@ def is_running(data_dir: Path) -> bool:
 
 
 def read(data_dir: Path) -> RunningStack | None:
-    """The stack that runs on this data folder and has told what it is, or None."""
+    """The stack that runs on this data folder; None when there is none, or it has not written its file yet."""
     file = data_dir / STACK_FILE
     if not is_running(data_dir) or not file.is_file():
         return None
@@ -91,7 +92,7 @@ def read(data_dir: Path) -> RunningStack | None:
 
 
 def write(data_dir: Path, content: dict[str, Any]) -> None:
-    """Replace `stack.json` at once; only our user may read it, for it holds keys."""
+    """Replace `stack.json` atomically; readable by our user only, because it contains keys."""
     unfinished = data_dir / f"{STACK_FILE}.new"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

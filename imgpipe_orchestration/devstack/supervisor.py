@@ -1,7 +1,7 @@
 """Keeps the parts of a stack alive: starts them in order, restarts what dies or hangs, stops everything in order.
 
-One thread that sleeps until a signal arrives (a child's death is one) or something is due. A death is seen at once; a
-part that hangs is found by asking each, now and then, for something small.
+One thread sleeps until a signal arrives (SIGCHLD among them) or something is due. So a death is seen at once; a part
+that hangs is found by regular probes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StopRequested(Exception):
 
 
 class Supervisor:
-    """Runs one plan until it is told to stop. `say` gets one line for everything worth telling."""
+    """Runs one plan until it is told to stop. `say` is called with each line for the user."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan = plan
@@ -45,7 +45,7 @@ class Supervisor:
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._pipe: tuple[int, int] = (-1, -1)
         self._unwritten = False
-        """Whether stack.json lacks the last change, for the disk was full."""
+        """Whether stack.json lacks the last change, because writing it failed."""
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Start everything, call `on_ready`, then watch until a stop signal. Call it with the stack's lock held.
@@ -77,7 +77,7 @@ class Supervisor:
         self._await_ready(backends)
         provisioning = self._provision()
         if any(isinstance(w.part, Postgres) for w in backends):
-            # These import for seconds and then need Dagster's database only, which our PostgreSQL has by now.
+            # These import for seconds, and then need only Dagster's database, which our PostgreSQL has already.
             for watched in services:
                 if isinstance(watched.part, (CodeServer, Webserver)):
                     self._launch(watched)
@@ -95,7 +95,7 @@ class Supervisor:
         watched.part.start()
 
     def _relaunch(self, watched: Watched) -> None:
-        """Start a part again, or later, where the machine has no room, memory or descriptors for it at this moment."""
+        """Start a part again; later, when the machine lacks disk space, memory or descriptors for it now."""
         try:
             self._launch(watched)
         except (OSError, BackendUnavailable) as error:
@@ -217,7 +217,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Services first, so that they can still write down what they were doing; a second signal kills at once."""
-        stackfile.remove(self.plan.data_dir)  # or who comes now would use a stack that is going
+        stackfile.remove(self.plan.data_dir)  # first, so that no command uses a stack that is stopping
         services = [w.part for w in self._watched if w.part in self.plan.services]
         backends = [w.part for w in self._watched if w.part in self.plan.backends]
         impatient = False
@@ -233,14 +233,14 @@ class Supervisor:
                     impatient = True
             for part in running:
                 part.kill()
-        # Not left to the end of this process: whoever waits for the stack's lock may start the next one before that.
+        # Now and not at the end of this process: the next stack may start as soon as the lock is released.
         self.plan.ports.release()
 
     # --- signals -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Turn the signals we live by into bytes of a pipe, which `_pause` waits on."""
+        """Have signals written as bytes into a pipe, on which `_pause` waits."""
         self._pipe = os.pipe()
         os.set_blocking(self._pipe[0], False)
         os.set_blocking(self._pipe[1], False)

@@ -1,4 +1,4 @@
-"""A part under supervision: when it is next asked whether it works, when it is started again."""
+"""A part under supervision: when it is next probed, and when it is started again."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from imgpipe_orchestration.devstack.process import Part
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-"""Pause before a restart: doubled by each further death, up to this."""
+"""Pause before a restart: doubles with each further death, up to this."""
 STEADY_SECONDS = 60.0
-"""A part that lived this long starts over with the first pause."""
+"""After a part has lived this long, the next pause is the first one again."""
 PROBE_SECONDS = 20.0
-"""How often a part is asked whether it works; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
+"""How often a part is probed; once it does not answer, every `PROBE_AGAIN_SECONDS`."""
 PROBE_AGAIN_SECONDS = 5.0
 HUNG_SECONDS = 30.0
-"""A part that has not answered for so long hangs, and is ended. Longer than a busy machine keeps one waiting."""
+"""A part that has not answered for so long is killed. Longer than an answer takes on a busy machine."""
 
 
 class Watched:
-    """A part and what the supervisor knows about its lives."""
+    """A part and the supervisor's state of it."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -32,16 +32,16 @@ class Watched:
         self.silent_since: float | None = None
 
     def answered(self) -> None:
-        """It works at this moment."""
+        """Note that it has just answered."""
         self.ready, self.silent_since = True, None
         self.probe_at = time.monotonic() + PROBE_SECONDS
 
     def late(self) -> bool:
-        """Whether it should have come up by now. PostgreSQL that recovers, and says so, is not late."""
+        """Whether it should have come up by now. PostgreSQL is not late while it says that it recovers."""
         return time.monotonic() - self.part.started > self.part.start_seconds and not self.part.works()
 
     def hangs(self) -> bool:
-        """Ask it, when it is time to, whether it works; True when it has not answered for too long."""
+        """Probe it if a probe is due; True when it has not answered for HUNG_SECONDS."""
         now = time.monotonic()
         if now < self.probe_at:
             return False

@@ -72,7 +72,7 @@ def run(stack: Stack, kinds: Sequence[type[Scenario]], on_change: Callable[[Resu
 def let_runs_end(stack: Stack) -> None:
     """Wait until no Dagster run is under way, half a minute at most.
 
-    What it was for arrives shortly before a run ends, and one that is stopped in between stands in the UI as failed.
+    A run ends shortly after its last result; one that is stopped in between is shown as failed in the UI.
     """
     deadline = time.monotonic() + _RUNS_SECONDS
     while time.monotonic() < deadline:
@@ -90,7 +90,7 @@ def _look(scenario: Scenario, result: Result, began: float, on_change: Callable[
     try:
         progress = scenario.look()
     except (ImgpipeError, requests.RequestException) as error:
-        # A part that is being restarted is no failure of the item; the time limit decides.
+        # The part may be restarting, so this is no failure yet; the time limit decides.
         result.waiting_for = _reason(error)
     else:
         result.arrived, result.waiting_for = progress.done, progress.waiting_for

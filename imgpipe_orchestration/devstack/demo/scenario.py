@@ -1,4 +1,4 @@
-"""What a pipeline contributes to the demo."""
+"""The interface of the demo's scenarios, and the stack as they see it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Scenario(ABC):
         """How far it is. Called about twice a second; raises nothing but ImgpipeError and requests' exceptions."""
 
     def close(self) -> None:
-        """Let go of what it holds; it is not looked at again."""
+        """Release what it holds; `look` is not called again."""
         return
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """Stand-ins for the outside APIs: one small server that speaks their real protocols, so that no key is needed.
 
-The production clients run against it unchanged; only base addresses and keys differ. Answers are made from what was
-sent, deterministically: colours are measured, JSON follows the schema asked for, people are plainly drawn. Whatever is
-made here says so: `"standin": true`, a model name that ends in `-standin`, a caption in pictures.
+The production clients run against it unchanged; only base addresses and keys differ. Answers follow deterministically
+from requests: colours are measured, JSON follows the requested schema, people are plainly drawn. All answers are
+marked: `"standin": true`, a model name that ends in `-standin`, a caption in pictures.
 
     /openai/v1/...         responses, embeddings, images/generations, images/edits, models      openai_api
     /google-vision/v1/...  images:annotate                                                      google_api

@@ -1,4 +1,4 @@
-"""The application: providers' routes, and the routes that steer them."""
+"""The stand-ins' application: the providers' routes, and the routes that control them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from imgpipe_orchestration.devstack.standins.wire import Handler, Provider, answ
 
 
 def create_app(folder: Path | None) -> Starlette:
-    """A server of its own, with nothing seeded but what another has kept in `folder`."""
+    """A new application. Analyses that an earlier one has kept in `folder` are there, nothing else is seeded."""
     steer = Steering(Control(), Desk(folder))
     desk = steer.desk
 

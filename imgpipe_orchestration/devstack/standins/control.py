@@ -1,4 +1,4 @@
-"""What tests, benches and the demo steer: the journal of calls, seeded faults, fixed delays, rate limits."""
+"""Control of the stand-ins by tests, benches and the demo: journal of calls, seeded faults, delays, rate limits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Fault(BaseModel):
 
     @property
     def withdrawn(self) -> asyncio.Event:
-        """Set once the fault has been taken back."""
+        """Set once the fault is withdrawn."""
         return self._withdrawn
 
 
@@ -123,7 +123,7 @@ class Control:
         self.most_in_flight[call.provider] = max(self.most_in_flight[call.provider], self.in_flight[call.provider])
 
     def leave(self, call: Call, status: int) -> None:
-        """And how it ended; status 0 means that the client went away."""
+        """Write down how a call ended; status 0 means that the client went away."""
         call.status = status
         call.seconds = round(time.time() - call.at, 4)
         self.in_flight[call.provider] -= 1

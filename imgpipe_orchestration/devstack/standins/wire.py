@@ -102,7 +102,7 @@ async def _answer(
         await asyncio.sleep(due - time.monotonic())
         return early
     response = await handler(Asked(request, body, call, fault))
-    # A delay is the time an answer takes: drawing it is part of that.
+    # The delay includes the time that the handler took.
     await asyncio.sleep(due - time.monotonic())
     for name, value in headers.items():
         response.headers.setdefault(name, value)
