@@ -11,7 +11,7 @@ from imgpipe_orchestration.listings import definitions as listings
 from imgpipe_orchestration.media import definitions as media
 from imgpipe_orchestration.vision_reports import definitions as vision_reports
 
-# Dagster passes it to itself for every sensor of several jobs, and would warn of it in each run and each command.
+# Dagster itself passes `owners`, and would warn of that in each run and each command.
 warnings.filterwarnings("ignore", "Parameter `owners` of initializer `SensorDefinition", dg.BetaWarning)
 
 # Dagster takes the one Definitions it finds at the top of this module: the features' own stay in theirs.

@@ -1,12 +1,12 @@
-"""The one error tree.
+"""The project's error tree.
 
     ImgpipeError
     ├── Retryable                 a later try may succeed
     │   ├── PartnerUnavailable    an outside API is down, slow or answered 5xx            502
-    │   │   ├── PartnerAway       nobody is at its address, or it answers 5xx: nothing is to be paid
-    │   │   └── UnreadableAnswer  it answered, perhaps for money, but not what was asked for
+    │   │   ├── PartnerAway       no connection, or a 5xx: certainly not charged
+    │   │   └── UnreadableAnswer  it answered, perhaps charged, but not in a form we can read
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
-    │   ├── SpendingPaused        no quota, budget or valid key: waits, not counted a try 503
+    │   ├── SpendingPaused        no quota, budget or valid key: waits, spends no attempt 503
     │   ├── NotWhole              a stored object has another length than it was given    503
     │   └── BackendUnavailable    our own database, object or document store is away      503
     │       ├── OutOfSpace        its disk is full                                        507
@@ -24,8 +24,8 @@
     │   └── PartnerRefused        an outside API said no for good (4xx, policy)           502
     └── LeaseLost                 another worker took the item over: drop it, write nothing
 
-Every error carries its HTTP status, a message that may be shown to the caller and whether it is worth an operator's
-attention. What must not be shown (a partner's raw answer, say) goes into `detail`.
+Every error has its HTTP status, a message that may be shown to the caller, and whether it is logged for operators. What
+callers must not see (e.g. a partner's raw answer) goes into `detail`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ImgpipeError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     report: ClassVar[bool] = True
-    """Whether an operator should hear of it; an error that only concerns the caller is not reported."""
+    """Whether it is logged for operators; errors that only concern the caller are not."""
 
     def __init__(self, public: str, *, detail: str | None = None) -> None:
         super().__init__(public)
@@ -57,7 +57,7 @@ class ImgpipeError(Exception):
 
 
 class Retryable(ImgpipeError):
-    """A later try may succeed. `retry_after` (seconds) is what the other side asked for, if it did."""
+    """A later try may succeed. `retry_after` is the pause that the other side asked for, seconds."""
 
     status = 503
     title = "Temporarily unavailable"
@@ -72,7 +72,7 @@ class Retryable(ImgpipeError):
 class PartnerUnavailable(Retryable):
     """An outside API did not answer, answered 5xx or answered something unreadable.
 
-    `partner_status` is the HTTP status it refused with. None: nobody knows whether it did what it was asked.
+    `partner_status` is the HTTP status of its refusal; None when it is not known whether it did what it was asked.
     """
 
     status = 502
@@ -91,10 +91,10 @@ class PartnerUnavailable(Retryable):
 
 
 class PartnerAway(PartnerUnavailable):
-    """Nobody answers at an outside API's address, or it answers 5xx, for which nobody charges.
+    """An outside API cannot be reached or answers 5xx, for which nobody charges, so a paid call may be repeated freely.
 
-    Whoever buys can wait for as long as it takes. What was too slow or broke off is not this: it may have to be paid.
-    Whoever delivers cannot tell from a 5xx (`partner_status`) that nothing arrived.
+    Not for calls that timed out or broke off: those may be charged. A delivery that was answered 5xx (`partner_status`)
+    may still have arrived.
     """
 
     title = "Partner away"
@@ -103,7 +103,7 @@ class PartnerAway(PartnerUnavailable):
 class UnreadableAnswer(PartnerUnavailable):
     """An outside API answered in a way we cannot read: broken JSON, another shape, an invalid model answer.
 
-    It was probably paid for, so it is not asked again at once: the item's own attempts decide.
+    It was probably charged, so the call is not repeated at once, but with the item's next attempt.
     """
 
     title = "Unreadable answer"
@@ -116,16 +116,16 @@ class RateLimited(Retryable):
 
 
 class SpendingPaused(Retryable):
-    """Paid work stopped, and waiting is not the item's failure: the provider's quota or our own budget is used up, or
-    it does not accept our credential."""
+    """Paid work has to wait, through no fault of the item: the provider's quota or our budget is used up, or the
+    provider does not accept our credential."""
 
     title = "Spending paused"
     spends_attempt = False
 
 
 class NotWhole(Retryable):
-    """The object store gives other bytes than it was given: it has just failed over, something before it answers with a
-    page of its own, or the object is damaged."""
+    """The object store returns other bytes than were stored: it has just failed over, a proxy answers with a page of
+    its own, or the object is damaged."""
 
     title = "Not whole"
 
@@ -138,7 +138,7 @@ class BackendUnavailable(Retryable):
 
 
 class OutOfSpace(BackendUnavailable):
-    """PostgreSQL or the object store has no room left. Nothing was written; work goes on when there is some."""
+    """PostgreSQL or the object store has no room left. Nothing was written; work continues once there is room."""
 
     status = 507
     title = "Out of space"
@@ -156,7 +156,7 @@ class NotMigrated(BackendUnavailable):
 
 
 class Permanent(ImgpipeError):
-    """The same input will fail again; trying it three times would only cost."""
+    """The same input will fail again, so it is not retried."""
 
     status = 422
     title = "Cannot be done"

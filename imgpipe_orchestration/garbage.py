@@ -1,5 +1,5 @@
-"""Collecting garbage in the object store: every bucket of the project, both directions. `imgpipe gc` and a
-nightly job ask for it."""
+"""Garbage collection in all buckets, for `imgpipe gc` and a nightly job: objects that no row names, and rows whose
+objects are missing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def collect_garbage(services: Services, names: Collection[str] = (), *, act: boo
     """
     if unknown := set(names) - set(HOLDINGS):
         raise NotFound(f"No pipeline {', '.join(sorted(unknown))}; there are {', '.join(HOLDINGS)}.")
-    with transaction(services.engine) as connection:  # a machine whose clock is wrong must not think all things old
+    with transaction(services.engine) as connection:  # by the database's clock: a wrong one would delete young objects
         now: datetime = connection.execute(text("select now()")).scalar_one()
     before = now - timedelta(hours=grace_hours)
     wanted = [name for name in HOLDINGS if not names or name in names]

@@ -1,4 +1,4 @@
-"""The jobs of no feature: keeping history, Dagster's and ours, and the object store from growing for ever."""
+"""The jobs of the whole project: retention of history, Dagster's and ours, and garbage collection."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,25 +17,24 @@ MOST_RUNS = 50_000
 PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
 NIGHTLY = {"dagster/max_runtime": str(6 * 3600)}
-"""Seconds, where dagster.yaml ends other runs after an hour: what looks through everything may take until morning."""
+"""Seconds; dagster.yaml ends other runs after an hour."""
 COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "repaired")
 """Figures of a garbage collection that are worth a graph, over all buckets."""
 
 
 @dataclass
 class PrunedRuns:
-    """What became of the runs that were old enough."""
+    """How many old runs were deleted and kept."""
 
     deleted: int = 0
     kept: int = 0
-    """Those in which an asset, or a partition of it, was last materialized: what the UI shows as made rests on that."""
+    """Runs with the latest materialization of an asset or a partition, without which the UI shows it as missing."""
 
 
 def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int = MOST_RUNS) -> PrunedRuns:
     """Delete ended runs older than `days` with all their events and what they printed, the oldest first.
 
-    Dagster keeps all of it for ever by itself: its `retention` setting covers ticks only, and a run that is deleted
-    leaves its files behind.
+    Dagster itself keeps runs for ever (its `retention` setting is for ticks only), and deleting a run leaves its files.
 
     Args:
         most: runs that are deleted at most.
@@ -50,7 +49,7 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int = MOST_RU
                 pruned.kept += 1
                 after = run.run_id
             elif pruned.deleted < most:
-                # First, and not after: of a run that is gone nobody would ever look for them.
+                # Before the run, without which nobody would look for its files again after a crash.
                 instance.compute_log_manager.delete_logs(prefix=[run.run_id])
                 instance.delete_run(run.run_id)
                 pruned.deleted += 1
@@ -60,8 +59,8 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int = MOST_RU
 
 
 def _made_what_is_shown(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """By what the run reports, whatever its job and its tags: runs without a partition fill those of many assets, and
-    a run of one asset must not stand for another's."""
+    """Whether the run has the latest materialization of an asset or partition. By its events and not by its job and
+    tags, because a run without a partition may materialize partitions of several assets."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION):
         event = entry.dagster_event
         if event is None or event.asset_key is None:
@@ -81,9 +80,9 @@ _OLD_CHECKS = """
 
 
 def prune_checks(instance: dg.DagsterInstance, *, days: float) -> int:
-    """Delete what asset checks found longer ago than `days`, but for each one's newest, which the catalogue shows.
+    """Delete results of asset checks older than `days`, except each check's newest, which the catalogue shows.
 
-    Dagster keeps it in a table of its own, also when the run is deleted, and has no call that removes part of it.
+    Dagster keeps them in a table of their own, also when the run is deleted, and has no function that deletes some.
     """
     from sqlalchemy import text
 
@@ -122,7 +121,7 @@ def retention() -> None:
 
 
 class Collection(dg.Config):
-    """What a garbage collection does."""
+    """Configuration of a garbage collection."""
 
     delete: bool = Field(False, description="Delete what is garbage and have what is missing made again; else tell.")
     pipelines: list[str] = Field([], description="Pipelines whose buckets are looked through; all when empty.")

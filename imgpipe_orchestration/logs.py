@@ -1,4 +1,4 @@
-"""Log lines: as text or JSON, one event a line, with what must not be read by others taken out."""
+"""Logging: one event a line, as text or JSON, redacted."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ FIELD_LENGTH = 16_000
 """Characters kept of a message, a traceback or an extra; an exception may quote a whole image."""
 
 REMIND_SECONDS = 60.0
-"""Until it is said again that LOG_FILE cannot be written."""
+"""Seconds between two warnings that LOG_FILE cannot be written."""
 
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("bound", default=MappingProxyType({}))  # fields of every line here
 
-# C1 as well: \x9b is to a terminal what ESC [ is. Unicode has three line breaks more than \r and \n (UAX 14).
+# With C1, because terminals take \x9b for ESC [. NEL (\x85, in C1), U+2028 and U+2029 are line breaks too (UAX 14).
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != 9}
 _CONTROL |= {10: "\\n", 13: "\\r", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
@@ -42,7 +42,7 @@ def one_line(text: str) -> str:
 
 
 def logger(name: str) -> logging.Logger:
-    """The logger of a module; what it says goes where `configure` sent it."""
+    """The logger of a module."""
     return logging.getLogger(name)
 
 
@@ -52,7 +52,7 @@ def configure(
     """Send all log lines of this process, redacted, to standard error, and to `file` (LOG_FILE) where there is one.
 
     Args:
-        shown: the level from which on they go to standard error: a command has a reader, and tells the rest itself.
+        shown: least level for standard error. Commands raise it, because they print their results themselves.
 
     Raises:
         SettingsError: the file cannot be opened.
@@ -72,10 +72,10 @@ def configure(
 
 
 class LogFile(WatchedFileHandler):
-    """LOG_FILE. Watched, so that logrotate may take it away.
+    """LOG_FILE. A WatchedFileHandler, so that logrotate can move it.
 
-    What it does not take (a full disk, a folder that is gone) is told on standard error once a minute and fails nobody:
-    the lines stand there anyway. The base class has a traceback for each line, or raises where it opens the file anew.
+    When it cannot be written (full disk, missing folder), that is said on standard error once a minute, where all lines
+    are anyway. The base class prints a traceback for each line, or raises when it reopens the file.
     """
 
     _told_at = float("-inf")
@@ -98,15 +98,15 @@ class LogFile(WatchedFileHandler):
 
 
 def configure_as_set(settings: Settings) -> None:
-    """`configure`, by LOG_FORMAT, LOG_LEVEL and LOG_FILE."""
+    """Call `configure` with LOG_FORMAT, LOG_LEVEL and LOG_FILE."""
     configure(style=settings.log_format, level=settings.log_level, file=settings.log_file)
 
 
 @contextmanager
 def bound(**fields: Any) -> Iterator[None]:
-    """Put `fields` on every line that is logged within, by this thread or task: whose run, item and tenant it is about.
+    """Add `fields` (run, item, tenant ...) to every line that this thread or task logs within the block.
 
-    Empty values are left out; what a line says itself wins.
+    Empty values are left out; a line's own fields take precedence.
     """
     token = _bound.set({**_bound.get(), **{key: value for key, value in fields.items() if value not in (None, "")}})
     try:
@@ -127,7 +127,7 @@ def _bounded(text: str, limit: int = FIELD_LENGTH) -> str:
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """Traceback and stack of a record, redacted; empty when it has none. The end of a long one tells most."""
+    """Traceback and stack of a record, redacted; empty when it has none. A long one is cut at its beginning."""
     parts = [formatter.formatException(record.exc_info)] if record.exc_info else []
     parts += [formatter.formatStack(record.stack_info)] if record.stack_info else []
     text = "\n".join(parts)
@@ -139,7 +139,7 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 class TextFormatter(logging.Formatter):
     """`2026-01-20 10:00:00 - name - INFO - message  key=value ...`
 
-    Line breaks and control characters in a message are shown escaped: nobody writes a second line by a file name.
+    Line breaks and control characters in a message are escaped, so that e.g. a file name cannot forge a log line.
     """
 
     def __init__(self) -> None:
@@ -167,5 +167,5 @@ class JsonFormatter(logging.Formatter):
         trace = _trace(self, record)
         if trace:
             line["traceback"] = trace
-        # Half a surrogate, as a file name may bring, has no place in UTF-8.
+        # File names may contain lone surrogates, which UTF-8 cannot encode.
         return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()

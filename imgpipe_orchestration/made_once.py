@@ -1,4 +1,4 @@
-"""Attributes that are made when they are first asked for: once, however many threads ask at that moment."""
+"""Attributes that are computed at their first use, once, also when several threads use them at the same moment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _T_co = TypeVar("_T_co", covariant=True)
 
 
 class made_once(cached_property[_T_co]):
-    """`cached_property` as it was until Python 3.11. From 3.12 on each thread that asks before the value is there makes
-    one of its own: of a pool of processes all but the last would be ended by nobody."""
+    """`cached_property` with a lock, as until Python 3.11. Without one, two threads may both compute the value: of two
+    pools of processes nobody would close the first."""
 
     _making = RLock()
-    """One for all, and entered again by what is made of something else that is made once."""
+    """One for all attributes; reentrant, because one may be computed from another."""
 
     @overload
     def __get__(self, instance: None, owner: type[Any] | None = None) -> Self: ...

@@ -1,4 +1,4 @@
-"""The pipelines by name and the queues of each: what operators mean by `imgpipe requeue media`."""
+"""The pipelines by name, and the queues of each, as in `imgpipe requeue media`."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def every_queue(settings: Settings) -> list[Queue]:
 
 
 def queues(name: str, settings: Settings) -> list[Queue]:
-    """The queues of a pipeline, or the one queue of that name; dashes are as good as underscores.
+    """The queues of a pipeline, or the one queue of that name; dashes may stand for underscores.
 
     Raises:
-        NotFound: there is neither; says what there is.
+        NotFound: there is neither; the message lists the known names.
     """
     name = name.replace("-", "_")
     if name in PIPELINES:

@@ -1,12 +1,12 @@
-"""Taking out of a text what must not be read by others.
+"""Removes secrets from texts.
 
-Three kinds of finds: a secret that says so by its name (`password=...`, `"api_key": "..."`, `&sig=...`), one that shows
-by its form (a bearer token, a JWT, an OpenAI key), and the very keys this process was given, wherever they stand: a
-partner may repeat in its error what it was sent. Names are matched by how they end, so that `input_tokens` and
-`secret_name` stay. Whatever is found becomes `***`; the text around it stays, so that a URL can still be recognised.
+It finds secrets by their names (`password=...`, `"api_key": "..."`, `&sig=...`), by their form (a bearer token, a JWT,
+an OpenAI key), and by their values: the keys of this process are removed wherever they occur, because a partner may
+repeat in an error what it was sent. Names are matched at their end, so that `input_tokens` and `secret_name` stay. A
+secret becomes `***`; the text around it stays, so that e.g. a URL can still be recognised.
 
-No pattern begins with an open repetition, and what may be tried from many places has a bound: a long line costs time in
-proportion to its length.
+To take time in proportion to a line's length, no pattern begins with an unbounded repetition, and repetitions that may
+be tried from many places are bounded.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ _NAMES = (
     r"|secret|passw(?:or)?d|passphrase|pwd|token|signature|(?<![a-z])sig|credentials?)"
 )
 _HEADERS = r"(?:authorization|cookie)"
-# Straight, escaped (JSON within JSON) or none; then `:` or `=`.
+# A quote (with backslashes in JSON within JSON) or none; then `:` or `=`.
 _IS = r"(?:\\*[\"'])?\s*[:=]\s*+"
-# What says that there is nothing to hide.
+# Not before values that are no secrets.
 _NOTHING = r"(?!(?:None|null|true|false|\*\*\*)(?![\w*]))"
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), MASK),
-    # user:password@host of any URL; the password may hold @ or / where somebody forgot to quote them, but what looks
-    # like a port and a path is one.
+    # user:password@host of any URL. The password may contain an unescaped @ or /; but digits before a path are a port.
     (
         re.compile(r"(://[^:/@\s\"']{0,256}:)(?!\d{1,5}(?:[/?#\s\"',)]|$))(?:[^\s\"'/]{1,512}|[^\s\"'@]{1,512})@"),
         rf"\1{MASK}@",
     ),
     (re.compile(r"(?i)\b(bearer|basic|digest|token|apikey)\s+(?=[\w.~+/=-]*[\d._~+/=-])[\w.~+/=-]{6,}"), rf"\1 {MASK}"),
-    # A whole header: cookies and the less usual schemes have spaces in them.
+    # A whole header, because cookies and some authentication schemes contain spaces.
     (re.compile(rf"(?i)({_HEADERS}{_IS}b?)(\\*\"|\\*')(?!\2).*?(?<!\\)\2"), rf"\1\2{MASK}\2"),
     (re.compile(rf"(?i)({_HEADERS}{_IS})(?!\\*[\"']|b[\"']|\*\*\*)[^\r\n\"']+"), rf"\1{MASK}"),
-    # A value in quotes, with the quotes escaped or not; then a bare one.
+    # A value in (escaped) quotes; then an unquoted one.
     (re.compile(rf"(?i)({_NAMES}{_IS}b?)(\\*\"|\\*')(?!\2).*?(?<!\\)\2"), rf"\1\2{MASK}\2"),
     (re.compile(rf"(?i)({_NAMES}{_IS}){_NOTHING}(?!\\*[\"']|b[\"'])[^\s,;&\"'<>(){{}}\[\]\\]+"), rf"\1{MASK}"),
     # In a query string a `key` is a secret; elsewhere it is the name of an object.
@@ -54,10 +53,10 @@ _TRIGGERS = (
     *("key", "secret", "passw", "passphrase", "pwd", "token", "sig", "credential", "authorization", "cookie"),
     *("bearer", "basic ", "digest", "://", "sk-", "eyj", "aiza", "akia", "asia", "gh", "xox", "hooks."),
 )
-"""A text without any of these holds nothing to find: most lines are let through by looking for words alone."""
+"""A text without any of these words matches no pattern; so most lines need no regular expression."""
 
 _LEAST = 16
-"""Characters from which a secret is looked for by itself; a shorter one may be a word of any text."""
+"""Secrets of at least so many characters are removed by their value; a shorter one may be an ordinary word."""
 
 
 class _Known:
@@ -67,7 +66,7 @@ class _Known:
 
 
 def know(secrets: Iterable[str]) -> None:
-    """Take these out of every text from now on, wherever they stand."""
+    """Remove these values from every text from now on."""
     every = {*_Known.values, *(secret for secret in secrets if len(secret) >= _LEAST)}
     _Known.values = tuple(sorted(every, key=len, reverse=True))
 
@@ -93,7 +92,7 @@ def is_secret(name: str) -> bool:
 
 
 def cleaned(value: object, name: str = "") -> object:
-    """A value for a log line, redacted in depth: texts, what is in lists and mappings, and what has a telling name."""
+    """A value for a log line, redacted recursively; masked as a whole when `name` is that of a secret."""
     if name and value and not isinstance(value, bool) and is_secret(name):
         return MASK
     if isinstance(value, str):

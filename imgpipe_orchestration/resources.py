@@ -1,9 +1,9 @@
 """The outside world as Dagster resources, injected through `Definitions`.
 
-Each has the settings of one system; an empty field means the environment's (see `settings`), so that a test, another
-deployment or a single run can point one elsewhere. Dagster stores what a run is given, so a key is named and not
-spelled out: `{"env": "OTHER_KEY"}`. `backends` gathers them into the `Services` that the features' code takes. Nothing
-heavy is imported and nothing is opened before a run or a sensor asks.
+Each has the settings of one system. An empty field means the environment's setting (see `settings`), so a test, another
+deployment or a single run can use another system. Dagster stores a run's configuration, so give keys as
+`{"env": "OTHER_KEY"}`. `backends` makes of them the `Services` that the features' code takes. Imports and connections
+are made at the first use.
 """
 
 import logging
@@ -75,11 +75,11 @@ class BackendsResource(dg.ConfigurableResource[Any]):
 
     @property
     def services(self) -> "Services":
-        """Connections and clients, opened on first use and kept for the process: a sensor that ticks every few seconds
-        should not sign in to PostgreSQL each time.
+        """Connections and clients, opened on first use and kept for the process, so that a sensor does not connect to
+        PostgreSQL at every tick.
 
         Raises:
-            SettingsError: naming the variable that is missing or wrong.
+            SettingsError: a variable is missing or wrong; the message names it.
         """
         from imgpipe_orchestration.settings import load
 
@@ -89,9 +89,9 @@ class BackendsResource(dg.ConfigurableResource[Any]):
         return _services_of(load().pointed(overrides))
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """In a run that we did not fork (in a pod of its own, or of the `dagster` command) see to the logs: warnings of
-        its steps would go out unredacted, and all else nowhere. One of the command says where its process is, which
-        no launcher can know: run monitoring would take it for dead."""
+        """In a run that our launcher did not fork (in a pod of its own, or of the `dagster` command), configure the
+        logs, which would otherwise be unredacted warnings only. For a run of the command, note its process, which no
+        launcher knows: run monitoring would take it for dead."""
         if context.run is None:
             return
         if not logging.getLogger().handlers:
@@ -111,7 +111,7 @@ _MOST_KEPT = 2
 
 
 def _services_of(settings: "Settings") -> "Services":
-    """The `Services` of these settings; a process knows one set of settings, tests know many."""
+    """The kept `Services` of these settings. Usually a process has one set of settings, tests have many."""
     from imgpipe_orchestration import tracing
     from imgpipe_orchestration.services import Services
 
@@ -136,14 +136,14 @@ def build() -> dict[str, Any]:
 
 
 def build_backends() -> BackendsResource:
-    """`backends` of the environment's settings, for code that calls a sensor or a check itself."""
+    """`backends` with the environment's settings, for code that calls a sensor or a check directly."""
     return BackendsResource(
         database=DatabaseResource(), s3=S3Resource(), mongo=MongoResource(), openai=OpenAIResource()
     )
 
 
 def _ready_made() -> dg.ResourceDefinition:
-    """The environment's `backends`, for sensors, which no Launchpad configures. Dagster would validate `backends` and
-    the four in it anew for every tick, which took 10 of a tick's 14 ms in the code server (docs/performance.md)."""
+    """`backends` with the environment's settings, for sensors, which have no run configuration. A hardcoded resource,
+    because Dagster validates configurable ones at every tick: 10 of a tick's 14 ms (docs/performance.md)."""
     backends = build_backends()
     return dg.ResourceDefinition.hardcoded_resource(backends, "What `backends` is without configuration, for sensors.")

@@ -1,6 +1,6 @@
-"""What keeps the project's tables from growing for ever: history older than its retention is taken away.
+"""Retention: removes old history from the project's tables.
 
-What people may still need stays: dead letters, committed answers of paid calls, everything unfinished.
+Dead letters, committed answers of paid calls, and everything unfinished are kept.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from imgpipe_orchestration.vision_reports import retention as vision_reports
 
 
 def tidy(services: Services) -> dict[str, int]:
-    """Remove history that is past its retention; returns how many rows of each kind, of vision reports executions,
-    batches and uploads together.
+    """Remove history that is past its retention; returns the number of removed rows by kind (for vision reports:
+    executions, batches and uploads together).
 
     Raises:
-        BackendUnavailable: the database went away; what was removed until then stays removed.
+        BackendUnavailable: the database went away; rows that were removed before stay removed.
     """
     settings, engine = services.settings, services.engine
     days = settings.retention_days

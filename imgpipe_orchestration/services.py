@@ -1,6 +1,6 @@
-"""What the outside world looks like to the code of the features: built from the settings, lazily, once per process.
+"""Connections and clients for all outside systems, made from the settings at their first use.
 
-The gateway holds one of these; the Dagster resources are thin shells over one.
+The gateway has one `Services`; Dagster's resources wrap one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Services:
-    """Connections and clients for one `Settings`. Nothing is opened before it is used; `close` ends what was."""
+    """Connections and clients for one `Settings`, opened at their first use; `close` closes them."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -77,7 +77,7 @@ class Services:
 
     @property
     def upload_bucket(self) -> Bucket:
-        """The media bucket by the address at which clients reach it: only for URLs that are handed out."""
+        """The media bucket at the address for clients (S3_UPLOAD_ENDPOINT); only for URLs that are handed out."""
         return self._objects_for_clients.bucket(self.settings.media_bucket_name)
 
     @made_once
@@ -110,7 +110,7 @@ class Services:
 
     @made_once
     def fetcher(self) -> Fetcher:
-        """Downloads what links from outside point at."""
+        """Downloads from URLs that were given by outsiders."""
         from imgpipe_orchestration.partners.fetch import Fetcher
 
         return Fetcher.from_settings(self.settings)
@@ -127,14 +127,14 @@ class Services:
 
     @made_once
     def workshop(self) -> Workshop:
-        """Worker processes for images that strangers sent."""
+        """Worker processes that decode untrusted images."""
         from imgpipe_orchestration.imaging.workshop import WITH_MODEL_BYTES, Workshop
 
         return Workshop(memory_bytes=WITH_MODEL_BYTES) if self.settings.background_model else Workshop()
 
     @made_once
     def media_recipe(self) -> Recipe:
-        """What is made of an uploaded image."""
+        """What is made of uploaded images."""
         from imgpipe_orchestration.imaging.recipe import MEDIA
 
         return replace(MEDIA, background_model=self.settings.background_model)
@@ -154,7 +154,7 @@ class Services:
 
     @made_once
     def openai_images(self) -> OpenAIClient | None:
-        """OpenAI for drawing, which takes longer than looking; None when no key is configured."""
+        """OpenAI with the longer timeout of image generation; None when no key is configured."""
         from imgpipe_orchestration.partners.openai import OpenAIClient
 
         seconds = self.settings.avatar_image_timeout_seconds
@@ -176,7 +176,7 @@ class Services:
 
     @property
     def foreign_main_api(self) -> bool:
-        """Whether the main API is somebody else's and not this project's gateway."""
+        """Whether the main API is another system and not this project's gateway."""
         return self.settings.main_api_url != self.settings.gateway_url
 
     def close_workers(self) -> None:

@@ -25,7 +25,7 @@ STACK_FILE = "stack.json"
 
 DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa: S105 - refused in production below
 LEAST_SECRET = 8
-"""Characters of a secret in production. Too few for a good one; it is there for `x`, `test` and the like."""
+"""Least characters of a secret in production. Not enough for a good one; it refuses `x`, `test` and the like."""
 
 _DERIVED = {
     "pending_images_database_url": "database_url",
@@ -37,7 +37,7 @@ _DERIVED = {
     "backend_api_url": "gateway_url",
     "openai_image_edit_model": "openai_image_model",
 }
-"""Settings that follow another one until they are set themselves."""
+"""Settings whose default is another setting."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?")
 _ADDRESS = re.compile(r"_(URL|ENDPOINT)$", re.IGNORECASE)
@@ -47,7 +47,7 @@ _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 BaseUrl = Annotated[str, AfterValidator(lambda url: url.rstrip("/"))]
-"""What paths are appended to."""
+"""A URL without trailing slash, to which paths are appended."""
 
 
 def holds_secret(name: str, value: str) -> bool:
@@ -308,7 +308,7 @@ class Settings(BaseModel):
             missing.append("DATABASE_URL")
         if missing:
             raise SettingsError(f"{', '.join(missing)} must be set in production", field=missing[0])
-        # These may be missing; where they are set they open something as well.
+        # Optional ones, which must not be weak either.
         further = {"METRICS_API_KEY": [self.metrics_api_key], "BACKEND_API_KEY": [self.backend_api_key]}
         further["SIGNED_URL_KEYS"] = self.url_keys
         keys = [*given.items(), *[(name, value.strip()) for name, values in further.items() for value in values]]
@@ -340,7 +340,7 @@ class Settings(BaseModel):
         for name in filter(_ADDRESS.search, type(self).model_fields):
             value = getattr(self, name)
             if value and not _is_address(value):
-                # Not what was given: it may hold a password.
+                # The message leaves the value out, which may contain a password.
                 example = "https://host:8000"
                 if "database" in name or "_pg_" in name:
                     example = "postgresql://user@host/name"
@@ -352,7 +352,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Fill what follows from another setting, so that the rest of the code never asks twice."""
+        """Fill the settings that follow from others."""
         values = dict(values)
         values["dagster_pg_url"] = _dagster_url(values.get("dagster_pg_url"), values.get("database_url"))
         for name, source in _DERIVED.items():
@@ -377,16 +377,16 @@ class Settings(BaseModel):
 
     @property
     def origins(self) -> list[str]:
-        """Of FRONTEND_ORIGINS, as browsers write them."""
+        """The origins of FRONTEND_ORIGINS, in lower case as browsers send them."""
         return [origin.strip().lower() for origin in self.frontend_origins.split(",") if origin.strip()]
 
     @property
     def url_keys(self) -> list[str]:
-        """Of SIGNED_URL_KEYS, the one that signs first."""
+        """The keys of SIGNED_URL_KEYS; the first one signs."""
         return [key.strip() for key in self.signed_url_keys.split(",") if key.strip()]
 
     def secrets(self) -> set[str]:
-        """The keys and passwords in force, those that everybody knows left out."""
+        """The keys and passwords in force, without the development key."""
         values = {name: str(value) for name, value in self.model_dump().items()}
         found = {value for name, value in values.items() if _SECRET_NAME.search(name)} | {self.alert_webhook_url}
         found |= set(self.url_keys)
@@ -398,7 +398,7 @@ class Settings(BaseModel):
         return {name.upper(): str(value) for name, value in self.model_dump().items()}
 
     def pointed(self, elsewhere: Mapping[str, str]) -> Settings:
-        """These settings with some of them replaced. What follows one of these, and had its value, follows it still."""
+        """These settings with some replaced. Settings of `_DERIVED` that had a replaced one's value follow it."""
         values: dict[str, Any] = self.model_dump()
         for name, source in _DERIVED.items():
             if source in elsewhere and values[name] == values[source]:
@@ -436,7 +436,7 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
 def _is_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
-        # Several hosts, as MongoDB and PostgreSQL have them, and several brokers have no one port.
+        # MongoDB, PostgreSQL and Celery take several hosts or brokers, of which `port` is no number.
         several = not {",", ";"}.isdisjoint(parts.netloc)
         return "://" in value and bool(parts.scheme) and (several or parts.port is None or parts.port >= 0)
     except ValueError:
@@ -444,15 +444,15 @@ def _is_address(value: str) -> bool:
 
 
 def _dagster_url(url: str | None, database_url: str | None) -> str:
-    """The URL as dagster-postgres needs it: with psycopg2 named, for SQLAlchemy 2.1 would take psycopg 3, on which it
-    fails. Beside our own tables Dagster's live in a schema of their own: both have an `alembic_version`.
+    """The URL as dagster-postgres needs it: with psycopg2 as driver, because with psycopg 3, SQLAlchemy 2.1's default,
+    it fails; and in our own database with a schema of its own, because both have a table `alembic_version`.
     """
     scheme, separator, rest = (url or database_url or "").partition("://")
     if not scheme.startswith("postgres"):
         return url or ""
     if not url:
         schema = "-csearch_path%3Ddagster"
-        # Behind options that are there: PostgreSQL takes the last of two search paths, psycopg2 no two `options`.
+        # Appended to existing options, because psycopg2 takes `options` once. PostgreSQL takes the last search path.
         rest, there = re.subn(r"([?&]options=[^&]*)", rf"\1%20{schema}", rest)
         rest += "" if there else f"{'&' if '?' in rest else '?'}options={schema}"
     return f"postgresql+psycopg2{separator}{rest}"
@@ -465,6 +465,6 @@ def _running_stack(folder: Path) -> dict[str, Any]:
         return {}
     try:
         written = json.loads(file.read_text())["environment"]
-    except ValueError:  # a power cut leaves a file empty that was just written
+    except ValueError:  # after a power cut the file may be empty
         return {}
     return {name.lower(): value for name, value in written.items() if name.lower() in Settings.model_fields}

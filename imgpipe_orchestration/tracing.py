@@ -27,12 +27,12 @@ _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place in a trace: the whole way's id and the id of the span one is in. `str` gives the header's value."""
+    """A position in a trace: the ids of the trace and of the current span. `str` gives the header's value."""
 
     trace_id: str
     span_id: str
     sampled: bool = True
-    """False where whoever began the trace said that it records nothing: then nor do we."""
+    """False when the caller's trace is not recorded; then ours is not, either."""
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
@@ -50,17 +50,17 @@ class Span(Protocol):
     def trace(self) -> Trace: ...
 
     def name_it(self, name: str) -> None:
-        """Rename it: what it was is known at its end only."""
+        """Rename it, e.g. to the route, which is known only at its end."""
 
     def note(self, **attributes: Attribute) -> None:
-        """Add what is worth knowing of it; no secrets."""
+        """Add attributes; no secrets."""
 
     def failed(self, reason: str) -> None:
-        """It ended badly, without raising."""
+        """Mark it as failed, although nothing was raised."""
 
 
 class Exporter(Protocol):
-    """Where spans go to."""
+    """Exports spans."""
 
     def span(
         self, name: str, kind: Kind, parent: Trace | None, attributes: dict[str, Attribute]
@@ -75,14 +75,14 @@ _current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 class _Export:
-    """Where this process's spans go to, once `configure` said so."""
+    """This process's exporter, set by `configure`."""
 
     endpoint = ""
     exporter: Exporter | None = None
 
 
 def configure(endpoint: str) -> None:
-    """Export this process's spans to an OTLP collector from now on; to none when `endpoint` is empty.
+    """Export this process's spans to the OTLP collector at `endpoint`, or nowhere when it is empty.
 
     Raises:
         SettingsError: the extra `otel` is not installed.
@@ -99,13 +99,13 @@ def configure(endpoint: str) -> None:
 
 
 def flush() -> None:
-    """Send what was gathered: a process is about to end."""
+    """Send the buffered spans; call it before the process ends."""
     if _Export.exporter is not None:
         _Export.exporter.flush()
 
 
 def parse(header: str | None) -> Trace | None:
-    """The trace a `traceparent` names, or None where there is none to go by (w3.org/TR/trace-context, 3.2)."""
+    """The trace of a `traceparent` header, or None if it is missing or invalid (w3.org/TR/trace-context, 3.2)."""
     found = _FORM.fullmatch(header.strip()) if header else None
     if found is None:
         return None
@@ -126,14 +126,14 @@ def current_id() -> str:
 
 
 def headers() -> dict[str, str]:
-    """What a call to a partner carries."""
+    """The trace's headers for a call to a partner."""
     trace = _current.get()
     return {} if trace is None else {HEADER: str(trace)}
 
 
 @contextmanager
 def resumed(trace: Trace | None) -> Iterator[None]:
-    """Go on with a trace; where it is None, a span within begins one."""
+    """Continue a trace within the block; with None, the first span in it begins one."""
     token = _current.set(trace)
     try:
         yield
@@ -143,9 +143,9 @@ def resumed(trace: Trace | None) -> Iterator[None]:
 
 @contextmanager
 def span(name: str, kind: Kind = "internal", /, **attributes: Attribute) -> Iterator[Span]:
-    """A piece of work: a child of the current span, or the beginning of a trace. What is called within is its child.
+    """A piece of work: a child of the current span, or the beginning of a trace.
 
-    An exception passes through and marks the span as failed, by its kind alone: texts may hold what nobody may read.
+    An exception passes through and marks the span as failed, with its type only, because its text may contain secrets.
     """
     parent = _current.get()
     if _Export.exporter is None:
@@ -165,7 +165,7 @@ def span(name: str, kind: Kind = "internal", /, **attributes: Attribute) -> Iter
 
 
 def carried(work: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """`work` as another thread may run it, several at once: with this thread's trace and what its log lines carry."""
+    """`work` for other threads, also several at once: it runs with this thread's trace and bound log fields."""
     context = copy_context()
 
     def carrying(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

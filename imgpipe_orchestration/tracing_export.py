@@ -1,4 +1,4 @@
-"""Spans to an OpenTelemetry collector, over OTLP. Needs the extra `otel`.
+"""Exports spans to an OpenTelemetry collector, over OTLP. Needs the extra `otel`.
 
 The SDK reads its own variables beside the endpoint: OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME,
 OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES and the rest.
@@ -29,13 +29,13 @@ except ImportError as error:
     ) from error
 
 TIMEOUT_SECONDS = 5.0
-"""A collector that is away must not hold a run's end up for longer."""
+"""How long a collector that is away may delay the end of a run."""
 
 _KINDS = {"server": api.SpanKind.SERVER, "internal": api.SpanKind.INTERNAL, "client": api.SpanKind.CLIENT}
 
 
 class OtlpExporter:
-    """Gathers spans and sends them in the background; what a collector does not take is lost, and logged by the SDK."""
+    """Sends spans in batches, in the background. Spans that the collector does not accept are logged and lost."""
 
     def __init__(self, endpoint: str) -> None:
         sender = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=TIMEOUT_SECONDS)
@@ -86,7 +86,7 @@ class _Exported:
 
 
 def _context(parent: Trace | None) -> Context:
-    """The SDK's own idea of where one stands, of ours: never a context that another library has left behind."""
+    """The SDK's context for our `Trace`. Always an explicit one, so that no other library's current span is used."""
     if parent is None:
         return Context()
     flags = api.TraceFlags(api.TraceFlags.SAMPLED if parent.sampled else api.TraceFlags.DEFAULT)

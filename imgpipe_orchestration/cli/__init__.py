@@ -58,14 +58,14 @@ def imgpipe() -> None:
 
 
 def main() -> None:
-    """Entry point: errors of ours, and the machine's refusals, become one readable line and an exit code."""
+    """Entry point: ImgpipeError and OSError become one readable line and an exit code."""
     try:
         imgpipe()
     except SettingsError as error:
         _fail(error, 2)
     except ImgpipeError as error:
         _fail(error, 1)
-    except OSError as error:  # a full disk, a folder that is somebody else's
+    except OSError as error:  # e.g. a full disk, or a folder of another user
         _fail(ImgpipeError(str(error)), 1)
 
 

@@ -61,7 +61,7 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
 
 @contextlib.contextmanager
 def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str, str]]:
-    """The environment of the running stack, started for us when there is none."""
+    """The environment of the running stack; if there is none, one is started, and stopped unless `keep`."""
     from imgpipe_orchestration.devstack.demo.runner import let_runs_end
     from imgpipe_orchestration.devstack.demo.scenario import Stack
 
@@ -88,7 +88,7 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
 
 
 def _start(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
-    """Start `imgpipe up` in a session of its own, so that it can outlive us and no Ctrl-C of ours reaches it twice."""
+    """Start `imgpipe up` in a session of its own, so that it can outlive this process and gets no Ctrl-C of it."""
     log = data_dir / "logs" / "up.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -167,6 +167,6 @@ def _show(results: list[Result], console: Console) -> None:
     for result in results:
         for failure in result.failures:
             console.print(f"[red]{result.pipeline}[/red]: {escape(failure)}", soft_wrap=True)
-        # Below the table: a link that a table cell folds cannot be clicked.
+        # Below the table, because links that are folded in a cell cannot be clicked.
         for link in result.links:
             console.print(f"{result.pipeline}: {link}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`imgpipe env`: what an outside program needs to reach the running stack."""
+"""`imgpipe env`: the environment with which other programs reach the running stack."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command(data_dir: Path, as_json: bool) -> None:
     printed. Ends with code 3 when no stack runs.
     """
     environment = dict(sorted(running_stack(data_dir).environment.items()))
-    # Behind a proxy, which the stack's own addresses mean nothing to.
+    # `exempt_loopback` has set these if there is a proxy, which cannot reach the stack's addresses.
     environment |= {name: os.environ[name] for name in VARIABLES if name in os.environ}
     if as_json:
         click.echo(json.dumps(environment, indent=2))
@@ -33,5 +33,5 @@ def command(data_dir: Path, as_json: bool) -> None:
     for name, value in (*environment.items(), (EXPORTED, str(data_dir))):
         click.echo(f"export {name}={shlex.quote(value)}")
     if typed("dagster") != "dagster":
-        # Last, so that nobody's own python becomes another.
+        # At the end, so that `python` and other commands stay the user's own.
         click.echo(f'export PATH="$PATH":{shlex.quote(sysconfig.get_path("scripts"))}')

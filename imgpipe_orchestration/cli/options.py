@@ -1,4 +1,4 @@
-"""What several commands share: which stack is meant, and finding it."""
+"""Options and functions that several commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imgpipe_orchestration.devstack.stackfile import RunningStack
 from imgpipe_orchestration.settings import Settings, load
 
 EXPORTED = "IMGPIPE_EXPORTED"
-"""In a shell that has the settings of a stack by `imgpipe env`: the data folder of that stack."""
+"""Set by `imgpipe env` in the user's shell: the data folder of the stack whose settings the shell has."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

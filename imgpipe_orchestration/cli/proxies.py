@@ -1,4 +1,4 @@
-"""A proxy that the environment names is for the world outside: what runs on this machine is reached directly."""
+"""Excludes loopback from the proxies that the environment names, so that the stack's parts are reached directly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VARIABLES = ("no_proxy", "NO_PROXY")
 
 
 def exempt_loopback() -> None:
-    """Let this process and its children reach loopback past any proxy, on whose machine our parts are not."""
+    """Set VARIABLES, for this process and its children, unless loopback is excluded already."""
     proxies = getproxies_environment()
     exempt = proxies.pop("no", "")
     if proxies and not proxy_bypass(LOOPBACK):

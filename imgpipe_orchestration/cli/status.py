@@ -57,7 +57,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
 
 
 def _marker(services: Services, shown: int) -> tuple[QueueCounts, list[HeldUp], list[dict[str, Any]]]:
-    """The auto-marker, whose queue is its job's instances: the figures, what waits for what, and the last failures."""
+    """The auto-marker, whose queue is its job instances: counts, why they wait, and the last failures."""
     from imgpipe_orchestration.auto_marker.model import JOB
     from imgpipe_orchestration.storage import job_instances
     from imgpipe_orchestration.storage.rows import transaction

@@ -1,4 +1,4 @@
-"""Commands in what we print, spelled as this user can type them here: `make install` puts none of them on PATH."""
+"""Rewrites commands in our messages so that the user can type them: `make install` does not put them on PATH."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _QUOTED = re.compile(r"`(imgpipe|dagster)(?=[ `])")
 
 
 def typed(program: str) -> str:
-    """`imgpipe` or `dagster`: by name where that finds ours, else by path, from here where it lies below."""
+    """The command `imgpipe` or `dagster`: its name if PATH finds ours, else its path, relative if it is below here."""
     ours = Path(sysconfig.get_path("scripts"), program)
     found = shutil.which(program)
     if not ours.is_file() or (found and ours.samefile(found)):
@@ -23,5 +23,5 @@ def typed(program: str) -> str:
 
 
 def retyped(text: str) -> str:
-    """The text with its commands in backticks as they can be typed."""
+    """The text with its commands in backticks replaced by `typed`."""
     return _QUOTED.sub(lambda match: f"`{typed(match[1])}", text)

@@ -69,7 +69,7 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
 def _announce(plan: Plan, seconds: float) -> None:
     from rich.console import Console
 
-    # A file or a pipe has no width; rich would take 80 and break the links.
+    # For a file or a pipe rich takes a width of 80, which breaks the links.
     terminal = sys.stdout is not None and sys.stdout.isatty()
     announced = io.StringIO()
     console = Console(file=announced, force_terminal=terminal, width=None if terminal else 120, markup=False)
@@ -80,7 +80,7 @@ def _announce(plan: Plan, seconds: float) -> None:
 
 
 def _table(plan: Plan) -> Table:
-    """What runs where, with links."""
+    """The parts with their addresses."""
     from rich.table import Table
 
     from imgpipe_orchestration.devstack.ports import LOOPBACK
@@ -123,6 +123,6 @@ def _say(line: str) -> None:
 
 
 def _write(text: str) -> None:
-    """A stack lives on when nobody reads it any more, or the disk below its output is full."""
+    """Write to standard output. Errors are ignored: the stack goes on when its output is closed or the disk is full."""
     with contextlib.suppress(OSError):
         click.echo(text)
