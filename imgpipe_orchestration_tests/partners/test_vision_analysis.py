@@ -11,9 +11,7 @@ import pytest
 
 from imgpipe_orchestration.errors import (
     Forbidden,
-    PartnerRefused,
     PartnerUnavailable,
-    RateLimited,
     UnreadableAnswer,
 )
 from imgpipe_orchestration.partners import vision_analysis
@@ -259,24 +257,6 @@ def test_an_error_instead_of_a_listing_is_told_as_they_tell_it_but_for_the_token
 def test_success_may_be_written_with_capitals() -> None:
     with serving(lambda h, _: reply(h, listing(entry("v")).replace(b"success", b"Success"))) as server:
         assert [found.vision_analysis_id for found in on(server).unprocessed()] == ["v"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [("unauthorized", PartnerRefused), ("truncated_json", UnreadableAnswer), ("server_error", PartnerUnavailable)],
-)
-def test_failures_arrive_as_what_they_are(
-    kind: str, error: type[Exception], api: VisionAnalysisApi, standins: StandInAccess
-) -> None:
-    standins.fault("vision_analysis", kind, count=None)
-    with pytest.raises(error):
-        list(api.unprocessed())
-
-
-def test_a_long_rate_limit_is_passed_on(api: VisionAnalysisApi, standins: StandInAccess) -> None:
-    standins.fault("vision_analysis", "rate_limit", retry_after=600)
-    with pytest.raises(RateLimited):
-        list(api.unprocessed())
 
 
 def test_a_report_has_one_idempotency_key_whoever_delivers_it() -> None:
