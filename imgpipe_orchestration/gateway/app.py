@@ -66,20 +66,10 @@ def create_app(settings: Settings) -> FastAPI:
     counts = metrics.install(app, app.state.services)
     app.add_middleware(Traces)
     app.add_middleware(Images, counts=counts)
-    app.include_router(auto_marker.router)
-    app.include_router(avatars.router)
-    app.include_router(components.router)
-    app.include_router(health.router)
-    app.include_router(jobs.router)
-    app.include_router(listings.router)
-    if not settings.production:
-        app.include_router(listings_debug.router)
-    app.include_router(media.router)
-    app.include_router(search_routes.router)
-    app.include_router(owner_routes.router)
-    app.include_router(serving.router)
-    app.include_router(vision_backend.router)
-    app.include_router(vision_reports.router)
+    features = [auto_marker, avatars, components, health, jobs, listings, media, search_routes, owner_routes, serving]
+    debugging = [] if settings.production else [listings_debug]
+    for routes in (*features, vision_backend, vision_reports, *debugging):
+        app.include_router(routes.router)
     pages.install(app)
     openapi.install(app)
     return app
