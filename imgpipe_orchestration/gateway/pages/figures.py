@@ -109,7 +109,7 @@ class Watch:
             return self._last[1]
 
     def keep(self, stop: threading.Event) -> None:
-        """Look now and then every BIN until `stop` is set, so that old bins are counted before anybody asks."""
+        """Look at once, then every BIN until `stop` is set, so that old bins are counted before anybody asks."""
         while True:
             try:
                 self.shown()
