@@ -208,7 +208,10 @@ def _database(services: Services) -> str:
     with transaction(services.engine) as connection:
         version = connection.scalar(text("show server_version"))
         vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
+        without = migrations.lacks_pgvector(connection)
     lacking = migrations.pending(services.engine)
+    if lacking and without:
+        raise _Bad(f"PostgreSQL {version} has no extension pgvector", migrations.PGVECTOR)
     if lacking:
         raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", _MIGRATE)
     return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"

@@ -12,6 +12,7 @@ from psycopg import sql
 from sqlalchemy import Engine, event, text
 
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.migrations import _LOCK, behind, pending, upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
@@ -40,6 +41,17 @@ def test_a_database_is_behind_until_it_has_every_revision(empty: Engine) -> None
     assert is_behind()
     upgrade(empty)
     assert not is_behind()
+
+
+def test_a_server_without_pgvector_is_named_before_anything_is_made(empty: Engine) -> None:
+    with empty.begin() as connection:
+        connection.execute(text("create view pg_available_extensions as select 'plpgsql' as name"))
+        connection.execute(text(f"alter database {empty.url.database} set search_path = public, pg_catalog"))
+    empty.dispose()
+    with pytest.raises(BackendUnavailable, match="no extension pgvector"):
+        upgrade(empty)
+    with empty.begin() as connection:
+        assert connection.scalar(text("select to_regclass('alembic_version')")) is None
 
 
 def test_a_database_that_a_newer_version_has_migrated_is_left_as_it_is(empty: Engine) -> None:

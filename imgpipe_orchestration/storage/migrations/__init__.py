@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, text
 
+from imgpipe_orchestration.errors import BackendUnavailable
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _LOCK = 0x1A6717E
 """Advisory lock of PostgreSQL under which migrations run, so that two processes cannot both migrate."""
+
+PGVECTOR = "Install it on PostgreSQL's machine, then run `imgpipe migrate`."
 
 
 def _config() -> Config:
@@ -43,8 +47,15 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         connection.execute(text("set local lock_timeout = '60s'"))
         if revision == "head" and not behind(connection):
             return
+        if lacks_pgvector(connection):
+            raise BackendUnavailable(f"PostgreSQL has no extension pgvector. {PGVECTOR}")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def lacks_pgvector(connection: Connection) -> bool:
+    """Whether the extension `vector` is not installed on the server, so that no database of it can have it."""
+    return connection.scalar(text("select 1 from pg_available_extensions where name = 'vector'")) is None
 
 
 def pending(engine: Engine) -> list[str]:
