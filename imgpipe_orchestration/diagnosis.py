@@ -211,7 +211,7 @@ def _database(services: Services) -> str:
         without = migrations.lacks_pgvector(connection)
     lacking = migrations.pending(services.engine)
     if lacking and without:
-        raise _Bad(f"PostgreSQL {version} has no extension pgvector", migrations.PGVECTOR)
+        raise _Bad(f"PostgreSQL {version}; the database has no extension pgvector", migrations.PGVECTOR)
     if lacking:
         raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", _MIGRATE)
     return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"

@@ -45,7 +45,12 @@ def test_a_database_is_behind_until_it_has_every_revision(empty: Engine) -> None
 
 def test_a_server_without_pgvector_is_named_before_anything_is_made(empty: Engine) -> None:
     with empty.begin() as connection:
-        connection.execute(text("create view pg_available_extensions as select 'plpgsql' as name"))
+        connection.execute(
+            text(
+                "create view pg_available_extension_versions as"
+                " select 'plpgsql' as name, true as superuser, false as trusted"
+            )
+        )
         connection.execute(text(f"alter database {empty.url.database} set search_path = public, pg_catalog"))
     empty.dispose()
     with pytest.raises(BackendUnavailable, match="no extension pgvector"):

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 _LOCK = 0x1A6717E
 """Advisory lock of PostgreSQL under which migrations run, so that two processes cannot both migrate."""
 
-PGVECTOR = "Install it on PostgreSQL's machine, then run `imgpipe migrate`."
+PGVECTOR = (
+    "Install it on PostgreSQL's machine, as a superuser `create extension vector` in this database, then run"
+    " `imgpipe migrate`."
+)
 
 
 def _config() -> Config:
@@ -48,14 +51,20 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         if revision == "head" and not behind(connection):
             return
         if lacks_pgvector(connection):
-            raise BackendUnavailable(f"PostgreSQL has no extension pgvector. {PGVECTOR}")
+            raise BackendUnavailable(f"The database has no extension pgvector. {PGVECTOR}")
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
 
 def lacks_pgvector(connection: Connection) -> bool:
-    """Whether the extension `vector` is not installed on the server, so that no database of it can have it."""
-    return connection.scalar(text("select 1 from pg_available_extensions where name = 'vector'")) is None
+    """Whether the database has no extension `vector`, and this user cannot create it."""
+    return not connection.scalar(
+        text(
+            "select exists (select from pg_extension where extname = 'vector')"
+            " or exists (select from pg_available_extension_versions where name = 'vector'"
+            " and (trusted or not superuser or current_setting('is_superuser') = 'on'))"
+        )
+    )
 
 
 def pending(engine: Engine) -> list[str]:
