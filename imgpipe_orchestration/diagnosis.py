@@ -142,6 +142,13 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
 
 def _checks(settings: Settings) -> list[_Check]:
     ours = "." if settings.production else "; `imgpipe up` starts one when it is not set."
+
+    def start(part: str) -> str:
+        # In production it may be a service of its own, beside which `imgpipe up` would start a second daemon.
+        if settings.production:
+            return "Start its service; if it runs, read its log."
+        return f"Start `imgpipe up`; if it runs, read logs/{part}.log in the data folder."
+
     checks = [
         _Check("settings", "Mend it and start again; docs/settings.md has its form.", _settings),
         _Check("keys", "Set your own, and IMGPIPE_ENV=production, before anybody else can connect.", _keys),
@@ -154,18 +161,14 @@ def _checks(settings: Settings) -> list[_Check]:
             for name in settings.buckets
         ),
         _Check("MongoDB", f"Check MONGODB_URL{ours}", _mongo),
-        _Check("gateway", "Start `imgpipe up`; if it runs, read logs/gateway.log in the data folder.", _gateway),
-        _Check("Dagster UI", "Start `imgpipe up` or `dagster dev`.", _dagster_ui),
+        _Check("gateway", start("gateway"), _gateway),
+        _Check("Dagster UI", start("dagster-webserver"), _dagster_ui),
         _Check(
             "Dagster daemon",
-            "Without it no sensor ticks and no run starts: read logs/dagster-daemon.log in the data folder.",
+            f"Without it no sensor ticks and no run starts. {start('dagster-daemon')}",
             _daemon,
         ),
-        _Check(
-            "sensors and schedules",
-            "Start `imgpipe up` or `dagster dev`; if it runs, read logs/code-server.log in the data folder.",
-            _automation,
-        ),
+        _Check("sensors and schedules", start("code-server"), _automation),
         _Check(
             "workers",
             "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",

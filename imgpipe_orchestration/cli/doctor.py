@@ -36,7 +36,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     console.print(f"stack on {data_dir}: " + (f"runs, process {stack.pid}" if stack else "does not run"))
     marks = {Verdict.OK: "[green]ok  [/green]", Verdict.NOTE: "[yellow]note[/yellow]", Verdict.BAD: "[red]bad [/red]"}
     for finding in findings:
-        seen = escape(one_line(retyped(finding.seen)))
+        seen = escape(one_line(" ".join(retyped(finding.seen).split())))  # drivers say things in several lines
         console.print(f"{marks[finding.verdict]} {finding.what}: {seen}", soft_wrap=True)
         if finding.do:
             console.print(f"     {escape(one_line(retyped(finding.do)))}", soft_wrap=True)
