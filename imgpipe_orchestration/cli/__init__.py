@@ -26,7 +26,7 @@ _COMMANDS = {
     "token": "a user's token, to try uploads by hand",
     "status": "queues, ages, failures, times",
     "doctor": "is every dependency reached and every setting valid?",
-    "requeue": "give failed items fresh attempts",
+    "requeue": "try failed items again, and now those that pause",
     "vision-reports": "one execution of vision reports, here and now",
     "gc": "objects that no row names, rows that name no object",
     "migrate": "bring the database's schema up to date",

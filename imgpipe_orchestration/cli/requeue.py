@@ -1,8 +1,9 @@
-"""`imgpipe requeue`: failed items wait again, with fresh attempts."""
+"""`imgpipe requeue`: failed items wait again, with fresh attempts; items that pause are due now."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,27 +19,35 @@ from imgpipe_orchestration.cli.options import data_option, json_option, settings
 @json_option
 @click.pass_context
 def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: Path, as_json: bool) -> None:
-    """Give the failed items of PIPELINE (all, or those with these IDs) fresh attempts.
+    """Give the failed items of PIPELINE (all, or those with these IDs) fresh attempts, and end the pauses of those that
+    wait for a later moment.
 
     PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
-    pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is not among the failed.
+    pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
     """
     from imgpipe_orchestration.pipelines import queues
     from imgpipe_orchestration.services import Services
 
     with closing(Services(settings_of(data_dir))) as services:
         wanted = queues(pipeline, services.settings)
-        if ids:
-            requeued = {wanted[0].name: services.claims.requeue(wanted[0], list(ids))}
-        else:
-            requeued = {queue.name: services.claims.requeue(queue) for queue in wanted}
-    done = sorted(one for found in requeued.values() for one in found)
-    missing = sorted(set(ids) - set(done))
+        chosen = list(ids) or None
+        if chosen:
+            wanted = wanted[:1]
+        # Before the failed ones are requeued, which then wait, too.
+        hastened = {queue.name: services.claims.hasten(queue, chosen) for queue in wanted}
+        requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
+    due, again = (sorted(one for found in each.values() for one in found) for each in (hastened, requeued))
+    missing = sorted(set(ids) - set(due) - set(again))
     if as_json:
-        click.echo(json.dumps({"requeued": requeued, "not_failed": missing}))
+        click.echo(json.dumps({"requeued": requeued, "hastened": hastened, "not_failed": missing}))
     else:
-        said = "1 item waits again" if len(done) == 1 else f"{len(done)} items wait again"
-        click.echo(f"{said}{': ' + ', '.join(map(str, done)) if done else ''}")
+        click.echo(_said(again, "item waits again", "items wait again"))
+        if due:
+            click.echo(_said(due, "item no longer pauses", "items no longer pause"))
         if missing:
-            click.echo(f"not among the failed: {', '.join(map(str, missing))}", err=True)
+            click.echo(f"neither failed nor pausing: {', '.join(map(str, missing))}", err=True)
     ctx.exit(1 if missing else 0)
+
+
+def _said(ids: Sequence[int], one: str, many: str) -> str:
+    return f"{len(ids)} {one if len(ids) == 1 else many}{': ' if ids else ''}{', '.join(map(str, ids))}"

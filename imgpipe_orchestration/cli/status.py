@@ -109,7 +109,7 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
         why = escape(one_line(str(letter["error"])))
         attempts = f"{letter['attempts']} attempt{'' if letter['attempts'] == 1 else 's'}"
         console.print(f"[red]failed[/red] {what}: {why} ({attempts})", soft_wrap=True)
-    if report["failures"]:
+    if report["failures"] or any(reason["due_at"] for reason in report["held_up"]):
         requeue = imgpipe("requeue PIPELINE [ID ...]", data_dir)
         console.print(f"Try them again with: {requeue}", markup=False, soft_wrap=True)
 

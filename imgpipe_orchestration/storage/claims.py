@@ -56,7 +56,7 @@ AHEAD = 10
 """How many times as many items a claim makes ready as it takes. Otherwise the only retry of one tenant would wait for
 a million of another's that were due a moment earlier."""
 BATCH = 1000
-"""Dead letters that one transaction requeues."""
+"""Items that one transaction requeues or hastens."""
 ERROR_LENGTH = 2000
 """Characters of an error that are kept."""
 
@@ -321,6 +321,20 @@ class Claims:
         while letters := self.failures(queue, limit=BATCH):
             requeued += self._requeue(queue, [letter.item_id for letter in letters], (State.FAILED,))
         return requeued
+
+    def hasten(self, queue: Queue, ids: Sequence[int] | None = None) -> list[int]:
+        """Make items due now that wait for the end of a pause; None for every one. Their attempts stay as they are.
+        Returns their ids."""
+        hastened: list[int] = []
+        while True:
+            with transaction(self.engine) as connection:
+                if ids is None:
+                    chosen = list(connection.scalars(sql.PUT_OFF, {"queue": queue.name, "limit": BATCH}))
+                else:
+                    chosen = list(ids)
+                hastened += connection.scalars(sql.HASTEN, {"queue": queue.name, "ids": chosen})
+            if ids is not None or len(chosen) < BATCH:
+                return hastened
 
     def ignore(self, queue: Queue, ids: Sequence[int]) -> list[int]:
         """Failed items no longer count as failures; their errors and attempts stay. Returns their ids."""

@@ -252,6 +252,13 @@ REQUEUE = _change(
     "state = 'waiting', failures = 0, losses = 0, error = null, error_code = null, due_at = now(), created_at = now()",
 )
 
+PUT_OFF = text("""
+    select item_id from work_items where queue = :queue and state = 'waiting' and due_at > now()
+    order by item_id limit :limit
+""")
+
+HASTEN = _change("= 'waiting' and due_at > now()", "due_at = now()")
+
 IGNORE = _change("= 'failed'", "state = 'ignored'")
 
 WITHDRAW = _change("in ('waiting', 'claimed')", "state = 'ignored', error = :reason, owner = null, due_at = null")

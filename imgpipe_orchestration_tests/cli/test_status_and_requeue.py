@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
-from imgpipe_orchestration.errors import BadImage, NotFound, SpendingPaused
+from imgpipe_orchestration.errors import BadImage, NotFound, RateLimited, SpendingPaused
 from imgpipe_orchestration.listings.model import JOB_ID
 from imgpipe_orchestration.listings.store import NewImage, add
 from imgpipe_orchestration.media.store import MEDIA
@@ -141,14 +141,24 @@ def test_status_tells_of_listings_that_wait_for_a_stopped_job(run: Run, claims: 
 def test_requeue_gives_the_failed_item_fresh_attempts(run: Run, claims: Claims) -> None:
     result = run("requeue", "media", "2", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"requeued": {"media": [2]}, "not_failed": []}
+    assert json.loads(result.stdout) == {"requeued": {"media": [2]}, "hastened": {"media": []}, "not_failed": []}
     assert {claim.item_id for claim in claims.claim(MEDIA, "next", 10)} == {2, 3}
 
 
 def test_requeue_of_an_item_that_did_not_fail_says_so(run: Run, claims: Claims) -> None:
     result = run("requeue", "media", "2", "3")
     assert result.exit_code == 1
-    assert "not among the failed: 3" in result.stderr
+    assert "neither failed nor pausing: 3" in result.stderr
+
+
+def test_requeue_ends_the_pause_that_a_partner_asked_for(run: Run, claims: Claims) -> None:
+    (claim,) = claims.claim(MEDIA, "worker", 1)
+    with claims.fenced(claim) as connection:
+        claims.failed(connection, MEDIA, claim, RateLimited("OpenAI asks us to slow down", retry_after=86400))
+    assert "imgpipe requeue" in run("status").stdout
+    assert claims.claim(MEDIA, "next", 10) == []
+    assert "1 item no longer pauses: 3" in run("requeue", "media", "3").stdout
+    assert {claim.item_id for claim in claims.claim(MEDIA, "next", 10)} == {3}
 
 
 def test_a_pipeline_may_be_written_as_its_command_is(run: Run, claims: Claims) -> None:

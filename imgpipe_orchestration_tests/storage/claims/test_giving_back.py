@@ -11,10 +11,23 @@ from imgpipe_orchestration.errors import (
     BadImage,
     LeaseLost,
     PartnerUnavailable,
+    RateLimited,
 )
 from imgpipe_orchestration.storage.claims import Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
+
+
+def test_pauses_end_at_once_where_somebody_says_so_and_the_attempts_stay_spent(claims: Claims) -> None:
+    put(claims, 1, 2, 3, 4)
+    for claim in claims.claim(QUEUE, "run", 3):
+        fail(claims, claim, RateLimited("tomorrow", retry_after=86400))
+    assert claims.hasten(QUEUE, [2, 4, 99]) == [2]
+    assert sorted(ids(claims.claim(QUEUE, "run", 10))) == [2, 4]
+    assert sorted(claims.hasten(QUEUE)) == [1, 3]
+    assert claims.hasten(QUEUE) == []
+    assert [row(claims, item).failures for item in (1, 2, 3)] == [1, 1, 1]
+    assert sorted(ids(claims.claim(QUEUE, "run", 10))) == [1, 3]
 
 
 def test_a_cancelled_run_gives_back_at_once_and_costs_no_attempt(claims: Claims) -> None:
