@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway import problems
 from imgpipe_orchestration.gateway.auth import ServicesDep
+from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
@@ -105,7 +107,14 @@ def picture_of(
     else:
         text = waiting(url, alt=words, width=media.width, height=media.height, further=further)
     caching = "public, max-age=60" if manifest and not media.private else "no-store"
-    headers = {"Cache-Control": caching, "Access-Control-Allow-Origin": "*"}
+    at = urlsplit(url)
+    # A browser that opens this address as a page shows the image, too.
+    policy = f"{HEADERS['Content-Security-Policy']}; img-src data: {at.scheme}://{at.netloc}; style-src 'unsafe-inline'"
+    headers = {
+        "Cache-Control": caching,
+        "Access-Control-Allow-Origin": "*",
+        "Content-Security-Policy": policy,
+    }
     return Response(text, media_type="text/html", headers=headers)
 
 

@@ -40,6 +40,17 @@ def strict(gateway: Gateway) -> str:
     return f"default-src 'none'; script-src {own}; style-src {own}; img-src {own}; connect-src {own}"
 
 
+def test_the_picture_element_opened_as_a_page_shows_the_image_over_its_blurred_picture(
+    gateway: Gateway, visit: Visit
+) -> None:
+    gateway.upload(1, profile_image=picture(480, 360))
+    gateway.run_due()
+    with visit(gateway.url) as guest:
+        page = guest.go("/picture/1")
+        expect(page.locator("img")).to_have_js_property("naturalWidth", 480)
+        assert page.locator("img").evaluate("img => getComputedStyle(img).backgroundImage").startswith('url("data:')
+
+
 def test_a_picture_is_shown_in_the_best_format_without_moving_what_follows(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(1, profile_image=picture(1500, 1000))
     gateway.run_due()
