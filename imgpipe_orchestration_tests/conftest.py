@@ -51,7 +51,8 @@ _ONCE_A_MODULE = {"browser", "costs", "finished", "shown", "stack"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a module that share such a fixture stay in one worker, or every worker would make it."""
     for item in items:
-        if isinstance(item, pytest.Function) and _ONCE_A_MODULE.intersection(item.fixturenames):
+        grouped = item.get_closest_marker("xdist_group")  # of several groups pytest-xdist makes one of their own
+        if not grouped and isinstance(item, pytest.Function) and _ONCE_A_MODULE.intersection(item.fixturenames):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 

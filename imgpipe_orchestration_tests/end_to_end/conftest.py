@@ -83,7 +83,7 @@ class Stack:
         return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups of the whole suite's conftest, of which the first counts
+@pytest.hookimpl(tryfirst=True)  # before the whole suite's, which leaves these alone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker runs all of these: they share a stack, and a second one would only take its cores."""
     here = Path(__file__).parent
