@@ -329,6 +329,7 @@ class Claims:
         while True:
             with transaction(self.engine) as connection:
                 if ids is None:
+                    connection.execute(sql.INDEXES_ONLY)
                     chosen = list(connection.scalars(sql.PUT_OFF, {"queue": queue.name, "limit": BATCH}))
                 else:
                     chosen = list(ids)

@@ -41,13 +41,15 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     done = {"state": "done", "outcome": "done", "error": None, "code": None, "spent": 0, "pause": 0}
     some = {"queue": QUEUE.name, "ids": [5, 99_999]}
     put_in = {**some, "tenants": ["", ""], "partitions": ["", ""], "traces": ["", ""], "delay": 1}
-    # Those of a claim and of a sensor's question, after INDEXES_ONLY, and (below) those of whoever looks at the queues.
+    # Those of a claim, of a sensor's question and of the end of pauses, after INDEXES_ONLY; below those of whoever
+    # looks at the queues.
     by_index: list[Statement] = [
         (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
         (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
         (claims_sql.TAKE, {**key, "lane": 0, "limit": 10}),
         (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4}),
         (claims_sql.SERVE, {**key, "lane": 0, "turn": 1}),
+        (claims_sql.PUT_OFF, {"queue": QUEUE.name, "limit": 10}),
     ]
     as_planned: list[Statement] = [
         (claims_sql.ENQUEUE, put_in),
@@ -62,6 +64,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         (claims_sql.OWNED, key),
         (claims_sql.RELEASE, {**key, **lost, "lost": False}),
         (claims_sql.REQUEUE, {**some, "states": ["failed"]}),
+        (claims_sql.HASTEN, some),
         (claims_sql.IGNORE, some),
         (claims_sql.WITHDRAW, {**some, "reason": ""}),
     ]
