@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import socket
 import tempfile
 from pathlib import Path
@@ -15,12 +16,22 @@ from imgpipe_orchestration.errors import SettingsError
 LOOPBACK = "127.0.0.1"
 
 
+_NOT_OF_CONNECTIONS = range(20_000, 32_768)
+"""Ports that Linux and macOS give to no outgoing connection, which might take one before its server listens."""
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on at this moment, another one at each call of a process.
+
+    Raises:
+        OSError: none is left.
+    """
+    for port in random.sample(_NOT_OF_CONNECTIONS, len(_NOT_OF_CONNECTIONS)):
+        if port not in _given and is_free(port):
+            _given.add(port)
+            return port
+    raise OSError(f"no port of {_NOT_OF_CONNECTIONS.start} to {_NOT_OF_CONNECTIONS.stop - 1} is free")
 
 
 def is_free(port: int) -> bool:

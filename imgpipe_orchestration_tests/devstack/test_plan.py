@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import socket
 from pathlib import Path
 
 import pytest
 
 from imgpipe_orchestration.devstack.plan import make_plan
-from imgpipe_orchestration.devstack.ports import Ports, is_free
+from imgpipe_orchestration.devstack.ports import Ports, free_port
 from imgpipe_orchestration.devstack.services import code_socket
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import STACK_FILE
@@ -122,9 +121,7 @@ def test_downloads_may_reach_our_own_parts_and_what_the_user_allowed(tmp_path: P
 
 
 def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path) -> None:
-    # None that the system gives to connections: other programs' are made and closed all the time.
-    below = random.sample(range(20_000, 32_000), 100)
-    first, asked = Ports(tmp_path / "ports.json"), next(port for port in below if is_free(port))
+    first, asked = Ports(tmp_path / "ports.json"), free_port()
     assert first.choose("gateway", str(asked)) == asked
     first.save()
     assert Ports(tmp_path / "elsewhere.json").choose("gateway", str(asked)) != asked, "it is reserved"
