@@ -76,12 +76,20 @@ def test_every_route_says_in_words_what_it_does_and_names_its_errors() -> None:
         assert "default" not in operation["responses"], name
 
 
+def test_docs_groups_the_routes_from_the_media_to_what_watches_the_gateway() -> None:
+    document = described()
+    told = [tag["name"] for tag in document["tags"]]
+    assert told[0] == "media"
+    assert set(told) == {tag for _, operation in operations(document) for tag in operation["tags"]}
+
+
 def test_debug_routes_are_told_of_in_development_only() -> None:
     keys = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
     values = {name: f"{name}-which-is-long-enough-for-production" for name in keys}
     app = create_app(Settings(imgpipe_env="production", database_url="postgresql://x@127.0.0.1:1/x", **values))
-    told = TestClient(app).get("/openapi.json").json()["paths"]
-    assert not [path for path in told if path.startswith("/debug")]
+    document = TestClient(app).get("/openapi.json").json()
+    assert not [path for path in document["paths"] if path.startswith("/debug")]
+    assert "debug" not in [tag["name"] for tag in document["tags"]]
 
 
 @pytest.fixture
