@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 import subprocess
 import sys
@@ -81,7 +80,7 @@ def test_a_rendering_leaves_nothing_to_the_collector() -> None:
 
 def test_a_loop_without_end_is_ended_by_its_cpu_time(shop: Workshop) -> None:
     with pytest.raises(BadImage, match="more than 1 s of CPU time"):
-        shop.call(sum, itertools.repeat(1))
+        shop.call(sum, range(10**15))
 
 
 def test_a_wait_without_end_is_ended_by_the_clock() -> None:

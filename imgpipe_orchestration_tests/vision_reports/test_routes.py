@@ -115,7 +115,7 @@ def test_a_request_that_makes_no_sense_names_its_field(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "detail"),
     [
-        (b'{"name": "n",}', "application/json", "body: not JSON: Expecting property name enclosed in double quotes at"),
+        (b'{"name": }', "application/json", "body: not JSON: Expecting value at"),
         (b'{"name": "n"}', "application/x-www-form-urlencoded", "body: send JSON, with the header `Content-Type: app"),
         (b"[]", "application/json", "body: Input should be a valid dictionary"),
     ],
