@@ -6,12 +6,11 @@ JPEG's scans and a PNG's texts, or checks the size at which an AVIF is coded.
 
 from __future__ import annotations
 
-import struct
 from itertools import islice
 
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
-from imgpipe_orchestration.imaging.reading import jxl
+from imgpipe_orchestration.imaging.reading import jxl, webp
 from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
 from imgpipe_orchestration.imaging.reading.jpeg_segments import START_OF_SCAN, markers
 from imgpipe_orchestration.imaging.reading.part_limits import check_parts
@@ -25,8 +24,6 @@ READ = "JPEG, PNG, WebP, AVIF, GIF, TIFF or BMP"
 _RAW = f"a camera's raw file is not read: develop it and send {READ}"
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
 """Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, Canon's newer ones like a video."""
-_WEBP_ANIMATION, _WEBP_ALPHA = 0x02, 0x10
-"""Flags of the chunk VP8X (RFC 9649, section 2.7.1)."""
 _RAW_BRAND = b"crx "
 
 
@@ -103,7 +100,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
-        check_pixels(*webp_size(data), name, limits)
+        check_pixels(*webp.size(data), name, limits)
     elif name == "jxl":
         check_pixels(*jxl.size(data, limits), name, limits)
     elif name == "avif":
@@ -132,32 +129,3 @@ def check_scans(data: bytes, pixels: int, limits: Limits) -> None:
             f"the JPEG has {scans} scans of {pixels / 1e6:.1f} megapixels, the limits are {limits.max_jpeg_scans} scans"
             f" and {limits.max_scan_pixels / 1e6:,.0f} megapixels in all scans together"
         )
-
-
-def webp_with_alpha(data: bytes, _limits: Limits) -> bytes:
-    """The WebP; an animation with the header's flag for transparency set.
-
-    What the frames do not cover is transparent in browsers. Pillow shows it in black unless the flag is set.
-    """
-    if data[12:16] != b"VP8X" or not data[20] & _WEBP_ANIMATION:
-        return data
-    return data[:20] + bytes([data[20] | _WEBP_ALPHA]) + data[21:]
-
-
-def webp_size(data: bytes) -> tuple[int, int]:
-    """Canvas of a WebP, pixels (RFC 9649, sections 2.5 to 2.7).
-
-    Raises:
-        BadImage: cut short, or an unknown first chunk.
-    """
-    kind, body = data[12:16], data[20:30]
-    if kind == b"VP8L" and len(body) >= 5:
-        bits = int.from_bytes(body[1:5], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if len(body) == 10:
-        if kind == b"VP8X":
-            return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
-        if kind == b"VP8 ":
-            width, height = struct.unpack("<HH", body[6:10])
-            return width & 0x3FFF, height & 0x3FFF
-    raise BadImage("the WebP header is broken or cut short")

@@ -14,12 +14,12 @@ from imgpipe_orchestration.imaging.reading import (
     av1,
     bmp_headers,
     deep_tiffs,
-    headers,
     jpeg_extras,
     jxl,
     masked_bmps,
     padded_avifs,
     png_extras,
+    webp,
 )
 from imgpipe_orchestration.imaging.reading.boxes import Boxes
 from imgpipe_orchestration.imaging.reading.rle_bmps import BmpRuns
@@ -45,7 +45,7 @@ _READABLE = {
     "jxl": jxl.readable,
     "png": lambda data, limits: png_extras.up_to_pixels(apng.readable(data, limits)),
     "bmp": bmp_headers.readable,
-    "webp": headers.webp_with_alpha,
+    "webp": webp.readable,
 }
 """Rewrites a file into the form that its reader accepts."""
 
