@@ -324,7 +324,7 @@ def _automation(services: Services) -> str:
 
 
 def _background_model(services: Services) -> str:
-    from imgpipe_orchestration.imaging.background import load_model
+    from imgpipe_orchestration.imaging.background_model import load_model
 
     name = services.settings.background_model
     load_model(name)

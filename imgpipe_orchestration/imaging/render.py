@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from imgpipe_orchestration.imaging import memory
-from imgpipe_orchestration.imaging.background import NotUniform, remove_background, remove_background_with_model
+from imgpipe_orchestration.imaging.background import NotUniform, remove_background
+from imgpipe_orchestration.imaging.background_model import remove_background_with_model
 from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha
 from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb

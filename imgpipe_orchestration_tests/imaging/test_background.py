@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from imgpipe_orchestration.imaging.background import (
-    NotUniform,
-    load_model,
-    remove_background,
-    remove_background_with_model,
-)
+from imgpipe_orchestration.imaging.background import NotUniform, remove_background
+from imgpipe_orchestration.imaging.background_model import load_model, remove_background_with_model
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration_tests.imaging.corpus import encoded, photo
