@@ -1,0 +1,182 @@
+"""One request's body: measured and timed as it arrives, and refused on the way.
+
+A chunked body without a length so has the same limit as any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from starlette.responses import RedirectResponse, Response
+
+from imgpipe_orchestration.errors import ImgpipeError, Permanent, TooLarge
+from imgpipe_orchestration.gateway import problems
+from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
+from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
+
+if TYPE_CHECKING:
+    from starlette.datastructures import Headers
+    from starlette.types import Message, Receive, Send
+
+    from imgpipe_orchestration.settings import Settings
+
+LINGER_SECONDS = 5.0
+"""How long a refused body is still read, and thrown away. A client that sends the whole body before it reads would
+otherwise see a reset connection instead of the reason (RFC 9112, section 9.6)."""
+
+
+class TooSlow(Permanent):
+    """The body did not arrive in time."""
+
+    status = 408
+    title = "Too slow"
+
+
+class Compressed(Permanent):
+    """The body is compressed."""
+
+    status = 415
+    title = "Compressed body"
+
+
+class Body:
+    """One request's body on its way in, and the answer on its way out, which a refusal replaces."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: Headers,
+        most: int,
+        settings: Settings,
+        page: str = "",
+        turns: asyncio.Semaphore | None = None,
+    ) -> None:
+        """
+        Args:
+            most: limit of the body, bytes.
+            page: path of the page whose form a browser sent; a refusal leads back to it. Empty for programs.
+            turns: limits how many uploads are worked on at once. A turn is taken when the body is complete, so slow
+                senders hold none.
+        """
+        self._page = page
+        self._receive = receive
+        self._send = send
+        self._most = most
+        self._length = headers.get("content-length", "")
+        self._coding = headers.get("content-encoding", "identity")
+        self._expected = "transfer-encoding" in headers or self._length not in {"", "0"}
+        self._headers = headers
+        self._form_end: ClosingBoundary | None = None
+        self._idle = settings.request_idle_seconds
+        self._deadline = time.monotonic() + settings.request_seconds
+        self._bytes = 0
+        self._started = False
+        self._refused: ImgpipeError | None = None
+        self._turns = turns
+        self._in_turn = False
+
+    def announced(self) -> None:
+        """Check what the headers say of the body.
+
+        Raises:
+            TooLarge: Content-Length is past the limit.
+            Compressed: it has a Content-Encoding. Nothing here decompresses it, so it would look like a broken form.
+            UnknownCharset: see `ClosingBoundary.of`.
+        """
+        if self._length.isdigit() and int(self._length) > self._most:
+            raise self._too_large()
+        if self._expected and self._coding.casefold() != "identity":
+            raise Compressed("Send the body as it is: `Content-Encoding` is not taken here.")
+        self._form_end = ClosingBoundary.of(self._headers)
+
+    async def receive(self) -> Message:
+        """The next piece of the body.
+
+        Raises:
+            TooSlow, TooLarge, IncompleteBody: a limit was passed, or the form has no end.
+        """
+        if self._refused is not None:
+            return {"type": "http.disconnect"}
+        if not self._expected:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(max(0.0, min(self._idle, self._deadline - time.monotonic()))):
+                message = await self._receive()
+        except TimeoutError:
+            self._refused = TooSlow("The request's body did not arrive in time.")
+            raise self._refused from None
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._most:
+            self._refused = self._too_large()
+            raise self._refused
+        self._expected = message.get("more_body", False)
+        if self._form_end is not None and message["type"] == "http.request":
+            self._form_end.see(message.get("body", b""))
+            if not self._expected and not self._form_end.seen:
+                self._refused = IncompleteBody()
+                raise self._refused
+        if self._turns is not None and not self._expected and message["type"] == "http.request":
+            await self._turns.acquire()
+            self._in_turn = True
+        return message
+
+    def give_turn_back(self) -> None:
+        """Let the next upload begin: this one is answered."""
+        if self._turns is not None and self._in_turn:
+            self._turns.release()
+            self._in_turn = False
+
+    async def send(self, message: Message) -> None:
+        """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal.
+
+        An answer that is sent before the end of the body closes the connection, because uvicorn would otherwise go on
+        reading the body for as long as the client sends.
+        """
+        if self._refused is not None and not self._started:
+            return
+        self._started = True
+        if self._expected and message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        if self._expected and message["type"] == "http.response.body" and not message.get("more_body"):
+            await self._discard()
+        await self._send(message)
+
+    async def end(self) -> None:
+        """Send the refusal if the body was refused."""
+        if self._refused is not None and not self._started:
+            await self.refuse(self._refused)
+
+    async def refuse(self, error: ImgpipeError) -> None:
+        """Answer with the error, then close the connection if the body has not ended."""
+        answer = self._to_page(error) if self._page else problems.of_error(error)
+        if self._expected:
+            answer.headers["Connection"] = "close"
+        await self._send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+        await self._send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        if self._expected:
+            await self._discard()
+        await self._send({"type": "http.response.body", "body": b""})
+
+    def _to_page(self, error: ImgpipeError) -> Response:
+        """A redirect to the page of the form, through the login when the session has ended."""
+        ended = isinstance(error, LoginNeeded)
+        target = f"{self._page}?{urlencode({'trouble': NOT_DONE if ended else error.public})}"
+        if ended:
+            target = f"/login?next={quote(target, safe='/')}"
+        return RedirectResponse(target, 303, {"Cache-Control": "no-store"})
+
+    async def _discard(self) -> None:
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while (await self._receive()).get("more_body"):
+                    pass
+        except TimeoutError:
+            return
+
+    def _too_large(self) -> TooLarge:
+        most = f"{self._most / (1 << 20):.0f} MB" if self._most >= 1 << 20 else f"{self._most >> 10} KB"
+        return TooLarge(f"The request is larger than {most}.")
