@@ -1,0 +1,33 @@
+"""What the idle stack is measured against: Dagster by itself, with sensors that look for nothing as often as ours look
+for work. SENSOR_SECONDS has their intervals, separated by commas.
+"""
+
+from __future__ import annotations
+
+import os
+
+import dagster as dg
+
+
+@dg.job
+def nothing() -> None:
+    """The sensors' job, which they never start."""
+
+
+def _sensor(number: int, seconds: int) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"sensor_{number}",
+        job=nothing,
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def look() -> dg.SkipReason:
+        return dg.SkipReason("nothing to do")
+
+    return look
+
+
+defs = dg.Definitions(
+    jobs=[nothing],
+    sensors=[_sensor(number, int(each)) for number, each in enumerate(os.environ["SENSOR_SECONDS"].split(","))],
+)
