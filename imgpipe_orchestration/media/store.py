@@ -1,4 +1,4 @@
-"""The media pipeline's queues and rows: images, steps, originals, analyses, variants and callbacks."""
+"""The media pipeline's queues and rows: images, steps, originals, analyses and callbacks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import DataType, MediaStatus, Step, StepState
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.imaging.variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +45,7 @@ class MediaFile:
     private: bool
 
 
-class StoredVariant(NamedTuple):
-    """One row of `media_variants`: a file in the media bucket."""
-
-    size: str
-    format: str
-    background: str
-    width: int
-    height: int
-    bytes: int
-    sha256: str
-    object_key: str
-
-
 _FILE_COLUMNS = ", ".join(f"f.{name}" for name in MediaFile.__slots__)
-
-
-_VARIANT_COLUMNS = ", ".join(f"v.{name}" for name in StoredVariant._fields)
 
 
 def _file(row: Sequence[Any]) -> MediaFile:
@@ -164,28 +145,6 @@ def pending_ids(connection: Connection, media_ids: Sequence[int]) -> list[int]:
     """The pending image ids of some media."""
     query = text("select main_api_id from media_files where id = any(:ids)")
     return list(connection.scalars(query, {"ids": list(media_ids)}))
-
-
-MANIFEST = f"""
-    select f.private, {_VARIANT_COLUMNS}
-    from media_files f left join media_variants v on v.media_id = f.id where f.id = %s
-"""
-"""Whether a media file is private, and its variants, as a statement for psycopg. It gives a row for each variant, one
-row without a variant if there are none, and no row if there is no such file. Every uncached image waits for this, so it
-reads nothing else: the file's other columns, ordering and JSON would double its time."""
-
-
-def manifest(rows: Sequence[Sequence[Any]]) -> tuple[bool, list[StoredVariant]]:
-    """Whether the file is private, and its variants, from the rows of `MANIFEST` (at least one)."""
-    return rows[0][0], [StoredVariant._make(row[1:]) for row in rows if row[1] is not None]
-
-
-def variants(connection: Connection, media_id: int) -> list[StoredVariant]:
-    """The manifest of one image."""
-    query = text(f"""
-        select {_VARIANT_COLUMNS} from media_variants v where media_id = :id order by size, format, background
-    """)
-    return [StoredVariant(*row) for row in connection.execute(query, {"id": media_id})]
 
 
 def analysis(connection: Connection, media_id: int) -> dict[str, Any] | None:
@@ -305,40 +264,6 @@ def save_analysis(connection: Connection, media_id: int, values: dict[str, Any])
         on conflict (media_id) do update set {updates}
     """)
     connection.execute(query, {**row, "media_id": media_id})
-
-
-def save_variants(
-    connection: Connection, media_id: int, made: Sequence[tuple[Variant, str]], *, recipe: str, facts: dict[str, Any]
-) -> list[str]:
-    """Replace the manifest by (variant, object key) pairs; returns the keys that no row names any more."""
-    old = {variant.object_key for variant in variants(connection, media_id)}
-    connection.execute(text("delete from media_variants where media_id = :id"), {"id": media_id})
-    rows = [
-        {
-            "media_id": media_id,
-            "size": variant.size,
-            "format": variant.format,
-            "background": variant.background,
-            "width": variant.width,
-            "height": variant.height,
-            "bytes": len(variant.data),
-            "sha256": variant.sha256,
-            "object_key": key,
-            "quality": variant.quality,
-            "score": variant.score,
-            "recipe": recipe,
-        }
-        for variant, key in made
-    ]
-    names = ", ".join(rows[0])
-    slots = ", ".join(f":{name}" for name in rows[0])
-    connection.execute(text(f"insert into media_variants ({names}) values ({slots})"), rows)
-    assignments = {**facts, "recipe": recipe}
-    casts = {"focus": "jsonb", "notes": "jsonb"}
-    sets = ", ".join(f"{n} = cast(:{n} as {casts[n]})" if n in casts else f"{n} = :{n}" for n in assignments)
-    values = {n: json.dumps(v) if n in casts else v for n, v in assignments.items()}
-    connection.execute(text(f"update media_files set {sets} where id = :id"), {**values, "id": media_id})
-    return sorted(old - {key for _, key in made})
 
 
 def focus(connection: Connection, media_id: int) -> dict[str, Any] | None:

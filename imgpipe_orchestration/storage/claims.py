@@ -44,7 +44,7 @@ from imgpipe_orchestration.storage.pauses import PAUSE_SECONDS, asked_for, backo
 from imgpipe_orchestration.storage.queues import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 
-__all__ = ["Claim", "Claims", "Item", "Queue", "State", "backoff"]
+__all__ = ["Claim", "Claims", "Item", "Queue", "State"]
 
 log = logger(__name__)
 

@@ -22,6 +22,7 @@ from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES
+from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -94,7 +95,7 @@ def info_of(services: Services, media_id: int) -> ImageInfo:
     """
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-        manifest = store.variants(connection, media_id)
+        manifest = manifest_of(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
     sizes: dict[str, SizeInfo] = {}
     for variant in manifest:

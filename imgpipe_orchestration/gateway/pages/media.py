@@ -23,7 +23,8 @@ from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStat
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
 from imgpipe_orchestration.media.serving.decision import SIZES
-from imgpipe_orchestration.media.store import MediaFile, StoredVariant
+from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.rows import transaction
@@ -92,7 +93,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
     """One image: original, variants, analysis, steps, attempts and cost."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-        variants = store.variants(connection, media_id)
+        variants = manifest_of(connection, media_id)
         analysis = store.analysis(connection, media_id)
         copies = search.duplicates(connection, media_id, limit=24)
         asking_for = callers.of_image(connection, media_id)

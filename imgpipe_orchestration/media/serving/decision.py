@@ -12,7 +12,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
 from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT, ORDER, Choice, choose
-from imgpipe_orchestration.media.store import StoredVariant
+from imgpipe_orchestration.media.variants import StoredVariant
 
 SIZES = tuple(size.name for size in MEDIA_SIZES)
 FALLBACK = {"thumbnail": "small", "small": "grid", "grid": "detail"}

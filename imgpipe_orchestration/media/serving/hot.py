@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media.serving.manifests import Manifest, ManifestReader
-from imgpipe_orchestration.media.store import StoredVariant
+from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.services import Services
 
 _MANIFESTS = 20_000

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media.serving.decision import Decision
 from imgpipe_orchestration.media.serving.negotiation import MODERN, ORDER
-from imgpipe_orchestration.media.store import StoredVariant
+from imgpipe_orchestration.media.variants import StoredVariant
 
 
 def picture(

@@ -22,6 +22,7 @@ from imgpipe_orchestration.media.serving.changes import follow_changes
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
 from imgpipe_orchestration.media.serving.picture import picture, waiting
+from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -89,7 +90,7 @@ def picture_of(
     wish = decision.read(request.scope["query_string"])
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-        manifest = store.variants(connection, media_id)
+        manifest = manifest_of(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
     if media.private:
         signing.check(services.settings, media_id, wish.signature, wish.parameters)

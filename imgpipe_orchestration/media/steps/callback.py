@@ -13,8 +13,10 @@ from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import Claim, Item, backoff
+from imgpipe_orchestration.storage.claims import Claim, Item
+from imgpipe_orchestration.storage.pauses import backoff
 from imgpipe_orchestration.storage.rows import transaction
 
 
@@ -75,7 +77,7 @@ def _is_reported(services: Services, media: MediaFile) -> bool:
 
 def payload(connection: Connection, media: MediaFile, base: str) -> dict[str, Any]:
     """The rich body of `POST /api/media/complete/{id}`; `base` is the beginning of the image's URL."""
-    made = {variant.format for variant in store.variants(connection, media.id)}
+    made = {variant.format for variant in manifest_of(connection, media.id)}
     analysis = store.analysis(connection, media.id) or {}
     return {
         "media_id": str(media.id),

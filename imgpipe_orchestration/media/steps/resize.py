@@ -15,6 +15,7 @@ from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
 from imgpipe_orchestration.media.steps.retrieve import kept
 from imgpipe_orchestration.media.store import MediaFile
+from imgpipe_orchestration.media.variants import save_manifest
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -132,4 +133,4 @@ def switch_manifest(
         "notes": list(rendition.notes),
         "background_removed": any(v.background == "removed" for v, _ in made),
     }
-    return store.save_variants(connection, media.id, made, recipe=rendition.recipe, facts=facts)
+    return save_manifest(connection, media.id, made, recipe=rendition.recipe, facts=facts)
