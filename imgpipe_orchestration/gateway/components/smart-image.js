@@ -30,7 +30,7 @@ const STYLE = `
   :host([hidden]) { display: none; }
   .box { position: relative; overflow: hidden; width: 100%; background: rgb(128 128 128 / 12%); box-sizing: border-box; }
   .box.there { background: none; }
-  .box.there.clear { background: var(--smart-image-ground, none); }
+  .box.there.clear { background: var(--smart-image-ground, none); forced-color-adjust: none; }
   canvas, img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
   :host([fit="cover"]) :is(canvas, img) { object-fit: cover; }
   img { opacity: 0; }

@@ -271,6 +271,8 @@ def test_white_on_nothing_is_seen_against_its_ground(guest: Visitor, gateway: Ga
     guest.go("/media?user=1")
     box = guest.page.locator("smart-image .box.there")
     expect(box).to_have_css("background-image", re.compile("conic-gradient"))
+    guest.page.emulate_media(forced_colors="active")
+    expect(box).to_have_css("background-image", re.compile("conic-gradient"))
     guest.go("/media?user=2")
     expect(box).to_have_css("background-image", "none")
 
