@@ -196,6 +196,7 @@ export class SmartImage extends Base {
   }
 
   #draw(info) {
+    clearTimeout(this.#timer);
     this.#drawn = info;
     const removed = this.getAttribute("background-option") === "removed" && info.background_removed;
     const address = (size, format) =>
@@ -223,10 +224,12 @@ export class SmartImage extends Base {
     image.width = own.width;
     image.height = own.height;
     image.addEventListener("load", () => {
+      if (!picture.isConnected) return; // another one took its place
       this.#box.classList.add("there");
       this.dispatchEvent(new CustomEvent("ready", { detail: info }));
     });
     image.addEventListener("error", () => {
+      if (!picture.isConnected) return;
       picture.remove();
       this.#later("This image cannot be reached at the moment.");
     });

@@ -83,6 +83,35 @@ def test_an_element_asks_once_however_many_attributes_it_has(gateway: Gateway, v
         assert asked == [f"{gateway.url}/api/images/1/info"]
 
 
+def test_nothing_comes_of_what_another_picture_has_replaced(gateway: Gateway, visit: Visit) -> None:
+    gateway.upload(1, profile_image=picture(), header_image=picture(seed=2))
+    gateway.run_due()
+    body = '<smart-image media-id="1" size="grid" alt="A bowl"></smart-image>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["ERR_FAILED"]
+        page, held = guest.page, list[Route]()
+        page.route("**/serve/1?*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
+        with page.expect_request("**/serve/1?*"):
+            image = guest.go("/").locator("smart-image")
+        fails = "img => { window.failed = new Promise((tell) => img.addEventListener('error', tell)); }"
+        image.locator("img").evaluate(fails)
+        image.evaluate("image => image.setAttribute('media-id', 2)")
+        assert "/serve/2?" in shown(page)
+        held.pop().abort()
+        page.evaluate("window.failed")
+        assert image.locator(".words").text_content() == ""
+
+        page.route("**/serve/2?*", lambda route: route.abort())
+        image.evaluate("image => image.setAttribute('size', 'small')")
+        expect(image.get_by_text("This image cannot be reached at the moment.")).to_be_visible()
+        page.unroute("**/serve/2?*")
+        image.evaluate("image => image.setAttribute('alt', 'Another bowl')")
+        shown(page)
+        once = image.locator("img").element_handle()
+        page.wait_for_timeout(1200)
+        assert once.evaluate("img => img.isConnected"), "it was drawn again"
+
+
 def test_paper_shows_pictures_that_were_never_in_sight(gateway: Gateway, visit: Visit) -> None:
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
