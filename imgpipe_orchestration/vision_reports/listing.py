@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
-from imgpipe_orchestration.partners.vision_analysis import Malformed, VisionAnalysis, VisionAnalysisApi
+from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
+from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions

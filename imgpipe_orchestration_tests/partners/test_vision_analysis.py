@@ -14,15 +14,11 @@ from imgpipe_orchestration.errors import (
     PartnerUnavailable,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners import vision_analysis
+from imgpipe_orchestration.partners import vision_analysis, vision_analysis_records
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
-from imgpipe_orchestration.partners.vision_analysis import (
-    Malformed,
-    UncertainUpload,
-    VisionAnalysis,
-    VisionAnalysisApi,
-)
+from imgpipe_orchestration.partners.vision_analysis import UncertainUpload, VisionAnalysisApi
+from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
 
@@ -105,7 +101,7 @@ def test_pages_that_always_bring_something_new_are_an_error() -> None:
 
 
 def test_a_listing_of_more_entries_than_anybody_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vision_analysis, "_MOST_ENTRIES", 5)
+    monkeypatch.setattr(vision_analysis, "MOST_ENTRIES", 5)
     with (
         serving(lambda h, number: reply(h, listing(*(entry(f"{number}.{one}") for one in range(3))))) as server,
         pytest.raises(PartnerUnavailable, match="more than 5 entries"),
@@ -114,7 +110,7 @@ def test_a_listing_of_more_entries_than_anybody_has_is_an_error(monkeypatch: pyt
 
 
 def test_an_analysis_of_more_files_than_anybody_has_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vision_analysis, "_MOST_DOCUMENTS", 2)
+    monkeypatch.setattr(vision_analysis_records, "MOST_DOCUMENTS", 2)
     entries = [entry("a", documents=[{}] * 3), entry("b", documents=[{}] * 2)]
     with serving(lambda h, _: reply(h, listing(*entries))) as server:
         one, other = on(server).unprocessed()
