@@ -23,6 +23,7 @@ from pymongo import UpdateOne, monitoring
 from running import bar
 
 from imgpipe_orchestration.auto_marker import steps
+from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.model import unchanged
 from imgpipe_orchestration.auto_marker.store import NEWS, ImageConfigs, create_indexes
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -177,9 +178,9 @@ def tick(services: Services, documents: int) -> int:
     create_indexes(services.documents)  # after the documents: that is quicker
     print(f"{documents:,} documents inserted in {time.perf_counter() - began:.0f} s")
     began = time.perf_counter()
-    due = steps.due(services)
+    found = due(services)
     asked = time.perf_counter() - began
-    assert due.scheduled
+    assert found.scheduled
     queries = Queries()
     monitoring.register(queries)  # every client made from here on
     listening = Services(services.settings)

@@ -32,7 +32,7 @@ def _failed_just_now(instance: dg.DagsterInstance) -> bool:
 def auto_marker_sensor(
     context: dg.SensorEvaluationContext, sensor_backends: BackendsResource
 ) -> dg.RunRequest | dg.SkipReason:
-    from imgpipe_orchestration.auto_marker import steps
+    from imgpipe_orchestration.auto_marker.due import due
     from imgpipe_orchestration.errors import BackendUnavailable
 
     running = unfinished_run(context.instance, auto_marker.name)
@@ -41,9 +41,9 @@ def auto_marker_sensor(
     if _failed_just_now(context.instance):
         return dg.SkipReason(f"the last run failed; the next is {PAUSE_SECONDS} s after it")
     try:
-        due = steps.due(sensor_backends.services)
+        found = due(sensor_backends.services)
     except BackendUnavailable as away:
         return dg.SkipReason(away.public)
-    if not due.anything:
-        return dg.SkipReason(due.reason)
-    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": due.scheduled}}}}, tags=AHEAD)
+    if not found.anything:
+        return dg.SkipReason(found.reason)
+    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": found.scheduled}}}}, tags=AHEAD)

@@ -20,13 +20,12 @@ from imgpipe_orchestration.auto_marker.model import (
     customer_of,
     partition_key,
     switched_on,
-    tick_due,
 )
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import heartbeats, job_instances
+from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import Ending, JobInstance
 
@@ -288,49 +287,3 @@ def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
     for one in done:
         if one.instance.id in lost:
             log.warning("no longer this run's", extra={"customer": one.figures.customer_id, "run": one.instance.run_id})
-
-
-@dataclass(frozen=True)
-class Due:
-    """Whether a run is due, because of the schedule or because somebody asked; if not, `reason` says why."""
-
-    scheduled: bool
-    asked: bool
-    reason: str = ""
-
-    @property
-    def anything(self) -> bool:
-        return self.scheduled or self.asked
-
-
-def due(services: Services) -> Due:
-    """Whether a run is due. Writes the heartbeat when a scheduled round was due.
-
-    Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
-
-    Raises:
-        BackendUnavailable: a database is away, or no MongoDB is configured.
-    """
-    asked = bool(job_instances.queued(services.engine, JOB, limit=1))
-    try:
-        if not services.settings.mongodb_url:
-            raise BackendUnavailable("No MongoDB is configured (MONGODB_URL): there is nothing to mark.")
-        return _looked(services, asked=asked)
-    except BackendUnavailable as away:
-        if asked:
-            job_instances.keep_waiting(services.engine, JOB, away.public)
-        raise
-
-
-def _looked(services: Services, *, asked: bool) -> Due:
-    last = heartbeats.last(services.engine, JOB)
-    if not tick_due(last.age if last else None, services.settings.job_interval_minutes):
-        if asked:
-            services.documents.ping()
-        return Due(scheduled=False, asked=asked, reason="nothing was asked for and the next round is not due")
-    opted_out = ImageConfigs(services.documents).opted_out()
-    scheduled = News(services.documents).anything_markable(opted_out=opted_out) or bool(
-        job_instances.given_up(services.engine, JOB, limit=1)
-    )
-    heartbeats.beat(services.engine, JOB)
-    return Due(scheduled=scheduled, asked=asked, reason="no customer has pending images")

@@ -13,6 +13,7 @@ from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker import schedules, steps
 from imgpipe_orchestration.auto_marker.checks import marked_images_are_usable
 from imgpipe_orchestration.auto_marker.definitions import definitions
+from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB, partition_key
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
@@ -243,7 +244,7 @@ def test_images_that_a_run_marked_before_it_was_killed_are_told_of_by_the_next(
     job_instances.interrupted(services.engine, "killed")
     run(repository, instance)
     assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
-    assert not steps.due(services).anything
+    assert not due(services).anything
 
 
 def test_images_that_a_cancelled_run_had_marked_are_told_of_once_by_the_next(
@@ -251,7 +252,7 @@ def test_images_that_a_cancelled_run_had_marked_are_told_of_once_by_the_next(
 ) -> None:
     job_id = marked_and_not_told(services, "cancelled")
     job_instances.interrupted(services.engine, "cancelled", again=False)
-    assert steps.due(services).anything
+    assert due(services).anything
     run(repository, instance)
     assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)
     (job,) = job_instances.recent(services.engine, JOB)

@@ -15,6 +15,7 @@ from bson.errors import InvalidBSON
 from sqlalchemy import text
 
 from imgpipe_orchestration.auto_marker import steps, toggle
+from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.model import JOB, Figures, partition_key
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News, Page
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -223,10 +224,10 @@ def test_mongodb_stopped_in_the_middle_of_a_run_loses_and_doubles_nothing(settin
     spent = {(job.status, job.attempts) for job in jobs}
     assert {(JobStatus.QUEUED, 0)} <= spent <= {(JobStatus.QUEUED, 0), (JobStatus.COMPLETED, 1)}
     with pytest.raises(BackendUnavailable):
-        steps.due(services)
+        due(services)
     own_mongo.start()
     own_mongo.wait_until_ready()
-    assert steps.due(services).anything
+    assert due(services).anything
     figures_again = round_of(services, "run-2")
     assert all(marked(services, customer) == 30 for customer in customers)
     assert sum(f.marked for f in figures_again.values()) <= 30 * len(customers) - sum(f.marked for f in seen)
@@ -261,16 +262,16 @@ def test_what_others_marked_while_mongodb_failed_one_is_told_of_and_counted(
 
 
 def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> None:
-    quiet = steps.due(services)
+    quiet = due(services)
     assert (quiet.anything, quiet.reason) == (False, "no customer has pending images")
     assert heartbeats.last(services.engine, JOB) is not None
     seed(services, "c1")
-    assert not steps.due(services).anything
+    assert not due(services).anything
     job_instances.create_or_join(services.engine, JOB, customer_id="c2")
-    assert (steps.due(services).scheduled, steps.due(services).asked) == (False, True)
+    assert (due(services).scheduled, due(services).asked) == (False, True)
     with services.engine.begin() as connection:
         connection.execute(text("update heartbeats set beat_at = now() - interval '5 minutes'"))
-    assert steps.due(services).scheduled
+    assert due(services).scheduled
 
 
 def test_customers_who_are_off_or_broken_call_for_no_run(services: Services) -> None:
@@ -278,7 +279,7 @@ def test_customers_who_are_off_or_broken_call_for_no_run(services: Services) -> 
     ImageConfigs(services.documents).switch("off", False)
     seed(services, "broken", 3, image=5)
     seed(services, 7, 3)
-    assert not steps.due(services).anything
+    assert not due(services).anything
 
 
 def test_partitions_follow_the_customers_there_are(services: Services) -> None:
