@@ -1,4 +1,4 @@
-"""`imgpipe requeue`: failed items wait again, with fresh attempts; items that pause are due now."""
+"""`imgpipe requeue`: failed items wait again, with fresh attempts; pauses of items and of providers end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from imgpipe_orchestration.cli.options import data_option, json_option, settings
 @click.pass_context
 def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: Path, as_json: bool) -> None:
     """Give the failed items of PIPELINE (all, or those with these IDs) fresh attempts, and end the pauses of those that
-    wait for a later moment.
+    wait for a later moment, and of all providers.
 
     PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
     pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
@@ -33,6 +33,8 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
         chosen = list(ids) or None
         if chosen:
             wanted = wanted[:1]
+        # First, for what is due while its provider is paused would pause again.
+        services.ledger.resume()
         # Before the failed ones are requeued, which then wait, too.
         hastened = {queue.name: services.claims.hasten(queue, chosen) for queue in wanted}
         requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}

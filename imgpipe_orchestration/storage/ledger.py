@@ -178,6 +178,11 @@ class Ledger:
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
 
+    def resume(self) -> None:
+        """Ask every provider again, because a person says that what paused it is mended."""
+        with autocommit(self.engine) as connection:
+            connection.execute(sql.RESUME)
+
     def _start(self, call: PaidCall, token: str, buyer: Buyer) -> _Start:
         with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one_or_none()

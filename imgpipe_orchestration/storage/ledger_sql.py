@@ -68,6 +68,8 @@ PAUSE = text("""
     on conflict (provider) do update set until = excluded.until, reason = excluded.reason
 """)
 
+RESUME = text("delete from spending_pauses")
+
 # The estimate is the highest cost of the last twenty calls of this kind. The first call of a kind has none, so others
 # wait for it to learn the cost (`scouts` counts pending calls).
 BUDGET = text("""

@@ -19,8 +19,10 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item
 from imgpipe_orchestration.storage.job_instances import Ending
+from imgpipe_orchestration.storage.ledger import Ledger, Purchase
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.cli.conftest import Run
+from imgpipe_orchestration_tests.storage.ledger.words import ANNA, Shop, a_call
 
 
 @pytest.fixture
@@ -159,6 +161,19 @@ def test_requeue_ends_the_pause_that_a_partner_asked_for(run: Run, claims: Claim
     assert claims.claim(MEDIA, "next", 10) == []
     assert "1 item no longer pauses: 3" in run("requeue", "media", "3").stdout
     assert {claim.item_id for claim in claims.claim(MEDIA, "next", 10)} == {3}
+
+
+def test_requeue_asks_a_paused_provider_again(run: Run, claims: Claims) -> None:
+    ledger, shop = Ledger(claims.engine), Shop()
+
+    def refused() -> Purchase:
+        raise SpendingPaused("OpenAI does not accept OPENAI_API_KEY")
+
+    for purchase in (refused, shop):
+        with pytest.raises(SpendingPaused, match="OPENAI_API_KEY"):
+            ledger.buy(a_call(), purchase, buyer=ANNA)
+    run("requeue", "media")
+    assert ledger.buy(a_call(), shop, buyer=ANNA).bought
 
 
 def test_a_pipeline_may_be_written_as_its_command_is(run: Run, claims: Claims) -> None:
