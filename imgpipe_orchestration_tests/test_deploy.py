@@ -39,14 +39,20 @@ def test_every_yaml_file_parses(file: Path) -> None:
     assert list(yaml.safe_load_all(file.read_text()))
 
 
-def test_dagster_itself_takes_the_production_configuration(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def with_schema(settings: Settings) -> Settings:
+    """Settings whose database has the schema for Dagster's tables."""
     engine = connect(settings.database_url)
     with engine.begin() as connection:
         connection.execute(text("create schema dagster"))
     engine.dispose()
-    monkeypatch.setenv("DAGSTER_PG_URL", settings.dagster_pg_url)
+    return settings
+
+
+def test_dagster_itself_takes_the_production_configuration(
+    with_schema: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_PG_URL", with_schema.dagster_pg_url)
     for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
         monkeypatch.setenv(name, "redis://127.0.0.1:6379/0")
     shutil.copy(DEPLOY / "dagster.yaml", tmp_path / "dagster.yaml")
@@ -55,14 +61,10 @@ def test_dagster_itself_takes_the_production_configuration(
         assert type(instance.run_launcher).__name__ == "WorkersRunLauncher"
 
 
-def test_dagster_takes_the_database_as_the_chart_writes_it(settings: Settings, tmp_path: Path) -> None:
+def test_dagster_takes_the_database_as_the_chart_writes_it(with_schema: Settings, tmp_path: Path) -> None:
     """The chart's own storage, in our image: pods that run code have no class of ours for it."""
     postgresql = loaded("helm", "values.yaml")["postgresql"]
-    url = make_url(settings.database_url)
-    engine = connect(settings.database_url)
-    with engine.begin() as connection:
-        connection.execute(text("create schema dagster"))
-    engine.dispose()
+    url = make_url(with_schema.database_url)
     database = {
         "username": url.username,
         "password": url.password or "none",

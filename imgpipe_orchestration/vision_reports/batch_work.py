@@ -171,7 +171,7 @@ class BatchWorker:
 
 def work_on_all(services: Services, owner: str) -> int:
     """Work on all due batches, VISION_PARALLEL_ANALYSES at once, until none is due. Returns how many."""
-    hands = services.settings.vision_parallel_analyses
+    threads = services.settings.vision_parallel_analyses
 
     def keep_going(_: int) -> int:
         count = 0
@@ -179,8 +179,8 @@ def work_on_all(services: Services, owner: str) -> int:
             count += 1
         return count
 
-    with services.claims.hold(owner), BatchWorker(services) as worker, ThreadPoolExecutor(hands) as pool:
-        return sum(pool.map(keep_going, range(hands)))
+    with services.claims.hold(owner), BatchWorker(services) as worker, ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(keep_going, range(threads)))
 
 
 def _view_key(batch: Batch, image: BatchImage) -> str:

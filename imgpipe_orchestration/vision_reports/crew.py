@@ -50,7 +50,7 @@ class Crew:
     def __init__(self, services: Services, owner: str, *, patience: float) -> None:
         self._claims = services.claims
         self._patience = patience
-        self._hands = threading.Semaphore(services.settings.vision_parallel_analyses)
+        self._at_work = threading.Semaphore(services.settings.vision_parallel_analyses)
         self._last_progress = time.monotonic()
         self._lock = threading.Lock()
         self._closed = False
@@ -116,7 +116,7 @@ class Crew:
 
     def _advance(self, claim: Claim) -> None:
         while True:
-            with self._hands:
+            with self._at_work:
                 if self._closed:
                     raise LeaseLost("The run has ended.")
                 seconds = self._steps.advance(claim)

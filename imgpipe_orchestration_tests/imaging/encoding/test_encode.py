@@ -1,3 +1,5 @@
+"""One picture as one file."""
+
 from __future__ import annotations
 
 import dataclasses

@@ -1,3 +1,5 @@
+"""What is measured of an original: digest, hashes, sharpness, exposure, colours, thumbhash."""
+
 from __future__ import annotations
 
 import pytest
