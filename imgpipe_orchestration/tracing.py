@@ -116,6 +116,7 @@ def parse(header: str | None) -> Trace | None:
 
 
 def current() -> Trace | None:
+    """The trace of this thread or task; None outside of any."""
     return _current.get()
 
 

@@ -37,11 +37,13 @@ def _people(services: Services, task: Task) -> list[Persona]:
 
 
 def as_jsonl(services: Services, task: Task) -> Iterator[bytes]:
+    """The people of a task as JSON Lines, a line at a time."""
     for person in _people(services, task):
         yield json.dumps(record(person), ensure_ascii=False).encode() + b"\n"
 
 
 def as_csv(services: Services, task: Task) -> Iterator[bytes]:
+    """The people of a task as CSV, a line at a time, the header first."""
     line = io.StringIO()
     writer = csv.writer(line)
 

@@ -118,6 +118,7 @@ def task_prefix(task_id: int) -> str:
 
 
 def persona_prefix(task_id: int, result_id: int) -> str:
+    """The prefix of all objects of a person; `result_id` is the row's numeric id."""
     return f"{task_prefix(task_id)}persona_{result_id}/"
 
 

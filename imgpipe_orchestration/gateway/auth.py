@@ -44,6 +44,9 @@ def media_key(credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer MEDIA_API_KEY`.
 
     MAIN_API_KEY is accepted too: our own workers send it with their callbacks when the main API is this gateway.
+
+    Raises:
+        Unauthenticated: another key, or none.
     """
     settings = services.settings
     if not bears(credentials, settings.media_api_key, settings.main_api_key):
@@ -51,14 +54,22 @@ def media_key(credentials: Credentials, services: ServicesDep) -> None:
 
 
 def admin_key(credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer ADMIN_API_KEY` in production; development on loopback is open."""
+    """Asks for `Authorization: Bearer ADMIN_API_KEY` in production; development on loopback is open.
+
+    Raises:
+        Unauthenticated: another key, or none.
+    """
     settings = services.settings
     if settings.production and not bears(credentials, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <ADMIN_API_KEY>`.")
 
 
 def user_id(credentials: Credentials, services: ServicesDep) -> int:
-    """The user of a token signed with USER_JWT_SECRET (HS256); `sub` is the numeric user id."""
+    """The user of a token signed with USER_JWT_SECRET (HS256); `sub` is the numeric user id.
+
+    Raises:
+        Unauthenticated: no token, or as `user_of`.
+    """
     if credentials is None:
         raise Unauthenticated("Send `Authorization: Bearer <your token>`.")
     return user_of(credentials.credentials, services.settings.user_jwt_secret)

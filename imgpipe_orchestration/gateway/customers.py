@@ -19,7 +19,11 @@ CustomerHeader = Annotated[
 
 
 def text_of(header: str) -> str:
-    """A header's value as text: ASGI hands over bytes read as Latin-1, clients send UTF-8."""
+    """A header's value as text: ASGI hands over bytes read as Latin-1, clients send UTF-8.
+
+    Raises:
+        BadInput: it is in RFC 8187's notation and not UTF-8.
+    """
     try:
         value = header.encode("latin-1").decode()
     except UnicodeError:

@@ -48,7 +48,11 @@ KEPT_SECONDS = 5.0
 
 
 async def metrics_key(credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
+    """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open.
+
+    Raises:
+        Unauthenticated: another key, or none.
+    """
     settings = services.settings
     if settings.production and not bears(credentials, settings.metrics_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")

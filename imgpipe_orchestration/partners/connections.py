@@ -190,6 +190,8 @@ class _Answer(http.client.HTTPResponse):
 
 
 class TimedHTTP(HTTPConnection):
+    """Looks up, connects and sends within the time of its request."""
+
     response_class = _Answer
 
     def _new_conn(self) -> socket.socket:

@@ -77,6 +77,8 @@ class _Page(BaseModel):
 
 
 class Listing(_Record):
+    """One page of the listing."""
+
     status: Annotated[Literal["success"], BeforeValidator(lambda said: said.lower() if isinstance(said, str) else said)]
     data: _Page
 

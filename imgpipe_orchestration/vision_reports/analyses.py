@@ -217,6 +217,7 @@ def not_uploaded(rows: Rows, analysis_id: int) -> None:
 
 
 def delivered(rows: Rows, analysis_id: int) -> None:
+    """Record that the report has arrived."""
     rows.execute(text("update vision_analyses set delivered_at = now() where id = :id"), {"id": analysis_id})
 
 

@@ -19,7 +19,11 @@ from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 
 
 def backend_key(credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production; development is open."""
+    """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production; development is open.
+
+    Raises:
+        Unauthenticated: another key, or none.
+    """
     settings = services.settings
     if settings.production and not bears(credentials, settings.backend_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <BACKEND_API_KEY>`.")

@@ -190,6 +190,7 @@ def load(rows: Rows, number: int) -> Batch:
 
 
 def running(rows: Rows, number: int) -> None:
+    """The work on a batch has begun."""
     rows.execute(text("update vision_batches set status = 'running' where id = :id"), {"id": number})
 
 
@@ -221,6 +222,7 @@ def unseen(rows: Rows, number: int, position: int, reason: str) -> None:
 
 
 def reported(rows: Rows, number: int, report_key: str) -> None:
+    """The report of a batch is stored."""
     rows.execute(text("update vision_batches set report_key = :key where id = :id"), {"key": report_key, "id": number})
 
 

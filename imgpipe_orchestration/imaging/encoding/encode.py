@@ -76,6 +76,9 @@ def avif_420(image: Image.Image, quality: int, speed: int, *, exif: bytes = b"",
 
     Encoded by OpenCV, whose build of libaom takes 0.6 to 0.75 of the time of Pillow's, of the same version. It is not
     in OpenCV on every platform, and cannot write 4:4:4.
+
+    Raises:
+        OSError: the encoder failed.
     """
     if not cv2.haveImageWriter(".avif"):
         return _avif_by_pillow(image, quality, speed, "4:2:0", exif=exif, xmp=xmp)

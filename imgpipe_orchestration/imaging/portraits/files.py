@@ -66,7 +66,11 @@ def decoded(data: bytes) -> Image.Image:
 
 
 def as_png(image: Image.Image, xmp: str) -> bytes:
-    """The picture (RGB), unchanged, as PNG."""
+    """The picture (RGB), unchanged, as PNG.
+
+    Raises:
+        BadImage: the encoder failed.
+    """
     import numpy as np  # imported here, for callers of `statement` do not need it
 
     from imgpipe_orchestration.imaging.opencv import cv2

@@ -37,6 +37,9 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     """Migrate the database of `engine` to `revision`; safe to call from several processes.
 
     One that a newer version of this code has migrated stays as it is.
+
+    Raises:
+        BackendUnavailable: it has no extension pgvector, and this user cannot create it.
     """
     from alembic import command
 
