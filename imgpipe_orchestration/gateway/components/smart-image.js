@@ -9,8 +9,9 @@
 // eager), base (the gateway, if the script does not come from it), token (for the analysis), signature (of a signed URL,
 // for a private image), info (what /api/images/{id}/info answers, to save asking). Events: ready, failed.
 //
-// Link components.css in the page's head, and nothing moves while this script is on its way. An <img> within <noscript>
-// within the element takes its place where scripts are off. --smart-image-ground is what transparent pictures lie on.
+// Link components.css in the page's head, and nothing moves while this script is on its way (with width and height in
+// Firefox and Safari only if an <svg viewBox="0 0 width height"> is within the element). An <img> within <noscript> within
+// the element takes its place where scripts are off. --smart-image-ground is what transparent pictures lie on.
 
 import { paint } from "./thumbhash.js";
 import "./ai-analysis-display.js";

@@ -37,7 +37,7 @@ def components(request: Request, services: ServicesDep, session: Operator, media
         session,
         media_id=shown,
         alt=(analysis or {}).get("alt_text") or "The picture",
-        info=info_of(services, shown).model_dump_json() if shown else "",
+        info=info_of(services, shown) if shown else None,
         signature=signed,
         sizes=SIZES,
         base=services.settings.public_base_url,

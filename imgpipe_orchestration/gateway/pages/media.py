@@ -119,7 +119,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=cost,
         unpriced=unpriced,
-        info=info_of(services, media_id).model_dump_json(),
+        info=info_of(services, media_id),
         smart=f"{services.settings.smart_media_base_url}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
         signature=signature(services, media_id, private=media.private),

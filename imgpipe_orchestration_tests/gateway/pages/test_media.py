@@ -262,6 +262,9 @@ def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) 
             expect(picture_shown).to_have_js_property("naturalWidth", 500)
         page.locator(".tile", has_text="private").click()
         expect(page.locator(".picture img")).to_have_js_property("naturalWidth", 900)
+        box = page.locator(".picture smart-image").bounding_box()
+        assert box and abs(box["width"] - 1.5 * box["height"]) < 1, "its own shape, which the script will not change"
+        assert page.locator(".picture img").bounding_box() == box
 
 
 def test_white_on_nothing_is_seen_against_its_ground(guest: Visitor, gateway: Gateway) -> None:
