@@ -22,7 +22,7 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-from imgpipe_orchestration.partners.openai_rehearsal import rehearse
+from imgpipe_orchestration.partners.openai_warmup import warm_up
 
 PRELOAD = (
     "imgpipe_orchestration.definitions",
@@ -58,7 +58,7 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for module in (*PRELOAD, *(LOGS_IN_S3 if ends_runs else ())):
         importlib.import_module(module)
-    rehearse()
+    warm_up()
     gc.collect()
     libc = ctypes.CDLL(None) if ends_runs and sys.platform == "linux" else None
     gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages

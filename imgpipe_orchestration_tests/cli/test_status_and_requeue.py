@@ -22,7 +22,7 @@ from imgpipe_orchestration.storage.job_instances import Ending
 from imgpipe_orchestration.storage.ledger import Ledger, Purchase
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.cli.conftest import Run
-from imgpipe_orchestration_tests.storage.ledger.words import ANNA, Shop, a_call
+from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, Shop, a_call
 
 
 @pytest.fixture

@@ -33,13 +33,13 @@ def test_importing_the_clients_loads_no_heavy_library_and_starts_nothing() -> No
     assert answer.stdout.strip() == "[] 1"
 
 
-def test_after_a_rehearsal_openais_answers_are_ready_to_be_read_and_nothing_else_goes_on() -> None:
+def test_after_a_warm_up_openais_answers_are_ready_to_be_read_and_nothing_else_goes_on() -> None:
     program = """
 import threading
 from openai.types.responses import ParsedResponse
-from imgpipe_orchestration.partners.openai_rehearsal import rehearse
+from imgpipe_orchestration.partners.openai_warmup import warm_up
 before = ParsedResponse.__pydantic_complete__
-rehearse()
+warm_up()
 print(before, ParsedResponse.__pydantic_complete__, threading.active_count())
 """
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from imgpipe_orchestration.errors import BadImage, PartnerUnavailable, SpendingPaused
 from imgpipe_orchestration.storage import retention
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, put, time_passes
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, time_passes
 
 
 def counted(claims: Claims) -> dict[tuple[str, str], int]:

@@ -18,7 +18,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.storage.claims import MAX_LOSSES, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.pauses import BACKOFF_LIMIT_SECONDS, PAUSE_LIMIT_SECONDS, PAUSE_SECONDS, backoff
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, ids, put, row, time_passes
 
 
 def test_a_permanent_error_gives_up_at_once(claims: Claims) -> None:

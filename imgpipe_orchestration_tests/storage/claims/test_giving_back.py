@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.storage.claims import Claims, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, ids, put, row, time_passes
 
 
 def test_pauses_end_at_once_where_somebody_says_so_and_the_attempts_stay_spent(claims: Claims) -> None:

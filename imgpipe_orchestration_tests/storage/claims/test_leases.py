@@ -15,7 +15,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.storage.claims import Claims, State
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, put, row, time_passes
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, put, row, time_passes
 
 
 def test_a_lease_that_ran_out_lets_another_take_over_and_fences_the_first(claims: Claims) -> None:

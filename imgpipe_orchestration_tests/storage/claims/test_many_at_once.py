@@ -30,7 +30,7 @@ from imgpipe_orchestration.storage.claims import Claim, Claims, Item
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, ids, put, row, time_passes
 
 
 def test_eight_claimers_work_off_a_queue_with_no_item_twice_and_none_missed(postgres_url: str) -> None:

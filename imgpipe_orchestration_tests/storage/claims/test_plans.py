@@ -10,7 +10,7 @@ from sqlalchemy import Engine, TextClause, text
 from imgpipe_orchestration.storage import backlog, claims_sql
 from imgpipe_orchestration.storage.claims import Claims
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, finish, put
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, finish, put
 
 Statement = tuple[TextClause, dict[str, Any]]
 

@@ -13,7 +13,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration_tests.storage.claims.words import QUEUE, fail, finish, ids, put, row, time_passes
+from imgpipe_orchestration_tests.storage.claims.shorthand import QUEUE, fail, finish, ids, put, row, time_passes
 
 
 def test_an_item_is_enqueued_once(claims: Claims) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from imgpipe_orchestration.errors import PartnerRefused, Retryable
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
-from imgpipe_orchestration_tests.storage.ledger.words import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 
 
 def test_a_committed_answer_is_reused_and_costs_nothing_more(engine: Engine) -> None:

@@ -18,7 +18,7 @@ from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.ledger.words import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
+from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 
 
 def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:

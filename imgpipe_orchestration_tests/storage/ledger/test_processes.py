@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from imgpipe_orchestration.storage.ledger import Ledger, Limits
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.storage.ledger.words import BERT, Shop, a_call, uses
+from imgpipe_orchestration_tests.storage.ledger.shop import BERT, Shop, a_call, uses
 
 BUYER = """
 import sys, time

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 _TEXT = {"type": "output_text", "text": '{"word": "yes"}', "annotations": []}
 _ANSWERS = {
     "/responses": {
-        "id": "rehearsal",
+        "id": "warm-up",
         "object": "response",
         "created_at": 0,
         "model": "none",
@@ -34,11 +34,11 @@ class _Word(BaseModel):
     word: str
 
 
-def rehearse() -> None:
+def warm_up() -> None:
     """Parse the answers; makes no connection and leaves no thread."""
     transport = httpx2.MockTransport(lambda request: httpx2.Response(200, json=_ANSWERS[request.url.path]))
     with openai.OpenAI(
-        api_key="none", base_url="http://rehearsal", http_client=httpx2.Client(transport=transport)
+        api_key="none", base_url="http://warm-up", http_client=httpx2.Client(transport=transport)
     ) as sdk:
         sdk.responses.parse(model="none", input=[{"role": "user", "content": "?"}], text_format=_Word).to_dict()
         sdk.embeddings.create(model="none", input="?", dimensions=1)

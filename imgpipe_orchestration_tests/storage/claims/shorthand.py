@@ -1,4 +1,4 @@
-"""The words that the tests of the queues are written in."""
+"""Shorthand for the tests of the queues: put items in, end claims, look at a row, let time pass."""
 
 from __future__ import annotations
 
