@@ -5,7 +5,7 @@ Dead letters, committed answers of paid calls, and everything unfinished are kep
 
 from __future__ import annotations
 
-from imgpipe_orchestration.listings import once
+from imgpipe_orchestration.listings import idempotency
 from imgpipe_orchestration.media import registering
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import retention
@@ -27,7 +27,7 @@ def tidy(services: Services) -> dict[str, int]:
         "attempts": work.attempts,
         "job_instances": retention.purge_job_instances(engine, days),
         "upload_traces": registering.forget_upload_traces(engine, days),
-        "listing_answers": once.forget_answers(engine),
+        "listing_answers": idempotency.forget_answers(engine),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),
         "vision_reports": vision_reports.tidy(services, days),
     }

@@ -16,7 +16,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput,
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.listings import model, store
-from imgpipe_orchestration.listings.once import AnsweredMeanwhile, Once
+from imgpipe_orchestration.listings.idempotency import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.jsonb import storable_text
@@ -76,11 +76,11 @@ def upload(
     if len(files) > most:
         raise TooLarge(f"{len(files)} images were sent, the limit is {most} in one upload")
     title = storable_text(title)
-    once = None
+    keyed = None
     if idempotency_key:
         uploader = "" if user_id is None else str(user_id)
-        once = Once(services, uploader, idempotency_key, _request_sha256(title, files))
-        if given := once.given_before():
+        keyed = KeyedRequest(services, uploader, idempotency_key, _request_sha256(title, files))
+        if given := keyed.given_before():
             return given
 
     usable, rejected = _inspected(files, title, user_id, services.settings.upload_max_bytes)
@@ -91,12 +91,12 @@ def upload(
     # on errors, and the garbage collection removes those that no row names.
     trace = str(tracing.current() or "")  # read here, because `group_commit` may write the rows in another thread
     accepted = _Accepted(services, [image for image, _ in usable], rejected, trace)
-    if once is None:
+    if keyed is None:
         return services.group_commit.commit(_write, accepted)
     try:
         with transaction(services.engine) as connection:
             (answer,) = _write(connection, [accepted])
-            once.keep(connection, answer)
+            keyed.keep(connection, answer)
         return answer
     except AnsweredMeanwhile:
         services.listings_bucket.discard(image.original_key for image, _ in usable)

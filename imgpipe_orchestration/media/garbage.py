@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import text
 
-from imgpipe_orchestration.media import direct, pending, store
+from imgpipe_orchestration.media import direct_uploads, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
@@ -25,7 +25,7 @@ def holding(services: Services) -> Holding:
     return Holding(
         name="media",
         bucket=services.media_bucket,
-        prefixes=(_TEMP, direct.STAGING, "bulk/", "library/"),
+        prefixes=(_TEMP, direct_uploads.STAGING, "bulk/", "library/"),
         named=lambda keys: _named(services, keys),
         promised=promised_by(services.engine, _PROMISED),
         sized=True,
@@ -35,15 +35,15 @@ def holding(services: Services) -> Holding:
 
 def _named(services: Services, keys: Sequence[str]) -> set[str]:
     temp = [key for key in keys if key.startswith(_TEMP)]
-    staged = [key for key in keys if key.startswith(direct.STAGING)]
+    staged = [key for key in keys if key.startswith(direct_uploads.STAGING)]
     named: set[str] = set()
     if temp:
         with transaction(services.pending_engine) as connection:
             rows = pending.by_paths(connection, [f"/{key}" for key in temp])
         named = {path[1:] for path, image in rows.items() if image.status is not PendingStatus.COMPLETE}
-    others = [key for key in keys if not key.startswith((_TEMP, direct.STAGING))]
+    others = [key for key in keys if not key.startswith((_TEMP, direct_uploads.STAGING))]
     with transaction(services.engine) as connection:
-        named |= direct.open_keys(connection, staged)
+        named |= direct_uploads.open_keys(connection, staged)
         return named | set(connection.scalars(_NAMED, {"keys": others}))
 
 

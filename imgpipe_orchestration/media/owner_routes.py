@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, User, media_key, user_id
 from imgpipe_orchestration.imaging.formats import Format
-from imgpipe_orchestration.media import direct, store
+from imgpipe_orchestration.media import direct_uploads, store
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
@@ -129,7 +129,7 @@ class Committed(BaseModel):
 @router.post("/uploads", status_code=201)
 def announce_upload(user: User, file: Announced, services: ServicesDep) -> Invitation:
     """Ask for a URL to upload a file to without passing it through the gateway."""
-    made = direct.invite(services, user, **file.model_dump())
+    made = direct_uploads.invite(services, user, **file.model_dump())
     return Invitation(upload_id=made.id, url=made.url, headers=made.headers, expires_at=made.expires_at)
 
 
@@ -138,5 +138,5 @@ def commit_upload(
     user: User, upload_id: Annotated[str, Path(pattern=r"^[\w-]{1,64}$")], services: ServicesDep
 ) -> Committed:
     """Say that the file is there: it is checked and accepted as `PATCH /users/me` would. May be repeated."""
-    accepted = direct.commit(services, user, upload_id)
+    accepted = direct_uploads.commit(services, user, upload_id)
     return Committed(upload_id=upload_id, id=accepted.pending_id, image_path=accepted.image_path)

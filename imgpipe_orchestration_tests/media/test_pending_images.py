@@ -17,7 +17,7 @@ from sqlalchemy import Engine, event, text
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
-from imgpipe_orchestration.media import audit, direct, intake, pending, registering, store
+from imgpipe_orchestration.media import audit, direct_uploads, intake, pending, registering, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -458,12 +458,12 @@ def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_com
 ) -> None:
     gateway = make_gateway(pending_images_database_url=pending_url)
     services, data = Services(gateway.settings), picture()
-    invited = direct.invite(
+    invited = direct_uploads.invite(
         services, 456, kind="profile_image", content_type="image/jpeg", size=len(data), name="", private=True
     )
     services.media_bucket.put(f"staging/456/{invited.id}", data, content_type="image/jpeg")
     event.listen(services.engine, "commit", lambda _: intake.take_in(gateway.services))
-    direct.commit(services, 456, invited.id)
+    direct_uploads.commit(services, 456, invited.id)
     services.close()
     intake.take_in(gateway.services)
     assert gateway.rows("select private from media_files") == [(True,)]

@@ -22,7 +22,7 @@ class AnsweredMeanwhile(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class KeyedRequest:
     """A request with a key. Different uploaders may use the same key."""
 
     services: Services
