@@ -35,7 +35,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
         BadImage, TooLarge: not an image we can use.
         Retryable: worth another try; also for a missing file, which a store that has just failed over may not know yet.
     """
-    from imgpipe_orchestration.imaging.reading.sniff import sniff
+    from imgpipe_orchestration.imaging.reading.opening import open_original
 
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
@@ -50,13 +50,15 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
         _keep(services, media, key, data)
         with services.claims.fenced(claim) as connection:
             store.retrieved(connection, media.id, {"bulk_path": key, "file_size": len(data)})
-    found = sniff(data)
+    opened = open_original(data)
+    with opened.image:
+        found, (width, height) = opened.sniffed, opened.upright_size
     with services.claims.fenced(claim) as connection:
         facts = {
             "sha256": hashlib.sha256(data).hexdigest(),
             "mime_type": found.mime,
-            "width": found.width,
-            "height": found.height,
+            "width": width,
+            "height": height,
             "animated": found.animated,
             "file_size": len(data),
         }

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import base64
+import io
 
 import pytest
+from PIL import ExifTags, Image
 
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
+
+
+def test_an_image_is_as_wide_and_high_as_it_is_seen(gateway: Gateway) -> None:
+    exif, turned = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(io.BytesIO(picture(120, 80))).save(turned, "JPEG", exif=exif)
+    gateway.upload(1, profile_image=turned.getvalue())
+    gateway.run_due()
+    info = gateway.get("/api/images/1/info").json()
+    assert (info["width"], info["height"]) == (80, 120)
 
 
 def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) -> None:
