@@ -17,7 +17,7 @@ from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
-    from imgpipe_orchestration.vision_reports.rounds import Taken
+    from imgpipe_orchestration.vision_reports.runs import Taken
 
 POOL = "vision_reports"
 SIDE_BY_SIDE = threads_executor.configured({"max_concurrent": AT_ONCE}, name="side_by_side")
@@ -33,10 +33,10 @@ CHECK = "If it stays so, look whether that host is up and lets this machine in, 
 def unprocessed_analyses(
     context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource
 ) -> Iterator[dg.DynamicOutput[None]]:
-    from imgpipe_orchestration.vision_reports import rounds
+    from imgpipe_orchestration.vision_reports import runs
 
     services, owner = backends.services, owner_of(context.run)
-    begun = rounds.begin(services, owner, context.run_id)
+    begun = runs.begin(services, owner, context.run_id)
     for told in begun.waiting:
         context.log.warning(f"{told}. {CHECK}")
     for told in begun.given_up:
@@ -56,7 +56,7 @@ def unprocessed_analyses(
 def analyses_of_day(
     context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource
 ) -> Iterator[dg.DynamicOutput[None]]:
-    from imgpipe_orchestration.vision_reports import analyses, rounds
+    from imgpipe_orchestration.vision_reports import analyses, runs
 
     services, owner = backends.services, owner_of(context.run)
     day = date.fromisoformat(context.partition_key)
@@ -64,7 +64,7 @@ def analyses_of_day(
     context.log.info(f"{len(opened)} analyses of {day} from the start again")
     held = services.claims.owned(analyses.QUEUE, owner)
     held += services.claims.claim_these(analyses.QUEUE, owner, opened)
-    yield from _take_on(context, services, vision_crew, rounds.described(services, held, context.run_id))
+    yield from _take_on(context, services, vision_crew, runs.described(services, held, context.run_id))
 
 
 def _take_on(
@@ -105,9 +105,9 @@ def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_cr
 
 def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list[int]) -> None:
     """The run's totals: a line in its log, and a materialization for each day."""
-    from imgpipe_orchestration.vision_reports import rounds
+    from imgpipe_orchestration.vision_reports import runs
 
-    for day, totals in rounds.summary(services, ended).items():
+    for day, totals in runs.summary(services, ended).items():
         words = ", ".join(f"{number} {name}" for name, number in totals.items())
         context.log.info(f"Summary of {day}: {words}")
         context.log_event(dg.AssetMaterialization(REPORTS, partition=day, metadata=dict(totals)))

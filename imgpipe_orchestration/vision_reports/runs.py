@@ -12,7 +12,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
-from imgpipe_orchestration.vision_reports import analyses, batches, cron_jobs, executions
+from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.listing import fetch_list
 from imgpipe_orchestration.vision_reports.model import AT_ONCE, plain_text
 
@@ -40,19 +40,6 @@ class Begun:
     """Executions that are tried again."""
     given_up: list[str]
     """Executions that failed for good."""
-
-
-def reports_due(services: Services) -> bool:
-    """Whether a cron job, the listing of an execution or an analysis is due; three index look-ups."""
-    with transaction(services.engine) as rows:
-        if cron_jobs.any_due(rows):
-            return True
-    return any(services.claims.due_partitions(queue, limit=1) for queue in (executions.QUEUE, analyses.QUEUE))
-
-
-def batches_due(services: Services) -> bool:
-    """Whether a batch of our own backend waits."""
-    return bool(services.claims.due_partitions(batches.QUEUE, limit=1))
 
 
 def begin(services: Services, owner: str, run_id: str) -> Begun:
