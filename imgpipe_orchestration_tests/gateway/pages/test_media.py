@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.gateway import session
@@ -170,6 +170,21 @@ def test_files_that_wait_are_whose_they_were_when_they_were_chosen(guest: Visito
     expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
     assert asked == ["1", "1", "1"]
     expect(page.get_by_role("status")).to_have_text("3 files: 3 on the way.")
+
+
+def test_slow_answers_that_overlap_are_each_taken_for_what_is_still_followed(guest: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
+    page = guest.go("/upload")
+    held: list[Route] = []
+    page.route("**/upload/state?*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
+    for number in (1, 2):
+        with page.expect_request("**/upload/state?*"):
+            page.locator("#files").set_input_files(tmp_path / "me.png")
+            expect(page.locator(".file", has_text="Accepted")).to_have_count(number)
+    for route in held:
+        ids = route.request.url.partition("=")[2].split(",")
+        route.fulfill(json={id_: {"status": "failed", "media_id": "1", "error": "It is broken."} for id_ in ids})
+    expect(page.locator("#tally")).to_have_text("2 files: 2 failed.")
 
 
 def test_an_image_page_follows_the_image_and_a_failed_one_is_requeued(guest: Visitor, gateway: Gateway) -> None:

@@ -172,7 +172,7 @@ async function look() {
 
 function show(id, { status, media_id: media, error }) {
   const item = followed.get(id);
-  if (status === "waiting") return;
+  if (!item || status === "waiting") return; // a slow answer before this one may have shown it
   if (!item.querySelector("a")) {
     const link = document.createElement("a");
     link.href = `/media/${media}`;
