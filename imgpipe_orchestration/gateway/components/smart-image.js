@@ -40,6 +40,7 @@ const STYLE = `
   .words { position: absolute; inset: auto 0 0; margin: 0; padding: 0.4em 0.7em; font-size: 0.85em; line-height: 1.35;
     color: #fff; background: rgb(0 0 0 / 72%); text-align: center; }
   .words:empty { display: none; }
+  .failed ~ ai-analysis-display { visibility: hidden; }
   .failed .words { inset: 0; display: grid; place-content: center; background: none; color: inherit; }
   @media (prefers-reduced-motion: no-preference) { img { transition: opacity 0.2s; } }
 `;
@@ -94,7 +95,8 @@ export class SmartImage extends Base {
   attributeChangedCallback(name, before, after) {
     if (!this.#placed || before === after) return;
     this.#shape();
-    if (["alt", "token", "show-ai-data", "loading", "sizes"].includes(name) && this.#drawn) this.#draw(this.#drawn);
+    if (["token", "show-ai-data"].includes(name)) this.#analysis();
+    else if (["alt", "loading", "sizes"].includes(name) && this.#drawn) this.#draw(this.#drawn);
     else if (!["width", "height"].includes(name)) this.#start();
   }
 
@@ -155,8 +157,8 @@ export class SmartImage extends Base {
     this.#drawn = false;
     this.#box.classList.remove("there", "failed");
     this.#box.querySelector("picture")?.remove();
-    this.shadowRoot.querySelector("ai-analysis-display")?.remove();
     this.#words.textContent = "";
+    this.#analysis();
     if (!this.#id) return;
     const info = this.#given();
     if (info) this.#take(info);
@@ -243,9 +245,9 @@ export class SmartImage extends Base {
     this.#box.classList.toggle("clear", removed || own.formats.includes("png")); // which stands in for JPEG there
     this.#box.insertBefore(picture, this.#words);
     this.#words.textContent = "";
-    this.#analysis();
   }
 
+  // Its line stands from the start, like the box: it would move what follows.
   #analysis() {
     this.shadowRoot.querySelector("ai-analysis-display")?.remove();
     const wanted = this.getAttribute("show-ai-data");

@@ -183,10 +183,8 @@ def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, vi
 
     gateway.upload(1, profile_image=picture(800, 600))
     intake.take_in(gateway.services)
-    with (
-        site(pages(gateway, '<smart-image media-id="1" alt="Me"></smart-image>')) as shop,
-        visit(shop, hosts=[gateway.url]) as guest,
-    ):
+    body = '<smart-image media-id="1" alt="Me" width="400" height="300" show-ai-data></smart-image>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
         page = guest.go("/")
         expect(page.get_by_text("This image is being processed.")).to_be_visible()
         gateway.run_due()
