@@ -103,7 +103,8 @@ async function send(file, item, query) {
   };
   request.onloadend = async () => {
     const { status, response } = request;
-    const outdated = status === 401 || status === 403; // another login, or another start of the gateway, since this page
+    // Another login, or another start of the gateway, since this page; a proxy's page to sign in comes with 200.
+    const outdated = [200, 401, 403].includes(status);
     if (status === 202) {
       say(item, "Accepted; waits to be processed");
       followed.set(String(response.id), item);
@@ -112,8 +113,8 @@ async function send(file, item, query) {
     else if (outdated) say(item, "Waits to be sent");
     else say(item, response?.detail ?? "It was not taken.", "bad");
     // Who cannot take this file could not take the next ones either.
-    if (!status || outdated || status > 501) await renew();
-    if (outdated && form.dataset.token !== token) waiting.unshift([file, item, query]);
+    const waited = (!status || outdated || status > 501) && (await renew());
+    if (outdated && (waited || form.dataset.token !== token)) waiting.unshift([file, item, query]);
     else if (outdated) say(item, response?.detail ?? "It was not taken.", "bad");
     sending--;
     next();
@@ -123,14 +124,14 @@ async function send(file, item, query) {
   request.send(body);
 }
 
-// Waits until the gateway has this page for us, and takes that one's token.
+// Waits until the gateway has this page for us, and takes that one's token; tells whether that took more than asking.
 async function renew() {
   const tokenOf = (page) => new DOMParser().parseFromString(page, "text/html").getElementById("upload").dataset.token;
-  for (;;) {
+  for (let waited = false; ; waited = true) {
     const token = await get("/upload", tokenOf);
     if (token) {
       form.dataset.token = token;
-      return;
+      return waited;
     }
     await new Promise((resume) => setTimeout(resume, 2000));
   }
