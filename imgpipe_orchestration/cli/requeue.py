@@ -25,6 +25,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
     pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
     """
+    from imgpipe_orchestration import pauses
     from imgpipe_orchestration.pipelines import queues
     from imgpipe_orchestration.services import Services
 
@@ -33,10 +34,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
         chosen = list(ids) or None
         if chosen:
             wanted = wanted[:1]
-        # First, for what is due while its provider is paused would pause again.
-        services.ledger.resume()
-        # Before the failed ones are requeued, which then wait, too.
-        hastened = {queue.name: services.claims.hasten(queue, chosen) for queue in wanted}
+        hastened = pauses.end(services, wanted, chosen)  # before the failed ones are requeued, which then wait, too
         requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
     due, again = (sorted(one for found in each.values() for one in found) for each in (hastened, requeued))
     missing = sorted(set(ids) - set(due) - set(again))

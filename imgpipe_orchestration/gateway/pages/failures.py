@@ -1,4 +1,4 @@
-"""The failed items of all queues: why and how often they were tried; requeue or ignore them."""
+"""What failed in all queues, and what waits: why and how often it was tried; requeue or ignore it, end its pause."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
-from imgpipe_orchestration import tracing
+from imgpipe_orchestration import pauses, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import ServicesDep
@@ -19,6 +19,7 @@ from imgpipe_orchestration.gateway.pages.subjects import subjects
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.pipelines import every_queue, queues
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.job_instances import failed_of_late
@@ -41,6 +42,7 @@ def failures(
     with transaction(services.engine) as connection:
         named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PAGE]])
         jobs_failed = failed_of_late(connection, MARKER) if not queue else 0
+        paused = spending.pauses(connection)
     return page(
         request,
         "failures.html",
@@ -53,6 +55,8 @@ def failures(
         abouts={letter.queue: about_queue(letter.queue, services.settings) for letter in found[:PAGE]},
         subjects=named,
         jobs_failed=jobs_failed,
+        paused=paused,
+        held=[reason for reason in services.claims.held_up() if one is None or reason.queue == one.name],
     )
 
 
@@ -99,6 +103,15 @@ def requeue(
         done = sum(len(services.claims.requeue(one)) for one in wanted)
         back = f"/failures?{urlencode({'queue': queue})}" if queue else ""
     return _said(done, "waits again, with fresh attempts", "wait again, with fresh attempts", back)
+
+
+@router.post("/failures/end_pauses", response_class=Response)
+def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
+    """Try again what waits in a queue or in all of them, now, and ask paused providers again."""
+    wanted = [_queue(services, queue)] if queue else every_queue(services.settings)
+    due = sum(len(ids) for ids in pauses.end(services, wanted).values())
+    what = {0: "No item waited for it", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
+    return back_to(sent_from(request), notice=f"The pauses are over. {what}.")
 
 
 @router.post("/failures/ignore", response_class=Response)

@@ -6,9 +6,11 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from imgpipe_orchestration.errors import BadImage
+from imgpipe_orchestration.errors import BadImage, RateLimited
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.media.store import MEDIA
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.pages.rows import fail, failed_media
@@ -53,6 +55,25 @@ def test_who_looks_at_one_queue_stays_there_also_with_a_page_from_before_a_resta
     expect(page.get_by_role("status")).to_contain_text("1 item is left as it is")
     expect(page.locator(".letter")).to_have_count(1)
     assert failed(gateway) == {"media": 1, "listings": 1}
+
+
+def test_what_pauses_is_tried_again_now(guest: Visitor, gateway: Gateway) -> None:
+    claims = gateway.services.claims
+    with transaction(gateway.services.engine) as connection:
+        claims.enqueue(connection, MEDIA, [Item(1)])
+        connection.exec_driver_sql("insert into spending_pauses values ('openai', now() + interval '1 d', 'poor')")
+    for claim in claims.claim(MEDIA, "a run", 1):
+        with claims.fenced(claim) as connection:
+            claims.failed(connection, MEDIA, claim, RateLimited("Flowise asks for patience", retry_after=80_000))
+    page = guest.go("/")
+    page.get_by_role("link", name="Try again").click()
+    pausing = page.get_by_role("region", name="Pausing")
+    expect(pausing.get_by_role("listitem")).to_contain_text(["OpenAI is left alone until", "Media: 1 waiting: Flowise"])
+    assert guest.axe() == []
+    page.get_by_role("button", name="Try again now").click()
+    expect(page.get_by_role("status")).to_have_text("The pauses are over. 1 item is tried again.")
+    expect(pausing.get_by_text("OpenAI")).not_to_be_attached()
+    assert [claim.item_id for claim in claims.claim(MEDIA, "another run", 9)] == [1]
 
 
 def test_the_attempts_of_an_item_name_reason_time_and_run(guest: Visitor, gateway: Gateway) -> None:
