@@ -261,6 +261,10 @@ def test_the_heading_of_an_image_on_its_way_follows_it(guest: Visitor, gateway: 
     expect(heading).to_have_text("Image 1 downloading")
     gateway.rows("update media_files set status = 'processing' returning id")
     expect(heading).to_have_text("Image 1 processing")
+    guest.allowed = ["401"]
+    guest.page.route("**/media/1/state", lambda route: route.fulfill(status=401))
+    with guest.page.expect_navigation(url="**/media/1"):  # where somebody whose session has ended signs in
+        pass
 
 
 def test_pictures_are_shown_without_scripts_too(gateway: Gateway, visit: Visit) -> None:

@@ -7,6 +7,7 @@ const before = head.dataset.state;
 async function look() {
   try {
     const answer = await fetch(`/media/${head.dataset.image}/state`);
+    if (answer.status === 401) return window.location.reload(); // to sign in
     if (answer.ok) {
       const { status, steps } = await answer.json();
       if (status !== before && (status === "completed" || status === "failed")) return window.location.reload();
