@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageDraw
 
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
 from imgpipe_orchestration.imaging.reading.metadata import exif_block
@@ -55,6 +55,21 @@ def test_a_draft_decodes_to_the_pixels_of_the_final_file() -> None:
     assert np.array_equal(pixels(draft), pixels(encode(image, "jpeg", 82, MEDIA)))
     for kind in ("avif", "webp"):
         assert encode_draft(image, kind, 60, MEDIA) == encode(image, kind, 60, MEDIA)
+
+
+def test_the_transparency_of_small_letters_is_kept_whatever_the_quality_of_the_colours() -> None:
+    letters = Image.new("L", (480, 200))
+    for line in range(8):
+        ImageDraw.Draw(letters).text(
+            (4, 4 + 24 * line), "seit 1887 - fine small letters, 0123456789", 255, font_size=18
+        )
+    logo = Image.new("RGB", letters.size, (20, 30, 90))
+    logo.putalpha(letters)
+    for subsampling in ("4:2:0", "4:4:4"):
+        recipe = dataclasses.replace(MEDIA, avif_subsampling=subsampling)
+        with Image.open(io.BytesIO(encode(logo, "avif", 15, recipe))) as file:
+            off = np.asarray(file.getchannel("A"), int) - np.asarray(letters, int)
+        assert np.abs(off).max() < 45
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
