@@ -72,6 +72,6 @@ def test_an_endless_header_is_read_in_time() -> None:
 
 @pytest.mark.parametrize("letters", ['"', '\\"', '"\\', ",", ";", "image/webp;q=0,", 'a/b;c="'])
 def test_a_header_as_long_as_the_server_takes_costs_little(letters: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     choose(letters * (65_536 // len(letters)), ALL)
-    assert time.process_time() - started < 0.2
+    assert time.thread_time() - started < 0.2
