@@ -5,10 +5,9 @@ Dead letters, committed answers of paid calls, and everything unfinished are kep
 
 from __future__ import annotations
 
-from imgpipe_orchestration.listings import idempotency
 from imgpipe_orchestration.media import registering
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import retention
+from imgpipe_orchestration.storage import kept_answers, retention
 from imgpipe_orchestration.vision_reports import retention as vision_reports
 
 
@@ -27,7 +26,7 @@ def tidy(services: Services) -> dict[str, int]:
         "attempts": work.attempts,
         "job_instances": retention.purge_job_instances(engine, days),
         "upload_traces": registering.forget_upload_traces(engine, days),
-        "listing_answers": idempotency.forget_answers(engine),
+        "kept_answers": kept_answers.forget_answers(engine),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),
         "vision_reports": vision_reports.tidy(services, days),
     }

@@ -19,6 +19,7 @@ from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
+from imgpipe_orchestration.gateway.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.storage.rows import transaction
 
 router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
@@ -93,11 +94,14 @@ class Retried(BaseModel):
 
 
 @router.post("/tasks", status_code=202)
-def create(wanted: TaskRequest, services: ServicesDep) -> TaskAnswer:
+def create(wanted: TaskRequest, services: ServicesDep, idempotency_key: IdempotencyKey = None) -> TaskAnswer:
     """Ask for people. They are invented and pictured in the background; follow them by `task_id`."""
-    with transaction(services.engine) as connection:
+
+    def ask(connection: Connection) -> TaskAnswer:
         created = store.create(connection, services.claims, wanted)
         return _current(connection, created.task_id)
+
+    return once(services.engine, "avatars/tasks", idempotency_key, wanted.model_dump_json(), TaskAnswer, ask)
 
 
 @router.get("/tasks")

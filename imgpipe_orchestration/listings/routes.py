@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Header, Request, Response
+from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, user_id
+from imgpipe_orchestration.gateway.idempotency import IdempotencyKey
 from imgpipe_orchestration.gateway.problems import problem
 from imgpipe_orchestration.listings import serving, uploads
 
@@ -64,7 +65,7 @@ async def uploader(credentials: Credentials, services: ServicesDep) -> int | Non
         400: {"description": "A text in another field where title or files are missing, or a body that cannot be read"},
         413: {"description": "A file, or their number, is past the limit"},
         415: {"description": "No file is an image we can use; `rejected` names each"},
-        422: {"description": "No file was sent, or the Idempotency-Key belongs to another upload"},
+        422: {"description": "No file was sent, or the Idempotency-Key belongs to another request"},
         503: {"description": "Nothing was accepted; try again"},
     },
     openapi_extra={
@@ -95,7 +96,7 @@ def upload_listing_image(
     user: Annotated[int | None, Depends(uploader)],
     files: Annotated[list[UploadFile], Depends(every_file)],
     listing_title: Annotated[str, Form(max_length=MOST_TITLE)] = "",
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Queue images and answer with their final URLs, which are valid at once."""
     most = services.settings.upload_max_bytes

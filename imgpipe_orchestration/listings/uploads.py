@@ -16,12 +16,11 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadImage, BadInput,
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.listings import model, store
-from imgpipe_orchestration.listings.idempotency import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.jsonb import storable_text
+from imgpipe_orchestration.storage.kept_answers import AnsweredMeanwhile, KeyedRequest
 from imgpipe_orchestration.storage.objects import Bucket
-from imgpipe_orchestration.storage.rows import transaction
 
 _PARALLEL_PUTS = 8
 
@@ -79,7 +78,8 @@ def upload(
     keyed = None
     if idempotency_key:
         uploader = "" if user_id is None else str(user_id)
-        keyed = KeyedRequest(services, uploader, idempotency_key, _request_sha256(title, files))
+        request = _request_sha256(title, files)
+        keyed = KeyedRequest(services.engine, "listings", idempotency_key, request, caller=uploader)
         if given := keyed.given_before():
             return given
 
@@ -94,10 +94,7 @@ def upload(
     if keyed is None:
         return services.group_commit.commit(_write, accepted)
     try:
-        with transaction(services.engine) as connection:
-            (answer,) = _write(connection, [accepted])
-            keyed.keep(connection, answer)
-        return answer
+        return keyed.first(lambda connection: _write(connection, [accepted])[0])
     except AnsweredMeanwhile:
         services.listings_bucket.discard(image.original_key for image, _ in usable)
         return upload(services, title, files, user_id=user_id, idempotency_key=idempotency_key)

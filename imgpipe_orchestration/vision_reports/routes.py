@@ -10,14 +10,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
+from imgpipe_orchestration.gateway.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.partners.fetch import check_url
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
@@ -211,14 +211,17 @@ def deactivate_cron_job(job_id: JobId, services: ServicesDep) -> Switched:
 
 
 @router.post("/cron-jobs/{job_id}/run", status_code=202)
-def run_cron_job(job_id: JobId, services: ServicesDep) -> Started:
+def run_cron_job(job_id: JobId, services: ServicesDep, idempotency_key: IdempotencyKey = None) -> Started:
     """Start an execution now, whatever the schedule says and whether or not the job is enabled."""
-    with transaction(services.engine) as rows:
+
+    def start(rows: Connection) -> Started:
         job = cron_jobs.locked(rows, job_id)
         execution = executions.start(
             rows, services.claims, Trigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
         )
-    return Started(job_id=job_id, execution_id=execution.execution_id)
+        return Started(job_id=job_id, execution_id=execution.execution_id)
+
+    return once(services.engine, "cron-jobs/run", idempotency_key, str(job_id), Started, start)
 
 
 @router.get("/cron-jobs/{job_id}/executions")

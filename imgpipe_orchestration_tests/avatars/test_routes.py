@@ -7,6 +7,8 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -47,6 +49,24 @@ def test_a_task_is_followed_from_request_to_urls(desk: Desk, client: TestClient)
     assert done["personas"][0]["image_4_url"].endswith("/image_3.png")
     assert float(done["cost_usd"]) > 0
     assert [task["task_id"] for task in client.get("/api/avatars/tasks").json()["tasks"]] == [done["task_id"]]
+
+
+def test_people_are_asked_for_once_under_a_key_also_when_two_ask_at_once(desk: Desk, client: TestClient) -> None:
+    wanted: dict[str, Any] = {"count": 2, "brief": "nurses"}
+
+    def ask(key: str) -> tuple[int, dict[str, Any]]:
+        answer = client.post("/api/avatars/tasks", json=wanted, headers={"Idempotency-Key": key})
+        return answer.status_code, answer.json()
+
+    with ThreadPoolExecutor(6) as pool:
+        first, *again = pool.map(ask, ["one"] * 6)
+    assert first[0] == 202
+    assert again == [first] * 5
+    assert ask("another")[1]["task_id"] != first[1]["task_id"]
+    assert len(client.get("/api/avatars/tasks").json()["tasks"]) == 2
+    wanted["count"] = 3
+    status, problem = ask("one")
+    assert (status, problem["field"]) == (422, "Idempotency-Key")
 
 
 @pytest.mark.parametrize(("body", "field"), [({}, "count"), ({"count": 501}, "count"), ({"count": 1, "x": 1}, "x")])

@@ -52,7 +52,7 @@ def test_an_answer_is_kept_for_a_day(services: Services) -> None:
     uploads.upload(services, "Kept", [sent()], idempotency_key="young")
     uploads.upload(services, "Kept", [sent()], idempotency_key="old")
     with transaction(services.engine) as connection:
-        statement = "update listing_answers set created_at = now() - interval '25 hours' where idempotency_key = 'old'"
+        statement = "update kept_answers set created_at = now() - interval '25 hours' where idempotency_key = 'old'"
         connection.execute(text(statement))
-    assert tidy(services)["listing_answers"] == 1
-    assert rows(services, "select idempotency_key from listing_answers") == [("young",)]
+    assert tidy(services)["kept_answers"] == 1
+    assert rows(services, "select idempotency_key from kept_answers") == [("young",)]

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, event, text
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
+from imgpipe_orchestration.storage.kept_answers import KeyedRequest
 from imgpipe_orchestration.storage.migrations import _LOCK, behind, pending, upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
 
@@ -150,3 +151,22 @@ def test_a_queue_that_an_older_release_wrote_is_worked_off(empty: Engine) -> Non
     assert sorted(taken) == [1, 2, 4, 8]
     assert [claim.item_id for claim in claims.owned(QUEUE, "alive")] == [5]
     assert claims.requeue(QUEUE) == [7]
+
+
+def test_a_gateway_of_the_version_before_finds_and_keeps_its_answers(empty: Engine) -> None:
+    """Uploads under an Idempotency-Key go to old and new gateways while an upgrade is on its way."""
+    keep = text("""
+        insert into listing_answers (uploader, idempotency_key, request_sha256, answer)
+        values ('7', :key, 'abc', '{"n": 1}') on conflict do nothing
+    """)
+    upgrade(empty, "0025")
+    with empty.begin() as before:
+        before.execute(keep, {"key": "old"})
+    upgrade(empty)
+    with empty.begin() as beside:
+        assert beside.execute(keep, {"key": "old"}).rowcount == 0
+        assert beside.execute(keep, {"key": "new"}).rowcount == 1
+        asked = "select idempotency_key from listing_answers where uploader = '7' order by 1"
+        assert list(beside.scalars(text(asked))) == ["new", "old"]
+    for key in ("old", "new"):
+        assert KeyedRequest(empty, "listings", key, "abc", caller="7").given_before() == {"n": 1}

@@ -65,6 +65,19 @@ def test_an_unknown_job_is_not_found_whatever_its_id_looks_like(desk: Desk, unkn
     assert {answer.status_code for answer in answers} == {404}
 
 
+def test_a_run_is_started_once_under_a_key(desk: Desk) -> None:
+    one, other = desk.job(), desk.job()
+
+    def run(job: object) -> Any:
+        return desk.api.post(f"/cron-jobs/{job}/run", headers={"Idempotency-Key": "k"})
+
+    first, again, elsewhere = run(one), run(one), run(other)
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert (elsewhere.status_code, elsewhere.json()["field"]) == (422, "Idempotency-Key")
+    assert desk.api.get(f"/cron-jobs/{one}/executions").json()["total"] == 1
+    assert desk.api.post(f"/cron-jobs/{one}/run").json()["execution_id"] != first.json()["execution_id"]
+
+
 def test_the_example_of_a_config_file_has_the_documents_five_values() -> None:
     example = json.loads((Path(__file__).parents[2] / "cron_config.example.json").read_text())
     assert list(example) == [

@@ -1,0 +1,95 @@
+"""Answers kept under an Idempotency-Key: a repeated request gets the first one's answer, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from imgpipe_orchestration.errors import BadInput
+from imgpipe_orchestration.storage.retention import in_batches, old_rows
+from imgpipe_orchestration.storage.rows import transaction
+
+DAYS = 1
+"""How long answers are kept. Clients repeat a request within minutes; Stripe keeps answers for a day, too."""
+
+
+class AnsweredMeanwhile(Exception):
+    """Another request under the same key was committed first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request with a key. Different callers may use the same key, and so may one caller at different routes."""
+
+    engine: Engine
+    route: str
+    key: str
+    request_sha256: str
+    caller: str = ""
+
+    def once(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
+        """The answer kept under the key, or that of `change`, which is committed together with its answer.
+
+        Raises:
+            BadInput: the key was used for another request.
+            BackendUnavailable: the database is away; nothing was changed.
+        """
+        while (given := self.given_before()) is None:
+            try:
+                return self.first(change)
+            except AnsweredMeanwhile:
+                continue
+        return given
+
+    def given_before(self) -> dict[str, Any] | None:
+        """The answer kept under the key, or None.
+
+        Raises:
+            BadInput: the key was used for another request.
+        """
+        with transaction(self.engine) as connection:
+            row = connection.execute(_ANSWER, self._named()).one_or_none()
+        if row is None:
+            return None
+        if row.request_sha256 != self.request_sha256:
+            told = "This Idempotency-Key was used for another request; take a new one."
+            raise BadInput(told, field="Idempotency-Key")
+        answer: dict[str, Any] = row.answer
+        return answer
+
+    def first(self, change: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
+        """The answer of `change`, which is committed together with its answer.
+
+        Raises:
+            AnsweredMeanwhile: another request with this key was committed first; nothing was changed. (While another
+                transaction is writing the same key, the insert waits for its end.)
+        """
+        with transaction(self.engine) as connection:
+            answer = change(connection)
+            values = {"request": self.request_sha256, "answer": json.dumps(answer)}
+            if not connection.execute(_KEEP, self._named() | values).rowcount:
+                raise AnsweredMeanwhile
+        return answer
+
+    def _named(self) -> dict[str, str]:
+        return {"route": self.route, "caller": self.caller, "key": self.key}
+
+
+def forget_answers(engine: Engine) -> int:
+    """Remove answers that are older than DAYS; returns how many. Their keys may be used again."""
+    return in_batches(engine, old_rows("kept_answers", key="route, caller, idempotency_key", ended="created_at"), DAYS)
+
+
+_ANSWER = text("""
+    select request_sha256, answer from kept_answers
+    where route = :route and caller = :caller and idempotency_key = :key
+""")
+
+_KEEP = text("""
+    insert into kept_answers (route, caller, idempotency_key, request_sha256, answer)
+    values (:route, :caller, :key, :request, cast(:answer as json)) on conflict do nothing
+""")
