@@ -79,14 +79,14 @@ def parse_prices(text: str) -> dict[str, Price]:
 
 
 def cost_of(model: str, usage: Usage, prices: Mapping[str, Price] = PRICES) -> Decimal | None:
-    """US dollars for one call, or None when the model's price is unknown.
+    """US dollars for one call, or None when the model's price or what was consumed is unknown.
 
     Dated snapshots (`gpt-4o-mini-2024-07-18`) have the price of their model. So do a stand-in's answers, so that a
     rehearsal shows what the real run would cost.
     """
     name = model.removesuffix("-standin")
     price = prices.get(name) or prices.get(_SNAPSHOT.sub("", name))
-    if price is None:
+    if price is None or not (usage.input_tokens or usage.output_tokens or usage.units):
         return None
     plain = usage.input_tokens - usage.cached_tokens - usage.input_image_tokens
     per_cached = price.input if price.cached_input is None else price.cached_input

@@ -292,7 +292,7 @@ class Ledger:
                 return first or connection.execute(sql.FIND, {"key": call.key}).one()
 
         if cost is None and self.limits.daily_budget_usd:
-            log.warning("the daily budget does not see a model without a price", extra={"model": values["answered_by"]})
+            log.warning("the daily budget does not see a call of unknown cost", extra={"model": values["answered_by"]})
         return _answer(patiently(write), bought=True)
 
     def _reopen(

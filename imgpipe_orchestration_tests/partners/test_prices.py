@@ -23,6 +23,10 @@ def test_an_unknown_model_costs_none() -> None:
     assert cost_of("made-up", Usage(input_tokens=5)) is None
 
 
+def test_an_answer_that_does_not_say_what_it_consumed_costs_an_unknown_sum_and_not_nothing() -> None:
+    assert cost_of("gpt-image-2.5-flare", Usage(model="gpt-image-2.5-flare")) is None
+
+
 @pytest.mark.parametrize("name", ["gpt-6-luna-2026-09-22", "gpt-6-luna-standin", "gpt-6-luna-2026-09-22-standin"])
 def test_snapshots_and_stand_ins_cost_what_their_model_costs(name: str) -> None:
     usage = Usage(input_tokens=1000)
