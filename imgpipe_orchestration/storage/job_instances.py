@@ -159,7 +159,8 @@ def counts(connection: Connection, job: str) -> QueueCounts:
 
 
 def failures(connection: Connection, job: str, *, limit: int) -> list[JobInstance]:
-    """Instances of a job that failed in the last 24 hours, the latest first."""
+    """Each customer's newest instance of a job that failed in the last 24 hours, the latest first: one whose jobs fail
+    at every round must not crowd out the others."""
     return [_read(row) for row in connection.execute(sql.FAILURES, {"job": job, "limit": limit})]
 
 

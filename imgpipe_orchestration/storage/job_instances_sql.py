@@ -39,8 +39,11 @@ FAILED_OF_LATE = text("""
 """)
 
 FAILURES = text("""
-    select * from job_instances
-    where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
+    select * from (
+        select distinct on (customer_id) * from job_instances
+        where job = :job and status = 'failed' and finished_at >= now() - interval '1 day'
+        order by customer_id, finished_at desc, id
+    ) newest
     order by finished_at desc, id limit :limit
 """)
 

@@ -57,6 +57,15 @@ def test_counts_are_of_what_is_open_and_of_what_ended_within_a_day(engine: Engin
     assert [one.customer_id for one in failures] == ["c2"]
 
 
+def test_a_customer_whose_jobs_fail_at_every_round_does_not_crowd_out_the_failures_of_others(engine: Engine) -> None:
+    for number, customer in enumerate(["once", "always", "always", "always"]):
+        (started,) = job_instances.begin(engine, JOB, [customer], f"run-{number}", lease_seconds=60)
+        job_instances.finish(engine, [Ending(started, error=f"round {number}", failed=True)])
+    with transaction(engine) as connection:
+        failures = job_instances.failures(connection, JOB, limit=2)
+    assert [(one.customer_id, one.error) for one in failures] == [("always", "round 3"), ("once", "round 0")]
+
+
 def test_a_customer_never_sees_another_ones_jobs(engine: Engine) -> None:
     mine, _ = job_instances.create_or_join(engine, JOB, customer_id="mine")
     job_instances.create_or_join(engine, JOB, customer_id="theirs")
