@@ -56,7 +56,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
                 notes.append(f"More than {most:,} analyses are unprocessed; the others are left to later executions.")
                 break
     notes += [
-        f"{len(entries)} entries of the list {fault}. {'; '.join(entries[:5])}"
+        f"Entries of the list that {fault}: {len(entries)} ({'; '.join(entries[:5])})."
         for entries, fault in ((unusable, "cannot be used"), (nobodys, "name no organization"))
         if entries
     ]

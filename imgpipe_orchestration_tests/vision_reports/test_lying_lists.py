@@ -71,8 +71,8 @@ def test_what_cannot_be_used_of_the_list_has_failed_for_the_organization_it_name
         "partial", 2, 1, 1,
     )  # fmt: skip
     assert execution["error"] == (
-        "1 entries of the list cannot be used. an entry without an id: vision_analysis_id: Field required "
-        "1 entries of the list name no organization. an entry without an id: vision_analysis_id: Field required"
+        "Entries of the list that cannot be used: 1 (an entry without an id: vision_analysis_id: Field required). "
+        "Entries of the list that name no organization: 1 (an entry without an id: vision_analysis_id: Field required)."
     )
     execution, _ = desk.execute_over(bad)
     assert (execution["status"], execution["total"], execution["failed"]) == ("failed", 1, 1)
