@@ -108,7 +108,7 @@ def _payload(answer: Any) -> Any:
         return decoded(structured) if isinstance(structured, str) else structured
     text = answer.get("text")
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("the answer has neither `json` nor `text`")
+        raise ValueError("the answer has nothing in `json` or `text`")
     return json_in(text)
 
 
