@@ -72,6 +72,8 @@ class Processor:
         self.options = options
         self.away = ""
         """The message of the backend that did not answer; empty while all do. The run then ends."""
+        self.interrupted = threading.Event()
+        """The run is cancelled or its worker stops, or a thread ended with an error: no further images are begun."""
         self.processed: dict[int, tuple[str, bytes]] = {}
         """File name and WebP by item id, until `_add` has counted them."""
 
@@ -179,8 +181,12 @@ def drain(
 
         try:
             with ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="listings-batch") as pool:
-                for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
-                    future.result()
+                try:
+                    for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
+                        future.result()
+                except BaseException:
+                    processor.interrupted.set()  # the pool waits for its threads
+                    raise
         finally:
             total.seconds = time.monotonic() - started
             services.claims.release(owner)
@@ -205,6 +211,8 @@ def make_now(services: Services, owner: str, image_id: int) -> None:
 
 def _goes_on(processor: Processor, deadline: float, only_day: str | None, total: Drained) -> JobDefinition | None:
     """The job's present definition; None when nothing more is to be begun, with the reason in `total.ended`."""
+    if processor.interrupted.is_set():
+        return None
     if processor.away:
         total.ended = processor.away
         return None

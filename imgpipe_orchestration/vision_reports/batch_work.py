@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BadImage, LeaseLost, Permanent, Retryable, SpendingPaused
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, LeaseLost, Permanent, Retryable, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
@@ -40,6 +41,8 @@ class BatchWorker:
         self._bucket = services.vision_bucket
         self._looks = ThreadPoolExecutor(self._settings.vision_parallel_calls, thread_name_prefix="vision-look")
         self._warm = False
+        self.interrupted = threading.Event()
+        """The run is cancelled or its worker stops, or a thread ended with an error: nothing more is begun."""
 
     def __enter__(self) -> Self:
         return self
@@ -56,10 +59,12 @@ class BatchWorker:
             self._services.workshop.submit(os.getpid)
 
     def work_next(self, owner: str) -> bool:
-        """Claim the next due batch of any tenant and work on it. False when none is due.
+        """Claim the next due batch of any tenant and work on it. False when none is due or the run is interrupted.
 
         The caller holds the leases of `owner` (`Claims.hold`).
         """
+        if self.interrupted.is_set():
+            return False
         claims = self._services.claims
         taken = claims.claim(batches.QUEUE, owner, 1)
         if taken:
@@ -114,6 +119,8 @@ class BatchWorker:
             self._give_up(claim, batch, image, reason.public)
 
     def _look(self, claim: Claim, batch: Batch, image: BatchImage) -> None:
+        if self.interrupted.is_set():
+            raise BackendUnavailable("The run was stopped.")
         client = self._client()
         view = self._services.workshop.call(inspection.view, self._bucket.get(image.object_key))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
@@ -180,7 +187,11 @@ def work_on_all(services: Services, owner: str) -> int:
         return count
 
     with services.claims.hold(owner), BatchWorker(services) as worker, ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(keep_going, range(threads)))
+        try:
+            return sum(pool.map(keep_going, range(threads)))
+        except BaseException:
+            worker.interrupted.set()  # the pool waits for its threads
+            raise
 
 
 def _view_key(batch: Batch, image: BatchImage) -> str:

@@ -235,6 +235,31 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(sett
     services.close()
 
 
+@pytest.mark.slow
+def test_an_interrupted_run_begins_no_more_batches_and_gives_back_what_it_held(
+    client: TestClient, services: Services, settings: Settings
+) -> None:
+    for n in range(4):
+        queued(client, *(photo(900, 700, seed=n),) * 20)
+        queued(client, *(photo(900, 700, seed=n),) * 20)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "imgpipe_orchestration_tests.listings.worker", "interrupted"],
+        env={**os.environ, **settings.environment()},
+        start_new_session=True,
+    )
+    try:
+        done = "select count(*) from image_queue where status = 'processed'"
+        wait_for(lambda: rows(services, done)[0][0] >= 5, "the first images")
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(60) != 0
+    finally:
+        worker.kill()
+        worker.wait()
+    assert rows(services, done)[0][0] < 80, "what was begun is finished, and no more"
+    assert rows(services, "select count(*) from work_items where state = 'claimed'") == [(0,)]
+    assert rows(services, "select distinct outcome from work_attempts") == [("done",)]
+
+
 def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: TestClient, settings: Settings) -> None:
     services = Services(settings)
     image = queued(client, photo(1000, 1000))[0]

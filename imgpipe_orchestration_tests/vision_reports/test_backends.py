@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +19,7 @@ from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backe
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.vision_reports.backend import backend_serving
 from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
@@ -144,6 +147,27 @@ def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
     batch_work.work_on_all(desk.services, "another run")
     assert own.status(batch).state is BatchState.COMPLETED
     assert len(desk.standins.calls("openai")) == 4
+
+
+def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
+    own = OwnBackend(desk.services)
+    images = [own.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
+    batches_ordered = [own.start(order(*images[n : n + 10], reference=f"order-{n}")) for n in range(0, 40, 10)]
+    desk.standins.admin("POST", "delays", {"openai": 0.3})
+
+    def interrupt() -> None:
+        wait_for(lambda: desk.standins.calls("openai"), "the first image")
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        batch_work.work_on_all(desk.services, "a run")
+    assert len(desk.standins.calls("openai")) < 30
+    desk.standins.admin("POST", "delays", {"openai": 0})
+    desk.hurry()
+    batch_work.work_on_all(desk.services, "another run")
+    assert {own.status(batch).state for batch in batches_ordered} == {BatchState.COMPLETED}
+    assert len(desk.standins.calls("openai")) == 40
 
 
 def test_whoever_waits_for_a_batch_takes_it_up_when_its_worker_is_dead(desk: Desk) -> None:
