@@ -18,6 +18,7 @@ from sqlalchemy import make_url, text
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.runs.queues import QUEUE_TAG, QUEUES
+from imgpipe_orchestration.runs.worker import GRACE_SECONDS, PATIENCE_SECONDS
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.lacking import lacking
@@ -155,6 +156,18 @@ def test_every_queue_of_a_job_has_workers() -> None:
     assert taken == set(QUEUES)
     wanted = (DEPLOY / "systemd" / "imgpipe.target").read_text()
     assert set(re.findall(r"imgpipe-worker@(\w+)\.service", wanted)) == set(QUEUES)
+
+
+def test_a_worker_is_left_the_time_that_it_leaves_its_runs() -> None:
+    unit = (DEPLOY / "systemd" / "imgpipe-worker@.service").read_text()
+    given = [re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)]
+    given += [
+        [service["stop_grace_period"].removesuffix("s")]
+        for service in loaded("compose.yaml")["services"].values()
+        if "--queues" in service.get("command", [])
+    ]
+    assert len(given) == 1 + len(QUEUES)
+    assert all(int(seconds) > GRACE_SECONDS + PATIENCE_SECONDS for (seconds,) in given)
 
 
 def test_compose_keeps_to_its_specification() -> None:
