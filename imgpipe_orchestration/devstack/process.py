@@ -39,6 +39,10 @@ class Part(ABC):
     """How long it may take to stop before it is killed."""
     start_seconds: ClassVar[float] = 60
     """How long it may take until it answers; long enough for a busy machine."""
+    silence: ClassVar[str] = "has not answered"
+    """What `works` does not see when the part hangs, for the line that says so."""
+    silent_seconds: ClassVar[float] = 0
+    """For how long that was so already when `works` first says so."""
 
     def __init__(self, folder: Path, port: int, *, environ: Mapping[str, str] | None = None) -> None:
         """

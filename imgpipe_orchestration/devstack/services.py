@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
@@ -114,7 +113,8 @@ class Daemon(Part):
 
     name = "dagster-daemon"
     start_seconds = 180
-    HEARTBEAT_SECONDS: ClassVar[float] = 180
+    silence = "has written no heartbeat"
+    silent_seconds = 180
     """Without a heartbeat for so long it hangs. It writes one every 30 s, the first after its imports, which take long
     on a busy machine."""
 
@@ -138,13 +138,13 @@ class Daemon(Part):
         """Also True when the database is away, because then nothing is known about the daemon."""
         import psycopg
 
-        if time.monotonic() - self.started < self.HEARTBEAT_SECONDS:
+        if time.monotonic() - self.started < self.silent_seconds:
             return True
         url = self._database.replace("postgresql+psycopg2:", "postgresql:", 1)
         query = "SELECT max(timestamp) > now() AT TIME ZONE 'utc' - make_interval(secs => %s) FROM daemon_heartbeats"
         try:
             with psycopg.connect(url, connect_timeout=PATIENCE_SECONDS) as connection:
-                found = connection.execute(query, [self.HEARTBEAT_SECONDS]).fetchone()
+                found = connection.execute(query, [self.silent_seconds]).fetchone()
         except psycopg.Error:
             return True
         return found is None or found[0] is not False

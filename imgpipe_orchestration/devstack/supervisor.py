@@ -170,7 +170,8 @@ class Supervisor:
                     self.say(f"{part.name} does not come up within {part.start_seconds:g} s; ending it")
                     part.kill()
             elif watched.hangs():
-                self.say(f"{part.name} has not answered for {HUNG_SECONDS:g} s; ending it")
+                seconds = part.silent_seconds + HUNG_SECONDS
+                self.say(f"{part.name} {part.silence} for {seconds:g} s; ending it")
                 part.kill()
         for watched in self._watched:
             keep_small(watched.part.log_file)
