@@ -305,9 +305,10 @@ def _automation(services: Services) -> str:
     query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
         ... on PythonError { message }
         ... on RepositoryLocation { repositories {
-            sensors { name defaultStatus state: sensorState { status } }
+            sensors { name defaultStatus state: sensorState { status
+                ticks(limit: 1, statuses: [SUCCESS, SKIPPED, FAILURE]) { error { message causes { message } } } } }
             schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
-    started, off = 0, []
+    started, off, failed = 0, [], {}
     for location in _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]:
         loaded = location["locationOrLoadError"] or {}
         if "repositories" not in loaded:
@@ -316,8 +317,15 @@ def _automation(services: Services) -> str:
             for one in (*repository["sensors"], *repository["schedules"]):
                 if one["state"]["status"] == "RUNNING":
                     started += 1
+                    if error := next((tick["error"] for tick in one["state"].get("ticks", ())), None):
+                        failed[one["name"]] = (error["causes"] or [error])[-1]["message"].strip()
                 elif one["defaultStatus"] == "RUNNING":
                     off.append(one["name"])
+    if failed:
+        raise _Bad(
+            f"the last tick failed of {', '.join(failed)}: {redact(next(iter(failed.values())))}",
+            "Mend what it says; the sensor ticks again by itself. Its page in the Dagster UI (Automation) says more.",
+        )
     if off:
         raise _Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
     return f"{started} are on"

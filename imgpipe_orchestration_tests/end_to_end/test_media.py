@@ -7,6 +7,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from PIL import Image
 
@@ -54,31 +55,49 @@ def test_the_materialisations_show_what_was_made(stack: Stack) -> None:
     assert {"images", "variants", "seconds", "megabytes_avif", "megabytes_webp", "contact_sheet"} <= labels
 
 
+def automation(stack: Stack) -> tuple[str, str, str]:
+    """What `imgpipe doctor` says of sensors and schedules."""
+    told = imgpipe("doctor", "--json", "--data", str(stack.up.data_dir))
+    found = next(one for one in json.loads(told.stdout) if one["what"] == "sensors and schedules")
+    return found["verdict"], found["seen"], found["do"]
+
+
+@pytest.mark.slow
+def test_doctor_names_a_sensor_whose_ticks_fail(stack: Stack) -> None:
+    def rename(table: str, name: str) -> None:
+        with psycopg.connect(stack.environment["DATABASE_URL"]) as connection:
+            connection.execute(f"alter table {table} rename to {name}".encode())
+
+    rename("pending_intake", "aside")
+    try:
+        said = wait_for(lambda: told if (told := automation(stack))[0] == "bad" else None, "the failed tick", 60)
+    finally:
+        rename("aside", "pending_intake")
+    assert said[1].startswith("the last tick failed of pending_images_sensor: ")
+    assert "Mend what it says" in said[2]
+    wait_for(lambda: automation(stack)[0] == "ok", "the next tick", 60)
+
+
 @pytest.mark.slow
 def test_doctor_names_a_sensor_that_somebody_switched_off(stack: Stack) -> None:
-    def automation() -> tuple[str, str, str]:
-        told = imgpipe("doctor", "--json", "--data", str(stack.up.data_dir))
-        found = next(one for one in json.loads(told.stdout) if one["what"] == "sensors and schedules")
-        return found["verdict"], found["seen"], found["do"]
-
     selector = {"repositoryName": "__repository__", "repositoryLocationName": "imgpipe"}
     selector |= {"sensorName": "alert_on_failed_runs"}
     start = "mutation Start($of: SensorSelector!) { startSensor(sensorSelector: $of) { ... on Sensor { SENSOR } } }"
     stop = "mutation Stop($id: String!) { stopSensor(id: $id) { __typename } }"
-    assert automation()[0] == "ok"
+    assert automation(stack)[0] == "ok"
     state = stack.graphql(start.replace("SENSOR", "sensorState { id }"), of=selector)["startSensor"]["sensorState"]
 
     def named() -> bool:
         # Dagster's daemon may lose the click: a tick of the same moment writes back the state that it read before.
         stack.graphql(stop, id=state["id"])
-        verdict, seen, do = automation()
+        verdict, seen, do = automation(stack)
         return (verdict, seen) == ("note", "switched off: alert_on_failed_runs") and "Switch on" in do
 
     try:
         wait_for(named, "the sensor that is off to be named", 60)
     finally:
         stack.graphql(start.replace("SENSOR", "name"), of=selector)
-    assert automation()[0] == "ok"
+    assert automation(stack)[0] == "ok"
 
 
 def test_nothing_due_launches_nothing(stack: Stack) -> None:
