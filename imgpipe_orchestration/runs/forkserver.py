@@ -78,12 +78,15 @@ def _run(words: list[str]) -> NoReturn:
     """In the child: run the command, then exit without the clean-up of what belongs to the parent."""
     from dagster._cli import cli
 
+    from imgpipe_orchestration.runs import storage
+
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _log_as_settings_say()
+        storage.be_patient()
         cli.main(args=words, prog_name="dagster", standalone_mode=False)
         code = 0
     except SystemExit as end:

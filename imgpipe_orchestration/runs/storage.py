@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -191,6 +192,33 @@ def _remembered(url: str, name: str, check: Callable[..., bool]) -> Callable[...
 @functools.cache
 def _engine(url: str, statement_timeout: int = 0) -> Engine:
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST, **_POOL)
+    event.listen(engine, "do_connect", _connected)
     if statement_timeout:
         event.listen(engine, "connect", lambda session, _: set_pg_statement_timeout(session, statement_timeout))
     return engine
+
+
+_PATIENCE_SECONDS = 3600
+"""How long a run waits for its database; run monitoring ends a run after that time anyway (dagster.yaml)."""
+_LOOK_AGAIN_SECONDS = 1.0
+_patience_seconds = 0.0
+
+
+def be_patient() -> None:
+    """From now on connections of this process wait for a database that is away. For runs: Dagster's own few seconds
+    over, a run could write down neither what it did nor that it ended, and would count as killed by one of its items.
+    """
+    global _patience_seconds  # noqa: PLW0603 - Dagster makes the storage, and takes no argument of ours
+    _patience_seconds = _PATIENCE_SECONDS
+
+
+def _connected(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    """A connection of the driver, for which a patient process waits."""
+    until = time.monotonic() + _patience_seconds
+    while True:
+        try:
+            return dialect.connect(*arguments, **options)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)

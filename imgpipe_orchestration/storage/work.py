@@ -191,7 +191,8 @@ def _account(
     except Exception as fault:
         # The database is away, or the feature cannot record the failure. Other items go on; this one stays claimed
         # until the run gives it back or its lease ends, and is then tried again.
-        log.error("failure not recorded", exc_info=fault)
+        known = {"error": fault.public} if isinstance(fault, ImgpipeError) else {}
+        log.error("failure not recorded", exc_info=None if known else fault, extra=known)
         outcome.retried[claim.item_id] = error.public
         return
     detail = {"detail": error.detail} if error.detail else {}

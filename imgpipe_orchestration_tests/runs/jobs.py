@@ -4,6 +4,7 @@ import multiprocessing.util
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 
@@ -69,6 +70,20 @@ def sleep() -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def endless() -> None:
     sleep()
+
+
+UNTIL_TAG = "until"
+
+
+@dg.op
+def wait_for_a_file(context: dg.OpExecutionContext) -> None:
+    while not Path(context.run.tags[UNTIL_TAG]).exists():
+        time.sleep(0.05)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def until_a_file_is_there() -> None:
+    wait_for_a_file()
 
 
 @dg.op(out=dg.DynamicOut(int))

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from dagster._core.launcher import WorkerStatus
 
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.resources import build_backends
 from imgpipe_orchestration.runs.launcher import PROCESS_TAG, ForkedRunLauncher
@@ -107,6 +108,24 @@ def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
     assert health(instance, run_id) is WorkerStatus.RUNNING
     process.send_signal(signal.SIGKILL)
     wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+
+
+@pytest.mark.slow
+def test_a_run_waits_for_the_database_it_writes_its_events_to(open_folder: Path, tmp_path: Path) -> None:
+    """Else it ends without a word, like one that an item killed, and an item that six outages meet is given up."""
+    with Postgres(open_folder / "data", free_port(), databases=["dagster"]) as rows:
+        launcher = "run_launcher: {module: imgpipe_orchestration.runs.launcher, class: ForkedRunLauncher}"
+        configure(tmp_path, rows.database_url("dagster"), launcher)
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+            run_id = launch(instance, jobs.until_a_file_is_there, **{jobs.UNTIL_TAG: str(tmp_path / "go on")})
+            process = started(instance, run_id)
+            rows.stop()
+            (tmp_path / "go on").touch()
+            with pytest.raises(psutil.TimeoutExpired):
+                process.wait(15)
+            rows.start()
+            rows.wait_until_ready()
+            becomes(instance, run_id, SUCCESS)
 
 
 def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
