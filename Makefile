@@ -59,12 +59,12 @@ fix: $(STAMP)  ## mend what lint and formatting can mend by themselves; write do
 # What cannot be had costs the tests that need it: they are skipped, and fail on CI.
 test-tools:  ## what some tests need beyond pip: Chromium, servers, npm packages (`make test` does it on CI)
 	-@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
-	-@{ command -v redis-server && test -x /usr/sbin/rabbitmq-server && test -x /usr/sbin/mariadbd && command -v promtool && command -v faketime; } >/dev/null || $(MAKE) -s test-servers
+	-@{ command -v redis-server && test -x /usr/sbin/rabbitmq-server && test -x /usr/sbin/mariadbd && command -v promtool && test -x /usr/sbin/nginx && command -v faketime; } >/dev/null || $(MAKE) -s test-servers
 	-@$(MAKE) -s mongo-test-server
 	-@$(MAKE) -s npm-test-tools
 
-test-servers:  ## Debian's redis-server, rabbitmq-server, mariadb-server, prometheus and faketime, for slow tests (needs root and apt)
-	@apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server rabbitmq-server mariadb-server prometheus faketime
+test-servers:  ## Debian's redis-server, rabbitmq-server, mariadb-server, prometheus, nginx and faketime, for slow tests (needs root and apt)
+	@apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-server rabbitmq-server mariadb-server prometheus nginx-light faketime
 
 mongo-test-server:  ## build the second MongoDB server of the tests (needs go; into ~/.cache/imgpipe)
 	@cd imgpipe_orchestration_tests/mongo_test_server && mkdir -p $(HOME)/.cache/imgpipe && go build -o $(HOME)/.cache/imgpipe/mongo-test-server .

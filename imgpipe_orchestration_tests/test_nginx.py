@@ -1,0 +1,132 @@
+"""`deploy/nginx/imgpipe.conf` in a real nginx, before two servers that are stopped and started one after the other."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import requests
+import uvicorn
+
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.lacking import lacking
+
+CONF = (Path(__file__).parents[1] / "deploy" / "nginx" / "imgpipe.conf").read_text()
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Answers with the size of what it was sent, and with what the proxy said of the client, then hangs up."""
+
+    def do_POST(self) -> None:
+        got = len(self.rfile.read(int(self.headers["content-length"])))
+        told = f"{got} {self.headers['x-forwarded-proto']} {self.headers['host']}".encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, *_: object) -> None:
+        """Not into the test's output."""
+
+
+@contextmanager
+def gateway(port: int) -> Iterator[None]:
+    server = ThreadingHTTPServer((LOOPBACK, port), Gateway)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex((LOOPBACK, port)) == 0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[str, int, int, Path]]:
+    """The proxy's URL, the two gateways' ports, and the proxy's certificate."""
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if nginx is None:
+        lacking("nginx", "make test-servers")
+    own, one, two = free_port(), free_port(), free_port()
+    certificate, key = tmp_path / "site.crt", tmp_path / "site.key"
+    words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60
+    )
+    ours = {
+        "10.0.0.11:8000": f"{LOOPBACK}:{one}",
+        "10.0.0.12:8000": f"{LOOPBACK}:{two}",
+        "listen 443": f"listen {LOOPBACK}:{own}",
+        "/etc/nginx/images.example.com.crt": str(certificate),
+        "/etc/nginx/images.example.com.key": str(key),
+    }
+    written = CONF
+    for theirs, our in ours.items():
+        assert theirs in written
+        written = written.replace(theirs, our)
+    temporary = "".join(
+        f"{kind}_temp_path {tmp_path / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    conf = tmp_path / "nginx.conf"
+    user = "user root; " if os.geteuid() == 0 else ""  # else its workers become somebody who may not enter our folder
+    conf.write_text(
+        f"{user}daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
+        f"http {{ access_log off;\n{temporary}{written}\n}}\n"
+    )
+    command = [nginx, "-e", str(tmp_path / "error.log"), "-c", str(conf)]
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stderr
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: answers(own), "nginx")
+        yield f"https://localhost:{own}", one, two, certificate
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the_other(
+    site: tuple[str, int, int, Path],
+) -> None:
+    url, one, two, certificate = site
+    with requests.Session() as client:
+        client.trust_env = False
+        client.verify = str(certificate)
+
+        def uploads(size: int = 1000) -> set[tuple[int, str]]:
+            answers = [client.post(f"{url}/users/me", data=b"x" * size, timeout=20) for _ in range(8)]
+            return {(answer.status_code, answer.text) for answer in answers}
+
+        fine = {(200, f"1000 https {url.removeprefix('https://')}")}
+        with gateway(one):
+            with gateway(two):
+                assert uploads() == fine
+                (big,) = uploads(3_000_000)
+                assert big[0] == 200, "a photograph is more than a megabyte"
+            assert uploads() == fine, "the second is away"
+        with gateway(two):
+            assert uploads() == fine, "it is back, and the first is away"
+            with gateway(one):
+                assert uploads() == fine
+
+
+def test_connections_that_rest_are_closed_by_the_proxy_first() -> None:
+    (seconds,) = re.findall(r"^\s+keepalive_timeout (\d+)s;", CONF, re.MULTILINE)
+    assert int(seconds) < uvicorn.Config("", loop="none").timeout_keep_alive
