@@ -158,6 +158,14 @@ def test_every_queue_of_a_job_has_workers() -> None:
     assert set(re.findall(r"imgpipe-worker@(\w+)\.service", wanted)) == set(QUEUES)
 
 
+def test_units_start_with_the_machine_also_without_the_target_and_end_with_it() -> None:
+    for unit in (DEPLOY / "systemd").glob("*.service"):
+        written = unit.read_text()
+        assert "PartOf=imgpipe.target\n" in written, f"{unit.name}: restarting the target leaves it as it was"
+        if unit.name != "imgpipe-migrate.service":  # the others require it
+            assert "WantedBy=multi-user.target\n" in written, f"{unit.name}: on a further machine nothing starts it"
+
+
 def test_a_worker_is_left_the_time_that_it_leaves_its_runs() -> None:
     unit = (DEPLOY / "systemd" / "imgpipe-worker@.service").read_text()
     given = [re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)]
