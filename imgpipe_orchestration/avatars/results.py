@@ -190,6 +190,13 @@ def commit(connection: Connection, persona: int, *, step: int, cost: Decimal | N
     connection.execute(text(statement), {"id": persona, "step": step, "cost": cost or 0, **values})
 
 
+def charge_cancelled(connection: Connection, persona: int, cost: Decimal | None) -> None:
+    """Add `cost` to a person who was cancelled while something was bought. One whom another worker has taken over is
+    left as it is: that worker finds the answer in the ledger, and adds its cost."""
+    statement = "update generation_results set cost_usd = cost_usd + :cost where id = :id and status = 'cancelled'"
+    connection.execute(text(statement), {"id": persona, "cost": cost or 0})
+
+
 def complete(connection: Connection, persona: int, urls: Sequence[str]) -> None:
     """The last step: set the URLs and complete the person."""
     values: dict[str, Any] = {"id": persona, "base": urls[0]} | {f"url_{i}": url for i, url in enumerate(urls[1:], 1)}

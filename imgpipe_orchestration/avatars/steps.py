@@ -12,7 +12,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import BadImage, NotFound, SpendingPaused, TooLarge
+from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -67,10 +67,16 @@ class _Place:
         return Wanted(settings.avatar_least_side, settings.avatar_thumbnail_side, xmp)
 
     def commit(self, step: Step, **values: Any) -> None:
-        """Keep what a step made, under the claim's fence; the next step has all attempts again."""
-        with self.services.claims.fenced(self.claim) as connection:
-            results.commit(connection, self.claim.item_id, step=int(step), **values)
-            self.services.claims.progress(connection, self.claim)
+        """Keep what a step made, under the claim's fence; the next step has all attempts again. What was bought while
+        the task was cancelled is dropped, but its cost is not."""
+        try:
+            with self.services.claims.fenced(self.claim) as connection:
+                results.commit(connection, self.claim.item_id, step=int(step), **values)
+                self.services.claims.progress(connection, self.claim)
+        except LeaseLost:
+            with transaction(self.services.engine) as connection:
+                results.charge_cancelled(connection, self.claim.item_id, values.get("cost"))
+            raise
 
 
 class _Again(Exception):

@@ -9,8 +9,9 @@ import sys
 import threading
 
 import pytest
+from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import store, work
+from imgpipe_orchestration.avatars import records, store, work
 from imgpipe_orchestration.avatars.lanes import Lanes
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.errors import Conflict
@@ -160,6 +161,10 @@ def test_a_task_cancelled_in_the_middle_stays_cancelled_and_buys_nothing_more(de
     assert len(desk.standins.calls("openai")) == 5, "what was being drawn, and nobody who waited"
     assert desk.task(task).status is TaskStatus.CANCELLED
     assert {p.status for p in desk.people(task)} <= {PersonaStatus.CANCELLED, PersonaStatus.COMPLETED}
+    with transaction(desk.services.engine) as connection:
+        shown = records.progress(connection, [task.id])[task.id].cost_usd
+        paid = connection.scalar(text("select sum(cost_usd) from paid_call_uses where outcome = 'bought'"))
+    assert shown == paid > 0, "what was being drawn is paid for"
     assert not desk.images_now().outcome.done
     with pytest.raises(Conflict), transaction(desk.services.engine) as connection:
         store.cancel(connection, desk.services.claims, desk.task(task))
