@@ -26,7 +26,7 @@ router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depend
 
 
 class ProgressAnswer(BaseModel):
-    """People by state; `percent` counts the steps that are done."""
+    """People by state; `percent` counts the steps that are done, and is 100 once the task has ended, however."""
 
     total: int
     invented: int

@@ -327,6 +327,7 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         page.get_by_label("How many").fill("2")
         page.get_by_role("button", name="Ask").click()
         expect(page.get_by_role("heading", name="The people are being invented")).to_be_visible()
+        expect(page.locator("progress")).to_be_visible()
         assert guest.axe() == []
         work.run_data(gateway.services, "run-1")
         work.run_images(gateway.services, "run-2")
@@ -355,6 +356,7 @@ def test_a_request_that_brought_nobody_is_shown_as_failed(make_gateway: MakeGate
             for path in (page.url.removeprefix(gateway.url), "/avatars"):
                 guest.go(path)
                 expect(page.locator(".tag", has_text="failed").first).to_have_class("tag bad")
+                expect(page.locator("progress"), "nothing is on its way").not_to_be_attached()
 
 
 def test_long_words_stay_on_the_page_and_a_request_that_was_stopped_says_so(gateway: Gateway, visit: Visit) -> None:
