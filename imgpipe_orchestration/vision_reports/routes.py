@@ -253,7 +253,7 @@ def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
         key = checked["external_api_key"].get_secret_value().strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise BadInput(
-                "external_api_key must be a token without spaces or control characters", field="external_api_key"
+                "external_api_key must be a token: ASCII characters and no spaces", field="external_api_key"
             )
         checked["external_api_key"] = services.vault.lock(key)
     return checked

@@ -122,6 +122,8 @@ def test_a_request_that_makes_no_sense_names_its_field(desk: Desk) -> None:
     for field, value in nonsense.items():
         answer = desk.api.post("/cron-jobs", json={**DOCUMENTED, field: value})
         assert (answer.status_code, answer.json()["field"]) == (422, field)
+    umlaut = desk.api.post("/cron-jobs", json={**DOCUMENTED, "external_api_key": "schlüssel"}).json()
+    assert umlaut["detail"] == "external_api_key must be a token: ASCII characters and no spaces"
     assert desk.api.get("/cron-jobs").json()["total"] == 0
 
 
