@@ -252,9 +252,7 @@ def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
     if "external_api_key" in checked:
         key = checked["external_api_key"].get_secret_value().strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise BadInput(
-                "external_api_key must be a token: ASCII characters and no spaces", field="external_api_key"
-            )
+            raise BadInput("external_api_key must be a token: ASCII characters and no spaces", field="external_api_key")
         checked["external_api_key"] = services.vault.lock(key)
     return checked
 
