@@ -81,9 +81,6 @@ class Steps:
             LeaseLost: another worker has taken the analysis over.
         """
         analysis = self._load(claim)
-        if analysis.elsewhere and not analysis.redelivery:
-            # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
-            raise Gone("Its cron job was pointed at another external API or organization since this was found.")
         backend = self._backend(analysis.connection.backend_url)
         batch_id = analysis.batch_id
         if batch_id is None:
@@ -99,7 +96,17 @@ class Steps:
         return None
 
     def _load(self, claim: Claim) -> Analysis:
-        return self._fenced(claim, lambda rows, number: analyses.load(rows, number, self._services.vault))
+        """The analysis with its connection. Whoever loads it again, because minutes have passed, must not deliver it to
+        the API of another organization.
+
+        Raises:
+            Gone: its cron job was deleted, or pointed elsewhere.
+        """
+        analysis = self._fenced(claim, lambda rows, number: analyses.load(rows, number, self._services.vault))
+        if analysis.elsewhere and not analysis.redelivery:
+            # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
+            raise Gone("Its cron job was pointed at another external API or organization since this was found.")
+        return analysis
 
     def _fenced(self, claim: Claim, statement: Callable[[Rows, int], _Value]) -> _Value:
         """What `statement` returns for the claimed row, in a transaction of its own.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler
+
 import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses
-from imgpipe_orchestration_tests.vision_reports.conftest import Desk
+from imgpipe_orchestration_tests.media.conftest import picture
+from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.vision_reports.conftest import Desk, listed_as
 
 
 def test_an_upload_answered_500_twice_is_delivered_once(desk: Desk) -> None:
@@ -94,3 +98,25 @@ def test_what_a_job_had_in_flight_when_its_api_moved_is_delivered_once(
     assert before["status"] == "failed"
     assert "pointed at another external API" in before["analyses"][0]["error"]
     assert len(desk.reports) == 1
+
+
+def test_a_report_goes_to_no_organization_that_its_job_was_pointed_at_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
+    moved: list[int] = []
+
+    def document(handler: BaseHTTPRequestHandler, _: int) -> None:
+        change = {"external_api_get_url": other.url, "external_api_post_url": other.url, "organization_id": "other"}
+        moved.append(desk.api.patch(f"/cron-jobs/{job}", json=change).status_code)
+        reply(handler, picture())
+
+    with serving(document) as files, serving(listed_as()) as other:
+        desk.seed(images=0, document_urls=[f"{files.url}/hull.jpg"])
+        job = desk.job()
+        execution = desk.execute(job)
+        assert moved == [200]
+        assert execution["status"] == "failed"
+        assert "pointed at another external API" in execution["analyses"][0]["error"]
+        assert [method for method, _, _ in other.requests] == []
+    assert desk.reports == []
