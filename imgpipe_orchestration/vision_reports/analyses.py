@@ -144,8 +144,8 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
         waited=row.waited,
         upload_started_at=row.upload_started_at,
         redelivery=row.redelivery,
-        elsewhere=(row.source, row.organization_id.casefold())
-        != (source_of(connection.get_url), connection.organization_id.casefold()),
+        elsewhere=row.organization_id.casefold() != connection.organization_id.casefold()
+        or (row.source != source_of(connection.get_url) and not row.redelivery),
         connection=connection,
     )
 

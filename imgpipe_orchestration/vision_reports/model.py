@@ -178,7 +178,8 @@ class Analysis:
     upload_started_at: datetime | None
     redelivery: bool
     elsewhere: bool
-    """Whether `connection` leads to another external API or organization than the one that listed it."""
+    """Whether `connection` leads to another organization than the one that listed it, or, unless it is delivered anew,
+    to another external API."""
     connection: Connection
 
 

@@ -103,7 +103,7 @@ class Steps:
             Gone: its cron job was deleted, or pointed elsewhere.
         """
         analysis = self._fenced(claim, lambda rows, number: analyses.load(rows, number, self._services.vault))
-        if analysis.elsewhere and not analysis.redelivery:
+        if analysis.elsewhere:
             # Its new list does not have this analysis, or has it as another one, which would be delivered as well.
             raise Gone("Its cron job was pointed at another external API or organization since this was found.")
         return analysis

@@ -132,6 +132,20 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
     assert len(desk.reports) == 4
 
 
+def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organization(desk: Desk) -> None:
+    desk.seed(images=1)
+    job = desk.job()
+    assert desk.execute(job)["status"] == "success"
+    today = datetime.now(UTC).date().isoformat()
+    moved = desk.standins.analyses_url.replace("127.0.0.1", "localhost")
+    for change, delivered in (({"external_api_get_url": moved}, True), ({"organization_id": "other"}, False)):
+        desk.api.patch(f"/cron-jobs/{job}", json=change)
+        before = len(desk.standins.calls("vision_analysis", "upload"))
+        assert desk.run("vision_reports_backfill", tags={"dagster/partition": today}).success == delivered
+        assert len(desk.standins.calls("vision_analysis", "upload")) - before == delivered
+    assert "pointed at another external API or organization" in desk.executions(job)[0]["analyses"][0]["error"]
+
+
 def test_an_execution_keeps_its_images_when_a_later_one_finds_fewer(desk: Desk) -> None:
     desk.seed(images=2, descriptions=False)
     job = desk.job()
