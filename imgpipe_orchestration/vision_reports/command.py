@@ -16,6 +16,7 @@ from uuid import uuid4
 from sqlalchemy import Connection as Rows
 from sqlalchemy import text
 
+from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
@@ -39,6 +40,7 @@ def run_now(services: Services, connection: Connection, say: Callable[[str], Non
     """
     owner = f"command-{uuid4()}"
     claims = services.claims
+    say(f"{at_host('The Vision Analysis API', connection.get_url)}, organization {connection.organization_id}")
     _take_over_from_dead(services, connection, say)
     with transaction(services.engine) as rows:
         execution = executions.start(

@@ -89,6 +89,7 @@ def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
     ran = invoke(config, "--json")
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["successful"] == 1
+    assert re.match(r"The Vision Analysis API at [\w.]+:\d+, organization from-the-environment\n", ran.stderr)
     ran = invoke(config, "--organization-id", "from-the-flag")
     assert ran.exit_code == 0, ran.output
     assert [r["organization_id"] for r in desk.reports] == ["from-the-environment", "from-the-flag"]
