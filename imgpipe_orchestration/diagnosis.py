@@ -22,7 +22,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, SettingsError
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 
@@ -186,6 +186,8 @@ def _checks(settings: Settings) -> list[_Check]:
 
 def _settings(services: Services) -> str:
     check_settings(services.settings)
+    if said := misspelled():
+        raise _Note("; ".join(said), "Mend the name and start again, or take the variable away.")
     return "every one can be used"
 
 

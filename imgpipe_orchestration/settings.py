@@ -6,6 +6,7 @@ Order of precedence: the environment, then what a running `imgpipe up` wrote int
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -279,7 +280,9 @@ class Settings(BaseModel):
     avatar_image_timeout_seconds: float = Field(180, gt=0, description="Time limit of one image; most take a minute.")
     avatar_base_size: str = Field("1024x1024", pattern=r"^\d+x\d+$", description="Pixels of the selfie.")
     avatar_grid_size: str = Field("2048x2048", pattern=r"^\d+x\d+$", description="Pixels of the 2x2 grid.")
-    avatar_image_quality: str = Field("medium", description="Quality asked of OpenAI: low, medium, high or auto.")
+    avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
+        "medium", description="Quality asked of OpenAI."
+    )
     openai_image_edit_model: str = Field("", description="Model that draws the grid. Empty: OPENAI_IMAGE_MODEL.")
     avatar_least_side: int = Field(256, ge=16, description="Smallest picture accepted from a model, pixels.")
     avatar_thumbnail_side: int = Field(256, ge=16, description="Side of the thumbnails, pixels.")
@@ -293,7 +296,9 @@ class Settings(BaseModel):
     )
     c2pa_certificate: str = Field("", description="Path of a PEM chain that signs C2PA manifests. Empty: no manifests.")
     c2pa_private_key: str = Field("", description="Path of the PEM key of C2PA_CERTIFICATE.")
-    c2pa_algorithm: str = Field("es256", description="Signature algorithm of that key: es256, es384, ps256, ed25519.")
+    c2pa_algorithm: Literal["es256", "es384", "ps256", "ed25519"] = Field(
+        "es256", description="Signature algorithm of that key."
+    )
     c2pa_timestamp_url: str = Field("", description="RFC 3161 server that timestamps C2PA signatures. Empty: none.")
 
     @model_validator(mode="after")
@@ -431,6 +436,16 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
         name = str(first["loc"][0]).upper() if first["loc"] else "settings"
         given = cleaned(first.get("input"), name)
         raise SettingsError(f"{name}: {first['msg']} (got {given!r})", field=name) from None
+
+
+def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
+    """What to say of variables that nearly have the name of a setting, and that nothing reads."""
+    known = {name.upper() for name in Settings.model_fields}
+    said = []
+    for name in sorted({*(os.environ if environ is None else environ)} - known):
+        if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
+            said.append(f"{name} is no setting; {close[0]} is one")
+    return said
 
 
 def _is_address(value: str) -> bool:

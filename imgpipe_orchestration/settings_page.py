@@ -19,7 +19,8 @@ _HEAD = """# Settings
 
 Every setting is an environment variable. `imgpipe up` hands them to all its parts; `imgpipe env` prints those in force.
 A setting that names a real service (DATABASE_URL, S3_ENDPOINT, MONGODB_URL, OPENAI_API_KEY, ...) replaces the part
-that `imgpipe up` would start for it. `imgpipe doctor` says which settings cannot be used and why.
+that `imgpipe up` would start for it. `imgpipe doctor` says which settings cannot be used and why,
+and which variables nearly have the name of one.
 
 This page is generated from `imgpipe_orchestration/settings.py` by `make fix`.
 """

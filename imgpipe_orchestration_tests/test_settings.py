@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Settings, load, misspelled
 
 PRODUCTION = {
     "IMGPIPE_ENV": "production",
@@ -61,6 +61,8 @@ def test_what_another_release_wrote_into_the_stack_file_is_passed_over(tmp_path:
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("RETENTION_DAYS", "-1"),
+        ("AVATAR_IMAGE_QUALITY", "best"),
+        ("C2PA_ALGORITHM", "rsa"),
         ("FRONTEND_ORIGINS", "*"),
         ("FRONTEND_ORIGINS", "https://shop.example/"),
     ],
@@ -213,3 +215,12 @@ def test_what_followed_a_setting_that_is_pointed_elsewhere_follows_it_still() ->
     there = here.pointed({"database_url": "postgresql://c/d", "s3_endpoint": "http://s3:3"})
     assert (there.database_url, there.pending_images_database_url) == ("postgresql://c/d", "postgresql://c/d")
     assert (there.s3_upload_endpoint, there.s3_public_endpoint) == ("http://s3:3", "http://cdn:2")
+
+
+def test_a_name_that_nearly_is_a_settings_is_told_and_no_other() -> None:
+    written = {"MEDIA_BATCH_SZIE": "5", "DATABASE_URLS": "", "MEDIA_BATCH_SIZE": "5", "PATH": "/bin", "HOME": "/"}
+    assert misspelled(written) == [
+        "DATABASE_URLS is no setting; DATABASE_URL is one",
+        "MEDIA_BATCH_SZIE is no setting; MEDIA_BATCH_SIZE is one",
+    ]
+    assert misspelled(Settings().environment()) == []

@@ -40,6 +40,7 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
     from imgpipe_orchestration.devstack.services import prepare_dagster_home
     from imgpipe_orchestration.devstack.stackfile import StackLock
     from imgpipe_orchestration.devstack.supervisor import Supervisor
+    from imgpipe_orchestration.settings import misspelled
 
     began = time.monotonic()
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def command(data_dir: Path, no_dagster: bool, port: int | None) -> None:
         plan = make_plan(data_dir, os.environ, dagster=not no_dagster, gateway_port=port)
         prepare_dagster_home(data_dir / "dagster", _dagster_configuration())
         _say(f"starting on {data_dir}")
-        for note in plan.ports.notes:
+        for note in (*misspelled(), *plan.ports.notes):
             _say(note)
         Supervisor(plan, _say).run(on_ready=lambda: _announce(plan, time.monotonic() - began))
     finally:

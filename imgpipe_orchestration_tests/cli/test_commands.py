@@ -78,6 +78,9 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
     steps = settings(LISTINGS_STEPS="decode,shrink,encode,upload")
     assert steps["verdict"] == "bad" and "LISTINGS_STEPS: there is no step 'shrink'" in steps["seen"]
     assert settings(MODEL_PRICES="cheap")["seen"].startswith("MODEL_PRICES must look like")
+    misspelt = settings(MEDIA_BATCH_SZIE="5")
+    assert misspelt["verdict"] == "note"
+    assert misspelt["seen"] == "MEDIA_BATCH_SZIE is no setting; MEDIA_BATCH_SIZE is one"
 
 
 @pytest.mark.slow
