@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, SettingsError
+from imgpipe_orchestration.errors import ImgpipeError, NotMigrated, OutOfSpace, SettingsError
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
@@ -32,6 +32,7 @@ _SILENT_SECONDS = 180
 """Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _MIGRATE = "Run `imgpipe migrate`."
+_REMEDIES = {NotMigrated: _MIGRATE, OutOfSpace: "Make room on its disk; work waits and goes on by itself."}
 
 
 class Verdict(StrEnum):
@@ -84,7 +85,7 @@ class _Check:
         except _NotOk as ended:
             return Finding(self.what, ended.verdict, str(ended), ended.do or self.do)
         except ImgpipeError as error:
-            do = _MIGRATE if isinstance(error, NotMigrated) else self.do
+            do = next((do for kind, do in _REMEDIES.items() if isinstance(error, kind)), self.do)
             return Finding(self.what, Verdict.BAD, redact(f"{error.public} {error.detail or ''}".strip()), do)
         except requests.RequestException as error:
             where = redact(str(error.request.url)) if error.request is not None else "there"
@@ -126,6 +127,7 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
     def look(check: _Check) -> None:
         found[check.what] = check(services)
 
+    _prepare(services)
     # Daemon threads, because Python waits at its end for those of an executor, also for one that hangs.
     threads = [threading.Thread(target=look, args=[check], daemon=True) for check in checks]
     try:
@@ -138,6 +140,19 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
         return [found.get(one.what) or Finding(one.what, Verdict.BAD, silent, one.do) for one in checks]
     finally:
         services.close()
+
+
+def _prepare(services: Services) -> None:
+    """Import and make what the checks use. On a busy machine that takes longer than servers take to answer, and all of
+    them would be called silent."""
+    with suppress(Exception):  # its checks will say what is wrong with it
+        _ = services.media_bucket.store.client
+    if services.settings.mongodb_url:
+        import pymongo  # noqa: F401
+    if services.settings.openai_api_key:
+        from imgpipe_orchestration.partners.openai_warmup import warm_up
+
+        warm_up()
 
 
 def _checks(settings: Settings) -> list[_Check]:
@@ -214,12 +229,20 @@ def _database(services: Services) -> str:
         version = connection.scalar(text("show server_version"))
         vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
         without = migrations.lacks_pgvector(connection)
+        _write(connection)
     lacking = migrations.pending(services.engine)
     if lacking and without:
         raise _Bad(f"PostgreSQL {version}; the database has no extension pgvector", migrations.PGVECTOR)
     if lacking:
         raise _Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", _MIGRATE)
     return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"
+
+
+def _write(connection: Connection) -> None:
+    """Write a little, which goes with the transaction: on a full disk a server still answers whoever reads."""
+    if connection.scalar(text("select has_database_privilege(current_database(), 'temporary')")):
+        rows = "select repeat('x', 100) as x from generate_series(1, 1000)"
+        connection.execute(text(f"create temporary table imgpipe_doctor_writes on commit drop as {rows}"))
 
 
 def _pending_images(services: Services) -> str:
@@ -232,7 +255,7 @@ def _dagster_database(services: Services) -> str:
     engine = connect(services.settings.dagster_pg_url, pool_size=1, setting="DAGSTER_PG_URL")
     try:
         with transaction(engine) as connection:
-            connection.execute(text("select 1"))
+            _write(connection)
     finally:
         engine.dispose()
     return "answers"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -146,6 +147,27 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
     bucket = found[f"bucket {settings.media_bucket_name}"]
     assert (bucket.verdict, bucket.seen) == (Verdict.BAD, "has not answered for 3 seconds")
     assert "S3_ENDPOINT" in bucket.do
+
+
+_AT_THE_CHECKS = """
+import sys
+from imgpipe_orchestration import diagnosis
+from imgpipe_orchestration.settings import Settings
+
+wanted = {"boto3", "openai.resources.responses", "pymongo"}
+look = lambda services: str(wanted - set(sys.modules))
+diagnosis._checks = lambda settings: [diagnosis._Check("modules", "", look)]
+away = "127.0.0.1:9"
+given = Settings(s3_endpoint=f"http://{away}", mongodb_url=f"mongodb://{away}", openai_api_key="key")
+print(diagnosis.diagnose(given)[0].seen)
+"""
+
+
+def test_doctor_does_not_take_its_own_imports_for_the_silence_of_servers() -> None:
+    """They take two seconds of CPU, which on a busy machine were the whole time of all checks."""
+    command = [sys.executable, "-c", _AT_THE_CHECKS]
+    told = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert told.stdout.strip() == "set()", told.stderr
 
 
 def test_doctor_names_a_missing_index_and_is_content_once_it_is_there(run: Run, mongo_url: str) -> None:

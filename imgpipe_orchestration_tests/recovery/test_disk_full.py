@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.diagnosis import Verdict, diagnose
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services
@@ -70,6 +71,8 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         kept, statuses = uploaded(client, 3)
         assert statuses == [200] * 3
         filler = fill(disk)
+        said = next(finding for finding in diagnose(settings) if finding.what == "database")
+        assert said.verdict is Verdict.BAD and said.do.startswith("Make room"), said
         statuses = []
         for seed in range(4000):
             status, one = upload(client, photo(16, 16, seed=seed))
@@ -80,6 +83,7 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         assert statuses[-1] in {503, 507}
         filler.unlink()
         revive(rows)
+        assert {finding.what: finding.verdict for finding in diagnose(settings)}["database"] is Verdict.OK
         late, statuses = uploaded(client, 3)
         kept += late
         assert statuses == [200] * 3
