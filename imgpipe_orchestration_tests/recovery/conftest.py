@@ -52,9 +52,10 @@ def fill(folder: Path, *, leave: int = 0) -> Path:
 
 @contextmanager
 def servers(
-    folder: Path, *, postgres: Path | None = None, objects: Path | None = None
+    folder: Path, *, postgres: Path | None = None, objects: Path | None = None, buckets: bool = True
 ) -> Iterator[tuple[Postgres, S3, Settings]]:
-    """PostgreSQL and an object store with the project's schema and buckets, and the settings that name them."""
+    """PostgreSQL with the project's schema, an object store, with its buckets unless told otherwise, and the settings
+    that name them."""
     with (
         Postgres((postgres or folder) / "data", free_port(), databases=["imgpipe", "dagster"]) as rows,
         S3((objects or folder) / "s3", free_port(), access_key="drill-access", secret_key="drill-secret") as store,
@@ -75,7 +76,7 @@ def servers(
             **BUCKETS,
         )
         with_services = Services(settings)
-        for name in BUCKETS.values():
+        for name in BUCKETS.values() if buckets else ():
             with_services.objects.bucket(name).ensure()
         with_services.close()
         yield rows, store, settings

@@ -124,7 +124,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
             stop.set()
             thread.join()
 
-    with servers(open_folder / "new") as (_, _, settings):
+    with servers(open_folder / "new", buckets=False) as (_, _, settings):
         run("Restore", settings, backup)
         with history(settings) as instance:
             assert [run.job_name for run in instance.get_runs()] == ["nothing"]
@@ -135,6 +135,8 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         services = Services(settings)
         held = count(services, "select count(*) from image_queue")
         assert 5 <= held <= len(accepted)
+        everywhere = collect_garbage(services, act=False, grace_hours=0)
+        assert [found.missing for found in everywhere] == [0] * len(BUCKETS), "also in the buckets that were empty"
         (found,) = collect_garbage(services, ["listings"], act=False, grace_hours=0)
         assert found.missing == 0
         assert found.garbage <= 2 * (len(accepted) - held)
