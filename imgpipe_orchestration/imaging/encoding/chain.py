@@ -34,21 +34,18 @@ _COSTLY, _CLOSE_LARGE = 500_000, 2.0
 enough."""
 _CHEAP = 100_000
 """Pixels up to which AVIF's crops are always scored, which takes 4 ms for a thumbnail."""
-_LARGE = 1_450_000
-"""Pixels above which a picture with many colours is scored as JPEG only, unless that was a surprise: scoring it in all
-formats would take a tenth of a rendering, and further tries half as much. Pictures with few colours are scored, because
-pages of text missed by 6 to 17 points as AVIF though their JPEGs had hit."""
 _SURPRISING = 3.0
 """Points, either way, that a crop is predicted to miss by, from which its AVIF is scored: of 418 large crops 18 are,
 and eight of the others miss by more than 2."""
-_SURPRISING_LARGE = 2.5
-"""Surprise of a leading format, in points, from which a picture of more than _LARGE is scored in the other formats as
-well: three photographs in ten, and scanned text, whose AVIF missed by 12."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks, from which it is repeated in 4:4:4, and points that this must gain to be kept: red
 letters gain 14 to 30, photographs up to 8."""
 _NEARER = 3.0
 """Weight of a leader relative to the one before it: WebP predicts AVIF better than JPEG does."""
+_FLATTERED = 1.0
+"""Points that an excerpt scores better than its picture, in all formats."""
+_EXCERPTS = 4
+"""Most tries of an excerpt. One takes 5 % of the time of its picture as JPEG, a sixth as WebP or AVIF."""
 _SAME_SIZE = 0.2
 """Octaves of pixels below which two sizes show no trend."""
 
@@ -71,6 +68,9 @@ class _Ways:
     sure: float
     """Points of a miss up to which the next try of a picture with many colours is reliable enough to be left unscored.
     Lowest for JPEG: an original that was a JPEG has no smooth curve there."""
+    excerpted: float
+    """Points from the target at which the tries of an excerpt end. Its picture then gets the next quality; as JPEG that
+    of the nearest try, because an original that was one has jumps of up to 8 points between neighbouring qualities."""
     followed: float
     """The share of the leaders' surprise that this format has as well."""
     texture: float
@@ -92,33 +92,36 @@ _WAYS: dict[Lossy, _Ways] = {
         begins={},
         further=3,
         sure=2.0,
+        excerpted=1.0,
         followed=0.0,
         texture=0.0,
         drift=-0.15,
         settles=0.1,
-        effort=-1.1,
+        effort=-1.5,
     ),
     "webp": _Ways(
         tries=3,
         begins={"jpeg": (0.59, -1.7, 35.2)},
         further=2,
         sure=3.5,
+        excerpted=3.5,
         followed=0.4,
         texture=0.0,
         drift=0.9,
         settles=0.07,
-        effort=1.1,
+        effort=1.5,
     ),
     "avif": _Ways(
         tries=4,
         begins={"jpeg": (0.44, 4.0, 4.4), "webp": (0.62, 4.1, -12.9)},
         further=1,
         sure=3.0,
+        excerpted=3.0,
         followed=0.6,
         texture=2.7,
         drift=0.6,
         settles=0.05,
-        effort=0.9,
+        effort=0.0,
     ),
 }
 
@@ -156,8 +159,8 @@ class Chain(ABC):
     def _recipe_of(self, one: Picture) -> Recipe:
         return self._recipe
 
-    def _plain(self, one: Picture, quality: int) -> Task:
-        return self, one, lambda: Encoded(self._encode(one, quality), quality, None)
+    def _plain(self, one: Picture, quality: int, score: float | None = None) -> Task:
+        return self, one, lambda: Encoded(self._encode(one, quality), quality, score)
 
 
 class FixedChain(Chain):
@@ -181,8 +184,11 @@ class SearchingChain(Chain):
 
     A format also follows its leaders, the formats before it, whose tries take less time: it has a part of each of their
     surprises. AVIF also follows their bytes: led by JPEG and WebP it comes within 0.8 points (root mean square, crops
-    of 209 photographs), so its large crops need no score of their own unless they are far from the trend. Likewise
-    pictures of more than _LARGE, in WebP as well, unless they have few colours.
+    of 209 photographs), so its large crops need no score of their own unless they are far from the trend.
+
+    To score a large picture would take a tenth of a rendering, and further tries half as much. So the tries are made of
+    its excerpt, and the picture is encoded once. Pictures with few colours (text, drawings) are tried themselves,
+    because their excerpts say less.
     """
 
     def __init__(
@@ -202,14 +208,17 @@ class SearchingChain(Chain):
         self._leaders = leaders
         self._searched = searched
         self._scored = [one for one in pictures if one.is_scorable and (one is searched or not self._follows(one))]
-        self._largest = next((one for one in self._scored if one.whole and one.pixels <= _LARGE), searched)
+        self._largest = next((one for one in self._scored if one.whole and not one.excerpt), searched)
         self._first_tries: dict[int, Encoded] = {}
         self._colourful: set[int] = set()
 
     def _follows(self, one: Picture) -> bool:
         """Whether a picture takes its quality from the leading formats and is not scored."""
-        large = one.pixels > _LARGE and self._kind != "jpeg"
-        return large or (self._kind == "avif" and not one.whole and one.pixels > _CHEAP)
+        return self._kind == "avif" and not one.whole and one.pixels > _CHEAP
+
+    def _tried(self, one: Picture) -> Picture:
+        """The picture that tries are made of: of a large one with many colours, its excerpt."""
+        return one.excerpt if one.excerpt and not one.has_few_colours else one
 
     def _search(self) -> Encoded:
         """Search the searched picture's quality.
@@ -243,9 +252,12 @@ class SearchingChain(Chain):
         if one in self or one not in self._scored:
             return []
         self._first_tries[id(one)] = file
+        better = bounded(self._kind, self._exact(one, one.target))
+        if self._tried(one) is not one:
+            quality = file.quality if self._kind == "jpeg" else better
+            return [self._plain(one, quality, file.score if quality == file.quality else None)]
         if self._is_settled(one, file):
             return []
-        better = bounded(self._kind, self._exact(one, one.target))
         is_sure = abs(miss(file, one.target)) <= self._ways.sure and not one.has_few_colours
         if is_sure and better != file.quality:
             return [self._plain(one, better)]
@@ -269,7 +281,7 @@ class SearchingChain(Chain):
         return before in self and all(one in leader or leader._leaves_unscored(one) for leader in self._leaders)
 
     def _leaves_unscored(self, one: Picture) -> bool:
-        """Whether it is certain that a picture gets no score; for large ones that is decided when they are begun."""
+        """Whether it is certain that a picture gets no score; for crops that is decided when they are begun."""
         return one not in self._scored and one not in self._waiting
 
     def _first_try(self, one: Picture) -> Task:
@@ -278,16 +290,10 @@ class SearchingChain(Chain):
         level, lacks = self._trend(one), self._lacks(one)
         effort = self._ways.effort if self._largest.pixels <= self._recipe.large_pixels < one.pixels else 0.0
         level += (lacks + effort) / slope(self._kind, level)
-        if one.is_scorable and one not in self._scored:
-            if one.pixels > _LARGE:
-                surprises = [leader._surprise(one) for leader in self._leaders if one in leader]
-                is_doubtful = any(abs(each) > _SURPRISING_LARGE for each in surprises) or one.has_few_colours
-            else:
-                is_doubtful = abs(lacks) > _SURPRISING
-            if is_doubtful:
-                self._scored.append(one)
+        if one.is_scorable and one not in self._scored and abs(lacks) > _SURPRISING:
+            self._scored.append(one)
         if one in self._scored:
-            return self._reach(one, level, tries=1)
+            return self._reach(one, level, tries=1 if self._tried(one) is one else _EXCERPTS)
         return self._plain(one, bounded(self._kind, level))
 
     def _lacks(self, one: Picture) -> float:
@@ -304,7 +310,7 @@ class SearchingChain(Chain):
 
     def _density(self, one: Picture) -> float:
         """Bytes per pixel of the first try, as a logarithm to base 2."""
-        return log2(len(self._first_tries[id(one)].data) / one.pixels)
+        return log2(len(self._first_tries[id(one)].data) / self._tried(one).pixels)
 
     def _surprise(self, one: Picture) -> float:
         """The points by which a picture's first try scored better than its size predicts."""
@@ -343,28 +349,39 @@ class SearchingChain(Chain):
     def _reach(self, one: Picture, start: float | Encoded, *, tries: int) -> Task:
         """A task that tries qualities from a level or from an earlier try on, and scores them."""
         is_first = not isinstance(start, Encoded)
+        tried = self._tried(one)
+        flattered = 0.0 if tried is one else _FLATTERED
+        points = CLOSE if tried is one else self._ways.excerpted
 
         def work() -> Encoded:
-            found = reach(one.target, self._kind, start, draft, one.score, tries=tries)
+            found = reach(one.target, self._kind, start, draft, score, tries=tries, points=points)
             if is_first and one is not self._searched and miss(found, one.target) < -_FAR:
-                found = self._in_all_colours(one, found, draft)
-            if is_first and not self._is_settled(one, found):
+                found = self._in_all_colours(one, found, draft, score)
+            if tried is not one or (is_first and not self._is_settled(one, found)):
                 return found
             # Tries are drafts; only JPEG's have other bytes than the final file.
             return replace(found, data=self._encode(one, found.quality)) if self._kind == "jpeg" else found
 
         def draft(quality: int) -> bytes:
-            return encode_draft(one.image, self._format, quality, self._recipe_of(one), self._exif)
+            recipe = self._recipe_of(one)
+            if one.pixels > recipe.large_pixels:  # an excerpt is encoded with the effort of its picture
+                recipe = replace(recipe, large_pixels=0)
+            return encode_draft(tried.image, self._format, quality, recipe, self._exif)
+
+        def score(file: bytes) -> float:
+            return tried.score(file) - flattered
 
         return self, one, work
 
-    def _in_all_colours(self, one: Picture, file: Encoded, draft: Callable[[int], bytes]) -> Encoded:
+    def _in_all_colours(
+        self, one: Picture, file: Encoded, draft: Callable[[int], bytes], score: Callable[[bytes], float]
+    ) -> Encoded:
         """The same try in 4:4:4 if that helps much; the picture then keeps 4:4:4."""
         if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
             return file
         self._colourful.add(id(one))
         data = draft(file.quality)
-        again = Encoded(data, file.quality, one.score(data))
+        again = Encoded(data, file.quality, score(data))
         if miss(again, one.target) - miss(file, one.target) > _GAIN:
             return again
         self._colourful.discard(id(one))

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.encoding import excerpt
 from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
@@ -18,6 +19,8 @@ from imgpipe_orchestration.imaging.opencv import cv2
 _SMALLEST_SIDE = 32
 """Pixels below which the score lacks its coarse scales and means little."""
 _GREY = (128, 128, 128)
+_EXCERPTED = 1_450_000
+"""Pixels above which a picture has an excerpt."""
 _AVIF = b"ftypavif"
 """What these files have at byte 4."""
 
@@ -56,6 +59,8 @@ class Picture:
         self._image = image
         self._lock = Lock()
         self._reference: Reference | None = None
+        self.excerpt = _excerpt(image, target) if self.pixels > _EXCERPTED else None
+        """A small picture that is as hard to encode as this one; None when this one is small enough itself."""
 
     @property
     def image(self) -> Image.Image:
@@ -85,3 +90,9 @@ class Picture:
             if self._reference is None:
                 self._reference = Reference(flattened(self.image, _GREY), sampled=True)
             return self._reference
+
+
+def _excerpt(image: LazyImage, target: float) -> Picture:
+    size = (excerpt.side_of(image.size[0]), excerpt.side_of(image.size[1]))
+    cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(image.get()))))
+    return Picture(cut, whole=False, target=target)

@@ -49,8 +49,9 @@ def reach(
     score: Callable[[bytes], float],
     *,
     tries: int,
+    points: float = CLOSE,
 ) -> Encoded:
-    """Encode until the score is CLOSE to the target, at most `tries` times; the try nearest to it wins.
+    """Encode until the score is within `points` of the target, at most `tries` times; the try nearest to it wins.
 
     Args:
         start: level of the first try, or an earlier try to go on from.
@@ -60,7 +61,7 @@ def reach(
     seen = {start.quality: start} if isinstance(start, Encoded) else {}
     quality = bounded(kind, _next(kind, [start], target) if isinstance(start, Encoded) else start)
     for _ in range(tries):
-        if quality in seen or any(close(one, target) for one in seen.values()):
+        if quality in seen or any(close(one, target, points) for one in seen.values()):
             break
         data = encode(quality)
         seen[quality] = Encoded(data, quality, score(data))

@@ -34,6 +34,7 @@ class _Pictured:
     target: float = 75.0
     is_scorable: bool = True
     has_few_colours: bool = False
+    excerpt: _Pictured | None = None
     asked: dict[str, list[int]] = field(default_factory=dict)
 
     @property
@@ -44,6 +45,12 @@ class _Pictured:
         kind, quality, _ = data.decode().split(" ", 2)
         beyond = level_of(cast(Lossy, kind), int(quality)) - _USUAL[kind]
         return 75 + beyond * slope(cast(Lossy, kind), _USUAL[kind]) - self.needs.get(kind, 0.0)
+
+
+def _large(**needs: float) -> _Pictured:
+    """A picture with an excerpt, which is as hard to encode but scores a little better."""
+    excerpt = _Pictured(590_000, needs={kind: needs.get(kind, 0.0) - chain_module._FLATTERED for kind in _USUAL})
+    return _Pictured(3_840_000, needs=needs, excerpt=excerpt)
 
 
 @pytest.fixture
@@ -102,15 +109,39 @@ def test_what_gets_denser_as_its_sizes_do_is_no_surprise(
     assert densities[1] == pytest.approx(_USUAL["avif"] + 1.0, abs=1.1)
 
 
-@pytest.mark.parametrize(("harder", "is_scored"), [(0.0, False), (2.0, False), (5.0, True), (-6.0, True)])
-def test_the_largest_size_is_scored_in_every_format_where_its_jpeg_surprises(
-    made: Callable[..., dict[Format, SearchingChain]], harder: float, is_scored: bool
+@pytest.mark.parametrize("harder", [0.0, 2.0, 7.0, -6.0])
+def test_a_large_picture_is_encoded_once_at_the_quality_that_its_excerpt_asks_for(
+    made: Callable[..., dict[Format, SearchingChain]], harder: float
 ) -> None:
-    zoom = _Pictured(3_840_000, needs={"jpeg": harder})
+    zoom = _large(jpeg=harder, webp=-harder, avif=harder / 2)
     chains = made(zoom, _Pictured(960_000), _Pictured(150_000))
-    assert chains["jpeg"].done[id(zoom)].score == pytest.approx(75, abs=2)
-    for kind in ("webp", "avif"):
-        assert (zoom in chains[kind]) == is_scored
+    for kind, chain in chains.items():
+        (quality,) = zoom.asked[kind]
+        file = chain.done[id(zoom)]
+        assert (file.quality, len(file.data)) == (quality, zoom.pixels / 100)
+        assert zoom.score(file.data) == pytest.approx(75, abs=1)
+
+
+def test_a_large_picture_with_few_colours_is_tried_itself(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    page = _large(jpeg=5.0, avif=-7.0)
+    page.has_few_colours = True
+    chains = made(page, _Pictured(960_000), _Pictured(150_000))
+    assert page.excerpt is not None
+    assert page.excerpt.asked == {}
+    assert {kind: chain.done[id(page)].score for kind, chain in chains.items()} == pytest.approx(
+        dict.fromkeys(chains, 75), abs=2
+    )
+
+
+def test_a_large_picture_that_is_alone_is_searched_by_its_excerpt(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    zoom = _large(webp=4.0)
+    for kind, chain in made(zoom).items():
+        assert len(zoom.asked[kind]) == 1
+        assert zoom.score(chain.done[id(zoom)].data) == pytest.approx(75, abs=1.7)
 
 
 def test_a_large_crop_is_scored_as_avif_only_where_its_leaders_are_far_from_the_trend(
@@ -143,9 +174,11 @@ def test_what_is_unusual_when_small_is_expected_to_be_less_so_when_larger(
 ) -> None:
     levels = []
     for points in (-4.0, 4.0):
-        small, detail, zoom = (_Pictured(pixels, needs={"jpeg": points}) for pixels in (150_000, 960_000, 3_840_000))
+        small, detail = (_Pictured(pixels, needs={"jpeg": points}) for pixels in (150_000, 960_000))
+        zoom = _large(jpeg=points)
         made(zoom, detail, small)
-        levels.append([small.asked["jpeg"][-1], detail.asked["jpeg"][0], zoom.asked["jpeg"][0]])
+        assert zoom.excerpt is not None
+        levels.append([small.asked["jpeg"][-1], detail.asked["jpeg"][0], zoom.excerpt.asked["jpeg"][0]])
     small_apart, detail_apart, zoom_apart = (hard - easy for easy, hard in zip(*levels, strict=True))
     assert detail_apart <= small_apart - 2
     assert zoom_apart <= small_apart - 2

@@ -13,6 +13,7 @@ from ssimulacra2 import compute_ssimulacra2 as compute
 
 from imgpipe_orchestration.imaging.encoding.quality import CLOSE, reach
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
+from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe, Size
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.resize import shrink_within
@@ -93,14 +94,28 @@ def test_photos_as_different_as_these_all_reach_the_target() -> None:
         assert np.std(values) <= 1.5, kind
 
 
-def test_the_largest_jpeg_reaches_the_target_where_the_smaller_sizes_mislead() -> None:
+@pytest.mark.parametrize("kind", ["avif", "webp", "jpeg"])
+def test_the_largest_file_reaches_the_target_where_the_smaller_sizes_mislead(kind: Format) -> None:
     """Grain of single pixels, which shrinking averages away."""
     noise = np.random.default_rng(5).normal(0, 6, (1411, 1411, 1))
     original = Image.fromarray(np.clip(np.asarray(photo("retina")) + noise, 0, 255).astype(np.uint8))
-    made = render(encoded(original, "PNG", compress_level=1), dataclasses.replace(MEDIA, formats=("jpeg",)))
+    made = render(encoded(original, "PNG", compress_level=1), dataclasses.replace(MEDIA, formats=(kind,)))
     zoom = next(one for one in made.variants if one.size == "zoom")
     assert zoom.width == 1411
     assert Reference(original).score(_decoded(zoom.data)) == pytest.approx(75, abs=2)
+
+
+def test_the_largest_files_of_a_soft_picture_reach_the_target() -> None:
+    """Seams in it would be all that an encoder has to do."""
+    y, x = np.mgrid[0:1:1500j, 0:1:2400j]
+    waves = [np.sin(9 * x + 4 * y), np.sin(7 * y - 3 * x * x), np.sin(5 * x * y + 8 * y)]
+    noise = np.random.default_rng(5).normal(0, 1.5, (1500, 2400, 1))
+    soft = np.clip(128 + 90 * np.stack(waves, axis=-1) + noise, 0, 255).astype(np.uint8)
+    made = render(encoded(Image.fromarray(soft), "PNG", compress_level=1), MEDIA)
+    zooms = {one.format: one for one in made.variants if one.size == "zoom"}
+    reference = Reference(soft)
+    for kind, one in zooms.items():
+        assert reference.score(_decoded(one.data)) == pytest.approx(75, abs=2.5), kind
 
 
 @pytest.mark.slow

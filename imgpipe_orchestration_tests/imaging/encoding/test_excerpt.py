@@ -1,0 +1,43 @@
+"""Tiles of a large picture, put together without seams."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from imgpipe_orchestration.imaging.encoding.excerpt import excerpt_of, side_of
+
+RNG = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("shape", [(1600, 2400, 3), (1411, 1411, 4), (2400, 605, 3), (770, 9000, 3), (40, 40_000, 3)])
+def test_an_excerpt_has_the_size_that_was_announced_and_only_pixels_of_the_picture(shape: tuple[int, ...]) -> None:
+    picture = np.full(shape, 77, np.uint8)
+    cut = excerpt_of(picture)
+    assert cut.shape == (side_of(shape[0]), side_of(shape[1]), shape[2])
+    assert cut.shape[0] <= 768
+    assert cut.shape[1] <= 768
+    assert (cut == 77).all()
+
+
+def test_a_tile_is_a_part_of_the_picture_as_it_is() -> None:
+    picture = RNG.integers(0, 256, (1600, 2400, 3), np.uint8)
+    cut = excerpt_of(picture)
+    tile = cut[96 * 3 + 8 : 96 * 4, 96 * 5 + 8 : 96 * 6]
+    places = [
+        (y, x)
+        for y in range(0, 1600 - 96, 16)
+        for x in range(0, 2400 - 96, 16)
+        if (picture[y + 8 : y + 96, x + 8 : x + 96] == tile).all()
+    ]
+    assert len(places) == 1
+    assert 3 * 200 <= places[0][0] + 48 <= 4 * 200
+    assert 5 * 300 <= places[0][1] + 48 <= 6 * 300
+
+
+def test_tiles_fade_into_each_other() -> None:
+    """A ramp from black to white: the tiles' neighbours differ by a seventh of it, no two pixels by more than an
+    eighth of that."""
+    ramp = np.repeat(np.linspace(0, 255, 2400)[None, :, None], 1600, axis=0).repeat(3, axis=2).astype(np.uint8)
+    steps = np.abs(np.diff(excerpt_of(ramp)[:, :, 0].astype(int), axis=1))
+    assert steps.max() <= 6
