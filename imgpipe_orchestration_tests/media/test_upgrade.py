@@ -48,7 +48,8 @@ def copied(source: str, target: str) -> None:
         here.execute("set session_replication_role = replica")  # neither triggers nor the order of foreign keys
         for table, columns in here.execute(COLUMNS).fetchall():
             names = sql.SQL(", ").join(map(sql.Identifier, columns))
-            read = sql.SQL("copy {} ({}) to stdout").format(sql.Identifier(table), names)
+            # By a query, because what was a table may be a view of the newer schema.
+            read = sql.SQL("copy (select {} from {}) to stdout").format(names, sql.Identifier(table))
             write = sql.SQL("copy {} ({}) from stdin").format(sql.Identifier(table), names)
             here.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
             with there.cursor().copy(read) as rows, here.cursor().copy(write) as out:
