@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import log2
 
 import numpy as np
@@ -24,6 +24,7 @@ from imgpipe_orchestration.imaging.encoding.quality import (
     slope,
     usual,
 )
+from imgpipe_orchestration.imaging.encoding.ways import WAYS
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.recipe import Recipe
 
@@ -42,88 +43,10 @@ _FAR, _GAIN = 8.0, 10.0
 letters gain 14 to 30, photographs up to 8."""
 _NEARER = 3.0
 """Weight of a leader relative to the one before it: WebP predicts AVIF better than JPEG does."""
-_FLATTERED = 1.0
-"""Points that an excerpt scores better than its picture, in all formats."""
 _EXCERPTS = 4
 """Most tries of an excerpt. One takes 5 % of the time of its picture as JPEG, a sixth as WebP or AVIF."""
 _SAME_SIZE = 0.2
 """Octaves of pixels below which two sizes show no trend."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ways:
-    """How the qualities of a format are searched. Figures in points are from 209 photographs.
-
-    An octave is a factor of two. A picture's surprise is by how many points it scores better than its size predicts.
-    """
-
-    tries: int
-    """Encodings that the search for a quality may take."""
-    begins: dict[Lossy, tuple[float, float, float]]
-    """The level where the search begins, as a linear function for each leader: factors for the leader's level and for
-    its octaves of bytes per pixel, and a constant. Fitted to 78 photographs: half of the searches begin within 1.1
-    points of the target. Without a leader, the search begins at the recipe's quality."""
-    further: int
-    """Further encodings that any other picture may take if its first one missed. JPEG's take next to no time."""
-    sure: float
-    """Points of a miss up to which the next try of a picture with many colours is reliable enough to be left unscored.
-    Lowest for JPEG: an original that was a JPEG has no smooth curve there."""
-    excerpted: float
-    """Points from the target at which the tries of an excerpt end. Its picture then gets the next quality; as JPEG that
-    of the nearest try, because an original that was one has jumps of up to 8 points between neighbouring qualities."""
-    followed: float
-    """The share of the leaders' surprise that this format has as well."""
-    texture: float
-    """Points that a picture lacks per octave of the nearest leader's bytes per pixel above those that its size
-    predicts: for AVIF, detail needs more and softness less than for the others."""
-    drift: float
-    """Points that the largest picture needs more per octave of pixels above the searched one."""
-    settles: float
-    """Share of the distance to the usual level that is lost per octave of pixels: a picture that needs a high level
-    when small, for its grain or an earlier JPEG's blocks, needs less of it when large."""
-    effort: float
-    """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: WebP and AVIF are encoded with
-    less effort there. JPEG, whose effort is the same, needs less than the trend."""
-
-
-_WAYS: dict[Lossy, _Ways] = {
-    "jpeg": _Ways(
-        tries=5,
-        begins={},
-        further=3,
-        sure=2.0,
-        excerpted=1.0,
-        followed=0.0,
-        texture=0.0,
-        drift=-0.15,
-        settles=0.1,
-        effort=-1.5,
-    ),
-    "webp": _Ways(
-        tries=3,
-        begins={"jpeg": (0.59, -1.7, 35.2)},
-        further=2,
-        sure=3.5,
-        excerpted=3.5,
-        followed=0.4,
-        texture=0.0,
-        drift=0.9,
-        settles=0.07,
-        effort=1.5,
-    ),
-    "avif": _Ways(
-        tries=4,
-        begins={"jpeg": (0.44, 4.0, 4.4), "webp": (0.62, 4.1, -12.9)},
-        further=1,
-        sure=3.0,
-        excerpted=3.0,
-        followed=0.6,
-        texture=2.7,
-        drift=0.6,
-        settles=0.05,
-        effort=0.0,
-    ),
-}
 
 
 Work = Callable[[], Encoded]
@@ -204,7 +127,7 @@ class SearchingChain(Chain):
         super().__init__(kind, pictures, recipe, exif)
         self._kind: Lossy = kind
         self._all_colours = replace(recipe, avif_subsampling="4:4:4", jpeg_subsampling="4:4:4")
-        self._ways = _WAYS[kind]
+        self._ways = WAYS[kind]
         self._leaders = leaders
         self._searched = searched
         self._scored = [one for one in pictures if one.is_scorable and (one is searched or not self._follows(one))]
@@ -350,13 +273,12 @@ class SearchingChain(Chain):
         """A task that tries qualities from a level or from an earlier try on, and scores them."""
         is_first = not isinstance(start, Encoded)
         tried = self._tried(one)
-        flattered = 0.0 if tried is one else _FLATTERED
         points = CLOSE if tried is one else self._ways.excerpted
 
         def work() -> Encoded:
-            found = reach(one.target, self._kind, start, draft, score, tries=tries, points=points)
+            found = reach(one.target, self._kind, start, draft, tried.score, tries=tries, points=points)
             if is_first and one is not self._searched and miss(found, one.target) < -_FAR:
-                found = self._in_all_colours(one, found, draft, score)
+                found = self._in_all_colours(one, found, draft)
             if tried is not one or (is_first and not self._is_settled(one, found)):
                 return found
             # Tries are drafts; only JPEG's have other bytes than the final file.
@@ -368,20 +290,15 @@ class SearchingChain(Chain):
                 recipe = replace(recipe, large_pixels=0)
             return encode_draft(tried.image, self._format, quality, recipe, self._exif)
 
-        def score(file: bytes) -> float:
-            return tried.score(file) - flattered
-
         return self, one, work
 
-    def _in_all_colours(
-        self, one: Picture, file: Encoded, draft: Callable[[int], bytes], score: Callable[[bytes], float]
-    ) -> Encoded:
+    def _in_all_colours(self, one: Picture, file: Encoded, draft: Callable[[int], bytes]) -> Encoded:
         """The same try in 4:4:4 if that helps much; the picture then keeps 4:4:4."""
         if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
             return file
         self._colourful.add(id(one))
         data = draft(file.quality)
-        again = Encoded(data, file.quality, score(data))
+        again = Encoded(data, file.quality, self._tried(one).score(data))
         if miss(again, one.target) - miss(file, one.target) > _GAIN:
             return again
         self._colourful.discard(id(one))

@@ -15,6 +15,8 @@ Pixels = NDArray[np.uint8]
 
 _TILES, _TILE = 8, 96
 """Tiles in a row and in a column, and pixels of a tile's side."""
+FLATTERED = 1.0
+"""Points that an excerpt scores better than its picture, in all formats."""
 _FADE = 8
 """Pixels over which a tile fades into the next one."""
 _ALIGNED = 16

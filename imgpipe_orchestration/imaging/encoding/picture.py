@@ -8,6 +8,7 @@ from functools import cached_property
 from threading import Lock
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.alpha import flattened
@@ -50,12 +51,14 @@ class Picture:
     Args:
         whole: it shows all of the original and is not a crop.
         target: the score to reach.
+        flattered: points that its files score better than those of the picture that it stands for.
     """
 
-    def __init__(self, image: LazyImage, *, whole: bool, target: float) -> None:
+    def __init__(self, image: LazyImage, *, whole: bool, target: float, flattered: float = 0.0) -> None:
         self.whole = whole
         self.target = target
         self.pixels = image.size[0] * image.size[1]
+        self._flattered = flattered
         self._image = image
         self._lock = Lock()
         self._reference: Reference | None = None
@@ -78,12 +81,14 @@ class Picture:
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey."""
+        return self._prepared().score(self._decoded(data)) - self._flattered
+
+    def _decoded(self, data: bytes) -> NDArray[np.uint8] | Image.Image:
         if self.image.mode == "RGB" and not data.startswith(_AVIF, 4):
             # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
-            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-            return self._prepared().score(np.asarray(decoded, np.uint8))
+            return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
         with Image.open(io.BytesIO(data)) as file:
-            return self._prepared().score(flattened(file, _GREY))
+            return flattened(file, _GREY)
 
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all
@@ -95,4 +100,4 @@ class Picture:
 def _excerpt(image: LazyImage, target: float) -> Picture:
     size = (excerpt.side_of(image.size[0]), excerpt.side_of(image.size[1]))
     cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(image.get()))))
-    return Picture(cut, whole=False, target=target)
+    return Picture(cut, whole=False, target=target, flattered=excerpt.FLATTERED)

@@ -48,9 +48,8 @@ class _Pictured:
 
 
 def _large(**needs: float) -> _Pictured:
-    """A picture with an excerpt, which is as hard to encode but scores a little better."""
-    excerpt = _Pictured(590_000, needs={kind: needs.get(kind, 0.0) - chain_module._FLATTERED for kind in _USUAL})
-    return _Pictured(3_840_000, needs=needs, excerpt=excerpt)
+    """A picture with an excerpt, which is as hard to encode."""
+    return _Pictured(3_840_000, needs=needs, excerpt=_Pictured(590_000, needs=needs))
 
 
 @pytest.fixture

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from imgpipe_orchestration.imaging.encoding.excerpt import excerpt_of, side_of
+from imgpipe_orchestration.imaging.encoding.encode import encode
+from imgpipe_orchestration.imaging.encoding.excerpt import FLATTERED, excerpt_of, side_of
+from imgpipe_orchestration.imaging.encoding.picture import LazyImage, Picture
+from imgpipe_orchestration.imaging.recipe import MEDIA
 
 RNG = np.random.default_rng(3)
 
@@ -36,8 +40,17 @@ def test_a_tile_is_a_part_of_the_picture_as_it_is() -> None:
 
 
 def test_tiles_fade_into_each_other() -> None:
-    """A ramp from black to white: the tiles' neighbours differ by a seventh of it, no two pixels by more than an
-    eighth of that."""
+    """Of a ramp from black to white: side by side, the edges of two tiles would be 21 levels apart."""
     ramp = np.repeat(np.linspace(0, 255, 2400)[None, :, None], 1600, axis=0).repeat(3, axis=2).astype(np.uint8)
     steps = np.abs(np.diff(excerpt_of(ramp)[:, :, 0].astype(int), axis=1))
     assert steps.max() <= 6
+
+
+def test_the_excerpt_of_a_picture_scores_as_little_as_the_picture() -> None:
+    """Its measured advantage is taken off its score."""
+    pixels = Image.fromarray(RNG.integers(0, 256, (1500, 1000, 3), np.uint8))
+    whole = Picture(LazyImage(pixels.size, lambda: pixels), whole=True, target=75.0)
+    assert whole.excerpt is not None
+    alone = Picture(LazyImage(whole.excerpt.image.size, lambda: whole.excerpt.image), whole=True, target=75.0)
+    file = encode(alone.image, "jpeg", 80, MEDIA)
+    assert whole.excerpt.score(file) == alone.score(file) - FLATTERED
