@@ -27,6 +27,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar, cast
 
+from imgpipe_orchestration import oom
 from imgpipe_orchestration.errors import BackendUnavailable, BadImage, ImgpipeError, Retryable, TooLarge
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Workshop:
         return ProcessPool(
             max_workers=self.workers,
             max_tasks=self._max_tasks,
-            initializer=_bound_memory,
+            initializer=_begin,
             initargs=(self.memory_bytes,),
             context=context,
         )
@@ -198,8 +199,9 @@ def _nothing() -> None:
     """A task that only makes the pool start its workers."""
 
 
-def _bound_memory(memory_bytes: int) -> None:
+def _begin(memory_bytes: int) -> None:
     """Runs once in each worker."""
+    oom.volunteer(oom.IMAGE_WORKER)
     if sys.platform != "linux":
         return
     pages = int(Path("/proc/self/statm").read_text().split()[0])

@@ -22,6 +22,7 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
+from imgpipe_orchestration import oom
 from imgpipe_orchestration.partners.openai_warmup import warm_up
 
 PRELOAD = (
@@ -85,6 +86,7 @@ def _run(words: list[str]) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        oom.volunteer(oom.RUN)
         _log_as_settings_say()
         storage.be_patient()
         cli.main(args=words, prog_name="dagster", standalone_mode=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imgpipe_orchestration import oom
 from imgpipe_orchestration.errors import BadImage, Retryable, TooLarge
 from imgpipe_orchestration.imaging.encoding.chain import Chain
 from imgpipe_orchestration.imaging.encoding.picture import Picture
@@ -92,6 +93,11 @@ def test_a_wait_without_end_is_ended_by_the_clock() -> None:
 def test_memory_past_the_limit_is_an_error_and_the_worker_lives(shop: Workshop) -> None:
     with pytest.raises(TooLarge, match="more than 600 MB of memory"):
         shop.call(bytearray, 2_000_000_000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a score")
+def test_where_memory_runs_out_the_kernel_ends_the_worker_before_its_run(shop: Workshop) -> None:
+    assert int(shop.call(Path("/proc/self/oom_score_adj").read_text)) == oom.IMAGE_WORKER > oom.RUN
 
 
 def test_work_that_cannot_be_unpacked_is_an_error_of_its_own(shop: Workshop) -> None:
