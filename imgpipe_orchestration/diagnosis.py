@@ -30,6 +30,8 @@ _TIMEOUT_SECONDS = 9
 """Longer than `GET /health` takes to report a frozen server (`health.ANSWER_SECONDS`)."""
 _SILENT_SECONDS = 180
 """Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
+_AHEAD_SECONDS = 60
+"""With a heartbeat so far ahead the daemon waits for a clock that was set back, or two machines' clocks differ."""
 _ENOUGH_DISK_BYTES = 2 * 1024**3
 _MIGRATE = "Run `imgpipe migrate`."
 _REMEDIES = {NotMigrated: _MIGRATE, OutOfSpace: "Make room on its disk; work waits and goes on by itself."}
@@ -323,6 +325,11 @@ def _daemon(services: Services) -> str:
     ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
     if ill:
         raise _Bad(f"no heartbeat of {', '.join(ill).lower()}")
+    if -silent > _AHEAD_SECONDS:
+        raise _Bad(
+            f"its last heartbeat is {-silent:.0f} s ahead of this machine's clock",
+            "Where the clock was set back, start the daemon again: it waits for the time it was; else set the clocks.",
+        )
     return f"{len(required)} daemons beat"
 
 

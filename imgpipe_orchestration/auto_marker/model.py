@@ -156,8 +156,12 @@ NO_FIGURES = Figures("").result()
 
 
 def tick_due(age: float | None, minutes: float) -> bool:
-    """Whether the next scheduled round is due, `age` seconds after the last one (None: there was none)."""
-    return age is None or age >= minutes * 60
+    """Whether the next scheduled round is due.
+
+    Args:
+        age: seconds since the last one; None: there was none. Below 0 the clock was set back since.
+    """
+    return age is None or not 0 <= age < minutes * 60
 
 
 def tick_late(age: float, minutes: float) -> bool:

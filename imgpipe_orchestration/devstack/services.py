@@ -113,10 +113,12 @@ class Daemon(Part):
 
     name = "dagster-daemon"
     start_seconds = 180
-    silence = "has written no heartbeat"
+    silence = "has written no heartbeat, by the clock,"
     silent_seconds = 180
     """Without a heartbeat for so long it hangs. It writes one every 30 s, the first after its imports, which take long
     on a busy machine."""
+    ahead_seconds = 60
+    """With a heartbeat so far ahead of the clock it waits for the clock, which was set back, and does nothing."""
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ={**environ, PRELOAD_VARIABLE: "1"})
@@ -141,10 +143,13 @@ class Daemon(Part):
         if time.monotonic() - self.started < self.silent_seconds:
             return True
         url = self._database.replace("postgresql+psycopg2:", "postgresql:", 1)
-        query = "SELECT max(timestamp) > now() AT TIME ZONE 'utc' - make_interval(secs => %s) FROM daemon_heartbeats"
+        query = """
+            SELECT max(timestamp) - timezone('utc', now())
+                BETWEEN make_interval(secs => %s) AND make_interval(secs => %s)
+            FROM daemon_heartbeats"""
         try:
             with psycopg.connect(url, connect_timeout=PATIENCE_SECONDS) as connection:
-                found = connection.execute(query, [self.silent_seconds]).fetchone()
+                found = connection.execute(query, [-self.silent_seconds, self.ahead_seconds]).fetchone()
         except psycopg.Error:
             return True
         return found is None or found[0] is not False

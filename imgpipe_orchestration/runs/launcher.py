@@ -22,8 +22,8 @@ from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 from imgpipe_orchestration.runs.warm import WarmProcess
 
 PROCESS_TAG = "dagster/forked_process"
-"""Tag of a run that says where its process is, as JSON {host, pid, started}. With Dagster's own prefix it does not
-clutter the UI's list of runs."""
+"""Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
+Dagster's own prefix it does not clutter the UI's list of runs."""
 
 _TAGGING_SECONDS = 30.0
 
@@ -112,20 +112,26 @@ def health_of_process(run: dg.DagsterRun) -> CheckRunHealthResult | None:
 
 def _describe(pid: int) -> str:
     try:
-        started = psutil.Process(pid).create_time()
+        started = _since_boot(psutil.Process(pid))
     except psutil.NoSuchProcess:
         started = 0.0
     return json.dumps({"host": socket.gethostname(), "pid": pid, "started": started})
 
 
 def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
-    """The run's live process on this machine; its start time excludes a later process with the same pid."""
+    """The run's live process on this machine; its start excludes a later process with the same pid."""
     described = json.loads(run.tags.get(PROCESS_TAG, "{}"))
     if described.get("host") != socket.gethostname():
         return None
     try:
         process = psutil.Process(described["pid"])
-        ours = abs(process.create_time() - described["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        ours = abs(_since_boot(process) - described["started"]) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
     return process if ours else None
+
+
+def _since_boot(process: psutil.Process) -> float:
+    """Seconds from the machine's boot (known to the second) to the process's start. By the clock it seems to have
+    started at another time as soon as the clock is set, and every run that is at work would count as dead."""
+    return process.create_time() - psutil.boot_time()

@@ -13,13 +13,13 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
 import click
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState
+from dagster._core.scheduler.instigation import InstigatorState, SensorInstigatorData
 from dagster._core.storage.event_log import SqlEventLogStorageMetadata
 from dagster._core.storage.event_log import migration as event_log
 from dagster._core.storage.runs import RunStorageSqlMetadata
@@ -60,6 +60,8 @@ class PooledPostgresStorage(DagsterPostgresStorage):
             _prepared.add(url)
         schedules: Any = storage.schedule_storage
         schedules.add_instigator_state = functools.partial(_add_whole, schedules, schedules.add_instigator_state)
+        schedules.get_instigator_state = functools.partial(_get_by_now, schedules.get_instigator_state)
+        schedules.all_instigator_state = functools.partial(_all_by_now, schedules.all_instigator_state)
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
@@ -86,6 +88,29 @@ _HALF = text("""
     delete from jobs where job_origin_id = :origin
     and not exists (select from instigators where selector_id = :selector)
 """)
+
+
+def _get_by_now(get: Callable[..., InstigatorState | None], *asked: Any, **named: Any) -> InstigatorState | None:
+    state = get(*asked, **named)
+    return None if state is None else _by_now(state)
+
+
+def _all_by_now(get: Callable[..., Iterable[InstigatorState]], *asked: Any, **named: Any) -> list[InstigatorState]:
+    return [_by_now(state) for state in get(*asked, **named)]
+
+
+def _by_now(state: InstigatorState) -> InstigatorState:
+    """The state without a last tick that is yet to come, because the clock was set back.
+
+    Dagster asks a sensor again once its interval has passed since that tick. So no pipeline would begin anything until
+    the clock is where it was: for hours, where a machine took its hardware clock's local time for UTC at its boot.
+    """
+    data = state.instigator_data
+    if not isinstance(data, SensorInstigatorData):
+        return state
+    if max(data.last_tick_timestamp or 0, data.last_tick_start_timestamp or 0) <= time.time():
+        return state
+    return state.with_data(data._replace(last_tick_timestamp=None, last_tick_start_timestamp=None))
 
 
 def _limit(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:

@@ -64,7 +64,7 @@ def test_a_toggle_that_is_neither_is_refused(value: object) -> None:
 
 
 def test_the_round_is_due_an_interval_after_the_last() -> None:
-    assert [tick_due(age, 5) for age in (None, 299.9, 300)] == [True, False, True]
+    assert [tick_due(age, 5) for age in (None, 0, 299.9, 300, -600)] == [True, False, False, True, True]
 
 
 def test_figures_name_the_first_problems_and_count_all() -> None:

@@ -106,8 +106,10 @@ def test_doctor_does_not_take_a_gateway_for_broken_that_tells_of_something_else(
     assert found["do"] == "The gateway itself works: mend what it names."
 
 
-@pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad")])
-def test_doctor_takes_a_daemon_for_dead_that_has_been_silent_for_minutes(run: Run, silent: int, verdict: str) -> None:
+@pytest.mark.parametrize(("silent", "verdict"), [(60, "ok"), (240, "bad"), (-30, "ok"), (-600, "bad")])
+def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_the_clock(
+    run: Run, silent: int, verdict: str
+) -> None:
     def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
         daemon = {"required": True, "healthy": True, "lastHeartbeatTime": time.time() - silent}
         busy = {**daemon, "lastHeartbeatTime": time.time() - 1000}

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import psycopg
 import pymongo
 import pytest
 import requests
+from dagster._daemon.types import DaemonHeartbeat
 
 from imgpipe_orchestration.devstack.mongo import Mongo
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.ports import free_port, is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
+from imgpipe_orchestration.devstack.services import Daemon
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.runs.storage import with_psycopg2
 from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.runs.instances import configure
 
 
 def test_postgres_keeps_committed_rows_through_kill_minus_9(open_folder: Path) -> None:
@@ -159,6 +165,21 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except ProcessLookupError:
         return None
+
+
+@pytest.mark.parametrize(("seconds_ago", "works"), [(30, True), (240, False), (-30, True), (-600, False)])
+def test_a_daemon_works_whose_last_heartbeat_is_of_these_minutes(
+    postgres_server: Postgres, tmp_path: Path, seconds_ago: float, works: bool
+) -> None:
+    """One of a later time: the clock was set back, and the daemon's loops wait until it is where it was."""
+    url = postgres_server.ensure_database("dagster_heartbeats")
+    configure(tmp_path, url)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        instance.wipe_daemon_heartbeats()
+        instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - seconds_ago, "SENSOR", "id", []))
+    daemon = Daemon(tmp_path, environ={"DAGSTER_PG_URL": with_psycopg2(url)})
+    daemon.started = time.monotonic() - 1000
+    assert daemon.works() is works
 
 
 def test_fresh_databases_do_not_see_each_other(postgres_url: str, postgres_server: Postgres) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import psycopg
 import pytest
 from dagster._core.launcher import WorkerStatus
 
+from imgpipe_orchestration import oom
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.resources import build_backends
@@ -22,6 +25,8 @@ from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.runs import jobs
 from imgpipe_orchestration_tests.runs.instances import becomes, configure, health, launch, processes, run_of, told
+
+pytestmark = pytest.mark.xdist_group("launcher")  # what forks their runs takes seconds of imports to start
 
 STARTED, SUCCESS, CANCELED = (
     dg.DagsterRunStatus.STARTED,
@@ -108,6 +113,36 @@ def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
     assert health(instance, run_id) is WorkerStatus.RUNNING
     process.send_signal(signal.SIGKILL)
     wait_for(lambda: health(instance, run_id) is WorkerStatus.FAILED, "the death to be noticed", 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_where_memory_runs_out_a_run_goes_before_what_started_it(instance: dg.DagsterInstance) -> None:
+    process = started(instance, run_id := launch(instance, jobs.endless))
+    parent = process.parent()
+    assert parent is not None
+    child, its_parent = (int(Path(f"/proc/{one.pid}/oom_score_adj").read_text()) for one in (process, parent))
+    assert child == max(oom.RUN, its_parent)
+    assert its_parent == int(Path("/proc/self/oom_score_adj").read_text())
+    instance.run_launcher.terminate(run_id)
+    becomes(instance, run_id, CANCELED)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_a_run_lives_on_when_the_clock_is_set(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells the moment of the boot by the clock: set forward by an hour, all began an hour later."""
+    run_id = launch(instance, jobs.endless)
+    process = started(instance, run_id)
+    said = Path("/proc/stat").read_text()
+    later = re.sub(r"(?m)^btime (\d+)", lambda at: f"btime {int(at[1]) + 3600}", said)
+    (tmp_path / "stat").write_text(later)
+    (tmp_path / str(process.pid)).symlink_to(f"/proc/{process.pid}")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert health(instance, run_id) is WorkerStatus.RUNNING
+    assert launcher.terminate(run_id)
+    monkeypatch.undo()
+    becomes(instance, run_id, CANCELED)
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import psycopg
@@ -14,6 +16,7 @@ from dagster._core.errors import DagsterInvariantViolationError
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._daemon.sensor import is_under_min_interval
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
@@ -44,6 +47,12 @@ sys.exit(sum(child.exitcode != 0 for child in children))
 def opened(url: str, home: Path) -> dg.DagsterInstance:
     configure(home, url)
     return dg.DagsterInstance.from_config(str(home))
+
+
+def state_of_a_sensor(data: SensorInstigatorData) -> InstigatorState:
+    code = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="nothing"), location_name="here")
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, "repository"), "sensor")
+    return InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE, data)
 
 
 def look(instance: dg.DagsterInstance) -> None:
@@ -83,6 +92,7 @@ def test_the_webserver_does_not_notice_that_postgresql_was_restarted(postgres_se
             assert connection.scalar(text("show statement_timeout")) == "1234ms"
 
 
+@pytest.mark.slow
 def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_together(
     postgres_server: Postgres, tmp_path: Path
 ) -> None:
@@ -113,10 +123,7 @@ def test_a_sensor_that_a_killed_daemon_added_by_half_is_added_by_the_next(
     postgres_server: Postgres, tmp_path: Path
 ) -> None:
     url = postgres_server.ensure_database("dagster_storage_by_half")
-    code = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="nothing"), location_name="here")
-    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, "repository"), "sensor")
-    data = SensorInstigatorData(min_interval=10)
-    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE, data)
+    state = state_of_a_sensor(SensorInstigatorData(min_interval=10))
     cut_off = """
         CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new;
@@ -134,6 +141,26 @@ def test_a_sensor_that_a_killed_daemon_added_by_half_is_added_by_the_next(
         assert instance.get_instigator_state(state.instigator_origin_id, state.selector_id) == state
         with pytest.raises(DagsterInvariantViolationError):  # as Dagster has it
             instance.add_instigator_state(state)
+
+
+@pytest.mark.parametrize(("ahead", "under"), [(-1, True), (3600, False)])
+def test_a_sensor_ticks_although_its_last_tick_is_yet_to_come(
+    postgres_server: Postgres, tmp_path: Path, ahead: float, under: bool
+) -> None:
+    """The clock was set back: Dagster's own waits until it is where it was, and nothing begins meanwhile."""
+    url = postgres_server.ensure_database(f"dagster_storage_{'behind' if under else 'ahead'}")
+    tick = time.time() + ahead
+    data = SensorInstigatorData(tick, min_interval=10, cursor="7", last_tick_start_timestamp=tick)
+    state = state_of_a_sensor(data)
+    sensor = SimpleNamespace(min_interval_seconds=10)
+    with opened(url, tmp_path) as instance:
+        instance.add_instigator_state(state)
+        one = instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
+        for found in (one, *instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)):
+            assert found is not None
+            assert is_under_min_interval(found, sensor) is under  # type: ignore[arg-type]
+            assert isinstance(found.instigator_data, SensorInstigatorData)
+            assert found.instigator_data.cursor == "7"
 
 
 def test_the_tables_are_those_that_dagster_makes(postgres_server: Postgres, tmp_path: Path) -> None:
