@@ -31,25 +31,22 @@ def drive(
     work: Callable[[Services, Claim], Result],
     *,
     threads: int = WAITING_THREADS,
-    bounded: bool = True,
     stage: str = "",
     on_failure: OnFailure | None = None,
 ) -> tuple[Outcome, list[Result]]:
-    """Process a batch and collect results.
+    """Process a batch and collect results; no item is begun after the run's time budget.
 
     Args:
-        bounded: begin no item after the run's time budget; False where finished work must not stay unreported.
         stage, on_failure: see `work_through`.
     """
     results: list[Result] = []
-    deadline = time.monotonic() + services.settings.media_run_seconds if bounded else None
     outcome = work_through(
         services.claims,
         queue,
         batch,
         lambda claim: results.append(work(services, claim)),
         threads=threads,
-        deadline=deadline,
+        deadline=time.monotonic() + services.settings.media_run_seconds,
         on_failure=on_failure,
         stage=stage,
     )
@@ -63,7 +60,6 @@ def drive_step(
     work: Callable[[Services, Claim], Result],
     *,
     threads: int = WAITING_THREADS,
-    bounded: bool = True,
 ) -> tuple[Outcome, list[Result]]:
     """As `drive`, for a step of the checklist, which counts failed tries; with the last one the upload fails too."""
 
@@ -82,7 +78,7 @@ def drive_step(
             services.claims.enqueue(connection, store.CLEANUPS, [item], again=True)
 
     queue = replace(store.MEDIA, max_attempts=services.settings.media_max_attempts)
-    return drive(services, queue, batch, work, threads=threads, bounded=bounded, stage=step.value, on_failure=note)
+    return drive(services, queue, batch, work, threads=threads, stage=step.value, on_failure=note)
 
 
 def drain(

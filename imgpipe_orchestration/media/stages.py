@@ -114,7 +114,7 @@ def callback_stage(services: Services, owner: str) -> Stage:
     claims = services.claims
     with claims.hold(owner):
         ready = _ready(services, claims.owned(store.MEDIA, owner), Step.UPDATE_CALLBACK)
-        outcome, _ = drive_step(services, Step.UPDATE_CALLBACK, ready, callback, bounded=False)
+        outcome, _ = drive_step(services, Step.UPDATE_CALLBACK, ready, callback)
     return Stage(outcome)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.media import pending, store
+from imgpipe_orchestration.media import pending, stages, store
+from imgpipe_orchestration.media.driving import WAITING_THREADS
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.media import worker
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.test_pipeline import make_due
 from imgpipe_orchestration_tests.partners.wire import Server, reply, serving
@@ -28,6 +31,8 @@ class MainApi:
         self.asked: list[str] = []
         self.reports: list[tuple[str, bytes]] = []
         """Idempotency-Key and body of every report."""
+        self.seconds = 0.0
+        """How long it takes over a report."""
 
     @property
     def url(self) -> str:
@@ -42,6 +47,7 @@ class MainApi:
             return reply(handler, data, status, Content_Type=kind, **where)
         if handler.command == "POST":
             self.reports.append((headers["idempotency-key"], body))
+            time.sleep(self.seconds)
         status, said = self.answer
         return reply(handler, json.dumps(said).encode(), status)
 
@@ -80,6 +86,26 @@ def test_an_answer_that_does_not_say_success_is_no_acknowledgement(
     main_api.answer = (200, body)
     gateway.run_due()
     assert callback_of(gateway) == ("pending", "processing", "waiting")
+
+
+def test_a_main_api_that_takes_its_time_does_not_hold_a_run_for_longer_than_its_budget(
+    make_gateway: Callable[..., Gateway], main_api: MainApi
+) -> None:
+    """What nobody reported yet is no failure: the next run reports it, and takes on what was uploaded meanwhile."""
+    gateway = make_gateway(main_api_url=main_api.url)
+    services, beyond = gateway.services, 3
+    for user in range(WAITING_THREADS + beyond):
+        gateway.upload(user + 1, profile_image=picture(40, 30, seed=user))
+    stages.retrieve_stage(services, "run-1", worker.today())
+    stages.analyse_stage(services, "run-1")
+    stages.resize_stage(services, "run-1")
+    main_api.answer, main_api.seconds = (200, {"success": True}), 0.5
+    services.settings = services.settings.model_copy(update={"media_run_seconds": 0.2})
+    assert len(stages.callback_stage(services, "run-1").outcome.done) == WAITING_THREADS
+    stages.urls_stage(services, "run-1")
+    assert [claim.failures for claim in stages.claim_batch(services, "run-2", worker.today())] == [0] * beyond
+    stages.callback_stage(services, "run-2")
+    assert len(main_api.reports) == WAITING_THREADS + beyond
 
 
 @pytest.mark.parametrize("status", [302, 401, 403])
