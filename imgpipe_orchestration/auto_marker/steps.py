@@ -27,7 +27,7 @@ from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.documents import Document
-from imgpipe_orchestration.storage.job_instances import Ending, JobInstance
+from imgpipe_orchestration.storage.job_instances import Ending, JobInstance, Trigger
 
 log = logger(__name__)
 
@@ -109,6 +109,8 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         BackendUnavailable: a database went away. Marked documents stay marked; unfinished job instances wait again.
     """
     seconds = services.settings.lease_seconds
+    backfill = batch_size is None
+    trigger = Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED
     with (
         job_instances.hold(services.engine, run_id, lease_seconds=seconds),
         _giving_back(services, run_id),
@@ -123,9 +125,11 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
             while waiting or running:
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
-                    begun = job_instances.begin(services.engine, JOB, group, run_id, lease_seconds=seconds)
+                    begun = job_instances.begin(
+                        services.engine, JOB, group, run_id, lease_seconds=seconds, trigger=trigger
+                    )
                     # Not in a backfill, which may take minutes for one customer: there each reads its toggle in turn.
-                    toggles = _toggles(services, begun) if batch_size is not None else {}
+                    toggles = {} if backfill else _toggles(services, begun)
                     for instance in begun:
                         customer = instance.customer_id
                         task = _Task(

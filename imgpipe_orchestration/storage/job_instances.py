@@ -194,9 +194,15 @@ def start(engine: Engine, instances: Sequence[JobInstance], run_id: str, *, leas
 
 
 def begin(
-    engine: Engine, job: str, customers: Sequence[str], run_id: str, *, lease_seconds: float
+    engine: Engine,
+    job: str,
+    customers: Sequence[str],
+    run_id: str,
+    *,
+    lease_seconds: float,
+    trigger: Trigger = Trigger.SCHEDULED,
 ) -> list[JobInstance]:
-    """The instances of some customers for a scheduled run, running; customers for whom another run works are left out.
+    """The instances of some customers for a run, running; customers for whom another run works are left out.
 
     A queued instance that a customer asked for is started instead of a new one, and an instance that this run (or the
     run that it re-executes) had begun is continued.
@@ -215,7 +221,7 @@ def begin(
         if waiting := [one.id for one in found.values() if one.status is JobStatus.QUEUED]:
             begun += [_read(row) for row in connection.execute(sql.START, {"ids": waiting, **lease})]
         if new := [customer for customer in whose["customers"] if customer not in found]:
-            values = {"job": job, "customers": new, **lease}
+            values = {"job": job, "trigger": trigger.value, "customers": new, **lease}
             begun += [_read(row) for row in connection.execute(sql.CREATE_RUNNING, values)]
     return begun
 

@@ -13,7 +13,7 @@ ASKED_BY = text("update job_instances set user_id = :user where id = :id returni
 
 CREATE_RUNNING = text("""
     insert into job_instances (job, trigger, customer_id, status, run_id, attempts, started_at, lease_until)
-    select :job, 'scheduled', customer, 'running', :run, 1, now(), now() + make_interval(secs => :lease)
+    select :job, :trigger, customer, 'running', :run, 1, now(), now() + make_interval(secs => :lease)
     from unnest(cast(:customers as text[])) as customer returning *
 """)
 

@@ -25,7 +25,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.documents import Document
-from imgpipe_orchestration.storage.job_instances import JobStatus
+from imgpipe_orchestration.storage.job_instances import JobStatus, Trigger
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 
@@ -165,6 +165,9 @@ def test_a_backfill_has_no_batch_limit_and_covers_whom_it_names(services: Servic
     figures = list(steps.carry_out(services, todo, "run-1", batch_size=None))
     assert {f.customer_id: f.marked for f in figures} == {"a": 120, "b": 120}
     assert marked(services, "c") == 0
+    round_of(services)
+    trigger_of = {one.customer_id: one.trigger for one in job_instances.recent(services.engine, JOB)}
+    assert trigger_of == {"a": Trigger.ON_DEMAND, "b": Trigger.ON_DEMAND, "c": Trigger.SCHEDULED}
 
 
 def test_a_backfill_stops_when_its_customer_is_switched_off(
