@@ -54,7 +54,7 @@ def queues(name: str, settings: Settings) -> list[Queue]:
     """The queues of a pipeline, or the one queue of that name; dashes may stand for underscores.
 
     Raises:
-        NotFound: there is neither; the message lists the known names.
+        NotFound: there is neither; the message lists the known names. The auto-marker has no queue of items.
     """
     name = name.replace("-", "_")
     if name in PIPELINES:
@@ -62,6 +62,8 @@ def queues(name: str, settings: Settings) -> list[Queue]:
     every = every_queue(settings)
     found = [queue for queue in every if queue.name == name]
     if not found:
+        if name == "auto_marker":
+            raise NotFound("The auto_marker has no items to requeue: its next round takes up what is not marked yet.")
         known = sorted({*PIPELINES, *(queue.name for queue in every)})
         raise NotFound(f"There is no pipeline or queue {name!r}; there are {', '.join(known)}.")
     return found

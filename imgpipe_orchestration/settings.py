@@ -419,7 +419,7 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
         data_dir: data folder of the stack to look at; default IMGPIPE_DATA_DIR, then `.imgpipe`.
 
     Raises:
-        SettingsError: naming the variable that cannot be used.
+        SettingsError: naming the variables that cannot be used.
     """
     environ = os.environ if environ is None else environ
     folder = data_dir or Path(environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default)
@@ -429,13 +429,16 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
     try:
         return Settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error")
+        found = error.errors()
+        cause = found[0].get("ctx", {}).get("error")
         if isinstance(cause, SettingsError):
             raise cause from error
-        name = str(first["loc"][0]).upper() if first["loc"] else "settings"
-        given = cleaned(first.get("input"), name)
-        raise SettingsError(f"{name}: {first['msg']} (got {given!r})", field=name) from None
+        names = [str(one["loc"][0]).upper() if one["loc"] else "settings" for one in found]
+        said = [
+            f"{name}: {one['msg']} (got {cleaned(one.get('input'), name)!r})"
+            for name, one in zip(names, found, strict=True)
+        ]
+        raise SettingsError("; ".join(said), field=names[0]) from None
 
 
 def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:

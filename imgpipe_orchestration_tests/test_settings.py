@@ -74,6 +74,12 @@ def test_a_bad_value_names_its_variable_and_what_was_given(variable: str, value:
     assert value in raised.value.public
 
 
+def test_every_bad_value_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load({"LEASE_SECONDS": "0", "LOG_FORMAT": "xml"}, data_dir=tmp_path)
+    assert all(part in raised.value.public for part in ("LOG_FORMAT", "'xml'", "LEASE_SECONDS", "'0'"))
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

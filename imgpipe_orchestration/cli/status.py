@@ -105,7 +105,8 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
         who = f" for {escape(one_line(one['customer_id']))}" if one["customer_id"] else ""
         console.print(f"[red]failed[/red] {one['job']}{who}: {escape(one_line(str(one['error'])))}", soft_wrap=True)
     for letter in report["failures"]:
-        what = f"{letter['queue']} {letter['item_id']}"
+        whose = f" for {escape(one_line(letter['tenant']))}" if letter["tenant"] else ""
+        what = f"{letter['queue']} {letter['item_id']}{whose}"
         why = escape(one_line(str(letter["error"])))
         attempts = f"{letter['attempts']} attempt{'' if letter['attempts'] == 1 else 's'}"
         console.print(f"[red]failed[/red] {what}: {why} ({attempts})", soft_wrap=True)

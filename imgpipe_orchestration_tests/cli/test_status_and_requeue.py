@@ -107,7 +107,7 @@ def test_status_check_ends_with_1_while_something_failed(run: Run, claims: Claim
 
 def test_status_for_people_shows_the_error_and_the_way_out(run: Run, claims: Claims) -> None:
     shown = run("status").stdout
-    assert "The file ends in the middle. (1 attempt)" in shown
+    assert "failed media 2 for bob: The file ends in the middle. (1 attempt)" in shown
     assert "imgpipe requeue" in shown
 
 
@@ -151,6 +151,12 @@ def test_requeue_of_an_item_that_did_not_fail_says_so(run: Run, claims: Claims) 
     result = run("requeue", "media", "2", "3")
     assert result.exit_code == 1
     assert "neither failed nor pausing: 3" in result.stderr
+
+
+def test_requeue_of_the_auto_marker_says_that_its_next_round_does_it(run: Run, claims: Claims) -> None:
+    result = run("requeue", "auto-marker")
+    assert result.exit_code == 1
+    assert "its next round takes up what is not marked yet" in str(result.exception)
 
 
 def test_requeue_ends_the_pause_that_a_partner_asked_for(run: Run, claims: Claims) -> None:
