@@ -58,16 +58,9 @@ def listening(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-PREFERRED = {
-    "gateway": 8000,
-    "auto-marker API": 8098,
-    "dagster-webserver": 3000,
-    "postgres": 15432,
-    "s3": 19000,
-    "s3-public": 19001,
-    "mongo": 17017,
-    "stand-ins": 18080,
-}
+PREFERRED = {"gateway": 8000, "auto-marker API": 8098, "dagster-webserver": 3000}
+"""What people type. The other parts have none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which
+would name another stack's servers where all stacks preferred the same ports."""
 
 ASKED_BY = {"gateway": "GATEWAY_PORT", "auto-marker API": "FLASK_PORT", "dagster-webserver": "DAGSTER_WEBSERVER_PORT"}
 """The settings that choose a part's port."""
@@ -76,7 +69,7 @@ ASKED_BY = {"gateway": "GATEWAY_PORT", "auto-marker API": "FLASK_PORT", "dagster
 class Ports:
     """Chooses the ports of a stack: the one asked for, else the one it had before, else the preferred, else a free one.
 
-    A stack keeps its ports over restarts, so that bookmarks and exported URLs stay valid.
+    A stack keeps its ports over restarts, so that bookmarks, exported URLs and those in its rows stay valid.
     """
 
     def __init__(self, file: Path) -> None:
@@ -110,7 +103,7 @@ class Ports:
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
             setting = ASKED_BY[part]
             raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535", field=setting)
-        wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED[part])
+        wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED.get(part, 0))
         if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
             port = wanted
         else:

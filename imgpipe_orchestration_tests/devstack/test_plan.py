@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.devstack.plan import make_plan
-from imgpipe_orchestration.devstack.ports import Ports, free_port
+from imgpipe_orchestration.devstack.ports import ASKED_BY, PREFERRED, Ports, free_port
 from imgpipe_orchestration.devstack.services import code_socket
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import STACK_FILE
@@ -135,6 +135,19 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
         again = Ports(tmp_path / "ports.json")
         assert again.choose("gateway") != asked
         assert again.notes[0].startswith(f"port {asked} is taken; gateway uses ")
+
+
+def test_a_stack_started_while_another_is_stopped_takes_none_of_the_addresses_that_its_rows_keep(
+    tmp_path: Path,
+) -> None:
+    addresses = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        plan = make_plan(tmp_path / name, {})
+        addresses.append({plan.environment[kept] for kept in ("S3_PUBLIC_ENDPOINT", "EXTERNAL_API_GET_URL")})
+        plan.ports.release()
+    assert addresses[0].isdisjoint(addresses[1])
+    assert PREFERRED.keys() == ASKED_BY.keys(), "seen above only where the preferred ports are free"
 
 
 def test_files_that_a_power_cut_left_empty_keep_no_stack_from_starting(tmp_path: Path) -> None:
