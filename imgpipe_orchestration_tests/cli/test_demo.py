@@ -15,8 +15,13 @@ import requests
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.runner import let_runs_end, run, scenarios
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScenario
+from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
+from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway
 from imgpipe_orchestration_tests.partners.wire import serving
+
+__all__ = ["gateway", "make_gateway"]
 
 
 def demo(data_dir: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +41,20 @@ def test_a_real_external_api_is_left_alone_and_the_table_says_so() -> None:
     (result,) = run(stack, scenarios(["vision_reports"]), lambda _: None)
     assert not result.ok
     assert "EXTERNAL_API_GET_URL names a real API" in result.failures[0]
+
+
+def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, standins: StandInAccess) -> None:
+    """Each runs every hour from then on."""
+    listing = standins.analyses_url
+    addresses = {"EXTERNAL_API_GET_URL": listing, "EXTERNAL_API_POST_URL": f"{listing}/upload"}
+    environ = {**gateway.settings.environment(), **addresses, "GATEWAY_URL": gateway.url, "EXTERNAL_API_KEY": "a-token"}
+    for backend in ("http://127.0.0.1:8000", gateway.url):
+        VisionReportsScenario(Stack({**environ, "BACKEND_API_URL": backend})).feed()
+    jobs = gateway.get("/cron-jobs").json()["jobs"]
+    assert [(job["name"].partition(":")[0], job["backend_api_url"]) for job in jobs] == [
+        ("LexCorp", gateway.url),
+        ("Oceanix", gateway.url),
+    ]
 
 
 def test_the_runs_behind_what_arrived_may_end_before_the_stack_is_stopped() -> None:
