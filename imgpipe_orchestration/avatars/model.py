@@ -90,7 +90,7 @@ class PersonaData(BaseModel):
 class TaskRequest(BaseModel):
     """What a client asks for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     count: int = Field(ge=1, le=MOST_PERSONAS, description="How many people to invent.")
     brief: str = Field(

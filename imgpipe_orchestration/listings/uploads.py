@@ -134,7 +134,7 @@ def _described(file: Sent, title: str, user_id: int | None, max_bytes: int, publ
     return store.NewImage(
         public_id=public_id,
         user_id=user_id,
-        listing_title=title,
+        listing_title=title.strip(),
         file_name=model.file_name(title, public_id),
         original_name=storable_text(file.name),
         original_key=model.original_key(public_id),

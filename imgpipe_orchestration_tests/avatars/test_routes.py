@@ -69,7 +69,15 @@ def test_people_are_asked_for_once_under_a_key_also_when_two_ask_at_once(desk: D
     assert (status, problem["field"]) == (422, "Idempotency-Key")
 
 
-@pytest.mark.parametrize(("body", "field"), [({}, "count"), ({"count": 501}, "count"), ({"count": 1, "x": 1}, "x")])
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "count"),
+        ({"count": 501}, "count"),
+        ({"count": 1, "x": 1}, "x"),
+        ({"count": 1, "language": " "}, "language"),
+    ],
+)
 def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: TestClient, body: object, field: str) -> None:
     answer = client.post("/api/avatars/tasks", json=body)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
