@@ -18,6 +18,7 @@ from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import events
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.cron_jobs import fill_in
 from imgpipe_orchestration_tests.gateway.pages.rows import failed_media
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -116,6 +117,35 @@ def test_files_that_wait_are_sent_once_the_operator_has_signed_in_again(
         other.keyboard.press("Enter")
         expect(page.locator(".file", has_text="Accepted")).to_have_count(3)
         expect(page.locator("#tally")).to_have_text("3 files: 3 on the way.")
+
+
+def test_what_was_typed_into_a_form_is_there_again_after_the_login_but_no_secret(
+    production: Gateway, visit: Visit
+) -> None:
+    with visit(production.url) as guest:
+        page = guest.go("/vision-reports/new")
+
+        def sign_in() -> None:
+            page.get_by_label("Key").fill(ADMIN)
+            page.keyboard.press("Enter")
+            expect(page.get_by_label("Organization")).to_be_visible()
+
+        sign_in()
+        address = "https://api.example/analyses"
+        fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+        page.context.clear_cookies()
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_label("Key")).to_be_visible()
+        assert "a-token" not in page.evaluate("JSON.stringify(sessionStorage)")
+        sign_in()
+        expect(page.get_by_role("alert")).to_contain_text("nothing was done")
+        expect(page.get_by_label("Organization")).to_have_value("acme")
+        expect(page.get_by_label("Address that takes reports")).to_have_value(address)
+        expect(page.get_by_label("Bearer token of both")).to_have_value("")
+        page.get_by_label("Bearer token of both").fill("a-token")
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("status")).to_contain_text("created")
+        assert page.evaluate("sessionStorage.length") == 0
 
 
 def test_guessing_is_slowed_down_and_forged_sessions_open_nothing(production: Gateway) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import text
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.auto_marker.steps import carry_out, plan
@@ -54,6 +55,30 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_text("working every 10s")).to_be_visible()
+
+
+def test_a_listing_whose_title_is_blank_goes_by_its_file_name(guest: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
+    page = guest.go("/listings")
+    page.get_by_label("Title of the listing").fill("   ")
+    page.get_by_label("Images", exact=True).set_input_files(tmp_path / "coffee.jpg")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("link", name="coffee.jpg")).to_be_visible()
+    assert guest.axe() == []
+
+
+def test_a_form_that_was_stopped_on_its_way_can_be_sent_again(guest: Visitor, gateway: Gateway) -> None:
+    page = guest.go("/avatars")
+    browser = page.context.new_cdp_session(page)
+    ask = page.get_by_role("button", name="Ask")
+    with transaction(gateway.services.engine) as connection:
+        connection.execute(text("lock table generation_tasks"))  # so that no answer comes
+        with page.expect_request("**/avatars"):
+            ask.click(no_wait_after=True)
+        browser.send("Page.stopLoading")
+        with page.expect_request("**/avatars"):
+            ask.click(no_wait_after=True)
+    expect(page.get_by_role("status")).to_contain_text("Asked for")
 
 
 def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(

@@ -1,3 +1,21 @@
+// What somebody typed into a form is in it again on the page that says that nothing was done: the session had ended, the
+// page was out of date, or something was wrong. It is kept in this tab, until then; no secret and no file is.
+const TYPED = "textarea, input:not([type=hidden], [type=password], [type=file])";
+
+function typed(form) {
+  const fields = [...form.elements].filter((one) => one.matches(TYPED) && one.value !== one.defaultValue);
+  return fields.map(({ name, value }) => [name, value]);
+}
+
+function give() {
+  if (location.pathname === "/login") return; // on the way back
+  const kept = JSON.parse(sessionStorage.getItem("typed"));
+  sessionStorage.removeItem("typed");
+  if (kept?.page !== location.pathname || !new URLSearchParams(location.search).has("trouble")) return;
+  const form = [...document.forms].find((one) => one.getAttribute("action") === kept.action);
+  for (const [name, value] of form ? kept.values : []) form.elements[name].value = value;
+}
+
 // Forms that change much ask first; a button pressed twice sends once.
 document.addEventListener("submit", (event) => {
   const form = event.target;
@@ -8,9 +26,18 @@ document.addEventListener("submit", (event) => {
   if (form.method === "post" && !event.defaultPrevented) {
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
+    const values = typed(form);
+    const kept = { page: location.pathname, action: form.getAttribute("action"), values };
+    if (values.length) sessionStorage.setItem("typed", JSON.stringify(kept));
   }
 });
-// Coming back with the browser's own button shows the page as it was left.
-window.addEventListener("pageshow", () => {
+
+function unsend() {
   for (const form of document.forms) delete form.dataset.sent;
-});
+}
+
+// Coming back with the browser's own button shows the page as it was left, and so does stopping what was sent.
+window.addEventListener("pageshow", unsend);
+window.navigation?.addEventListener("navigate", ({ signal }) => signal.addEventListener("abort", unsend));
+
+give();
