@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -78,7 +79,8 @@ def short(words: str) -> str:
     return words if len(words) <= SHORT else words[: SHORT - 1].rstrip() + "…"
 
 
-_SPELLED = {"ai": "AI", "openai": "OpenAI", "google": "Google", "flowise": "Flowise", "urls": "URLs"}
+_SPELLED = {"ai": "AI", "openai": "OpenAI", "google vision": "Google Vision", "flowise": "Flowise", "urls": "URLs"}
+_TO_SPELL = re.compile(rf"\b({'|'.join(_SPELLED)})\b")
 
 
 def held_up(reason: HeldUp | None) -> str:
@@ -91,7 +93,7 @@ def held_up(reason: HeldUp | None) -> str:
 
 def words(name: str) -> str:
     """`vision_reports` as `vision reports`, `openai_vision` as `OpenAI vision`."""
-    return " ".join(_SPELLED.get(word, word) for word in name.replace("-", "_").split("_"))
+    return _TO_SPELL.sub(lambda found: _SPELLED[found[0]], name.replace("-", " ").replace("_", " "))
 
 
 def title(name: str) -> str:

@@ -22,3 +22,13 @@ def test_an_error_is_a_sentence() -> None:
 def test_money_has_four_decimals_whatever_the_amount() -> None:
     amounts = (0, Decimal("0.0098"), Decimal("0.156"), 1, Decimal("1234.5"))
     assert [formats.money(amount) for amount in amounts] == ["$0.0000", "$0.0098", "$0.1560", "$1.0000", "$1,234.5000"]
+
+
+def test_names_are_spelled_as_their_owners_do() -> None:
+    spelled = {
+        "google_vision": "Google Vision",
+        "openai_vision": "OpenAI vision",
+        "ai_visual_analysis": "AI visual analysis",
+    }
+    assert {name: formats.title(name) for name in spelled} == spelled
+    assert formats.title("vision-reports") == "Vision reports"
