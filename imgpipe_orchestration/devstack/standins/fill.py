@@ -142,15 +142,16 @@ def _string(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> s
 def _words(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> str:
     names = [step.lower() for step in path if not step.isdigit()]
     name = names[-1] if names else ""
+    index = next((int(step) for step in reversed(path) if step.isdigit()), 0)
     image = facts.image
     if schema.get("format") in ("date", "date-time"):
         return "2026-01-01" if schema["format"] == "date" else "2026-01-01T00:00:00Z"
     if image is not None and ("colo" in name or "hex" in name or "#" in str(schema.get("pattern", ""))):
-        index = next((int(step) for step in reversed(path) if step.isdigit()), 0)
         return image.hexes[index % len(image.hexes)]
     for word, choices in _WORDS.items():
         if word in name:
-            return str(facts.pick(choices, *path))
+            first = int(facts.number(*names) * len(choices))
+            return choices[(first + index) % len(choices)]  # the words of one list differ
     if image is None:
         return f"Stand-in text {facts.number(*path):.4f} for {name or 'the answer'}"
     tone = "A bright" if image.brightness > 0.55 else "A dark" if image.brightness < 0.3 else "An evenly lit"

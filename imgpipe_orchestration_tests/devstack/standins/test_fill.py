@@ -91,3 +91,10 @@ def test_a_schema_that_contains_itself_ends() -> None:
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
     schema = {"$ref": "#/$defs/Node", "$defs": {"Node": node}}
     assert isinstance(fill(schema, Facts(b"x")), dict)
+
+
+def test_the_words_of_a_list_differ() -> None:
+    schema = {"type": "object", "properties": {"mood_keywords": {"type": "array", "items": {"type": "string"}}}}
+    moods = [fill(schema, Facts(bytes([seed])))["mood_keywords"] for seed in range(100)]
+    assert all(len(set(words)) == len(words) == 2 for words in moods)
+    assert len({words[0] for words in moods}) > 4
