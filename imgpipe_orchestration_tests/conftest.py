@@ -43,7 +43,7 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_ONCE_A_MODULE = {"browser", "costs", "finished", "shown", "stack"}
+_ONCE_A_MODULE = {"browser", "costs", "dagster_instance", "finished", "shop", "shown", "stack"}
 """Fixtures that take seconds to make, and serve a whole module."""
 
 

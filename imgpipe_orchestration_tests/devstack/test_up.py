@@ -148,6 +148,7 @@ def test_stack_json_is_for_our_eyes_only(stack: Up) -> None:
     assert (stack.data_dir / "stack.json").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_two_stacks_run_side_by_side_and_ctrl_c_leaves_nothing_of_the_one_it_hits(stack: Up, open_folder: Path) -> None:
     """Started with SIGINT ignored, as a non-interactive shell starts its background jobs."""
     taken = stack.environment["GATEWAY_PORT"]

@@ -129,6 +129,9 @@ def machines(
             machines = Machines(plan.environment, [gateway.url for gateway in gateways], home, some, stand_ins)
             try:
                 yield machines
+            except BaseException:
+                _show(home, data / "logs")
+                raise
             finally:
                 machines.services.close()
                 _keep_logs(data / "logs", mine)
@@ -147,6 +150,22 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _show(home: Path, logs: Path) -> None:
+    """What Dagster and every log said last: the stack is gone by the time somebody reads of a failure."""
+    with DagsterInstance.from_config(str(home)) as instance:
+        runs = [
+            f"{one.dagster_run.job_name} {one.dagster_run.status.value} {one.create_timestamp} {one.start_time}"
+            for one in instance.get_run_records(limit=20)
+        ]
+        ticks = [f"{one.name} {one.status.value} {one.instigator_data}" for one in instance.all_instigator_state()]
+    last = [
+        line
+        for log in sorted(logs.glob("*.log"))
+        for line in (f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-30:])
+    ]
+    sys.stdout.write("\n".join([*runs, *ticks, *last, ""]))
 
 
 def _keep_logs(folder: Path, environ: Mapping[str, str]) -> None:
