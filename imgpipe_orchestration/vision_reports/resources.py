@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class VisionCrewResource(dg.ConfigurableResource[Any]):
-    """Holds the run's crew."""
+    """What works on the analyses of a run of vision reports side by side: one for all its steps."""
 
     _crew: "Crew | None" = PrivateAttr(default=None)
     _lock: Any = PrivateAttr(default_factory=threading.Lock)
