@@ -19,7 +19,8 @@ from typing import Any, Self
 
 import click
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState, SensorInstigatorData
+from dagster._core.errors import DagsterCodeLocationNotFoundError
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, SensorInstigatorData, TickStatus
 from dagster._core.storage.event_log import SqlEventLogStorageMetadata
 from dagster._core.storage.event_log import migration as event_log
 from dagster._core.storage.runs import RunStorageSqlMetadata
@@ -62,6 +63,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         schedules.add_instigator_state = functools.partial(_add_whole, schedules, schedules.add_instigator_state)
         schedules.get_instigator_state = functools.partial(_get_by_now, schedules.get_instigator_state)
         schedules.all_instigator_state = functools.partial(_all_by_now, schedules.all_instigator_state)
+        schedules.update_tick = functools.partial(_update_as_cut_off, schedules.update_tick)
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
@@ -111,6 +113,17 @@ def _by_now(state: InstigatorState) -> InstigatorState:
     if max(data.last_tick_timestamp or 0, data.last_tick_start_timestamp or 0) <= time.time():
         return state
     return state.with_data(data._replace(last_tick_timestamp=None, last_tick_start_timestamp=None))
+
+
+def _update_as_cut_off(update: Callable[[InstigatorTick], InstigatorTick], tick: InstigatorTick) -> InstigatorTick:
+    """Write down a tick that the stop of its daemon cut off as one that was begun, which the next daemon takes up.
+
+    The daemon empties its workspace before it waits for its threads, where up to a tick of every sensor may be queued.
+    Each would stand in the UI as failed, of a location that does not exist, until its sensor ticks again.
+    """
+    if tick.error is not None and tick.error.cls_name == DagsterCodeLocationNotFoundError.__name__:
+        tick = tick.with_status(TickStatus.STARTED, error=None)
+    return update(tick)
 
 
 def _limit(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:

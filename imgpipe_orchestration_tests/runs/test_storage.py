@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.errors import DagsterInvariantViolationError
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickStatus
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.sensor import is_under_min_interval
 from dagster_postgres import DagsterPostgresStorage
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.runs.storage import with_psycopg2
-from imgpipe_orchestration_tests.devstack.running import clean_environment
+from imgpipe_orchestration_tests.devstack.running import clean_environment, wait_for
 from imgpipe_orchestration_tests.runs.instances import configure
 
 ROOT = Path(__file__).parents[2]
@@ -161,6 +162,47 @@ def test_a_sensor_ticks_although_its_last_tick_is_yet_to_come(
             assert is_under_min_interval(found, sensor) is under  # type: ignore[arg-type]
             assert isinstance(found.instigator_data, SensorInstigatorData)
             assert found.instigator_data.cursor == "7"
+
+
+SLOW_SENSORS = """
+import time
+import dagster as dg
+
+def slow(number):
+    @dg.sensor(name=f"slow_{number}", minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+    def ticks(context):
+        time.sleep(1)
+        return dg.SkipReason("nothing to do")
+    return ticks
+
+defs = dg.Definitions(sensors=[slow(number) for number in range(6)])
+"""
+
+
+@pytest.mark.slow
+def test_ticks_that_wait_when_the_daemon_stops_are_not_written_down_as_failed(
+    postgres_server: Postgres, tmp_path: Path
+) -> None:
+    url = postgres_server.ensure_database("dagster_ticks")
+    configure(tmp_path, url, "sensors: {use_threads: true, num_workers: 1}")
+    (tmp_path / "slow_sensors.py").write_text(SLOW_SENSORS)
+    command = [sys.executable, "-m", "dagster._daemon", "run", "-f", str(tmp_path / "slow_sensors.py")]
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+
+        def ticks(status: TickStatus) -> int:
+            states = instance.all_instigator_state()
+            found = (instance.get_ticks(one.instigator_origin_id, one.selector_id, statuses=[status]) for one in states)
+            return sum(map(len, found))
+
+        daemon = subprocess.Popen(command, env=clean_environment(DAGSTER_HOME=str(tmp_path)))
+        try:
+            wait_for(lambda: ticks(TickStatus.SKIPPED), "a tick", 120)
+            daemon.send_signal(signal.SIGINT)
+            daemon.wait(60)
+        finally:
+            daemon.kill()
+        assert ticks(TickStatus.FAILURE) == 0
+        assert ticks(TickStatus.STARTED) > 0, "some had to wait"
 
 
 def test_the_tables_are_those_that_dagster_makes(postgres_server: Postgres, tmp_path: Path) -> None:
