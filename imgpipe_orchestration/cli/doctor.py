@@ -23,7 +23,8 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     from rich.markup import escape
 
     from imgpipe_orchestration.devstack import stackfile
-    from imgpipe_orchestration.diagnosis import Verdict, diagnose
+    from imgpipe_orchestration.diagnosis.check import Verdict
+    from imgpipe_orchestration.diagnosis.doctor import diagnose
     from imgpipe_orchestration.settings import load
 
     findings = diagnose(load(data_dir=data_dir))

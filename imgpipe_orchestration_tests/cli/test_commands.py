@@ -22,7 +22,8 @@ from imgpipe_orchestration.cli.proxies import exempt_loopback
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
-from imgpipe_orchestration.diagnosis import Verdict, diagnose
+from imgpipe_orchestration.diagnosis.check import Verdict
+from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
@@ -153,15 +154,16 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
 
 _AT_THE_CHECKS = """
 import sys
-from imgpipe_orchestration import diagnosis
+from imgpipe_orchestration.diagnosis import doctor
+from imgpipe_orchestration.diagnosis.check import Check
 from imgpipe_orchestration.settings import Settings
 
 wanted = {"boto3", "openai.resources.responses", "pymongo"}
 look = lambda services: str(wanted - set(sys.modules))
-diagnosis._checks = lambda settings: [diagnosis._Check("modules", "", look)]
+doctor._checks = lambda settings: [Check("modules", "", look)]
 away = "127.0.0.1:9"
 given = Settings(s3_endpoint=f"http://{away}", mongodb_url=f"mongodb://{away}", openai_api_key="key")
-print(diagnosis.diagnose(given)[0].seen)
+print(doctor.diagnose(given)[0].seen)
 """
 
 

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.diagnosis import Verdict, diagnose
+from imgpipe_orchestration.diagnosis.check import Verdict
+from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services

@@ -1,0 +1,5 @@
+"""What `imgpipe doctor` looks at.
+
+`check` is one check and how it ends; `configuration`, `stores`, `servers` and `partners` are the checks; `doctor` runs
+them all.
+"""

@@ -1,0 +1,44 @@
+"""Checks of the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imgpipe_orchestration.diagnosis.check import Note
+from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
+
+
+def check_settings(settings: Settings) -> None:
+    """Check the settings that `Settings` does not parse itself, at the start and not when they are first needed.
+
+    Raises:
+        SettingsError: one cannot be used.
+    """
+    from imgpipe_orchestration.listings.steps import options_of
+    from imgpipe_orchestration.partners.prices import parse_prices
+    from imgpipe_orchestration.partners.ssrf import AllowList
+
+    options_of(settings)
+    parse_prices(settings.model_prices)
+    AllowList.parse(settings.allowed_private_hosts)
+    for name in ("c2pa_certificate", "c2pa_private_key"):
+        if (path := getattr(settings, name)) and not Path(path).is_file():
+            raise SettingsError(f"{name.upper()}: there is no file {path}", field=name.upper())
+    if settings.log_file and not (folder := Path(settings.log_file).absolute().parent).is_dir():
+        raise SettingsError(f"LOG_FILE: there is no folder {folder}", field="LOG_FILE")
+
+
+def settings(services: Services) -> str:
+    check_settings(services.settings)
+    if said := misspelled():
+        raise Note("; ".join(said), "Mend the name and start again, or take the variable away.")
+    return "every one can be used"
+
+
+def keys(services: Services) -> str:
+    names = [name.upper() for name, value in services.settings.model_dump().items() if value == DEVELOPMENT_SECRET]
+    if names:
+        raise Note(f"development keys in use: {', '.join(names)}")
+    return "all set"

@@ -1,0 +1,66 @@
+"""Checks of the partners, and of the model that is used in place of one."""
+
+from __future__ import annotations
+
+import requests
+
+from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
+from imgpipe_orchestration.services import Services
+
+
+def openai(services: Services) -> str:
+    settings = services.settings
+    if not settings.openai_api_key:
+        raise Note("not configured: images get measured fields only, avatars cannot be made")
+    from imgpipe_orchestration.partners.openai import OpenAIClient
+    from imgpipe_orchestration.partners.retry import RetryPolicy
+
+    # The same client as in the runs: a proxy or certificate that fails there fails here too.
+    client = OpenAIClient(
+        settings.openai_api_key,
+        base_url=settings.openai_base_url,
+        timeout=TIMEOUT_SECONDS,
+        policy=RetryPolicy(attempts=1),
+    )
+    try:
+        there = client.models()
+    finally:
+        client.close()
+    for name in ("openai_vision_model", "openai_embedding_model", "openai_image_model", "openai_image_edit_model"):
+        model = getattr(settings, name)
+        if there.get(model):
+            raise Note(f"model {model} ends on {there[model]}", f"Set another one: {name.upper()}.")
+        if there and model not in there:
+            raise Note(f"model {model} is not among those on offer", f"Set another one: {name.upper()}.")
+    return f"{settings.openai_base_url} accepts the key"
+
+
+def google_vision(services: Services) -> str:
+    settings = services.settings
+    if not settings.google_vision_api_key:
+        raise Note("not configured: images get no labels, objects, text or faces")
+    # An empty batch is refused as invalid (400) when the key is good, and costs nothing.
+    url = f"{settings.google_vision_endpoint}/v1/images:annotate"
+    headers = {"X-Goog-Api-Key": settings.google_vision_api_key}
+    answer = requests.post(url, json={"requests": []}, headers=headers, timeout=TIMEOUT_SECONDS)
+    if answer.status_code not in {200, 400} or "API_KEY_INVALID" in answer.text:
+        raise Bad(f"{settings.google_vision_endpoint} answered {answer.status_code}")
+    return f"{settings.google_vision_endpoint} accepts the key"
+
+
+def flowise(services: Services) -> str:
+    settings = services.settings
+    if not settings.flowise_base_url:
+        raise Note("not configured: avatars cannot be made")
+    answer = requests.get(settings.flowise_base_url, timeout=TIMEOUT_SECONDS)
+    if answer.status_code >= 500:
+        raise Bad(f"{settings.flowise_base_url} answered {answer.status_code}")
+    return f"{settings.flowise_base_url} answers"
+
+
+def background_model(services: Services) -> str:
+    from imgpipe_orchestration.imaging.background_model import load_model
+
+    name = services.settings.background_model
+    load_model(name)
+    return f"{name} can be used"

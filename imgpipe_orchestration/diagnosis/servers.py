@@ -1,0 +1,114 @@
+"""Checks of the project's own processes: the gateway, Dagster's and the workers."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+import requests
+
+from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
+from imgpipe_orchestration.redaction import redact
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+
+_SILENT_SECONDS = 180
+"""Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
+_AHEAD_SECONDS = 60
+"""With a heartbeat so far ahead the daemon waits for a clock that was set back, or two machines' clocks differ."""
+
+
+def gateway(services: Services) -> str:
+    url = f"{services.settings.gateway_url}/health"
+    answer = requests.get(url, timeout=TIMEOUT_SECONDS)
+    if answer.status_code == 503:
+        with suppress(ValueError, LookupError, TypeError, AttributeError):  # a proxy's 503 has another body
+            checks: dict[str, str] = answer.json()["checks"]
+            well = {"ok", "not configured", checks.pop("last_tick", "")}
+            if down := [f"{what}: {said}" for what, said in checks.items() if said not in well]:
+                raise Bad(f"{url} answers, and says {'; '.join(down)}", "The gateway itself works: mend what it names.")
+    return _answered(url, answer)
+
+
+def dagster_ui(services: Services) -> str:
+    url = f"{services.settings.dagster_url}/server_info"
+    return _answered(url, requests.get(url, timeout=TIMEOUT_SECONDS))
+
+
+def _answered(url: str, answer: requests.Response) -> str:
+    if answer.status_code != 200:
+        raise Bad(f"{url} answered {answer.status_code}: {answer.text[:200]}")
+    return f"{url} answers"
+
+
+def daemon(services: Services) -> str:
+    query = "{instance{daemonHealth{allDaemonStatuses{daemonType required healthy lastHeartbeatTime}}}}"
+    statuses = _told_by_dagster(services.settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
+    required = [status for status in statuses if status["required"]]
+    # The latest heartbeat of all daemons: one with much to do writes its own late.
+    silent = time.time() - max((status["lastHeartbeatTime"] or 0 for status in required), default=0)
+    ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
+    if ill:
+        raise Bad(f"no heartbeat of {', '.join(ill).lower()}")
+    if -silent > _AHEAD_SECONDS:
+        raise Bad(
+            f"its last heartbeat is {-silent:.0f} s ahead of this machine's clock",
+            "Where the clock was set back, start the daemon again: it waits for the time it was; else set the clocks.",
+        )
+    return f"{len(required)} daemons beat"
+
+
+def automation(services: Services) -> str:
+    query = """{ workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
+        ... on PythonError { message }
+        ... on RepositoryLocation { repositories {
+            sensors { name defaultStatus state: sensorState { status
+                ticks(limit: 1, statuses: [SUCCESS, SKIPPED, FAILURE]) { error { message causes { message } } } } }
+            schedules { name defaultStatus state: scheduleState { status } } } } } } } } }"""
+    started, off, failed = 0, [], {}
+    for location in _told_by_dagster(services.settings, query)["workspaceOrError"]["locationEntries"]:
+        loaded = location["locationOrLoadError"] or {}
+        if "repositories" not in loaded:
+            raise Bad(f"{location['name']} is not loaded: {loaded.get('message', 'it is being loaded')[:200]}")
+        for repository in loaded["repositories"]:
+            for one in (*repository["sensors"], *repository["schedules"]):
+                if one["state"]["status"] == "RUNNING":
+                    started += 1
+                    if error := next((tick["error"] for tick in one["state"].get("ticks", ())), None):
+                        failed[one["name"]] = (error["causes"] or [error])[-1]["message"].strip()
+                elif one["defaultStatus"] == "RUNNING":
+                    off.append(one["name"])
+    if failed:
+        raise Bad(
+            f"the last tick failed of {', '.join(failed)}: {redact(next(iter(failed.values())))}",
+            "Mend what it says; the sensor ticks again by itself. Its page in the Dagster UI (Automation) says more.",
+        )
+    if off:
+        raise Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
+    return f"{started} are on"
+
+
+def _told_by_dagster(settings: Settings, query: str) -> Any:
+    try:
+        answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise Bad("not known: the Dagster UI, which tells it, does not answer", "Bring the UI back.") from error
+    return answer.json()["data"]
+
+
+def workers(services: Services) -> str:
+    settings = services.settings
+    if not settings.celery_broker_url:
+        return "none needed: the daemon's own machine runs everything"
+    from celery import Celery
+
+    from imgpipe_orchestration.runs.queues import QUEUES
+
+    with Celery(broker=settings.celery_broker_url) as app:
+        answers = app.control.inspect(timeout=2).active_queues() or {}
+    taken = {queue["name"] for queues in answers.values() for queue in queues}
+    if lacking := [queue for queue in QUEUES if queue not in taken]:
+        raise Bad(f"{len(answers)} answer, none of them takes runs of {', '.join(lacking)}")
+    return f"{len(answers)} answer, every queue is taken"

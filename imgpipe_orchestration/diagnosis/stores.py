@@ -1,0 +1,90 @@
+"""Checks of where data are kept: the disk, the databases, the buckets."""
+
+from __future__ import annotations
+
+import shutil
+
+from sqlalchemy import Connection, text
+
+from imgpipe_orchestration.diagnosis.check import MIGRATE, Bad, Note
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage.rows import connect, transaction
+
+_ENOUGH_DISK_BYTES = 2 * 1024**3
+
+
+def disk(services: Services) -> str:
+    folder = services.settings.imgpipe_data_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    seen = f"{free / 1024**3:.1f} GB free at {folder}"
+    if free < _ENOUGH_DISK_BYTES:
+        raise Bad(seen)
+    return seen
+
+
+def database(services: Services) -> str:
+    with transaction(services.engine) as connection:
+        version = connection.scalar(text("show server_version"))
+        vector = connection.scalar(text("select extversion from pg_extension where extname = 'vector'"))
+        without = migrations.lacks_pgvector(connection)
+        _write(connection)
+    lacking = migrations.pending(services.engine)
+    if lacking and without:
+        raise Bad(f"PostgreSQL {version}; the database has no extension pgvector", migrations.PGVECTOR)
+    if lacking:
+        raise Bad(f"PostgreSQL {version}; the schema lacks {', '.join(lacking)}", MIGRATE)
+    return f"PostgreSQL {version}, schema up to date, pgvector {vector or 'not installed'}"
+
+
+def _write(connection: Connection) -> None:
+    """Write a little, which goes with the transaction: on a full disk a server still answers whoever reads."""
+    if connection.scalar(text("select has_database_privilege(current_database(), 'temporary')")):
+        rows = "select repeat('x', 100) as x from generate_series(1, 1000)"
+        connection.execute(text(f"create temporary table imgpipe_doctor_writes on commit drop as {rows}"))
+
+
+def pending_images(services: Services) -> str:
+    with transaction(services.pending_engine) as connection:
+        connection.execute(text("select id from pending_images limit 1"))
+    return f"readable ({services.pending_engine.dialect.name})"
+
+
+def dagster_database(services: Services) -> str:
+    engine = connect(services.settings.dagster_pg_url, pool_size=1, setting="DAGSTER_PG_URL")
+    try:
+        with transaction(engine) as connection:
+            _write(connection)
+    finally:
+        engine.dispose()
+    return "answers"
+
+
+def bucket(name: str, services: Services) -> str:
+    from botocore.exceptions import ClientError
+
+    try:
+        services.objects.bucket(name).store.client.head_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+        raise Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
+    return "there"
+
+
+def mongo(services: Services) -> str:
+    if not services.settings.mongodb_url:
+        raise Note("not configured: the auto-marker has nothing to read")
+    from imgpipe_orchestration.auto_marker.store import missing_indexes
+
+    services.documents.ping()
+    missing = missing_indexes(services.documents)
+    if missing:
+        raise Note(
+            f"answers, and lacks {'; '.join(missing)}",
+            "The auto-marker's next run creates them, unless it is not allowed to, or two image_config documents name "
+            "the same customer.",
+        )
+    return "answers, with every index the auto-marker needs"
