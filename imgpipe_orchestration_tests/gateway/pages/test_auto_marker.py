@@ -1,0 +1,92 @@
+"""The page of image processing: customers, their toggles and their last rounds."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.auto_marker.steps import carry_out, plan
+from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration_tests.auto_marker.conftest import seed
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+
+def test_a_customer_is_toggled_by_keyboard_and_run_now(guest: Visitor, gateway: Gateway) -> None:
+    expect(guest.go("/processing").get_by_role("heading", name="No news documents wait")).to_be_visible()
+    seed(gateway.services, "acme & söhne/7", 3)
+    seed(gateway.services, "globex", 2)
+    page = guest.go("/processing")
+    switch = page.get_by_role("switch", name="Automatic marking for acme & söhne/7").first
+    expect(switch).to_have_attribute("aria-checked", "true")
+    switch.focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("status")).to_contain_text("marking is off")
+    expect(page.get_by_text("operator turned it off")).to_be_visible()
+    page.emulate_media(forced_colors="active")
+    knobs = page.get_by_role("table").first.locator(".knob")
+    expect(knobs).to_have_count(2)
+    assert knobs.nth(0).screenshot() != knobs.nth(1).screenshot()
+    page.emulate_media(forced_colors="none")
+    assert guest.axe() == []
+    page.get_by_role("switch", name="Automatic marking for acme & söhne/7").first.click()
+    expect(page.get_by_role("status")).to_contain_text("marking is on")
+    page.get_by_role("button", name="Run now for acme & söhne/7").first.click()
+    expect(page.get_by_role("status")).to_contain_text("starts within seconds")
+    list(carry_out(gateway.services, plan(gateway.services, scheduled=False), "run-1", batch_size=50))
+    guest.go("/processing")
+    row = page.get_by_role("row").filter(has_text="acme & söhne/7")
+    expect(row.first.get_by_role("cell").nth(1)).to_have_text("3")
+    expect(page.get_by_text("completed").first).to_be_visible()
+    assert guest.axe() == []
+
+
+@pytest.mark.parametrize("value", ["no", {"on": True}], ids=["text", "object"])
+def test_a_toggle_that_is_neither_is_shown_as_such_and_can_be_switched(
+    guest: Visitor, gateway: Gateway, value: object
+) -> None:
+    configs, documents = ImageConfigs(gateway.services.documents), gateway.services.documents
+    for customer in ("acme", "globex", "off"):
+        seed(gateway.services, customer, 1)
+        configs.add_new(customer)
+    configs.switch("off", False)
+    documents.collection("image_config").update_one({"customer_id": "acme"}, {"$set": {"auto_mark_cleaned": value}})
+    page = guest.go("/processing")
+    switch = page.get_by_role("switch", name="Automatic marking for acme")
+    expect(switch).to_have_attribute("aria-checked", "false")
+    expect(switch).to_have_text("neither")
+    expect(page.get_by_role("switch")).to_have_text(["neither", "on", "off"])
+    page.get_by_role("link", name="acme").click()
+    expect(page.get_by_text("not true or false. Nothing is marked until it is switched on.")).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_role("switch", name="Automatic marking for acme").first.click()
+    expect(page.get_by_text("Automatic marking is on since")).to_be_visible()
+    assert [document["auto_mark_cleaned"] for document in configs.of("acme")] == [True]
+
+
+@pytest.mark.parametrize("customer", ["a\nb", "x" * 2000], ids=["line break", "long"])
+def test_a_customer_with_an_odd_id_is_shown_beside_the_others_and_switched(
+    guest: Visitor, gateway: Gateway, customer: str
+) -> None:
+    seed(gateway.services, customer, 2)
+    page = guest.go("/processing")
+    expect(page.get_by_role("table").first.get_by_role("switch")).to_be_in_viewport()
+    page.get_by_role("table").first.get_by_role("link").click()
+    page.get_by_role("switch").first.click()
+    expect(page.get_by_role("status")).to_contain_text("marking is off")
+    assert ImageConfigs(gateway.services.documents).opted_out() == [customer]
+    page.get_by_role("button", name="Run now").first.click()
+    expect(page.get_by_role("status")).to_contain_text("starts within seconds")
+
+
+def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:
+    seed(gateway.services, "acme", 2, image={"href": "https://example.com/not-text.jpg"})
+    seed(gateway.services, "acme", 3)
+    for n in range(3):
+        list(carry_out(gateway.services, plan(gateway.services, scheduled=True), f"run-{n}", batch_size=50))
+    page = guest.go("/processing")
+    row = page.get_by_role("table").first.get_by_role("row").filter(has_text="acme")
+    expect(row.get_by_role("cell").nth(1)).to_have_text("3")
+    expect(row.get_by_role("cell").nth(2)).to_have_text("2")
+    page = guest.go("/failures")
+    expect(page.get_by_text("Image processing: 2 jobs failed in the last 24 hours.")).to_be_visible()

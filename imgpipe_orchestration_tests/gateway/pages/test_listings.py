@@ -1,0 +1,98 @@
+"""The page of listings: uploads, what becomes of them, and a page that follows its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.store import queue_of
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+
+def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
+    guest: Visitor, gateway: Gateway, tmp_path: Path
+) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
+    (tmp_path / "broken.jpg").write_bytes(photos.jpeg("chelsea")[:9000])
+    page = guest.go("/listings")
+    expect(page.get_by_role("heading", name="No listing has images yet")).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_label("Title of the listing").fill("Blue bowl")
+    page.get_by_label("Images", exact=True).set_input_files([tmp_path / "coffee.jpg", tmp_path / "broken.jpg"])
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("status")).to_contain_text("queued for processing")
+    drain(gateway.services, "run-1")
+    guest.go("/listings")
+    expect(page.get_by_text("processed", exact=True)).to_be_visible()
+    assert guest.axe() == []
+    page.get_by_role("button", name="Requeue").click()
+    expect(page.get_by_role("status")).to_contain_text("waits again")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("stopped", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_text("working every 10s")).to_be_visible()
+
+
+def test_a_listing_whose_title_is_blank_goes_by_its_file_name(guest: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
+    page = guest.go("/listings")
+    page.get_by_label("Title of the listing").fill("   ")
+    page.get_by_label("Images", exact=True).set_input_files(tmp_path / "coffee.jpg")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("link", name="coffee.jpg")).to_be_visible()
+    assert guest.axe() == []
+
+
+def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+    guest.allowed = ["ERR_INTERNET_DISCONNECTED"]
+    guest.page.clock.install()
+    page = guest.go("/listings")
+    waiting = page.locator(".figures dd").first
+    expect(waiting).to_have_text("1")
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(501)])
+    title = page.get_by_label("Title of the listing")
+    title.fill("Blue bowl")
+    page.get_by_role("heading", level=1).click()
+    page.clock.run_for(9000)
+    expect(title).to_have_value("Blue bowl")
+    title.fill("")
+    page.get_by_role("heading", level=1).click()
+    page.context.set_offline(True)
+    page.clock.run_for(9000)
+    expect(waiting).to_have_text("1")
+    page.context.set_offline(False)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    page.clock.run_for(5000)
+    expect(waiting).to_have_text("2")
+    assert page.evaluate("String(getSelection())") == "Listings", "what has not changed stays as it was"
+
+
+def test_a_page_that_follows_its_work_gives_way_to_a_proxy_that_asks_to_sign_in(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    with transaction(gateway.services.engine) as connection:
+        gateway.services.claims.enqueue(connection, queue_of(gateway.settings), [Item(500)])
+    guest.page.clock.install()
+    page = guest.go("/listings")
+    page.route("**/listings", lambda route: route.fulfill(content_type="text/html", body="<h1>Sign in</h1>"))
+    page.clock.run_for(5000)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+@pytest.mark.parametrize("width", [320, 640])
+def test_the_form_of_listings_fits_a_page_that_is_magnified(gateway: Gateway, visit: Visit, width: int) -> None:
+    with visit(gateway.url, viewport={"width": width, "height": 500}) as guest:
+        assert guest.go("/listings").evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,0 +1,145 @@
+"""The pages of vision reports: cron jobs are created, mended, run, and their reports opened."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+import pytest
+from playwright.sync_api import expect
+
+from imgpipe_orchestration import resources
+from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.gateway.browser import Visitor
+from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.gateway.pages.cron_jobs import create_rename_and_switch_off, fill_in
+from imgpipe_orchestration_tests.media.conftest import Gateway
+
+MakeGateway = Callable[..., Gateway]
+
+
+def run_both() -> None:
+    """What the daemon would do: a round of the reports' job and one of our own backend's."""
+    from imgpipe_orchestration.vision_reports.definitions import definitions
+
+    merged = dg.Definitions.merge(definitions, dg.Definitions(resources=resources.build()))
+    with dg.DagsterInstance.ephemeral() as instance:
+        for job in ("vision_reports", "vision_batches"):
+            merged.get_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+
+
+@pytest.mark.slow
+def test_a_cron_job_is_created_mended_run_and_its_report_opened(
+    make_gateway: MakeGateway, visit: Visit, standins: StandInAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(
+        openai_api_key=f"key-{uuid.uuid4()}",
+        openai_base_url=standins.openai_url,
+        allowed_private_hosts=standins.url.removeprefix("http://"),
+        backend_api_url="",  # follows the gateway
+    )
+    for name, value in gateway.settings.environment().items():
+        monkeypatch.setenv(name, value)
+    standins.admin("POST", "vision-analyses", {"organization_id": "acme"})
+    with visit(gateway.url) as guest:
+        guest.allowed = ["422"]
+        page = guest.go("/vision-reports")
+        assert guest.axe() == []
+        page.get_by_role("link", name="Create the first one").click()
+        fill_in(
+            page,
+            organization="acme",
+            schedule="every morning",
+            listing=standins.analyses_url,
+            upload=f"{standins.analyses_url}/upload",
+            token="customer-token-5f1c0a7be2",
+        )
+        page.get_by_role("button", name="Create").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.get_by_label("Schedule")).to_have_attribute("aria-invalid", "true")
+        expect(page.get_by_label("Name")).to_have_value("Morning reports")
+        assert guest.axe() == []
+        page.get_by_label("Schedule").fill("0 6 * * *")
+        page.get_by_label("Bearer token of both").fill("customer-token-5f1c0a7be2")
+        create_rename_and_switch_off(page)
+        page.get_by_role("button", name="Run now").click()
+        expect(page.get_by_text("running", exact=True)).to_be_visible()
+        here = page.url.partition("?")[0]
+        # In a thread: the browser's library has an event loop running in this one, and Dagster starts its own.
+        with ThreadPoolExecutor(1) as workshop:
+            for _ in range(4):
+                gateway.rows("update work_items set due_at = now() where due_at > now() and owner is null returning 1")
+                workshop.submit(run_both).result()
+                page.goto(here)
+                if page.get_by_role("link", name="open the report").count():
+                    break
+        assert guest.axe() == []
+        page.goto(f"{gateway.url}/vision-reports")
+        expect(page.get_by_text("success", exact=True)).to_be_visible()
+        page.goto(here)
+        page.get_by_role("link", name="open the report").click()
+        expect(page.get_by_text("Vision report", exact=False).first).to_be_visible()
+        page.goto(here)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Delete").click()
+        expect(page.get_by_role("heading", name="No cron jobs yet")).to_be_visible()
+
+
+def test_a_cron_job_that_never_ran_is_in_the_list(guest: Visitor) -> None:
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("heading", name="Morning reports")).to_be_visible()
+    expect(guest.go("/vision-reports").get_by_text("has not run yet")).to_be_visible()
+
+
+def test_two_tabs_that_edit_a_cron_job_change_what_was_changed_in_them(guest: Visitor, gateway: Gateway) -> None:
+    guest.allowed = ["422"]
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses?sig=secret"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_role("button", name="Create").click()
+    page.get_by_role("link", name="Edit").click()
+    expect(page.get_by_label("Address that lists analyses")).not_to_have_value(address)
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.get_by_label("Schedule").fill("15 3 * * *")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_role("status")).to_contain_text("Saved")
+    page.get_by_label("Name").fill("")
+    page.get_by_label("Name").evaluate("field => field.required = false")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("Name")
+    page.get_by_label("Name").fill("Evening reports")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status")).to_contain_text("Saved")
+    assert [tuple(row) for row in gateway.rows("select name, schedule, external_api_get_url from cron_jobs")] == [
+        ("Evening reports", "15 3 * * *", address)
+    ]
+
+
+def test_a_cron_jobs_form_whose_hidden_field_was_changed_is_refused(guest: Visitor) -> None:
+    guest.allowed = ["422"]
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_role("button", name="Create").click()
+    page.get_by_role("link", name="Edit").click()
+    page.locator("input[name=before]").evaluate("field => field.value = 'no JSON'")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("JSON")
+
+
+def test_what_is_wrong_with_a_cron_job_is_said_by_the_fields_name(guest: Visitor) -> None:
+    guest.allowed = ["422"]
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
+    page.get_by_label("Name").fill("x" * 500)
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("alert")).to_contain_text("Name: ")
+    expect(page.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Organization")).to_have_value("acme")
