@@ -1,0 +1,235 @@
+"""Rows of `pending_images` become work: each once, whatever is in it and whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine, text
+
+from imgpipe_orchestration.cli import imgpipe
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.media import audit, intake, pending, registering, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.claims import Item
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
+from imgpipe_orchestration_tests.media.pending_tables import (
+    PATH,
+    add,
+    engine,
+    mariadb_server,
+    pending_url,
+    services,
+    status,
+)
+
+__all__ = ["engine", "mariadb_server", "pending_url", "services"]
+
+
+def test_every_new_row_is_registered_once(services: Services, engine: Engine) -> None:
+    rows = [add(engine, n) for n in range(3)]
+    assert intake.take_in(services) == 3
+    assert intake.first_new(services) is None
+    assert intake.take_in(services) == 0
+    last = add(engine, 9)
+    found = intake.first_new(services)
+    assert found is not None and found.id == last
+    assert intake.take_in(services) == 1
+    with transaction(services.engine) as connection:
+        known = connection.execute(text("select main_api_id, id from media_files order by 1")).all()
+    assert [row.main_api_id for row in known] == [*rows, last]
+    assert [row.id - known[0].id for row in known] == [0, 1, 2, 3], "what is known already costs no ids"
+    assert services.claims.counts()[store.MEDIA.name].waiting == 4
+
+
+def test_a_row_that_was_committed_late_is_taken_in_too(services: Services, engine: Engine) -> None:
+    with engine.connect() as late:
+        late_id = pending.add(
+            late, user_id=1, image_path=PATH.format(n=0), original_name="late.jpg", mime_type="image/jpeg"
+        )
+        early = add(engine, 1)
+        assert late_id < early
+        assert intake.take_in(services) == 1
+        late.commit()
+    assert intake.first_new(services) is None, "its id is below the mark"
+    assert intake.take_in(services) == 1
+
+
+def test_ids_that_begin_anew_are_new_uploads(services: Services, engine: Engine) -> None:
+    def at(id_: int, n: int) -> None:
+        with transaction(engine) as connection:
+            query = text("insert into pending_images (id, user_id, image_path) values (:id, 1, :path)")
+            connection.execute(query, {"id": id_, "path": PATH.format(n=n)})
+
+    at(500, 1)
+    at(900, 2)
+    assert intake.take_in(services) == 2
+    with transaction(engine) as connection:
+        connection.execute(text("delete from pending_images"))
+    at(500, 3)
+    assert intake.take_in(services, everything=True) == 1
+    at(501, 4)
+    assert intake.first_new(services) is not None
+    assert intake.take_in(services) == 1
+    with transaction(services.engine) as connection:
+        known = connection.execute(text("select main_api_id, image_path from media_files where main_api_id > 0"))
+        assert {row.main_api_id: row.image_path for row in known} == {
+            500: PATH.format(n=3),
+            501: PATH.format(n=4),
+            900: PATH.format(n=2),
+        }
+
+
+def test_an_upload_never_shows_the_image_that_had_its_id_before(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture(seed=1))
+    gateway.run_due()
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("truncate pending_images restart identity")
+    gateway.upload(2, profile_image=picture(seed=2))
+    assert gateway.rows("select id from pending_images") == [(1,)]
+    intake.take_in(gateway.services, everything=True)
+    audit.reopened(gateway.services)
+    gateway.run_due()
+    assert gateway.rows("select status, permanent_url from pending_images") == [("complete", "2")]
+    assert gateway.rows("select id, user_id, main_api_id from media_files order by id") == [(1, 1, -1), (2, 2, 1)]
+
+
+def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Services, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        bad = pending.add(connection, user_id=1, image_path="/etc/passwd", original_name="x", mime_type="image/jpeg")
+    good = add(engine, 1)
+    assert intake.take_in(services) == 1
+    assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
+
+
+ODD = {
+    "postgresql": (
+        "created_at = 'infinity'",
+        "created_at = '-infinity'",
+        "created_at = '20000-01-01'",
+        "created_at = '0044-03-15 BC'",
+    ),
+    "mysql": (
+        "created_at = null",
+        "created_at = 0",
+        "original_name = repeat('long ', 51), mime_type = repeat('x', 100)",
+    ),
+}
+ODD_EVERYWHERE = (
+    "original_name = null, mime_type = null, permanent_url = null, thumbnail_url = null",
+    "original_name = '', mime_type = '', permanent_url = '', thumbnail_url = ''",
+    """permanent_url = '{"a": [null, {"b": "\\u0000"}]}', thumbnail_url = 'http://[', original_name = '{}'""",
+    "user_id = -1",
+    "user_id = 9223372036854775807",
+    "created_at = '1970-01-02 00:00:01'",
+    "created_at = '2037-12-31 00:00:01'",
+)
+UNUSABLE: dict[str, tuple[str, ...]] = {"postgresql": (), "mysql": ("original_name = 'a\\0b.jpg'",)}
+UNUSABLE_EVERYWHERE = ("image_path = ''", "image_path = repeat('/x', 127)", "image_path = '/temp_images/profiles/'")
+
+
+def add_changed(engine: Engine, changes: Iterable[str]) -> dict[str, int]:
+    """A row for each change, as somebody's own SQL leaves it; MySQL checks nothing, as it did before 5.7."""
+    rows = {}
+    with transaction(engine) as connection:
+        if engine.dialect.name != "postgresql":
+            connection.exec_driver_sql("set sql_mode = ''")
+        for n, change in enumerate(changes):
+            rows[change] = pending.add(
+                connection, user_id=1, image_path=PATH.format(n=n), original_name="a.jpg", mime_type="image/jpeg"
+            )
+            connection.exec_driver_sql(f"update pending_images set {change} where id = {rows[change]}")
+    return rows
+
+
+def test_odd_rows_hold_up_nobody(services: Services, engine: Engine) -> None:
+    dialect = engine.dialect.name
+    taken, refused = ODD_EVERYWHERE + ODD[dialect], UNUSABLE_EVERYWHERE + UNUSABLE[dialect]
+    rows = add_changed(engine, taken + refused)
+    good = add(engine, 99)
+    assert intake.first_new(services) is not None
+    assert intake.take_in(services) == len(taken) + 1
+    states = {change: status(engine, row) for change, row in rows.items()}
+    assert states == dict.fromkeys(taken, "pending") | dict.fromkeys(refused, "failed")
+    assert status(engine, good) == "pending"
+    assert intake.first_new(services) is None
+
+
+def test_a_refused_row_is_named_with_its_reason(
+    services: Services, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    (row,) = add_changed(engine, ["image_path = ''"]).values()
+    assert intake.take_in(services) == 0
+    (record,) = (one for one in caplog.records if one.message == "pending image refused")
+    assert (vars(record)["pending_id"], vars(record)["error"]) == (row, "'' does not say what kind of image it is")
+
+
+def test_odd_rows_are_listed_and_counted_as_any_other(make_gateway: Callable[..., Gateway], pending_url: str) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    engine = gateway.services.pending_engine
+    rows = add_changed(engine, ODD_EVERYWHERE + ODD[engine.dialect.name])
+    listed = gateway.get("/api/media/pending/all", **gateway.as_worker).json()["images"]
+    assert [image["id"] for image in listed] == list(rows.values())
+    assert gateway.get("/").status_code == 200
+    environment = {name: value for name, value in gateway.settings.environment().items() if value}
+    told = CliRunner().invoke(imgpipe, ["status", "--json"], env=environment)
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["pending_images"]["pending"] == len(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("state", ["null", "'lost'"])
+def test_a_row_in_no_state_is_nobodys_work(make_gateway: Callable[..., Gateway], pending_url: str, state: str) -> None:
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
+    with transaction(gateway.services.pending_engine) as connection:
+        connection.exec_driver_sql("set sql_mode = ''")
+        connection.exec_driver_sql(f"update pending_images set status = {state}")
+    assert intake.take_in(gateway.services) == 0
+    assert gateway.me()["profile_image_path"] == path
+    url = f"{gateway.url}/api/media/complete/1"
+    told = gateway.session.post(url, json={"media_id": "7"}, headers=gateway.as_worker, timeout=30)
+    assert told.status_code == 409
+
+
+def test_a_batch_larger_than_a_page_is_taken_in_whole(
+    services: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "PAGE", 3)
+    for n in range(8):
+        add(engine, n)
+    assert intake.take_in(services) == 8
+
+
+def test_an_intake_that_waits_for_another_keeps_no_tenant_waiting(services: Services, engine: Engine) -> None:
+    with transaction(engine) as connection:
+        for user in (1, 2):
+            path = PATH.format(n=user)
+            pending.add(connection, user_id=user, image_path=path, original_name="a.jpg", mime_type="image/jpeg")
+        _, second = pending.in_state(connection, PendingStatus.PENDING)
+
+    with ThreadPoolExecutor(1) as pool, services.engine.connect() as other:
+        media_id = registering.register(other, second, "")
+        assert media_id is not None
+        taken = pool.submit(intake.take_in, services)
+        wait_for(lambda: somebody_waits(services.engine) or taken.done(), "the intake to wait", 30, every=0.02)
+        services.claims.enqueue(other, store.MEDIA, [Item(media_id, "2", second.day), Item(99, "1", second.day)])
+        other.commit()
+        assert taken.result(30) == 1
+
+
+def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> None:
+    url = f"mysql://root@127.0.0.1:{free_port()}/pending"
+    away = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": url}))
+    with pytest.raises(BackendUnavailable):
+        intake.take_in(away)
+    away.close()
