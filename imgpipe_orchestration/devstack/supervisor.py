@@ -115,6 +115,7 @@ class Supervisor:
                 if part.answers():
                     part.settle()
                     watched.answered()
+                    self.say(f"{part.name} answers")
                     waiting.remove(watched)
                 elif watched.late():
                     raise BackendUnavailable(f"{part.name} does not answer at {part.url}:\n{part.last_words()}")

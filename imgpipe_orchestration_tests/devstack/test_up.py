@@ -46,6 +46,11 @@ def test_the_gateway_answers_on_both_of_its_ports(stack: Up) -> None:
             assert answer.status == 200
 
 
+def test_up_says_of_each_part_when_it_answers(stack: Up) -> None:
+    started = stack.output.partition("Ready after")[0]
+    assert all(f"{name} answers\n" in started for name in ("postgres", "s3", "mongo", "gateway"))
+
+
 def test_env_prints_every_name_that_others_rely_on(stack: Up) -> None:
     shown = json.loads(imgpipe("env", "--json", "--data", str(stack.data_dir)).stdout)
     assert {name.upper() for name in Settings.model_fields} | {"DAGSTER_HOME"} == set(shown)
