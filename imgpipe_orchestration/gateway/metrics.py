@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.batches import Batches
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
@@ -61,6 +62,7 @@ async def metrics_key(credentials: Credentials, services: ServicesDep) -> None:
 @router.get("/metrics", dependencies=[Depends(metrics_key)], response_class=Response)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
+    request.app.state.request_counts.finish()
     # A thread of its own, because those of the shared pool may all be waiting for a database that is frozen.
     pool = ThreadPoolExecutor(1, "metrics")
     asked = asyncio.get_running_loop().run_in_executor(pool, generate_latest, request.app.state.metrics)
@@ -77,7 +79,7 @@ def install(app: FastAPI, services: Services) -> RequestCounts:
     """
     registry = CollectorRegistry()
     app.state.metrics = registry
-    counts = RequestCounts(registry)
+    app.state.request_counts = counts = RequestCounts(registry)
     app.add_middleware(CountRequests, counts=counts)
     registry.register(FromDatabase(services))
     registry.register(FromCache(app))
@@ -100,14 +102,21 @@ class RequestCounts:
             registry=registry,
         )
         self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._noted = Batches(self._add)
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
-        """A request was answered."""
-        route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        count, times = self._series(method, route, status)
-        count.inc()
-        times.observe(seconds)
+        """A request was answered. Called in the event loop."""
+        self._noted.add((scope["method"], getattr(scope.get("route"), "path", "other"), status, seconds))
+
+    def finish(self) -> None:
+        """Count what was noted so far."""
+        self._noted.finish()
+
+    def _add(self, noted: list[tuple[str, str, int, float]]) -> None:
+        for method, route, status, seconds in noted:
+            count, times = self._series(method if method in _METHODS else "other", route, status)
+            count.inc()
+            times.observe(seconds)
 
     def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
         """The time series of a route. Kept, because `labels` takes longer than counting."""

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.batches import Batches
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
@@ -69,17 +70,23 @@ class Callers:
     """The counts of one gateway. `note` is called in the event loop and does not block."""
 
     def __init__(self) -> None:
+        self._noted = Batches(self._count)
         self._counts: Counter[Key] = Counter()
 
     def note(self, media_id: int, variant: StoredVariant, page: str, program: str) -> None:
         """Count a request that is answered with a variant; `page` is its Referer, `program` its User-Agent."""
-        key = Key(media_id, *named(page[:LONGEST_KEPT], program[:LONGEST_KEPT]), variant.size, variant.format)
-        if key not in self._counts and len(self._counts) >= MOST_KEPT:
-            key = key._replace(kind="client", caller=OTHERS)
-        self._counts[key] += 1
+        self._noted.add((media_id, variant, page[:LONGEST_KEPT], program[:LONGEST_KEPT]))
+
+    def _count(self, noted: list[tuple[int, StoredVariant, str, str]]) -> None:
+        for media_id, variant, page, program in noted:
+            key = Key(media_id, *named(page, program), variant.size, variant.format)
+            if key not in self._counts and len(self._counts) >= MOST_KEPT:
+                key = key._replace(kind="client", caller=OTHERS)
+            self._counts[key] += 1
 
     async def flush(self, engine: Engine) -> None:
         """Write the counts to the database; if it is away, most of them are kept for the next time."""
+        self._noted.finish()
         if not self._counts:
             return
         counts, self._counts = self._counts, Counter()

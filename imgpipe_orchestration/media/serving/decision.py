@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from imgpipe_orchestration.errors import BadInput, NotFound
@@ -38,9 +38,8 @@ class UnknownOption(BadInput):
     status = 400
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a URL asks for."""
+class Wish(NamedTuple):
+    """What a URL asks for. A tuple, which is hashed in a tenth of a dataclass's time."""
 
     size: str
     format: str | None

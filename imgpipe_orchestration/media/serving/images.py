@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
@@ -33,8 +33,6 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from imgpipe_orchestration.gateway.headers import Head
@@ -147,14 +145,13 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
     if not manifest.variants:
         return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept)
-    decided = decision.decide(manifest.variants, wish, accept)
+    decided = manifest.decide(wish, accept)
     if not again and not wish.explain:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))
     variant = decided.variant
     etag = f'"{variant.sha256[:32]}"'
-    head = partial(_head, scope["scheme"], etag, caching, vary)
     if has_it(asked.get(b"if-none-match"), etag) and not wish.explain:
-        return Ready(head(), status=304)
+        return Ready(_head(scope["scheme"], etag, caching, vary), status=304)
     try:
         data = hot.bytes.peek(variant.object_key) or await hot.content(variant)
     except (NotFound, NotWhole) as fault:
@@ -166,19 +163,14 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         return await instead
     if wish.explain:
         return JSONResponse(decided.explained(wish, accept), headers=UNCACHED)
-    if scope["method"] == "HEAD":
-        return Ready(head(MIME_OF[variant.format], len(data)))
-    part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag else None
-    return _sent(data, part, partial(head, MIME_OF[variant.format]))
-
-
-def _sent(data: bytes, part: tuple[int, int] | None, head: Callable[[int], Head]) -> Response:
-    """The whole image, or the requested part."""
+    is_head = scope["method"] == "HEAD"
+    part = wanted(asked.get(b"range"), len(data)) if asked.get(b"if-range", etag) == etag and not is_head else None
+    sent = data if part is None else data[part[0] : part[1] + 1]
+    head = _head(scope["scheme"], etag, caching, vary, MIME_OF[variant.format], len(sent))
     if part is None:
-        return Ready(head(len(data)), data)
-    first, last = part
-    span = (b"content-range", f"bytes {first}-{last}/{len(data)}".encode())
-    return Ready([*head(last - first + 1), span], data[first : last + 1], status=206)
+        return Ready(head, b"" if is_head else sent)
+    span = (b"content-range", f"bytes {part[0]}-{part[1]}/{len(data)}".encode())
+    return Ready([*head, span], sent, status=206)
 
 
 def _asked(scope: Scope) -> dict[bytes, str]:

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrated
-from imgpipe_orchestration.media.serving.decision import Shelves, shelved
+from imgpipe_orchestration.media.serving.decision import Decision, Shelves, Wish, decide, shelved
+from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
 from imgpipe_orchestration.media.variants import COLUMNS, StoredVariant
 from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 
@@ -27,12 +29,28 @@ row without a variant if there are none, and no row if there is no such file. Ev
 reads nothing else: the file's other columns, ordering and JSON would double its time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Manifest:
-    """An image's variants (none before it is ready), and whether it is private."""
+    """An image's variants (none before it is ready), and whether it is private. Equal only to itself, so that it is
+    hashed at once."""
 
     private: bool
     variants: Shelves
+
+    def decide(self, wish: Wish, accept: str | None) -> Decision:
+        """The variant for a wish.
+
+        Raises:
+            NotFound: as `decision.decide`.
+        """
+        if len(accept or "") > LONGEST_KEPT:
+            return decide(self.variants, wish, accept)
+        return _remembered(self, wish, accept)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(manifest: Manifest, wish: Wish, accept: str | None) -> Decision:
+    return decide(manifest.variants, wish, accept)
 
 
 class ManifestReader:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.batches import BATCH
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving.callers import Callers, Key, named
 from imgpipe_orchestration.media.variants import StoredVariant
@@ -53,7 +54,7 @@ def test_a_caller_is_a_host_or_a_program_and_nothing_more(page: str, program: st
 def test_long_headers_are_not_remembered_in_whole() -> None:
     counted, variant = Callers(), StoredVariant("grid", "webp", "original", 1, 1, 1, "0" * 64, "key")
     kept = named.cache_info().currsize
-    for n in range(3):
+    for n in range(BATCH):
         counted.note(1, variant, f"https://long.example/{'x' * 10_000}{n}", BROWSER + "x" * 10_000 + str(n))
     assert named.cache_info().currsize == kept + 1
 
