@@ -27,6 +27,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.devstack.services import StandIns
+from imgpipe_orchestration.logs import TextFormatter
 from imgpipe_orchestration.partners import rate_limit
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
@@ -41,6 +42,11 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     """A background job of a script ignores Ctrl-C, which the tests of interrupted work send."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The log of a failed test shows what an operator's shows: the causes are in the records' extras."""
+    session.config.pluginmanager.get_plugin("logging-plugin").report_handler.setFormatter(TextFormatter())
 
 
 _ONCE_A_MODULE = {"browser", "costs", "dagster_instance", "finished", "shop", "shown", "stack"}
