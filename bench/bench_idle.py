@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -124,6 +125,8 @@ def bare_dagster() -> Iterator[dict[str, int]]:
             "SENSOR_SECONDS": intervals,
         }
         log = ended.enter_context((folder / "log").open("wb"))
+        # Dagster's code server ends itself by SIGINT, which a background job ignores, and its children with it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         pids = {"postgres": postgres.pid or 0}
         for name, command in commands.items():
             process = subprocess.Popen(
