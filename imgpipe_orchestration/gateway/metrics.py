@@ -215,7 +215,7 @@ class FromDatabase(Collector):
                 counts = listings.unless_paused(connection, backlog.counts(connection))
                 for read in _READERS:
                     figures += read(connection)
-            figures.append(_intervals(self._services.settings))
+            figures += _chosen(self._services.settings)
             figures += _queues(with_unseen(self._services, counts))
         except BackendUnavailable:
             return [_up(0)]
@@ -308,10 +308,14 @@ def _ticks(connection: Connection) -> list[Metric]:
     return [ages]
 
 
-def _intervals(settings: Settings) -> Metric:
+def _chosen(settings: Settings) -> list[Metric]:
+    """Settings that alerts compare other figures with."""
     intervals = GaugeMetricFamily("imgpipe_tick_interval_seconds", "From one look to the next.", labels=["pipeline"])
     intervals.add_metric([MARKER], settings.job_interval_minutes * 60)
-    return intervals
+    budget = GaugeMetricFamily("imgpipe_daily_budget_usd", "DAILY_BUDGET_USD; missing where there is no limit.")
+    if settings.daily_budget_usd:
+        budget.add_metric([], settings.daily_budget_usd)
+    return [intervals, budget]
 
 
 _READERS: tuple[Callable[[Connection], list[Metric]], ...] = (_attempts, _stages, _paid_calls, _ticks)

@@ -73,7 +73,8 @@ def worked(settings: Settings) -> Iterator[Settings]:
 
 
 def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
-    with TestClient(create_app(worked.model_copy(update={"job_interval_minutes": 7}))) as client:
+    chosen = worked.model_copy(update={"job_interval_minutes": 7, "daily_budget_usd": 2.5})
+    with TestClient(create_app(chosen)) as client:
         client.get("/health")
         seen = scraped(client)
 
@@ -97,10 +98,16 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_provider_cost_usd_total", **call) == 0.25
     assert value("imgpipe_provider_paused", provider="openai") == 1
     assert value("imgpipe_pipeline_calls_bought_total", pipeline="media") == 1
+    assert value("imgpipe_daily_budget_usd") == 2.5
     assert value("imgpipe_tick_age_seconds", pipeline="auto_marker") < 60
     assert value("imgpipe_tick_interval_seconds", pipeline="auto_marker") == 420
     assert value("imgpipe_http_requests_total", method="GET", route="/health", status="200") == 1
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
+
+
+def test_without_a_budget_there_is_none_to_be_spent(worked: Settings) -> None:
+    with TestClient(create_app(worked.model_copy(update={"daily_budget_usd": 0}))) as client:
+        assert not [name for name, _ in scraped(client) if name == "imgpipe_daily_budget_usd"]
 
 
 def test_no_label_is_one_that_prometheus_gives_what_it_scrapes(worked: Settings) -> None:
