@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -28,6 +28,12 @@ DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa:
 LEAST_SECRET = 8
 """Least characters of a secret in production. Not enough for a good one; it refuses `x`, `test` and the like."""
 
+_NEEDED_SECRETS = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
+"""Settings without which nothing starts in production."""
+
+_Problem = tuple[str, str]
+"""The variable that cannot be used, and a sentence that names it."""
+
 _DERIVED = {
     "pending_images_database_url": "database_url",
     "s3_public_endpoint": "s3_endpoint",
@@ -39,6 +45,8 @@ _DERIVED = {
     "openai_image_edit_model": "openai_image_model",
 }
 """Settings whose default is another setting."""
+_FOLLOWING = {*_DERIVED, "dagster_pg_url", "smart_media_base_url", "listings_public_url"}
+"""Those, and settings whose default is made from another one."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d+)?")
 _ADDRESS = re.compile(r"_(URL|ENDPOINT)$", re.IGNORECASE)
@@ -302,57 +310,52 @@ class Settings(BaseModel):
     c2pa_timestamp_url: str = Field("", description="RFC 3161 server that timestamps C2PA signatures. Empty: none.")
 
     @model_validator(mode="after")
-    def _refuse_development_secrets(self) -> Self:
-        if self.imgpipe_env != "production":
-            return self
-        names = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
-        # An environment file may pad its lines.
-        given = {name.upper(): getattr(self, name).strip() for name in names}
-        missing = [name for name, value in given.items() if value in ("", DEVELOPMENT_SECRET)]
-        if not self.database_url:
-            missing.append("DATABASE_URL")
-        if missing:
-            raise SettingsError(f"{', '.join(missing)} must be set in production", field=missing[0])
-        # Optional ones, which must not be weak either.
-        further = {"METRICS_API_KEY": [self.metrics_api_key], "BACKEND_API_KEY": [self.backend_api_key]}
-        further["SIGNED_URL_KEYS"] = self.url_keys
-        keys = [*given.items(), *[(name, value.strip()) for name, values in further.items() for value in values]]
-        weak = [name for name, value in keys if value == DEVELOPMENT_SECRET or 0 < len(value) < LEAST_SECRET]
-        if weak:
-            why = "too short to be a secret, or the development key, which everybody knows"
-            problem = f"{', '.join(dict.fromkeys(weak))}: {why}; `openssl rand -hex 32` makes one"
-            raise SettingsError(problem, field=weak[0])
+    def _refuse_what_cannot_be_used(self) -> Self:
+        problems = [*self._missing_secrets(), *self._weak_secrets(), *self._unknown_level(), *self._no_origins()]
+        problems += self._no_addresses()
+        if problems:
+            raise SettingsError("; ".join(said for _, said in problems), field=problems[0][0])
         return self
 
-    @model_validator(mode="after")
-    def _refuse_an_unknown_level(self) -> Self:
+    def _missing_secrets(self) -> Iterator[_Problem]:
+        names = [name.upper() for name in _NEEDED_SECRETS if _lacks(getattr(self, name))]
+        if not self.database_url:
+            names.append("DATABASE_URL")
+        if self.production and names:
+            yield names[0], f"{', '.join(names)} must be set in production"
+
+    def _weak_secrets(self) -> Iterator[_Problem]:
+        given = {name.upper(): [getattr(self, name)] for name in _NEEDED_SECRETS if not _lacks(getattr(self, name))}
+        given |= {"METRICS_API_KEY": [self.metrics_api_key], "BACKEND_API_KEY": [self.backend_api_key]}
+        given["SIGNED_URL_KEYS"] = self.url_keys
+        names = [name for name, values in given.items() if any(_is_weak(value.strip()) for value in values)]
+        if self.production and names:
+            why = "too short to be a secret, or the development key, which everybody knows"
+            yield names[0], f"{', '.join(names)}: {why}; `openssl rand -hex 32` makes one"
+
+    def _unknown_level(self) -> Iterator[_Problem]:
         known = logging.getLevelNamesMapping()
         if self.log_level.upper() not in known:
-            problem = f"LOG_LEVEL: {self.log_level!r} is none of {', '.join(known)}"
-            raise SettingsError(problem, field="LOG_LEVEL")
-        return self
+            yield "LOG_LEVEL", f"LOG_LEVEL: {self.log_level!r} is none of {', '.join(known)}"
 
-    @model_validator(mode="after")
-    def _refuse_what_is_no_origin(self) -> Self:
+    def _no_origins(self) -> Iterator[_Problem]:
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 problem = f"FRONTEND_ORIGINS: {origin!r} is not an origin such as https://shop.example.com"
-                raise SettingsError(problem, field="FRONTEND_ORIGINS")
-        return self
+                yield "FRONTEND_ORIGINS", problem
 
-    @model_validator(mode="after")
-    def _refuse_what_is_no_address(self) -> Self:
-        for name in filter(_ADDRESS.search, type(self).model_fields):
-            value = getattr(self, name)
-            if value and not _is_address(value):
-                # The message leaves the value out, which may contain a password.
-                example = "https://host:8000"
-                if "database" in name or "_pg_" in name:
-                    example = "postgresql://user@host/name"
-                elif "mongodb" in name:
-                    example = "mongodb://user@host:27017/name"
-                raise SettingsError(f"{name.upper()} is not an address such as {example}", field=name.upper())
-        return self
+    def _no_addresses(self) -> Iterator[_Problem]:
+        addresses = {name: getattr(self, name) for name in type(self).model_fields if _ADDRESS.search(name)}
+        wrong = [name for name, value in addresses.items() if value and not _is_address(value)]
+        # One that follows from another is as wrong as that one, which was perhaps the only one given.
+        for name in [name for name in wrong if name not in _FOLLOWING] or wrong[:1]:
+            # The message leaves the value out, which may contain a password.
+            example = "https://host:8000"
+            if "database" in name or "_pg_" in name:
+                example = "postgresql://user@host/name"
+            elif "mongodb" in name:
+                example = "mongodb://user@host:27017/name"
+            yield name.upper(), f"{name.upper()} is not an address such as {example}"
 
     @model_validator(mode="before")
     @classmethod
@@ -449,6 +452,15 @@ def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:
         if close := difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.9):
             said.append(f"{name} is no setting; {close[0]} is one")
     return said
+
+
+def _lacks(secret: str) -> bool:
+    """Whether nobody chose it. An environment file may pad its lines."""
+    return secret.strip() in ("", DEVELOPMENT_SECRET)
+
+
+def _is_weak(secret: str) -> bool:
+    return secret == DEVELOPMENT_SECRET or 0 < len(secret) < LEAST_SECRET
 
 
 def _is_address(value: str) -> bool:

@@ -137,6 +137,20 @@ def test_production_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
         load({"IMGPIPE_ENV": "production"}, data_dir=tmp_path)
 
 
+def test_production_names_all_that_cannot_be_used_at_once(tmp_path: Path) -> None:
+    wrong = {"ADMIN_API_KEY": "", "SECRET_KEY": "short", "LOG_LEVEL": "loud", "S3_ENDPOINT": "x", "MONGODB_URL": "a:1"}
+    with pytest.raises(SettingsError) as raised:
+        load({**PRODUCTION, **wrong}, data_dir=tmp_path)
+    assert raised.value.public.split("; ") == [
+        "ADMIN_API_KEY must be set in production",
+        "SECRET_KEY: too short to be a secret, or the development key, which everybody knows",
+        "`openssl rand -hex 32` makes one",
+        "LOG_LEVEL: 'loud' is none of CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG, NOTSET",
+        "S3_ENDPOINT is not an address such as https://host:8000",
+        "MONGODB_URL is not an address such as mongodb://user@host:27017/name",
+    ]
+
+
 @pytest.mark.parametrize("variable", ["METRICS_API_KEY", "BACKEND_API_KEY", "SIGNED_URL_KEYS"])
 @pytest.mark.parametrize("value", [DEVELOPMENT_SECRET, "test", " x       "])
 def test_production_refuses_a_toy_secret_also_where_none_is_needed(variable: str, value: str, tmp_path: Path) -> None:
