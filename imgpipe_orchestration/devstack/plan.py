@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgpipe_orchestration.devstack.mongo import Mongo
-from imgpipe_orchestration.devstack.ports import ASKED_BY, LOOPBACK, Ports
+from imgpipe_orchestration.devstack.ports import LOOPBACK, TYPED, Ports
 from imgpipe_orchestration.devstack.postgres import Postgres, url_of
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.devstack.s3 import S3, PublicObjects
@@ -120,7 +120,7 @@ def make_plan(
 
 def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:
     """The stack's settings: the given ones, and for the others addresses and keys of our own parts."""
-    listening = {setting: str(ports.choose(part, given.get(setting))) for part, setting in ASKED_BY.items()}
+    listening = {typed.setting: str(ports.choose(part, given.get(typed.setting))) for part, typed in TYPED.items()}
     own = {
         "GATEWAY_URL": f"http://{LOOPBACK}:{ports['gateway']}",
         "DAGSTER_URL": f"http://{LOOPBACK}:{ports['dagster-webserver']}",

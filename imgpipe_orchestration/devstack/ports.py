@@ -10,6 +10,7 @@ import random
 import socket
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from imgpipe_orchestration.errors import SettingsError
 
@@ -58,12 +59,20 @@ def listening(port: int) -> bool:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
 
-PREFERRED = {"gateway": 8000, "auto-marker API": 8098, "dagster-webserver": 3000}
-"""What people type. The other parts have none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which
-would name another stack's servers where all stacks preferred the same ports."""
+class TypedPort(NamedTuple):
+    """A port that people type: the setting that chooses it, and the one that is preferred without."""
 
-ASKED_BY = {"gateway": "GATEWAY_PORT", "auto-marker API": "FLASK_PORT", "dagster-webserver": "DAGSTER_WEBSERVER_PORT"}
-"""The settings that choose a part's port."""
+    setting: str
+    preferred: int
+
+
+TYPED = {
+    "gateway": TypedPort("GATEWAY_PORT", 8000),
+    "auto-marker API": TypedPort("FLASK_PORT", 8098),
+    "dagster-webserver": TypedPort("DAGSTER_WEBSERVER_PORT", 3000),
+}
+"""By part. The other parts prefer none: rows keep URLs of theirs (pictures of avatars, a cron job's API), which would
+name another stack's servers where all stacks preferred the same ports."""
 
 
 class Ports:
@@ -101,9 +110,10 @@ class Ports:
             SettingsError: `asked` is not a port.
         """
         if asked is not None and not (asked.isdecimal() and int(asked) <= 65535):
-            setting = ASKED_BY[part]
+            setting = TYPED[part].setting
             raise SettingsError(f"{setting}: {asked!r} is not a port; give a number from 0 to 65535", field=setting)
-        wanted = int(asked) if asked is not None else self._before.get(part, PREFERRED.get(part, 0))
+        preferred = TYPED[part].preferred if part in TYPED else 0
+        wanted = int(asked) if asked is not None else self._before.get(part, preferred)
         if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
             port = wanted
         else:
