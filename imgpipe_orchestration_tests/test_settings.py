@@ -141,11 +141,12 @@ def test_production_names_all_that_cannot_be_used_at_once(tmp_path: Path) -> Non
     wrong = {"ADMIN_API_KEY": "", "SECRET_KEY": "short", "LOG_LEVEL": "loud", "S3_ENDPOINT": "x", "MONGODB_URL": "a:1"}
     with pytest.raises(SettingsError) as raised:
         load({**PRODUCTION, **wrong}, data_dir=tmp_path)
-    assert raised.value.public.split("; ") == [
+    said = [one.partition(" is none of ")[0] for one in raised.value.public.split("; ")]  # libraries add levels
+    assert said == [
         "ADMIN_API_KEY must be set in production",
         "SECRET_KEY: too short to be a secret, or the development key, which everybody knows",
         "`openssl rand -hex 32` makes one",
-        "LOG_LEVEL: 'loud' is none of CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG, NOTSET",
+        "LOG_LEVEL: 'loud'",
         "S3_ENDPOINT is not an address such as https://host:8000",
         "MONGODB_URL is not an address such as mongodb://user@host:27017/name",
     ]
