@@ -74,7 +74,7 @@ def render(
     with ThreadPoolExecutor(threads) as pool:
         focal = pool.submit(find_focus, prepared.image, focus)  # first, as the crops wait for it
         for background, picture in pictures:
-            made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool)
+            made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool, threads=threads)
             kept, dropped = _worth_keeping(made)
             notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
             variants += [_variant(file, background) for file in kept]

@@ -39,12 +39,19 @@ class SizeFile:
 
 
 def encode_all(
-    picture: Image.Image, focal: Callable[[], FocalBox], recipe: Recipe, *, exif: bytes, pool: ThreadPoolExecutor
+    picture: Image.Image,
+    focal: Callable[[], FocalBox],
+    recipe: Recipe,
+    *,
+    exif: bytes,
+    pool: ThreadPoolExecutor,
+    threads: int,
 ) -> list[SizeFile]:
     """Cut every size and encode it in every format.
 
     Args:
         focal: says where the subject is; called when a crop is cut, so that other sizes need not wait for it.
+        threads: how many the pool has.
 
     Returns:
         the files in the order of the recipe. They do not depend on the number of threads, because each format follows
@@ -55,8 +62,7 @@ def encode_all(
     pictures = _pictures(picture, cuts, focal)
     distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
     chains = _chains(formats, distinct, recipe, exif)
-    # AVIF's tasks first: were the longest ones last, other threads would be idle at the end.
-    _run(list(reversed(chains.values())), pool)
+    _run(list(chains.values()), pool, threads)
     if "webp" in chains:
         chains["webp"].done |= _without_loss(distinct, chains["webp"].done, exif, pool)
     by_name = {cut.size.name: cut for cut in cuts}
@@ -102,16 +108,22 @@ def _without_loss(
     return {id(one): Encoded(data, 0, None) for one, data in files if data}
 
 
-def _run(chains: list[Chain], pool: ThreadPoolExecutor) -> None:
-    """Run the chains: whatever tasks a finished encoding makes possible are submitted at once."""
-    tasks = [task for chain in chains for task in chain.released()]
+def _run(chains: list[Chain], pool: ThreadPoolExecutor, threads: int) -> None:
+    """Run the chains' tasks, no more at once than there are threads, so that what becomes possible later can go first.
+
+    The last chain's tasks do, and of those the largest picture's: its format waits for all others and takes longest.
+    """
+    ready = [task for chain in chains for task in chain.released()]
     running: dict[Future[Encoded], tuple[Chain, Picture]] = {}
-    while tasks or running:
-        running |= {pool.submit(work): (chain, one) for chain, one, work in tasks}
+    while ready or running:
+        ready.sort(key=lambda task: (chains.index(task[0]), task[1].pixels))
+        while ready and len(running) < threads:
+            chain, one, work = ready.pop()
+            running[pool.submit(work)] = (chain, one)
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         done = [(*running.pop(future), future.result()) for future in finished]
-        tasks = [task for chain, one, file in done for task in chain.after(one, file)]
-        tasks += [task for chain in chains for task in chain.released()]
+        ready += [task for chain, one, file in done for task in chain.after(one, file)]
+        ready += [task for chain in chains for task in chain.released()]
 
 
 def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe, exif: bytes) -> dict[Format, Chain]:

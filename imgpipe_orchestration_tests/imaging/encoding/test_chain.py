@@ -53,8 +53,17 @@ def _large(**needs: float) -> _Pictured:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[Format, SearchingChain]]:
+def encoded() -> list[tuple[str, int]]:
+    """Formats and pixels of what was encoded, in that order."""
+    return []
+
+
+@pytest.fixture
+def made(
+    monkeypatch: pytest.MonkeyPatch, encoded: list[tuple[str, int]]
+) -> Callable[..., dict[Format, SearchingChain]]:
     def encode(one: _Pictured, kind: str, quality: int, _recipe: Recipe, _exif: bytes = b"") -> bytes:
+        encoded.append((kind, one.pixels))
         one.asked.setdefault(kind, []).append(quality)
         return f"{kind} {quality} ".encode().ljust(int(one.pixels * one.density / 100))
 
@@ -64,7 +73,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[Format, Searchin
     def run(*pictures: _Pictured) -> dict[Format, SearchingChain]:
         chains = encode_all._chains(("jpeg", "webp", "avif"), list(pictures), MEDIA, b"")
         with ThreadPoolExecutor(1) as pool:
-            encode_all._run(list(chains.values()), pool)
+            encode_all._run(list(chains.values()), pool, threads=1)
         return chains
 
     return run
@@ -181,3 +190,13 @@ def test_what_is_unusual_when_small_is_expected_to_be_less_so_when_larger(
     small_apart, detail_apart, zoom_apart = (hard - easy for easy, hard in zip(*levels, strict=True))
     assert detail_apart <= small_apart - 2
     assert zoom_apart <= small_apart - 2
+
+
+def test_what_takes_longest_is_begun_as_soon_as_it_can_be(
+    made: Callable[..., dict[Format, SearchingChain]], encoded: list[tuple[str, int]]
+) -> None:
+    zoom = _Pictured(3_840_000, excerpt=_Pictured(590_000))
+    made(zoom, _Pictured(960_000), _Pictured(250_000, whole=False), _Pictured(150_000))
+    avif = dict.fromkeys(pixels for kind, pixels in encoded if kind == "avif")
+    assert list(avif) == [150_000, 960_000, 590_000, 3_840_000, 250_000]
+    assert encoded.index(("avif", 3_840_000)) < encoded.index(("webp", 3_840_000))
