@@ -15,11 +15,13 @@ import dagster as dg
 import pytest
 
 from imgpipe_orchestration.auto_marker.model import JOB
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.runs.instances import configure
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "auto_marker.md"
 
@@ -31,32 +33,31 @@ load_from:
 
 
 @contextmanager
-def daemon(folder: Path, settings: Settings) -> Iterator[dg.DagsterInstance]:
+def daemon(folder: Path, storage: str, settings: Settings) -> Iterator[dg.DagsterInstance]:
     """A Dagster of its own over both code locations."""
     (folder / "voice.py").write_text(DOCUMENT.read_text().split("```python\n")[1].split("```")[0])
     (folder / "workspace.yaml").write_text(WORKSPACE)
-    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    configure(folder, storage)
     environ = {**os.environ, **settings.environment(), "DAGSTER_HOME": str(folder)}
     command = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
-    with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True)
-    try:
-        with dg.DagsterInstance.from_config(str(folder)) as instance:
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        process = subprocess.Popen(command, cwd=folder, env=environ, start_new_session=True)
+        try:
             yield instance
-    finally:
-        process.terminate()
-        process.wait(60)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its code servers, which may outlive it
+        finally:
+            process.terminate()
+            process.wait(60)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its code servers, which may outlive it
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # a daemon, two code servers and two runs, each a new process
 def test_a_customer_that_got_images_starts_a_run_in_another_code_location(
-    services: Services, settings: Settings, tmp_path: Path
+    services: Services, settings: Settings, postgres_server: Postgres, tmp_path: Path
 ) -> None:
     seed(services, "nobody", 1, image=5)
-    with daemon(tmp_path, settings) as instance:
+    with daemon(tmp_path, postgres_server.ensure_database("dagster_hand_off"), settings) as instance:
         news = services.documents.collection("news_document")
 
         def heard() -> set[str]:
