@@ -9,7 +9,7 @@ from math import log2
 
 import numpy as np
 
-from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft
+from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft, usual_nanoseconds
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.encoding.quality import (
@@ -64,6 +64,22 @@ class Chain(ABC):
         self._format = kind
         self._exif = exif
 
+    def remaining(self, one: Picture, chains: Sequence[Chain]) -> float:
+        """Nanoseconds of encoding that a task of this chain for a picture and all that waits for it take, as a guess.
+
+        Args:
+            chains: all of them, leaders first.
+        """
+        later = chains[chains.index(self) :]
+        held_back = [(chain, each) for chain in later for each in chain._waiting if each is one or self._leads(one)]
+        return sum(
+            usual_nanoseconds(chain._format, each.pixels, chain._recipe) for chain, each in [(self, one), *held_back]
+        )
+
+    @abstractmethod
+    def _leads(self, one: Picture) -> bool:
+        """Whether all that is not yet begun waits for this picture's next task, in this chain and in its followers."""
+
     @abstractmethod
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         """Take in a finished encoding; returns the tasks that it makes necessary."""
@@ -92,6 +108,9 @@ class FixedChain(Chain):
     def released(self) -> list[Task]:
         waiting, self._waiting = self._waiting, []
         return [self._plain(one, self._start) for one in waiting]
+
+    def _leads(self, one: Picture) -> bool:
+        return False
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file
@@ -169,6 +188,9 @@ class SearchingChain(Chain):
 
     def _leaders_to_begin(self) -> list[SearchingChain]:
         return [leader for leader in self._leaders if leader._kind in self._ways.begins]
+
+    def _leads(self, one: Picture) -> bool:
+        return one not in self and (one is self._searched or one is self._largest)
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file

@@ -109,14 +109,14 @@ def _without_loss(
 
 
 def _run(chains: list[Chain], pool: ThreadPoolExecutor, threads: int) -> None:
-    """Run the chains' tasks, no more at once than there are threads, so that what becomes possible later can go first.
+    """Run the chains' tasks, no more at once than there are threads: what becomes possible later may have to go first.
 
-    The last chain's tasks do, and of those the largest picture's: its format waits for all others and takes longest.
+    What holds back the most work goes first, so that no thread runs out of tasks before the others do.
     """
     ready = [task for chain in chains for task in chain.released()]
     running: dict[Future[Encoded], tuple[Chain, Picture]] = {}
     while ready or running:
-        ready.sort(key=lambda task: (chains.index(task[0]), task[1].pixels))
+        ready.sort(key=lambda task: task[0].remaining(task[1], chains))
         while ready and len(running) < threads:
             chain, one, work = ready.pop()
             running[pool.submit(work)] = (chain, one)

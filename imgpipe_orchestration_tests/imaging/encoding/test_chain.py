@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -70,8 +70,8 @@ def made(
     monkeypatch.setattr(chain_module, "encode", encode)
     monkeypatch.setattr(chain_module, "encode_draft", encode)
 
-    def run(*pictures: _Pictured) -> dict[Format, SearchingChain]:
-        chains = encode_all._chains(("jpeg", "webp", "avif"), list(pictures), MEDIA, b"")
+    def run(*pictures: _Pictured, recipe: Recipe = MEDIA) -> dict[Format, SearchingChain]:
+        chains = encode_all._chains(("jpeg", "webp", "avif"), list(pictures), recipe, b"")
         with ThreadPoolExecutor(1) as pool:
             encode_all._run(list(chains.values()), pool, threads=1)
         return chains
@@ -200,3 +200,21 @@ def test_what_takes_longest_is_begun_as_soon_as_it_can_be(
     avif = dict.fromkeys(pixels for kind, pixels in encoded if kind == "avif")
     assert list(avif) == [150_000, 960_000, 590_000, 3_840_000, 250_000]
     assert encoded.index(("avif", 3_840_000)) < encoded.index(("webp", 3_840_000))
+
+
+def test_at_fixed_quality_what_takes_longest_is_begun_first(
+    made: Callable[..., dict[Format, SearchingChain]], encoded: list[tuple[str, int]]
+) -> None:
+    """One large JPEG at the end would keep one thread waiting for the other."""
+    made(_Pictured(3_840_000), _Pictured(960_000), _Pictured(90_000), recipe=replace(MEDIA, adaptive=False))
+    assert encoded == [
+        ("avif", 960_000),
+        ("avif", 3_840_000),  # with less effort
+        ("webp", 3_840_000),
+        ("webp", 960_000),
+        ("jpeg", 3_840_000),
+        ("avif", 90_000),
+        ("jpeg", 960_000),
+        ("webp", 90_000),
+        ("jpeg", 90_000),
+    ]
