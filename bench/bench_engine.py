@@ -50,7 +50,7 @@ NAIVE = ("naive", "naive, matched")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parts = {"speed": None, "files": sizes_of_files, "spread": spread, "isolation": isolation}
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all of them where none is named")
     arguments = parser.parse_args()
