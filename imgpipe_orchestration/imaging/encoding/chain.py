@@ -30,7 +30,7 @@ from imgpipe_orchestration.imaging.recipe import Recipe
 
 _SEARCHED = 60_000
 """Fewest pixels of the picture whose quality is searched: smaller ones say little about the others."""
-_COSTLY, _CLOSE_LARGE = 500_000, 2.0
+_COSTLY, _CLOSE_LARGE = 500_000, 1.8
 """Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
 enough."""
 _CHEAP = 100_000
@@ -43,6 +43,8 @@ _FAR, _GAIN = 8.0, 10.0
 letters gain 14 to 30, photographs up to 8."""
 _NEARER = 3.0
 """Weight of a leader relative to the one before it: WebP predicts AVIF better than JPEG does."""
+_FURTHER = 3
+"""Most further tries of a picture whose first one missed; more than one is rarely needed."""
 _EXCERPTS = 4
 """Most tries of an excerpt. One takes 5 % of the time of its picture as JPEG, a sixth as WebP or AVIF."""
 _SAME_SIZE = 0.2
@@ -206,7 +208,7 @@ class SearchingChain(Chain):
         is_sure = abs(miss(file, one.target)) <= self._ways.sure and not one.has_few_colours
         if is_sure and better != file.quality:
             return [self._plain(one, better)]
-        return [self._reach(one, file, tries=self._ways.further)]
+        return [self._reach(one, file, tries=_FURTHER)]
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
         """Whether a picture's first try is good enough; the searched one has had all its tries."""
