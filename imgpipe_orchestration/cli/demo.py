@@ -73,7 +73,9 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
     with console.status("starting the stack: databases, stand-in partners, gateway, Dagster"):
         began = time.monotonic()
         process, environment = _start(data_dir)
-    console.print(f"the stack is up after {time.monotonic() - began:.1f} s: gateway {environment['GATEWAY_URL']}")
+    took = time.monotonic() - began
+    urls = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
+    console.print(f"the stack is up after {took:.1f} s: {urls}")
     done = False
     try:
         yield environment

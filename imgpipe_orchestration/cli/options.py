@@ -38,6 +38,15 @@ def json_option(function: _Function) -> _Function:
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
 
 
+class Id(click.IntRange):
+    """An id as the tables have them. Click would call anything else no valid "integer range"."""
+
+    name = "id (a number from 1 on)"
+
+    def __init__(self) -> None:
+        super().__init__(1, 2**63 - 1)
+
+
 def _resolved(_: click.Context, __: click.Parameter, value: Path | None) -> Path:
     return value.resolve() if value else _default()
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
+from imgpipe_orchestration.cli.options import Id, data_option, json_option, settings_of
 
 
 @click.command()
 @click.argument("pipeline")
-@click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1, metavar="[ID ...]")
+@click.argument("ids", type=Id(), nargs=-1, metavar="[ID ...]")
 @data_option
 @json_option
 @click.pass_context

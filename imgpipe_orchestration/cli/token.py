@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, settings_of
+from imgpipe_orchestration.cli.options import Id, data_option, settings_of
 
 _HOURS = 12
 
 
 @click.command()
-@click.argument("user", type=click.IntRange(1, 2**63 - 1))
+@click.argument("user", type=Id())
 @data_option
 def command(user: int, data_dir: Path) -> None:
     """Print a token of USER (a number) for `Authorization: Bearer`, good for twelve hours.

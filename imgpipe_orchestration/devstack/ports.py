@@ -78,7 +78,8 @@ name another stack's servers where all stacks preferred the same ports."""
 class Ports:
     """Chooses the ports of a stack: the one asked for, else the one it had before, else the preferred, else a free one.
 
-    A stack keeps its ports over restarts, so that bookmarks, exported URLs and those in its rows stay valid.
+    A stack keeps its ports over restarts, so that bookmarks, exported URLs and those in its rows stay valid. Where one
+    is taken at a start, another serves until the next.
     """
 
     def __init__(self, file: Path) -> None:
@@ -91,6 +92,8 @@ class Ports:
         with contextlib.suppress(FileNotFoundError, ValueError):  # after a power cut or on a full disk it is empty
             self._before = json.loads(file.read_text())
         self._chosen: dict[str, int] = {}
+        self._displaced: set[str] = set()
+        """Parts whose port was taken."""
         self._held: list[int] = []
         self.notes: list[str] = []
         """One line for each port that was taken."""
@@ -121,6 +124,7 @@ class Ports:
             while not self._reserve(port):
                 port = free_port()
             if wanted != 0:
+                self._displaced.add(part)
                 self.notes.append(f"port {wanted} is taken; {part} uses {port}")
         self._chosen[part] = port
         return port
@@ -147,4 +151,5 @@ class Ports:
             os.close(self._held.pop())
 
     def save(self) -> None:
-        self._file.write_text(json.dumps(self._before | self._chosen, indent=2))
+        kept = {part: port for part, port in self._before.items() if part in self._displaced}
+        self._file.write_text(json.dumps(self._before | self._chosen | kept, indent=2))

@@ -49,6 +49,13 @@ def test_a_token_makes_its_bearer_a_user(run: Run, settings: Settings) -> None:
     assert jwt.decode(given, settings.user_jwt_secret, ["HS256"])["sub"] == "42"
 
 
+@pytest.mark.parametrize("words", [("token", "abc"), ("requeue", "media", "1", "abc")])
+def test_what_is_no_id_is_called_so(run: Run, words: tuple[str, ...]) -> None:
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "'abc' is not a valid id (a number from 1 on)" in refused.stderr
+
+
 def test_no_token_is_made_in_production(run: Run) -> None:
     names = ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY")
     refused = run("token", "42", IMGPIPE_ENV="production", **{name: f"{name} {'x' * 32}" for name in names})

@@ -135,6 +135,9 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
         again = Ports(tmp_path / "ports.json")
         assert again.choose("gateway") != asked
         assert again.notes[0].startswith(f"port {asked} is taken; gateway uses ")
+        again.save()
+    again.release()
+    assert Ports(tmp_path / "ports.json").choose("gateway") == asked, "the stack's rows have URLs with it"
 
 
 def test_a_stack_started_while_another_is_stopped_takes_none_of_the_addresses_that_its_rows_keep(
