@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from imgpipe_orchestration.media import pending, stages, store
+from imgpipe_orchestration.media import audit, pending, stages, store
 from imgpipe_orchestration.media.driving import WAITING_THREADS
 from imgpipe_orchestration.media.reports import complete
 from imgpipe_orchestration.storage.rows import transaction
@@ -280,3 +280,24 @@ def test_an_analysis_is_healed_though_the_main_api_wants_no_second_report(
     gateway.run_due("run-2")
     assert gateway.rows("select ai_visual_analysis from processing_checklist") == [("completed",)]
     assert gateway.rows("select state from work_items where queue = 'media_healing'") == [("done",)]
+
+
+def test_an_image_that_the_main_api_forgot_has_its_urls_replaced_once_it_is_reported_anew(
+    make_gateway: Callable[..., Gateway], main_api: MainApi
+) -> None:
+    gateway = make_gateway(main_api_url=main_api.url)
+    gateway.upload(1, profile_image=picture())
+    main_api.answer = (200, {"success": True})
+
+    def stored_after(run: str) -> None:
+        gateway.run_due(run)
+        gateway.rows("update pending_images set status = 'processed', permanent_url = '1' returning 1")
+        make_due(gateway, "media_urls")
+        gateway.run_due(f"{run}, its URLs")
+        assert gateway.rows("select status from pending_images") == [("complete",)]
+
+    stored_after("first")
+    gateway.rows("update pending_images set status = 'pending', permanent_url = null returning 1")
+    assert audit.reopened(gateway.services) == 1
+    stored_after("second")
+    assert len(main_api.reports) == 2

@@ -35,7 +35,8 @@ def callback(services: Services, claim: Claim) -> None:
         store.step_done(connection, claim, Step.UPDATE_CALLBACK)
         services.claims.finish(connection, store.MEDIA, claim)
         tenant = str(media.user_id)
-        services.claims.enqueue(connection, store.URLS, [Item(media.main_api_id, tenant)])
+        # Again, for an image that is reported anew was replaced or given up before.
+        services.claims.enqueue(connection, store.URLS, [Item(media.main_api_id, tenant)], again=True)
         if analysed is StepState.FAILED:
             item = Item(media.id, tenant)
             services.claims.enqueue(connection, store.HEALING, [item], delay=backoff(0), again=True)
