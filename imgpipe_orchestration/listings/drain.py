@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +35,16 @@ _NICENESS = 10
 
 
 @dataclass
+class Day:
+    """What a run did with one day's uploads."""
+
+    processed: int = 0
+    failed: int = 0
+    examples: list[tuple[str, bytes]] = field(default_factory=list)
+    """File name and a small picture of the first few processed."""
+
+
+@dataclass
 class Drained:
     """What a run did, for its metadata and for `GET /api/jobs/{id}`."""
 
@@ -43,12 +53,10 @@ class Drained:
     failed: int = 0
     seconds: float = 0.0
     ended: str = "nothing more is due"
-    days: Counter[str] = field(default_factory=Counter)
-    """Processed images by day of upload."""
+    days: defaultdict[str, Day] = field(default_factory=lambda: defaultdict(Day))
+    """By day of upload."""
     errors: list[str] = field(default_factory=list)
     """The first few reasons."""
-    examples: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
-    """File name and a small picture of the first few processed, by day of upload."""
 
     def as_json(self) -> dict[str, Any]:
         rate = self.processed / self.seconds if self.seconds else 0.0
@@ -176,7 +184,7 @@ def drain(
                         services.claims, processor.queue, part, processor.process, threads=threads, deadline=deadline
                     )
                     with guard:
-                        _add(total, outcome, processor)
+                        _add(total, part, outcome, processor)
                 turn += 1
 
         try:
@@ -240,16 +248,20 @@ def _next_batch(processor: Processor, job: JobDefinition, owner: str, turn: int,
     return []
 
 
-def _add(total: Drained, outcome: Outcome, processor: Processor) -> None:
+def _add(total: Drained, batch: list[Claim], outcome: Outcome, processor: Processor) -> None:
     from imgpipe_orchestration.imaging.contact_sheet import contact_sheet
 
     total.processed += len(outcome.done)
     total.retried += len(outcome.retried)
     total.failed += len(outcome.failed)
-    total.days.update(claim.partition for claim in outcome.done)
     reasons = [*outcome.failed.values(), *outcome.retried.values()]
     total.errors.extend(reasons[: max(0, 5 - len(total.errors))])
+    for claim in batch:
+        if claim.item_id in outcome.failed:
+            total.days[claim.partition].failed += 1
     for claim in outcome.done:
-        (name, data), shown = processor.processed.pop(claim.item_id), total.examples.setdefault(claim.partition, [])
-        if len(shown) < _EXAMPLES:
-            shown.append((name, contact_sheet([data])))  # as a thumbnail: the animations of many days are gigabytes
+        (name, data), day = processor.processed.pop(claim.item_id), total.days[claim.partition]
+        day.processed += 1
+        if len(day.examples) < _EXAMPLES:
+            # As a thumbnail: the animations of many days are gigabytes.
+            day.examples.append((name, contact_sheet([data])))

@@ -1,10 +1,15 @@
 """The jobs of listings: working through the queue, and making a day again."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.queues import CPU
 from imgpipe_orchestration.sensors import owner_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.listings.drain import Day
 
 IMAGES = dg.AssetKey("listing_images")
 
@@ -17,11 +22,9 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
     done = Drained()
     try:
         control.run(backends.services, owner_of(context.run), context.run_id, done)
-    finally:  # images that were made are reported also when the run ends with an error
-        for day, count in sorted(done.days.items()):
-            gallery = _gallery(backends, done.examples[day])
-            made = dg.AssetMaterialization(IMAGES, partition=day, metadata={"processed": count, "examples": gallery})
-            context.log_event(made)
+    finally:  # what was done is reported also when the run ends with an error
+        for name, day in sorted(done.days.items()):
+            context.log_event(_event(backends, name, day))
     context.add_output_metadata(done.as_json())
 
 
@@ -39,6 +42,15 @@ listing_images_backfill = dg.define_asset_job(
     tags={"pipeline": "listing_images_backfill", "group": "listings", **CPU},
     description="Makes the images of the chosen days of upload again from the kept originals.",
 )
+
+
+def _event(backends: BackendsResource, name: str, day: "Day") -> dg.AssetMaterialization | dg.AssetObservation:
+    """What the asset's page shows of a run for one day; a day that got no image is not called materialized."""
+    counts = {"processed": day.processed, "failed": day.failed}
+    if not day.processed:
+        return dg.AssetObservation(IMAGES, partition=name, metadata=counts)
+    gallery = _gallery(backends, day.examples)
+    return dg.AssetMaterialization(IMAGES, partition=name, metadata={**counts, "examples": gallery})
 
 
 def _gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:

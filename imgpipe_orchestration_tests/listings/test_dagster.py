@@ -25,6 +25,8 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim, Claims
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
+CUT_SHORT = photo()[:-1000]
+
 
 @pytest.fixture
 def resource(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> BackendsResource:
@@ -80,14 +82,16 @@ def test_a_run_goes_where_the_launchpad_points_a_resource(
 def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
 ) -> None:
-    queued(client, photo(), photo(), b"\xff\xd8\xff\xe0 nothing")
+    queued(client, photo(), photo(), CUT_SHORT)
     today = datetime.now(UTC).date().isoformat()
     run = jobs.process_image_queue.execute_in_process(instance=instance, resources={"backends": resource})
     assert run.success
     made = instance.fetch_materializations(jobs.IMAGES, limit=10).records
     assert [record.partition_key for record in made] == [today]
     assert made[0].asset_materialization is not None
-    examples = str(made[0].asset_materialization.metadata["examples"].value)
+    metadata = made[0].asset_materialization.metadata
+    assert (metadata["processed"].value, metadata["failed"].value) == (2, 1)
+    examples = str(metadata["examples"].value)
     sheet = re.search(r"\(data:image/webp;base64,([^)]+)\)", examples)
     assert sheet and Image.open(io.BytesIO(base64.b64decode(sheet[1]))).size == (196, 96)
     assert len(re.findall(r"\.webp\)", examples)) == 2, "a link to each"
@@ -97,8 +101,20 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     project = dg.Definitions.merge(definitions, dg.Definitions(resources={"backends": resource}))
     backfill = project.resolve_job_def(jobs.listing_images_backfill.name)
     again = backfill.execute_in_process(instance=instance, partition_key=today)
-    metadata = again.asset_materializations_for_node("listing_images")[0].metadata
+    metadata = dict(again.asset_materializations_for_node("listing_images")[0].metadata)
     assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
+
+
+def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materialized(
+    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
+) -> None:
+    queued(client, CUT_SHORT)
+    assert jobs.process_image_queue.execute_in_process(instance=instance, resources={"backends": resource}).success
+    assert not instance.fetch_materializations(jobs.IMAGES, limit=1).records
+    (record,) = instance.fetch_observations(jobs.IMAGES, limit=10).records
+    assert record.asset_observation is not None
+    metadata = record.asset_observation.metadata
+    assert (metadata["processed"].value, metadata["failed"].value) == (0, 1)
 
 
 def test_a_run_that_fails_tells_what_it_had_made_by_then(
