@@ -45,7 +45,7 @@ class Flowise:
         self, base_url: str, api_key: str = "", *, timeout: float = 60.0, policy: RetryPolicy | None = None
     ) -> None:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._api = JsonApi(_NAME, base_url, headers=headers, timeout=timeout, policy=policy)
+        self._api = JsonApi(_NAME, base_url, headers=headers, timeout=timeout, policy=policy, paid=True)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:

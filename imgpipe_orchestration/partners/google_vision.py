@@ -93,7 +93,7 @@ class GoogleVision:
     ) -> None:
         # The key goes into a header: in the URL it would end up in access logs.
         headers = {"X-Goog-Api-Key": api_key}
-        self._api = JsonApi(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy)
+        self._api = JsonApi(_NAME, endpoint, headers=headers, timeout=timeout, policy=policy, paid=True)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:

@@ -51,6 +51,7 @@ class JsonApi:
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
         guard: Guard | None = None,
+        paid: bool = False,
     ) -> None:
         """
         Args:
@@ -58,6 +59,7 @@ class JsonApi:
             timeout: seconds for one try, from sending to the last byte of the answer.
             policy: tries and time for all of them; default three within twice the timeout.
             guard: restricts addresses; needed where the URL comes from a tenant and not from the operator.
+            paid: see `retry.call`.
         """
         self.partner = partner
         self.base_url = base_url
@@ -65,6 +67,7 @@ class JsonApi:
         self.policy = policy or RetryPolicy(budget=2 * timeout)
         self._headers = dict(headers or {})
         self._guard = guard
+        self._paid = paid
         self._session: requests.Session | None = None
         self._lock = threading.Lock()
 
@@ -105,7 +108,7 @@ class JsonApi:
             refuse_bad_status(self.partner, reply)
             return reply
 
-        return call(attempt, self.policy)
+        return call(attempt, self.policy, paid=self._paid)
 
     def request_json(self, method: str, path: str, *, json_body: Any = None, **options: Any) -> Any:
         """`request` with JSON both ways.

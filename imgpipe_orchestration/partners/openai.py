@@ -264,7 +264,7 @@ class OpenAIClient:
             with transport.watching(rate, Deadline(seconds)):
                 return translating(lambda: send(sdk.with_options(timeout=seconds)))
 
-        return call(attempt, self._policy)
+        return call(attempt, self._policy, paid=True)
 
     def _open(self) -> tuple[openai.OpenAI, WatchedTransport]:
         with self._lock:

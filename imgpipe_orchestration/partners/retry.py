@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import tenacity
 
-from imgpipe_orchestration.errors import PartnerUnavailable, RateLimited, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, RateLimited, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 
 log = logger(__name__)
@@ -54,11 +54,15 @@ class Deadline:
         return self.remaining <= 0
 
 
-def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
+def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy, *, paid: bool = False) -> Answer:
     """Run `attempt` until it answers, fails for good or runs out of tries or time.
 
     Only `PartnerUnavailable` and `RateLimited` are tried again. A used-up quota (`SpendingPaused`) and a refusal do not
     change within seconds, and an `UnreadableAnswer` may have been paid for.
+
+    Args:
+        paid: each answer is charged, so that only what was certainly not answered is tried again: no connection, or an
+            error status. A call that timed out or broke off waits for its item's next attempt.
 
     Raises:
         ImgpipeError: the error of the last attempt.
@@ -77,7 +81,7 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
         return last(state) or state.upcoming_sleep >= deadline.remaining
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_worth_repeating),
+        retry=tenacity.retry_if_exception(_uncharged if paid else _worth_repeating),
         wait=wait,
         stop=stop,
         before_sleep=_log,
@@ -88,6 +92,11 @@ def call(attempt: Callable[[Deadline], Answer], policy: RetryPolicy) -> Answer:
 
 def _worth_repeating(error: BaseException) -> bool:
     return isinstance(error, PartnerUnavailable | RateLimited) and not isinstance(error, UnreadableAnswer)
+
+
+def _uncharged(error: BaseException) -> bool:
+    known = isinstance(error, RateLimited | PartnerAway) or getattr(error, "partner_status", None) is not None
+    return known and _worth_repeating(error)
 
 
 def _log(state: tenacity.RetryCallState) -> None:
