@@ -17,6 +17,7 @@ from urllib.parse import quote
 from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.retry import parse_retry_after
+from imgpipe_orchestration.partners.ssrf import Guard
 
 _NAME = "The analysis backend"
 IMAGES = "/batch-analysis/images"
@@ -37,10 +38,10 @@ class RemoteStatus:
 class AnalysisBackendApi:
     """Client of one backend."""
 
-    def __init__(self, base_url: str, key: str = "", *, timeout: float = 60.0) -> None:
+    def __init__(self, base_url: str, key: str = "", *, guard: Guard | None = None, timeout: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._name = at_host(_NAME, base_url)
-        self._api = JsonApi(self._name, base_url, headers=headers, timeout=timeout)
+        self._api = JsonApi(self._name, base_url, headers=headers, guard=guard, timeout=timeout)
 
     def upload(self, image: bytes, *, filename: str, media_type: str, organization_id: str) -> str:
         """Upload one image; returns its id.

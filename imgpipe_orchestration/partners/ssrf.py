@@ -17,6 +17,8 @@ from imgpipe_orchestration.errors import Forbidden, PartnerUnavailable, Settings
 if TYPE_CHECKING:
     import urllib3
 
+    from imgpipe_orchestration.settings import Settings
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -105,6 +107,11 @@ class Guard:
     """The rule, applied to names and to sockets."""
 
     allowed: AllowList
+
+    @classmethod
+    def for_customers(cls, settings: Settings) -> Guard | None:
+        """The rule for addresses of APIs that a customer's job names; None outside production, where they are local."""
+        return cls(AllowList.parse(settings.allowed_private_hosts)) if settings.production else None
 
     def addresses(self, host: str, port: int, seconds: float | None = None) -> list[str]:
         """The permitted addresses that the name resolves to, in the resolver's order.

@@ -1,9 +1,9 @@
 """`python -m imgpipe_orchestration.runs.forkserver FD [--ends-runs]`: forks a process for each requested run.
 
 It imports everything once, then reads lines of JSON from the socket FD: the arguments of a `dagster` command to run in
-a child. It answers with the child's pid. It must stay single-threaded and open no connections, because neither survives
-a fork. It ends when the other side of the socket closes; its children go on, or are interrupted with `--ends-runs` (on
-Linux).
+a child. It answers with the child's pid, or with a negative errno. It must stay single-threaded and open no
+connections, because neither survives a fork. It ends when the other side of the socket closes; its children go on, or are
+interrupted with `--ends-runs` (on Linux).
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
     gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as lines:
         for line in lines:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:  # the machine is short of memory or processes; the other runs are to go on
+                pid = -(error.errno or 1)
             if pid == 0:
                 os.close(descriptor)  # open in a child, it would hide the death of this process from the launcher
                 if libc is not None:

@@ -84,12 +84,16 @@ class _Forkserver:
 
         Raises:
             OSError: the forkserver is gone.
+            BackendUnavailable: it goes on, and cannot fork at the moment.
         """
         self._socket.sendall(json.dumps(words).encode() + b"\n")
         answer = self._answers.readline()
         if not answer:
             raise ConnectionResetError("the forkserver ended")
-        return int(answer)
+        pid = int(answer)
+        if pid < 0:
+            raise BackendUnavailable(f"No process can be started for the run: {os.strerror(-pid)}.")
+        return pid
 
     def close(self) -> None:
         """Close the socket, which ends the process."""

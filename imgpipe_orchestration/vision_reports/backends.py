@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchStatus, Picture
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
@@ -53,10 +54,11 @@ def backend_at(services: Services, url: str, worker: BatchWorker | None = None) 
     settings = services.settings
     if _place(url) in {_place(settings.gateway_url), _place(settings.public_base_url)}:
         return OwnBackend(services, worker)
-    # The key is for the operator's backend only; a cron job may name any other address.
-    ours = _place(url)[:3] == _place(settings.backend_api_url)[:3]
-    key = settings.backend_api_key if ours else ""
-    return RemoteBackend(url, key, timeout=settings.partner_timeout_seconds)
+    timeout = settings.partner_timeout_seconds
+    if _place(url)[:3] == _place(settings.backend_api_url)[:3]:
+        return RemoteBackend(url, settings.backend_api_key, timeout=timeout)
+    # A cron job may name any other address: it does not get the key, and is no way into the private network.
+    return RemoteBackend(url, guard=Guard.for_customers(settings), timeout=timeout)
 
 
 def _place(url: str) -> tuple[str, str, int | None, str]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import text
 
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
 from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
 from imgpipe_orchestration.storage.claims import Claim
@@ -83,12 +83,11 @@ def fetch_list(services: Services, claim: Claim) -> None:
 def api_of(services: Services, connection: Connection) -> VisionAnalysisApi:
     """The client of a connection's external API. In production a private address must be in ALLOWED_PRIVATE_HOSTS."""
     settings = services.settings
-    guard = Guard(AllowList.parse(settings.allowed_private_hosts)) if settings.production else None
     return VisionAnalysisApi(
         connection.get_url,
         connection.post_url,
         connection.key,
-        guard=guard,
+        guard=Guard.for_customers(settings),
         timeout=settings.partner_timeout_seconds,
     )
 

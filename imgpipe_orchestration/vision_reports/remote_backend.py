@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi
+from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, Picture, plain_text
 
 _STATES = {
@@ -26,8 +27,8 @@ a wrong address) concern all images, and fail the analysis."""
 class RemoteBackend:
     """`AnalysisBackend` over HTTP."""
 
-    def __init__(self, url: str, key: str = "", *, timeout: float = 60.0) -> None:
-        self._api = AnalysisBackendApi(url, key, timeout=timeout)
+    def __init__(self, url: str, key: str = "", *, guard: Guard | None = None, timeout: float = 60.0) -> None:
+        self._api = AnalysisBackendApi(url, key, guard=guard, timeout=timeout)
 
     def upload(self, picture: Picture, organization_id: str) -> str:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from imgpipe_orchestration.errors import NotFound, Permanent
+from imgpipe_orchestration.errors import Forbidden, NotFound, Permanent
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import batch_work, batches
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
@@ -47,6 +47,22 @@ def test_our_key_goes_to_the_backend_that_the_operator_configured_and_to_no_othe
     services.close()
     assert told["authorization"] == "Bearer our-key"
     assert "authorization" not in not_told
+
+
+def test_in_production_a_jobs_backend_is_no_way_into_the_private_network(desk: Desk) -> None:
+    keys = dict.fromkeys(("media_api_key", "main_api_key", "user_jwt_secret", "secret_key"), "a-real-secret")
+    production = {**keys, "imgpipe_env": "production", "admin_api_key": "boss", "allowed_private_hosts": ""}
+    services = Services(desk.settings.model_copy(update={**production, "backend_api_url": desk.backend.url}))
+    with backend_serving() as inside:
+        refused = backend_at(services, inside.url)
+        with pytest.raises(Forbidden, match="127"):
+            refused.status("a batch")
+        refused.close()
+        assert not inside.server.requests
+    operators = backend_at(services, desk.backend.url)
+    assert operators.status("a batch").state is BatchState.COMPLETED
+    operators.close()
+    services.close()
 
 
 @pytest.fixture(params=["own", "over HTTP"])
