@@ -7,6 +7,7 @@ are made at the first use.
 """
 
 import logging
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -108,6 +109,8 @@ class BackendsResource(dg.ConfigurableResource[Any]):
 
 _KEPT: "dict[Settings, Services]" = {}
 _MOST_KEPT = 2
+_KEEPING = Lock()
+"""The code server evaluates sensors in several threads."""
 
 
 def _services_of(settings: "Settings") -> "Services":
@@ -115,13 +118,14 @@ def _services_of(settings: "Settings") -> "Services":
     from imgpipe_orchestration import tracing
     from imgpipe_orchestration.services import Services
 
-    found = _KEPT.get(settings)
-    if found is None:
-        while len(_KEPT) >= _MOST_KEPT:
-            _KEPT.pop(next(iter(_KEPT))).close()
-        tracing.configure(settings.otel_exporter_otlp_endpoint)
-        found = _KEPT[settings] = Services(settings)
-    return found
+    with _KEEPING:
+        found = _KEPT.get(settings)
+        if found is None:
+            while len(_KEPT) >= _MOST_KEPT:
+                _KEPT.pop(next(iter(_KEPT))).close()
+            tracing.configure(settings.otel_exporter_otlp_endpoint)
+            found = _KEPT[settings] = Services(settings)
+        return found
 
 
 def build() -> dict[str, Any]:
