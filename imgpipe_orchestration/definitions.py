@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from imgpipe_orchestration import jobs, resources, schedules, sensors
+from imgpipe_orchestration.alerts import sensors as alerts
 from imgpipe_orchestration.auto_marker import definitions as auto_marker
 from imgpipe_orchestration.avatars import definitions as avatars
 from imgpipe_orchestration.listings import definitions as listings
@@ -25,7 +26,7 @@ defs = dg.Definitions.merge(
         resources=resources.build(),
         jobs=[jobs.garbage_collection, jobs.retention],
         schedules=[schedules.garbage_collection_schedule, schedules.retention_schedule],
-        sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, sensors.alert_on_failed_runs],
+        sensors=[sensors.claims_of_failed_runs, sensors.claims_of_cancelled_runs, *alerts.SENSORS],
         # Stages find their work in the database and parallelise inside; a process per step would only add start-up.
         executor=dg.in_process_executor,
     ),

@@ -1,4 +1,4 @@
-"""Failed runs are told to a webhook, without secrets, each once, and later when it was away."""
+"""Failed runs and checks are told to a webhook, without secrets, each once, and later when it was away."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from imgpipe_orchestration import alerts
+from imgpipe_orchestration.alerts import webhook as chat
+from imgpipe_orchestration.alerts.sensors import alert_on_failed_checks, alert_on_failed_runs
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.resources import BackendsResource, build_backends
-from imgpipe_orchestration.sensors import alert_on_failed_runs
 
 
 class Webhook(ThreadingHTTPServer):
@@ -209,6 +209,54 @@ def test_failures_that_were_deleted_since_are_no_reason_to_tell_others_again(
     assert told(webhook) == [run_id[:8] for run_id in runs]
 
 
+@dg.asset
+def images() -> None: ...
+
+
+FOUND: dict[str, int] = {}
+"""What the check below finds."""
+
+
+@dg.asset_check(asset=images)
+def images_are_stored() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=not FOUND, metadata=dict(FOUND))
+
+
+def test_a_check_that_begins_to_fail_is_told_once_until_it_has_passed_again(
+    webhook: Webhook, over: Callable[[str], Alerts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = over(webhook.url).instance
+    job = dg.define_asset_job("looks", dg.AssetSelection.checks_for_assets(images))
+    checked = dg.Definitions(assets=[images], asset_checks=[images_are_stored], jobs=[job])
+    resources = {"sensor_backends": build_backends()}
+    cursor: str | None = None
+
+    def tick(lost: int) -> str | None:
+        nonlocal cursor
+        FOUND.clear()
+        FOUND.update({"lost": lost} if lost else {})
+        assert checked.resolve_job_def("looks").execute_in_process(instance=instance).success
+        with dg.build_sensor_context(instance, cursor, definitions=checked, resources=resources) as context:
+            result = alert_on_failed_checks.evaluate_tick(context)
+        cursor = result.cursor
+        return result.skip_message
+
+    assert tick(0) == "told of 0 failed checks"
+    webhook.statuses = [503]
+    with pytest.raises(ImgpipeError, match="503"):
+        tick(2)
+    assert tick(2) == "told of 1 failed checks"
+    assert tick(3) == "told of 0 failed checks"
+    assert tick(0) == "told of 0 failed checks"
+    assert tick(4) == "told of 1 failed checks"
+    first, second = (message["text"] for message in webhook.messages)
+    assert "check *images_are_stored* of images fails" in first
+    assert "lost: 2" in first
+    assert "lost: 4" in second
+    assert "<https://dagster.example/assets/images?view=checks&checkDetail=images_are_stored|" in first
+    assert len(set(webhook.keys)) == 3
+
+
 def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
     alerts = over(webhook.url)
     alerts.fail(broken_at_length)
@@ -220,7 +268,7 @@ def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: C
 def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:
     webhook.statuses = [404]
     with pytest.raises(PartnerRefused, match="answered 404") as refused:
-        alerts.send(webhook.url, {"text": "x"}, "key")
+        chat.send(webhook.url, {"text": "x"}, "key")
     with pytest.raises(PartnerUnavailable, match="does not answer") as away:
-        alerts.send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"}, "key")
+        chat.send("http://127.0.0.1:1/services/T/B/secret", {"text": "x"}, "key")
     assert "secret" not in f"{refused.value}{away.value}"

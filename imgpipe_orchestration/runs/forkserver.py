@@ -2,8 +2,8 @@
 
 It imports everything once, then reads lines of JSON from the socket FD: the arguments of a `dagster` command to run in
 a child. It answers with the child's pid, or with a negative errno. It must stay single-threaded and open no
-connections, because neither survives a fork. It ends when the other side of the socket closes; its children go on, or are
-interrupted with `--ends-runs` (on Linux).
+connections, because neither survives a fork. It ends when the other side of the socket closes; its children go on, or
+are interrupted with `--ends-runs` (on Linux).
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Slack, Mattermost, Rocket.Chat, Discord (with `/slack` at the end of its URL) an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import requests
 
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
@@ -20,6 +22,17 @@ def run_failed(*, job: str, run_id: str, link: str, reason: str, partition: str 
     head = f":rotating_light: *{_plain(job)}* failed" + (f" on {_plain(partition)}" if partition else "")
     why = _plain(redact(reason)).replace("\n", "\n>")[:LONGEST]
     return {"text": f"{head}\n>{why}\n<{link}|run {run_id[:8]}>"}
+
+
+def check_failed(*, check: str, asset: str, link: str, details: Mapping[str, object]) -> dict[str, str]:
+    """The message about an asset check that began to fail, redacted.
+
+    Args:
+        details: the metadata of its evaluation.
+    """
+    found = _plain(redact(", ".join(f"{label}: {value}" for label, value in details.items())))[:LONGEST]
+    head = f":warning: The check *{_plain(check)}* of {_plain(asset)} fails"
+    return {"text": f"{head}\n>{found}\n<{link}|its evaluations>"}
 
 
 def send(url: str, message: dict[str, str], key: str) -> None:
