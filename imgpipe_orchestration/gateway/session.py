@@ -41,7 +41,8 @@ LIFETIME = 12 * 3600
 ATTEMPTS = 5
 """Wrong keys taken from one address within WINDOW seconds."""
 ATTEMPTS_OF_ALL = 50
-"""Wrong keys taken from all addresses together: one attacker may have many addresses."""
+"""Wrong keys of all addresses together after which each address has one try: one attacker may have many addresses, and
+must not lock out an operator, who has another one."""
 WINDOW = 300.0
 
 NOT_DONE = "Your session had ended, so nothing was done. Do it again."
@@ -181,16 +182,15 @@ class Attempts:
         """Count a try.
 
         Raises:
-            TooManyAttempts: ATTEMPTS of this address, or ATTEMPTS_OF_ALL of all, were wrong.
+            TooManyAttempts: ATTEMPTS of this address were wrong, or one was, and ATTEMPTS_OF_ALL of all.
         """
         with self._lock:
             self._forget()
             own = [at for at, who in self._wrong if who == address]
-            if len(own) < ATTEMPTS and len(self._wrong) < ATTEMPTS_OF_ALL:
+            if len(own) < (ATTEMPTS if len(self._wrong) < ATTEMPTS_OF_ALL else 1):
                 self._wrong.append((time.monotonic(), address))
                 return
-            oldest = own[0] if len(own) >= ATTEMPTS else self._wrong[0][0]
-        wait = max(1.0, oldest + WINDOW - time.monotonic())
+        wait = max(1.0, own[0] + WINDOW - time.monotonic())
         raise TooManyAttempts(f"Too many wrong keys; try again in {wait:.0f} seconds.", retry_after=wait)
 
     def forgive(self, address: str) -> None:

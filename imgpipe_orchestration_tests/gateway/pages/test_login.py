@@ -269,12 +269,15 @@ def test_guesses_that_come_at_once_are_no_more_than_one_after_the_other(producti
     assert answers.count(429) == 40 - session.ATTEMPTS
 
 
-def test_guesses_from_many_addresses_are_counted_together() -> None:
+def test_guesses_from_many_addresses_are_counted_together_and_lock_out_nobody_else() -> None:
     attempts = session.Attempts()
     for number in range(session.ATTEMPTS_OF_ALL):
         attempts.begin(f"10.0.0.{number}")
     with pytest.raises(session.TooManyAttempts):
-        attempts.begin("10.0.1.0")
+        attempts.begin("10.0.0.1")
+    attempts.begin("192.0.2.1")
+    with pytest.raises(session.TooManyAttempts):
+        attempts.begin("192.0.2.1")
 
 
 def test_signing_in_often_is_no_guessing(production: Gateway) -> None:
