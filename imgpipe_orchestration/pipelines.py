@@ -1,13 +1,14 @@
-"""The pipelines by name, and the queues of each, as in `imgpipe requeue media`."""
+"""The pipelines by name, the queues of each, as in `imgpipe requeue media`, and the end of their pauses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from imgpipe_orchestration.errors import NotFound
 
 if TYPE_CHECKING:
+    from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.settings import Settings
     from imgpipe_orchestration.storage.claims import Queue
 
@@ -43,6 +44,17 @@ PIPELINES: dict[str, Callable[[Settings], list[Queue]]] = {
     "vision_reports": _vision_reports,
 }
 """Name of the pipeline: its queues, the one with its items first."""
+
+
+def end_pauses(services: Services, queues: Sequence[Queue], ids: Sequence[int] | None = None) -> dict[str, list[int]]:
+    """Ask all paused providers again, and make due what waits in some queues, or only `ids` of each, because a person
+    knows that what caused the pauses is mended.
+
+    Returns:
+        the ids of the items that waited, by queue.
+    """
+    services.ledger.resume()  # first, for what is due while its provider is paused would pause again
+    return {queue.name: services.claims.hasten(queue, ids) for queue in queues}
 
 
 def every_queue(settings: Settings) -> list[Queue]:

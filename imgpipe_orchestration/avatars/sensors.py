@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.avatars.jobs import avatar_data, avatar_images
-from imgpipe_orchestration.partners.retry import finite
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import run_if_due
 
@@ -26,8 +25,11 @@ def too_early(cursor: str | None, now: float, interval: float) -> bool:
         cursor: when the last run was requested, as Unix time. A value that is no number (people can set it in the UI)
             or lies in the future (the clock was set back) is ignored.
     """
-    asked = finite(cursor or "")
-    return asked is not None and 0 <= now - asked < interval - 2
+    try:
+        asked = float(cursor or "nan")
+    except ValueError:
+        return False
+    return 0 <= now - asked < interval - 2  # never for NaN
 
 
 def _look(context: dg.SensorEvaluationContext, backends: BackendsResource, job: str, queue: "Queue") -> dg.SensorResult:

@@ -25,8 +25,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
     PIPELINE is a pipeline's name or that of one of its queues, IDs are as `imgpipe status` shows them; with a
     pipeline's name they are looked for in its main queue. Ends with code 1 when an ID is neither failed nor pausing.
     """
-    from imgpipe_orchestration import pauses
-    from imgpipe_orchestration.pipelines import queues
+    from imgpipe_orchestration.pipelines import end_pauses, queues
     from imgpipe_orchestration.services import Services
 
     with closing(Services(settings_of(data_dir))) as services:
@@ -34,7 +33,7 @@ def command(ctx: click.Context, pipeline: str, ids: tuple[int, ...], data_dir: P
         chosen = list(ids) or None
         if chosen:
             wanted = wanted[:1]
-        hastened = pauses.end(services, wanted, chosen)  # before the failed ones are requeued, which then wait, too
+        hastened = end_pauses(services, wanted, chosen)  # before the failed ones are requeued, which then wait, too
         requeued = {queue.name: services.claims.requeue(queue, chosen) for queue in wanted}
     due, again = (sorted(one for found in each.values() for one in found) for each in (hastened, requeued))
     missing = sorted(set(ids) - set(due) - set(again))

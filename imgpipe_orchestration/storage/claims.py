@@ -38,9 +38,9 @@ from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, Spe
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage import claims_sql as sql
+from imgpipe_orchestration.storage.backoff import PAUSE_SECONDS, asked_for, backoff
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
-from imgpipe_orchestration.storage.pauses import PAUSE_SECONDS, asked_for, backoff
 from imgpipe_orchestration.storage.queues import Claim, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
-from imgpipe_orchestration import pauses, tracing
+from imgpipe_orchestration import pipelines, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.gateway.auth import ServicesDep
@@ -109,7 +109,7 @@ def requeue(
 def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()] = "") -> Response:
     """Try again what waits in a queue or in all of them, now, and ask paused providers again."""
     wanted = [_queue(services, queue)] if queue else every_queue(services.settings)
-    due = sum(len(ids) for ids in pauses.end(services, wanted).values())
+    due = sum(len(ids) for ids in pipelines.end_pauses(services, wanted).values())
     what = {0: "No item waited for it", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
     return back_to(sent_from(request), notice=f"The pauses are over. {what}.")
 

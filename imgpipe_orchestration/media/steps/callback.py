@@ -15,8 +15,8 @@ from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.backoff import backoff
 from imgpipe_orchestration.storage.claims import Claim, Item
-from imgpipe_orchestration.storage.pauses import backoff
 from imgpipe_orchestration.storage.rows import transaction
 
 
