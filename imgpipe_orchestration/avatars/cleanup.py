@@ -41,8 +41,8 @@ def remove(services: Services) -> list[Removable]:
     for task in _due(services):
         described = _described(services, task)
         try:
-            for found in services.avatars_bucket.list(task_prefix(task.id)):
-                services.avatars_bucket.delete(found.key)
+            bucket = services.avatars_bucket
+            bucket.delete_all(found.key for found in bucket.list(task_prefix(task.id)))
         except BackendUnavailable as error:
             log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
             break

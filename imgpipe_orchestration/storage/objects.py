@@ -239,16 +239,20 @@ class Bucket:
         except NotFound:
             return
 
-    def discard(self, keys: Iterable[str]) -> None:
-        """Delete objects that no row names, a thousand per request. If that fails, the garbage collection will."""
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Delete the objects that exist, a thousand per request."""
         import obstore
 
-        unnamed = [key for key in keys if _usable(key)]
-        if not unnamed:  # so that no object store is needed
-            return
-        try:
+        usable = [key for key in keys if _usable(key)]
+        if usable:  # otherwise no object store is needed
             with _translated(self.name):
-                obstore.delete(self._objects, unnamed)
+                obstore.delete(self._objects, usable)
+
+    def discard(self, keys: Iterable[str]) -> None:
+        """Delete objects that no row names. If that fails, the garbage collection will."""
+        unnamed = list(keys)
+        try:
+            self.delete_all(unnamed)
         except ImgpipeError as error:
             log.warning("left to the garbage collection", extra={"objects": len(unnamed), "error": error.public})
 
