@@ -5,7 +5,7 @@ Dead letters, committed answers of paid calls, and everything unfinished are kep
 
 from __future__ import annotations
 
-from imgpipe_orchestration.media import registering
+from imgpipe_orchestration.media import direct_uploads, registering
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import kept_answers, retention
 from imgpipe_orchestration.vision_reports import retention as vision_reports
@@ -25,6 +25,7 @@ def tidy(services: Services) -> dict[str, int]:
         "items": work.items,
         "attempts": work.attempts,
         "job_instances": retention.purge_job_instances(engine, days),
+        "invitations": direct_uploads.forget_invitations(engine),
         "upload_traces": registering.forget_upload_traces(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),

@@ -270,12 +270,20 @@ def test_old_history_goes_and_what_is_unfinished_or_paid_for_stays(settings: Set
             values ('k', :at, 'bought', 'p', 'i', 'openai', 'o', 'm'),
             ('k', now(), 'reused', 'p', 'i', 'openai', 'o', 'm')"""
         connection.execute(text(uses), {"at": long_ago})
+        calls = """
+            insert into paid_calls
+                (key, provider, operation, model, input_hash, parameter_hash, state, value, committed_at)
+            values (:key, 'openai', :operation, 'm', 'i', 'p', 'committed', '1', :at)"""
+        for key, operation in (("typed once", "embedding"), ("k", "embedding"), ("a picture", "image")):
+            connection.execute(text(calls), {"key": key, "operation": operation, "at": long_ago})
     removed = tidy(backends)
     assert {name: number for name, number in removed.items() if number} == {
         "items": 1,
         "job_instances": 1,
         "paid_call_uses": 1,
     }
+    with transaction(backends.engine) as connection:
+        assert set(connection.scalars(text("select key from paid_calls"))) == {"k", "a picture"}
     counts = backends.claims.counts()["listings"]
     assert (counts.done, counts.waiting) == (0, 1)
     assert not any(tidy(backends).values())

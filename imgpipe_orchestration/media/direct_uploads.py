@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, Engine, RowMapping, text
 
 from imgpipe_orchestration.errors import BadImage, Conflict, Gone, NotFound, Retryable, TooLarge
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.uploads import Accepted, Upload
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.retention import in_batches, old_rows
 from imgpipe_orchestration.storage.rows import transaction
 
 STAGING = "staging/"
@@ -75,12 +76,17 @@ def invite(
         "expires_at": expires_at,
     }
     with transaction(services.engine) as connection:
-        connection.execute(_FORGET, {"user_id": user_id})
         if (connection.scalar(_OPEN, {"user_id": user_id}) or 0) >= MOST_OPEN:
             raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=seconds)
         connection.execute(_INSERT, row)
     url, headers = services.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
     return Invitation(upload_id, url, headers, expires_at)
+
+
+def forget_invitations(engine: Engine) -> int:
+    """Remove old invitations; returns how many. They are kept for a day, so that a late commit is told so, and a
+    repeated one gets the same answer."""
+    return in_batches(engine, _FORGET, days=1)
 
 
 def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
@@ -166,12 +172,13 @@ _SELECT = text("select * from media_uploads where id = :id and user_id = :user_i
 _OPEN = text("""
     select count(*) from media_uploads where user_id = :user_id and pending_id is null and expires_at > now()
 """)
-# Rows are kept for a day, so that a late commit is told so, and a repeated one gets the same answer. One of a private
-# upload is also kept until an intake has read that it is private.
-_FORGET = text("""
-    delete from media_uploads where user_id = :user_id and expires_at < now() - interval '1 day' and not (private
-        and pending_id is not null and not exists (select from media_files f where f.main_api_id = pending_id))
-""")
+_FORGET = old_rows(
+    "media_uploads",
+    ended="expires_at",
+    # That of a private upload stays until an intake has read that it is private.
+    condition="""not (private and pending_id is not null
+        and not exists (select from media_files f where f.main_api_id = pending_id))""",
+)
 _SETTLE = text("""
     update media_uploads set pending_id = :pending_id, image_path = :path where id = :id and pending_id is null
 """)

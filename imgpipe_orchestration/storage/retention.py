@@ -51,8 +51,14 @@ def purge_job_instances(engine: Engine, days: float) -> int:
 
 
 def purge_paid_call_uses(engine: Engine, days: float) -> int:
-    """Remove uses of paid calls that are `days` old; returns how many. Answers stay, so that none is bought again."""
-    return in_batches(engine, _PAID_CALL_USES, days)
+    """Remove uses of paid calls that are `days` old; returns how many.
+
+    Answers stay, so that none is bought again, except embeddings without a use: what somebody typed into the search has
+    33 kB, and costs a thousandth of a cent.
+    """
+    removed = in_batches(engine, _PAID_CALL_USES, days)
+    in_batches(engine, _EMBEDDINGS, days)
+    return removed
 
 
 def in_batches(engine: Engine, statement: sa.TextClause, days: float, limit: int = MOST) -> int:
@@ -166,6 +172,14 @@ _ATTEMPTS = page_of(
 _JOB_INSTANCES = old_rows("job_instances", ended="finished_at", condition="status in ('completed', 'failed')")
 
 _PAID_CALL_USES = old_rows("paid_call_uses", ended="at")
+
+_EMBEDDINGS = old_rows(
+    "paid_calls",
+    key="key",
+    ended="committed_at",
+    condition="""operation = 'embedding' and state = 'committed'
+        and not exists (select from paid_call_uses u where u.key = paid_calls.key)""",
+)
 
 _COMPACT = text("select work_counts_add_up()")
 

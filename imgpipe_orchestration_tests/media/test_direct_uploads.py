@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from imgpipe_orchestration.media import garbage
+from imgpipe_orchestration.media import direct_uploads, garbage
 from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration_tests.conftest import S3Access
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -155,6 +155,17 @@ def test_an_announced_upload_can_be_private_from_its_first_moment(gateway: Gatew
     gateway.run_due()
     assert gateway.get("/serve/1").json()["code"] == "private-image"
     assert gateway.session.get(gateway.me(USER)["profile_image_path"], timeout=30).status_code == 200
+
+
+def test_old_invitations_go_unless_nobody_has_read_yet_that_one_is_private(gateway: Gateway) -> None:
+    sent(gateway, picture())
+    private = sent(gateway, picture(seed=2), private=True)
+    assert committed(gateway, private).status_code == 200
+    gateway.rows("update media_uploads set expires_at = now() - interval '2 days' returning id")
+    assert direct_uploads.forget_invitations(gateway.services.engine) == 1
+    assert gateway.rows("select id from media_uploads") == [(private,)]
+    gateway.run_due()
+    assert direct_uploads.forget_invitations(gateway.services.engine) == 1
 
 
 def test_nobody_announces_without_end(gateway: Gateway) -> None:
