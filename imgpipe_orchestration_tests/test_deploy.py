@@ -27,7 +27,10 @@ DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.[st]*"))
 KNOWN = {name.upper() for name in Settings.model_fields}
 OF_BOTO3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
-OF_CONTAINERS = {"POSTGRES_PASSWORD", "MINIO_PASSWORD", "REDIS_PASSWORD", "FORWARDED_ALLOW_IPS", "DAGSTER_HOME"}
+OF_CONTAINERS = {
+    *("POSTGRES_PASSWORD", "MINIO_PASSWORD", "REDIS_PASSWORD", "MONGO_PASSWORD"),
+    *("FORWARDED_ALLOW_IPS", "DAGSTER_HOME"),
+}
 BESIDE_PYTHON = Path(sys.executable).parent
 
 
@@ -94,6 +97,8 @@ def test_several_machines_differ_from_one_in_launcher_logs_waiting_and_the_numbe
     assert ours["concurrency"]["runs"].pop("max_concurrent_runs") == 4
     assert [one.pop("limit") for one in theirs["concurrency"]["runs"]["tag_concurrency_limits"]] == [4, 4]
     assert [one.pop("limit") for one in ours["concurrency"]["runs"]["tag_concurrency_limits"]] == [1, 2]
+    assert theirs["concurrency"]["pools"].pop("default_limit") == 4
+    assert ours["concurrency"]["pools"].pop("default_limit") == 2
     assert theirs["run_monitoring"].pop("start_timeout_seconds") > ours["run_monitoring"].pop("start_timeout_seconds")
     assert theirs == ours
 
@@ -224,6 +229,14 @@ def test_compose_names_nothing_that_it_does_not_have() -> None:
             else:
                 assert source in volumes, f"{name} mounts {source}"
     assert services["daemon"].get("deploy") is None
+
+
+def test_every_store_of_compose_asks_for_a_password() -> None:
+    services = loaded("compose.yaml")["services"]
+    for name in ("postgres", "minio", "redis", "mongo"):
+        assert any("PASSWORD:?}" in str(value) for value in services[name]["environment"].values()), name
+    for name in ("DATABASE_URL", "MONGODB_URL", "S3_SECRET_KEY", "CELERY_BROKER_URL"):
+        assert "PASSWORD:?}" in services["gateway"]["environment"][name]
 
 
 def test_compose_gives_strangers_nothing_but_the_proxy() -> None:
