@@ -148,7 +148,7 @@ def test_a_report_names_the_image_at_the_media_backend(make_gateway: Callable[..
     assert json.loads(report)["permanent_url"] == "http://media-vm.example:3001/serve/1"
 
 
-def test_a_main_api_that_acknowledges_and_forgets_is_waited_for(
+def test_a_main_api_that_acknowledges_and_forgets_is_told_again_and_waited_for(
     make_gateway: Callable[..., Gateway], main_api: MainApi
 ) -> None:
     gateway = make_gateway(main_api_url=main_api.url)
@@ -159,10 +159,16 @@ def test_a_main_api_that_acknowledges_and_forgets_is_waited_for(
     (row,) = gateway.rows("select state, error from work_items where queue = 'media_urls'")
     assert row.state == "waiting"
     assert "has not stored it yet" in row.error
-    complete(gateway.services, 1, {"media_id": "1"})  # at last
+    assert len(main_api.reports) == 1
     make_due(gateway, "media_urls")
     gateway.run_due("run-2")
+    first, second = main_api.reports
+    assert first == second, "told again, and under the same key"
+    complete(gateway.services, 1, {"media_id": "1"})  # at last
+    make_due(gateway, "media_urls")
+    gateway.run_due("run-3")
     assert gateway.rows("select status from pending_images") == [("complete",)]
+    assert len(main_api.reports) == 2
 
 
 _WAITS = [

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from imgpipe_orchestration.errors import Conflict, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.steps.callback import report
 from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -29,12 +30,15 @@ def replace_urls(services: Services, claim: Claim) -> int:
 
     Raises:
         BackendUnavailable: a database or the object store is away.
-        PartnerUnavailable: the main API has not stored our report yet.
+        PartnerUnavailable: the main API has not stored our report yet. From the second time on it is sent again.
+        NotFound: it no longer knows the image.
         Conflict: the upload is marked as processed but has no media id; it stays as it is.
     """
     with transaction(services.pending_engine) as connection:
         image = pending.get(connection, claim.item_id)
     if image.status is PendingStatus.PENDING:
+        if claim.failures:
+            _report_again(services, image.id)
         raise PartnerUnavailable(f"The main API acknowledged image {image.id} and has not stored it yet")
     if image.status is PendingStatus.FAILED:  # cleaned up in the meantime
         with services.claims.fenced(claim) as connection:
@@ -52,6 +56,14 @@ def replace_urls(services: Services, claim: Claim) -> int:
     with services.claims.fenced(claim) as connection:
         services.claims.finish(connection, store.URLS, claim)
     return changed
+
+
+def _report_again(services: Services, pending_id: int) -> None:
+    """Send the report of an image of ours once more, as a main API may lose what it acknowledged."""
+    with transaction(services.engine) as connection:
+        media = store.media_of_pending(connection, pending_id)
+    if media is not None:
+        report(services, media.id)
 
 
 def replace(connection: Connection, old: str, new: str) -> int:
