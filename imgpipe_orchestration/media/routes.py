@@ -131,14 +131,17 @@ def temp_image(folder: str, name: str, services: ServicesDep, credentials: Crede
 
 # --- media workers ---------------------------------------------------------------------------------------------------
 
+MOST_LISTED = 10_000
+"""Uploads in one listing: every worker asks for one after an outage, and an upload takes a kilobyte of memory."""
+
 workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
 
 
 @workers.get("/pending/all")
-def pending_all(services: ServicesDep, limit: Annotated[int | None, Query(ge=1)] = None) -> dict[str, Any]:
-    """Every upload that waits, oldest first."""
+def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST_LISTED) -> dict[str, Any]:
+    """The uploads that wait, oldest first; at most 10,000, so a worker asks again once it has processed some."""
     with transaction(services.pending_engine) as connection:
-        images = pending.in_state(connection, model.PendingStatus.PENDING, limit=limit)
+        images = pending.in_state(connection, model.PendingStatus.PENDING, limit=min(limit, MOST_LISTED))
     listed = [
         {
             "id": image.id,

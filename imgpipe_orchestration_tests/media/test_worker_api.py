@@ -32,6 +32,21 @@ def test_pending_lists_what_waits_in_the_documents_shape(gateway: Gateway) -> No
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", image["created_at"])
 
 
+def test_what_waits_is_listed_oldest_first_and_in_parts_when_it_is_much(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user in (1, 2, 3):
+        gateway.upload(user, profile_image=picture())
+    monkeypatch.setattr("imgpipe_orchestration.media.routes.MOST_LISTED", 2)
+
+    def listed(query: str) -> list[int]:
+        images = gateway.get(f"/api/media/pending/all?{query}", **gateway.as_worker).json()["images"]
+        return [image["user_id"] for image in images]
+
+    assert listed("limit=1") == [1]
+    assert listed("limit=50000") == [1, 2]
+
+
 def test_an_outside_worker_completes_an_image_and_its_urls_are_replaced(gateway: Gateway) -> None:
     path = gateway.upload(456, profile_image=picture()).json()["profile_image_path"]
     answer = post(gateway, 1, {"media_id": "789"})
