@@ -188,7 +188,7 @@ class Services:
     def close(self) -> None:
         """End the connections and processes that were opened."""
         self.close_workers()
-        for name in ("openai", "openai_images", "documents"):
+        for name in ("openai", "openai_images", "flowise", "google_vision", "main_api", "fetcher", "documents"):
             client = self.__dict__.pop(name, None)
             if client is not None:
                 client.close()

@@ -149,6 +149,12 @@ class Fetcher:
                 raise Forbidden(f"A redirect leads to something we do not fetch: {why}") from None
         raise PartnerRefused(f"{without_secrets(url)}: more than {limits.redirects} redirects")
 
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            if self._pools is not None:
+                self._pools.clear()
+
     def _open(self) -> urllib3.PoolManager:
         with self._lock:
             if self._pools is None:

@@ -94,6 +94,10 @@ class Flowise:
             "POST", f"/api/v1/prediction/{quote(flow_id, safe='')}", json_body={"question": question}
         )
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
 
 def _payload(answer: Any) -> Any:
     """The JSON value in `json` or `text`.

@@ -140,6 +140,10 @@ class GoogleVision:
                 f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
             ) from error
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
 
 def _parse(answer: Any, size: tuple[int, int]) -> Annotations:
     (raw,) = answer["responses"]

@@ -91,6 +91,10 @@ class MainApi:
             raise UnreadableAnswer(f"{_NAME} sent text or nothing instead of the file {image_path}", detail=detail)
         return reply.content
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+
 
 def _is_text(reply: Reply) -> bool:
     """Whether the declared type is text and the content could be: servers also declare wrong types for files."""
