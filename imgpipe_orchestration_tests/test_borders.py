@@ -72,16 +72,16 @@ def test_what_is_not_named_for_dagster_does_not_load_it() -> None:
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-def test_a_feature_knows_no_other(feature: str) -> None:
-    others = tuple(f"{NAME}.{other}" for other in FEATURES if other != feature)
+def test_a_feature_knows_no_other_and_not_the_gateway(feature: str) -> None:
+    others = tuple(f"{NAME}.{other}" for other in (*FEATURES, "gateway") if other != feature)
     for module in modules(feature):
         strays = {name for name in imports_of(module) for other in others if (name + ".").startswith(other + ".")}
         assert not strays, f"{module} imports {strays}"
 
 
 def test_what_features_stand_on_knows_no_feature() -> None:
-    ours = tuple(f"{NAME}.{feature}" for feature in FEATURES)
-    for folder in ("imaging", "storage", "partners"):
+    ours = tuple(f"{NAME}.{folder}" for folder in (*FEATURES, "gateway"))
+    for folder in ("imaging", "storage", "partners", "web"):
         for module in modules(folder):
             strays = {name for name in imports_of(module) if any((name + ".").startswith(f"{o}.") for o in ours)}
             assert not strays, f"{module} imports {strays}"

@@ -11,9 +11,9 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from imgpipe_orchestration.auto_marker import toggle
 from imgpipe_orchestration.auto_marker.model import JOB, NO_FIGURES, partition_key
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
-from imgpipe_orchestration.gateway.customers import Customer, CustomerIfAny, text_of
 from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.customers import Customer, CustomerIfAny, text_of
 
 
 class _AnyText(PathConvertor):

@@ -18,9 +18,9 @@ from imgpipe_orchestration.avatars.figures import Day
 from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
-from imgpipe_orchestration.gateway.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 
 router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
 

@@ -11,10 +11,9 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, jobs, metrics, openapi, problems
+from imgpipe_orchestration.gateway import health, jobs, metrics, openapi
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.cors import Cors
-from imgpipe_orchestration.gateway.headers import SecureHeaders
 from imgpipe_orchestration.gateway.heads import Heads
 from imgpipe_orchestration.gateway.limits import Limits
 from imgpipe_orchestration.gateway.pages import routes as pages
@@ -31,6 +30,8 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.vision_reports import backend_routes as vision_backend
 from imgpipe_orchestration.vision_reports import routes as vision_reports
+from imgpipe_orchestration.web import problems
+from imgpipe_orchestration.web.headers import SecureHeaders
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -13,9 +13,9 @@ from urllib.parse import quote, urlencode
 from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, TooLarge
-from imgpipe_orchestration.gateway import problems
-from imgpipe_orchestration.gateway.forms import ClosingBoundary, IncompleteBody
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
+from imgpipe_orchestration.web import problems
+from imgpipe_orchestration.web.forms import ClosingBoundary, IncompleteBody
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers

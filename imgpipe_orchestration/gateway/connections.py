@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from imgpipe_orchestration.gateway.headers import HEADERS
+from imgpipe_orchestration.web.headers import HEADERS
 
 HEAD_SECONDS = 10.0
 """From the start of a connection, or the first byte of a request, to the end of the request's head."""

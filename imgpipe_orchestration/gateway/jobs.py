@@ -14,13 +14,13 @@ from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker import model as auto_marker
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
-from imgpipe_orchestration.gateway.customers import CustomerIfAny
 from imgpipe_orchestration.listings import model as listings
 from imgpipe_orchestration.listings import store, timing
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.customers import CustomerIfAny
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(admin_key)])
 

@@ -21,11 +21,11 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from imgpipe_orchestration.errors import ImgpipeError, Retryable, Unauthenticated
-from imgpipe_orchestration.gateway.auth import same_key, user_of
 from imgpipe_orchestration.gateway.bodies import Body
 from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, leave_our_cookie, signed_in
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
+from imgpipe_orchestration.web.auth import same_key, user_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from imgpipe_orchestration.gateway.problems import MEDIA_TYPE
+from imgpipe_orchestration.web.problems import MEDIA_TYPE
 
 ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),

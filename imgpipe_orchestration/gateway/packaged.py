@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fastapi import Request, Response
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.headers import has_it
+from imgpipe_orchestration.web.headers import has_it
 
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 

@@ -26,10 +26,10 @@ from fastapi import Depends, Request, Response
 from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, Retryable, Unauthenticated
-from imgpipe_orchestration.gateway.auth import ServicesDep, same_key
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep, same_key
 
 if TYPE_CHECKING:
     from starlette.types import Scope

@@ -9,10 +9,10 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, user_id
-from imgpipe_orchestration.gateway.idempotency import IdempotencyKey
-from imgpipe_orchestration.gateway.problems import problem
 from imgpipe_orchestration.listings import serving, uploads
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, user_id
+from imgpipe_orchestration.web.idempotency import IdempotencyKey
+from imgpipe_orchestration.web.problems import problem
 
 router = APIRouter(tags=["listings"])
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotWhole
-from imgpipe_orchestration.gateway.headers import has_it
 from imgpipe_orchestration.imaging.formats import SHOWN_BY_BROWSERS
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.listings.model import Status, handed_out
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import autocommit
+from imgpipe_orchestration.web.headers import has_it
 
 log = logger(__name__)
 

@@ -10,13 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import NotFound, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, User, media_key, user_id
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.media import direct_uploads, store
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key, user_id
 
 router = APIRouter(prefix="/api/media", tags=["media"])
 

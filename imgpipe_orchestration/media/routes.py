@@ -10,7 +10,6 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, Conflict, NotFound, TooLarge
-from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, User, media_key
 from imgpipe_orchestration.media import model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
@@ -18,6 +17,7 @@ from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
 
 router = APIRouter(tags=["media"])
 

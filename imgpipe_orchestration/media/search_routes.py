@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import ServicesDep, media_key
 from imgpipe_orchestration.media import embedding, search
 from imgpipe_orchestration.media.model import DataType, MediaStatus
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep, media_key
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
 

@@ -12,10 +12,10 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture, plain_text
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, bears
 
 
 def backend_key(credentials: Credentials, services: ServicesDep) -> None:

@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import ServicesDep, admin_key
-from imgpipe_orchestration.gateway.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.partners.fetch import check_url
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
+from imgpipe_orchestration.web.auth import ServicesDep, admin_key
+from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])
 

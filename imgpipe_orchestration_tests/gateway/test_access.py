@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
 
 PAGE = Path(__file__).parents[2] / "SECURITY.md"

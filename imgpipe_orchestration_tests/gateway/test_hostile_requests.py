@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from imgpipe_orchestration.gateway.connections import HEAD_BYTES, ImpatientProtocol
-from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.gateway.test_limits import Hasty, spoken

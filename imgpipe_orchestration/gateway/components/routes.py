@@ -13,10 +13,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
-from imgpipe_orchestration.gateway.auth import Credentials, ServicesDep, media_key, same_key
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
-from imgpipe_orchestration.gateway.problems import of_error, of_invalid
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
@@ -26,6 +24,8 @@ from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, media_key, same_key
+from imgpipe_orchestration.web.problems import of_error, of_invalid
 
 ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 """Components run in pages of other origins. Nothing here reads cookies."""

@@ -12,10 +12,10 @@ from imgpipe_orchestration.avatars import records, results, routes
 from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, TaskRequest
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(prefix="/avatars", include_in_schema=False, route_class=PageRoute)
 

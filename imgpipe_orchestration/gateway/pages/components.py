@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.components.routes import info_of, public_fields
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import signature
@@ -14,6 +13,7 @@ from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

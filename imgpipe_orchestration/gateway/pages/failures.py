@@ -11,7 +11,6 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from imgpipe_orchestration import pipelines, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
@@ -24,6 +23,7 @@ from imgpipe_orchestration.storage.backlog import DeadLetter
 from imgpipe_orchestration.storage.claims import Queue
 from imgpipe_orchestration.storage.job_instances import failed_of_late
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

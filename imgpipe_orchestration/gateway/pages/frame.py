@@ -21,9 +21,9 @@ from starlette.routing import Match
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.gateway.problems import of_error, of_http, reported
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, operator, safe_target
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.web.problems import of_error, of_http, reported
 
 log = logger(__name__)
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
@@ -17,6 +16,7 @@ from imgpipe_orchestration.listings.routes import sent
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -9,9 +9,9 @@ from fastapi.responses import RedirectResponse
 
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.gateway import session as sessions
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, LoginNeeded, TooManyAttempts, operator, safe_target
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

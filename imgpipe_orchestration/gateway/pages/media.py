@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.advice import advice
@@ -28,6 +27,7 @@ from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

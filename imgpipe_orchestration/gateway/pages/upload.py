@@ -9,7 +9,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.errors import BadImage, BadInput, TooLarge
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, page
 from imgpipe_orchestration.gateway.pages.media import uploaded
@@ -17,6 +16,7 @@ from imgpipe_orchestration.gateway.pages.pipelines import about
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

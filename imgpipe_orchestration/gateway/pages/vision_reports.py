@@ -10,11 +10,11 @@ from fastapi import APIRouter, Form, Request, Response
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.gateway.auth import ServicesDep
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
+from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(prefix="/vision-reports", include_in_schema=False, route_class=PageRoute)
 

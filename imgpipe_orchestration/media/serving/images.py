@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, NotFound, NotWhole
-from imgpipe_orchestration.gateway import problems
-from imgpipe_orchestration.gateway.headers import has_it, secured
 from imgpipe_orchestration.imaging.formats import MIME_OF, SHOWN_BY_BROWSERS
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import store
@@ -31,12 +29,14 @@ from imgpipe_orchestration.media.steps.retrieve import original
 from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web import problems
+from imgpipe_orchestration.web.headers import has_it, secured
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from imgpipe_orchestration.gateway.headers import Head
-    from imgpipe_orchestration.gateway.metrics import RequestCounts
+    from imgpipe_orchestration.web.headers import Head
+    from imgpipe_orchestration.web.request_counts import RequestCounts
 
 log = logger(__name__)
 

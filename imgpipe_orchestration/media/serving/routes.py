@@ -11,9 +11,6 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
-from imgpipe_orchestration.gateway import problems
-from imgpipe_orchestration.gateway.auth import ServicesDep
-from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import MediaStatus
@@ -25,6 +22,9 @@ from imgpipe_orchestration.media.serving.picture import picture, waiting
 from imgpipe_orchestration.media.variants import manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.web import problems
+from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.headers import HEADERS
 
 router = APIRouter(tags=["serving"])
 

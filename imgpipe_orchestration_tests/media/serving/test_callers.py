@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Engine, text
 
-from imgpipe_orchestration.batches import BATCH
 from imgpipe_orchestration.media.serving import callers
 from imgpipe_orchestration.media.serving.callers import Callers, Key, named
 from imgpipe_orchestration.media.variants import StoredVariant
 from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.web.batches import BATCH
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imgpipe_orchestration.batches import BATCH, Batches
+from imgpipe_orchestration.web.batches import BATCH, Batches
 
 
 def test_items_are_handed_over_once_a_batch_at_a_time_and_at_the_end() -> None:

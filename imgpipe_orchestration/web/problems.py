@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable
-from imgpipe_orchestration.gateway.forms import IncompleteBody
-from imgpipe_orchestration.gateway.headers import HEADERS
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.web.forms import IncompleteBody
+from imgpipe_orchestration.web.headers import HEADERS
 
 log = logger(__name__)
 

@@ -1,0 +1,84 @@
+"""Counting a gateway's requests, for its metrics."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from imgpipe_orchestration.web.batches import Batches
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""Seconds, from an image that is cached in memory to an upload over a slow line."""
+
+
+class RequestCounts:
+    """How many requests there were and how long they took, by route (never by path: ids would make a series each)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._count = Counter(
+            "imgpipe_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "imgpipe_http_request_seconds",
+            "From the request's head to the end of the answer.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._noted = Batches(self._add)
+
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """A request was answered. Called in the event loop."""
+        self._noted.add((scope["method"], getattr(scope.get("route"), "path", "other"), status, seconds))
+
+    def finish(self) -> None:
+        """Count what was noted so far."""
+        self._noted.finish()
+
+    def _add(self, noted: list[tuple[str, str, int, float]]) -> None:
+        for method, route, status, seconds in noted:
+            count, times = self._series(method if method in _METHODS else "other", route, status)
+            count.inc()
+            times.observe(seconds)
+
+    def _series(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """The time series of a route. Kept, because `labels` takes longer than counting."""
+        key = (method, route, status)
+        if key not in self._kept:
+            self._kept[key] = (self._count.labels(method, route, str(status)), self._seconds.labels(route))
+        return self._kept[key]
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class CountRequests:
+    """Middleware that notes every request."""
+
+    def __init__(self, app: ASGIApp, counts: RequestCounts) -> None:
+        self.app = app
+        self._counts = counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 500  # when an unhandled error comes before the answer
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        began = time.perf_counter()
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            self._counts.note(scope, status, time.perf_counter() - began)

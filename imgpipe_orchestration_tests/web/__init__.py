@@ -1,0 +1,1 @@
+"""Tests of what the routes of every feature share."""
