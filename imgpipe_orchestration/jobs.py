@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.queues import NETWORK
+from imgpipe_orchestration.runs.worker_queues import NETWORK
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 PAGE = 200

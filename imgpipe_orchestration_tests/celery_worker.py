@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from imgpipe_orchestration.devstack.process import Part
-from imgpipe_orchestration.runs.queues import QUEUES
+from imgpipe_orchestration.runs.worker_queues import QUEUES
 
 
 class Worker(Part):

@@ -17,8 +17,8 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from sqlalchemy import make_url, text
 
 from imgpipe_orchestration.definitions import defs
-from imgpipe_orchestration.runs.queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.runs.worker import GRACE_SECONDS, PATIENCE_SECONDS
+from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.lacking import lacking

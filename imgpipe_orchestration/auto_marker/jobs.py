@@ -7,7 +7,7 @@ from pydantic import Field
 
 from imgpipe_orchestration.auto_marker.assets import CUSTOMERS, clean_images, metadata_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.queues import NETWORK
+from imgpipe_orchestration.runs.worker_queues import NETWORK
 from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:

@@ -104,7 +104,7 @@ def workers(services: Services) -> str:
         return "none needed: the daemon's own machine runs everything"
     from celery import Celery
 
-    from imgpipe_orchestration.runs.queues import QUEUES
+    from imgpipe_orchestration.runs.worker_queues import QUEUES
 
     with Celery(broker=settings.celery_broker_url) as app:
         answers = app.control.inspect(timeout=2).active_queues() or {}

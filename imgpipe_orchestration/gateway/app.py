@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, jobs, metrics, openapi
+from imgpipe_orchestration.gateway import health, metrics, openapi
+from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.cors import Cors
 from imgpipe_orchestration.gateway.heads import Heads

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.queues import CPU
+from imgpipe_orchestration.runs.worker_queues import CPU
 from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from imgpipe_orchestration.media.assets import ASSETS
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.queues import CPU, NETWORK
+from imgpipe_orchestration.runs.worker_queues import CPU, NETWORK
 
 media_pipeline = dg.define_asset_job(
     "media_pipeline",

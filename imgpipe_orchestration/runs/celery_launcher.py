@@ -18,7 +18,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 
 from imgpipe_orchestration.runs.launcher import health_of_process
-from imgpipe_orchestration.runs.queues import QUEUE_TAG
+from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG
 
 BEAT_SECONDS = 3.0
 """How often a worker reports for each of its runs that the process is alive."""

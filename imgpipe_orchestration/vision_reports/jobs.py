@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.queues import PAID
 from imgpipe_orchestration.runs.threads import threads_executor
+from imgpipe_orchestration.runs.worker_queues import PAID
 from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.vision_reports.assets import ANALYSES, DAYS, REPORTS
 from imgpipe_orchestration.vision_reports.model import AT_ONCE

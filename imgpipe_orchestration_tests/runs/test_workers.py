@@ -22,7 +22,7 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.process import Part
 from imgpipe_orchestration.runs.celery_launcher import BEAT_SECONDS, SILENCE_SECONDS, WorkersRunLauncher
-from imgpipe_orchestration.runs.queues import QUEUE_TAG
+from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG
 from imgpipe_orchestration_tests.celery_worker import Worker
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.rabbitmq_server import RabbitMQ, require_rabbitmq
