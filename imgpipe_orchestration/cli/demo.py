@@ -45,7 +45,7 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
     if {*only} - {kind.pipeline for kind in kinds}:
         raise click.UsageError(f"no such pipeline; there are {', '.join(k.pipeline for k in scenarios())}")
     console = Console(stderr=as_json)
-    with _stack(data_dir, console, keep=keep) as environment:
+    with _interrupted_by_signals(), _stack(data_dir, console, keep=keep) as environment:
         results = _run(Stack(environment), kinds, console)
         if as_json:
             click.echo(json.dumps([{**asdict(result), "ok": result.ok} for result in results], indent=2))
@@ -60,6 +60,18 @@ def command(data_dir: Path, as_json: bool, keep: bool, only: tuple[str, ...]) ->
 
 
 @contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """A closed terminal and `kill` stop the demo as Ctrl-C does, with the stack that it started."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str, str]]:
     """The environment of the running stack; if there is none, one is started, and stopped unless `keep`."""
     from imgpipe_orchestration.devstack.demo.runner import let_runs_end
@@ -70,14 +82,14 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
         console.print(f"using the stack that runs on {data_dir} (process {running.pid})")
         yield running.environment
         return
-    with console.status("starting the stack: databases, stand-in partners, gateway, Dagster"):
-        began = time.monotonic()
-        process, environment = _start(data_dir)
-    took = time.monotonic() - began
-    urls = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
-    console.print(f"the stack is up after {took:.1f} s: {urls}")
-    done = False
+    process, done = _launch(data_dir), False
     try:
+        with console.status("starting the stack: databases, stand-in partners, gateway, Dagster"):
+            began = time.monotonic()
+            environment = _environment(process, data_dir)
+        took = time.monotonic() - began
+        urls = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
+        console.print(f"the stack is up after {took:.1f} s: {urls}")
         yield environment
         done = True
         if not keep:
@@ -89,27 +101,35 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
                 _stop(process)
 
 
-def _start(data_dir: Path) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+def _launch(data_dir: Path) -> subprocess.Popen[bytes]:
     """Start `imgpipe up` in a session of its own, so that it can outlive this process and gets no Ctrl-C of it."""
-    log = data_dir / "logs" / "up.log"
+    log = _log(data_dir)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "imgpipe_orchestration.cli", "up", "--data", str(data_dir)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        while (stack := stackfile.read(data_dir)) is None:
-            if process.poll() is not None:
-                raise BackendUnavailable(f"The stack did not start:\n{log.read_text(errors='replace')}")
-            time.sleep(0.1)
-    except KeyboardInterrupt:
-        _stop(process)
-        raise
-    return process, stack.environment
+
+
+def _log(data_dir: Path) -> Path:
+    return data_dir / "logs" / "up.log"
+
+
+def _environment(process: subprocess.Popen[bytes], data_dir: Path) -> dict[str, str]:
+    """The environment of the stack that is starting, once it is up.
+
+    Raises:
+        BackendUnavailable: it did not start; says why.
+    """
+    while (stack := stackfile.read(data_dir)) is None:
+        if process.poll() is not None:
+            raise BackendUnavailable(f"The stack did not start:\n{_log(data_dir).read_text(errors='replace')}")
+        time.sleep(0.1)
+    return stack.environment
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
