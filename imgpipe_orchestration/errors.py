@@ -8,12 +8,12 @@
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
     │   ├── SpendingPaused        no quota, budget or valid key: waits, spends no attempt 503
     │   ├── NotWhole              a stored object has another length than it was given    503
-    │   └── BackendUnavailable    our own database, object or document store is away      503
-    │       ├── OutOfSpace        its disk is full                                        507
-    │       └── NotMigrated       its schema is older than this code                      503
+    │   ├── BackendUnavailable    our own database, object or document store is away      503
+    │   │   ├── OutOfSpace        its disk is full                                        507
+    │   │   └── NotMigrated       its schema is older than this code                      503
+    │   └── SettingsError         an environment variable that cannot be used             503
     ├── Permanent                 the same input will fail again
-    │   ├── BadInput              a request or a setting that makes no sense              422
-    │   │   └── SettingsError     an environment variable that cannot be used
+    │   ├── BadInput              a request or a row that makes no sense                  422
     │   ├── BadImage              bytes that are not an image we can use                  415
     │   ├── TooLarge              more bytes, pixels or items than allowed                413
     │   ├── Unauthenticated       no or a wrong credential                                401
@@ -155,6 +155,18 @@ class NotMigrated(BackendUnavailable):
         super().__init__(public, **more)
 
 
+class SettingsError(Retryable):
+    """An environment variable is missing or cannot be used; `field` is its name. What needs it waits until that is
+    mended."""
+
+    title = "Invalid setting"
+    spends_attempt = False
+
+    def __init__(self, public: str, *, field: str | None = None, detail: str | None = None) -> None:
+        super().__init__(public, detail=detail)
+        self.field = field
+
+
 class Permanent(ImgpipeError):
     """The same input will fail again, so it is not retried."""
 
@@ -164,20 +176,13 @@ class Permanent(ImgpipeError):
 
 
 class BadInput(Permanent):
-    """A request, row or setting that makes no sense; says what to change. `field` names the culprit."""
+    """A request or row that makes no sense; says what to change. `field` names the culprit."""
 
     title = "Invalid input"
 
     def __init__(self, public: str, *, field: str | None = None, detail: str | None = None) -> None:
         super().__init__(public, detail=detail)
         self.field = field
-
-
-class SettingsError(BadInput):
-    """An environment variable is missing or cannot be used; `field` is its name."""
-
-    title = "Invalid setting"
-    report = True
 
 
 class BadImage(Permanent):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imgpipe_orchestration.cli.options import data_option, imgpipe, json_option, settings_of
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.logs import one_line
 
 if TYPE_CHECKING:
@@ -38,8 +39,13 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
         with transaction(services.engine) as connection:
             stopped = listings.held_up(connection)
         held_up = [*stopped, *services.claims.held_up(limit=shown), *marker_held_up] if shown else []
-        with transaction(services.pending_engine) as connection:
-            images = pending.figures(connection)
+        try:
+            with transaction(services.pending_engine) as connection:
+                images = pending.figures(connection)
+        except BackendUnavailable as away:
+            if services.pending_engine is services.engine:
+                raise
+            images = {"error": f"PENDING_IMAGES_DATABASE_URL: {away.public}"}
         queues = [*with_unseen(services, services.claims.counts()).values(), marker]
         report: dict[str, Any] = {
             "queues": [asdict(counts) for counts in sorted(queues, key=lambda counts: counts.queue)],
@@ -52,7 +58,7 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool, shown: int, check
         click.echo(json.dumps(report, indent=2, default=_written))
     else:
         _show(report, data_dir)
-    wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or report["pending_images"]["stuck"]
+    wrong = any(queue["failed"] or queue["stuck"] for queue in report["queues"]) or images.get("stuck", True)
     ctx.exit(1 if check and wrong else 0)
 
 
@@ -94,8 +100,11 @@ def _show(report: dict[str, Any], data_dir: Path) -> None:
         table.add_row(queue["queue"], *counts, oldest, str(queue["stuck"]), average)
     console.print(table)
     images = report["pending_images"]
-    states = ", ".join(f"{images[name]} {name}" for name in ("pending", "processed", "complete", "failed"))
-    console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
+    if "error" in images:
+        console.print(f"[red]pending_images[/red]: {escape(images['error'])}", soft_wrap=True)
+    else:
+        states = ", ".join(f"{images[name]} {name}" for name in ("pending", "processed", "complete", "failed"))
+        console.print(f"pending_images: {states}; {images['stuck']} pending for over an hour", soft_wrap=True)
     for reason in report["held_up"]:
         how_many = f"{reason['count']} item{'' if reason['count'] == 1 else 's'}"
         again = f", again at {reason['due_at'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if reason["due_at"] else ""

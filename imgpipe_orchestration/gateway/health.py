@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.lru_cache import AsyncLruCache
+from imgpipe_orchestration.media import pending
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, migrations
 from imgpipe_orchestration.storage.rows import transaction
@@ -23,6 +24,7 @@ OK = "ok"
 NOT_CONFIGURED = "not configured"
 """Not an error: a deployment without news documents has no MongoDB."""
 
+_LAST_TICK = "last_tick"
 ANSWER_SECONDS = 6
 """How long a backend may take: longer than connecting (5 s), shorter than the probes under deploy/ wait (8 s). A
 frozen server accepts connections and answers nothing."""
@@ -45,7 +47,7 @@ async def health(request: Request, services: ServicesDep) -> JSONResponse:
     settings = services.settings
     # The port that the request arrived at. `request.url` has the one of Host, which a mapped port or a proxy changes.
     own_port = settings.flask_port != settings.gateway_port and request.scope["server"][1] == settings.flask_port
-    reached = all(checks[name] in {OK, NOT_CONFIGURED} for name in _PARTS)
+    reached = all(said in {OK, NOT_CONFIGURED} for name, said in checks.items() if name != _LAST_TICK)
     healthy = reached and not (late and own_port)
     body = {"status": OK if healthy else "down", "service": "imgpipe", "checks": checks}
     return JSONResponse(body, 200 if healthy else 503, {"Cache-Control": "no-store"})
@@ -62,16 +64,18 @@ async def _looked(services: Services) -> tuple[dict[str, str], bool]:
     checks, late = await _asked(services), False
     if checks["mongodb"] != NOT_CONFIGURED:
         known = checks["database"] == OK
-        checks["last_tick"], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
+        checks[_LAST_TICK], late = await asyncio.to_thread(_last_tick, services) if known else ("unknown", False)
     return checks, late
 
 
 async def _asked(services: Services) -> dict[str, str]:
     """What each backend says, all asked at once, in threads of their own: those of the shared pool may all be waiting
     for the server that does not answer."""
-    pool = ThreadPoolExecutor(len(_PARTS), "health")
+    elsewhere = services.settings.pending_images_database_url != services.settings.database_url
+    parts = {**_PARTS, **({"pending_images": _pending_images} if elsewhere else {})}
+    pool = ThreadPoolExecutor(len(parts), "health")
     loop = asyncio.get_running_loop()
-    asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in _PARTS.items()}
+    asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in parts.items()}
     await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
     pool.shutdown(wait=False)
     silent = f"has not answered for {ANSWER_SECONDS} seconds"
@@ -89,6 +93,12 @@ def _database(services: Services) -> str:
     with transaction(services.engine) as connection:
         if migrations.behind(connection):
             raise NotMigrated
+    return OK
+
+
+def _pending_images(services: Services) -> str:
+    with transaction(services.pending_engine) as connection:
+        pending.last_id(connection)
     return OK
 
 

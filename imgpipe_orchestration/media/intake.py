@@ -37,7 +37,14 @@ def first_new(services: Services) -> PendingImage | None:
         mark = registering.intake_mark(connection)
     with transaction(services.pending_engine) as connection:
         found = pending.in_state(connection, PendingStatus.PENDING, after=mark, limit=1)
-    return found[0] if found else None
+        last = mark if found else pending.last_id(connection)
+    if last >= mark:
+        return found[0] if found else None
+    # The table was emptied, restored or replaced by another one, whose ids begin below the mark.
+    with transaction(services.engine) as connection:
+        registering.lower_intake_mark(connection, last)
+    log.info("pending image ids begin below what was read", extra={"last_id": last, "read_to": mark})
+    return first_new(services)
 
 
 def with_unseen(services: Services, counts: Mapping[str, QueueCounts]) -> dict[str, QueueCounts]:

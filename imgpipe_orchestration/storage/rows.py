@@ -175,6 +175,8 @@ _DISK_FULL = "53100"
 _CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
 """SQLSTATEs of a text that is too long, a number that is too large, and invalid characters; None because the driver
 itself refuses NUL, without a SQLSTATE."""
+_NO_SUCH_TABLE = 1146
+"""MySQL's ER_NO_SUCH_TABLE."""
 _LACKING = {"42P01", "42703"}
 """SQLSTATEs of an unknown table and of an unknown column."""
 
@@ -223,6 +225,9 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
         # A replica that has not been promoted yet refuses writes with a class of its own.
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
             raise unavailable(error) from error
+        code, *said = getattr(error.orig, "args", None) or (None,)
+        if code == _NO_SUCH_TABLE:
+            raise BackendUnavailable(f"The database lacks a table: {said[0]}.", detail=str(error)) from error
         if engine is not None and not_migrated(engine, error.orig):
             raise NotMigrated(detail=str(error.orig).splitlines()[0]) from error
         raise

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable
+from imgpipe_orchestration.errors import BadInput, ImgpipeError, OutOfSpace, Retryable, SettingsError
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.web.forms import IncompleteBody
 from imgpipe_orchestration.web.headers import HEADERS
@@ -20,6 +20,7 @@ from imgpipe_orchestration.web.headers import HEADERS
 log = logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+NOT_SET_UP = "This server is not set up for that; its operator finds the reason in its log."
 
 
 def problem(
@@ -46,6 +47,8 @@ def of_error(error: ImgpipeError) -> JSONResponse:
         headers["Retry-After"] = str(max(1, round(error.retry_after or 5)))
     if isinstance(error, BadInput) and error.field:
         extensions["field"] = error.field
+    if isinstance(error, SettingsError):  # which one is for the operator, who finds it in the log
+        return problem(error.status, error.title, NOT_SET_UP, code=error.code, headers=headers)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return problem(error.status, error.title, error.public, code=error.code, headers=headers, **extensions)

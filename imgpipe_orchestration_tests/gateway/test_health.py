@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
@@ -16,6 +17,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
+from imgpipe_orchestration_tests.listings.conftest import photo
 
 
 def test_it_lives_whatever_is_down(settings: Settings) -> None:
@@ -47,6 +49,22 @@ def test_a_gateway_whose_mongodb_is_away_says_so(settings: Settings) -> None:
     assert answer.status_code == head.status_code == 503
     assert answer.json()["status"] == "down"
     assert "cannot be reached" in answer.json()["checks"]["mongodb"]
+
+
+def test_a_gateway_whose_pending_images_are_away_says_so(settings: Settings) -> None:
+    away = f"mysql://root@127.0.0.1:{free_port()}/pending"
+    with TestClient(create_app(settings.model_copy(update={"pending_images_database_url": away}))) as client:
+        answer = client.get("/health")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["database"] == "ok"
+    assert "cannot be reached" in answer.json()["checks"]["pending_images"]
+
+
+def test_a_gateway_that_is_not_set_up_is_no_fault_of_its_callers(settings: Settings) -> None:
+    with TestClient(create_app(settings.model_copy(update={"s3_endpoint": ""}))) as client:
+        answer = client.post("/api/upload/listing_image", data={"listing_title": "t"}, files={"images": photo()})
+    assert (answer.status_code, answer.json()["code"]) == (503, "settings-error")
+    assert "S3_ENDPOINT" not in answer.text
 
 
 def test_who_asks_while_others_wait_costs_nothing_more(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

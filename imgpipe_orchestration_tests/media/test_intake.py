@@ -88,6 +88,28 @@ def test_ids_that_begin_anew_are_new_uploads(services: Services, engine: Engine)
         }
 
 
+def test_uploads_of_a_table_whose_ids_are_all_below_what_was_read_are_seen_at_once(
+    services: Services, engine: Engine
+) -> None:
+    def at(id_: int, n: int) -> None:
+        with transaction(engine) as connection:
+            query = text("insert into pending_images (id, user_id, image_path) values (:id, 1, :path)")
+            connection.execute(query, {"id": id_, "path": PATH.format(n=n)})
+
+    at(246, 1)
+    assert intake.take_in(services) == 1
+    assert intake.first_new(services) is None
+    with transaction(engine) as connection:
+        connection.execute(text("delete from pending_images"))
+    at(1, 2)
+    at(2, 3)
+    found = intake.first_new(services)
+    assert found is not None
+    assert found.id == 1
+    assert intake.take_in(services) == 2
+    assert intake.first_new(services) is None
+
+
 def test_an_upload_never_shows_the_image_that_had_its_id_before(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture(seed=1))
     gateway.run_due()
@@ -232,4 +254,11 @@ def test_an_unreachable_database_is_said_in_our_terms(settings: Settings) -> Non
     away = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": url}))
     with pytest.raises(BackendUnavailable):
         intake.take_in(away)
+    environment = {name: value for name, value in away.settings.environment().items() if value}
+    told = CliRunner().invoke(imgpipe, ["status", "--json"], env=environment)
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["queues"], "they are in PostgreSQL"
+    shown = CliRunner().invoke(imgpipe, ["status", "--check"], env=environment)
+    assert shown.exit_code == 1
+    assert "PENDING_IMAGES_DATABASE_URL: The database cannot be reached" in shown.output
     away.close()

@@ -13,6 +13,7 @@ from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerUnavailable,
     RateLimited,
+    SettingsError,
     SpendingPaused,
 )
 from imgpipe_orchestration.storage.backoff import BACKOFF_LIMIT_SECONDS, PAUSE_LIMIT_SECONDS, PAUSE_SECONDS, backoff
@@ -42,7 +43,12 @@ def test_a_retryable_error_gives_up_when_the_attempts_are_spent(claims: Claims) 
 
 
 @pytest.mark.parametrize(
-    ("error", "pause"), [(SpendingPaused("no key"), 120), (BackendUnavailable("no store"), PAUSE_SECONDS)]
+    ("error", "pause"),
+    [
+        (SpendingPaused("no key"), 120),
+        (BackendUnavailable("no store"), PAUSE_SECONDS),
+        (SettingsError("MODEL_PRICES must look otherwise"), PAUSE_SECONDS),
+    ],
 )
 def test_what_is_not_the_items_fault_never_gives_up(engine: Engine, error: ImgpipeError, pause: float) -> None:
     claims = Claims(engine, spending_pause=120)
