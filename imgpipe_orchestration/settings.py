@@ -319,8 +319,7 @@ class Settings(BaseModel):
 
     def _missing_secrets(self) -> Iterator[_Problem]:
         names = [name.upper() for name in _NEEDED_SECRETS if _lacks(getattr(self, name))]
-        if not self.database_url:
-            names.append("DATABASE_URL")
+        names += [name for name in ("DATABASE_URL", "S3_ENDPOINT") if not getattr(self, name.lower())]
         if self.production and names:
             yield names[0], f"{', '.join(names)} must be set in production"
 
@@ -346,7 +345,12 @@ class Settings(BaseModel):
 
     def _no_addresses(self) -> Iterator[_Problem]:
         addresses = {name: getattr(self, name) for name in type(self).model_fields if _ADDRESS.search(name)}
-        wrong = [name for name, value in addresses.items() if value and not _is_address(value)]
+        begins = dict.fromkeys(("database_url", "dagster_pg_url"), "postgres")  # only `pending_images` may be elsewhere
+        wrong = [
+            name
+            for name, value in addresses.items()
+            if value and not (_is_address(value) and value.startswith(begins.get(name, "")))
+        ]
         # One that follows from another is as wrong as that one, which was perhaps the only one given.
         for name in [name for name in wrong if name not in _FOLLOWING] or wrong[:1]:
             # The message leaves the value out, which may contain a password.

@@ -16,6 +16,7 @@ from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, STACK_FILE, Setti
 PRODUCTION = {
     "IMGPIPE_ENV": "production",
     "DATABASE_URL": "postgresql://u@h/d",
+    "S3_ENDPOINT": "https://s3.example.com",
     **dict.fromkeys(
         ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY"),
         "a-real-secret-of-enough-length-0123456789",
@@ -125,7 +126,7 @@ def test_production_starts_with_every_secret_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variable", [name for name in PRODUCTION if name != "IMGPIPE_ENV"])
 @pytest.mark.parametrize("value", ["", " ", DEVELOPMENT_SECRET, f"{DEVELOPMENT_SECRET} ", "test", " x       "])
 def test_production_refuses_a_missing_a_default_and_a_toy_secret(variable: str, value: str, tmp_path: Path) -> None:
-    if variable == "DATABASE_URL":
+    if variable in {"DATABASE_URL", "S3_ENDPOINT"}:
         value = ""
     with pytest.raises(SettingsError, match=variable) as raised:
         load({**PRODUCTION, variable: value}, data_dir=tmp_path)
@@ -133,7 +134,9 @@ def test_production_refuses_a_missing_a_default_and_a_toy_secret(variable: str, 
 
 
 def test_production_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"MEDIA_API_KEY, .*SECRET_KEY, DATABASE_URL must be set in production"):
+    with pytest.raises(
+        SettingsError, match=r"MEDIA_API_KEY, .*SECRET_KEY, DATABASE_URL, S3_ENDPOINT must be set in production"
+    ):
         load({"IMGPIPE_ENV": "production"}, data_dir=tmp_path)
 
 
@@ -150,6 +153,13 @@ def test_production_names_all_that_cannot_be_used_at_once(tmp_path: Path) -> Non
         "S3_ENDPOINT is not an address such as https://host:8000",
         "MONGODB_URL is not an address such as mongodb://user@host:27017/name",
     ]
+
+
+def test_only_pending_images_may_be_in_another_kind_of_database(tmp_path: Path) -> None:
+    mysql = "mysql://u@h/d"
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL is not an address such as postgresql://"):
+        load({"DATABASE_URL": mysql}, data_dir=tmp_path)
+    assert load({"PENDING_IMAGES_DATABASE_URL": mysql}, data_dir=tmp_path).pending_images_database_url == mysql
 
 
 @pytest.mark.parametrize("variable", ["METRICS_API_KEY", "BACKEND_API_KEY", "SIGNED_URL_KEYS"])

@@ -23,6 +23,10 @@ MARKER = "IMGPIPE_STACK"
 """In the environment of every process of a stack, and in no other: the data folder it belongs to."""
 
 
+STORES = ("DATABASE_URL", "S3_ENDPOINT", "MONGODB_URL")
+"""The settings that name a store; where one is not set, ours is started, except in production."""
+
+
 @dataclass(frozen=True)
 class StandIn:
     """A partner that a stand-in replaces unless one of the settings `named_by` is set. `settings` are those that point
@@ -101,15 +105,16 @@ def make_plan(
     if gateway_port is not None:
         given["GATEWAY_PORT"] = str(gateway_port)
     ports = Ports(data_dir / "ports.json")
-    # None in production: invented analyses must not be mixed with real ones.
+    # None in production: invented analyses must not be mixed with real ones, and our stores have no passwords.
     production = given.get("IMGPIPE_ENV") == "production"
+    stores = () if production else tuple(name for name in STORES if name not in given)
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
-    values = _choose(given, ports, played)
+    values = _choose(given, ports, stores, played)
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
     shared = {**environ, **environment, MARKER: str(data_dir), "PYTHONUNBUFFERED": "1"}
-    backends = _backends(data_dir, given, settings, ports, shared)
+    backends = _backends(data_dir, stores, settings, ports, shared)
     if played:
         backends.append(StandIns(data_dir / "stand-ins", ports["stand-ins"], environ=shared))
     services = _services(data_dir, settings, shared, dagster=dagster)
@@ -118,23 +123,22 @@ def make_plan(
     return Plan(data_dir, settings, environment, shared, backends, services, ports, partners)
 
 
-def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> dict[str, str]:
+def _choose(given: Mapping[str, str], ports: Ports, stores: tuple[str, ...], played: list[StandIn]) -> dict[str, str]:
     """The stack's settings: the given ones, and for the others addresses and keys of our own parts."""
     listening = {typed.setting: str(ports.choose(part, given.get(typed.setting))) for part, typed in TYPED.items()}
     own = {
         "GATEWAY_URL": f"http://{LOOPBACK}:{ports['gateway']}",
         "DAGSTER_URL": f"http://{LOOPBACK}:{ports['dagster-webserver']}",
-        "S3_ACCESS_KEY": "imgpipe-development",
-        "S3_SECRET_KEY": "imgpipe-development-secret",
     }
-    if "DATABASE_URL" not in given:
+    if "DATABASE_URL" in stores:
         port = ports.choose("postgres")
         own["DATABASE_URL"] = url_of(port, "imgpipe")
         own["DAGSTER_PG_URL"] = url_of(port, "dagster", scheme="postgresql+psycopg2")
-    if "S3_ENDPOINT" not in given:
+    if "S3_ENDPOINT" in stores:
+        own |= {"S3_ACCESS_KEY": "imgpipe-development", "S3_SECRET_KEY": "imgpipe-development-secret"}
         own["S3_ENDPOINT"] = f"http://{LOOPBACK}:{ports.choose('s3')}"
         own["S3_PUBLIC_ENDPOINT"] = f"http://{LOOPBACK}:{ports.choose('s3-public')}"
-    if "MONGODB_URL" not in given:
+    if "MONGODB_URL" in stores:
         database = given.get("MONGODB_DATABASE") or Settings.model_fields["mongodb_database"].default
         own["MONGODB_URL"] = f"mongodb://{LOOPBACK}:{ports.choose('mongo')}/{database}"
     if played:
@@ -148,20 +152,20 @@ def _choose(given: Mapping[str, str], ports: Ports, played: list[StandIn]) -> di
 
 
 def _backends(
-    data_dir: Path, given: Mapping[str, str], settings: Settings, ports: Ports, shared: Mapping[str, str]
+    data_dir: Path, stores: tuple[str, ...], settings: Settings, ports: Ports, shared: Mapping[str, str]
 ) -> list[Part]:
     parts: list[Part] = []
-    if "DATABASE_URL" not in given:
+    if "DATABASE_URL" in stores:
         databases = ("imgpipe", "dagster")
         parts.append(Postgres(data_dir / "postgres", ports["postgres"], environ=shared, databases=databases))
-    if "S3_ENDPOINT" not in given:
+    if "S3_ENDPOINT" in stores:
         keys = {"access_key": settings.s3_access_key, "secret_key": settings.s3_secret_key}
         # Not the listings' bucket, which also has the originals: the gateway serves its public files.
         public = (settings.s3_bucket_name,)
         origin = next(iter(settings.origins), "")
         parts.append(S3(data_dir / "s3", ports["s3"], **keys, origin=origin, environ=shared))
         parts.append(PublicObjects(data_dir / "s3", ports["s3-public"], buckets=public, environ=shared))
-    if "MONGODB_URL" not in given:
+    if "MONGODB_URL" in stores:
         parts.append(Mongo(data_dir / "mongo", ports["mongo"], environ=shared))
     return parts
 

@@ -14,15 +14,37 @@ def check_settings(settings: Settings) -> None:
     """Check the settings that `Settings` does not parse itself, at the start and not when they are first needed.
 
     Raises:
-        SettingsError: one cannot be used.
+        SettingsError: some cannot be used; names them all.
     """
+    faults = []
+    for check in (_steps, _prices, _hosts, _files):
+        try:
+            check(settings)
+        except SettingsError as fault:
+            faults.append(fault)
+    if faults:
+        raise SettingsError("; ".join(fault.public for fault in faults), field=faults[0].field)
+
+
+def _steps(settings: Settings) -> None:
     from imgpipe_orchestration.listings.steps import options_of
-    from imgpipe_orchestration.partners.prices import parse_prices
-    from imgpipe_orchestration.partners.ssrf import AllowList
 
     options_of(settings)
+
+
+def _prices(settings: Settings) -> None:
+    from imgpipe_orchestration.partners.prices import parse_prices
+
     parse_prices(settings.model_prices)
+
+
+def _hosts(settings: Settings) -> None:
+    from imgpipe_orchestration.partners.ssrf import AllowList
+
     AllowList.parse(settings.allowed_private_hosts)
+
+
+def _files(settings: Settings) -> None:
     for name in ("c2pa_certificate", "c2pa_private_key"):
         if (path := getattr(settings, name)) and not Path(path).is_file():
             raise SettingsError(f"{name.upper()}: there is no file {path}", field=name.upper())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import requests
 
 from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage import spending
+from imgpipe_orchestration.storage.rows import transaction
 
 
 def openai(services: Services) -> str:
@@ -33,6 +37,20 @@ def openai(services: Services) -> str:
         if there and model not in there:
             raise Note(f"model {model} is not among those on offer", f"Set another one: {name.upper()}.")
     return f"{settings.openai_base_url} accepts the key"
+
+
+def paid_calls(services: Services) -> str:
+    budget = services.settings.daily_budget_usd
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with transaction(services.engine) as connection:
+        pauses = spending.pauses(connection)
+        spent = sum(line.cost_usd for line in spending.summary(connection, since=today, by=[]))
+    if pauses:
+        waits = [f"{one.provider} is not asked until {one.until:%H:%M} UTC: {one.reason}" for one in pauses]
+        raise Note("; ".join(waits), "Once that is mended, `imgpipe requeue PIPELINE` ends the pauses.")
+    if budget and spent >= budget:
+        raise Note(f"DAILY_BUDGET_USD, {budget}, is used up", "Raise it, or wait for tomorrow (UTC).")
+    return f"{spent:.2f} USD today, and no provider is paused"
 
 
 def google_vision(services: Services) -> str:

@@ -7,6 +7,7 @@ import socket
 import uvicorn
 
 from imgpipe_orchestration import logs
+from imgpipe_orchestration.diagnosis.configuration import check_settings
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
@@ -16,6 +17,7 @@ from imgpipe_orchestration.settings import Settings, load
 def main() -> None:
     settings = load()
     logs.configure_as_set(settings)
+    check_settings(settings)
     ports = {settings.flask_port: "FLASK_PORT", settings.gateway_port: "GATEWAY_PORT"}
     sockets = [_listen(host_of(settings), port, setting) for port, setting in ports.items()]
     app = create_app(settings)

@@ -27,6 +27,7 @@ from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
+from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
@@ -58,7 +59,13 @@ def test_what_is_no_id_is_called_so(run: Run, words: tuple[str, ...]) -> None:
 
 def test_no_token_is_made_in_production(run: Run) -> None:
     names = ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY")
-    refused = run("token", "42", IMGPIPE_ENV="production", **{name: f"{name} {'x' * 32}" for name in names})
+    refused = run(
+        "token",
+        "42",
+        IMGPIPE_ENV="production",
+        S3_ENDPOINT="http://s3:9000",
+        **{name: f"{name} {'x' * 32}" for name in names},
+    )
     assert refused.exit_code == 2
     assert "sign in" in refused.stderr
 
@@ -136,6 +143,30 @@ def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
     found = next(finding for finding in json.loads(told) if finding["what"] == "bucket never-made")
     assert (found["verdict"], found["seen"]) == ("bad", "there is no such bucket")
     assert found["do"].startswith("Make it")
+
+
+def test_doctor_says_that_a_provider_is_paused_and_the_budget_used_up(run: Run, settings: Settings) -> None:
+    def found(**given: str) -> dict[str, str]:
+        told = run("doctor", "--json", **given).stdout
+        one: dict[str, str] = next(f for f in json.loads(told) if f["what"] == "paid calls")
+        return one
+
+    assert found()["verdict"] == "ok"
+    engine = connect(settings.database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("""
+            insert into paid_call_uses (key, outcome, pipeline, item, provider, operation, model, cost_usd)
+            values ('k', 'bought', 'media', 'media/1', 'openai', 'vision', 'm', 0.06)""")
+    assert found(DAILY_BUDGET_USD="0.05")["seen"] == "DAILY_BUDGET_USD, 0.05, is used up"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into spending_pauses values ('openai', now() + interval '5 minutes', 'no quota is left')"
+        )
+    paused = found()
+    assert (paused["verdict"], "openai is not asked until" in paused["seen"]) == ("note", True)
+    assert "no quota is left" in paused["seen"]
+    assert "imgpipe requeue" in paused["do"]
+    engine.dispose()
 
 
 def test_doctor_says_of_a_background_model_that_it_is_not_there(run: Run) -> None:

@@ -101,6 +101,15 @@ def test_production_refuses_development_keys(tmp_path: Path) -> None:
         make_plan(tmp_path, incomplete)
 
 
+def test_production_starts_no_store_of_ours_and_names_all_that_is_missing(tmp_path: Path) -> None:
+    absent = {"DATABASE_URL", "S3_ENDPOINT", "MONGODB_URL", "MEDIA_API_KEY"}
+    with pytest.raises(SettingsError, match="MEDIA_API_KEY, DATABASE_URL, S3_ENDPOINT must be set"):
+        make_plan(tmp_path, {name: value for name, value in PRODUCTION.items() if name not in absent})
+    plan = make_plan(tmp_path, {name: value for name, value in PRODUCTION.items() if name != "MONGODB_URL"})
+    assert [part.name for part in plan.parts] == ["gateway", "code-server", "dagster-webserver", "dagster-daemon"]
+    assert plan.environment["MONGODB_URL"] == ""
+
+
 def test_dagster_shares_a_named_database_in_a_schema_of_its_own(tmp_path: Path) -> None:
     plan = make_plan(tmp_path, {"DATABASE_URL": "postgresql://db/imgpipe?sslmode=require"})
     assert plan.environment["DAGSTER_PG_URL"] == (
@@ -182,6 +191,11 @@ def test_a_setting_that_a_part_could_not_use_is_refused_before_any_starts(
     with pytest.raises(SettingsError, match=setting) as refused:
         make_plan(tmp_path, {setting: value})
     assert refused.value.field == setting
+
+
+def test_settings_that_parts_could_not_use_are_named_together(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"LISTINGS_STEPS: .*; MODEL_PRICES .*; LOG_FILE: "):
+        make_plan(tmp_path, {"LISTINGS_STEPS": "decode,foo", "MODEL_PRICES": "{x", "LOG_FILE": "/no/such/folder/log"})
 
 
 def test_the_second_port_of_the_gateway_is_called_by_what_answers_there(tmp_path: Path) -> None:

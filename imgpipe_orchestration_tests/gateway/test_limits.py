@@ -272,7 +272,7 @@ def test_a_port_that_is_taken_is_told_by_the_name_of_its_setting(settings: Setti
 def test_production_refuses_the_key_that_everybody_knows(name: str) -> None:
     keys = {**KEYS, name: DEVELOPMENT_SECRET}
     with pytest.raises(SettingsError, match=name.upper()):
-        Settings(imgpipe_env="production", database_url="postgresql://x/y", **keys)  # type: ignore[arg-type]
+        Settings(imgpipe_env="production", database_url="postgresql://x/y", s3_endpoint="http://s3:9000", **keys)  # type: ignore[arg-type]
 
 
 def test_uploads_that_arrive_together_take_turns_once_they_are_whole(settings: Settings) -> None:

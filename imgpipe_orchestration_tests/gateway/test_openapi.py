@@ -86,7 +86,8 @@ def test_docs_groups_the_routes_from_the_media_to_what_watches_the_gateway() -> 
 def test_debug_routes_are_told_of_in_development_only() -> None:
     keys = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
     values = {name: f"{name}-which-is-long-enough-for-production" for name in keys}
-    app = create_app(Settings(imgpipe_env="production", database_url="postgresql://x@127.0.0.1:1/x", **values))
+    stores = {"database_url": "postgresql://x@127.0.0.1:1/x", "s3_endpoint": "http://127.0.0.1:1"}
+    app = create_app(Settings(imgpipe_env="production", **stores, **values))
     document = TestClient(app).get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/debug")]
     assert "debug" not in [tag["name"] for tag in document["tags"]]
