@@ -129,7 +129,9 @@ class Settings(BaseModel):
     )
     retention_runs_days: float = Field(30, gt=0, description="Days that Dagster's ended runs and events are kept.")
     retention_accounts_days: float = Field(
-        400, gt=0, description="Days that single uses of paid calls are kept. Their answers are kept for ever."
+        400,
+        gt=0,
+        description="Days that uses of paid calls are kept. Answers stay for ever, embeddings while they are used.",
     )
 
     # --- limits ------------------------------------------------------------------------------------------------
