@@ -34,7 +34,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SpendingPaused
+from imgpipe_orchestration.errors import ImgpipeError, LeaseLost, Retryable, SettingsError, SpendingPaused
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.storage import backlog
 from imgpipe_orchestration.storage import claims_sql as sql
@@ -269,7 +269,9 @@ class Claims:
         if not isinstance(error, Retryable):
             state, pause, spent = State.FAILED, 0.0, 1
         elif not error.spends_attempt:
-            usual = self.spending_pause if isinstance(error, SpendingPaused) else PAUSE_SECONDS
+            # A person has to mend these; a server usually comes back by itself.
+            by_hand = isinstance(error, SpendingPaused | SettingsError)
+            usual = self.spending_pause if by_hand else PAUSE_SECONDS
             state, pause, spent = State.WAITING, asked_for(error.retry_after) or usual, 0
         elif failures + 1 >= queue.max_attempts:
             state, pause, spent = State.FAILED, 0.0, 1

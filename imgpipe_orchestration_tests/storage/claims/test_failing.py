@@ -47,7 +47,7 @@ def test_a_retryable_error_gives_up_when_the_attempts_are_spent(claims: Claims) 
     [
         (SpendingPaused("no key"), 120),
         (BackendUnavailable("no store"), PAUSE_SECONDS),
-        (SettingsError("MODEL_PRICES must look otherwise"), PAUSE_SECONDS),
+        (SettingsError("MODEL_PRICES must look otherwise"), 120),
     ],
 )
 def test_what_is_not_the_items_fault_never_gives_up(engine: Engine, error: ImgpipeError, pause: float) -> None:
