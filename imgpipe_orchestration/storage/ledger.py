@@ -232,7 +232,7 @@ class Ledger:
         today = connection.execute(sql.BUDGET, names).one()
         if today.spent + today.reserved + today.estimate > budget or today.spent >= budget:
             raise SpendingPaused(
-                f"The daily budget of {budget} USD is used up ({today.spent:.2f} spent); paid work goes on tomorrow, "
+                f"The daily budget of {budget} USD is used up ({today.spent:.4f} spent); paid work goes on tomorrow, "
                 "or when DAILY_BUDGET_USD is raised",
                 retry_after=min(float(today.seconds_left), self.limits.pause),  # the budget may be raised today
             )

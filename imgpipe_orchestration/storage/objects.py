@@ -346,11 +346,13 @@ class _translated:
         if isinstance(error, FileNotFoundError) and _code_of(error) != _NO_BUCKET:
             raise NotFound(f"No object {self.what!r}") from error
         from botocore.exceptions import BotoCoreError, ClientError
-        from obstore.exceptions import BaseError
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         if not isinstance(error, (BaseError, BotoCoreError, ClientError, OSError)):
             return
         code = _code_of(error)
+        if not code and isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            code = "AccessDenied"  # the answer to HEAD has no body that could say more
         if code in _ABSENT:
             raise NotFound(f"No object {self.what!r}") from error
         if code == _NO_BUCKET:  # an operator can create it, so no item may be given up for it

@@ -140,8 +140,11 @@ def test_a_store_that_goes_away_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_wrong_key_waits_for_an_operator(s3: S3Access) -> None:
     store = ObjectStore(endpoint=s3.endpoint, access_key="test-access", secret_key="wrong-secret")
-    with pytest.raises(BackendUnavailable):
-        store.bucket(s3.bucket()).put("k", b"x", content_type="text/plain")
+    bucket = store.bucket(s3.bucket())
+    with pytest.raises(BackendUnavailable, match="refused"):
+        bucket.put("k", b"x", content_type="text/plain")
+    with pytest.raises(BackendUnavailable, match=r"refused \(AccessDenied\)"):
+        bucket.head("k")
 
 
 # --- a store that misbehaves ---------------------------------------------------------------------------------------
