@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, TooLarge
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
+from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.forms import ClosingBoundary, IncompleteBody
 
@@ -53,7 +54,7 @@ class Body:
         most: int,
         settings: Settings,
         page: str = "",
-        turns: asyncio.Semaphore | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """
         Args:
@@ -77,7 +78,7 @@ class Body:
         self._started = False
         self._refused: ImgpipeError | None = None
         self._turns = turns
-        self._in_turn = False
+        self._places = 0
 
     def announced(self) -> None:
         """Check what the headers say of the body.
@@ -120,15 +121,14 @@ class Body:
                 self._refused = IncompleteBody()
                 raise self._refused
         if self._turns is not None and not self._expected and message["type"] == "http.request":
-            await self._turns.acquire()
-            self._in_turn = True
+            self._places = await self._turns.take(self._bytes)
         return message
 
     def give_turn_back(self) -> None:
         """Let the next upload begin: this one is answered."""
-        if self._turns is not None and self._in_turn:
-            self._turns.release()
-            self._in_turn = False
+        if self._turns is not None:
+            self._turns.give_back(self._places)
+            self._places = 0
 
     async def send(self, message: Message) -> None:
         """Pass the answer on. Once the body was refused, drop the application's answer: `end` sends the refusal.

@@ -9,7 +9,6 @@ all callers have that address.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -23,6 +22,7 @@ from starlette.requests import HTTPConnection
 from imgpipe_orchestration.errors import ImgpipeError, Retryable, Unauthenticated
 from imgpipe_orchestration.gateway.bodies import Body
 from imgpipe_orchestration.gateway.session import COOKIE, LoginNeeded, leave_our_cookie, signed_in
+from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.vision_reports.backend_routes import FILES_AT_ONCE
 from imgpipe_orchestration.web.auth import same_key, user_of
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
     from imgpipe_orchestration.settings import Settings
 
-UPLOADS_AT_ONCE = 16
-"""Uploads that are worked on at once, from the last byte of their body to their answer. Without this limit a thousand
-that arrive together are all answered at the end, later than clients wait, and meanwhile they take every thread from
-other requests and the event loop's time from the health probes."""
 STRANGERS_BYTES = 64 * 1024
 """Largest body of somebody without a key or a session, in production. A route reads it before it asks who sent it, and
 four megabytes of empty lists take a second."""
@@ -108,7 +104,7 @@ class Limits:
         held = settings.production
         self._wrong_keys = Rate(settings.auth_failures_per_minute if held else 0)
         self._upload_rate = Rate(settings.uploads_per_minute if held else 0)
-        self._turns = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._turns = Turns()
         keys = (settings.media_api_key, settings.main_api_key, settings.admin_api_key)
         self._keys = (*keys, settings.backend_api_key, settings.metrics_api_key)
 
