@@ -81,11 +81,19 @@ def test_the_runs_behind_what_arrived_may_end_before_the_stack_is_stopped() -> N
 def test_a_demo_that_is_ended_from_outside_ends_the_stack_it_started(open_folder: Path, number: signal.Signals) -> None:
     data_dir = open_folder / "data"
     environ = clean_environment(GATEWAY_PORT="0", FLASK_PORT="0", DAGSTER_WEBSERVER_PORT="0")
-    with subprocess.Popen([*IMGPIPE, "demo", "--data", str(data_dir)], env=environ) as process:
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup these tests and their children ignore SIGHUP
+    try:
+        process = subprocess.Popen([*IMGPIPE, "demo", "--data", str(data_dir)], env=environ)
+    finally:
+        signal.signal(number, before)
+    try:
         wait_for(lambda: stackfile.read(data_dir) is not None, "the stack", 120)
         process.send_signal(number)
         assert process.wait(120) == 1
-    assert not stackfile.is_running(data_dir)
+        assert not stackfile.is_running(data_dir)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
