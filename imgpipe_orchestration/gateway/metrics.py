@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -36,9 +35,6 @@ from imgpipe_orchestration.storage.ledger import Outcome
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, bears
 from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts
-
-if TYPE_CHECKING:
-    pass
 
 router = APIRouter(tags=["metrics"])
 
