@@ -438,16 +438,23 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
     try:
         return Settings(**values)
     except ValidationError as error:
-        found = error.errors()
-        cause = found[0].get("ctx", {}).get("error")
-        if isinstance(cause, SettingsError):
-            raise cause from error
-        names = [str(one["loc"][0]).upper() if one["loc"] else "settings" for one in found]
-        said = [
-            f"{name}: {one['msg']} (got {cleaned(one.get('input'), name)!r})"
-            for name, one in zip(names, found, strict=True)
-        ]
-        raise SettingsError("; ".join(said), field=names[0]) from None
+        problems = _problems(error, values)
+        raise SettingsError("; ".join(said for _, said in problems), field=problems[0][0]) from None
+
+
+def _problems(error: ValidationError, values: Mapping[str, Any]) -> list[_Problem]:
+    """What is wrong with the values: those of a wrong type, and then what is wrong with the others, at which pydantic
+    does not look as long as there are such."""
+    found = [(str(one["loc"][0]), one) for one in error.errors()]
+    problems = [
+        (name.upper(), f"{name.upper()}: {one['msg']} (got {cleaned(one.get('input'), name.upper())!r})")
+        for name, one in found
+    ]
+    try:
+        Settings(**{name: value for name, value in values.items() if name not in dict(found)})
+    except SettingsError as more:
+        problems.append((more.field or "", more.public))
+    return problems
 
 
 def misspelled(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -155,6 +155,13 @@ def test_production_names_all_that_cannot_be_used_at_once(tmp_path: Path) -> Non
     ]
 
 
+def test_a_wrong_type_does_not_hide_what_else_is_wrong(tmp_path: Path) -> None:
+    wrong = {"GATEWAY_PORT": "http", "SECRET_KEY": "", "MONGODB_URL": "a:1"}
+    with pytest.raises(SettingsError) as raised:
+        load({**PRODUCTION, **wrong}, data_dir=tmp_path)
+    assert [one.split()[0] for one in raised.value.public.split("; ")] == ["GATEWAY_PORT:", "SECRET_KEY", "MONGODB_URL"]
+
+
 def test_only_pending_images_may_be_in_another_kind_of_database(tmp_path: Path) -> None:
     mysql = "mysql://u@h/d"
     with pytest.raises(SettingsError, match=r"^DATABASE_URL is not an address such as postgresql://"):
