@@ -236,16 +236,28 @@ def _goes_on(processor: Processor, deadline: float, only_day: str | None, total:
 
 
 def _next_batch(processor: Processor, job: JobDefinition, owner: str, turn: int, only_day: str | None) -> list[Claim]:
-    """The next claims; empty when nothing is due. Days with something due take turns."""
+    """The next claims; empty when nothing is due."""
     services = processor.services
     size = int(job.payload.get("batch_size", model.DEFAULT_BATCH_SIZE))
     days = services.claims.due_partitions(processor.queue) if only_day is None else [only_day]
-    for index in range(len(days)):
-        day = days[(turn + index) % len(days)]
+    for day in in_turn(days, turn):
         batch = services.claims.claim(processor.queue, owner, size, partition=day)
         if batch:
             return batch
     return []
+
+
+def in_turn(days: list[str], turn: int) -> list[str]:
+    """In which order to look for work. Every second turn is the latest day's, whose uploaders are waiting, however many
+    days a backfill or an outage left; the others are the days' by rotation.
+
+    Args:
+        days: those with something due, oldest first.
+    """
+    if turn % 2 == 0:
+        return days[::-1]
+    first = turn // 2 % len(days) if days else 0
+    return days[first:] + days[:first]
 
 
 def _add(total: Drained, batch: list[Claim], outcome: Outcome, processor: Processor) -> None:

@@ -7,23 +7,25 @@ from datetime import UTC, datetime
 from imgpipe_orchestration.media import intake, store
 from imgpipe_orchestration.services import Services
 
+AGAIN = (store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
+"""Queues of finished images that are to be made again."""
 GLOBAL = (store.URLS, store.HEALING, store.CLEANUPS)
 """Queues whose items belong to no day."""
 
 
 def due_days(services: Services, *, limit: int) -> list[str]:
-    """Days of upload with something due, oldest first.
+    """Days of upload with something due: up to `limit` that have new images, oldest first, and then one that only has
+    images to make again. So however many days a backfill left, uploads wait for one run of it at most.
 
     An upload that no intake has seen makes its day due. Work that belongs to no day (temp URLs to replace, analyses to
     heal) is done by any run; if no day is due, it makes today due.
     """
-    days = {
-        day
-        for queue in (store.MEDIA, store.REMAKE_VARIANTS, store.REMAKE_ANALYSIS)
-        for day in services.claims.due_partitions(queue, limit=limit)
-    }
+    claims = services.claims
+    uploaded = set(claims.due_partitions(store.MEDIA, limit=limit))
     if new := intake.first_new(services):
-        days.add(new.day)
-    if not days and any(services.claims.due_partitions(queue) for queue in GLOBAL):
-        days.add(datetime.now(UTC).date().isoformat())
-    return sorted(days)[:limit]
+        uploaded.add(new.day)
+    again = {day for queue in AGAIN for day in claims.due_partitions(queue, limit=1)} - uploaded
+    days = sorted(uploaded)[:limit] + sorted(again)[:1]
+    if not days and any(claims.due_partitions(queue, limit=1) for queue in GLOBAL):
+        return [datetime.now(UTC).date().isoformat()]
+    return days

@@ -8,7 +8,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 
 MOST_DAYS = 5
-"""Runs asked for in one tick: after an outage of days the oldest days come first."""
+"""Days of new images asked for in one tick: after an outage of days the oldest come first."""
 
 
 @dg.sensor(

@@ -115,7 +115,7 @@ class Claims:
 
     # --- looking -------------------------------------------------------------------------------------------------
 
-    def due_partitions(self, queue: Queue, *, limit: int = 10) -> list[str]:
+    def due_partitions(self, queue: Queue, *, limit: int | None = None) -> list[str]:
         """Partitions with something due, in order. Takes a few index probes per partition, whatever the backlog."""
         with transaction(self.engine) as connection:
             connection.execute(sql.INDEXES_ONLY)
