@@ -15,7 +15,7 @@ from imgpipe_orchestration.services import Services
 MIGRATE = "Run `imgpipe migrate`."
 TIMEOUT_SECONDS = 9
 """Longer than `GET /health` takes to report a frozen server (`health.ANSWER_SECONDS`)."""
-_REMEDIES = {NotMigrated: MIGRATE, OutOfSpace: "Make room on its disk; work waits and goes on by itself."}
+_REMEDIES = {NotMigrated: MIGRATE, OutOfSpace: "Make room on its disk. What was accepted waits and goes on by itself."}
 
 
 class Verdict(StrEnum):

@@ -117,18 +117,18 @@ def reachable() -> Iterator[None]:
         yield
     except ConnectionFailure as error:
         detail = _OF_THE_DRIVER.sub("", str(error))
-        message = "MongoDB cannot be reached; work waits and goes on by itself."
+        message = "MongoDB cannot be reached. What was accepted waits and goes on by itself."
         raise BackendUnavailable(message, detail=detail) from error
     except ExecutionTimeout as error:
         raise BackendUnavailable(
-            "MongoDB took too long over a query; work waits and goes on by itself. If it stays so, `imgpipe doctor` "
-            "names the indexes that are missing.",
+            "MongoDB took too long over a query. What was accepted waits and goes on by itself. If it stays so, "
+            "`imgpipe doctor` names the indexes that are missing.",
             detail=str(error),
         ) from error
     except OperationFailure as error:
         if _passing(error):
             raise BackendUnavailable(
-                "MongoDB cannot do it at this moment; work waits and goes on by itself.", detail=str(error)
+                "MongoDB cannot do it at this moment. What was accepted waits and goes on by itself.", detail=str(error)
             ) from error
         if error.code in _REFUSED:
             refusal = "MongoDB refuses our credentials; check MONGODB_URL."

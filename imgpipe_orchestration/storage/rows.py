@@ -245,5 +245,7 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     """The database's absence as our error; the driver's message is only in `detail`, for the log."""
     cause = getattr(error, "orig", None) or error  # without the links that SQLAlchemy adds
     if getattr(cause, "sqlstate", None) == _DISK_FULL:
-        return OutOfSpace("The database's disk is full; work waits until there is room.", detail=str(cause))
-    return BackendUnavailable("The database cannot be reached; work waits and goes on by itself.", detail=str(cause))
+        said = "The database's disk is full. What was accepted waits until there is room."
+        return OutOfSpace(said, detail=str(cause))
+    said = "The database cannot be reached. What was accepted waits and goes on by itself."
+    return BackendUnavailable(said, detail=str(cause))

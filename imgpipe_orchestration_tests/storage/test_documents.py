@@ -96,7 +96,7 @@ def test_a_server_that_stops_is_unavailable_and_is_found_again(own_mongo: Mongo)
     documents = Documents(f"{own_mongo.url}/?serverSelectionTimeoutMS=300", database="ichat")
     documents.ping()
     own_mongo.kill()
-    with pytest.raises(BackendUnavailable, match="work waits"), reachable():
+    with pytest.raises(BackendUnavailable, match="accepted waits"), reachable():
         documents.collection("kept").insert_one({"n": 1})
     with pytest.raises(BackendUnavailable) as away:
         documents.ping()
@@ -158,9 +158,9 @@ def test_a_replica_set_that_cannot_write_now_is_waited_for(answer: dict[str, Any
     with answering_writes_with(answer, own_mongo) as url:
         documents = Documents(url, database="news")
         collection = documents.collection("kept")
-        with pytest.raises(BackendUnavailable, match="work waits"), reachable():
+        with pytest.raises(BackendUnavailable, match="accepted waits"), reachable():
             collection.update_one({"n": 1}, {"$set": {"n": 2}})
-        with pytest.raises(BackendUnavailable, match="work waits"), reachable():
+        with pytest.raises(BackendUnavailable, match="accepted waits"), reachable():
             collection.bulk_write([UpdateOne({"n": 1}, {"$set": {"n": 2}})], ordered=False)
         documents.close()
 

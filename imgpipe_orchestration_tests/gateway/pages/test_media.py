@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from imgpipe_orchestration.devstack import photos
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway import session
 from imgpipe_orchestration.gateway.pages import media
 from imgpipe_orchestration.media.store import URLS
@@ -22,6 +23,7 @@ from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.gateway.pages.rows import fail
+from imgpipe_orchestration_tests.listings.conftest import database_away
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
@@ -134,6 +136,20 @@ def test_files_that_wait_are_sent_by_the_next_gateway_where_one_went(
             monkeypatch.setattr(session, "_PROCESS_KEY", b"a third one")
             page.locator("#files").set_input_files(files[0])
             expect(page.locator(".file", has_text="Accepted")).to_have_count(4)
+
+
+def test_files_that_were_not_taken_are_sent_again(
+    guest: Visitor, gateway: Gateway, postgres_server: Postgres, tmp_path: Path
+) -> None:
+    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
+    page = guest.go("/upload")
+    guest.allowed = ["503"]
+    with database_away(gateway.settings, postgres_server):
+        page.locator("#files").set_input_files(tmp_path / "me.png")
+        expect(page.locator(".file")).to_contain_text("Not taken yet; it is sent again. The database cannot")
+        expect(page.locator("#tally")).to_have_text("1 file: 1 on the way.")
+    expect(page.locator(".file", has_text="Accepted; waits")).to_have_count(1)
+    assert gateway.rows("select count(*) from pending_images") == [(1,)]
 
 
 @pytest.mark.parametrize("address", ["**/upload{,?*}", "**/upload/state?*"])

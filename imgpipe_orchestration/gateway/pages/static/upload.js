@@ -8,6 +8,7 @@ const tally = document.getElementById("tally");
 const limit = Number(form.dataset.limit);
 const AWAY = "The gateway does not answer; what waits is sent once it does.";
 const ENDED = "Your session has ended. Sign in again in another tab, and what waits is sent.";
+const MOST_SECONDS = 30; // between two tries
 const waiting = [];
 const followed = new Map(); // upload id -> its row
 const news = [];
@@ -105,16 +106,22 @@ async function send(file, item, query) {
     const { status, response } = request;
     // Another login, or another start of the gateway, since this page; a proxy's page to sign in comes with 200.
     const outdated = [200, 401, 403].includes(status);
+    // A store is away, or too many came at once.
+    const delayed = [429, 503].includes(status);
     if (status === 202) {
       say(item, "Accepted; waits to be processed");
       followed.set(String(response.id), item);
       follow();
     } else if (!status) say(item, "The connection broke before an answer came. Look among the media whether it arrived; if not, choose it again.", "bad");
     else if (outdated) say(item, "Waits to be sent");
+    else if (delayed) say(item, `Not taken yet; it is sent again. ${response?.detail ?? ""}`);
     else say(item, response?.detail ?? "It was not taken.", "bad");
     // Who cannot take this file could not take the next ones either.
     const waited = (!status || outdated || status > 501) && (await renew());
-    if (outdated && (waited || form.dataset.token !== token)) waiting.unshift([file, item, query]);
+    if (delayed) {
+      await pause(Math.min(Number(request.getResponseHeader("Retry-After")) || 2, MOST_SECONDS));
+      waiting.unshift([file, item, query]);
+    } else if (outdated && (waited || form.dataset.token !== token)) waiting.unshift([file, item, query]);
     else if (outdated) say(item, response?.detail ?? "It was not taken.", "bad");
     sending--;
     next();
@@ -133,8 +140,12 @@ async function renew() {
       form.dataset.token = token;
       return waited;
     }
-    await new Promise((resume) => setTimeout(resume, 2000));
+    await pause(2);
   }
+}
+
+function pause(seconds) {
+  return new Promise((resume) => setTimeout(resume, 1000 * seconds));
 }
 
 // What is read from an answer, or nothing; then the page says why.
