@@ -30,7 +30,10 @@ callers must not see (e.g. a partner's raw answer) goes into `detail`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.partners.usage import Usage
 
 
 class ImgpipeError(Exception):
@@ -43,6 +46,8 @@ class ImgpipeError(Exception):
     title: ClassVar[str] = "Internal error"
     report: ClassVar[bool] = True
     """Whether it is logged for operators; errors that only concern the caller are not."""
+    usage: Usage | None = None
+    """What a partner charged for an answer that could not be used; None where nothing came that it charges for."""
 
     def __init__(self, public: str, *, detail: str | None = None) -> None:
         super().__init__(public)

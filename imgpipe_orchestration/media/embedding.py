@@ -32,9 +32,11 @@ def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> 
     def purchase() -> Purchase:
         answer = client.embed(text, model=model, dimensions=DIMENSIONS)
         if len(answer.vector) != DIMENSIONS or not all(map(math.isfinite, array("f", answer.vector))):
-            raise UnreadableAnswer(
+            unusable = UnreadableAnswer(
                 f"{model} answered with {len(answer.vector)} numbers instead of {DIMENSIONS} that can be stored"
             )
+            unusable.usage = answer.usage
+            raise unusable
         return Purchase(answer.usage, answer.vector)
 
     call = PaidCall.of("openai", "embedding", model, inputs=[text], parameters={"dimensions": DIMENSIONS})

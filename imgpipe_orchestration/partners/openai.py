@@ -11,7 +11,7 @@ import functools
 import threading
 import weakref
 from array import array
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -27,7 +27,7 @@ from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
 from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import openai
 
@@ -142,12 +142,13 @@ class OpenAIClient:
             return sdk.responses.parse(model=model, text_format=_fenced_too(schema), **arguments)
 
         response = self._call(model, send)
-        _expect(response, "output", list)
-        answer = response.output_parsed
-        if answer is None:
-            raise _no_answer(response)
-        raw = response.to_dict(mode="json", warnings=False)
-        return Seen(answer, _usage(response, model), raw)
+        usage = _usage(response, model)
+        with _charged(usage):
+            _expect(response, "output", list)
+            answer = response.output_parsed
+            if answer is None:
+                raise _no_answer(response)
+        return Seen(answer, usage, response.to_dict(mode="json", warnings=False))
 
     def embed(self, text: str, *, model: str, dimensions: int | None = None) -> Embedded:
         """The embedding of one text.
@@ -161,15 +162,17 @@ class OpenAIClient:
             return sdk.embeddings.create(model=model, input=text, **arguments)
 
         response = self._call(model, send)
-        data = _expect(response, "data", list)
-        vector = _get(data[0], "embedding") if data else None
-        try:
-            numbers = array("d", vector if isinstance(vector, list) else [])
-        except (TypeError, OverflowError):
-            numbers = array("d")
-        if not numbers:
-            raise UnreadableAnswer(f"{_NAME} answered without an embedding")
-        return Embedded(numbers.tolist(), _usage(response, model))
+        usage = _usage(response, model)
+        with _charged(usage):
+            data = _expect(response, "data", list)
+            vector = _get(data[0], "embedding") if data else None
+            try:
+                numbers = array("d", vector if isinstance(vector, list) else [])
+            except (TypeError, OverflowError):
+                numbers = array("d")
+            if not numbers:
+                raise UnreadableAnswer(f"{_NAME} answered without an embedding")
+        return Embedded(numbers.tolist(), usage)
 
     def generate_image(self, prompt: str, *, model: str, size: str = "1024x1024", quality: str = "auto") -> Drawn:
         """Draw an image from text.
@@ -214,13 +217,15 @@ class OpenAIClient:
 
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
         response = self._call(model, send)
-        data = _expect(response, "data", list)
-        first = data[0] if data else None
-        image = self._decoded(_get(first, "b64_json")) or self._fetched(_get(first, "url"))
-        if image is None:
-            # Permanent, because such an answer was paid for and the next one would be the same.
-            raise PartnerRefused(f"{_NAME} answered with neither an image nor the address of one")
-        return Drawn(image, _usage(response, model))
+        usage = _usage(response, model)
+        with _charged(usage):
+            data = _expect(response, "data", list)
+            first = data[0] if data else None
+            image = self._decoded(_get(first, "b64_json")) or self._fetched(_get(first, "url"))
+            if image is None:
+                # Permanent, because such an answer was paid for and the next one would be the same.
+                raise PartnerRefused(f"{_NAME} answered with neither an image nor the address of one")
+        return Drawn(image, usage)
 
     def _decoded(self, encoded: Any) -> bytes | None:
         if not isinstance(encoded, str) or not encoded:
@@ -337,6 +342,16 @@ def _no_answer(response: Any) -> ImgpipeError:
     if reason == "content_filter":
         return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
     return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
+
+
+@contextmanager
+def _charged(usage: Usage) -> Iterator[None]:
+    """Errors over an answer that was charged say so."""
+    try:
+        yield
+    except ImgpipeError as error:
+        error.usage = usage
+        raise
 
 
 def _get(thing: Any, name: str) -> Any:

@@ -17,6 +17,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
+from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
     import openai
@@ -58,9 +59,11 @@ def translating(send: Callable[[], Answer]) -> Answer:
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
         # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others come from the
         # SDK when it uses objects that it built from unexpected JSON, without validation.
-        raise UnreadableAnswer(
+        unreadable = UnreadableAnswer(
             f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
-        ) from error
+        )
+        unreadable.usage = Usage()  # how much was charged is unknown
+        raise unreadable from error
 
 
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:

@@ -54,9 +54,9 @@ _OF_MODEL = {403, 404}
 class Outcome(StrEnum):
     """How one use of a call ended."""
 
-    BOUGHT = "bought"  # the provider was asked and answered
+    BOUGHT = "bought"  # the provider was asked and answered; with an error where the answer is of no use
     REUSED = "reused"  # a committed answer was there
-    FAILED = "failed"  # the provider was asked and gave no usable answer
+    FAILED = "failed"  # the provider was asked, and gave no answer that it charges for, as far as is known
     LOST = "lost"  # an earlier buyer died while it was asking: possibly paid for nothing
 
 
@@ -298,15 +298,20 @@ class Ledger:
     def _reopen(
         self, call: PaidCall, token: str, buyer: Buyer, error: BaseException, seconds: float, of_model: bool = False
     ) -> None:
-        """Record the failure, so that the next buyer can try at once unless the provider (or this model) is paused.
+        """Record the failure and its cost. The next buyer can try at once, unless the provider (or model) is paused.
 
         If the database is away, the lease ends by itself.
         """
-        reason = error.public if isinstance(error, ImgpipeError) else type(error).__name__
+        reason, usage = type(error).__name__, None
+        if isinstance(error, ImgpipeError):
+            reason, usage = error.public, error.usage
+        cost = cost_of(usage.model or call.model, usage, self.prices) if usage else None
+        outcome = Outcome.BOUGHT if usage else Outcome.FAILED
+        use = _use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)
         try:
             with transaction(self.engine) as connection:
                 connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
-                connection.execute(sql.RECORD, _use(call, buyer, Outcome.FAILED, seconds=seconds, error=reason))
+                connection.execute(sql.RECORD, use)
                 if isinstance(error, SpendingPaused):
                     wait = error.retry_after or self.limits.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider

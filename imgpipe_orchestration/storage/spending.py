@@ -17,7 +17,8 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """One line of a summary. A column that was not grouped by is empty. Seconds are summed over the bought calls."""
+    """One line of a summary. A column that was not grouped by is empty. Seconds are summed over the bought calls. An
+    answer that was charged and is of no use counts as bought and as failed."""
 
     pipeline: str
     provider: str
@@ -48,7 +49,7 @@ _Group = Literal["pipeline", "provider", "model"]
 _FIGURES = """
     count(*) filter (where outcome = 'bought') as bought,
     count(*) filter (where outcome = 'reused') as reused,
-    count(*) filter (where outcome = 'failed') as failed,
+    count(*) filter (where outcome = 'failed' or outcome = 'bought' and error is not null) as failed,
     count(*) filter (where outcome = 'lost') as lost,
     count(*) filter (where outcome = 'bought' and standin) as standin,
     count(*) filter (where outcome = 'bought' and cost_usd is null) as unknown_cost,
@@ -86,7 +87,7 @@ def standins(connection: Connection, pipeline: str, item: str) -> set[str]:
     statement = """
         select provider || ' ' || operation from (
             select distinct on (provider, operation) provider, operation, standin from paid_call_uses
-            where pipeline = :pipeline and item = :item and outcome in ('bought', 'reused')
+            where pipeline = :pipeline and item = :item and outcome in ('bought', 'reused') and error is null
             order by provider, operation, id desc
         ) as last where standin
     """

@@ -26,6 +26,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -232,8 +233,25 @@ def test_an_image_is_drawn_anew_from_another(openai: OpenAIClient, photo: bytes)
 
 def test_image_data_that_is_cut_off_is_noticed(openai: OpenAIClient, standins: StandInAccess) -> None:
     standins.fault("openai", "truncated_base64")
-    with pytest.raises(UnreadableAnswer, match="cut off"):
+    with pytest.raises(UnreadableAnswer, match="cut off") as raised:
         openai.generate_image("a face", model="gpt-image-2.5-flare", size="64x64")
+    assert raised.value.usage is not None
+    assert raised.value.usage.output_tokens > 0, "it was paid for"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{"b64_json": base64.b64encode(b"GIF89a").decode()}, {"b64_json": None}, {"url": "http://127.0.0.1:1/x"}, None],
+    ids=["another format", "none", "a private address", "empty"],
+)
+def test_what_a_picture_of_no_use_cost_is_known(data: object) -> None:
+    body = {"data": [data] if data else [], "usage": {"input_tokens": 10, "output_tokens": 1056}}
+    with serving(lambda h, _: reply(h, json.dumps(body).encode(), Content_Type="application/json")) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises((PartnerRefused, UnreadableAnswer)) as raised:
+            client.generate_image("a portrait", model="m")
+        client.close()
+    assert raised.value.usage == Usage("m", input_tokens=10, output_tokens=1056)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,15 @@ from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable, Retryable, SpendingPaused
+from imgpipe_orchestration.errors import (
+    PartnerRefused,
+    PartnerUnavailable,
+    Retryable,
+    SpendingPaused,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage import migrations
+from imgpipe_orchestration.storage import migrations, spending
 from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -31,6 +38,25 @@ def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
     assert caught.value.retry_after is not None
     assert 0 < caught.value.retry_after <= Limits().pause  # for the budget may be raised
     assert not ledger.buy(a_call(b"0"), shop, buyer=BERT).bought
+
+
+def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> None:
+    ledger = Ledger(engine, Limits(daily_budget_usd=float(VISION_COST * 2)))
+
+    def broken() -> Purchase:
+        error = UnreadableAnswer("OpenAI sent an image that is cut off")
+        error.usage = VISION
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(UnreadableAnswer):
+            ledger.buy(a_call(), broken, buyer=ANNA)
+    with pytest.raises(SpendingPaused, match="daily budget"):
+        ledger.buy(a_call(), Shop(), buyer=ANNA)
+    with engine.connect() as connection:
+        (total,) = spending.summary(connection, since=datetime(2026, 1, 1, tzinfo=UTC), by=())
+    assert (total.bought, total.failed, total.cost_usd) == (2, 2, VISION_COST * 2)
+    assert (total.input_tokens, total.unknown_cost) == (2 * VISION.input_tokens, 0)
 
 
 def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
