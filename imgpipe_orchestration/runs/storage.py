@@ -64,6 +64,10 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         schedules.get_instigator_state = functools.partial(_get_by_now, schedules.get_instigator_state)
         schedules.all_instigator_state = functools.partial(_all_by_now, schedules.all_instigator_state)
         schedules.update_tick = functools.partial(_update_as_cut_off, schedules.update_tick)
+        events: Any = storage.event_log_storage
+        events.initialize_concurrency_limit_to_default = functools.partial(
+            _limit_anew, events, events.initialize_concurrency_limit_to_default
+        )
         part: Any
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part._engine = _engine(url)
@@ -73,6 +77,21 @@ class PooledPostgresStorage(DagsterPostgresStorage):
                 if hasattr(part, check):
                     setattr(part, check, _remembered(url, check, getattr(part, check)))
         return storage
+
+
+def _limit_anew(events: Any, initialize: Callable[[str], bool], pool: str) -> bool:
+    """Give a pool the default limit; the row of an earlier default is removed first.
+
+    Dagster inserts a row and updates the one that is there if that fails, which PostgreSQL refuses after a failure in a
+    transaction. Pools would keep the limit of their first dagster.yaml, and runs would be taken from the queue without
+    any.
+    """
+    with events.index_connection() as connection:
+        connection.execute(_EARLIER_DEFAULT, {"pool": pool})
+    return initialize(pool)
+
+
+_EARLIER_DEFAULT = text("delete from concurrency_limits where concurrency_key = :pool and using_default_limit")
 
 
 def _add_whole(schedules: Any, add: Callable[[InstigatorState], InstigatorState], state: InstigatorState) -> Any:
@@ -142,7 +161,8 @@ def _named(url: str | Mapping[str, str]) -> str:
     name = url["env"]
     if not os.environ.get(name):
         raise click.ClickException(
-            f'{name} is not set. For a stack of `imgpipe up` that runs, `eval "$(.venv/bin/imgpipe env)"` sets it.'
+            f'{name} is not set. For a stack of `imgpipe up` that runs, `eval "$(.venv/bin/imgpipe env)"` sets it; in'
+            " production, set it as for the services."
         )
     return os.environ[name]
 

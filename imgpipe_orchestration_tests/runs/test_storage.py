@@ -45,8 +45,8 @@ sys.exit(sum(child.exitcode != 0 for child in children))
 """
 
 
-def opened(url: str, home: Path) -> dg.DagsterInstance:
-    configure(home, url)
+def opened(url: str, home: Path, *lines: str) -> dg.DagsterInstance:
+    configure(home, url, *lines)
     return dg.DagsterInstance.from_config(str(home))
 
 
@@ -91,6 +91,17 @@ def test_the_webserver_does_not_notice_that_postgresql_was_restarted(postgres_se
         look(instance)
         with instance.run_storage._engine.connect() as connection:
             assert connection.scalar(text("show statement_timeout")) == "1234ms"
+
+
+def test_pools_have_the_default_limit_of_the_present_configuration(postgres_server: Postgres, tmp_path: Path) -> None:
+    url = postgres_server.ensure_database("dagster_storage_pools")
+    for limit in (2, 4, 4, 1):
+        with opened(url, tmp_path, f"concurrency: {{pools: {{default_limit: {limit}}}}}") as instance:
+            for pool in ("openai", "flowise"):
+                assert instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+            limits = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
+            assert limits == {"openai": limit, "flowise": limit}
+            assert instance.event_log_storage.get_concurrency_info("openai").slot_count == limit
 
 
 @pytest.mark.slow
