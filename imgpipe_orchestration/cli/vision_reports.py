@@ -8,13 +8,15 @@ import stat
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from imgpipe_orchestration.cli.options import data_option, json_option, settings_of
-from imgpipe_orchestration.errors import SettingsError
+from imgpipe_orchestration.errors import BadInput, SettingsError
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.settings import Settings
 
 _NAMES = ("external_api_get_url", "external_api_post_url", "external_api_key", "backend_api_url", "organization_id")
 """The five values: as flags with dashes, as environment variables in capitals, as they stand in the file."""
@@ -48,7 +50,7 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
 
     settings = settings_of(data_dir)
     logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file, shown="WARNING")
-    values = _values(flags, file, settings.model_dump())
+    values = _values(flags, file, settings)
     connection = Connection(
         get_url=values["external_api_get_url"],
         post_url=values["external_api_post_url"],
@@ -70,22 +72,27 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
     sys.exit(0 if execution["status"] == "success" else 1)
 
 
-def _values(flags: dict[str, str | None], file: Path | None, settings: dict[str, Any]) -> dict[str, str]:
+def _values(flags: dict[str, str | None], file: Path | None, settings: Settings) -> dict[str, str]:
     """Each value from the first place that has it: flag, environment, file, the stack's settings.
 
     Raises:
         SettingsError: one is missing or makes no sense.
     """
+    from imgpipe_orchestration.vision_reports.addresses import check_address
+
     written = _read(file) if file else {}
     values: dict[str, str] = {}
     for name in _NAMES:
-        value = flags.get(name) or os.environ.get(name.upper()) or written.get(name) or settings[name]
+        value = flags.get(name) or os.environ.get(name.upper()) or written.get(name) or getattr(settings, name)
         if not isinstance(value, str) or not value.strip():
             flag, variable = "--" + name.replace("_", "-"), name.upper()
             raise SettingsError(f"{name} is missing: give {flag}, {variable} or a --config file", field=variable)
         values[name] = value.strip()
-        if name.endswith("_url") and urlsplit(values[name]).scheme not in {"http", "https"}:
-            raise SettingsError(f"{name} must be an http or https address", field=name.upper())
+        if name.endswith("_url"):
+            try:
+                check_address(name, values[name], production=settings.production)
+            except BadInput as error:
+                raise SettingsError(error.public, field=name.upper()) from error
     return values
 
 

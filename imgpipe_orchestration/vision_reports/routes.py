@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -13,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import Connection, Row
 
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.partners.fetch import check_url
 from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
+from imgpipe_orchestration.vision_reports.addresses import check_address
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
@@ -247,24 +246,13 @@ def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
         checked["timezone"] = check_timezone(checked["timezone"])
     for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
         if checked.get(name):
-            # The customer's token is sent to the external API with every call, so production requires https.
-            _check_url(checked[name], name, https=services.settings.production and name.startswith("external"))
+            check_address(name, checked[name], production=services.settings.production)
     if "external_api_key" in checked:
         key = checked["external_api_key"].get_secret_value().strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise BadInput("external_api_key must be a token: ASCII characters and no spaces", field="external_api_key")
         checked["external_api_key"] = services.vault.lock(key)
     return checked
-
-
-def _check_url(url: str, field: str, *, https: bool) -> None:
-    try:
-        check_url(url)
-    except BadInput as error:
-        told = f"{field} must be an http or https address without a user name in it"
-        raise BadInput(told, field=field, detail=error.public) from error
-    if https and urlsplit(url).scheme != "https":
-        raise BadInput(f"{field} must be an https address in production", field=field)
 
 
 def _answer(job: Row[Any]) -> CronJobAnswer:

@@ -108,6 +108,19 @@ def test_what_is_missing_is_named_with_its_flag_and_variable(config: Path) -> No
     assert "--external-api-get-url, EXTERNAL_API_GET_URL" in str(ran.exception)
 
 
+def test_in_production_the_token_goes_over_https_only(
+    desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGPIPE_ENV", "production")
+    for name in ("MEDIA_API_KEY", "MAIN_API_KEY", "ADMIN_API_KEY", "USER_JWT_SECRET", "SECRET_KEY", "BACKEND_API_KEY"):
+        monkeypatch.setenv(name, f"a-{name.lower()}-of-production")
+    ran = invoke(config)
+    assert ran.exit_code != 0
+    assert "external_api_get_url must be an https address in production" in str(ran.exception)
+    with transaction(desk.services.engine) as connection:
+        assert connection.scalar(text("select count(*) from vision_executions")) == 0, "nothing was begun"
+
+
 def test_a_list_that_cannot_be_had_ends_the_command_with_the_reason(desk: Desk, config: Path) -> None:
     desk.standins.fault("vision_analysis", "unauthorized", count=None)
     ran = invoke(config)
