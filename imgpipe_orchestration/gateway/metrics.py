@@ -33,7 +33,7 @@ from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.ledger import Outcome
 from imgpipe_orchestration.storage.rows import transaction
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, bears
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
 from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts
 
 router = APIRouter(tags=["metrics"])
@@ -42,14 +42,14 @@ KEPT_SECONDS = 5.0
 """Scrapes within so many seconds share one reading of the database."""
 
 
-async def metrics_key(credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production; development is open.
+async def metrics_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
+    """Asks for `Authorization: Bearer METRICS_API_KEY` (or ADMIN_API_KEY) in production, as `admin_key`.
 
     Raises:
         Unauthenticated: another key, or none.
     """
     settings = services.settings
-    if settings.production and not bears(credentials, settings.metrics_api_key, settings.admin_api_key):
+    if not opens(request, credentials, services, settings.metrics_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")
 
 

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, same_key
+from imgpipe_orchestration.web.origins import is_local, is_of_another_site
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -89,7 +89,7 @@ def operator(request: Request, services: ServicesDep) -> Session:
     session_id = _session_id(settings, request.cookies.get(COOKIE, ""))
     if session_id and not _ended(services, session_id):
         return Session(session_id, _form_token(settings, session_id), login=True)
-    if not settings.production and _local(request):
+    if not settings.production and is_local(request):
         return Session(_OPEN, _form_token(settings, _OPEN), login=False)
     raise LoginNeeded("Sign in with the ADMIN_API_KEY first.")
 
@@ -104,10 +104,7 @@ async def acting(request: Request, session: Operator) -> AsyncIterator[Session]:
         Forbidden: it comes from another site.
         StaleForm: its form is not ours or is out of date.
     """
-    origin = request.headers.get("origin")
-    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"} or (
-        origin is not None and origin.partition("://")[2] != request.url.netloc
-    ):
+    if is_of_another_site(request):
         raise Forbidden("The request comes from another site.")
     async with AsyncExitStack() as read:
         given = request.headers.get("x-form-token")
@@ -256,17 +253,3 @@ def _key(settings: Settings, purpose: str) -> bytes:
 def _form_token(settings: Settings, session_id: str) -> str:
     key = _key(settings, "form") if settings.production else _PROCESS_KEY
     return hmac.new(key, session_id.encode(), hashlib.sha256).hexdigest()
-
-
-def _local(request: Request) -> bool:
-    """Whether both the client and the Host are loopback. The Host too, against DNS rebinding by another site."""
-    return _loopback(request.client.host if request.client else "") and _loopback(request.url.hostname or "")
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -15,17 +15,17 @@ from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture, plain_text
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
-from imgpipe_orchestration.web.auth import Credentials, ServicesDep, bears
+from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
 
 
-def backend_key(credentials: Credentials, services: ServicesDep) -> None:
-    """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production; development is open.
+def backend_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
+    """Asks for `Authorization: Bearer BACKEND_API_KEY` (or ADMIN_API_KEY) in production, as `admin_key`.
 
     Raises:
         Unauthenticated: another key, or none.
     """
     settings = services.settings
-    if settings.production and not bears(credentials, settings.backend_api_key, settings.admin_api_key):
+    if not opens(request, credentials, services, settings.backend_api_key, settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <BACKEND_API_KEY>`.")
 
 

@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from imgpipe_orchestration.errors import Unauthenticated
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.web.origins import is_local, is_of_another_site
 
 if TYPE_CHECKING:
     from jwt.types import Options
@@ -53,14 +54,25 @@ def media_key(credentials: Credentials, services: ServicesDep) -> None:
         raise Unauthenticated("Send `Authorization: Bearer <MEDIA_API_KEY>`.")
 
 
-def admin_key(credentials: Credentials, services: ServicesDep) -> None:
+def opens(request: Request, credentials: Credentials, services: Services, *keys: str) -> bool:
+    """Whether a request comes with one of the keys; in development also one of this machine's own programs or pages.
+
+    Another site's page may send a request there as well, over its own name for 127.0.0.1 or without reading the answer:
+    it could order what is paid for.
+    """
+    if bears(credentials, *keys):
+        return True
+    reads = request.method in {"GET", "HEAD"}  # whose answer no other site gets to see
+    return not services.settings.production and is_local(request) and (reads or not is_of_another_site(request))
+
+
+def admin_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
     """Asks for `Authorization: Bearer ADMIN_API_KEY` in production; development on loopback is open.
 
     Raises:
         Unauthenticated: another key, or none.
     """
-    settings = services.settings
-    if settings.production and not bears(credentials, settings.admin_api_key):
+    if not opens(request, credentials, services, services.settings.admin_api_key):
         raise Unauthenticated("Send `Authorization: Bearer <ADMIN_API_KEY>`.")
 
 

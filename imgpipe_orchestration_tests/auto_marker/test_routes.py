@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
@@ -15,11 +14,12 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
+from imgpipe_orchestration_tests.client import Client
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings)) as client:
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(create_app(settings)) as client:
         yield client
 
 
@@ -28,7 +28,7 @@ def work(services: Services) -> None:
     list(steps.carry_out(services, steps.plan(services, scheduled=False), "run-1", batch_size=50))
 
 
-def test_a_trigger_is_accepted_done_and_looked_up(client: TestClient, services: Services) -> None:
+def test_a_trigger_is_accepted_done_and_looked_up(client: Client, services: Services) -> None:
     seed(services, "customer_123", 25)
     asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": "customer_123", "X-User-ID": "user_456"})
     assert asked.status_code == 202
@@ -46,20 +46,20 @@ def test_a_trigger_is_accepted_done_and_looked_up(client: TestClient, services: 
     assert marked(services, "customer_123") == 25
 
 
-def test_a_second_trigger_joins_the_first(client: TestClient) -> None:
+def test_a_second_trigger_joins_the_first(client: Client) -> None:
     ask = {"X-Customer-ID": "c1"}
     first, second = (client.post("/api/jobs/trigger", headers=ask).json() for _ in range(2))
     assert (second["job_id"], second["joined"]) == (first["job_id"], True)
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-Customer-ID": ""}, {"X-Customer-ID": "x" * 2001}])
-def test_a_trigger_names_its_customer(client: TestClient, headers: dict[str, str]) -> None:
+def test_a_trigger_names_its_customer(client: Client, headers: dict[str, str]) -> None:
     answer = client.post("/api/jobs/trigger", headers=headers)
     assert answer.status_code == 422
     assert answer.json()["field"] == "X-Customer-ID"
 
 
-def test_a_customer_sees_its_own_jobs_and_an_operator_all(client: TestClient) -> None:
+def test_a_customer_sees_its_own_jobs_and_an_operator_all(client: Client) -> None:
     jobs = {
         c: client.post("/api/jobs/trigger", headers={"X-Customer-ID": c}).json()["job_id"] for c in ("c1", "c2", "c3")
     }
@@ -73,14 +73,12 @@ def test_a_customer_sees_its_own_jobs_and_an_operator_all(client: TestClient) ->
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "100000"])
-def test_a_limit_that_makes_no_sense_is_refused(client: TestClient, limit: str) -> None:
+def test_a_limit_that_makes_no_sense_is_refused(client: Client, limit: str) -> None:
     assert client.get(f"/api/jobs?limit={limit}").status_code == 422
 
 
 @pytest.mark.parametrize("customer", ["ä 😀", "a/b", "$x.y", 'it\'s "q"', "é", "100%", "a,b|c", "a\nb\n"])
-def test_an_odd_customer_id_goes_through_headers_and_paths(
-    client: TestClient, services: Services, customer: str
-) -> None:
+def test_an_odd_customer_id_goes_through_headers_and_paths(client: Client, services: Services, customer: str) -> None:
     seed(services, customer, 2)
     header = {"X-Customer-ID": f"UTF-8''{quote(customer)}" if "\n" in customer else customer.encode()}
     asked = client.post("/api/jobs/trigger", headers=header).json()
@@ -92,13 +90,13 @@ def test_an_odd_customer_id_goes_through_headers_and_paths(
     assert ImageConfigs(services.documents).opted_out() == [customer]
 
 
-def test_what_a_header_cannot_hold_is_written_as_rfc_8187_has_it(client: TestClient) -> None:
+def test_what_a_header_cannot_hold_is_written_as_rfc_8187_has_it(client: Client) -> None:
     asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''a%0Ab%00"}).json()
     assert asked["customer_id"] == "a\nb\0"
     assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''%FF"}).status_code == 422
 
 
-def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: TestClient) -> None:
+def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Client) -> None:
     path = "/api/customers/c1/image-config"
     fresh = client.get(path).json()
     assert (fresh["auto_mark_cleaned"], fresh["changes"]) == (True, [])
@@ -114,9 +112,7 @@ def test_the_toggle_is_on_for_a_new_customer_and_its_changes_are_kept(client: Te
 
 
 @pytest.mark.parametrize("value", ["false", "no\0", {"a": [None]}, datetime(2026, 1, 20, tzinfo=UTC)])
-def test_a_stored_toggle_that_is_no_boolean_can_be_put_right(
-    client: TestClient, services: Services, value: object
-) -> None:
+def test_a_stored_toggle_that_is_no_boolean_can_be_put_right(client: Client, services: Services, value: object) -> None:
     services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": value})
     assert client.get("/api/customers/c1/image-config").status_code >= 400
     answer = client.put("/api/customers/c1/image-config", json={"auto_mark_cleaned": False})
@@ -129,7 +125,7 @@ def test_the_page_of_a_customer_whose_stored_toggle_is_no_boolean_says_so_and_of
     seed(services, "c1")
     services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": "false"})
     app = create_app(settings)
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+    with Client(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
         answer = operator.get("/processing?customer=c1")
     assert answer.status_code == 200
     assert "not true or false" in answer.text
@@ -139,11 +135,11 @@ def test_the_page_of_a_customer_whose_stored_toggle_is_no_boolean_says_so_and_of
 @pytest.mark.parametrize(
     "body", [{}, {"auto_mark_cleaned": "yes"}, {"auto_mark_cleaned": 1}, {"auto_mark_cleaned": True, "x": 1}, None]
 )
-def test_a_toggle_that_is_no_boolean_is_refused(client: TestClient, body: object) -> None:
+def test_a_toggle_that_is_no_boolean_is_refused(client: Client, body: object) -> None:
     assert client.put("/api/customers/c1/image-config", json=body).status_code == 422
 
 
-def test_a_customer_cannot_touch_another_ones_toggle(client: TestClient, services: Services) -> None:
+def test_a_customer_cannot_touch_another_ones_toggle(client: Client, services: Services) -> None:
     stranger = {"X-Customer-ID": "c2"}
     path = "/api/customers/c1/image-config"
     assert client.get(path, headers=stranger).status_code == 404
@@ -154,16 +150,16 @@ def test_a_customer_cannot_touch_another_ones_toggle(client: TestClient, service
 def test_a_change_that_mongodb_did_not_take_leaves_no_trace(settings: Settings) -> None:
     path, off = "/api/customers/c1/image-config", {"auto_mark_cleaned": False}
     away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
-    with TestClient(create_app(away)) as client:
+    with Client(create_app(away)) as client:
         assert client.put(path, json=off).status_code == 503
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         assert client.get(path).json()["changes"] == []
 
 
 def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, services: Services) -> None:
     away = settings.model_copy(update={"mongodb_url": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200"})
     seed(services, "c1")
-    with TestClient(create_app(away)) as client:
+    with Client(create_app(away)) as client:
         assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "c1"}).status_code == 202
     work(services)
     assert marked(services, "c1") == 1
@@ -172,7 +168,7 @@ def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, service
 def test_production_asks_for_the_operators_key(settings: Settings) -> None:
     secrets = {name: f"secret-{name}" for name in ("media_api_key", "main_api_key", "user_jwt_secret", "secret_key")}
     production = settings.model_copy(update={"imgpipe_env": "production", "admin_api_key": "the-key", **secrets})
-    with TestClient(create_app(production)) as client:
+    with Client(create_app(production)) as client:
         asking = {"X-Customer-ID": "c1"}
         assert client.post("/api/jobs/trigger", headers=asking).status_code == 401
         assert client.get("/api/jobs", headers=asking).status_code == 401

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import text
 
@@ -19,15 +18,16 @@ from imgpipe_orchestration.avatars.model import PersonaStatus
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
+from imgpipe_orchestration_tests.client import Client
 
 
 @pytest.fixture
-def client(desk: Desk) -> Iterator[TestClient]:
-    with TestClient(create_app(desk.services.settings)) as client:
+def client(desk: Desk) -> Iterator[Client]:
+    with Client(create_app(desk.services.settings)) as client:
         yield client
 
 
-def made(desk: Desk, client: TestClient, count: int = 2, **options: object) -> str:
+def made(desk: Desk, client: Client, count: int = 2, **options: object) -> str:
     answer = client.post("/api/avatars/tasks", json={"count": count, **options})
     assert answer.status_code == 202
     desk.data()
@@ -36,7 +36,7 @@ def made(desk: Desk, client: TestClient, count: int = 2, **options: object) -> s
     return task_id
 
 
-def test_a_task_is_followed_from_request_to_urls(desk: Desk, client: TestClient) -> None:
+def test_a_task_is_followed_from_request_to_urls(desk: Desk, client: Client) -> None:
     asked = client.post("/api/avatars/tasks", json={"count": 2, "brief": "nurses", "language": "Italian", "seed": 3})
     assert asked.json()["status"] == "pending"
     url = f"/api/avatars/tasks/{asked.json()['task_id']}"
@@ -51,7 +51,7 @@ def test_a_task_is_followed_from_request_to_urls(desk: Desk, client: TestClient)
     assert [task["task_id"] for task in client.get("/api/avatars/tasks").json()["tasks"]] == [done["task_id"]]
 
 
-def test_people_are_asked_for_once_under_a_key_also_when_two_ask_at_once(desk: Desk, client: TestClient) -> None:
+def test_people_are_asked_for_once_under_a_key_also_when_two_ask_at_once(desk: Desk, client: Client) -> None:
     wanted: dict[str, Any] = {"count": 2, "brief": "nurses"}
 
     def ask(key: str) -> tuple[int, dict[str, Any]]:
@@ -78,12 +78,12 @@ def test_people_are_asked_for_once_under_a_key_also_when_two_ask_at_once(desk: D
         ({"count": 1, "language": " "}, "language"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: TestClient, body: object, field: str) -> None:
+def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: Client, body: object, field: str) -> None:
     answer = client.post("/api/avatars/tasks", json=body)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
-def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk, client: TestClient) -> None:
+def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk, client: Client) -> None:
     # Whoever reads the people, as the answer's progress does and no request, loses the session.
     fatal = "select people.* from pg_terminate_backend(pg_backend_pid()) left join people on true"
     with transaction(desk.services.engine) as connection:
@@ -94,11 +94,11 @@ def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk
         assert connection.scalar(text("select count(*) from generation_tasks")) == 0
 
 
-def test_an_unknown_task_is_not_found(client: TestClient) -> None:
+def test_an_unknown_task_is_not_found(client: Client) -> None:
     assert client.get("/api/avatars/tasks/nobody").status_code == 404
 
 
-def test_pages_of_tasks_follow_each_other(client: TestClient) -> None:
+def test_pages_of_tasks_follow_each_other(client: Client) -> None:
     ids = [client.post("/api/avatars/tasks", json={"count": 1}).json()["task_id"] for _ in range(3)]
     first = client.get("/api/avatars/tasks", params={"limit": 2}).json()
     second = client.get("/api/avatars/tasks", params={"limit": 2, "before": first["next"]}).json()
@@ -106,7 +106,7 @@ def test_pages_of_tasks_follow_each_other(client: TestClient) -> None:
     assert second["next"] is None
 
 
-def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: TestClient) -> None:
+def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: Client) -> None:
     task_id = made(desk, client)
     with transaction(desk.services.engine) as connection:
         connection.execute(text("update generation_results set bio = '=HYPERLINK(1)' where position = 0"))
@@ -125,7 +125,7 @@ def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: TestClien
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
-def test_the_head_of_an_export_is_that_of_the_export(desk: Desk, client: TestClient, format: str) -> None:
+def test_the_head_of_an_export_is_that_of_the_export(desk: Desk, client: Client, format: str) -> None:
     url = f"/api/avatars/tasks/{desk.ask(1).task_id}/export?format={format}"
     head, whole = client.head(url), client.get(url)
     assert (head.status_code, head.content) == (200, b"")
@@ -136,11 +136,11 @@ def test_the_head_of_an_export_is_that_of_the_export(desk: Desk, client: TestCli
 @pytest.mark.parametrize("person", [999_999, 10**30])
 def test_the_page_has_no_picture_of_a_person_who_is_not_there(desk: Desk, person: int) -> None:
     app = create_app(desk.services.settings)
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+    with Client(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
         assert operator.get(f"/avatars/{desk.ask(1).task_id}/{person}/base").status_code == 404
 
 
-def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: TestClient) -> None:
+def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: Client) -> None:
     task_id = made(desk, client, 1)
     bucket = desk.services.avatars_bucket
     gone = next(found.key for found in bucket.list("avatars/") if found.key.endswith("/image_1.png"))
@@ -150,7 +150,7 @@ def test_a_zip_of_pictures_that_are_gone_says_which(desk: Desk, client: TestClie
         assert gone in archive.read("missing.txt").decode()
 
 
-def test_cancelling_and_retrying_over_http(desk: Desk, client: TestClient) -> None:
+def test_cancelling_and_retrying_over_http(desk: Desk, client: Client) -> None:
     task_id = client.post("/api/avatars/tasks", json={"count": 1}).json()["task_id"]
     assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 409
     assert client.post(f"/api/avatars/tasks/{task_id}/cancel").json()["status"] == "cancelled"
@@ -166,9 +166,7 @@ def test_cancelling_and_retrying_over_http(desk: Desk, client: TestClient) -> No
     assert client.get(f"/api/avatars/tasks/{failed}").json()["status"] == "completed"
 
 
-def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_while(
-    desk: Desk, client: TestClient
-) -> None:
+def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_while(desk: Desk, client: Client) -> None:
     kept = made(desk, client, 1)
     cancelled = desk.ask(2)
     desk.data()
@@ -194,7 +192,7 @@ def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_whil
     assert len([found for found in bucket.list("avatars/") if found.key.endswith(".png")]) == 7
 
 
-def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: TestClient) -> None:
+def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:
     desk.standins.fault("openai", "content_policy", operation="edits")
     task_id = made(desk, client, 1)
     with transaction(desk.services.engine) as connection:
@@ -206,14 +204,14 @@ def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, 
     assert person["status"] == PersonaStatus.COMPLETED
 
 
-def test_figures_count_people_and_costs_by_day(desk: Desk, client: TestClient) -> None:
+def test_figures_count_people_and_costs_by_day(desk: Desk, client: Client) -> None:
     made(desk, client, 2)
     (today,) = client.get("/api/avatars/figures").json()
     assert (today["completed"], today["failed"], today["standin"]) == (2, 0, True)
     assert float(today["cost_usd"]) > 0
 
 
-def test_figures_begin_with_a_whole_day(desk: Desk, client: TestClient) -> None:
+def test_figures_begin_with_a_whole_day(desk: Desk, client: Client) -> None:
     made(desk, client, 2)
     with transaction(desk.services.engine) as connection:
         connection.execute(
@@ -233,7 +231,7 @@ def test_production_asks_for_the_operators_key(desk: Desk) -> None:
     settings = desk.services.settings.model_copy(
         update={"imgpipe_env": "production", "admin_api_key": "an operator's key", **secrets}
     )
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         assert client.get("/api/avatars/tasks").status_code == 401
         headers = {"Authorization": "Bearer an operator's key"}
         assert client.get("/api/avatars/tasks", headers=headers).status_code == 200

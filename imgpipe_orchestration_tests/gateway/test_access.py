@@ -10,11 +10,11 @@ from typing import Any
 
 import jwt
 import pytest
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.web.headers import HEADERS
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.test_limits import KEYS, produced
 
 PAGE = Path(__file__).parents[2] / "SECURITY.md"
@@ -57,8 +57,8 @@ def table() -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def client(module_settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(module_settings), raise_server_exceptions=False, follow_redirects=False) as client:
+def client(module_settings: Settings) -> Iterator[Client]:
+    with Client(create_app(module_settings), raise_server_exceptions=False, follow_redirects=False) as client:
         yield client
 
 
@@ -90,17 +90,17 @@ def _walked(found: list[Any]) -> Iterator[Any]:
             yield route
 
 
-def asked(client: TestClient, method: str, path: str, authorization: str | None) -> int:
+def asked(client: Client, method: str, path: str, authorization: str | None) -> int:
     headers = {"Authorization": authorization} if authorization is not None else {}
     filled = re.sub(r"\{[^}]+\}", "1", path)
     return client.request(method, filled, headers=headers).status_code
 
 
-def test_the_table_names_every_route_and_no_other(client: TestClient) -> None:
+def test_the_table_names_every_route_and_no_other(client: Client) -> None:
     assert set(table()) == routes(client.app)
 
 
-def test_openapi_hides_no_route_that_takes_a_key(client: TestClient) -> None:
+def test_openapi_hides_no_route_that_takes_a_key(client: Client) -> None:
     told = {
         (method.upper(), path)
         for path, methods in client.get("/openapi.json").json()["paths"].items()
@@ -113,14 +113,14 @@ def test_openapi_hides_no_route_that_takes_a_key(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("how", WRONG)
-def test_no_route_opens_without_its_key(client: TestClient, how: str) -> None:
+def test_no_route_opens_without_its_key(client: Client, how: str) -> None:
     for (method, path), who in table().items():
         if who in {"anybody", "session"}:
             continue
         assert asked(client, method, path, WRONG[how]) == 401, f"{method} {path} {how}"
 
 
-def test_no_key_opens_a_route_of_somebody_else(client: TestClient) -> None:
+def test_no_key_opens_a_route_of_somebody_else(client: Client) -> None:
     kinds = ("user", "media worker", "operator", "analysis client", "prometheus")
     everything = {key for kind in kinds for key in credentials(kind)}
     for (method, path), who in table().items():
@@ -132,7 +132,7 @@ def test_no_key_opens_a_route_of_somebody_else(client: TestClient) -> None:
             assert asked(client, method, path, f"Bearer {key}") == 401, f"{method} {path}"
 
 
-def test_the_right_key_is_not_refused(client: TestClient) -> None:
+def test_the_right_key_is_not_refused(client: Client) -> None:
     seen = set()
     for (method, path), who in table().items():
         if who in {"anybody", "session"} or who in seen:
@@ -143,13 +143,13 @@ def test_the_right_key_is_not_refused(client: TestClient) -> None:
     assert len(seen) == 6
 
 
-def test_a_route_with_a_session_shows_nothing_without_one(client: TestClient) -> None:
+def test_a_route_with_a_session_shows_nothing_without_one(client: Client) -> None:
     for (method, path), who in table().items():
         if who == "session":
             assert asked(client, method, path, None) in {303, 401, 403}, f"{method} {path}"
 
 
-def test_every_answer_carries_the_headers(client: TestClient) -> None:
+def test_every_answer_carries_the_headers(client: Client) -> None:
     for path in ("/openapi.json", "/users/me", "/no/such/path", "/metrics", "/temp_images/a/b"):
         answer = client.get(path)
         for name in HEADERS:
@@ -158,10 +158,35 @@ def test_every_answer_carries_the_headers(client: TestClient) -> None:
 
 
 def test_https_is_asked_for_where_it_is_spoken(module_settings: Settings) -> None:
-    client = TestClient(create_app(module_settings), base_url="https://imgpipe.example")
+    client = Client(create_app(module_settings), base_url="https://imgpipe.example")
     assert client.get("/openapi.json").headers["Strict-Transport-Security"].startswith("max-age=")
 
 
-def test_debug_routes_exist_in_development_only(client: TestClient, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/avatars/cleanup"),
+        ("GET", "/cron-jobs"),
+        ("DELETE", "/api/jobs/process-image-queue"),
+        ("GET", "/metrics"),
+        ("POST", "/batch-analysis/batches"),
+    ],
+)
+def test_in_development_no_other_site_gets_what_is_open_to_this_machine(
+    settings: Settings, method: str, path: str
+) -> None:
+    key = {"Authorization": f"Bearer {settings.admin_api_key}"}
+    foreign = [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
+    with Client(create_app(settings)) as client:
+        assert client.request(method, path).status_code != 401
+        assert client.request(method, path, headers={"Origin": "http://localhost"}).status_code != 401
+        for headers in foreign if method != "GET" else []:
+            assert client.request(method, path, headers=headers).status_code == 401
+        for name in ("evil.example", "evil.example:8000", "169.254.1.1"):  # a name of another site's for 127.0.0.1
+            assert client.request(method, path, headers={"Host": name}).status_code == 401
+            assert client.request(method, path, headers={"Host": name, **key}).status_code != 401
+
+
+def test_debug_routes_exist_in_development_only(client: Client, settings: Settings) -> None:
     extra = routes(create_app(settings)) - routes(client.app)
     assert {path.split("/")[1] for _, path in extra} == {"debug"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.client import Client
 
 SHOP = "https://shop.example"
 TO_USERS = [
@@ -30,13 +30,13 @@ TO_OTHERS = [
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
+def client(settings: Settings) -> Iterator[Client]:
     settings = settings.model_copy(update={"frontend_origins": f"{SHOP}, http://localhost:5173"})
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         yield client
 
 
-def preflight(client: TestClient, method: str, path: str, origin: str = SHOP) -> dict[str, str]:
+def preflight(client: Client, method: str, path: str, origin: str = SHOP) -> dict[str, str]:
     asked = {"Method": method, "Headers": "authorization, content-type, idempotency-key"}
     headers = {"Origin": origin, **{f"Access-Control-Request-{name}": value for name, value in asked.items()}}
     answer = client.options(path, headers=headers)
@@ -45,7 +45,7 @@ def preflight(client: TestClient, method: str, path: str, origin: str = SHOP) ->
 
 
 @pytest.mark.parametrize(("method", "path"), TO_USERS)
-def test_a_page_of_a_named_front_end_may_do_what_users_do(client: TestClient, method: str, path: str) -> None:
+def test_a_page_of_a_named_front_end_may_do_what_users_do(client: Client, method: str, path: str) -> None:
     for origin in (SHOP, "http://localhost:5173"):
         told = preflight(client, method, path, origin)
         assert told["access-control-allow-origin"] == origin
@@ -55,11 +55,11 @@ def test_a_page_of_a_named_front_end_may_do_what_users_do(client: TestClient, me
 
 
 @pytest.mark.parametrize(("method", "path"), TO_OTHERS)
-def test_what_operators_and_workers_do_stays_closed_to_pages(client: TestClient, method: str, path: str) -> None:
+def test_what_operators_and_workers_do_stays_closed_to_pages(client: Client, method: str, path: str) -> None:
     assert not preflight(client, method, path)
 
 
-def test_refusals_can_be_read_by_the_front_end_too(client: TestClient) -> None:
+def test_refusals_can_be_read_by_the_front_end_too(client: Client) -> None:
     answer = client.patch("/users/me", data={"bio": "x"}, headers={"Origin": SHOP})
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, SHOP)
     assert "Origin" in answer.headers["vary"]
@@ -67,11 +67,11 @@ def test_refusals_can_be_read_by_the_front_end_too(client: TestClient) -> None:
 
 
 def test_nobody_is_let_in_where_no_front_end_is_named(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         assert not preflight(client, "PATCH", "/users/me")
 
 
-def test_images_stay_open_to_every_page_and_alike_for_caches(client: TestClient) -> None:
+def test_images_stay_open_to_every_page_and_alike_for_caches(client: Client) -> None:
     told = client.get("/serve/17", headers={"Origin": SHOP}).headers
     assert told["access-control-allow-origin"] == "*"
     assert "origin" not in told.get("vary", "").lower()

@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -16,18 +15,19 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.rows import connect
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 from imgpipe_orchestration_tests.listings.conftest import photo
 
 
 def test_it_lives_whatever_is_down(settings: Settings) -> None:
     away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:9/none"})
-    with TestClient(create_app(away)) as client:
+    with Client(create_app(away)) as client:
         assert client.get("/health/live").json() == {"status": "ok"}
 
 
 def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         answer = client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
@@ -35,7 +35,7 @@ def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
 
 
 def test_a_gateway_without_mongodb_lacks_nothing(settings: Settings) -> None:
-    with TestClient(create_app(settings.model_copy(update={"mongodb_url": ""}))) as client:
+    with Client(create_app(settings.model_copy(update={"mongodb_url": ""}))) as client:
         answer = client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["checks"]["mongodb"] == "not configured"
@@ -43,7 +43,7 @@ def test_a_gateway_without_mongodb_lacks_nothing(settings: Settings) -> None:
 
 def test_a_gateway_whose_mongodb_is_away_says_so(settings: Settings) -> None:
     away = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"
-    with TestClient(create_app(settings.model_copy(update={"mongodb_url": away}))) as client:
+    with Client(create_app(settings.model_copy(update={"mongodb_url": away}))) as client:
         answer = client.get("/health")
         head = client.head("/health")
     assert answer.status_code == head.status_code == 503
@@ -53,7 +53,7 @@ def test_a_gateway_whose_mongodb_is_away_says_so(settings: Settings) -> None:
 
 def test_a_gateway_whose_pending_images_are_away_says_so(settings: Settings) -> None:
     away = f"mysql://root@127.0.0.1:{free_port()}/pending"
-    with TestClient(create_app(settings.model_copy(update={"pending_images_database_url": away}))) as client:
+    with Client(create_app(settings.model_copy(update={"pending_images_database_url": away}))) as client:
         answer = client.get("/health")
     assert answer.status_code == 503
     assert answer.json()["checks"]["database"] == "ok"
@@ -61,7 +61,7 @@ def test_a_gateway_whose_pending_images_are_away_says_so(settings: Settings) -> 
 
 
 def test_a_gateway_that_is_not_set_up_is_no_fault_of_its_callers(settings: Settings) -> None:
-    with TestClient(create_app(settings.model_copy(update={"s3_endpoint": ""}))) as client:
+    with Client(create_app(settings.model_copy(update={"s3_endpoint": ""}))) as client:
         answer = client.post("/api/upload/listing_image", data={"listing_title": "t"}, files={"images": photo()})
     assert (answer.status_code, answer.json()["code"]) == (503, "settings-error")
     assert "S3_ENDPOINT" not in answer.text
@@ -75,7 +75,7 @@ def test_who_asks_while_others_wait_costs_nothing_more(settings: Settings, monke
         return health.OK
 
     monkeypatch.setitem(health._PARTS, "object_store", slow)
-    with TestClient(create_app(settings)) as client, ThreadPoolExecutor(8) as askers:
+    with Client(create_app(settings)) as client, ThreadPoolExecutor(8) as askers:
         answers = list(askers.map(client.get, ["/health"] * 8))
         assert [answer.status_code for answer in answers] == [200] * 8
         assert len(looks) < 4
@@ -87,7 +87,7 @@ def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gatew
     app = create_app(settings)
     engine = connect(settings.database_url)
     heartbeats.beat(engine, "auto_marker")
-    with TestClient(app, base_url=f"http://testserver:{settings.flask_port}") as client:
+    with Client(app, base_url=f"http://localhost:{settings.flask_port}") as client:
         assert client.get("/health").status_code == 200
         with engine.begin() as connection:
             connection.execute(text("update heartbeats set beat_at = now() - interval '17 minutes'"))
@@ -97,23 +97,23 @@ def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gatew
     assert (late.status_code, late.json()["status"]) == (503, "down")
     assert through_a_proxy.status_code == 503
     assert late.json()["checks"]["last_tick"].endswith(", overdue")
-    with TestClient(create_app(settings), base_url=f"http://testserver:{settings.gateway_port}") as client:
+    with Client(create_app(settings), base_url=f"http://localhost:{settings.gateway_port}") as client:
         told = client.get("/health")
-        misnamed = client.get("/health", headers={"Host": f"testserver:{settings.flask_port}"})
+        misnamed = client.get("/health", headers={"Host": f"localhost:{settings.flask_port}"})
     assert told.status_code == misnamed.status_code == 200
     assert told.json()["checks"]["last_tick"].endswith(", overdue")
 
 
 def test_a_gateway_without_a_database_says_so(settings: Settings) -> None:
     broken = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"})
-    with TestClient(create_app(broken)) as client:
+    with Client(create_app(broken)) as client:
         answer = client.get("/health")
     assert answer.status_code == 503
     assert "cannot be reached" in answer.json()["checks"]["database"]
 
 
 def test_a_gateway_whose_database_is_frozen_says_so_while_it_is(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         assert client.get("/health").status_code == 200
         with frozen_sessions(settings.database_url):
             answer = client.get("/health")

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import jwt
 import pytest
 import requests
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import SettingsError
@@ -29,6 +28,7 @@ from imgpipe_orchestration.gateway.limits import Limits, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.gateway.turns import AT_ONCE, SHARE_BYTES, Turns
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
 from imgpipe_orchestration_tests.media.conftest import Gateway
@@ -98,7 +98,7 @@ def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Set
 
 def test_a_compressed_body_is_refused_as_one(settings: Settings) -> None:
     compressed = {"Content-Encoding": "gzip", "Content-Type": "multipart/form-data; boundary=b"}
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         for path in ("/api/upload/listing_image", "/api/jobs"):
             answer = client.post(path, content=gzip.compress(b"--b--"), headers=compressed)
             assert (answer.status_code, answer.json()["code"]) == (415, "compressed")
@@ -122,7 +122,7 @@ def test_a_stranger_in_production_is_refused_before_the_upload_is_read(settings:
 
 def test_who_shows_no_key_in_production_sends_little(settings: Settings) -> None:
     lists = b"[" + b"[]," * 30_000 + b"[]]"
-    with TestClient(create_app(produced(settings))) as client:
+    with Client(create_app(produced(settings))) as client:
         for path in ("/api/jobs", "/login", "/no/such/path"):
             for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}=forged"}):
                 answer = client.post(path, content=lists, headers={"Content-Type": "application/json", **wrong})
@@ -139,19 +139,19 @@ def test_who_shows_no_key_in_production_sends_little(settings: Settings) -> None
 
 def test_wrong_keys_of_uploads_count_as_such(settings: Settings) -> None:
     few = produced(settings, auth_failures_per_minute=3)
-    with TestClient(create_app(few)) as client:
+    with Client(create_app(few)) as client:
         wrong = {"Authorization": "Bearer wrong"}
         answers = [client.post("/api/upload/listing_image", headers=wrong).status_code for _ in range(4)]
         right = {"Authorization": f"Bearer {KEYS['backend_api_key']}"}
     assert answers == [401, 401, 401, 429]
-    with TestClient(create_app(few)) as client:
+    with Client(create_app(few)) as client:
         answer = client.post("/batch-analysis/images", files={"files": b"no image"}, headers=right)
     assert (answer.status_code, answer.json()["field"]) == (422, "organization_id")
 
 
 def test_the_pages_of_production_take_files_from_who_is_signed_in(settings: Settings) -> None:
     files = {"/upload": {"file": ("a.jpg", b"no image")}, "/listings": {"images": ("a.jpg", b"no image")}}
-    with TestClient(create_app(produced(settings)), follow_redirects=False) as client:
+    with Client(create_app(produced(settings)), follow_redirects=False) as client:
         assert client.post("/login", data={"key": KEYS["admin_api_key"]}).status_code == 303
         operators = [client.post(path, files=sent) for path, sent in files.items()]
     assert [answer.status_code for answer in operators] == [403, 403]
@@ -179,7 +179,7 @@ def test_whatever_may_be_uploaded_anywhere_gets_through(settings: Settings) -> N
     """The limits of the routes themselves decide there, and name the file."""
     file = b"x" * (settings.upload_max_bytes - 1000)
     token = jwt.encode({"sub": "1"}, settings.user_jwt_secret, "HS256")
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         answers = [
             client.post("/upload", files={"file": ("a.jpg", file)}),
             client.post("/api/upload/listing_image", files=[("images", ("a.jpg", file))] * 3),
@@ -207,7 +207,7 @@ def test_a_page_and_the_api_refuse_a_file_that_is_too_large_alike(gateway: Gatew
 
 def test_wrong_keys_are_counted_and_then_refused_unseen(settings: Settings) -> None:
     limited = produced(settings, auth_failures_per_minute=3)
-    with TestClient(create_app(limited)) as client:
+    with Client(create_app(limited)) as client:
         wrong = [client.get("/api/avatars/tasks", headers={"Authorization": "Bearer no"}).status_code for _ in range(5)]
         right = client.get("/api/avatars/tasks", headers={"Authorization": f"Bearer {KEYS['admin_api_key']}"})
         none = client.get("/api/avatars/tasks")
@@ -222,7 +222,7 @@ def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings) -> Non
         return jwt.encode({"sub": str(user), "exp": int(time.time()) + seconds}, KEYS["user_jwt_secret"], "HS256")
 
     first = token(1)
-    with TestClient(create_app(produced(settings, uploads_per_minute=2))) as client:
+    with Client(create_app(produced(settings, uploads_per_minute=2))) as client:
 
         def upload(credential: str) -> int:
             answer = client.patch("/users/me", data={"bio": "x"}, headers={"Authorization": credential})
@@ -237,7 +237,7 @@ def test_uploads_are_held_to_their_rate_for_each_user(settings: Settings) -> Non
 
 
 def test_development_counts_nothing(settings: Settings) -> None:
-    with TestClient(create_app(settings.model_copy(update={"auth_failures_per_minute": 1}))) as client:
+    with Client(create_app(settings.model_copy(update={"auth_failures_per_minute": 1}))) as client:
         answers = [client.get("/users/me", headers={"Authorization": "Bearer no"}).status_code for _ in range(3)]
     assert answers == [401, 401, 401]
 

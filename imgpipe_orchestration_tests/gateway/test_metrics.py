@@ -11,7 +11,6 @@ from pathlib import Path
 import promql_parser
 import pytest
 import yaml
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
@@ -25,6 +24,7 @@ from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.claims import Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.gateway.conftest import frozen_sessions
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -32,7 +32,7 @@ QUEUE = Queue("things", max_attempts=3)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def scraped(client: TestClient) -> Samples:
+def scraped(client: Client) -> Samples:
     answer = client.get("/metrics")
     assert answer.status_code == 200
     return {
@@ -74,7 +74,7 @@ def worked(settings: Settings) -> Iterator[Settings]:
 
 def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     chosen = worked.model_copy(update={"job_interval_minutes": 7, "daily_budget_usd": 2.5})
-    with TestClient(create_app(chosen)) as client:
+    with Client(create_app(chosen)) as client:
         client.get("/health")
         seen = scraped(client)
 
@@ -106,12 +106,12 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
 
 
 def test_without_a_budget_there_is_none_to_be_spent(worked: Settings) -> None:
-    with TestClient(create_app(worked.model_copy(update={"daily_budget_usd": 0}))) as client:
+    with Client(create_app(worked.model_copy(update={"daily_budget_usd": 0}))) as client:
         assert not [name for name, _ in scraped(client) if name == "imgpipe_daily_budget_usd"]
 
 
 def test_no_label_is_one_that_prometheus_gives_what_it_scrapes(worked: Settings) -> None:
-    with TestClient(create_app(worked)) as client:
+    with Client(create_app(worked)) as client:
         labels = {label for _, labels in scraped(client) for label, _ in labels}
     assert labels.isdisjoint({"job", "instance"})  # ours would become exported_job, and rules see the scrape's name
 
@@ -125,7 +125,7 @@ def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings) -> Non
     with transaction(services.engine) as connection:
         connection.execute(insert)
     services.close()
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         seen = scraped(client)
     queue = ("queue", "media")
     assert seen["imgpipe_queue_items", (queue, ("state", "waiting"))] == 1
@@ -146,13 +146,13 @@ def test_listings_could_go_on_only_since_their_job_could(settings: Settings, job
         changed = f"update job_definitions set last_started_at = now() - interval '20 minutes', {job} where id = :id"
         connection.execute(text(changed), {"id": JOB_ID})
     services.close()
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         seen = scraped(client)
     assert seen["imgpipe_queue_startable_seconds", (("queue", "listings"),)] == pytest.approx(startable, abs=60)
 
 
 def test_requests_are_counted_by_route_and_not_by_path(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         for number in range(3):
             client.get(f"/serve/{number + 1000}")
             client.get(f"/no/such/path/{number}")
@@ -165,14 +165,14 @@ def test_requests_are_counted_by_route_and_not_by_path(settings: Settings) -> No
 
 def test_a_database_that_is_away_is_a_figure_and_not_an_error(settings: Settings) -> None:
     broken = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"})
-    client = TestClient(create_app(broken))  # not entered: nothing else is to be started
+    client = Client(create_app(broken))  # not entered: nothing else is to be started
     assert scraped(client)["imgpipe_database_up", ()] == 0
 
 
 def test_a_database_that_is_frozen_is_a_figure_within_a_scrapes_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         assert scraped(client)["imgpipe_database_up", ()] == 1
         monkeypatch.setattr(metrics, "KEPT_SECONDS", 0.0)
         with frozen_sessions(settings.database_url):
@@ -202,7 +202,7 @@ def expressions(node: object) -> Iterator[str]:
 
 
 def test_every_metric_of_dashboard_and_alerts_exists(worked: Settings) -> None:
-    with TestClient(create_app(worked)) as client:
+    with Client(create_app(worked)) as client:
         client.get("/health")
         kinds = re.findall(r"^# TYPE (\S+) (\S+)$", client.get("/metrics").text, re.MULTILINE)
     exist = {name for name, _ in kinds}

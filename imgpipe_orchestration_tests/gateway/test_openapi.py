@@ -11,12 +11,12 @@ import hypothesis
 import jsonschema_rs
 import pytest
 import schemathesis
-from fastapi.testclient import TestClient
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 Operation = tuple[str, dict[str, Any]]
@@ -88,7 +88,7 @@ def test_debug_routes_are_told_of_in_development_only() -> None:
     values = {name: f"{name}-which-is-long-enough-for-production" for name in keys}
     stores = {"database_url": "postgresql://x@127.0.0.1:1/x", "s3_endpoint": "http://127.0.0.1:1"}
     app = create_app(Settings(imgpipe_env="production", **stores, **values))
-    document = TestClient(app).get("/openapi.json").json()
+    document = Client(app).get("/openapi.json").json()
     assert not [path for path in document["paths"] if path.startswith("/debug")]
     assert "debug" not in [tag["name"] for tag in document["tags"]]
 

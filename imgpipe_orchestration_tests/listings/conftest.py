@@ -10,7 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
 from psycopg import sql
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
@@ -22,14 +21,15 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
 
 JOB = "/api/jobs/process-image-queue"
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings)) as client:
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(create_app(settings)) as client:
         yield client
 
 
@@ -78,14 +78,14 @@ class Form:
     files: Sequence[tuple[str, bytes]] = ()
     field: str = "images"
 
-    def send(self, client: TestClient, **headers: str) -> Any:
+    def send(self, client: Client, **headers: str) -> Any:
         parts = [(self.field, (name, data, "application/octet-stream")) for name, data in self.files]
         return client.post(
             "/api/upload/listing_image", data={"listing_title": self.title}, files=parts, headers=headers
         )
 
 
-def queued(client: TestClient, *photos: bytes, title: str = "Test Listing") -> list[dict[str, str]]:
+def queued(client: Client, *photos: bytes, title: str = "Test Listing") -> list[dict[str, str]]:
     """Upload and return what the answer says of each image."""
     files = [(f"{number}.jpg", data) for number, data in enumerate(photos)]
     answer = Form(title, files).send(client)

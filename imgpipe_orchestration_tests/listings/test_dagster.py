@@ -12,7 +12,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 
 from imgpipe_orchestration import resources
@@ -23,6 +22,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim, Claims
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
 CUT_SHORT = photo()[:-1000]
@@ -51,7 +51,7 @@ def test_job_and_sensor_go_by_the_name_of_the_definition() -> None:
 
 
 def test_a_run_is_asked_for_only_when_something_is_due(
-    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
+    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
 ) -> None:
     assert tick(instance, resource) == dg.SkipReason("nothing is due")
     queued(client, photo())
@@ -67,7 +67,7 @@ def test_a_run_is_asked_for_only_when_something_is_due(
 
 
 def test_a_run_goes_where_the_launchpad_points_a_resource(
-    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
+    client: Client, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued(client, photo())
     monkeypatch.setenv("ANOTHER_DATABASE", os.environ["DATABASE_URL"])
@@ -80,7 +80,7 @@ def test_a_run_goes_where_the_launchpad_points_a_resource(
 
 
 def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
-    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
+    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
 ) -> None:
     queued(client, photo(), photo(), CUT_SHORT)
     today = datetime.now(UTC).date().isoformat()
@@ -106,7 +106,7 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
 
 
 def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materialized(
-    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource
+    client: Client, instance: dg.DagsterInstance, resource: BackendsResource
 ) -> None:
     queued(client, CUT_SHORT)
     assert jobs.process_image_queue.execute_in_process(instance=instance, resources={"backends": resource}).success
@@ -118,7 +118,7 @@ def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materiali
 
 
 def test_a_run_that_fails_tells_what_it_had_made_by_then(
-    client: TestClient, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
+    client: Client, instance: dg.DagsterInstance, resource: BackendsResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued(client, *(photo(),) * 12)
     calls, claim = itertools.count(), Claims.claim

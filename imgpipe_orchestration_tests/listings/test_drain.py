@@ -9,7 +9,6 @@ import sys
 import threading
 
 import pytest
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
@@ -18,6 +17,7 @@ from imgpipe_orchestration.listings import control, store
 from imgpipe_orchestration.listings.drain import Drained, drain, in_turn
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.imaging.corpus import pixels
 from imgpipe_orchestration_tests.listings.conftest import Form, database_away, path_of, photo, queued, rows
@@ -31,7 +31,7 @@ def due_at_once(services: Services) -> None:
         connection.exec_driver_sql("update work_items set due_at = now() where state = 'waiting'")
 
 
-def test_one_run_drains_what_is_due_in_batches(client: TestClient, services: Services) -> None:
+def test_one_run_drains_what_is_due_in_batches(client: Client, services: Services) -> None:
     images = [image for n in range(5) for image in queued(client, *(photo(seed=n),) * 5)]
     done = drain(services, "run-1")
     assert (done.processed, done.retried, done.failed) == (25, 0, 0)
@@ -53,7 +53,7 @@ def test_every_second_turn_is_the_latest_days_and_no_day_is_left_out() -> None:
     assert in_turn([], 0) == in_turn([], 1) == []
 
 
-def test_the_latest_day_has_its_turn_behind_any_number_of_days(client: TestClient, services: Services) -> None:
+def test_the_latest_day_has_its_turn_behind_any_number_of_days(client: Client, services: Services) -> None:
     queued(client, *(photo(),) * 20)
     with services.engine.begin() as connection:
         connection.exec_driver_sql(
@@ -65,7 +65,7 @@ def test_the_latest_day_has_its_turn_behind_any_number_of_days(client: TestClien
     assert list(done.days).index(latest) < 4, "two batches are worked on at once, and either may end first"
 
 
-def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(client: TestClient, settings: Settings) -> None:
+def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(client: Client, settings: Settings) -> None:
     queued(client, *(photo(),) * 12)
     hurried = Services(settings.model_copy(update={"listings_run_seconds": 0.001}))
     done = drain(hurried, "run-1")
@@ -79,7 +79,7 @@ def test_a_run_ends_with_its_time_budget_and_gives_the_rest_back(client: TestCli
 
 
 def test_what_an_earlier_try_of_a_run_held_when_it_died_is_begun_again_as_suspect(
-    client: TestClient, services: Services
+    client: Client, services: Services
 ) -> None:
     queued(client, photo())
     queue = store.queue_of(services.settings)
@@ -92,7 +92,7 @@ def test_with_the_object_store_stopped_an_upload_is_503_and_nothing_is_half_acce
     own_s3: tuple[S3, Settings],
 ) -> None:
     server, settings = own_s3
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         services = Services(settings)
         server.kill()
         answer = Form("Away", [("a.jpg", photo()), ("b.jpg", photo())]).send(client, **{"Idempotency-Key": "k"})
@@ -113,7 +113,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
 ) -> None:
     server, settings = own_s3
     services = Services(settings)
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         images = queued(client, *(photo(),) * 15) + queued(client, *(photo(),) * 15)
         server.kill()
         shown = client.get(path_of(images[0]))
@@ -136,7 +136,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
 
 
 def test_with_the_database_away_finished_images_are_served_and_others_have_a_placeholder(
-    client: TestClient, services: Services, settings: Settings, postgres_server: Postgres
+    client: Client, services: Services, settings: Settings, postgres_server: Postgres
 ) -> None:
     done = queued(client, photo())[0]
     drain(services, "run-1")
@@ -150,19 +150,19 @@ def test_with_the_database_away_finished_images_are_served_and_others_have_a_pla
     assert client.get(path_of(waiting)).headers["content-type"] == "image/jpeg"
 
 
-def test_a_bucket_that_is_not_there_costs_no_image_a_try(client: TestClient, settings: Settings) -> None:
+def test_a_bucket_that_is_not_there_costs_no_image_a_try(client: Client, settings: Settings) -> None:
     queued(client, *(photo(),) * 3)
     elsewhere = Services(settings.model_copy(update={"listings_bucket_name": "nobody-made-this"}))
     done = drain(elsewhere, "run-1")
     assert (done.processed, done.failed, done.ended) == (0, 0, "The object store has no such bucket.")
     assert set(rows(elsewhere, "select status, retries from image_queue")) <= {("pending", 0), ("retry", 0)}
-    with TestClient(create_app(elsewhere.settings)) as wrong:
+    with Client(create_app(elsewhere.settings)) as wrong:
         assert Form("Lost", [("a.jpg", photo())]).send(wrong).status_code == 503
     elsewhere.close()
 
 
 def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
-    client: TestClient, services: Services, monkeypatch: pytest.MonkeyPatch
+    client: Client, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from imgpipe_orchestration.errors import Retryable
     from imgpipe_orchestration.listings import steps
@@ -198,7 +198,7 @@ def test_what_fails_is_retried_three_times_then_failed_and_can_be_requeued(
     assert client.get(path_of(image)).headers["content-type"] == "image/webp"
 
 
-def test_two_workers_share_the_queue_and_do_nothing_twice(client: TestClient, settings: Settings) -> None:
+def test_two_workers_share_the_queue_and_do_nothing_twice(client: Client, settings: Settings) -> None:
     for n in range(4):
         queued(client, *(photo(seed=n),) * 10)
     workers = [Services(settings), Services(settings)]
@@ -221,7 +221,7 @@ def test_two_workers_share_the_queue_and_do_nothing_twice(client: TestClient, se
 def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(settings: Settings) -> None:
     settings = settings.model_copy(update={"lease_seconds": 2.0})
     services = Services(settings)
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         images = [image for n in range(4) for image in queued(client, *(photo(900, 700, seed=n),) * 15)]
         worker = subprocess.Popen(
             [sys.executable, "-m", "imgpipe_orchestration_tests.listings.worker", "killed"],
@@ -258,7 +258,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(sett
 
 @pytest.mark.slow
 def test_an_interrupted_run_begins_no_more_batches_and_gives_back_what_it_held(
-    client: TestClient, services: Services, settings: Settings
+    client: Client, services: Services, settings: Settings
 ) -> None:
     for n in range(4):
         queued(client, *(photo(900, 700, seed=n),) * 20)
@@ -281,7 +281,7 @@ def test_an_interrupted_run_begins_no_more_batches_and_gives_back_what_it_held(
     assert rows(services, "select distinct outcome from work_attempts") == [("done",)]
 
 
-def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: TestClient, settings: Settings) -> None:
+def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: Client, settings: Settings) -> None:
     services = Services(settings)
     image = queued(client, photo(1000, 1000))[0]
     drain(services, "run-1")
@@ -301,7 +301,7 @@ def test_a_finished_day_can_be_made_again_while_its_images_stay_served(client: T
     services.close()
 
 
-def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: TestClient, settings: Settings) -> None:
+def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: Client, settings: Settings) -> None:
     from imgpipe_orchestration.errors import SettingsError
 
     queued(client, photo())
@@ -316,7 +316,7 @@ def test_a_list_of_steps_that_makes_no_sense_claims_nothing(client: TestClient, 
 
 @pytest.mark.parametrize("stale", [None, 1000])
 def test_an_original_that_the_object_store_does_not_have_or_not_whole_is_tried_again(
-    client: TestClient, services: Services, stale: int | None
+    client: Client, services: Services, stale: int | None
 ) -> None:
     (image,) = queued(client, photo())
     (original,) = services.listings_bucket.list("originals/")

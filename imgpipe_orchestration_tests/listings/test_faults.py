@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.s3 import S3
@@ -21,6 +20,7 @@ from imgpipe_orchestration.listings.drain import Drained, drain
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.listings.conftest import JOB, Form, database_away, path_of, photo, queued, rows
 
@@ -40,7 +40,7 @@ def test_the_object_store_dies_between_two_originals_of_an_upload(
         put(bucket, *arguments, **named)
 
     services = Services(settings)
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         monkeypatch.setattr(Bucket, "put", dying)
         assert Form("Cut", THREE).send(client, **KEY).status_code == 503
         assert rows(services, "select count(*) from image_queue") == [(0,)]
@@ -53,7 +53,7 @@ def test_the_object_store_dies_between_two_originals_of_an_upload(
 
 
 def test_the_database_goes_away_after_the_originals_are_kept(
-    client: TestClient,
+    client: Client,
     services: Services,
     settings: Settings,
     postgres_server: Postgres,
@@ -80,7 +80,7 @@ def test_the_database_goes_away_after_the_originals_are_kept(
 def test_a_worker_is_killed_after_the_webp_is_written_and_before_its_row(settings: Settings) -> None:
     settings = settings.model_copy(update={"lease_seconds": 1.0})
     services = Services(settings)
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         image = queued(client, photo())[0]
         killed = subprocess.run(
             [sys.executable, "-c", DIES_BEFORE_THE_ROW],
@@ -114,7 +114,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_job_that_is_stopped_under_way_ends_with_its_batches_and_goes_on_when_started(
-    client: TestClient, services: Services
+    client: Client, services: Services
 ) -> None:
     queued(client, *(photo(900, 700),) * 20)
     queued(client, *(photo(900, 700, seed=2),) * 20)
@@ -135,7 +135,7 @@ def test_a_job_that_is_stopped_under_way_ends_with_its_batches_and_goes_on_when_
     assert drain(services, "run-2").processed == 41 - ended[0].processed
 
 
-def test_one_key_for_two_requests_at_once_belongs_to_one_of_them(client: TestClient, services: Services) -> None:
+def test_one_key_for_two_requests_at_once_belongs_to_one_of_them(client: Client, services: Services) -> None:
     answers: list[int] = []
     forms = [Form(f"Race {n}", [("a.jpg", photo(seed=n))]) for n in range(4)]
     threads = [

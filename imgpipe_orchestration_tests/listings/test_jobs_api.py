@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration.gateway.app import create_app
@@ -17,6 +16,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, path_of, photo, queued
 
 BODY: dict[str, Any] = {
@@ -29,7 +29,7 @@ BODY: dict[str, Any] = {
 }
 
 
-def test_the_job_is_there_from_the_start_with_the_documents_values(client: TestClient) -> None:
+def test_the_job_is_there_from_the_start_with_the_documents_values(client: Client) -> None:
     data = client.get(JOB).json()["data"]
     assert {name: data[name] for name in BODY} == BODY
     assert (data["state"], data["last_run"], data["last_result"]) == ("active", None, None)
@@ -37,7 +37,7 @@ def test_the_job_is_there_from_the_start_with_the_documents_values(client: TestC
     assert datetime.fromisoformat(data["next_run"])
 
 
-def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: TestClient, services: Services) -> None:
+def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Client, services: Services) -> None:
     stopped = client.delete(JOB)
     assert (stopped.status_code, stopped.json()["data"]["state"]) == (200, "stopped")
     assert client.delete(JOB).status_code == 200
@@ -63,7 +63,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Te
     assert control.reason_to_wait(services, "abc") == "run abc is under way"
 
 
-def test_a_database_whose_clock_was_set_back_keeps_no_listing_waiting(client: TestClient, services: Services) -> None:
+def test_a_database_whose_clock_was_set_back_keeps_no_listing_waiting(client: Client, services: Services) -> None:
     queued(client, photo())
     with transaction(services.engine) as connection:
         connection.execute(text("update job_definitions set last_started_at = now() + interval '5 seconds'"))
@@ -71,10 +71,10 @@ def test_a_database_whose_clock_was_set_back_keeps_no_listing_waiting(client: Te
 
 
 def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         client.post("/api/jobs", json={**BODY, "interval": "2m", "payload": {"batch_size": 25}})
         client.delete(JOB)
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         data = client.get(JOB).json()["data"]
     assert (data["interval"], data["payload"], data["state"]) == ("2m", {"batch_size": 25}, "stopped")
 
@@ -99,7 +99,7 @@ def test_a_definition_survives_a_restart_of_the_gateway(settings: Settings) -> N
     ],
 )
 def test_a_definition_that_makes_no_sense_is_422_naming_the_field(
-    client: TestClient, change: dict[str, Any], field: str
+    client: Client, change: dict[str, Any], field: str
 ) -> None:
     answer = client.post("/api/jobs", json={**BODY, **change})
     assert (answer.status_code, answer.json()["field"]) == (422, field), answer.text
@@ -108,7 +108,7 @@ def test_a_definition_that_makes_no_sense_is_422_naming_the_field(
 
 
 def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(
-    client: TestClient, settings: Settings
+    client: Client, settings: Settings
 ) -> None:
     assert client.get("/api/jobs/unknown").status_code == 404
     assert client.get("/api/jobs/%00").status_code == 404
@@ -121,7 +121,7 @@ def test_an_unknown_job_is_404_and_a_run_that_was_asked_for_is_found_by_its_id(
     assert client.get(f"/api/jobs/{instance.id}", headers={"X-Customer-ID": "another"}).status_code == 404
 
 
-def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: TestClient, services: Services) -> None:
+def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: Client, services: Services) -> None:
     with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, "run-1")
     assert client.get(JOB).json()["data"]["state"] == "running"
@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(client: TestClie
     assert (data["state"], data["last_result"]) == ("active", {"ended": "the run stopped unfinished"})
 
 
-def test_the_debug_status_has_the_documents_shape(client: TestClient) -> None:
+def test_the_debug_status_has_the_documents_shape(client: Client) -> None:
     queued(client, photo(), photo())
     assert client.get("/debug/image-queue-status").json() == {
         "pending_count": 2,
@@ -146,7 +146,7 @@ def test_a_test_image_is_queued_and_with_process_now_done_in_the_answer(settings
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "test.jpg").write_bytes(photo(900, 1280))
-    with TestClient(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
+    with Client(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
         body = {"listing_title": "Test Listing", "image_path": "test.jpg", "process_now": False}
         later = client.post("/debug/upload-test-image", json=body).json()
         assert later["data"]["images"][0]["status"] == "pending"
@@ -174,10 +174,10 @@ def test_a_test_image_comes_from_the_configured_folder_only(settings: Settings, 
         "a\0b": 422,
         "text.jpg": 415,
     }
-    with TestClient(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
+    with Client(create_app(settings.model_copy(update={"debug_image_dir": str(folder)}))) as client:
         for path, status in expected.items():
             answer = client.post("/debug/upload-test-image", json={"listing_title": "x", "image_path": path})
             assert answer.status_code == status, (path, answer.text)
-    with TestClient(create_app(settings)) as client:
+    with Client(create_app(settings)) as client:
         answer = client.post("/debug/upload-test-image", json={"listing_title": "x", "image_path": "link.jpg"})
         assert answer.status_code == 403

@@ -13,7 +13,6 @@ from uuid import UUID
 import jwt
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 
 from imgpipe_orchestration.gateway.app import create_app
@@ -22,11 +21,12 @@ from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.imaging.corpus import encoded, picture, pixels
 from imgpipe_orchestration_tests.listings.conftest import Form, path_of, photo, queued, rows
 
 
-def test_two_images_are_answered_with_exactly_the_documents_shape(client: TestClient, settings: Settings) -> None:
+def test_two_images_are_answered_with_exactly_the_documents_shape(client: Client, settings: Settings) -> None:
     answer = Form("My Listing!", [("a.jpg", photo()), ("b.png", encoded(picture(), "PNG"))]).send(client)
     assert answer.status_code == 200
     body = answer.json()
@@ -44,7 +44,7 @@ def test_two_images_are_answered_with_exactly_the_documents_shape(client: TestCl
         assert image["status"] == "pending"
 
 
-def test_one_image_says_image_and_any_name_of_the_field_works(client: TestClient) -> None:
+def test_one_image_says_image_and_any_name_of_the_field_works(client: Client) -> None:
     for field in ("images", "image", "file", "listing_image", "images[]"):
         answer = Form("One", [("a.jpg", photo())], field).send(client)
         assert answer.status_code == 200, (field, answer.text)
@@ -60,7 +60,7 @@ def test_one_image_says_image_and_any_name_of_the_field_works(client: TestClient
     ],
 )
 def test_a_text_that_may_be_the_missing_title_or_file_is_refused_with_the_fields_there_are(
-    client: TestClient, services: Services, form: dict[str, str], files: list[str], field: str
+    client: Client, services: Services, form: dict[str, str], files: list[str], field: str
 ) -> None:
     parts = [*((name, (None, text)) for name, text in form.items()), *((name, ("a.jpg", photo())) for name in files)]
     answer = client.post("/api/upload/listing_image", files=parts)
@@ -70,14 +70,14 @@ def test_a_text_that_may_be_the_missing_title_or_file_is_refused_with_the_fields
     assert rows(services, "select count(*) from image_queue")[0][0] == 0
 
 
-def test_what_a_form_has_for_others_is_ignored(client: TestClient, services: Services) -> None:
+def test_what_a_form_has_for_others_is_ignored(client: Client, services: Services) -> None:
     form = {"listing_title": "Cosy flat", "listing_id": "81", "csrf": "x"}
     answer = client.post("/api/upload/listing_image", data=form, files=[("photo", ("a.jpg", photo()))])
     assert answer.status_code == 200
     assert rows(services, "select listing_title from image_queue") == [("Cosy flat",)]
 
 
-def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestClient, services: Services) -> None:
+def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: Client, services: Services) -> None:
     files = [(f"{n}.jpg", photo(seed=n)) for n in range(9)]
     answer = Form("Ten", [*files[:4], ("notes.jpg", b"these are notes"), *files[4:]]).send(client)
     data = answer.json()["data"]
@@ -90,7 +90,7 @@ def test_one_bad_file_among_ten_is_named_and_the_nine_are_queued(client: TestCli
     assert rows(services, "select count(*) from image_queue")[0][0] == 9
 
 
-def test_a_broken_png_is_named_and_not_queued(client: TestClient) -> None:
+def test_a_broken_png_is_named_and_not_queued(client: Client) -> None:
     good = encoded(picture(64, 48), "PNG")
     at = good.index(b"IDAT") + 30
     broken = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
@@ -103,17 +103,17 @@ def test_a_broken_png_is_named_and_not_queued(client: TestClient) -> None:
     }
 
 
-def test_a_title_past_all_reason_is_refused(client: TestClient) -> None:
+def test_a_title_past_all_reason_is_refused(client: Client) -> None:
     answer = Form("x" * 10_001, [("a.jpg", photo())]).send(client)
     assert answer.status_code == 422
 
 
-def test_a_form_in_which_no_file_was_chosen_says_so(client: TestClient) -> None:
+def test_a_form_in_which_no_file_was_chosen_says_so(client: Client) -> None:
     answer = Form("None", [("", b"")]).send(client)
     assert (answer.status_code, "at least one image" in answer.text) == (422, True)
 
 
-def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: TestClient, services: Services) -> None:
+def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: Client, services: Services) -> None:
     answer = Form("Bad", [("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("b.jpg", b"")]).send(client)
     assert answer.status_code == 415
     assert answer.headers["content-type"] == "application/problem+json"
@@ -123,7 +123,7 @@ def test_an_upload_without_a_usable_image_is_a_problem_that_says_why(client: Tes
 
 def test_too_large_and_too_many_and_none_at_all(settings: Settings) -> None:
     limited = settings.model_copy(update={"upload_max_bytes": 20_000, "listings_max_images": 2})
-    with TestClient(create_app(limited)) as client:
+    with Client(create_app(limited)) as client:
         large = Form("Large", [("a.jpg", photo(800, 600))]).send(client)
         many = Form("Many", [(f"{n}.jpg", photo()) for n in range(3)]).send(client)
         none = client.post("/api/upload/listing_image", data={"listing_title": "None"})
@@ -145,13 +145,13 @@ def test_too_large_and_too_many_and_none_at_all(settings: Settings) -> None:
         ("x" * 500, "x" * 60),
     ],
 )
-def test_the_slug_suits_any_title(client: TestClient, title: str, expected: str) -> None:
+def test_the_slug_suits_any_title(client: Client, title: str, expected: str) -> None:
     image = queued(client, photo(), title=title)[0]
     assert re.fullmatch(rf"{expected}-[0-9a-f]{{8}}\.webp", image["file_name"])
     assert client.get(path_of(image)).status_code == 200
 
 
-def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: TestClient, services: Services) -> None:
+def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: Client, services: Services) -> None:
     form = Form("Same", [("a.jpg", photo()), ("bad.jpg", b"nothing")])
     first = form.send(client, **{"Idempotency-Key": "k1"})
     again = form.send(client, **{"Idempotency-Key": "k1"})
@@ -164,7 +164,7 @@ def test_a_repeated_request_gets_the_same_answer_and_queues_nothing(client: Test
     assert len(list(services.listings_bucket.list("originals/"))) == 2
 
 
-def test_the_same_request_twice_at_once_is_queued_once(client: TestClient, services: Services) -> None:
+def test_the_same_request_twice_at_once_is_queued_once(client: Client, services: Services) -> None:
     form = Form("Race", [("a.jpg", photo())])
     answers: list[str] = []
 
@@ -182,7 +182,7 @@ def test_the_same_request_twice_at_once_is_queued_once(client: TestClient, servi
     assert len(list(services.listings_bucket.list("originals/"))) == 1
 
 
-def test_until_the_webp_is_there_the_url_answers_with_the_original(client: TestClient) -> None:
+def test_until_the_webp_is_there_the_url_answers_with_the_original(client: Client) -> None:
     data = photo()
     image = queued(client, data)[0]
     answer = client.get(path_of(image))
@@ -195,7 +195,7 @@ def test_until_the_webp_is_there_the_url_answers_with_the_original(client: TestC
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(data)))
 
 
-def test_an_original_that_browsers_cannot_show_has_a_placeholder_of_its_shape(client: TestClient) -> None:
+def test_an_original_that_browsers_cannot_show_has_a_placeholder_of_its_shape(client: Client) -> None:
     image = queued(client, encoded(picture(800, 1600), "TIFF"))[0]
     answer = client.get(path_of(image))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
@@ -203,7 +203,7 @@ def test_an_original_that_browsers_cannot_show_has_a_placeholder_of_its_shape(cl
     assert pixels(answer.content).shape[:2] == (640, 320)
 
 
-def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: TestClient, services: Services) -> None:
+def test_afterwards_it_is_the_webp_with_long_caching_and_an_etag(client: Client, services: Services) -> None:
     image = queued(client, photo(1600, 1200))[0]
     assert drain(services, "run-1").processed == 1
     answer = client.get(path_of(image))
@@ -233,7 +233,7 @@ SPOILT = pytest.mark.parametrize("how", ["removed", "cut short", "a page"])
 
 @SPOILT
 def test_an_original_that_the_store_does_not_give_whole_has_a_placeholder(
-    client: TestClient, services: Services, how: str
+    client: Client, services: Services, how: str
 ) -> None:
     image = queued(client, photo(800, 1600))[0]
     spoil(services.listings_bucket, f"originals/{image['id']}", how)
@@ -246,7 +246,7 @@ def test_an_original_that_the_store_does_not_give_whole_has_a_placeholder(
 
 @SPOILT
 def test_a_webp_that_the_store_does_not_give_whole_is_stood_in_for_by_the_original(
-    client: TestClient, services: Services, how: str
+    client: Client, services: Services, how: str
 ) -> None:
     data = photo(1600, 1200)
     image = queued(client, data)[0]
@@ -257,7 +257,7 @@ def test_a_webp_that_the_store_does_not_give_whole_is_stood_in_for_by_the_origin
     assert "etag" not in answer.headers
 
 
-def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient, services: Services) -> None:
+def test_an_image_that_failed_for_good_is_404_with_the_reason(client: Client, services: Services) -> None:
     whole = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 255, (400, 400, 3), np.uint8)), "JPEG")
     image = queued(client, whole[: len(whole) // 2])[0]
     assert drain(services, "run-1").failed == 1
@@ -273,7 +273,7 @@ def test_an_image_that_failed_for_good_is_404_with_the_reason(client: TestClient
     assert client.get(path_of(image)).json()["detail"] == answer.json()["detail"]
 
 
-def test_a_name_that_was_never_handed_out_is_404(client: TestClient) -> None:
+def test_a_name_that_was_never_handed_out_is_404(client: Client) -> None:
     for name in ("my-listing-00000000.webp", "a%00-00000000.webp", "..%2Foriginals%2Fx", "originals"):
         assert client.get(f"/storage/v1/object/public/listing-images/{name}").status_code == 404
 
@@ -286,7 +286,7 @@ def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: S
     )
     token = jwt.encode({"sub": "7", "exp": int(time.time()) + 60}, secret, "HS256")
     services = Services(settings)
-    with TestClient(create_app(production)) as client:
+    with Client(create_app(production)) as client:
         form = Form("Mine", [("a.jpg", photo())])
         assert form.send(client).status_code == 401
         assert form.send(client, Authorization="Bearer wrong").status_code == 401

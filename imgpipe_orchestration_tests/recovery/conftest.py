@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.mongo import Mongo
@@ -21,6 +20,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration_tests.client import Client
 
 BUCKETS = {
     "media_bucket_name": "media",
@@ -90,7 +90,7 @@ class Accepted:
     data: bytes
 
 
-def upload(client: TestClient, data: bytes) -> tuple[int, Accepted | None]:
+def upload(client: Client, data: bytes) -> tuple[int, Accepted | None]:
     """The status, and what was accepted. Whatever happens it must be an answer of ours."""
     answer = client.post("/api/upload/listing_image", files={"images": ("a.jpg", data)}, data={"listing_title": "Bike"})
     if answer.status_code != 200:

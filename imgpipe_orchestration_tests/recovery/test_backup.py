@@ -16,7 +16,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.postgres import _binaries
 from imgpipe_orchestration.devstack.s3 import _rclone
@@ -26,6 +25,7 @@ from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import BUCKETS, Accepted, count, path_of, servers, upload
 
@@ -95,7 +95,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
     backup.mkdir()
     accepted: list[Accepted] = []
     stop = threading.Event()
-    with servers(open_folder / "old") as (_, _, settings), TestClient(create_app(settings)) as client:
+    with servers(open_folder / "old") as (_, _, settings), Client(create_app(settings)) as client:
 
         def uploads() -> None:
             seed = 0
@@ -142,7 +142,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         assert found.garbage <= 2 * (len(accepted) - held)
         control.run(services, "run", "run")
         assert count(services, "select count(*) from image_queue where status = 'processed'") == held
-        with TestClient(create_app(settings)) as client:
+        with Client(create_app(settings)) as client:
             served = [client.get(path_of(one)) for one in accepted]
         assert sum(answer.status_code == 200 for answer in served) == held
         assert all(answer.headers["content-type"] == "image/webp" for answer in served if answer.status_code == 200)

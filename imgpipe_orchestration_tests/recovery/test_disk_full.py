@@ -10,7 +10,6 @@ from pathlib import Path
 import jwt
 import pytest
 import requests
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration.devstack.ports import is_free
 from imgpipe_orchestration.devstack.postgres import Postgres
@@ -20,6 +19,7 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings import control
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import up, wait_for
 from imgpipe_orchestration_tests.listings.conftest import photo
 from imgpipe_orchestration_tests.recovery.conftest import Accepted, count, fill, path_of, servers, small_disk, upload
@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 
-def uploaded(client: TestClient, number: int) -> tuple[list[Accepted], list[int]]:
+def uploaded(client: Client, number: int) -> tuple[list[Accepted], list[int]]:
     answers = [upload(client, photo(640, 480, seed=seed)) for seed in range(1, number + 1)]
     return [one for _, one in answers if one], [status for status, _ in answers]
 
@@ -39,7 +39,7 @@ def test_a_full_object_store_refuses_uploads_and_loses_none(open_folder: Path) -
     with (
         small_disk(open_folder / "disk", 8) as disk,
         servers(open_folder, objects=disk) as (_, _, settings),
-        TestClient(create_app(settings)) as client,
+        Client(create_app(settings)) as client,
     ):
         kept, statuses = uploaded(client, 3)
         assert statuses == [200] * 3
@@ -67,7 +67,7 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
     with (
         small_disk(open_folder / "disk", 220) as disk,
         servers(open_folder, postgres=disk) as (rows, _, settings),
-        TestClient(create_app(settings)) as client,
+        Client(create_app(settings)) as client,
     ):
         kept, statuses = uploaded(client, 3)
         assert statuses == [200] * 3
@@ -132,7 +132,7 @@ def test_a_full_temporary_folder_refuses_large_uploads_in_words(
 ) -> None:
     large = photo(640, 480) + bytes(2_000_000)
     token = jwt.encode({"sub": "7"}, settings.user_jwt_secret, "HS256")
-    with small_disk(open_folder / "disk", 1) as disk, TestClient(create_app(settings)) as client:
+    with small_disk(open_folder / "disk", 1) as disk, Client(create_app(settings)) as client:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
         answer = client.request(
             method,

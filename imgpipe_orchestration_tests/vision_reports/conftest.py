@@ -10,7 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration import resources
@@ -19,6 +18,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.definitions import definitions
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.backend import Backend, backend_serving
@@ -56,7 +56,7 @@ class Desk:
         self.instance = instance
         self.backend = backend
         self.services = Services(settings)
-        self.api = TestClient(create_app(settings))
+        self.api = Client(create_app(settings))
 
     # --- the external API ------------------------------------------------------------------------------------------
 

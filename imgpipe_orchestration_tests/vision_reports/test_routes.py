@@ -9,12 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import cron_jobs, executions
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.plans import reading
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, ORGANIZATION, Desk
 
@@ -166,7 +166,7 @@ def test_secrets_in_an_addresses_query_are_not_returned(desk: Desk) -> None:
 def test_production_asks_for_the_admin_key_and_for_https(desk: Desk) -> None:
     keys = dict.fromkeys(("media_api_key", "main_api_key", "user_jwt_secret", "secret_key"), "a-real-secret")
     settings = desk.settings.model_copy(update={"imgpipe_env": "production", "admin_api_key": "boss", **keys})
-    with TestClient(create_app(settings)) as api:
+    with Client(create_app(settings)) as api:
         assert api.get("/cron-jobs").status_code == 401
         assert api.get("/available_models").status_code == 401
         boss: dict[str, Any] = {"headers": {"Authorization": "Bearer boss"}}

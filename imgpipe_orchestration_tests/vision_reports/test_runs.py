@@ -17,7 +17,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from imgpipe_orchestration import logs, resources
@@ -27,6 +26,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, batches, executions, garbage, retention, sensors
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
@@ -168,7 +168,7 @@ def test_the_list_of_jobs_dates_the_execution_that_it_tells_of(desk: Desk) -> No
     with transaction(desk.services.engine) as rows:
         rows.execute(text("update cron_jobs set last_run_at = now() - interval '3 days'"))
     app = create_app(desk.settings)
-    with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+    with Client(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
         page = operator.get("/vision-reports").text
     assert re.search(r"last run (now|[\d.]+ s ago) ", page)
 

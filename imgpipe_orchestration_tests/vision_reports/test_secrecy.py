@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from imgpipe_orchestration import logs
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import KEY, Desk
 
@@ -36,7 +36,7 @@ def test_neither_a_token_nor_a_signature_reaches_a_log_an_event_an_answer_or_the
         run = desk.run()
         seen = [desk.api.get(f"/cron-jobs/{job}/executions").text for job in (echoed, refused)]
     loopback: dict[str, Any] = {"base_url": "http://127.0.0.1", "client": ("127.0.0.1", 50000)}
-    with TestClient(create_app(desk.settings), **loopback) as operator:
+    with Client(create_app(desk.settings), **loopback) as operator:
         pages = [f"/vision-reports/{job}{part}" for job in (echoed, refused) for part in ("", "/edit")]
         answers = [operator.get(page) for page in (*pages, "/vision-reports", "/failures")]
         form = {"name": "x", "schedule": "no", "external_api_key": KEY}

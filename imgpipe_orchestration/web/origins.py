@@ -1,0 +1,29 @@
+"""Where a request comes from: this machine or elsewhere, one of our own pages or another site's."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from fastapi import Request
+
+
+def is_local(request: Request) -> bool:
+    """Whether both the client and the Host are loopback. The Host too, against DNS rebinding by another site."""
+    return _loopback(request.client.host if request.client else "") and _loopback(request.url.hostname or "")
+
+
+def is_of_another_site(request: Request) -> bool:
+    """Whether a page of another site sent it, by what browsers say of that in Origin and Sec-Fetch-Site."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.url.netloc
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
