@@ -35,18 +35,20 @@ def plan(services: Services) -> list[Removable]:
 def remove(services: Services) -> list[Removable]:
     """Remove the images of due tasks; returns what was removed.
 
-    Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated.
+    Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated. Meanwhile the task
+    is locked: who tries it again waits, or would lose the pictures that are then bought.
     """
-    removed = []
+    removed, bucket = [], services.avatars_bucket
     for task in _due(services):
         described = _described(services, task)
-        try:
-            bucket = services.avatars_bucket
-            bucket.delete_all(found.key for found in bucket.list(task_prefix(task.id)))
-        except BackendUnavailable as error:
-            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
-            break
         with transaction(services.engine) as connection:
+            if not store.lock_ended(connection, task.id):
+                continue
+            try:
+                bucket.delete_all(found.key for found in bucket.list(task_prefix(task.id)))
+            except BackendUnavailable as error:
+                log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
+                break
             store.images_removed(connection, task.id)
         log.info(f"[Task {task.task_id}] removed {described.objects} objects of a {task.status} task")
         removed.append(described)

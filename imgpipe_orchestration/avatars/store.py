@@ -116,6 +116,7 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
         raise Conflict("The task was cancelled, so nobody in it is tried again. Ask for a new one.")
     if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
         raise Conflict(f"The task is {task.status}; failed people can be tried again once it has ended.")
+    connection.execute(_LOCK, {"id": task.id})
     missing = _reopen_data(connection, task.id)
     people = list(connection.scalars(_FAILED_PEOPLE, {"id": task.id}))
     if not missing and not people:
@@ -152,6 +153,12 @@ def manifest_written(connection: Connection, task: int, url: str) -> None:
     connection.execute(
         text("update generation_tasks set manifest_url = :url where id = :id and status = 'completed'"), values
     )
+
+
+def lock_ended(connection: Connection, task: int) -> bool:
+    """Lock a failed or cancelled task; False where it is one no longer, because it is tried again."""
+    query = text("select 1 from generation_tasks where id = :id and status in ('failed', 'cancelled') for update")
+    return connection.scalar(query, {"id": task}) is not None
 
 
 def images_removed(connection: Connection, task: int) -> None:

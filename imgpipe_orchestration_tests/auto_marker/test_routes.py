@@ -125,7 +125,7 @@ def test_the_page_of_a_customer_whose_stored_toggle_is_no_boolean_says_so_and_of
     seed(services, "c1")
     services.documents.collection("image_config").insert_one({"customer_id": "c1", "auto_mark_cleaned": "false"})
     app = create_app(settings)
-    with Client(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+    with Client(app) as operator:
         answer = operator.get("/processing?customer=c1")
     assert answer.status_code == 200
     assert "not true or false" in answer.text

@@ -14,8 +14,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from imgpipe_orchestration.avatars import cleanup
 from imgpipe_orchestration.avatars.model import PersonaStatus
+from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
@@ -136,7 +139,7 @@ def test_the_head_of_an_export_is_that_of_the_export(desk: Desk, client: Client,
 @pytest.mark.parametrize("person", [999_999, 10**30])
 def test_the_page_has_no_picture_of_a_person_who_is_not_there(desk: Desk, person: int) -> None:
     app = create_app(desk.services.settings)
-    with Client(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+    with Client(app) as operator:
         assert operator.get(f"/avatars/{desk.ask(1).task_id}/{person}/base").status_code == 404
 
 
@@ -190,6 +193,29 @@ def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_whil
     assert client.get("/api/avatars/cleanup").json() == []
     assert client.get(f"/api/avatars/tasks/{kept}").json()["personas"][0]["base_image_url"]
     assert len([found for found in bucket.list("avatars/") if found.key.endswith(".png")]) == 7
+
+
+def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
+    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.standins.fault("openai", "content_policy", operation="edits")
+    task_id = made(desk, client, 1)
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
+    described = cleanup._described
+
+    def tried_again(services: Services, task: Task) -> cleanup.Removable:
+        assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 200
+        return described(services, task)
+
+    monkeypatch.setattr(cleanup, "_described", tried_again)
+    assert client.post("/api/avatars/cleanup").json() == []
+    desk.images()
+    person = client.get(f"/api/avatars/tasks/{task_id}").json()["personas"][0]
+    assert person["status"] == PersonaStatus.COMPLETED
+    with transaction(desk.services.engine) as connection:
+        bought = text("select count(*) from paid_call_uses where operation = 'images' and outcome = 'bought'")
+        assert connection.scalar(bought) == 1, "the selfie was kept"
 
 
 def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:

@@ -168,7 +168,7 @@ def test_the_list_of_jobs_dates_the_execution_that_it_tells_of(desk: Desk) -> No
     with transaction(desk.services.engine) as rows:
         rows.execute(text("update cron_jobs set last_run_at = now() - interval '3 days'"))
     app = create_app(desk.settings)
-    with Client(app, base_url="http://127.0.0.1", client=("127.0.0.1", 50_000)) as operator:
+    with Client(app) as operator:
         page = operator.get("/vision-reports").text
     assert re.search(r"last run (now|[\d.]+ s ago) ", page)
 
