@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from imgpipe_orchestration.errors import Conflict, LeaseLost, NotFound
@@ -31,6 +32,10 @@ log = logger(__name__)
 
 _AGAIN_AT_ONCE = 10
 """Most images that one run retries, of those that failed and also of those whose analysis failed."""
+
+_JUST = timedelta(minutes=10)
+"""A run that gives an image up marks its upload at once; if it dies in between, a later one does. Not for longer: an
+operator may set the upload back to `pending`."""
 
 
 @dataclass
@@ -200,8 +205,10 @@ def _settled(step: Step, state: StepState) -> bool:
 
 
 def _close(services: Services) -> None:
-    """Mark uploads as failed whose images were given up because their workers died, which could not do it."""
-    dead = [letter.item_id for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
+    """Mark uploads as failed whose images were just given up because their workers died, which could not do it."""
+    since = datetime.now(UTC) - _JUST
+    letters = [letter for letter in services.claims.failures(store.MEDIA) if letter.failed_at > since]
+    dead = [letter.item_id for letter in letters if letter.error_code == WORKER_DIED]
     if dead:
         with transaction(services.engine) as connection:
             ids = store.pending_ids(connection, dead)

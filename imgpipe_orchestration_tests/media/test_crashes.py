@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration.media import intake, store
+from imgpipe_orchestration.media.audit import reopened
 from imgpipe_orchestration.storage.claims import MAX_LOSSES
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -78,7 +79,9 @@ def test_a_worker_killed_in_the_middle_of_a_stage_costs_one_lease_and_nothing_el
     assert len(set(calls)) == 3 * IMAGES
 
 
-def test_an_upload_that_is_given_up_because_its_workers_died_has_failed(gateway: Gateway) -> None:
+@pytest.fixture
+def given_up(gateway: Gateway) -> Gateway:
+    """With an upload whose workers died."""
     gateway.upload(1, profile_image=picture())
     intake.take_in(gateway.services)
     gateway.rows(
@@ -87,8 +90,22 @@ def test_an_upload_that_is_given_up_because_its_workers_died_has_failed(gateway:
         n=MAX_LOSSES,
     )
     gateway.run_due()
-    assert gateway.rows("select status from media_files") == [("failed",)]
-    assert gateway.rows("select status from pending_images") == [("failed",)]
-    assert gateway.services.claims.requeue(store.MEDIA) == [1]
-    gateway.run_due("run-2")
-    assert gateway.rows("select status from pending_images") == [("complete",)]
+    return gateway
+
+
+def test_an_upload_that_is_given_up_because_its_workers_died_has_failed(given_up: Gateway) -> None:
+    assert given_up.rows("select status from media_files") == [("failed",)]
+    assert given_up.rows("select status from pending_images") == [("failed",)]
+    assert given_up.services.claims.requeue(store.MEDIA) == [1]
+    given_up.run_due("run-2")
+    assert given_up.rows("select status from pending_images") == [("complete",)]
+
+
+def test_an_upload_that_was_given_up_and_is_set_back_later_stays_so_until_it_is_tried_again(given_up: Gateway) -> None:
+    given_up.rows("update work_items set updated_at = updated_at - interval '11 minutes' returning 1")
+    given_up.rows("update pending_images set status = 'pending' returning 1")
+    given_up.run_due("run-2")
+    assert given_up.rows("select status from pending_images") == [("pending",)]
+    assert reopened(given_up.services) == 1
+    given_up.run_due("run-3")
+    assert given_up.rows("select status from pending_images") == [("complete",)]
