@@ -63,7 +63,9 @@ async def _listen(connection: psycopg.AsyncConnection, hot: HotImages) -> None:
         async for change in connection.notifies(timeout=CALL_SECONDS):
             if change.channel == echo:
                 heard = True
-            else:
+            elif change.payload.isdecimal():
                 hot.forget(int(change.payload))
+            else:
+                log.warning("no id of an image in a notification", extra={"payload": change.payload[:100]})
         if not heard:
             raise NotHeard("the database does not tell of changes over this connection")
