@@ -18,7 +18,7 @@ PARTITION = "dagster/partition"
 """The tag under which Dagster notes a run's partition."""
 NIGHTLY = {"dagster/max_runtime": str(6 * 3600)}
 """Seconds; dagster.yaml ends other runs after an hour."""
-COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "repaired")
+COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "lost", "repaired")
 """Figures of a garbage collection that are worth a graph, over all buckets."""
 
 
@@ -133,6 +133,9 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 
     hours = backends.services.settings.gc_grace_hours
     found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
+    for one in found:
+        if one.lost:
+            context.log.error(f"{one.name}: {one.lost} objects are missing that cannot be made again")
     figures = [{name: value for name, value in asdict(one).items() if not isinstance(value, list)} for one in found]
     keys = [f"{one.name}: garbage `{key}`" for one in found for key in one.garbage_keys]
     keys += [f"{one.name}: missing `{key}`" for one in found for key in one.missing_keys]

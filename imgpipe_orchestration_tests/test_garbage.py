@@ -109,7 +109,7 @@ def test_media_loses_what_no_row_names_and_has_what_is_missing_made_again(servic
     assert keys(bucket) == named | garbage
 
     (done,) = collect_garbage(services, ["media"], act=True, grace_hours=0)
-    assert (done.garbage, done.deleted, done.missing, done.repaired) == (5, 5, 1, 1)
+    assert (done.garbage, done.deleted, done.missing, done.lost, done.repaired) == (5, 5, 1, 0, 1)
     assert keys(bucket) == named
     assert services.claims.due_partitions(REMAKE_VARIANTS) == ["2026-01-31"]
 
@@ -185,7 +185,7 @@ def test_the_other_buckets_are_judged_by_their_own_rows(services: Services) -> N
         assert found[name].deleted == len(lost[name]), name
     assert (found["listings"].missing_keys, found["listings"].repaired) == (["a-1.webp", "c-3.webp"], 2)
     assert services.claims.counts()[queue_of(services.settings).name].waiting == 2
-    assert (found["avatars"].missing_keys, found["avatars"].repaired) == (["avatars/lost.png"], 0)
+    assert (found["avatars"].missing_keys, found["avatars"].lost) == (["avatars/lost.png"], 1)
     assert found["vision_reports"].missing == 0
 
 
@@ -246,5 +246,11 @@ def test_the_command_tells_and_only_deletes_when_told_to(
     assert keys(services.media_bucket) == {"bulk/2026-01-31/999.jpg"}
     done = CliRunner().invoke(imgpipe, [*ask, "--delete", "--json"])
     (found,) = json.loads(done.output)
-    assert (found["deleted"], found["rows"], found["missing"], found["repaired"]) == (1, 3, 3, 1)
+    assert (found["deleted"], found["rows"], found["missing"]) == (1, 3, 3)
+    assert (found["lost"], found["repaired"], done.exit_code) == (3, 0, 1), "the original is gone, and all with it"
     assert keys(services.media_bucket) == set()
+
+    put(services.media_bucket, f"bulk/2026-01-31/{medium}.jpg")
+    mended = CliRunner().invoke(imgpipe, [*ask, "--delete"])
+    assert "2 missing, 0 of them for good; those of 1 rows are made again" in mended.output
+    assert mended.exit_code == 0

@@ -24,8 +24,8 @@ def command(
 ) -> None:
     """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
 
-    Ends with code 1 when a pipeline's rows name objects that are not there, and none of those could be made again.
-    Without --delete none is made again.
+    Ends with code 1 when rows name objects that are missing for good: originals, and what was made of a missing one.
+    Without --delete nothing is made again, and every missing object counts.
     """
     from imgpipe_orchestration.garbage import collect_garbage
     from imgpipe_orchestration.services import Services
@@ -45,7 +45,10 @@ def command(
             )
             for key in one.garbage_keys:
                 click.echo(f"  garbage {key}")
-            click.echo(f"  {one.rows} objects promised by rows, {one.missing} missing, {one.repaired} to be made again")
+            click.echo(
+                f"  {one.rows} objects promised by rows, {one.missing} missing, {one.lost} of them for good; "
+                f"those of {one.repaired} rows are made again"
+            )
             for key in one.missing_keys:
                 click.echo(f"  missing {key}")
-    ctx.exit(1 if any(one.missing and not one.repaired for one in found) else 0)
+    ctx.exit(1 if any(one.lost if act else one.missing for one in found) else 0)

@@ -23,11 +23,12 @@ def holding(services: Services) -> Holding:
         promised=promised_by(services.engine, _PROMISED),
         sized=True,
         repair=lambda missing: _make_again(services, missing),
+        is_original=lambda promise: promise.key.startswith("originals/"),
     )
 
 
 def _make_again(services: Services, missing: Sequence[Promise]) -> int:
-    ids = sorted({promise.row for promise in missing if not promise.key.startswith("originals/")})
+    ids = sorted({promise.row for promise in missing})
     with transaction(services.engine) as connection:
         items = [item_of(row, row.day) for row in connection.execute(_ITEMS, {"ids": ids})]
         services.claims.enqueue(connection, queue_of(services.settings), items, again=True)

@@ -30,6 +30,7 @@ def holding(services: Services) -> Holding:
         promised=promised_by(services.engine, _PROMISED),
         sized=True,
         repair=lambda missing: _make_again(services, missing),
+        is_original=lambda promise: promise.key.startswith("bulk/"),
     )
 
 
@@ -48,7 +49,7 @@ def _named(services: Services, keys: Sequence[str]) -> set[str]:
 
 
 def _make_again(services: Services, missing: Sequence[Promise]) -> int:
-    ids = sorted({promise.row for promise in missing if promise.key.startswith("library/")})
+    ids = sorted({promise.row for promise in missing})
     with transaction(services.engine) as connection:
         rows = connection.execute(_ITEMS, {"ids": ids})
         items = [Item(row.id, tenant=str(row.user_id), partition=row.day) for row in rows]

@@ -53,6 +53,8 @@ class Holding:
     """Whether promises have sizes."""
     repair: Callable[[Sequence[Promise]], int] | None = None
     """Has missing objects made again; returns for how many rows. None where they cannot be made."""
+    is_original: Callable[[Promise], bool] = lambda _: True
+    """Whether an object cannot be made again; the row's others are made of it."""
 
 
 def named_by(engine: Engine, statement: TextClause) -> Callable[[Sequence[str]], set[str]]:
@@ -89,7 +91,10 @@ class Found:
     deleted: int = 0
     rows: int = 0
     missing: int = 0
+    lost: int = 0
+    """Missing objects that cannot be made again."""
     repaired: int = 0
+    """Rows whose missing objects are made again."""
     garbage_keys: list[str] = field(default_factory=list)
     missing_keys: list[str] = field(default_factory=list)
 
@@ -125,8 +130,11 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
             missing = _missing(holding, absent)
             found.missing += len(missing)
             found.missing_keys += [promise.key for promise in missing][: SHOWN - len(found.missing_keys)]
-            if missing and act and holding.repair is not None:
-                found.repaired += holding.repair(missing)
+            gone = {promise.row for promise in missing if holding.is_original(promise)}
+            mendable = [promise for promise in missing if promise.row not in gone]
+            found.lost += len(missing) - len(mendable)
+            if mendable and act and holding.repair is not None:
+                found.repaired += holding.repair(mendable)
     return found
 
 
