@@ -22,13 +22,17 @@ COOKIE_LOST = (
 
 
 @router.get("/login", response_class=Response)
-def login(request: Request, services: ServicesDep, next: str = "/") -> Response:
-    """Asks for the key; redirects to `next` when there is a session already."""
+def login(request: Request, services: ServicesDep, next: str = "/", entered: str = "") -> Response:
+    """Asks for the key; redirects to `next` when there is a session already.
+
+    Args:
+        entered: the key was entered just before and was right.
+    """
     target = safe_target(next)
     try:
         operator(request, services)
     except LoginNeeded:
-        return page(request, "login.html", None, target=target, wrong="")
+        return page(request, "login.html", None, target=target, wrong=COOKIE_LOST if entered else "")
     return RedirectResponse(target, 303)
 
 
@@ -38,8 +42,8 @@ def enter(
 ) -> Response:
     """Checks the key. There is no session yet, hence no form token; another site's form gains nothing by a login."""
     target = safe_target(next)
-    # Back to the login, which redirects to `target` if the browser kept the cookie and shows COOKIE_LOST if not.
-    answer: Response = back_to("/login", next=target, trouble=COOKIE_LOST)
+    # Back to the login, which redirects to `target` if the browser kept the cookie.
+    answer: Response = back_to("/login", next=target, entered="yes")
     answer.headers["Cache-Control"] = "no-store"
     try:
         sessions.log_in(services, answer, request, key)

@@ -237,6 +237,9 @@ def test_a_gateway_whose_database_is_away_opens_no_page_and_says_so(
     assert answer.headers["Content-Type"].startswith("text/html")
     assert "database cannot be reached" in answer.text
     assert "Sign out" not in answer.text
+    signing_in = requests.post(f"{cut_off.url}/login", data={"key": ADMIN}, timeout=10)
+    assert signing_in.status_code == 503
+    assert "cookie" not in signing_in.text, "the browser is not to blame"
 
 
 def test_what_is_remembered_of_a_session_that_ended_goes_when_its_cookie_has_expired(production: Gateway) -> None:
