@@ -152,6 +152,11 @@ def in_state(
     return [_image(row) for row in connection.execute(query.limit(limit) if limit else query)]
 
 
+def count(connection: Connection, status: PendingStatus) -> int:
+    """How many rows are in a state."""
+    return connection.execute(select(func.count()).where(t.c.status == status.value)).scalar_one()
+
+
 def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
     """All rows in a state, PAGE at a time; each page is read when it is needed."""
     while True:

@@ -139,9 +139,12 @@ workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
 
 @workers.get("/pending/all")
 def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST_LISTED) -> dict[str, Any]:
-    """The uploads that wait, oldest first; at most 10,000, so a worker asks again once it has processed some."""
+    """The uploads that wait, oldest first, and how many there are (`total`). At most 10,000 are listed; a worker asks
+    again once it has processed some."""
+    most = min(limit, MOST_LISTED)
     with transaction(services.pending_engine) as connection:
-        images = pending.in_state(connection, model.PendingStatus.PENDING, limit=min(limit, MOST_LISTED))
+        images = pending.in_state(connection, model.PendingStatus.PENDING, limit=most)
+        total = len(images) if len(images) < most else pending.count(connection, model.PendingStatus.PENDING)
     listed = [
         {
             "id": image.id,
@@ -154,7 +157,7 @@ def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST
         }
         for image in images
     ]
-    return {"images": listed, "total": len(listed)}
+    return {"images": listed, "total": total}
 
 
 async def signed(request: Request, services: ServicesDep) -> None:

@@ -40,8 +40,9 @@ def test_what_waits_is_listed_oldest_first_and_in_parts_when_it_is_much(
     monkeypatch.setattr("imgpipe_orchestration.media.routes.MOST_LISTED", 2)
 
     def listed(query: str) -> list[int]:
-        images = gateway.get(f"/api/media/pending/all?{query}", **gateway.as_worker).json()["images"]
-        return [image["user_id"] for image in images]
+        answer = gateway.get(f"/api/media/pending/all?{query}", **gateway.as_worker).json()
+        assert answer["total"] == 3
+        return [image["user_id"] for image in answer["images"]]
 
     assert listed("limit=1") == [1]
     assert listed("limit=50000") == [1, 2]
