@@ -91,6 +91,7 @@ def _checks(settings: Settings) -> list[Check]:
             "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
             servers.workers,
         ),
+        Check("runs that begin", start("dagster-webserver"), servers.beginning),
         Check("paid calls", "", partners.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", partners.openai),
         Check("Google Vision", "Check GOOGLE_VISION_API_KEY and GOOGLE_VISION_ENDPOINT.", partners.google_vision),

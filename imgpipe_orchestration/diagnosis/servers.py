@@ -15,6 +15,8 @@ from imgpipe_orchestration.settings import Settings
 
 _SILENT_SECONDS = 180
 """Without a heartbeat for so long the daemon is down. It writes one every 30 s; Dagster itself waits half an hour."""
+_STARTING_SECONDS = 300
+"""A run that begins for longer waits for a worker that is busy, or that never heard of it."""
 _AHEAD_SECONDS = 60
 """With a heartbeat so far ahead the daemon waits for a clock that was set back, or two machines' clocks differ."""
 
@@ -87,6 +89,23 @@ def automation(services: Services) -> str:
     if off:
         raise Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
     return f"{started} are on"
+
+
+def beginning(services: Services) -> str:
+    query = (
+        "{runsOrError(filter: {statuses: [STARTING]}, limit: 100) {... on Runs {results {runId jobName updateTime}}}}"
+    )
+    waiting = _told_by_dagster(services.settings, query)["runsOrError"]["results"]
+    late = [run for run in waiting if time.time() - run["updateTime"] > _STARTING_SECONDS]
+    if late:
+        longest = (time.time() - min(run["updateTime"] for run in late)) / 60
+        raise Note(
+            f"{len(late)} wait for a worker, for up to {longest:.0f} minutes: "
+            f"{', '.join(sorted({run['jobName'] for run in late}))} ({late[0]['runId']})",
+            "Where workers of their queue are idle, the broker lost them: end them by forced termination in the Dagster"
+            " UI (Runs); their work goes on with the next run.",
+        )
+    return f"{len(waiting)} begin at this moment"
 
 
 def _told_by_dagster(settings: Settings, query: str) -> Any:

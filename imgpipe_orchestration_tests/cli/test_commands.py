@@ -79,7 +79,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run) -> None:
     assert found["OpenAI"]["verdict"] == "note"
     assert found["gateway"]["verdict"] == "bad"
     assert "imgpipe up" in found["gateway"]["do"]
-    for asked in ("Dagster daemon", "sensors and schedules"):  # the UI is away, and no more is known
+    for asked in ("Dagster daemon", "sensors and schedules", "runs that begin"):  # the UI is away, and no more is known
         assert found[asked]["verdict"] == "bad"
         assert found[asked]["seen"].startswith("not known: the Dagster UI")
 
@@ -136,6 +136,27 @@ def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_
         told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
     assert found["verdict"] == verdict, found
+
+
+def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
+    def found(*minutes: int) -> dict[str, str]:
+        runs = [
+            {"runId": f"run-{ago}", "jobName": "media_pipeline", "updateTime": time.time() - 60 * ago}
+            for ago in minutes
+        ]
+        body = json.dumps({"data": {"runsOrError": {"results": runs}}}).encode()
+        with serving(lambda handler, _: reply(handler, body)) as server:
+            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "runs that begin")
+        return one
+
+    assert (found(4)["verdict"], found()["seen"]) == ("ok", "0 begin at this moment")
+    late = found(2, 12)
+    assert (late["verdict"], late["seen"]) == (
+        "note",
+        "1 wait for a worker, for up to 12 minutes: media_pipeline (run-12)",
+    )
+    assert "forced termination" in late["do"]
 
 
 def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
