@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from imgpipe_orchestration.diagnosis.check import Note
 from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings, misspelled
+from imgpipe_orchestration.web.origins import is_loopback
+
+_OF_CLIENTS = ("public_base_url", "s3_public_endpoint", "s3_upload_endpoint")
+"""Settings of which clients get addresses."""
 
 
 def check_settings(settings: Settings) -> None:
@@ -57,6 +62,15 @@ def settings(services: Services) -> str:
     if said := misspelled():
         raise Note("; ".join(said), "Mend the name and start again, or take the variable away.")
     return "every one can be used"
+
+
+def addresses(services: Services) -> str:
+    settings = services.settings
+    of_clients = {name.upper(): getattr(settings, name) for name in _OF_CLIENTS}
+    inside = [name for name, url in of_clients.items() if is_loopback(urlsplit(url).hostname or "")]
+    if settings.production and inside:
+        raise Note(f"clients are handed addresses of this machine only, by {', '.join(inside)}")
+    return ", ".join(sorted({url for url in of_clients.values() if url}))
 
 
 def keys(services: Services) -> str:

@@ -9,7 +9,7 @@ from fastapi import Request
 
 def is_local(request: Request) -> bool:
     """Whether both the client and the Host are loopback. The Host too, against DNS rebinding by another site."""
-    return _loopback(request.client.host if request.client else "") and _loopback(request.url.hostname or "")
+    return is_loopback(request.client.host if request.client else "") and is_loopback(request.url.hostname or "")
 
 
 def is_of_another_site(request: Request) -> bool:
@@ -20,7 +20,8 @@ def is_of_another_site(request: Request) -> bool:
     return origin is not None and origin.partition("://")[2] != request.url.netloc
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
     if host == "localhost":
         return True
     try:

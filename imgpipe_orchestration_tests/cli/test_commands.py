@@ -22,9 +22,11 @@ from imgpipe_orchestration.cli.proxies import exempt_loopback
 from imgpipe_orchestration.devstack.plan import make_plan
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
-from imgpipe_orchestration.diagnosis.check import Verdict
+from imgpipe_orchestration.diagnosis import configuration
+from imgpipe_orchestration.diagnosis.check import Check, Verdict
 from imgpipe_orchestration.diagnosis.doctor import diagnose
 from imgpipe_orchestration.gateway import health
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration.storage.rows import connect
@@ -97,6 +99,21 @@ def test_doctor_names_a_setting_that_only_a_run_would_stumble_over(run: Run) -> 
     misspelt = settings(MEDIA_BATCH_SZIE="5")
     assert misspelt["verdict"] == "note"
     assert misspelt["seen"] == "MEDIA_BATCH_SZIE is no setting; MEDIA_BATCH_SIZE is one"
+
+
+def test_doctor_says_that_clients_are_handed_addresses_of_this_machine(settings: Settings) -> None:
+    def found(**given: str) -> tuple[Verdict, str]:
+        services = Services(settings.model_copy(update=given))
+        finding = Check("public addresses", "", configuration.addresses)(services)
+        services.close()
+        return finding.verdict, finding.seen
+
+    assert found()[0] is Verdict.OK, "in development they should be"
+    outside = dict.fromkeys(("public_base_url", "s3_public_endpoint", "s3_upload_endpoint"), "https://x.example")
+    assert found(imgpipe_env="production", **outside) == (Verdict.OK, "https://x.example")
+    forgotten = {**outside, "public_base_url": "http://127.0.0.1:8000"}
+    said = "clients are handed addresses of this machine only, by PUBLIC_BASE_URL"
+    assert found(imgpipe_env="production", **forgotten) == (Verdict.NOTE, said)
 
 
 @pytest.mark.slow
