@@ -23,9 +23,16 @@ def test_every_imgpipe_command_exists_with_its_options(page: Path) -> None:
     for name, rest in re.findall(r"imgpipe ([a-z][a-z-]+)((?: \[?--?[a-z-]+)*)", page.read_text()):
         command = imgpipe.get_command(context, name)
         if command is None:
-            continue  # prose, as in "imgpipe is a ..."; the commands themselves are checked below
+            continue  # prose, as in "imgpipe is a ..."; commands in code are checked below
         options = {option for parameter in command.params for option in parameter.opts}
         assert set(re.findall(r"--[a-z-]+", rest)) <= options, f"{page.name}: imgpipe {name}{rest}"
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_stands_in_code_as_a_command_is_one(page: Path) -> None:
+    commands = imgpipe.list_commands(click.Context(imgpipe))
+    named = re.findall(r"(?:`|^    |[./]venv/bin/)imgpipe ([a-z][a-z-]+)", page.read_text(), re.MULTILINE)
+    assert set(named) <= set(commands)
 
 
 def test_every_command_is_on_the_operators_page() -> None:
