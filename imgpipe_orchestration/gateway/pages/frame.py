@@ -209,7 +209,8 @@ def _error_page(request: Request, status: int, title: str, words: str) -> HTMLRe
         session: Session | None = operator(request, request.app.state.services)
     except (LoginNeeded, BackendUnavailable):
         session = None
-    return page(request, "error.html", session, status=status, title=title, words=words)
+    passing = status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
+    return page(request, "error.html", session, status=status, title=title, words=words, passing=passing)
 
 
 def _wants_html(request: Request) -> bool:

@@ -138,6 +138,18 @@ def test_files_that_wait_are_sent_by_the_next_gateway_where_one_went(
             expect(page.locator(".file", has_text="Accepted")).to_have_count(4)
 
 
+def test_a_page_that_was_not_to_be_had_comes_by_itself(
+    guest: Visitor, gateway: Gateway, postgres_server: Postgres
+) -> None:
+    guest.allowed = ["503"]
+    with database_away(gateway.settings, postgres_server):
+        page = guest.go("/media")
+        expect(page.get_by_role("heading", name="Backend unavailable")).to_be_visible()
+        assert guest.axe() == []
+    expect(page.get_by_role("heading", name="No images yet")).to_be_visible()
+    expect(page.locator("script[src*='smart-image.js']")).to_have_count(1)
+
+
 def test_files_that_were_not_taken_are_sent_again(
     guest: Visitor, gateway: Gateway, postgres_server: Postgres, tmp_path: Path
 ) -> None:

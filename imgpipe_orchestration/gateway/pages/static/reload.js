@@ -1,5 +1,6 @@
 // A page about something that is on its way is asked for anew every few seconds, unless somebody is busy with it, and what
-// has changed in it takes its place. Where nobody answers, all of it stays, and the next look may find more.
+// has changed in it takes its place. Where nobody answers, all of it stays, and the next look may find more. A page that
+// only says that a store is away gives way to the one that was asked for.
 function busy() {
   const typed = [...document.querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
   return typed || document.hidden || document.activeElement?.closest("form, a");
@@ -11,7 +12,8 @@ async function look() {
     const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : "", "text/html");
     const main = page.getElementById("main");
     if (answer && answer.status < 500 && !busy()) {
-      if (!main) return location.reload(); // the session has ended, here or at a proxy, or what the page is about
+      // Without: the session has ended, here or at a proxy, or what the page is about.
+      if (!main || document.getElementById("passing")) return location.reload();
       renew(document.getElementById("main"), main);
       if (!page.querySelector("script[src*='reload.js']")) return; // all is done
     }
