@@ -219,7 +219,7 @@ def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, s
         stories.add(story)
         sorted_.people[free.pop(0)] = person
     if free and not sorted_.problems:
-        sorted_.problems.append(f"{len(positions)} personas were asked for, {len(sorted_.people)} came")
+        sorted_.problems.append(f"personas asked for: {len(positions)}, received: {len(sorted_.people)}")
     return sorted_
 
 

@@ -52,7 +52,7 @@ def test_a_story_is_one_persons_and_a_few_words_are_anybodys() -> None:
 
 
 def test_too_few_people_are_noticed() -> None:
-    assert sort_out([person("Ada")], [0, 1], []).problems == ["2 personas were asked for, 1 came"]
+    assert sort_out([person("Ada")], [0, 1], []).problems == ["personas asked for: 2, received: 1"]
 
 
 def test_questions_are_asked_in_parallel_batches_and_everybody_is_different(desk: Desk) -> None:
