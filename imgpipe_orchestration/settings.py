@@ -74,6 +74,9 @@ class Settings(BaseModel):
         "development", description="`production` refuses missing or default keys and turns the debug routes off."
     )
     imgpipe_data_dir: Path = Field(Path(".imgpipe"), description="Where `imgpipe up` keeps its data.")
+    gateway_host: Literal["", "127.0.0.1", "0.0.0.0", "::"] = Field(  # noqa: S104
+        "", description="Where the gateway listens. Empty: on loopback in development, on all of IPv4 in production."
+    )
     gateway_port: int = Field(8000, ge=0, le=65535, description="HTTP port of the gateway.")
     dagster_webserver_port: int = Field(3000, ge=0, le=65535, description="HTTP port of the Dagster UI.")
     flask_port: int = Field(8098, ge=0, le=65535, description="Second port of the gateway, for the auto-marker's API.")

@@ -62,7 +62,7 @@ def _sections() -> list[tuple[str, list[str]]]:
 
 def _kind(annotation: Any, metadata: list[Any]) -> str:
     if get_origin(annotation) is Literal:
-        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation) if choice)
     kinds = {str: "text", int: "whole number", float: "number", Path: "path"}
     bounds = {"ge": "from", "gt": "above", "le": "to"}
     limits = [f"{word} {getattr(m, name)}" for m in metadata for name, word in bounds.items() if hasattr(m, name)]

@@ -109,7 +109,7 @@ def make_plan(
     production = given.get("IMGPIPE_ENV") == "production"
     stores = () if production else tuple(name for name in STORES if name not in given)
     played = [s for s in STAND_INS if not production and not any(name in given for name in s.named_by)]
-    values = _choose(given, ports, stores, played)
+    values = _choose(given, ports, stores, played, production=production)
     settings = load({**values, "IMGPIPE_DATA_DIR": str(data_dir)}, data_dir=data_dir)
     check_settings(settings)
     environment = {**settings.environment(), "DAGSTER_HOME": str(data_dir / "dagster")}
@@ -123,7 +123,9 @@ def make_plan(
     return Plan(data_dir, settings, environment, shared, backends, services, ports, partners)
 
 
-def _choose(given: Mapping[str, str], ports: Ports, stores: tuple[str, ...], played: list[StandIn]) -> dict[str, str]:
+def _choose(
+    given: Mapping[str, str], ports: Ports, stores: tuple[str, ...], played: list[StandIn], *, production: bool
+) -> dict[str, str]:
     """The stack's settings: the given ones, and for the others addresses and keys of our own parts."""
     listening = {typed.setting: str(ports.choose(part, given.get(typed.setting))) for part, typed in TYPED.items()}
     own = {
@@ -145,9 +147,11 @@ def _choose(given: Mapping[str, str], ports: Ports, stores: tuple[str, ...], pla
         url = f"http://{LOOPBACK}:{ports.choose('stand-ins')}"
         for stand_in in played:
             own |= {n: url + value if value.startswith("/") else value for n, value in stand_in.settings.items()}
-    # Our own parts are on loopback, which downloads may not reach unless they are listed.
+    # Our own parts are on loopback, which downloads may not reach unless they are listed. In production that is the
+    # gateway alone, which is asked by its public name.
+    parts = () if production else ("gateway", "s3-public", "stand-ins")
     hosts = [given["ALLOWED_PRIVATE_HOSTS"]] if "ALLOWED_PRIVATE_HOSTS" in given else []
-    hosts += [f"{LOOPBACK}:{ports[name]}" for name in ("gateway", "s3-public", "stand-ins") if name in ports]
+    hosts += [f"{LOOPBACK}:{ports[name]}" for name in parts if name in ports]
     return {**own, **given, **listening, "ALLOWED_PRIVATE_HOSTS": ",".join(hosts)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import uvicorn
@@ -37,20 +38,18 @@ def main() -> None:
 
 
 def host_of(settings: Settings) -> str:
-    """The address to listen on: only loopback in development, where many routes need no key."""
-    return "0.0.0.0" if settings.production else "127.0.0.1"  # noqa: S104
+    """The address to listen on: GATEWAY_HOST, else every one in production, and loopback in development."""
+    return settings.gateway_host or ("0.0.0.0" if settings.production else "127.0.0.1")  # noqa: S104
 
 
 def _listen(host: str, port: int, setting: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    v6 = host == "::"
     try:
-        listener.bind((host, port))
-        listener.listen(2048)
+        family = socket.AF_INET6 if v6 else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=v6)
     except OSError as error:
-        problem = f"{setting}: {host}:{port} cannot be listened on: {error.strerror}"
-        raise SettingsError(problem, field=setting) from error
-    return listener
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise SettingsError(f"{setting}: {host}:{port} cannot be listened on: {why}", field=setting) from error
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ _INTERNAL = tuple(
     )
 )
 
+_HOW_TO_ALLOW = "which links from outside may not reach unless an operator lists it in ALLOWED_PRIVATE_HOSTS"
+
 
 def is_public(address: Address) -> bool:
     """Whether the address, or the IPv4 address embedded in it, belongs to the public internet."""
@@ -128,7 +130,7 @@ class Guard:
             raise PartnerUnavailable(f"The host {host} cannot be resolved") from error
         permitted = [address for address in found if self._permits(host, port, address)]
         if not permitted:
-            raise Forbidden(f"{host} is a private or reserved address, which links from outside may not reach")
+            raise Forbidden(f"{host} is a private or reserved address, {_HOW_TO_ALLOW}")
         return permitted
 
     def check_peer(self, sock: socket.socket, host: str, port: int) -> None:
@@ -139,7 +141,7 @@ class Guard:
         """
         if not self._permits(host, port, str(sock.getpeername()[0])):
             sock.close()
-            raise Forbidden(f"{host} led to a private or reserved address, which links from outside may not reach")
+            raise Forbidden(f"{host} led to a private or reserved address, {_HOW_TO_ALLOW}")
 
     def _permits(self, host: str, port: int, text: str) -> bool:
         address = ipaddress.ip_address(text.partition("%")[0])

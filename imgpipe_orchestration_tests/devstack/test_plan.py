@@ -129,6 +129,10 @@ def test_downloads_may_reach_our_own_parts_and_what_the_user_allowed(tmp_path: P
     assert f"127.0.0.1:{plan.environment['GATEWAY_PORT']}" in allowed
 
 
+def test_in_production_links_from_outside_do_not_reach_the_gateway_from_inside(tmp_path: Path) -> None:
+    assert make_plan(tmp_path, PRODUCTION).environment["ALLOWED_PRIVATE_HOSTS"] == ""
+
+
 def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path) -> None:
     first, asked = Ports(tmp_path / "ports.json"), free_port()
     assert first.choose("gateway", str(asked)) == asked

@@ -21,7 +21,7 @@ import requests
 
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.errors import SettingsError
-from imgpipe_orchestration.gateway.__main__ import host_of
+from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
 from imgpipe_orchestration.gateway.limits import Limits, Rate
@@ -255,6 +255,18 @@ def test_a_rate_refills_and_forgets_nobody_too_soon() -> None:
 def test_development_listens_on_loopback_only(settings: Settings) -> None:
     assert host_of(settings) == "127.0.0.1"
     assert host_of(produced(settings)) == "0.0.0.0"
+    assert host_of(produced(settings, gateway_host="127.0.0.1")) == "127.0.0.1", "behind a proxy on this machine"
+
+
+@pytest.mark.parametrize(("host", "reached"), [("::", {"127.0.0.1", "::1"}), ("0.0.0.0", {"127.0.0.1"})])
+def test_the_gateway_listens_where_it_is_told_to(host: str, reached: set[str]) -> None:
+    with _listen(host, 0, "GATEWAY_PORT") as listener:
+        port = listener.getsockname()[1]
+        answering = set()
+        for address in ("127.0.0.1", "::1"):
+            with suppress(OSError), socket.create_connection((address, port), timeout=5):
+                answering.add(address)
+    assert answering == reached
 
 
 def test_a_port_that_is_taken_is_told_by_the_name_of_its_setting(settings: Settings, tmp_path: Path) -> None:
