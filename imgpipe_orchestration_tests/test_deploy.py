@@ -231,6 +231,12 @@ def test_compose_names_nothing_that_it_does_not_have() -> None:
     assert services["daemon"].get("deploy") is None
 
 
+def test_every_image_of_another_project_has_a_version() -> None:
+    images = {part["image"] for part in loaded("compose.yaml")["services"].values()} - {"imgpipe"}
+    assert [name for name in sorted(images) if ":" not in name or name.endswith(":latest")] == []
+    assert len(images) > 5
+
+
 def test_every_store_of_compose_asks_for_a_password() -> None:
     services = loaded("compose.yaml")["services"]
     for name in ("postgres", "minio", "redis", "mongo"):
