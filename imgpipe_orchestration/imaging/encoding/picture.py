@@ -19,6 +19,8 @@ from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALLEST_SIDE = 32
 """Pixels below which the score lacks its coarse scales and means little."""
+_WHOLE = 100_000
+"""Pixels up to which all of them are scored: half a millisecond more for a thumbnail."""
 _GREY = (128, 128, 128)
 _EXCERPTED = 1_450_000
 """Pixels above which a picture has an excerpt."""
@@ -93,7 +95,7 @@ class Picture:
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all
             if self._reference is None:
-                self._reference = Reference(flattened(self.image, _GREY), sampled=True)
+                self._reference = Reference(flattened(self.image, _GREY), sampled=self.pixels > _WHOLE)
             return self._reference
 
 

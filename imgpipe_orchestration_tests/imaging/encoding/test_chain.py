@@ -163,6 +163,23 @@ def test_a_large_crop_is_scored_as_avif_only_where_its_leaders_are_far_from_the_
     assert scores[1] is not None
 
 
+def test_nothing_goes_unscored_at_qualities_that_no_photograph_needs(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    """A map's WebP was 6.7 points short, and nobody had looked."""
+    unscored = {}
+    for flat, needs in ((False, 0.0), (True, -20.0)):
+        sizes = _Pictured(960_000), _Pictured(380_000, whole=False), _Pictured(150_000)
+        for one in sizes:
+            one.needs = dict.fromkeys(("jpeg", "webp", "avif"), needs)
+        sizes[1].needs |= {"jpeg": needs + 1.9, "webp": needs + 2.2}
+        chains = made(*sizes)
+        files = {(kind, one.pixels): chain.done[id(one)] for kind, chain in chains.items() for one in sizes}
+        unscored[flat] = {of for of, file in files.items() if file.score is None}
+    assert {("webp", 380_000), ("avif", 380_000)} <= unscored[False]
+    assert unscored[True] == set()
+
+
 def test_a_search_begins_where_those_of_its_leaders_ended(
     made: Callable[..., dict[Format, SearchingChain]],
 ) -> None:
