@@ -15,7 +15,7 @@ positions keep full resolution, while texture and noise average out; a 2048 px g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from PIL import Image
@@ -87,10 +87,17 @@ def find_layout(image: Image.Image) -> Layout:
 
 
 def _all_divided(columns: Strip, rows: Strip, cells: Sequence[PixelBox]) -> bool:
-    """Whether all cells have a seam in the same direction. In a single cell it could be a door behind the head."""
-    return all(separator(columns.within(*cell[::2], *cell[1::2])) for cell in cells) or all(
-        separator(rows.within(*cell[1::2], *cell[::2])) for cell in cells
+    """Whether all cells have seams in the same direction. In a single cell it could be a door behind the head."""
+    return all(_divided(columns.within(*cell[::2], *cell[1::2])) for cell in cells) or all(
+        _divided(rows.within(*cell[1::2], *cell[::2])) for cell in cells
     )
+
+
+def _divided(strip: Strip) -> bool:
+    """Whether a cell's strip has a seam in its middle, or one at each third: `separator` looks near the middle only."""
+    third = (strip.end - strip.start) // 3
+    thirds = (replace(strip, end=strip.end - third), replace(strip, start=strip.start + third))
+    return separator(strip) is not None or all(separator(part) for part in thirds)
 
 
 def _per_half(strip: Strip, other: Cut, span: tuple[int, int]) -> tuple[Cut | None, Cut | None]:

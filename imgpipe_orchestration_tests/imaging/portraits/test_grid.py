@@ -57,7 +57,7 @@ def test_nine_pictures_are_not_four() -> None:
     assert find_layout(nine).shape is not Shape.GRID
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(4, 4), (4, 2), (2, 4)])
+@pytest.mark.parametrize(("columns", "rows"), [(4, 4), (4, 2), (2, 4), (6, 6), (6, 2), (8, 8)])
 def test_a_cell_that_holds_several_pictures_makes_no_grid_of_four(columns: int, rows: int) -> None:
     many = Image.new("RGB", (1024, 1024), "white")
     one = four(2)[0].resize((1024 // columns - 8, 1024 // rows - 8))
