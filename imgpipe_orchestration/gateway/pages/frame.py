@@ -204,13 +204,16 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 
 def _error_page(request: Request, status: int, title: str, words: str) -> HTMLResponse:
-    """An error as a page, with the navigation when somebody is signed in."""
+    """An error as a page, with the navigation when somebody is signed in; after a form with a way back to it."""
     try:
         session: Session | None = operator(request, request.app.state.services)
     except (LoginNeeded, BackendUnavailable):
         session = None
-    passing = status == HTTPStatus.SERVICE_UNAVAILABLE and request.method == "GET"
-    return page(request, "error.html", session, status=status, title=title, words=words, passing=passing)
+    is_form = request.method == "POST"
+    passing = status == HTTPStatus.SERVICE_UNAVAILABLE and not is_form
+    origin = sent_from(request) if is_form else ""
+    back = origin and _saying(origin, trouble=words)  # with `trouble` the page has what was typed
+    return page(request, "error.html", session, status=status, title=title, words=words, passing=passing, back=back)
 
 
 def _wants_html(request: Request) -> bool:

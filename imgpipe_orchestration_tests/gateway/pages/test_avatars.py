@@ -11,10 +11,12 @@ from playwright.sync_api import expect
 from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import work
+from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.browser import Visitor
 from imgpipe_orchestration_tests.gateway.conftest import Visit
+from imgpipe_orchestration_tests.listings.conftest import database_away
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -53,6 +55,24 @@ def test_people_are_asked_for_watched_looked_at_and_taken_home(
         assert Path(csv.value.path()).read_text().count("\n") >= 3
         guest.go("/avatars")
         expect(page.get_by_role("link", name="Gardeners in Lisbon")).to_be_visible()
+
+
+def test_what_was_typed_during_an_outage_is_there_again_after_it(
+    guest: Visitor, gateway: Gateway, postgres_server: Postgres
+) -> None:
+    page = guest.go("/avatars")
+    page.get_by_label("Who they are").fill("Gardeners in Lisbon")
+    page.get_by_label("How many").fill("2")
+    guest.allowed = ["503"]
+    with database_away(gateway.settings, postgres_server):
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("link", name="Back to the form").click()
+        expect(page.get_by_role("heading", name="Backend unavailable")).to_be_visible()
+        expect(page.get_by_role("link", name="Back to the form")).to_be_hidden()
+    expect(page.get_by_role("alert")).to_contain_text("The database cannot be reached")
+    expect(page.get_by_label("Who they are")).to_have_value("Gardeners in Lisbon")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_text("0 of 2 people")).to_be_visible()
 
 
 def test_a_request_that_brought_nobody_is_shown_as_failed(make_gateway: MakeGateway, visit: Visit) -> None:

@@ -1,5 +1,5 @@
 // What somebody typed into a form is in it again on the page that says that nothing was done: the session had ended, the
-// page was out of date, or something was wrong. It is kept in this tab, until then; no secret and no file is.
+// page was out of date, a store was away, or something was wrong. It is kept in this tab until then; no secret and no file is.
 const TYPED = "textarea, input:not([type=hidden], [type=password], [type=file])";
 
 function typed(form) {
@@ -8,7 +8,7 @@ function typed(form) {
 }
 
 function give() {
-  if (location.pathname === "/login") return; // on the way back
+  if (location.pathname === "/login" || document.querySelector("[data-error]")) return; // on the way back
   const kept = JSON.parse(sessionStorage.getItem("typed"));
   sessionStorage.removeItem("typed");
   if (kept?.page !== location.pathname || !new URLSearchParams(location.search).has("trouble")) return;
