@@ -79,7 +79,17 @@ def short(words: str) -> str:
     return words if len(words) <= SHORT else words[: SHORT - 1].rstrip() + "…"
 
 
-_SPELLED = {"ai": "AI", "openai": "OpenAI", "google vision": "Google Vision", "flowise": "Flowise", "urls": "URLs"}
+_SPELLED = {
+    "ai": "AI",
+    "openai": "OpenAI",
+    "google vision": "Google Vision",
+    "flowise": "Flowise",
+    "urls": "URLs",
+    "avif": "AVIF",
+    "webp": "WebP",
+    "jpeg": "JPEG",
+    "png": "PNG",
+}
 _TO_SPELL = re.compile(rf"\b({'|'.join(_SPELLED)})\b")
 
 

@@ -28,6 +28,7 @@ def test_names_are_spelled_as_their_owners_do() -> None:
     spelled = {
         "google_vision": "Google Vision",
         "openai_vision": "OpenAI vision",
+        "webp": "WebP",
         "ai_visual_analysis": "AI visual analysis",
     }
     assert {name: formats.title(name) for name in spelled} == spelled
