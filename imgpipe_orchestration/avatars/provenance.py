@@ -40,7 +40,8 @@ def signed(services: Services, png: bytes, title: str, *, parent: bytes | None =
         import c2pa
     except ImportError as error:
         raise SettingsError(
-            "C2PA_CERTIFICATE is set, but c2pa-python is not installed (pip install 'imgpipe-orchestration[c2pa]')",
+            "C2PA_CERTIFICATE is set, but c2pa-python is not installed;"
+            " in the project's folder: pip install -c constraints.txt '.[c2pa]'",
             field="C2PA_CERTIFICATE",
         ) from error
     manifest = {

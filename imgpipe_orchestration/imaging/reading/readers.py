@@ -88,7 +88,7 @@ def _optional(module: str, extra: str, title: str, *, register: str | None) -> N
     except ImportError as error:
         raise BadImage(
             f"{title} is not enabled here: send JPEG, PNG, WebP or AVIF"
-            f" (operators: pip install 'imgpipe-orchestration[{extra}]')"
+            f" (operators, in the project's folder: pip install -c constraints.txt '.[{extra}]')"
         ) from error
     if register:
         getattr(plugin, register)()
