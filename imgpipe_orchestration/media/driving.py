@@ -33,11 +33,13 @@ def drive(
     threads: int = WAITING_THREADS,
     stage: str = "",
     on_failure: OnFailure | None = None,
+    deadline: float | None = None,
 ) -> tuple[Outcome, list[Result]]:
-    """Process a batch and collect results; no item is begun after the run's time budget.
+    """Process a batch and collect results; no item is begun after the deadline.
 
     Args:
         stage, on_failure: see `work_through`.
+        deadline: of `time.monotonic()`; a run's time budget from now by default.
     """
     results: list[Result] = []
     outcome = work_through(
@@ -46,7 +48,7 @@ def drive(
         batch,
         lambda claim: results.append(work(services, claim)),
         threads=threads,
-        deadline=time.monotonic() + services.settings.media_run_seconds,
+        deadline=deadline or time.monotonic() + services.settings.media_run_seconds,
         on_failure=on_failure,
         stage=stage,
     )
@@ -92,7 +94,7 @@ def drain(
     total, results = Outcome(), list[Result]()
     over = time.monotonic() + services.settings.media_run_seconds
     while batch := claims.owned(queue, owner) + claims.claim(queue, owner, BATCH, partition=partition):
-        outcome, part = drive(services, queue, batch, work)
+        outcome, part = drive(services, queue, batch, work, deadline=over)
         total.add(outcome)
         results += part
         if not outcome.done or time.monotonic() >= over:

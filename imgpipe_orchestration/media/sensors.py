@@ -7,9 +7,6 @@ from imgpipe_orchestration.media.jobs import media_pipeline
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import AHEAD, unfinished_run
 
-MOST_DAYS = 5
-"""Days of new images asked for in one tick: after an outage of days the oldest come first."""
-
 
 @dg.sensor(
     job=media_pipeline,
@@ -23,7 +20,8 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     most = sensor_backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    days = due_days(sensor_backends.services, limit=MOST_DAYS)
+    # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
+    days = due_days(sensor_backends.services, limit=most + 1)
     if not days:
         return dg.SensorResult(skip_reason="nothing is due")
     return dg.SensorResult(

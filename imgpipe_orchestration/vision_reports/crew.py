@@ -54,7 +54,7 @@ class Crew:
         self._last_progress = time.monotonic()
         self._lock = threading.Lock()
         self._closed = False
-        self._expected: set[int] = set()
+        self._expected: set[int] | None = None
         self._ended: list[int] = []
         with ExitStack() as opened:
             opened.enter_context(services.claims.hold(owner))
@@ -76,7 +76,7 @@ class Crew:
     def expect(self, ids: Iterable[int]) -> None:
         """Announce analyses that `work` will be called for."""
         with self._lock:
-            self._expected |= set(ids)
+            self._expected = set(ids)
 
     def work(self, claim: Claim) -> Ending:
         """Work on one analysis until it is delivered, fails, or has waited for `patience`."""
@@ -108,8 +108,13 @@ class Crew:
         return Ending(item, "lost", "another run took it over")
 
     def ended(self, item_id: int) -> list[int]:
-        """Note that the work on this one has ended. Returns all ended ones if no more are expected, else none."""
+        """Note that the work on this one has ended. Returns all ended ones if no more are expected, else none.
+
+        In a run that does failed steps again nobody says what to expect: then each one alone.
+        """
         with self._lock:
+            if self._expected is None:
+                return [item_id]
             self._expected.discard(item_id)
             self._ended.append(item_id)
             return [] if self._expected else list(self._ended)

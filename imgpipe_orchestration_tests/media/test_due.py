@@ -20,13 +20,17 @@ def test_uploads_do_not_wait_for_the_days_that_a_backfill_left(gateway: Gateway)
     assert due_days(gateway.services, limit=5) == ["2025-12-31"]
 
 
-def test_of_an_outages_days_the_oldest_come_first_and_a_backfill_has_its_turn(gateway: Gateway) -> None:
+def test_of_an_outages_days_the_latest_comes_first_then_the_oldest_and_a_backfill_has_its_turn(
+    gateway: Gateway,
+) -> None:
     days = [f"2026-02-{day:02}" for day in range(1, 9)]
     wait(gateway, store.MEDIA, days)
     wait(gateway, store.REMAKE_VARIANTS, [days[0], days[7]])
-    assert due_days(gateway.services, limit=5) == days[:5]
+    assert due_days(gateway.services, limit=3) == [days[7], days[0], days[1]]
     wait(gateway, store.REMAKE_ANALYSIS, ["2026-01-31"])
-    assert due_days(gateway.services, limit=5) == [*days[:5], "2026-01-31"]
+    assert due_days(gateway.services, limit=2) == [days[7], days[0], "2026-01-31"]
+    gateway.upload(1, profile_image=picture(32, 32))
+    assert due_days(gateway.services, limit=2)[:2] == [today(), days[0]]
 
 
 def wait(gateway: Gateway, queue: Queue, days: list[str]) -> None:

@@ -342,8 +342,9 @@ def test_history_goes_though_the_object_store_is_away_and_its_objects_are_garbag
 
 
 def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(desk: Desk) -> None:
-    desk.seed(images=1, descriptions=False)
-    desk.standins.fault("files", "not_found", count=1)
+    for _ in range(2):
+        desk.seed(images=1, descriptions=False)
+    desk.standins.fault("files", "not_found", count=2)
     job = desk.job()
     desk.ask(job)
     first = desk.run()
@@ -352,9 +353,12 @@ def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(des
     handed_on = Path(desk.instance.storage_directory()) / first.run_id
     shutil.rmtree(handed_on, ignore_errors=True)  # on another machine nothing of the first run is there
     options = dg.ReexecutionOptions(parent_run_id=first.run_id, step_selection=failed)
-    assert desk.run(reexecution_options=options).success
+    again = desk.run(reexecution_options=options)
+    assert again.success
     assert desk.executions(job)[0]["status"] == "success"
-    assert len(desk.reports) == 1
+    assert len(desk.reports) == 2
+    told = [e.step_materialization_data for e in again.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
+    assert [one.materialization.metadata["successful"].value for one in told] == [1, 1], "none is counted twice"
 
 
 def test_an_analysis_that_fails_fails_alone_and_is_red_in_the_run(desk: Desk) -> None:
