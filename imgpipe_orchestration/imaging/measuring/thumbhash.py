@@ -10,6 +10,8 @@ from PIL import Image
 
 _LARGEST = 100
 """The format's reference encoder takes at most 100x100 pixels."""
+_SMALLEST = 8
+"""Pixels of a side below which there are fewer pixels than frequencies, and the hash shows waves that nobody drew."""
 _SHOWN = 32
 """Longer side, pixels, of the picture that a hash is decoded to."""
 
@@ -18,7 +20,9 @@ def thumbhash(image: Image.Image) -> bytes:
     """The ThumbHash of an image, from which any ThumbHash decoder makes a blurred picture."""
     small = image.convert("RGBA")
     small.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-    width, height = small.size
+    factor = math.ceil(_SMALLEST / min(small.size))
+    width, height = (side * factor for side in small.size)
+    small = small.resize((width, height), Image.Resampling.NEAREST)
     pixels = np.asarray(small, dtype=np.float64) / 255
     alpha = pixels[..., 3]
     total = float(alpha.sum())

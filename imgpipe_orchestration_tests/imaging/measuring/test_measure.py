@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from imgpipe_orchestration.imaging.hashing import hash_distance
+from imgpipe_orchestration.imaging.measuring.thumbhash import painted, thumbhash
 from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture
 
 
@@ -79,6 +80,14 @@ def test_a_thumbhash_decodes_to_the_picture_it_stands_for() -> None:
     # The mean of the channels is in the first six bits (evanw.github.io/thumbhash).
     assert light == pytest.approx(((30 + 60 + 200) / 3 + (240 + 200 + 40) / 3) / 2 / 255, abs=0.02)
     assert int.from_bytes(data[3:5], "little") >> 15 == 1, "landscape"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3), (100, 1)])
+def test_the_placeholder_of_a_tiny_picture_is_its_colour(size: tuple[int, int]) -> None:
+    shown = painted(thumbhash(Image.new("RGB", size, (220, 30, 30)))).convert("RGB")
+    assert (shown.width > shown.height, shown.width < shown.height) == (size[0] > size[1], size[0] < size[1])
+    for (low, high), wanted in zip(shown.getextrema(), (220, 30, 30), strict=True):
+        assert (low, high) == (pytest.approx(wanted, abs=12), pytest.approx(wanted, abs=12))
 
 
 def test_measurements_are_of_the_upright_picture() -> None:
