@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class DatabaseResource(dg.ConfigurableResource[Any]):
     """PostgreSQL with the project's tables and queues."""
 
-    url: str = Field(default="", description="postgresql://...; empty: DATABASE_URL")
+    url: str = Field(default="", description="postgresql://...; empty: taken from DATABASE_URL")
 
     def overrides(self) -> dict[str, str]:
         return {"database_url": self.url}
@@ -32,10 +32,10 @@ class DatabaseResource(dg.ConfigurableResource[Any]):
 class S3Resource(dg.ConfigurableResource[Any]):
     """The object store: uploads, originals, variants, listings, avatars."""
 
-    endpoint: str = Field(default="", description="empty: S3_ENDPOINT")
-    access_key: str = Field(default="", description="empty: S3_ACCESS_KEY")
-    secret_key: str = Field(default="", description="empty: S3_SECRET_KEY")
-    region: str = Field(default="", description="empty: S3_REGION")
+    endpoint: str = Field(default="", description="Empty: taken from S3_ENDPOINT")
+    access_key: str = Field(default="", description="Empty: taken from S3_ACCESS_KEY")
+    secret_key: str = Field(default="", description="Empty: taken from S3_SECRET_KEY")
+    region: str = Field(default="", description="Empty: taken from S3_REGION")
 
     def overrides(self) -> dict[str, str]:
         return {
@@ -49,8 +49,8 @@ class S3Resource(dg.ConfigurableResource[Any]):
 class MongoResource(dg.ConfigurableResource[Any]):
     """MongoDB with the news documents, by pymongo: one pool a process, timeouts, retryable writes."""
 
-    url: str = Field(default="", description="mongodb://...; empty: MONGODB_URL")
-    database: str = Field(default="", description="when the URL names none; empty: MONGODB_DATABASE")
+    url: str = Field(default="", description="mongodb://...; empty: taken from MONGODB_URL")
+    database: str = Field(default="", description="when the URL names none; empty: taken from MONGODB_DATABASE")
 
     def overrides(self) -> dict[str, str]:
         return {"mongodb_url": self.url, "mongodb_database": self.database}
@@ -59,8 +59,8 @@ class MongoResource(dg.ConfigurableResource[Any]):
 class OpenAIResource(dg.ConfigurableResource[Any]):
     """OpenAI: looking at images, embeddings, drawing avatars. Every call goes through the ledger."""
 
-    api_key: str = Field(default="", description="empty: OPENAI_API_KEY")
-    base_url: str = Field(default="", description="empty: OPENAI_BASE_URL")
+    api_key: str = Field(default="", description="Empty: taken from OPENAI_API_KEY")
+    base_url: str = Field(default="", description="Empty: taken from OPENAI_BASE_URL")
 
     def overrides(self) -> dict[str, str]:
         return {"openai_api_key": self.api_key, "openai_base_url": self.base_url}

@@ -80,16 +80,18 @@ def _templates() -> Environment:
 
 
 def page(request: Request, template: str, session: Session | None, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before."""
+    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before. But not
+    where the browser says that somebody else's page or message led here, who could put words into our mouth."""
     settings = request.app.state.services.settings
+    ours = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
     shown = {
         "path": request.url.path,
         "about": next((about for about in ABOUT if request.url.path.startswith(about.page)), None),
         "session": session,
         "dagster": settings.dagster_url,
         "production": settings.production,
-        "notice": request.query_params.get("notice", "")[:500],
-        "trouble": request.query_params.get("trouble", "")[:500],
+        "notice": request.query_params.get("notice", "")[:500] if ours else "",
+        "trouble": request.query_params.get("trouble", "")[:500] if ours else "",
         **values,
     }
     return HTMLResponse(_templates().get_template(template).render(shown), status, HEADERS)

@@ -75,6 +75,21 @@ def test_what_was_typed_during_an_outage_is_there_again_after_it(
     expect(page.get_by_text("0 of 2 people")).to_be_visible()
 
 
+def test_what_happened_is_told_once_and_in_our_own_words_only(guest: Visitor) -> None:
+    page = guest.go("/avatars")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_role("status")).to_contain_text("Asked for")
+    page.reload()
+    expect(page.get_by_text("0 of 3 people")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_count(0)
+    assert "notice" not in page.url
+    page.get_by_role("link", name="Overview").click()
+    guest.go("/avatars?notice=Your+key+has+expired.&trouble=Call+555.")
+    expect(page.get_by_role("heading", name="Ask for people")).to_be_visible()
+    expect(page.get_by_text("555")).to_have_count(0)
+    expect(page.get_by_text("expired")).to_have_count(0)
+
+
 def test_a_request_that_brought_nobody_is_shown_as_failed(make_gateway: MakeGateway, visit: Visit) -> None:
     def nobody(handler: BaseHTTPRequestHandler, _: int) -> None:
         reply(handler, b'{"json": [{}]}', Content_Type="application/json")

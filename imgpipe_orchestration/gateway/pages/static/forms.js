@@ -40,4 +40,19 @@ function unsend() {
 window.addEventListener("pageshow", unsend);
 window.navigation?.addEventListener("navigate", ({ signal }) => signal.addEventListener("abort", unsend));
 
+// What happened is told once, and not again where the page is loaded anew or come back to.
+function once() {
+  const url = new URL(location.href);
+  const said = ["notice", "trouble"].filter((name) => url.searchParams.has(name));
+  if (!said.length || document.querySelector("[data-error]")) return;
+  if (!history.state?.told) {
+    history.replaceState({ told: true }, "");
+    return;
+  }
+  for (const name of said) url.searchParams.delete(name);
+  history.replaceState(null, "", url);
+  for (const one of document.querySelectorAll("#main > .notice[role]")) one.remove();
+}
+
 give();
+once();
