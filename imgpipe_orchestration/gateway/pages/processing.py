@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -37,6 +38,7 @@ def processing(
 ) -> Response:
     """The customers with pending or recently marked documents or switched off; the chosen one in detail."""
     away, one = "", None
+    known = True
     on: dict[str, bool | None] = {}
     customers: list[dict[str, Any]] = []
     if not services.settings.mongodb_url:
@@ -49,6 +51,7 @@ def processing(
             if customer:
                 partition_key(customer)
                 one = toggle.read(services, customer)
+                known = bool(ImageConfigs(services.documents).of(customer)) or News(services.documents).any_of(customer)
         except BackendUnavailable as error:
             away = error.public
         except UnusableToggle as error:
@@ -62,6 +65,7 @@ def processing(
         on=on,
         hidden=max(0, len(customers) - SHOWN),
         one=one,
+        known=known,
         chosen=customer,
         recent=recent,
         working=any(job.finished_at is None for job in recent),
@@ -86,6 +90,10 @@ def run_now(services: ServicesDep, _: Acting, customer: Id) -> Response:
         partition_key(customer)
     except ImgpipeError as error:
         return back_to("/processing", trouble=error.public)
+    with suppress(BackendUnavailable):  # then the run waits for MongoDB, and finds out itself
+        if toggle.of_each(services, [customer])[customer] is False:
+            told = "Nothing was asked for: automatic marking is off for this customer."
+            return back_to("/processing", customer=customer, trouble=told)
     _job, joined = job_instances.create_or_join(services.engine, JOB, customer_id=customer, user_id="operator")
     said = "A run for this customer is under way already." if joined else "Asked for; it starts within seconds."
     return back_to("/processing", customer=customer, notice=said)

@@ -76,7 +76,19 @@ def test_a_customer_with_an_odd_id_is_shown_beside_the_others_and_switched(
     expect(page.get_by_role("status")).to_contain_text("marking is off")
     assert ImageConfigs(gateway.services.documents).opted_out() == [customer]
     page.get_by_role("button", name="Run now").first.click()
+    expect(page.get_by_role("alert")).to_contain_text("off for this customer")
+    page.get_by_role("switch").first.click()
+    expect(page.get_by_role("status")).to_contain_text("marking is on")
+    page.get_by_role("button", name="Run now").first.click()
     expect(page.get_by_role("status")).to_contain_text("starts within seconds")
+
+
+def test_an_id_that_nobody_has_is_said_to_be_unknown(guest: Visitor, gateway: Gateway) -> None:
+    seed(gateway.services, "acme", 1)
+    page = guest.go("/processing?customer=acne")
+    expect(page.get_by_text("neither a news document nor a setting of this customer")).to_be_visible()
+    guest.go("/processing?customer=acme")
+    expect(page.get_by_text("Automatic marking is on: the default")).to_be_visible()
 
 
 def test_a_document_that_fails_in_every_run_is_counted_once(guest: Visitor, gateway: Gateway) -> None:
