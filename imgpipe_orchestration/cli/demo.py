@@ -89,7 +89,7 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
             environment = _environment(process, data_dir)
         took = time.monotonic() - began
         urls = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
-        console.print(f"the stack is up after {took:.1f} s: {urls}")
+        console.print(f"the stack is up after {took:.1f} s: {urls}", soft_wrap=True)
         yield environment
         done = True
         if not keep:

@@ -96,7 +96,7 @@ class Ports:
         """Parts whose port was taken."""
         self._held: list[int] = []
         self.notes: list[str] = []
-        """One line for each port that was taken."""
+        """One line for each port that people type and would not expect."""
 
     def __getitem__(self, part: str) -> int:
         return self._chosen[part]
@@ -119,6 +119,8 @@ class Ports:
         wanted = int(asked) if asked is not None else self._before.get(part, preferred)
         if wanted != 0 and wanted not in self._chosen.values() and is_free(wanted) and self._reserve(wanted):
             port = wanted
+            if asked is None and part in TYPED and port != preferred:
+                self.notes.append(f"{part} uses port {port}, as at its last start")
         else:
             port = free_port()
             while not self._reserve(port):

@@ -141,6 +141,7 @@ def test_a_stack_keeps_its_ports_and_leaves_those_that_were_taken(tmp_path: Path
     first.release()
     again = Ports(tmp_path / "ports.json")
     assert again.choose("gateway") == asked
+    assert again.notes == [f"gateway uses port {asked}, as at its last start"]
     again.release()
     with socket.socket() as somebody:
         somebody.bind(("127.0.0.1", asked))
