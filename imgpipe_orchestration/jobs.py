@@ -139,13 +139,14 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
     figures = [{name: value for name, value in asdict(one).items() if not isinstance(value, list)} for one in found]
     keys = [f"{one.name}: garbage `{key}`" for one in found for key in one.garbage_keys]
     keys += [f"{one.name}: missing `{key}`" for one in found for key in one.missing_keys]
-    context.add_output_metadata(
-        {
-            "buckets": dg.MetadataValue.table([dg.TableRecord(row) for row in figures]),
-            "keys": dg.MetadataValue.md("\n".join(f"- {key}" for key in keys) or "none"),
-            **{name: sum(row[name] for row in figures) for name in COUNTED},
-        }
-    )
+    metadata = {
+        "buckets": dg.MetadataValue.table([dg.TableRecord(row) for row in figures]),
+        "keys": dg.MetadataValue.md("\n".join(f"- {key}" for key in keys) or "none"),
+        **{name: sum(row[name] for row in figures) for name in COUNTED},
+    }
+    if any(one.lost for one in found):  # red, so that somebody is told
+        raise dg.Failure("Objects are missing that cannot be made again.", metadata=metadata, allow_retries=False)
+    context.add_output_metadata(metadata)
 
 
 @dg.job(

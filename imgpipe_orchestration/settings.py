@@ -219,7 +219,7 @@ class Settings(BaseModel):
         256 * 1024 * 1024, ge=0, description="Bytes of images that one gateway process keeps in memory."
     )
     media_batch_size: int = Field(200, ge=1, description="Most images one media run takes.")
-    media_run_seconds: float = Field(300, gt=0, description="Time budget of one media run.")
+    media_run_seconds: float = Field(300, gt=0, description="Time budget of each stage of a media run.")
     media_max_attempts: int = Field(3, ge=1, description="Tries of each step of one image.")
 
     background_model: str = Field(

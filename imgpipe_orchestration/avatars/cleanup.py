@@ -37,8 +37,12 @@ def remove(services: Services) -> list[Removable]:
 
     Objects are deleted before the rows are changed, so an interrupted clean-up is simply repeated. Meanwhile the task
     is locked: who tries it again waits, or would lose the pictures that are then bought.
+
+    Raises:
+        BackendUnavailable: the object store removes nothing.
     """
-    removed, bucket = [], services.avatars_bucket
+    removed: list[Removable] = []
+    bucket = services.avatars_bucket
     for task in _due(services):
         described = _described(services, task)
         with transaction(services.engine) as connection:
@@ -48,6 +52,8 @@ def remove(services: Services) -> list[Removable]:
                 bucket.delete_all(found.key for found in bucket.list(task_prefix(task.id)))
             except BackendUnavailable as error:
                 log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
+                if not removed:
+                    raise
                 break
             store.images_removed(connection, task.id)
         log.info(f"[Task {task.task_id}] removed {described.objects} objects of a {task.status} task")

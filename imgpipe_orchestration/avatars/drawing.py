@@ -159,13 +159,13 @@ def _forget(file: Path) -> None:
 
 
 def _kept(safe: Path) -> tuple[Usage, bytes] | None:
-    if not safe.is_file():
-        return None
-    line, _, data = safe.read_bytes().partition(b"\n")
     try:
+        line, _, data = safe.read_bytes().partition(b"\n")
         usage = Usage(**json.loads(line))
-    except ValueError:  # after a power cut the file may be empty
-        log.warning("a bought picture on this machine is damaged", extra={"file": safe.name})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):  # after a power cut the file may be empty; or another version wrote it
+        log.warning("a bought picture on this machine cannot be read", extra={"file": safe.name})
         return None
     log.info("found a bought picture on this machine", extra={"file": safe.name})
     return usage, data

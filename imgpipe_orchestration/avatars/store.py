@@ -116,6 +116,7 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
         raise Conflict("The task was cancelled, so nobody in it is tried again. Ask for a new one.")
     if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
         raise Conflict(f"The task is {task.status}; failed people can be tried again once it has ended.")
+    connection.execute(_LOCK_ITEMS, {"id": task.id})
     connection.execute(_LOCK, {"id": task.id})
     missing = _reopen_data(connection, task.id)
     people = list(connection.scalars(_FAILED_PEOPLE, {"id": task.id}))
@@ -156,7 +157,8 @@ def manifest_written(connection: Connection, task: int, url: str) -> None:
 
 
 def lock_ended(connection: Connection, task: int) -> bool:
-    """Lock a failed or cancelled task; False where it is one no longer, because it is tried again."""
+    """Lock a failed or cancelled task and its items; False where it is one no longer, because it is tried again."""
+    connection.execute(_LOCK_ITEMS, {"id": task})
     query = text("select 1 from generation_tasks where id = :id and status in ('failed', 'cancelled') for update")
     return connection.scalar(query, {"id": task}) is not None
 
@@ -187,6 +189,11 @@ _BEGIN_IMAGES = text("""
 """)
 
 _LOCK = text("select 1 from generation_tasks where id = :id for update")
+
+_LOCK_ITEMS = text(f"""
+    select 1 from work_items where (queue = '{DATA.name}' and item_id = :id) or (queue = '{IMAGES.name}'
+        and item_id in (select id from generation_results where task_id = :id)) order by queue, item_id for update
+""")
 
 _FAIL_MISSING = text("""
     insert into generation_results (task_id, position, status, error, finished_at)

@@ -56,6 +56,6 @@ class Watched:
         """Seconds to wait after the death that was just seen."""
         if time.monotonic() - self.launched > STEADY_SECONDS:
             self.deaths = 0
-        pause = min(FIRST_PAUSE_SECONDS * 2.0**self.deaths, LONGEST_PAUSE_SECONDS)
+        pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self.deaths, 10), LONGEST_PAUSE_SECONDS)  # a float ends at 2**1024
         self.deaths += 1
         return pause

@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
+
+from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Conflict, LeaseLost, NotFound
 from imgpipe_orchestration.logs import logger
@@ -206,12 +208,11 @@ def _settled(step: Step, state: StepState) -> bool:
 
 def _close(services: Services) -> None:
     """Mark uploads as failed whose images were just given up because their workers died, which could not do it."""
-    since = datetime.now(UTC) - _JUST
-    letters = [letter for letter in services.claims.failures(store.MEDIA) if letter.failed_at > since]
-    dead = [letter.item_id for letter in letters if letter.error_code == WORKER_DIED]
-    if dead:
+    letters = [letter for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
+    if letters:
         with transaction(services.engine) as connection:
-            ids = store.pending_ids(connection, dead)
+            since = connection.execute(text("select now()")).scalar_one() - _JUST  # their times are the database's
+            ids = store.pending_ids(connection, [letter.item_id for letter in letters if letter.failed_at > since])
         others = [status for status in PendingStatus if status is not PendingStatus.PENDING]
         with transaction(services.pending_engine) as connection:
             pending.mark(connection, ids, PendingStatus.FAILED, unless=others)

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 _CHUNK = 64 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_LONGEST_NUMBER = 18
+"""Digits of a number of bytes that is believed; Python converts no more than 4,300."""
+_CONTENT_RANGE = re.compile(rf"bytes (\d{{1,{_LONGEST_NUMBER}}})-(\d+)/(\d{{1,{_LONGEST_NUMBER}}}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,11 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
     progress.restart()
     length = response.headers.get("Content-Length", "")
     # With an encoding, Content-Length is not the length of the file (RFC 9112, 6.3).
-    if length.isdecimal() and not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer")):
+    if (
+        length.isdecimal()
+        and len(length) <= _LONGEST_NUMBER
+        and not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer"))
+    ):
         progress.total = int(length)
 
 

@@ -75,7 +75,7 @@ class Flowise:
                 parsed = adapter.validate_python(_prose(answer) if schema is _Prose else _payload(answer))
             except ValueError as error:
                 problem = _problem(error)
-                text = f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
+                text = _again(question, asked, problem)
                 continue
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
             return Prediction(parsed, Usage(model=flow_id + standin, units=calls))
@@ -144,6 +144,13 @@ def _is_json(text: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _again(question: Any, asked: str, problem: str) -> str:
+    """The question with what was wrong with the answer: JSON stays JSON, for a flow that parses it."""
+    if isinstance(question, dict):
+        return json.dumps({**question, "previous_problem": problem}, ensure_ascii=False)
+    return f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."
 
 
 def _problem(error: Exception) -> str:

@@ -172,6 +172,8 @@ _READ_ONLY = "25006"
 """SQLSTATE of a write in a read-only transaction."""
 _DISK_FULL = "53100"
 """SQLSTATE of a write to a full disk."""
+_CONFLICTS = {"40001", "40P01"}
+"""SQLSTATEs of a transaction that another one got in the way of: a deadlock, for one."""
 _CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
 """SQLSTATEs of a text that is too long, a number that is too large, and invalid characters; None because the driver
 itself refuses NUL, without a SQLSTATE."""
@@ -247,5 +249,7 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     if getattr(cause, "sqlstate", None) == _DISK_FULL:
         said = "The database's disk is full. What was accepted waits until there is room."
         return OutOfSpace(said, detail=str(cause))
+    if getattr(cause, "sqlstate", None) in _CONFLICTS:
+        return BackendUnavailable("Two changes met in the database; try again.", detail=str(cause))
     said = "The database cannot be reached. What was accepted waits and goes on by itself."
     return BackendUnavailable(said, detail=str(cause))

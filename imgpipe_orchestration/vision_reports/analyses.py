@@ -232,6 +232,7 @@ def reopen_day(engine: Engine, claims: Claims, day: date, reference: str) -> lis
     """
     reopened: list[int] = []
     with transaction(engine) as rows:
+        rows.execute(_ITEMS_OF_DAY, {"day": day, "queue": QUEUE.name})  # before the analyses, as whoever requeues them
         groups: dict[tuple[int | None, str | None], list[Row[Any]]] = {}
         for row in rows.execute(_OF_DAY, {"day": day, "queue": QUEUE.name}):
             groups.setdefault((row.cron_job_id, row.connection), []).append(row)
@@ -312,6 +313,11 @@ _UNDER_WAY = text("""
 """)
 
 _ENDED = text("update vision_analyses set status = 'failed', error = :error where id = any(:ids)")
+
+_ITEMS_OF_DAY = text("""
+    select 1 from work_items where queue = :queue and item_id in (
+        select id from vision_analyses where created_day = :day) order by item_id for update
+""")
 
 _OF_DAY = text("""
     select a.id, a.organization_id, e.cron_job_id, e.connection

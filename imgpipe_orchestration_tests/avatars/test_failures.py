@@ -6,12 +6,13 @@ import base64
 import importlib
 import json
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import store
+from imgpipe_orchestration.avatars import drawing, store
 from imgpipe_orchestration.avatars.model import PersonaStatus, Step, TaskStatus
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.storage.ledger import Ledger
@@ -395,3 +396,15 @@ def _openai_with_addresses(desk: Desk) -> Relay:
     relay = Relay(desk.standins.openai_url, moved)
     relay.back()
     return relay
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]\npixels", b"null\npixels", b'{"a": 1}\npixels', None])
+def test_a_picture_kept_on_this_machine_that_cannot_be_read_is_bought_anew(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "kept.png"
+    if content is None:
+        file.mkdir()  # cannot be opened, as another user's file
+    else:
+        file.write_bytes(content)
+    assert drawing._kept(file) is None

@@ -22,6 +22,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
+from imgpipe_orchestration_tests.devstack.running import wait_for
 
 
 @pytest.fixture
@@ -216,6 +217,27 @@ def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
     with transaction(desk.services.engine) as connection:
         bought = text("select count(*) from paid_call_uses where operation = 'images' and outcome = 'bought'")
         assert connection.scalar(bought) == 1, "the selfie was kept"
+
+
+@pytest.mark.parametrize("path", ["tasks/{}/retry-failed", "cleanup"])
+def test_whoever_locks_a_task_has_its_items_first_as_a_requeue_does(desk: Desk, client: Client, path: str) -> None:
+    """Or the two deadlock, and a clean-up has deleted pictures by then."""
+    desk.standins.fault("openai", "content_policy", operation="edits")
+    task_id = made(desk, client, 1)
+    engine = desk.services.engine
+    with transaction(engine) as connection:
+        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
+    waiting = text(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(engine) as requeue:
+            requeue.execute(text("select 1 from work_items where queue = 'avatar_images' for update"))
+            other = pool.submit(client.post, f"/api/avatars/{path.format(task_id)}")
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
+                wait_for(lambda: looking.scalar(waiting) == 1, "the other to wait for the item")
+            requeue.execute(text("select 1 from generation_tasks for update nowait"))
+        assert other.result().status_code == 200
 
 
 def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:

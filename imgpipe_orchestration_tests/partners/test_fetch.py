@@ -223,6 +223,23 @@ def half_then(handler: BaseHTTPRequestHandler, number: int, *, etag: str = '"one
         reply(handler, CONTENT, ETag=etag)
 
 
+@pytest.mark.parametrize("name", ["Content-Range", "Content-Length"])
+def test_a_number_that_is_too_long_to_be_one_is_not_believed(name: str) -> None:
+    def absurd(handler: BaseHTTPRequestHandler, _: int) -> None:
+        many = "9" * 5000
+        handler.send_response(200)
+        handler.send_header(name, many if name == "Content-Length" else f"bytes {many}-{many}/{many}")
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+        handler.close_connection = True
+
+    with serving(absurd) as server:
+        try:
+            assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+        except PartnerUnavailable:
+            assert name == "Content-Length", "so many bytes did not come"
+
+
 def test_a_broken_download_goes_on_where_it_broke() -> None:
     with serving(half_then) as server:
         assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT

@@ -63,8 +63,9 @@ def test_an_invalid_answer_is_asked_for_once_more_with_the_reason() -> None:
     assert prediction.answer == [Persona(**ANNA)]
     assert prediction.usage.units == 2
     assert asked[0] == '{"count": 1}'
-    assert "0.age" in asked[1]
-    assert asked[1].startswith(asked[0])
+    again = json.loads(asked[1])  # a flow may parse its question
+    assert again["count"] == 1
+    assert "0.age" in again["previous_problem"]
 
 
 @pytest.mark.parametrize(
