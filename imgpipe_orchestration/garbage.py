@@ -4,17 +4,15 @@ objects are missing."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
-
-from sqlalchemy import text
 
 from imgpipe_orchestration.avatars import garbage as avatars
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings import garbage as listings
 from imgpipe_orchestration.media import garbage as media
 from imgpipe_orchestration.storage.garbage import Found, Holding, collect
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.vision_reports import garbage as vision_reports
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ def collect_garbage(services: Services, names: Collection[str] = (), *, act: boo
     if unknown := set(names) - set(HOLDINGS):
         raise NotFound(f"No pipeline {', '.join(sorted(unknown))}; there are {', '.join(HOLDINGS)}.")
     with transaction(services.engine) as connection:  # by the database's clock: a wrong one would delete young objects
-        now: datetime = connection.execute(text("select now()")).scalar_one()
+        now = time_of(connection)
     before = now - timedelta(hours=grace_hours)
     wanted = [name for name in HOLDINGS if not names or name in names]
     return [collect(HOLDINGS[name](services), before=before, act=act) for name in wanted]

@@ -358,4 +358,10 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
     assert collected(delete) == {**old, "deleted": 2, "repaired": 1}
     assert {one.key for one in services.listings_bucket.list()} == {"originals/1"}
     assert [one.key for one in services.media_bucket.list()] == []
+
+    services.listings_bucket.delete("originals/1")
+    lost = garbage_collection.execute_in_process(instance=instance, resources=resources, raise_on_error=False)
+    (failure,) = [event.step_failure_data.user_failure_data for event in lost.all_events if event.is_step_failure]
+    assert failure is not None
+    assert failure.metadata["lost"].value == 2, "the original, and the WebP that could have been made of it"
     services.close()

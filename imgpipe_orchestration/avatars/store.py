@@ -190,10 +190,10 @@ _BEGIN_IMAGES = text("""
 
 _LOCK = text("select 1 from generation_tasks where id = :id for update")
 
-_LOCK_ITEMS = text(f"""
-    select 1 from work_items where (queue = '{DATA.name}' and item_id = :id) or (queue = '{IMAGES.name}'
+_LOCK_ITEMS = text("""
+    select 1 from work_items where (queue = :data and item_id = :id) or (queue = :images
         and item_id in (select id from generation_results where task_id = :id)) order by queue, item_id for update
-""")
+""").bindparams(data=DATA.name, images=IMAGES.name)
 
 _FAIL_MISSING = text("""
     insert into generation_results (task_id, position, status, error, finished_at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp, QueueCounts
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
+from imgpipe_orchestration.storage.rows import time_of
 
 
 def _mirror(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
@@ -156,8 +156,7 @@ def unless_paused(connection: Connection, counts: Mapping[str, QueueCounts]) -> 
     elif job.last_started_at is None:
         startable = ours.startable_seconds
     else:
-        now: datetime = connection.execute(text("select now()")).scalar_one()
-        passed = (now - job.last_started_at - job.every).total_seconds()
+        passed = (time_of(connection) - job.last_started_at - job.every).total_seconds()
         startable = min(ours.startable_seconds, passed) if passed > 0 else None
     return {**counts, ours.queue: replace(ours, startable_seconds=startable)}
 

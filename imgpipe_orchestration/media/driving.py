@@ -86,7 +86,7 @@ def drive_step(
 def drain(
     services: Services, owner: str, queue: Queue, work: Callable[[Services, Claim], Result], *, partition: str = ""
 ) -> tuple[Outcome, list[Result]]:
-    """Process everything that is due in a queue, batch by batch, until the run's time budget is over.
+    """Process everything that is due in a queue, batch by batch, until the time budget is over.
 
     The rest is left to later runs, so that a backfill's images do not keep uploads waiting.
     """

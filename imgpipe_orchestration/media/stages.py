@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import text
-
 from imgpipe_orchestration.errors import Conflict, LeaseLost, NotFound
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.media import intake, pending, store
@@ -27,7 +25,7 @@ from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Queue
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.storage.work import Outcome
 
 log = logger(__name__)
@@ -209,10 +207,13 @@ def _settled(step: Step, state: StepState) -> bool:
 def _close(services: Services) -> None:
     """Mark uploads as failed whose images were just given up because their workers died, which could not do it."""
     letters = [letter for letter in services.claims.failures(store.MEDIA) if letter.error_code == WORKER_DIED]
-    if letters:
-        with transaction(services.engine) as connection:
-            since = connection.execute(text("select now()")).scalar_one() - _JUST  # their times are the database's
-            ids = store.pending_ids(connection, [letter.item_id for letter in letters if letter.failed_at > since])
+    if not letters:
+        return
+    with transaction(services.engine) as connection:
+        since = time_of(connection) - _JUST
+        dead = [letter.item_id for letter in letters if letter.failed_at > since]
+        ids = store.pending_ids(connection, dead)
+    if ids:
         others = [status for status in PendingStatus if status is not PendingStatus.PENDING]
         with transaction(services.pending_engine) as connection:
             pending.mark(connection, ids, PendingStatus.FAILED, unless=others)

@@ -147,7 +147,7 @@ def _is_json(text: Any) -> bool:
 
 
 def _again(question: Any, asked: str, problem: str) -> str:
-    """The question with what was wrong with the answer: JSON stays JSON, for a flow that parses it."""
+    """The question with what was wrong with the answer. An object stays one, for a flow that parses it."""
     if isinstance(question, dict):
         return json.dumps({**question, "previous_problem": problem}, ensure_ascii=False)
     return f"{asked}\n\nYour previous answer was invalid: {problem}\nAnswer with valid JSON only."

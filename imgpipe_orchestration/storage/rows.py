@@ -6,9 +6,10 @@ import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     DataError,
@@ -195,6 +196,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     with translated(engine), engine.begin() as connection:
         yield connection
+
+
+def time_of(connection: Connection) -> datetime:
+    """The database's time, which every time that it keeps is of: a machine's own clock may be wrong."""
+    now: datetime = connection.execute(text("select now()")).scalar_one()
+    return now
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.logs import logger
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.vision_reports.cron import next_tick
 
 COLUMNS = (
@@ -98,7 +98,7 @@ def take_due(rows: Rows) -> list[Row[Any]]:
 
     By the database's clock, as in `any_due`: with a machine's own clock, which may be late, a run could be started for
     a tick and not find it due."""
-    now = _now(rows)
+    now = time_of(rows)
     due = rows.execute(
         text("select * from cron_jobs where next_run_at <= :now order by id for update skip locked"), {"now": now}
     ).all()
@@ -123,12 +123,7 @@ def _next(job: Row[Any], now: datetime) -> datetime:
 def _planned(rows: Rows, values: Mapping[str, Any]) -> datetime | None:
     if not values["enabled"]:
         return None
-    return next_tick(values["schedule"], values["timezone"], _now(rows))
-
-
-def _now(rows: Rows) -> datetime:
-    now: datetime = rows.execute(text("select now()")).scalar_one()
-    return now
+    return next_tick(values["schedule"], values["timezone"], time_of(rows))
 
 
 def _row(rows: Rows, job_id: UUID, lock: str = "") -> Row[Any]:

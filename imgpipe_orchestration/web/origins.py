@@ -20,6 +20,12 @@ def is_of_another_site(request: Request) -> bool:
     return origin is not None and origin.partition("://")[2] != request.url.netloc
 
 
+def is_led_here_by_us(request: Request) -> bool:
+    """Whether one of our own pages led a browser here: no other site's link, no bookmark and no typed address. True
+    where the browser does not say, as over plain http."""
+    return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's own."""
     if host == "localhost":

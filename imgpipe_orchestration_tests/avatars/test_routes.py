@@ -17,12 +17,15 @@ from sqlalchemy import text
 from imgpipe_orchestration.avatars import cleanup
 from imgpipe_orchestration.avatars.model import PersonaStatus
 from imgpipe_orchestration.avatars.records import Task
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.locks import waiters
 
 
 @pytest.fixture
@@ -227,17 +230,30 @@ def test_whoever_locks_a_task_has_its_items_first_as_a_requeue_does(desk: Desk, 
     engine = desk.services.engine
     with transaction(engine) as connection:
         connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
-    waiting = text(
-        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-    )
     with ThreadPoolExecutor(1) as pool:
         with transaction(engine) as requeue:
             requeue.execute(text("select 1 from work_items where queue = 'avatar_images' for update"))
             other = pool.submit(client.post, f"/api/avatars/{path.format(task_id)}")
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as looking:
-                wait_for(lambda: looking.scalar(waiting) == 1, "the other to wait for the item")
+            wait_for(lambda: waiters(engine) == 1, "the other to wait for the item")
             requeue.execute(text("select 1 from generation_tasks for update nowait"))
         assert other.result().status_code == 200
+
+
+def test_a_clean_up_that_may_remove_nothing_fails_instead_of_reporting_none(
+    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.standins.fault("openai", "content_policy", operation="edits")
+    made(desk, client, 1)
+    with transaction(desk.services.engine) as connection:
+        connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
+
+    def refused(*_: object) -> None:
+        raise BackendUnavailable("The object store refused (AccessDenied)")
+
+    monkeypatch.setattr(Bucket, "delete_all", refused)  # the embedded store has no rights to take away
+    assert client.post("/api/avatars/cleanup").status_code == 503
+    monkeypatch.undo()
+    assert len(client.post("/api/avatars/cleanup").json()) == 1
 
 
 def test_a_failed_task_whose_images_were_removed_can_be_tried_again(desk: Desk, client: Client) -> None:

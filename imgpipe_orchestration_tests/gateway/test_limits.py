@@ -31,6 +31,7 @@ from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.media.conftest import Gateway
 
 if TYPE_CHECKING:
@@ -260,6 +261,12 @@ def test_development_listens_on_loopback_only(settings: Settings) -> None:
 
 @pytest.mark.parametrize(("host", "reached"), [("::", {"127.0.0.1", "::1"}), ("0.0.0.0", {"127.0.0.1"})])
 def test_the_gateway_listens_where_it_is_told_to(host: str, reached: set[str]) -> None:
+    has_v6 = False
+    with suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        has_v6 = True
+    if host == "::" and not has_v6:
+        lacking("IPv6", "switch it on")
     with _listen(host, 0, "GATEWAY_PORT") as listener:
         port = listener.getsockname()[1]
         answering = set()

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -281,3 +282,24 @@ def test_a_table_that_a_migration_has_widened_meanwhile_is_asked_anew(engine: En
         connection.execute(everything)
     with use(engine) as connection:
         assert list(connection.execute(everything).keys()) == ["n", "more"]
+
+
+def test_two_changes_that_block_each_other_are_told_as_such(postgres_url: str) -> None:
+    """And not as a database that is away."""
+    engine = connect(postgres_url)
+    both_hold_one = Barrier(2)
+
+    def lock(first: int, second: int) -> str:
+        try:
+            with transaction(engine) as connection:
+                connection.execute(text(f"select pg_advisory_xact_lock({first})"))
+                both_hold_one.wait(30)
+                connection.execute(text(f"select pg_advisory_xact_lock({second})"))
+        except BackendUnavailable as error:
+            return error.public
+        return ""
+
+    with ThreadPoolExecutor(2) as pool:
+        told = {*pool.map(lock, (1, 2), (2, 1))}
+    engine.dispose()
+    assert told == {"", "Two changes met in the database; try again."}

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, batches, executions, garbage, retention, sensors
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
+from imgpipe_orchestration_tests.locks import waiters
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
 RUN = """
@@ -130,6 +132,22 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
 
     assert desk.run("vision_reports_backfill", tags={"dagster/partition": "2025-06-01"}).success
     assert len(desk.reports) == 4
+
+
+def test_a_backfill_has_the_items_of_a_day_before_its_analyses_as_a_requeue_does(desk: Desk) -> None:
+    """Or the two deadlock."""
+    desk.seed(images=1)
+    assert desk.execute()["successful"] == 1
+    today = datetime.now(UTC).date()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(desk.services.engine) as requeue:
+            requeue.execute(
+                text("select 1 from work_items where queue = :queue for update"), {"queue": analyses.QUEUE.name}
+            )
+            other = pool.submit(analyses.reopen_day, desk.services.engine, desk.services.claims, today, "run-1")
+            wait_for(lambda: waiters(desk.services.engine) == 1, "the backfill to wait for the item")
+            requeue.execute(text("select 1 from vision_analyses for update nowait"))
+        assert len(other.result()) == 1
 
 
 def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organization(desk: Desk) -> None:

@@ -23,6 +23,7 @@ from imgpipe_orchestration.gateway.pages import formats, static
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, operator, safe_target
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.web.origins import is_led_here_by_us
 from imgpipe_orchestration.web.problems import of_error, of_http, reported
 
 log = logger(__name__)
@@ -80,18 +81,18 @@ def _templates() -> Environment:
 
 
 def page(request: Request, template: str, session: Session | None, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before. But not
-    where the browser says that somebody else's page or message led here, who could put words into our mouth."""
+    """One page. `notice` and `trouble` in the query are shown at its top: the outcome of the form sent before. Only
+    where one of our pages led here, or any link could put words into our mouth."""
     settings = request.app.state.services.settings
-    ours = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    said = request.query_params if is_led_here_by_us(request) else {}
     shown = {
         "path": request.url.path,
         "about": next((about for about in ABOUT if request.url.path.startswith(about.page)), None),
         "session": session,
         "dagster": settings.dagster_url,
         "production": settings.production,
-        "notice": request.query_params.get("notice", "")[:500] if ours else "",
-        "trouble": request.query_params.get("trouble", "")[:500] if ours else "",
+        "notice": said.get("notice", "")[:500],
+        "trouble": said.get("trouble", "")[:500],
         **values,
     }
     return HTMLResponse(_templates().get_template(template).render(shown), status, HEADERS)

@@ -1,5 +1,6 @@
 // What somebody typed into a form is in it again on the page that says that nothing was done: the session had ended, the
-// page was out of date, a store was away, or something was wrong. It is kept in this tab until then; no secret and no file is.
+// page was out of date, a store was away, or something was wrong. Until then it is kept in this tab; no secret is, and
+// no file.
 const TYPED = "textarea, input:not([type=hidden], [type=password], [type=file])";
 
 function typed(form) {
@@ -8,7 +9,7 @@ function typed(form) {
 }
 
 function give() {
-  if (location.pathname === "/login" || document.querySelector("[data-error]")) return; // on the way back
+  if (location.pathname === "/login" || document.getElementById("error")) return; // on the way back
   const kept = JSON.parse(sessionStorage.getItem("typed"));
   sessionStorage.removeItem("typed");
   if (kept?.page !== location.pathname || !new URLSearchParams(location.search).has("trouble")) return;
@@ -44,7 +45,7 @@ window.navigation?.addEventListener("navigate", ({ signal }) => signal.addEventL
 function once() {
   const url = new URL(location.href);
   const said = ["notice", "trouble"].filter((name) => url.searchParams.has(name));
-  if (!said.length || document.querySelector("[data-error]")) return;
+  if (!said.length || document.getElementById("error")) return;
   if (!history.state?.told) {
     history.replaceState({ told: true }, "");
     return;

@@ -13,7 +13,7 @@ async function look() {
     const main = page.getElementById("main");
     if (answer && answer.status < 500 && !busy()) {
       // Without: the session has ended, here or at a proxy, or what the page is about.
-      if (!main || document.getElementById("passing")) return location.reload();
+      if (!main || document.getElementById("error")) return location.reload();
       renew(document.getElementById("main"), main);
       if (!page.querySelector("script[src*='reload.js']")) return; // all is done
     }
