@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, text
@@ -40,6 +41,11 @@ def manifest_of(connection: Connection, media_id: int) -> list[StoredVariant]:
         select {COLUMNS} from media_variants v where media_id = :id order by size, format, background
     """)
     return [StoredVariant(*row) for row in connection.execute(query, {"id": media_id})]
+
+
+def version_of(variants: Iterable[StoredVariant]) -> str:
+    """What stands for the bytes of an image's variants in URLs: 12 hexadecimal digits, others as soon as a byte is."""
+    return hashlib.sha256("".join(sorted(one.sha256 for one in variants)).encode()).hexdigest()[:12]
 
 
 def save_manifest(

@@ -20,7 +20,7 @@ from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES
-from imgpipe_orchestration.media.variants import manifest_of
+from imgpipe_orchestration.media.variants import manifest_of, version_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
@@ -71,6 +71,7 @@ class ImageInfo(BaseModel):
     height: int | None
     thumbhash: str | None = Field(description="A blurred picture in about 25 bytes, base64.")
     sizes: dict[str, SizeInfo]
+    version: str = Field(description="For `version=` in its URLs: browsers that kept other bytes ask anew.")
     background_removed: bool = Field(description="Whether `bg=removed` is there.")
 
 
@@ -113,6 +114,7 @@ def info_of(services: Services, media_id: int) -> ImageInfo:
         height=media.height,
         thumbhash=base64.b64encode(thumbhash).decode() if thumbhash else None,
         sizes={name: sizes[name] for name in SIZES if name in sizes},
+        version=version_of(manifest),
         background_removed=any(variant.background == "removed" for variant in manifest),
     )
 

@@ -204,7 +204,8 @@ export class SmartImage extends Base {
     const removed = this.getAttribute("background-option") === "removed" && info.background_removed;
     const address = (size, format) =>
       `${this.#base}/serve/${encodeURIComponent(this.#id)}?size=${size}` +
-      `${format ? `&format=${format}` : ""}${removed ? "&bg=removed" : ""}${this.#signed("&")}`;
+      `${format ? `&format=${format}` : ""}${removed ? "&bg=removed" : ""}${this.#signed("&")}` +
+      (info.version ? `&version=${info.version}` : "");
     const own = this.#of(info);
     // Sizes of one shape may stand in for each other; a square thumbnail is another picture than its original.
     const choices = FREE.includes(this.#size)

@@ -46,6 +46,7 @@ class Wish(NamedTuple):
     background: str
     explain: bool
     signature: str | None
+    version: str | None
 
     @property
     def parameters(self) -> dict[str, str | None]:
@@ -119,6 +120,7 @@ def _read(query: bytes) -> Wish:
         background=_one_of(BACKGROUNDS, "bg", given.get("bg", BACKGROUNDS[0])),
         explain=given.get("explain", "").lower() in {"1", "true", "yes", "on"},
         signature=given.get("signature"),
+        version=given.get("version"),
     )
 
 

@@ -47,6 +47,9 @@ _FOR_THE_LAYERS = frozenset({b"authorization", b"content-length", b"transfer-enc
 UNCACHED = {"Cache-Control": "no-store"}
 ANY_ORIGIN = "*"
 """Not the requesting origin, or caches would have to keep a copy of an image for each."""
+_REVALIDATED = "private, no-cache"
+"""Of a URL that names another version than the image has: whoever follows an old page, or a new one sooner than we
+heard of the change, must not keep these bytes under that name."""
 PRIVATE_SECONDS = 3600
 """How long a browser may keep a private image; shared caches never may."""
 _PLACEHOLDER = (
@@ -145,6 +148,8 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
     if not manifest.variants:
         return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept)
+    if manifest.is_other_than(wish.version):
+        caching = _REVALIDATED
     decided = manifest.decide(wish, accept)
     if not again and not wish.explain:
         state.callers.note(media_id, decided.variant, asked.get(b"referer", ""), asked.get(b"user-agent", ""))

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound, NotMigrated
 from imgpipe_orchestration.media.serving.decision import Decision, Shelves, Wish, decide, shelved
 from imgpipe_orchestration.media.serving.negotiation import LONGEST_KEPT
-from imgpipe_orchestration.media.variants import COLUMNS, StoredVariant
+from imgpipe_orchestration.media.variants import COLUMNS, StoredVariant, version_of
 from imgpipe_orchestration.storage.rows import connect_async, not_migrated
 
 _READ_SECONDS = 5.0
@@ -47,10 +47,19 @@ class Manifest:
             return decide(self.variants, wish, accept)
         return _remembered(self, wish, accept)
 
+    def is_other_than(self, version: str | None) -> bool:
+        """Whether a URL names a version of the image, and another one than this."""
+        return version is not None and version != _version(self)
+
 
 @lru_cache(maxsize=4096)
 def _remembered(manifest: Manifest, wish: Wish, accept: str | None) -> Decision:
     return decide(manifest.variants, wish, accept)
+
+
+@lru_cache(maxsize=4096)
+def _version(manifest: Manifest) -> str:
+    return version_of(variant for shelf in manifest.variants.values() for variant in shelf.values())
 
 
 class ManifestReader:

@@ -35,7 +35,7 @@ def picture(
         url: the image's smart URL, without parameters.
         chosen: the default size; sizes of another shape are left out.
         sizes: as for `<img>`; if empty, as wide as the chosen size but not wider than the window.
-        further: parameters for every URL (`bg`, `signature`).
+        further: parameters for every URL (`bg`, `signature`, `version`).
     """
     main = chosen.variant
     alike = [one for one in manifest if one.background == main.background and _same_shape(one, main)]

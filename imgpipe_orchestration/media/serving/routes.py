@@ -19,7 +19,7 @@ from imgpipe_orchestration.media.serving.changes import follow_changes
 from imgpipe_orchestration.media.serving.hot import HotImages
 from imgpipe_orchestration.media.serving.images import ADDRESSES, asked_for, respond
 from imgpipe_orchestration.media.serving.picture import picture, waiting
-from imgpipe_orchestration.media.variants import manifest_of
+from imgpipe_orchestration.media.variants import manifest_of, version_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
@@ -50,6 +50,7 @@ _PARAMETERS = [
     _parameter("format", {"enum": [*MIME_OF, "jpg"]}, "Without it Accept decides."),
     _parameter("bg", {"enum": list(decision.BACKGROUNDS), "default": "original"}, "`removed` exists for logos."),
     _SIGNATURE,
+    _parameter("version", {"type": "string"}, "Of the bytes, as in the image's info: the URL changes with them."),
     _parameter("explain", {"type": "boolean"}, "Say why this client gets these bytes, instead of the bytes."),
 ]
 
@@ -102,6 +103,7 @@ def picture_of(
     if further["bg"] == "original":
         del further["bg"]
     if manifest:
+        further["version"] = version_of(manifest)
         chosen = decision.decide(decision.shelved(manifest), wish, None)
         hash_ = analysis.get("thumbhash")
         text = picture(url, manifest, chosen, alt=words, thumbhash=hash_, sizes=sizes, loading=loading, further=further)

@@ -32,6 +32,8 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
     assert known["status"] == "completed"
     assert known["alt"]
     assert known["sizes"]["thumbnail"] == {"width": 240, "height": 240, "formats": ["avif", "jpeg", "webp"]}
+    shown = gateway.get(f"/serve/1?version={known['version']}")
+    assert shown.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert 20 <= len(base64.b64decode(known["thumbhash"])) <= 30
     assert "user_id" not in info.text
 

@@ -318,6 +318,31 @@ def test_a_change_made_by_another_process_is_seen_at_once(alone: Gateway, make_g
         wait_for(lambda etag=etag: etag() not in before, "the change", 10)
 
 
+def test_a_url_that_names_the_bytes_changes_with_them_and_is_kept_for_no_others(alone: Gateway) -> None:
+    kept = "public, max-age=31536000, immutable"
+
+    def version() -> str:
+        found = re.search(r"version=([0-9a-f]{12})", alone.get("/picture/1?size=thumbnail").text)
+        assert found is not None
+        return found[1]
+
+    def served(version: str) -> requests.Response:
+        return alone.get(f"/serve/1?size=thumbnail&version={version}")
+
+    first = version()
+    old = served(first)
+    assert old.headers["Cache-Control"] == kept
+    focus = {"box": [0.9, 0.9, 1.0, 1.0]}
+    alone.session.put(f"{alone.url}/api/media/focus/1", json=focus, headers=alone.as_worker, timeout=10)
+    assert len(make_variants(alone.services, "run", today()).outcome.done) == 1
+    second = version()
+    assert second != first
+    wait_for(lambda: served(second).headers["Cache-Control"] == kept, "the gateway to hear of it")
+    late = served(first)
+    assert late.headers["Cache-Control"] == "private, no-cache"
+    assert late.content != old.content
+
+
 def test_when_the_news_stop_nothing_old_is_served(alone: Gateway) -> None:
     etag = alone.get("/serve/1?size=detail&format=jpeg").headers["etag"]
     with alone.services.engine.begin() as connection:
