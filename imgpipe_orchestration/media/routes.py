@@ -9,13 +9,12 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, Conflict, NotFound, TooLarge
-from imgpipe_orchestration.media import model, pending, store, uploads
+from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge
+from imgpipe_orchestration.media import focus, model, pending, store, uploads
 from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.partners.signature import HEADER, verify
-from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
 
@@ -199,18 +198,10 @@ class Focus(BaseModel):
 
 
 @workers.put("/focus/{media_id}", status_code=202)
-def set_focus(media_id: int, focus: Focus, services: ServicesDep) -> dict[str, Any]:
+def set_focus(media_id: int, body: Focus, services: ServicesDep) -> dict[str, Any]:
     """Set by hand what crops keep; the variants are made again and the old ones are served until then."""
-    if focus.box is not None and not (focus.box[0] < focus.box[2] and focus.box[1] < focus.box[3]):
-        raise BadInput("box is left, top, right, bottom, with left < right and top < bottom.", field="box")
-    with transaction(services.engine) as connection:
-        media = store.media_file(connection, media_id)
-        if media.recipe is None:
-            raise Conflict(f"Media {media_id} has no variants yet; it is {media.status}.")
-        store.set_focus(connection, media_id, focus.box)
-        item = Item(media_id, str(media.user_id), media.upload_day.isoformat())
-        services.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)
-    return {"success": True, "media_id": str(media_id), "box": focus.box}
+    focus.set_focus(services, media_id, body.box)
+    return {"success": True, "media_id": str(media_id), "box": body.box}
 
 
 router.include_router(workers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration import tracing
@@ -16,7 +16,8 @@ from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.imaging.formats import MIME_OF
-from imgpipe_orchestration.media import embedding, pending, search, store
+from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
+from imgpipe_orchestration.media import embedding, focus, pending, search, store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
@@ -26,6 +27,7 @@ from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import spending
+from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
 
@@ -100,7 +102,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         cost, unpriced = spending.of_item(connection, "media", f"media/{media_id}")
         made_up = spending.standins(connection, "media", f"media/{media_id}")
     history = services.claims.history(store.MEDIA, media_id)
-    steps = _steps(services, media)
+    steps, info = _steps(services, media), info_of(services, media_id)
     return page(
         request,
         "image.html",
@@ -108,6 +110,8 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         media=media,
         trace=tracing.parse(media.trace),
         made=_made(variants),
+        crops=[size.name for size in MEDIA_SIZES if size.fit == "crop" and size.name in info.sizes],
+        remaking=_remaking(services, media_id),
         formats=[name for name in MIME_OF if any(variant.format == name for variant in variants)],
         total={"count": len(variants), "bytes": sum(variant.bytes for variant in variants)},
         steps=steps,
@@ -119,7 +123,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=cost,
         unpriced=unpriced,
-        info=info_of(services, media_id),
+        info=info,
         smart=f"{services.settings.smart_media_base_url}/{media_id}",
         failed=media.status is MediaStatus.FAILED,
         signature=signature(services, media_id, private=media.private),
@@ -134,13 +138,43 @@ def requeue(services: ServicesDep, _: Acting, media_id: int) -> Response:
     return back_to(f"/media/{media_id}", trouble="Nothing was changed: the image is not among the failed.")
 
 
+@router.post("/media/{media_id}/focus", response_class=Response)
+def set_focus(
+    services: ServicesDep,
+    _: Acting,
+    media_id: int,
+    left: Annotated[float, Form()],
+    top: Annotated[float, Form()],
+    right: Annotated[float, Form()],
+    bottom: Annotated[float, Form()],
+) -> Response:
+    """What the crops keep, in percent of width and height."""
+    try:
+        focus.set_focus(services, media_id, [side / 100 for side in (left, top, right, bottom)])
+    except BadInput:
+        trouble = "Nothing was changed: left must be less than right and top less than bottom, from 0 to 100 %."
+        return back_to(f"/media/{media_id}", trouble=trouble)
+    return back_to(f"/media/{media_id}", notice="The crops are made again around this focus.")
+
+
+@router.post("/media/{media_id}/focus/forget", response_class=Response)
+def forget_focus(services: ServicesDep, _: Acting, media_id: int) -> Response:
+    """The engine finds the focus again."""
+    focus.set_focus(services, media_id, None)
+    return back_to(f"/media/{media_id}", notice="The crops are made again around what the engine finds.")
+
+
 @router.get("/media/{media_id}/state", response_class=Response)
 def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
-    """The image's status and steps, for its page's script."""
+    """The image's status, steps and whether it is being made again, for its page's script."""
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
-    body = {"status": media.status, "steps": _steps(services, media)}
+    body = {"status": media.status, "steps": _steps(services, media), "remaking": _remaking(services, media_id)}
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+def _remaking(services: Services, media_id: int) -> bool:
+    return services.claims.find(store.REMAKE_VARIANTS, media_id)[0] in {State.WAITING, State.CLAIMED}
 
 
 def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:

@@ -17,6 +17,8 @@ Reason = Literal["manual", "faces", "logo", "text", "crop hint", "local faces", 
 _MATTERS = 0.25
 """A face smaller than this share of the largest one is in the background."""
 _LOOKED_AT = 512
+_WHOLE_SIDE = 0.98
+"""Share of a side from which a crop hint takes it up whole: providers round to pixels, and trim a frame."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
 
     That is a person's choice; then faces, logos and text that an analysis found (a crop through any of them is clearly
     wrong); then its crop hint, which is a guess. Without any hint the image is searched: for faces, for an object on a
-    plain background, and by saliency.
+    plain background, and by saliency; also along a side that a crop hint takes up whole, of which it says nothing.
     """
     hints = hints or FocusHints()
     if hints.manual:
@@ -57,8 +59,23 @@ def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
     if hints.text:
         return FocalBox(union(hints.text), "text", max(hints.text, key=lambda box: box.area))
     if hints.crop_hints:
-        return FocalBox(hints.crop_hints[0], "crop hint", hints.crop_hints[0])
+        return _hinted(image, hints.crop_hints[0])
     return _found_here(image)
+
+
+def _hinted(image: Image.Image, hint: Box) -> FocalBox:
+    wide, tall = (end - start > _WHOLE_SIDE for start, end in ((hint.left, hint.right), (hint.top, hint.bottom)))
+    if not wide and not tall:
+        return FocalBox(hint, "crop hint", hint)
+    found = _found_here(image)
+    if wide and tall:
+        return found
+
+    def along_it(box: Box) -> Box:
+        across, down = (box, hint) if wide else (hint, box)
+        return Box(across.left, down.top, across.right, down.bottom)
+
+    return FocalBox(along_it(found.box), "crop hint", along_it(found.core))
 
 
 def _around_faces(faces: tuple[Box, ...], reason: Reason) -> FocalBox:

@@ -111,6 +111,17 @@ def test_the_surest_evidence_wins() -> None:
         assert (focal.reason, focal.box) == (reason, box)
 
 
+def test_where_a_crop_hint_takes_up_a_whole_side_the_subject_is_looked_for_along_it() -> None:
+    image = photo("astronaut")
+    alone = find_focus(image)
+    assert alone.reason == "local faces"
+    assert find_focus(image, FocusHints(crop_hints=(Box(0, 0, 1, 1),))) == alone
+    strip = find_focus(image, FocusHints(crop_hints=(Box(0.2, 0.0, 0.6, 1.0),)))
+    assert (strip.reason, strip.box) == ("crop hint", Box(0.2, alone.box.top, 0.6, alone.box.bottom))
+    band = find_focus(image, FocusHints(crop_hints=(Box(0.0, 0.3, 1.0, 0.7),)))
+    assert (band.core.left, band.core.top, band.core.right) == (alone.core.left, 0.3, alone.core.right)
+
+
 def test_a_face_in_the_background_does_not_move_the_crop() -> None:
     large, small = Box(0.1, 0.1, 0.3, 0.4), Box(0.9, 0.1, 0.93, 0.15)
     assert find_focus(photo("coffee"), FocusHints(faces=(small, large))).box == large

@@ -1,16 +1,18 @@
-// An image that is on its way is looked at again until it has arrived, when its page is shown whole, and until its last
-// step is done. Who does not see the steps change hears of it.
+// An image that is on its way is looked at again until it has arrived, or is made again, when its page is shown whole, and
+// until its last step is done. Who does not see the steps change hears of it.
 const head = document.querySelector("[data-image]");
 const told = document.getElementById("told");
 const before = head.dataset.state;
+const remade = "remaking" in head.dataset;
 
 async function look() {
   try {
     const answer = await fetch(`/media/${head.dataset.image}/state`);
     if (answer.status === 401) return window.location.reload(); // to sign in
     if (answer.ok) {
-      const { status, steps } = await answer.json();
-      if (status !== before && (status === "completed" || status === "failed")) return window.location.reload();
+      const { status, steps, remaking } = await answer.json();
+      const arrived = status !== before && (status === "completed" || status === "failed");
+      if (arrived || (remade && !remaking)) return window.location.reload();
       head.querySelector("h1 .tag").textContent = status;
       const news = [];
       for (const [step, state] of Object.entries(steps)) {
@@ -30,7 +32,7 @@ async function look() {
 
 function again() {
   const ended = before === "failed" || (before === "completed" && !document.querySelector(".steps .pending"));
-  if (!ended) setTimeout(look, 1500);
+  if (!ended || remade) setTimeout(look, 1500);
 }
 
 again();
