@@ -25,7 +25,8 @@ class Due:
 
 
 def due(services: Services) -> Due:
-    """Whether a run is due. Writes the heartbeat when a scheduled round was due.
+    """Whether a run is due. Of a round with nothing to do the heartbeat is written here, of others by their run: what a
+    preview of the sensor in Dagster's UI asks for is never run.
 
     Jobs that somebody asked for and that cannot start because MongoDB is away get that as the reason they wait.
 
@@ -53,5 +54,6 @@ def _looked(services: Services, *, asked: bool) -> Due:
     scheduled = News(services.documents).anything_markable(opted_out=opted_out) or bool(
         job_instances.given_up(services.engine, JOB, limit=1)
     )
-    heartbeats.beat(services.engine, JOB)
+    if not scheduled:
+        heartbeats.beat(services.engine, JOB)
     return Due(scheduled=scheduled, asked=asked, reason="no customer has pending images")

@@ -25,7 +25,7 @@ from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import job_instances
+from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.documents import Document
 from imgpipe_orchestration.storage.job_instances import Ending, JobInstance, Trigger
 
@@ -61,7 +61,7 @@ class Plan:
 
 
 def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) -> Plan:
-    """The customers who asked and, when `scheduled`, all with pending documents.
+    """The customers who asked and, when `scheduled`, all with pending documents: then this is the round that was due.
 
     Args:
         customers: cover exactly these instead (a backfill).
@@ -75,6 +75,7 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
     pending = news.pending_by_customer(opted_out=configs.opted_out())
     usable = {customer: pending[customer].clean_image for customer in sorted(filter(_usable, pending))}
     others = {whose: backlog for whose, backlog in pending.items() if whose not in usable}
+    heartbeats.beat(services.engine, JOB)
     nobody = {(whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: b.documents for whose, b in others.items()}
     return Plan(usable, asked, nobody)
 

@@ -252,6 +252,8 @@ def test_images_that_a_cancelled_run_had_marked_are_told_of_once_by_the_next(
 ) -> None:
     job_id = marked_and_not_told(services, "cancelled")
     job_instances.interrupted(services.engine, "cancelled", again=False)
+    with services.engine.begin() as connection:
+        connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))
     assert due(services).anything
     run(repository, instance)
     assert events(instance, dg.DagsterEventType.ASSET_MATERIALIZATION)["a"]["job_id"] == str(job_id)

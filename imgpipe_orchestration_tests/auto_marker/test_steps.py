@@ -275,6 +275,9 @@ def test_a_round_is_due_by_the_clock_or_when_asked_for(services: Services) -> No
     with services.engine.begin() as connection:
         connection.execute(text("update heartbeats set beat_at = now() - interval '5 minutes'"))
     assert due(services).scheduled
+    assert due(services).scheduled, "until a run has begun: the first may have been a preview in Dagster's UI"
+    steps.plan(services, scheduled=True)
+    assert not due(services).scheduled
 
 
 def test_customers_who_are_off_or_broken_call_for_no_run(services: Services) -> None:
