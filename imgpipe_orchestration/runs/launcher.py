@@ -9,8 +9,10 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 import dagster as dg
@@ -25,6 +27,8 @@ PROCESS_TAG = "dagster/forked_process"
 """Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
 Dagster's own prefix it does not clutter the UI's list of runs."""
 
+PATIENCE_SECONDS = 45.0
+"""Time from an interrupt until the run is killed; below `cancel_timeout_seconds`, when Dagster calls it ended."""
 _TAGGING_SECONDS = 30.0
 
 
@@ -73,6 +77,8 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
             process.send_signal(signal.SIGINT)
         except psutil.NoSuchProcess:
             return False
+        # This process lives longer: it is the webserver or the daemon.
+        threading.Thread(target=_end, args=[process], name=f"end of run {run_id}", daemon=True).start()
         return True
 
     @property
@@ -129,6 +135,16 @@ def _process_of(run: dg.DagsterRun) -> psutil.Process | None:
     except psutil.NoSuchProcess:
         return None
     return process if ours else None
+
+
+def _end(interrupted: psutil.Process) -> None:
+    """Kill a process that has swallowed the interrupt: it would go on as a run that everybody takes for cancelled, and
+    keep its items."""
+    try:
+        interrupted.wait(PATIENCE_SECONDS)
+    except psutil.TimeoutExpired:
+        with suppress(psutil.NoSuchProcess):
+            interrupted.kill()
 
 
 def _since_boot(process: psutil.Process) -> float:

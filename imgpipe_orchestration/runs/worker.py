@@ -25,6 +25,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from imgpipe_orchestration import logs
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.runs.celery_launcher import BEAT_SECONDS, WorkersRunLauncher
+from imgpipe_orchestration.runs.launcher import PATIENCE_SECONDS
 from imgpipe_orchestration.runs.warm import WarmProcess
 from imgpipe_orchestration.runs.worker_queues import QUEUES
 from imgpipe_orchestration.settings import load
@@ -33,8 +34,6 @@ log = logs.logger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often a run's state is checked, and so how long a cancelled run may go on."""
-PATIENCE_SECONDS = 45.0
-"""Time from an interrupt until the run is killed; below `cancel_timeout_seconds`."""
 ENDED_SECONDS = 10.0
 """Time for the process to end once its run is finished; then it is interrupted (monitoring may have failed the run)."""
 GRACE_SECONDS = 20.0

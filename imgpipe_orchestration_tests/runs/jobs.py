@@ -2,6 +2,7 @@
 
 import multiprocessing.util
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,7 @@ def endless() -> None:
 
 
 UNTIL_TAG = "until"
+DEAF_TAG = "deaf"
 
 
 @dg.op
@@ -84,6 +86,18 @@ def wait_for_a_file(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=dg.in_process_executor)
 def until_a_file_is_there() -> None:
     wait_for_a_file()
+
+
+@dg.op
+def sleep_on(context: dg.OpExecutionContext) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Path(context.run.tags[DEAF_TAG]).touch()
+    time.sleep(600)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def deaf() -> None:
+    sleep_on()
 
 
 @dg.op(out=dg.DynamicOut(int))

@@ -110,6 +110,18 @@ def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launche
     assert not launcher.terminate(run_id)
 
 
+def test_a_cancelled_run_that_does_not_end_is_killed(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgpipe_orchestration.runs.launcher.PATIENCE_SECONDS", 3.0)
+    process = started(instance, run_id := launch(instance, jobs.deaf, **{jobs.DEAF_TAG: str(tmp_path / "deaf")}))
+    wait_for((tmp_path / "deaf").exists, "the run to be deaf to interrupts")
+    assert launcher.terminate(run_id)
+    with pytest.raises(psutil.TimeoutExpired):
+        process.wait(1)
+    wait_for(lambda: not process.is_running(), "its process to end")
+
+
 def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
     run_id = launch(instance, jobs.endless)
     process = started(instance, run_id)
