@@ -57,8 +57,11 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
 def _report(context: dg.OpExecutionContext, figures: "Figures") -> None:
     """One event for each customer: a materialization, which starts downstream work, when something was marked; else an
     observation. A job that a dead run had begun is always a materialization: that run may have marked images."""
-    from imgpipe_orchestration.auto_marker.model import partition_key
+    from imgpipe_orchestration.auto_marker.model import has_partition, partition_key
 
+    if not has_partition(figures.customer_id):  # of an older release: it must not stop the round of all others
+        context.log.error(f"{figures.customer_id!r:.80} is no customer id: {figures.trouble or figures.note}")
+        return
     key = partition_key(figures.customer_id)
     if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), key):
         context.instance.add_dynamic_partitions(str(CUSTOMERS.name), [key])

@@ -191,6 +191,17 @@ def partition_key(customer_id: str) -> str:
     return key
 
 
+def has_partition(customer: object) -> bool:
+    """Whether somebody's `customer_id` can be a customer's: `partition_key` takes it."""
+    if not isinstance(customer, str):
+        return False
+    try:
+        partition_key(customer)
+    except BadInput:
+        return False
+    return True
+
+
 def customer_of(key: str) -> str:
     """The customer of a partition key: the inverse of `partition_key`."""
     return unquote(key, errors="strict")

@@ -18,11 +18,12 @@ from imgpipe_orchestration.auto_marker.model import (
     NO_FIGURES,
     Figures,
     customer_of,
+    has_partition,
     partition_key,
     switched_on,
 )
 from imgpipe_orchestration.auto_marker.store import ImageConfigs, News
-from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError
 from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
@@ -65,36 +66,31 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
 
     Args:
         customers: cover exactly these instead (a backfill).
+
+    Raises:
+        BadInput: one of `customers` is no id.
     """
     if customers:
+        for customer in customers:
+            partition_key(customer)
         return Plan(dict.fromkeys(customers), [], {})
     asked = job_instances.queued(services.engine, JOB)
     if not scheduled:
         return Plan({}, asked, {})
     configs, news = ImageConfigs(services.documents), News(services.documents)
     pending = news.pending_by_customer(opted_out=configs.opted_out())
-    usable = {customer: pending[customer].clean_image for customer in sorted(filter(_usable, pending))}
+    usable = {customer: pending[customer].clean_image for customer in sorted(filter(has_partition, pending))}
     others = {whose: backlog for whose, backlog in pending.items() if whose not in usable}
     heartbeats.beat(services.engine, JOB)
     nobody = {(whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: b.documents for whose, b in others.items()}
     return Plan(usable, asked, nobody)
 
 
-def _usable(customer: object) -> bool:
-    if not isinstance(customer, str):
-        return False
-    try:
-        partition_key(customer)
-    except BadInput:
-        return False
-    return True
-
-
 def out_of_step(services: Services, known: Sequence[str]) -> tuple[list[str], list[str]]:
     """The partition keys to add to and to remove from the `known` ones: customers who have an `image_config`, and those
     who have neither an `image_config` nor a document."""
     configs, news = ImageConfigs(services.documents), News(services.documents)
-    configured = {partition_key(customer) for customer in configs.customers() if _usable(customer)}
+    configured = {partition_key(customer) for customer in configs.customers() if has_partition(customer)}
     gone = [key for key in known if key not in configured and not news.any_of(customer_of(key))]
     return sorted(configured - set(known)), gone
 

@@ -17,6 +17,7 @@ from imgpipe_orchestration.auto_marker.due import due
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB, partition_key
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
+from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.sensors import AHEAD
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -64,6 +65,25 @@ def events(instance: dg.DagsterInstance, kind: dg.DagsterEventType) -> dict[str,
         assert event is not None
         found[str(event.partition)] = {name: value.value for name, value in event.metadata.items()}
     return found
+
+
+def test_an_id_that_is_none_fails_its_own_run_and_no_round_of_the_others(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    seed(services, "a", 2)
+    for customers in ([""], ["a", "x" * 2001]):
+        with pytest.raises(BadInput, match="1 to 2000 bytes"):
+            run(repository, instance, customers=customers, everything=True)
+    assert job_instances.recent(services.engine, JOB) == []
+    job_instances.create_or_join(services.engine, JOB, customer_id="")  # as an older release left it
+    assert run(repository, instance).success
+    again, _ = job_instances.create_or_join(services.engine, JOB, customer_id="")
+    job_instances.start(services.engine, [again], "dead", lease_seconds=60)
+    job_instances.interrupted(services.engine, "dead", again=False)
+    seed(services, "a", 2)
+    assert run(repository, instance).success
+    assert marked(services, "a") == 4
+    assert list(steps.given_up(services)) == []
 
 
 def test_a_round_materializes_each_due_customer_and_names_the_broken_one(
