@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class Advice(NamedTuple):
+    """One or two sentences, and whether another try may help: then it is the page's main button."""
+
+    words: str
+    may_help: bool = True
+
+
 _THE_FILE = "The file itself is at fault, and another try ends the same: have it {} and uploaded again."
 _ADVICE = {
-    "bad-image": _THE_FILE.format("saved anew"),
-    "too-large": _THE_FILE.format("saved smaller"),
-    "partner-refused": "The provider said no for good. Requeue it once what it refused is mended.",
-    "worker-died": "Its worker died at every try. Look at the last run's log before you requeue it.",
+    "bad-image": Advice(_THE_FILE.format("saved anew"), may_help=False),
+    "too-large": Advice(_THE_FILE.format("saved smaller"), may_help=False),
+    "partner-refused": Advice("The provider said no for good. Requeue it once what it refused is mended."),
+    "worker-died": Advice("Its worker died at every try. Look at the last run's log before you requeue it."),
 }
-_ANY = "Another try may help once its cause is gone."
+_ANY = Advice("Another try may help once its cause is gone.")
 
 
-def advice(code: str | None) -> str:
-    """One or two sentences about an error code; `code` may be unknown or None."""
+def advice(code: str | None) -> Advice:
+    """For an error code, which may be unknown or None."""
     return _ADVICE.get(code or "", _ANY)
