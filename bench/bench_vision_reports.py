@@ -102,23 +102,19 @@ class Desk:
         return {"total": analyses, "wall": last - asked, "run": last - begun, **watched}
 
     def _watch(self, path: str, watched: dict[str, float], ended: threading.Event) -> None:
-        """The run's process at its largest."""
-        process = None
+        """The runs' processes at their largest: what the first leaves waiting is done by another."""
         while not ended.wait(0.5):
-            if process is None:
-                pids = rows(
-                    self.stack,
-                    "select t.value from run_tags t join runs r on r.run_id = t.run_id where t.key = %s "
-                    "and r.pipeline_name = 'vision_reports' and r.status = 'STARTED'",
-                    PROCESS_TAG,
-                    dagster=True,
-                )
-                process = psutil.Process(json.loads(pids[0][0])["pid"]) if pids else None
-            elif process.is_running():
-                try:
+            processes = rows(
+                self.stack,
+                "select t.value from run_tags t join runs r on r.run_id = t.run_id where t.key = %s "
+                "and r.pipeline_name = 'vision_reports' and r.status = 'STARTED'",
+                PROCESS_TAG,
+                dagster=True,
+            )
+            for (described,) in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(json.loads(described)["pid"])
                     watched["rss"] = max(watched["rss"], float(process.memory_info().rss))
-                except psutil.NoSuchProcess:
-                    return
 
 
 def steer(stack: Stack, method: str, path: str, body: Any = None) -> Any:
