@@ -64,3 +64,8 @@ def has_it(if_none_match: str | None, etag: str) -> bool:
         return False
     candidates = [one.strip().removeprefix("W/") for one in if_none_match.split(",")]
     return "*" in candidates or etag in candidates
+
+
+def is_other(if_match: str | None, etag: str) -> bool:
+    """Whether If-Match asks for something else than `etag` (RFC 9110, section 13.1.1): weak validators never match."""
+    return if_match is not None and {"*", etag}.isdisjoint(one.strip() for one in if_match.split(","))

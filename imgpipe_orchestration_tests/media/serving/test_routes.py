@@ -125,6 +125,25 @@ def test_a_client_that_has_it_gets_304_with_the_same_headers(shown: Gateway) -> 
     assert shown.get("/serve/1", **{"Accept": "image/avif", "If-None-Match": etag}).status_code == 200
 
 
+def test_a_client_that_asks_for_what_it_knows_only_is_refused_anything_else(shown: Gateway) -> None:
+    etag = shown.get("/serve/1", Accept="image/webp").headers["etag"]
+    for given, status in {
+        etag: 200,
+        "*": 200,
+        f'"other", {etag}': 200,
+        '"other"': 412,
+        f"W/{etag}": 412,
+        "": 412,
+    }.items():
+        answer = shown.get("/serve/1", **{"Accept": "image/webp", "If-Match": given, "Range": "bytes=0-9"})
+        assert answer.status_code == (206 if status == 200 else status), given
+    assert (answer.json()["code"], answer.headers["vary"], answer.headers["cache-control"]) == (
+        "precondition-failed",
+        "Accept",
+        "no-store",
+    )
+
+
 def test_head_says_what_get_would(shown: Gateway) -> None:
     for accept in ("image/avif", "image/webp", "*/*"):
         get = shown.get("/serve/1", Accept=accept)
