@@ -169,9 +169,10 @@ def _rivals(file: SizeFile, made: list[SizeFile]) -> list[SizeFile]:
 
 
 def _lag(file: SizeFile, made: list[SizeFile]) -> float:
-    """Points by which a file scores less than its best rival; 0 where scores are missing."""
-    scores = [rival.score for rival in _rivals(file, made) if rival.score is not None]
-    return 0.0 if file.score is None or not scores else max(scores) - file.score
+    """Points by which a file scores less than the best one of its size; 0 where scores are missing, and for the best
+    supported format, which is kept in any case."""
+    scores = [one.score for one in made if one.size == file.size and one.score is not None]
+    return 0.0 if file.score is None or not _rivals(file, made) else max(scores) - file.score
 
 
 def _variant(file: SizeFile, background: Background) -> Variant:

@@ -152,7 +152,7 @@ class SearchingChain(Chain):
         self._ways = WAYS[kind]
         self._leaders = leaders
         self._searched = searched
-        self._scored = [one for one in pictures if one.is_scorable and (one is searched or not self._follows(one))]
+        self._scored = [one for one in pictures if one is searched or not self._follows(one)]
         self._largest = next((one for one in self._scored if one.whole and not one.excerpt), searched)
         self._first_tries: dict[int, Encoded] = {}
         self._colourful: set[int] = set()
@@ -240,7 +240,7 @@ class SearchingChain(Chain):
         level += (lacks + effort) / slope(self._kind, level)
         quality = bounded(self._kind, level)
         is_sure = abs(lacks) <= _SURPRISING and is_usual(self._kind, quality)
-        if one.is_scorable and one not in self._scored and not is_sure:
+        if one not in self._scored and not is_sure:
             self._scored.append(one)
         if one in self._scored:
             return self._reach(one, level, tries=1 if self._tried(one) is one else _EXCERPTS)
@@ -343,13 +343,11 @@ def _by_nearness(told: list[float]) -> float:
     return float(np.average(told, weights=[_NEARER**place for place in range(len(told))]))
 
 
-def searched_of(pictures: list[Picture]) -> Picture | None:
+def searched_of(pictures: list[Picture]) -> Picture:
     """The picture whose quality is to be searched: the smallest that says enough about the others.
 
     Args:
         pictures: sorted from the largest.
     """
-    scored = [one for one in pictures if one.is_scorable]
-    telling = [one for one in scored if one.whole and one.pixels >= _SEARCHED]
-    candidates = telling or scored
-    return candidates[-1] if candidates else None
+    telling = [one for one in pictures if one.whole and one.pixels >= _SEARCHED]
+    return (telling or pictures)[-1]

@@ -13,7 +13,7 @@ from imgpipe_orchestration.imaging.encoding.chain import Chain, FixedChain, Sear
 from imgpipe_orchestration.imaging.encoding.drawing import may_gain
 from imgpipe_orchestration.imaging.encoding.encode import encode_lossless
 from imgpipe_orchestration.imaging.encoding.picture import LazyImage, Picture
-from imgpipe_orchestration.imaging.encoding.quality import Encoded
+from imgpipe_orchestration.imaging.encoding.quality import Encoded, miss
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.plan import Cut, plan
 from imgpipe_orchestration.imaging.recipe import Recipe
@@ -22,6 +22,10 @@ from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
 """From the best supported format to the least."""
+
+
+_CLOSE = 2.0
+"""Points by which a lossy file may miss its target before a lossless one is tried in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,15 @@ def _cut(source: LazyImage, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Im
 def _without_loss(
     pictures: list[Picture], lossy: dict[int, Encoded], exif: bytes, pool: ThreadPoolExecutor
 ) -> dict[int, Encoded]:
-    """Lossless WebP files, by `id` of the picture, where they are smaller than the lossy ones."""
+    """Lossless WebP files, by `id` of the picture, where they are smaller than the lossy ones. They are tried where
+    that may well be, and where the lossy one misses its target: it has no 4:4:4 for small things in strong colours."""
 
     def smaller(one: Picture) -> bytes | None:
-        most = len(lossy[id(one)].data)
-        data = encode_lossless(one.image, exif) if one.has_few_colours and may_gain(one.image, most) else None
+        file = lossy[id(one)]
+        most = len(file.data)
+        is_worse = file.score is not None and miss(file, one.target) < -_CLOSE
+        tried = one.has_few_colours and (is_worse or may_gain(one.image, most))
+        data = encode_lossless(one.image, exif) if tried else None
         return data if data and len(data) < most else None
 
     files = zip(pictures, pool.map(smaller, pictures), strict=True)
@@ -132,7 +140,7 @@ def _chains(formats: tuple[Format, ...], pictures: list[Picture], recipe: Recipe
     chains: dict[Format, Chain] = {}
     leaders: list[SearchingChain] = []
     for kind in sorted(formats, key=SUPPORT.index):
-        if kind == "png" or not recipe.adaptive or searched is None:
+        if kind == "png" or not recipe.adaptive:
             chains[kind] = FixedChain(kind, pictures, recipe, exif)
         else:
             chain = SearchingChain(kind, pictures, searched, recipe, exif, leaders=tuple(leaders))

@@ -18,7 +18,7 @@ from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALLEST_SIDE = 32
-"""Pixels below which the score lacks its coarse scales and means little."""
+"""Pixels of a side below which the score lacks its coarse scales: what is smaller is scored repeated, in mirrors."""
 _WHOLE = 100_000
 """Pixels up to which all of them are scored: half a millisecond more for a thumbnail."""
 _GREY = (128, 128, 128)
@@ -76,27 +76,28 @@ class Picture:
         """Whether it may be text, a drawing or grey: their scores follow other curves than those of photographs."""
         return has_few_colours(self.image)
 
-    @property
-    def is_scorable(self) -> bool:
-        """Whether it is large enough for a meaningful score."""
-        return min(self._image.size) >= _SMALLEST_SIDE
-
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey."""
-        return self._prepared().score(self._decoded(data)) - self._flattered
+        return self._prepared().score(_large_enough(self._decoded(data))) - self._flattered
 
-    def _decoded(self, data: bytes) -> NDArray[np.uint8] | Image.Image:
+    def _decoded(self, data: bytes) -> NDArray[np.uint8]:
         if self.image.mode == "RGB" and not data.startswith(_AVIF, 4):
             # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
             return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
         with Image.open(io.BytesIO(data)) as file:
-            return flattened(file, _GREY)
+            return np.asarray(flattened(file, _GREY))
 
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all
             if self._reference is None:
-                self._reference = Reference(flattened(self.image, _GREY), sampled=self.pixels > _WHOLE)
+                pixels = _large_enough(np.asarray(flattened(self.image, _GREY)))
+                self._reference = Reference(pixels, sampled=self.pixels > _WHOLE)
             return self._reference
+
+
+def _large_enough(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    lacking = [max(0, _SMALLEST_SIDE - side) for side in pixels.shape[:2]]
+    return np.pad(pixels, [*((0, more) for more in lacking), (0, 0)], mode="symmetric") if any(lacking) else pixels
 
 
 def _excerpt(image: LazyImage, target: float) -> Picture:

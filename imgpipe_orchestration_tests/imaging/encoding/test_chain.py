@@ -32,7 +32,6 @@ class _Pictured:
     """Of its WebP: bytes for each hundred pixels."""
     whole: bool = True
     target: float = 75.0
-    is_scorable: bool = True
     has_few_colours: bool = False
     excerpt: _Pictured | None = None
     asked: dict[str, list[int]] = field(default_factory=dict)

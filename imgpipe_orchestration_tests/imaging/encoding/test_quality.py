@@ -226,8 +226,31 @@ def test_a_recipe_has_a_version_that_changes_with_anything_in_it() -> None:
     assert len({MEDIA.version, *(other.version for other in others)}) == 4
 
 
-def test_pictures_too_small_for_a_score_get_the_fixed_quality() -> None:
-    for size in ((1, 1), (4000, 3), (3, 4000), (20, 20)):
-        rendition = render(encoded(picture(*size), "PNG"), MEDIA)
-        assert all(variant.score is None for variant in rendition.variants)
-        assert {variant.size for variant in rendition.variants} == {s.name for s in MEDIA.sizes}
+@pytest.mark.parametrize("size", [(1, 1), (4000, 3), (3, 4000), (20, 20)])
+def test_pictures_too_small_for_all_scales_of_the_score_reach_their_target(size: tuple[int, int]) -> None:
+    rendition = render(encoded(picture(*size), "PNG"), MEDIA)
+    assert {variant.size for variant in rendition.variants} == {s.name for s in MEDIA.sizes}
+    for variant in rendition.variants:
+        assert variant.quality == 0 or variant.score is None or variant.score > 75 - 10
+
+
+@pytest.mark.parametrize("side", [4, 8, 16, 24, 31, 32, 40])
+def test_an_icon_keeps_its_colours_in_few_bytes(side: int) -> None:
+    """Red and blue checks, the worst for colours at half the resolution: at a fixed quality they turned violet."""
+    rows, columns = np.mgrid[:side, :side]
+    icon = np.where(((rows + columns) % 2)[..., None], [255, 0, 0], [0, 0, 255]).astype(np.uint8)
+    original = encoded(Image.fromarray(icon), "PNG")
+    files = {one.format: one.data for one in render(original, MEDIA).variants if one.size == "detail"}
+    assert len(files["webp"]) < len(original)
+    assert (np.asarray(_decoded(files["webp"])) == icon).all()
+    assert np.abs(np.asarray(_decoded(files["jpeg"])).astype(int) - icon).mean() < 16
+
+
+def test_a_transparent_picture_is_not_kept_as_webp_where_that_shows_other_colours() -> None:
+    """PNG has no score to compare it with; AVIF has."""
+    rows, columns = np.mgrid[:96, :96]
+    checks = np.where(((rows + columns) % 2)[..., None], [255, 0, 0, 255], [0, 0, 255, 255]).astype(np.uint8)
+    checks[..., :3] ^= np.random.default_rng(5).integers(0, 32, (96, 96, 3), dtype=np.uint8)  # no few colours
+    checks[:8] = 0
+    variants = [one for one in render(encoded(Image.fromarray(checks), "PNG"), MEDIA).variants if one.size == "detail"]
+    assert {one.format for one in variants} == {"avif", "png"}
