@@ -8,7 +8,6 @@ import dagster as dg
 from pydantic import Field
 
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.retries import ONCE_A_DAY
 from imgpipe_orchestration.runs.worker_queues import NETWORK
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -114,7 +113,6 @@ def tidy_runs(context: dg.OpExecutionContext, backends: BackendsResource) -> Non
 
 @dg.job(
     tags={"pipeline": "retention", **NETWORK, **NIGHTLY},
-    op_retry_policy=ONCE_A_DAY,
     description="Removes history past its retention (RETENTION_* settings), bounded in each execution.",
 )
 def retention() -> None:
@@ -153,7 +151,6 @@ def collect(context: dg.OpExecutionContext, config: Collection, backends: Backen
 
 @dg.job(
     tags={"pipeline": "garbage", **NETWORK, **NIGHTLY},
-    op_retry_policy=ONCE_A_DAY,
     description="Collects garbage in the object store, older than GC_GRACE_HOURS. Launched by hand it only tells.",
 )
 def garbage_collection() -> None:

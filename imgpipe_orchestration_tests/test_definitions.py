@@ -7,11 +7,9 @@ import sys
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.dependency import NodeHandle
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.runs.retries import ONCE_A_DAY
 from imgpipe_orchestration.sensors import AHEAD
 
 GRAPH = defs.resolve_asset_graph()
@@ -48,17 +46,6 @@ def test_every_job_has_a_pipeline_of_its_own_by_which_its_runs_are_limited() -> 
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
     assert [job.name for job in jobs if not job.tags.get("pipeline")] == []
     assert len({job.tags["pipeline"] for job in jobs}) == len(jobs)  # else a backfill keeps what is due waiting
-
-
-def test_what_runs_once_a_day_is_tried_again_within_it() -> None:
-    repository = defs.get_repository_def()
-    daily = [one for one in repository.schedule_defs if one.cron_schedule.split()[1] != "*"]
-    assert len(daily) >= 5
-    for schedule in daily:
-        job = repository.get_job(schedule.job_name)
-        for node in job.graph.nodes:
-            policy = job.get_retry_policy_for_handle(NodeHandle(node.name, None))
-            assert policy == ONCE_A_DAY, f"{job.name}: {node.name}"
 
 
 def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_of_sensors() -> None:

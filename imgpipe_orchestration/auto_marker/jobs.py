@@ -7,7 +7,6 @@ from pydantic import Field
 
 from imgpipe_orchestration.auto_marker.assets import CUSTOMERS, clean_images, metadata_of
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.retries import ONCE_A_DAY
 from imgpipe_orchestration.runs.worker_queues import NETWORK
 from imgpipe_orchestration.sensors import owner_of
 
@@ -109,7 +108,6 @@ def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource)
 @dg.job(
     description="Keeps the partitions of `clean_images` in step with the customers in MongoDB.",
     tags={"pipeline": "clean_images_customers", **TAGS},
-    op_retry_policy=ONCE_A_DAY,
 )
 def clean_images_customers() -> None:
     follow_customers()
@@ -126,6 +124,5 @@ clean_images_checks = dg.define_asset_job(
     "clean_images_checks",
     selection=dg.AssetSelection.checks_for_assets(clean_images),
     tags={"pipeline": "clean_images_checks", **TAGS},
-    op_retry_policy=ONCE_A_DAY,
     description="Checks that every marked document has what the voice generator needs.",
 )

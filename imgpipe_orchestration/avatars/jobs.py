@@ -3,7 +3,6 @@
 import dagster as dg
 
 from imgpipe_orchestration.avatars.assets import DAILY, PEOPLE, PICTURES
-from imgpipe_orchestration.runs.retries import ONCE_A_DAY
 from imgpipe_orchestration.runs.worker_queues import NETWORK, PAID
 
 # Two values of `pipeline`, so that a data run and an image run can run at the same time.
@@ -25,7 +24,6 @@ avatar_daily = dg.define_asset_job(
     "avatar_daily",
     selection=dg.AssetSelection.assets(*DAILY).without_checks(),
     tags={"pipeline": "avatar_daily", "group": "avatars", **NETWORK},
-    op_retry_policy=ONCE_A_DAY,
     description="Figures by day, and images of cancelled and failed tasks removed after AVATAR_CLEANUP_DAYS.",
 )
 

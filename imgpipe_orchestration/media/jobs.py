@@ -6,7 +6,6 @@ import dagster as dg
 
 from imgpipe_orchestration.media.assets import ASSETS
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.runs.retries import ONCE_A_DAY
 from imgpipe_orchestration.runs.worker_queues import CPU, NETWORK
 
 media_pipeline = dg.define_asset_job(
@@ -42,7 +41,6 @@ def reconcile_uploads(context: dg.OpExecutionContext, backends: BackendsResource
 
 @dg.job(
     tags={"pipeline": "media_reconciliation", "group": "media", **NETWORK},
-    op_retry_policy=ONCE_A_DAY,
     description="Reads all of pending_images, trusting no mark: what slipped by is taken up.",
 )
 def media_reconciliation() -> None:
