@@ -81,8 +81,8 @@ def plan(services: Services, *, scheduled: bool, customers: Sequence[str] = ()) 
     pending = news.pending_by_customer(opted_out=configs.opted_out())
     usable = {customer: pending[customer].clean_image for customer in sorted(filter(has_partition, pending))}
     others = {whose: backlog for whose, backlog in pending.items() if whose not in usable}
-    heartbeats.beat(services.engine, JOB)
     nobody = {(whose[0] if isinstance(whose, tuple) else repr(whose))[:80]: b.documents for whose, b in others.items()}
+    heartbeats.beat(services.engine, JOB)
     return Plan(usable, asked, nobody)
 
 

@@ -24,7 +24,7 @@ def set_focus(services: Services, media_id: int, box: Sequence[float] | None) ->
         Conflict: it has no variants yet.
     """
     if box is not None and not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-        raise BadInput("box is left, top, right, bottom, with left < right and top < bottom.", field="box")
+        raise BadInput("box is left, top, right, bottom from 0 to 1, with left < right and top < bottom.", field="box")
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         if media.recipe is None:

@@ -37,8 +37,8 @@ enough."""
 _CHEAP = 100_000
 """Pixels up to which AVIF's crops are always scored, which takes 4 ms for a thumbnail."""
 _SURPRISING = 2.5
-"""Points, either way, that a crop is predicted to miss by, from which its AVIF is scored. Of 246
-large crops of cameras' pictures ten lay between this and 3, and two of these missed by more than 2."""
+"""Points, either way, that a crop is predicted to miss by, from which its AVIF is scored. Of 246 large crops
+of cameras' pictures ten lay between this and 3, and two of these missed by more than 2."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks, from which it is repeated in 4:4:4, and points that this must gain to be kept: red
 letters gain 14 to 30, photographs up to 8."""

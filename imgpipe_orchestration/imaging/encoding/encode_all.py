@@ -22,9 +22,7 @@ from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
 """From the best supported format to the least."""
-
-
-_CLOSE = 2.0
+_MISSED = 2.0
 """Points by which a lossy file may miss its target before a lossless one is tried in its place."""
 
 
@@ -107,8 +105,8 @@ def _without_loss(
     def smaller(one: Picture) -> bytes | None:
         file = lossy[id(one)]
         most = len(file.data)
-        is_worse = file.score is not None and miss(file, one.target) < -_CLOSE
-        tried = one.has_few_colours and (is_worse or may_gain(one.image, most))
+        is_missed = miss(file, one.target) < -_MISSED
+        tried = one.has_few_colours and (is_missed or may_gain(one.image, most))
         data = encode_lossless(one.image, exif) if tried else None
         return data if data and len(data) < most else None
 

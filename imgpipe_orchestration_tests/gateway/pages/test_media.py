@@ -131,7 +131,6 @@ def test_the_frame_of_the_crops_is_drawn_on_the_picture_and_its_page_shows_what_
     assert len(make_variants(gateway.services, "run", today()).outcome.done) == 1
     expect(page.get_by_text(f"found by the engine: {found['reason']}")).to_be_visible()
     expect(crop).to_have_attribute("src", address or "")
-    guest.picture("crops")
     page.locator(".frame").click()  # in its middle
     assert [float(page.get_by_label(side).input_value()) for side in ("Left", "Right")] == pytest.approx([42, 58], 0.02)
 
