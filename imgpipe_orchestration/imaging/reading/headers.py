@@ -25,6 +25,8 @@ _RAW = f"a camera's raw file is not read: develop it and send {READ}"
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
 """Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, Canon's newer ones like a video."""
 _RAW_BRAND = b"crx "
+_SHORTENED = b"mif3"
+"""The brand of AVIF and HEIC with a MinimizedImageBox (ISO/IEC 23008-12, third edition, annex O)."""
 
 
 def identify(data: bytes) -> str:
@@ -87,6 +89,8 @@ def _identify_iso(data: bytes) -> str:
         return "heic"
     if _RAW_BRAND in brands:
         raise BadImage(_RAW)
+    if _SHORTENED in brands:
+        raise BadImage(f"an AVIF or HEIC with the shortened header of brand 'mif3' is not read: send {READ}")
     brand = data[8:12].decode("ascii", "replace")
     raise BadImage(f"not an image but a video or another media file of brand {brand!r}: send {READ}")
 

@@ -10,7 +10,7 @@ from itertools import islice
 
 from imgpipe_orchestration.errors import TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
-from imgpipe_orchestration.imaging.reading import png_chunks, tiff_directory
+from imgpipe_orchestration.imaging.reading import png_chunks, tiff_directory, webp
 from imgpipe_orchestration.imaging.reading.jpeg_segments import APP1, QUANTIZATION, segments
 
 
@@ -20,7 +20,7 @@ def check_parts(data: bytes, name: str, limits: Limits) -> None:
     Raises:
         TooLarge: past the limit, which the message names.
     """
-    walk = {"jpeg": segments, "png": png_chunks.chunks, "gif": _gif_blocks, "webp": _webp_chunks}.get(name)
+    walk = {"jpeg": segments, "png": png_chunks.chunks, "gif": _gif_blocks, "webp": webp.chunks}.get(name)
     most = limits.max_parts + len(data) // 256  # a GIF's blocks have 256 bytes, a PNG's chunks seldom under 4,096
     if walk and next(islice(walk(data), most, None), None) is not None:
         raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
@@ -43,15 +43,6 @@ def _check_jpeg(data: bytes, most: int, limits: Limits) -> None:
     tables = sum(end - at for kind, at, end in found if kind == QUANTIZATION)
     if tables > limits.max_table_bytes:
         raise TooLarge(f"the jpeg has {tables:,} bytes of quantization tables, the limit is {limits.max_table_bytes:,}")
-
-
-def _webp_chunks(data: bytes) -> Iterator[bytes]:
-    """The type of each chunk, animation frames among them (RFC 9649, section 2.3)."""
-    at = 12
-    while at + 8 <= len(data):
-        yield data[at : at + 4]
-        length = int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8 + length + (length & 1)
 
 
 def _gif_blocks(data: bytes) -> Iterator[int]:

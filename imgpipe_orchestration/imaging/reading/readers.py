@@ -19,6 +19,7 @@ from imgpipe_orchestration.imaging.reading import (
     masked_bmps,
     padded_avifs,
     png_extras,
+    tiff_directory,
     webp,
 )
 from imgpipe_orchestration.imaging.reading.boxes import Boxes
@@ -45,6 +46,7 @@ _READABLE = {
     "jxl": jxl.readable,
     "png": lambda data, limits: png_extras.up_to_pixels(apng.readable(data, limits)),
     "bmp": bmp_headers.readable,
+    "tiff": tiff_directory.readable,
     "webp": webp.readable,
 }
 """Rewrites a file into the form that its reader accepts."""

@@ -1,14 +1,17 @@
-"""WebP: its size, and animations with what Pillow needs to show their transparency."""
+"""WebP: its size, and what Pillow needs to show its transparency."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging.limits import Limits
 
 _ANIMATION, _ALPHA = 0x02, 0x10
 """Flags of the chunk VP8X (RFC 9649, section 2.7.1)."""
+_LOSSLESS_ALPHA = 0x10
+"""The flag of a lossless picture in the last byte of its header (section 3.4)."""
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -30,11 +33,27 @@ def size(data: bytes) -> tuple[int, int]:
     raise BadImage("the WebP header is broken or cut short")
 
 
-def readable(data: bytes, _limits: Limits) -> bytes:
-    """The WebP; an animation with the header's flag for transparency set.
+def chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Type of each chunk, animation frames among them, and where its content begins (RFC 9649, section 2.3)."""
+    at = 12
+    while at + 8 <= len(data):
+        yield data[at : at + 4], at + 8
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + length + (length & 1)
 
-    What the frames do not cover is transparent in browsers. Pillow shows it in black unless the flag is set.
+
+def readable(data: bytes, _limits: Limits) -> bytes:
+    """The WebP with its flag for transparency set, if it is an animation or without loss.
+
+    Pillow shows no transparency unless the flag is set. Browsers do: what an animation's frames do not cover is
+    transparent, and a lossless picture's flag is only a hint.
     """
-    if data[12:16] != b"VP8X" or not data[20] & _ANIMATION:
-        return data
-    return data[:20] + bytes([data[20] | _ALPHA]) + data[21:]
+    if data[12:16] == b"VP8X" and data[20] & _ANIMATION:
+        return _with(data, 20, _ALPHA)
+    lossless = next((start for kind, start in chunks(data) if kind == b"VP8L"), len(data))
+    flags = lossless + 4
+    return _with(data, flags, _LOSSLESS_ALPHA) if flags < len(data) else data
+
+
+def _with(data: bytes, at: int, flag: int) -> bytes:
+    return data[:at] + bytes([data[at] | flag]) + data[at + 1 :]

@@ -7,6 +7,7 @@ import io
 import struct
 import sys
 import zlib
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from imgpipe_orchestration.imaging.reading.opening import open_original
 from imgpipe_orchestration.imaging.reading.sniff import sniff
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import prepare, render
-from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels
+from imgpipe_orchestration_tests.imaging.corpus import difference, encoded, flat_png, picture, prepared_pixels, tiff_of
 
 WIDTH, HEIGHT = 160, 120
 
@@ -152,6 +153,29 @@ def test_every_exif_orientation_is_made_upright_in_every_format(kind: str, orien
     assert difference(np.asarray(prepared.image), np.asarray(_picture())) < 8
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_an_orientation_that_a_tiff_stores_as_a_byte_counts(order: Literal["<", ">"], big: bool) -> None:
+    stored = np.asarray(_picture().transpose(Image.Transpose.ROTATE_90))
+    data = bytearray(tiff_of(stored, 2, order=order, big=big, t274=6))
+    at = data.index(struct.pack(f"{order}HH{'Q' if big else 'I'}", 274, 4, 1))
+    value = at + (12 if big else 8)
+    data[at + 2 : at + 4] = struct.pack(f"{order}H", 1)
+    data[value : value + 4] = b"\6\0\0\0"
+    assert difference(prepared_pixels(bytes(data)), np.asarray(_picture())) == 0
+
+
+@pytest.mark.parametrize("more", [{}, {"xmp": b"<x/>"}])
+def test_the_flag_for_transparency_of_a_lossless_webp_is_only_a_hint(more: dict[str, bytes]) -> None:
+    data = bytearray(encoded(_with_alpha(_picture()), "WEBP", lossless=True, exact=True, **more))
+    whole = prepared_pixels(bytes(data))
+    flags = data.index(b"VP8L") + 12
+    assert (data[12:16], data[flags] & 0x10) == (b"VP8X" if more else b"VP8L", 0x10)
+    data[flags] ^= 0x10
+    assert whole.shape[2] == 4
+    assert np.array_equal(prepared_pixels(bytes(data)), whole)
+
+
 @pytest.mark.parametrize(("alpha", "shape"), [(0, (8, 8, 3)), (255, (8, 8, 3)), (128, (8, 8, 4))])
 def test_a_bmp_whose_alpha_was_never_written_is_no_invisible_picture(alpha: int, shape: tuple[int, ...]) -> None:
     pixels = bytes((30, 120, 200, alpha)) * 64
@@ -251,13 +275,13 @@ def test_grey_that_was_multiplied_by_its_alpha_is_divided_by_it() -> None:
 
 
 def test_the_smallest_of_all_webps_is_read() -> None:
-    """Of one colour, in eight bytes: no header of another kind is so short."""
+    """Of one colour, which is transparent, in eight bytes: no header of another kind is so short."""
     codes = "000" + "".join(f"100{level}" for level in (1, 0, 1, 0, 0))  # green, red, blue, alpha, distance
     body = b"\x2f" + (63 | 31 << 14).to_bytes(4, "little") + int(codes[::-1], 2).to_bytes(3, "little")
     data = b"RIFF" + struct.pack("<I", 12 + len(body)) + b"WEBPVP8L" + struct.pack("<I", len(body)) + body
     result = prepared_pixels(data)
-    assert result.shape == (32, 64, 3)
-    assert (result == (0, 1, 1)).all()
+    assert result.shape == (32, 64, 4)
+    assert (result == (0, 1, 1, 0)).all()
 
 
 def test_integers_of_32_bits_are_stretched_as_floats_are() -> None:

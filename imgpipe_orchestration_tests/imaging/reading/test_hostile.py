@@ -206,6 +206,7 @@ def test_polyglots_are_what_their_pixels_say() -> None:
     (bytes(range(128, 256)), "not an image of a kind that is read"),
     (b"\x7fELF\x02\x01\x01\x00", "not an image of a kind that is read"),
     (b"\0\0\0\x20ftypisom\0\0\0\0mp42", "media file of brand 'isom'"),
+    (b"\0\0\0\x10ftypmif3avif\0\0\0\x20mini", "shortened header of brand 'mif3' is not read: send JPEG"),
     (b"\0\0\0\x20ftypcrx \0\0\0\x01crx isom", "a camera's raw file is not read: develop it and send JPEG"),
     (b"FUJIFILMCCD-RAW 0201FF393101", "a camera's raw file is not read"),
     (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),

@@ -110,6 +110,51 @@ def test_so_has_what_a_picture_of_sixteen_colours_leaves_out(
     assert ["".join(map(str, row)) for row in np.asarray(image)[::-1]] == lowest_first.split()
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(("body", "lowest_first"), [
+    ("03# 00020202 02# 0000 02# 0001", "111000000 000000000 000001100 110000000"),
+    ("00020103 02# 0001", "000000000 000000000 000000000 011000000"),
+    ("02# 00020300 01# 00020002 02# 0001", "110001000 000000000 000000110 000000000"),
+    ("04# 00020001 00020101 02# 0001", "111100000 000000000 000001100 000000000"),
+    ("0005 ##### 00020101 02# 0001", "111110000 000000110 000000000 000000000"),
+    ("01# 000200ff", "100000000 000000000 000000000 000000000"),
+])  # fmt: skip
+def test_jumps_lead_to_the_right_and_up(
+    bits: int, body: str, lowest_first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_by_one = "11111000" if bits == 4 else "010101010100"
+    runs = body.replace("#####", one_by_one).replace("#", "11" if bits == 4 else "01")
+    image = _decoded(_bmp(9, 4, bytes.fromhex(runs), bits=bits), monkeypatch, rle_bmps.BmpRuns)
+    assert ["".join(map(str, row)) for row in np.asarray(image)[::-1]] == lowest_first.split()
+
+
+def test_jumps_in_a_wide_picture_lead_as_far_in_sixteen_colours_as_in_256(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random jumps, runs and pixels one by one, of as many pixels in either depth."""
+    dice = Random(3)
+    for _ in range(50):
+        width, height = 700, 30
+        runs: dict[int, list[bytes]] = {4: [], 8: []}
+        column, row = 0, 0
+        while row < height - 6:
+            length = dice.randint(3, 40)
+            right, up = dice.randint(0, 255), dice.randint(0, 5)
+            is_over = column + length + right + 40 > width
+            for bits, parts in runs.items():
+                colour = 1 if bits == 8 else 0x11
+                numbers = [1] * length
+                parts.append(bytes((length, colour)) if right % 2 else bytes((0, length)) + _written_out(numbers, bits))
+                parts.append(b"\0\0" if is_over else bytes((0, 2, right, up)))
+            column, row = (0, row + 1) if is_over else (column + length + right, row + up)
+        pictures = [
+            np.asarray(
+                _decoded(_bmp(width, height, b"".join(parts) + b"\0\1", bits=bits), monkeypatch, rle_bmps.BmpRuns)
+            )
+            for bits, parts in runs.items()
+        ]
+        assert np.array_equal(*pictures)
+        assert pictures[0].any()
+
+
 @pytest.mark.parametrize("body", [b"", ROW * 39, ROW * 39 + b"\0\x28abc", b"\xff\1\xff\1\0\0" * 40 + b"\0\1"])
 def test_broken_runs_are_refused_in_plain_words(body: bytes) -> None:
     with pytest.raises(BadImage, match="the bmp data is broken: its run lengths are cut short or lead out"):
