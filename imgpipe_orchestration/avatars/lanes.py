@@ -10,9 +10,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
+from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim
@@ -26,6 +27,8 @@ class Lanes:
     images: threading.Semaphore
     people: int
     """How many people are worked on at once."""
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    """Set when the run is stopped: nothing more is bought then."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -38,14 +41,16 @@ class Lanes:
 
 
 @contextmanager
-def turn(lane: threading.Semaphore, services: Services, claim: Claim) -> Iterator[Callable[[], None]]:
+def turn(lanes: Lanes, lane: threading.Semaphore, services: Services, claim: Claim) -> Iterator[Callable[[], None]]:
     """Wait for a place in a lane and hold it. Yields a function that gives the place back before the end of the block.
 
     Raises:
-        LeaseLost: the item was cancelled or taken over while it waited: nothing more is bought for it.
+        LeaseLost: the item was cancelled or taken over while it waited, or the run is stopped: nothing more is bought.
     """
     with ExitStack() as place:
         place.enter_context(lane)
+        if lanes.interrupted.is_set():
+            raise LeaseLost("The run is being stopped.")
         with services.claims.fenced(claim):
             pass
         yield place.close

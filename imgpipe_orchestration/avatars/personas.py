@@ -147,7 +147,7 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
 
     def ask(batch: Batch) -> int | ImgpipeError:
         try:
-            with turn(lanes.flowise, services, claim):
+            with turn(lanes, lanes.flowise, services, claim):
                 answer = _buy(services, task, batch)
             return _keep(services, claim, task, batch, answer)
         except (PartnerUnavailable, PartnerRefused, RateLimited, TooLarge) as error:

@@ -136,13 +136,13 @@ def _prompt(place: _Place, persona: Persona) -> None:
         prediction = flowise.predict_text(flow, asked)
         return Purchase(prediction.usage, value=prediction.answer)
 
-    with turn(place.lanes.flowise, services, place.claim):
+    with turn(place.lanes, place.lanes.flowise, services, place.claim):
         answer = place.services.ledger.buy(call, purchase, buyer=buyer_of(persona))
     place.commit(Step.PROMPT, cost=answer.cost_usd, image_prompt=answer.value)
 
 
 def _base(place: _Place, persona: Persona) -> None:
-    with turn(place.lanes.images, place.services, place.claim) as leave:
+    with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
         answer = draw_base(place.services, persona, place.bought, answered=leave)
     place.commit(
         Step.BASE,
@@ -165,7 +165,7 @@ def _base_upload(place: _Place, persona: Persona) -> None:
 
 def _grid(place: _Place, persona: Persona) -> None:
     base = place.data(persona, "base_object")
-    with turn(place.lanes.images, place.services, place.claim) as leave:
+    with turn(place.lanes, place.lanes.images, place.services, place.claim) as leave:
         answer = draw_grid(place.services, persona, base, place.bought, answered=leave)
     place.commit(Step.GRID, cost=answer.cost_usd, grid_object=answer.object_key)
 

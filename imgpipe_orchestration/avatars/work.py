@@ -47,7 +47,7 @@ def run_data(services: Services, owner: str) -> Report:
         def data(claim: Claim) -> None:
             waiting_out(services, claim, lambda: invent(services, claim, lanes))
 
-        outcome = work_through(claims, store.DATA, batch, data, threads=TASKS_AT_ONCE)
+        outcome = work_through(claims, store.DATA, batch, data, threads=TASKS_AT_ONCE, interrupted=lanes.interrupted)
     return Report(outcome, tasks=len(batch))
 
 
@@ -101,6 +101,7 @@ def run_images(
             threads=lanes.people,
             deadline=time.monotonic() + settings.avatar_run_seconds,
             further=None if any(claim.losses for claim in batch) else further,
+            interrupted=lanes.interrupted,
         )
         claims.release(owner)  # what the time budget or the choice of steps left
     reached = _reached(services, people)

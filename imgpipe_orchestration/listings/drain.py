@@ -23,7 +23,7 @@ from imgpipe_orchestration.storage.claims import Claim, Queue
 from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.objects import Bucket
 from imgpipe_orchestration.storage.rows import autocommit, transaction
-from imgpipe_orchestration.storage.work import Outcome, work_through
+from imgpipe_orchestration.storage.work import Outcome, set_if_interrupted, work_through
 
 log = logger(__name__)
 
@@ -188,13 +188,12 @@ def drain(
                 turn += 1
 
         try:
-            with ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="listings-batch") as pool:
-                try:
-                    for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
-                        future.result()
-                except BaseException:
-                    processor.interrupted.set()  # the pool waits for its threads
-                    raise
+            with (
+                ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="listings-batch") as pool,
+                set_if_interrupted(processor.interrupted),
+            ):
+                for future in [pool.submit(take_batches, number) for number in range(_BATCHES_AT_ONCE)]:
+                    future.result()
         finally:
             total.seconds = time.monotonic() - started
             services.claims.release(owner)

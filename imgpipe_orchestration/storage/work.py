@@ -6,6 +6,7 @@ one place.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -75,6 +76,7 @@ def work_through(
     on_failure: OnFailure | None = None,
     stage: str = "",
     further: Callable[[int], Sequence[Claim]] | None = None,
+    interrupted: threading.Event | None = None,
 ) -> Outcome:
     """Run `step` on each claim in `threads` threads.
 
@@ -88,6 +90,8 @@ def work_through(
         stage: name under which the times are recorded (see `stage_times`); by default the queue's.
         further: returns up to so many further claims for the batch. Called whenever threads are free, so that one slow
             item does not delay others.
+        interrupted: is set when the run is stopped, and the steps in progress are waited for: those of several parts
+            have to begin no further one.
     """
     outcome = Outcome()
     started = time.monotonic()
@@ -104,7 +108,10 @@ def work_through(
 
     waiting = list(reversed(batch))
     running: dict[Future[None], Claim] = {}
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{queue.name}-work") as pool:
+    with (
+        ThreadPoolExecutor(max_workers=threads, thread_name_prefix=f"{queue.name}-work") as pool,
+        set_if_interrupted(interrupted or threading.Event()),
+    ):
         while waiting or running:
             while waiting and len(running) < threads and not _past(deadline):
                 claim = waiting.pop()
@@ -122,6 +129,16 @@ def work_through(
     outcome.seconds = time.monotonic() - started
     _note_times(claims, queue.name, stage or queue.name, outcome, spent)
     return outcome
+
+
+@contextmanager
+def set_if_interrupted(event: threading.Event) -> Iterator[None]:
+    """Set `event` when the block raises. To be left before a pool of threads, which waits for all of them."""
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
 
 
 @contextmanager

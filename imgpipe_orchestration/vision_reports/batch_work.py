@@ -19,7 +19,7 @@ from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.ledger import Buyer, PaidCall, Purchase
-from imgpipe_orchestration.storage.work import work_through
+from imgpipe_orchestration.storage.work import set_if_interrupted, work_through
 from imgpipe_orchestration.vision_reports import batches, inspection
 from imgpipe_orchestration.vision_reports.batches import Batch, BatchImage
 
@@ -186,12 +186,13 @@ def work_on_all(services: Services, owner: str) -> int:
             count += 1
         return count
 
-    with services.claims.hold(owner), BatchWorker(services) as worker, ThreadPoolExecutor(threads) as pool:
-        try:
-            return sum(pool.map(keep_going, range(threads)))
-        except BaseException:
-            worker.interrupted.set()  # the pool waits for its threads
-            raise
+    with (
+        services.claims.hold(owner),
+        BatchWorker(services) as worker,
+        ThreadPoolExecutor(threads) as pool,
+        set_if_interrupted(worker.interrupted),
+    ):
+        return sum(pool.map(keep_going, range(threads)))
 
 
 def _view_key(batch: Batch, image: BatchImage) -> str:

@@ -103,6 +103,23 @@ def test_a_worker_killed_after_it_paid_leaves_nothing_to_be_bought_again(desk: D
     assert desk.calls("openai", "edits") <= 3, "one for each, and one that was in flight for the other person"
 
 
+def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(desk: Desk) -> None:
+    task = desk.ask(2)
+    desk.data()
+    desk.standins.admin("POST", "delays", {"openai": 1.5})
+    worker = Worker(desk, "stopped")
+    assert worker.until("Step 2/7")
+    wait_for(lambda: desk.standins.admin("GET", "calls")["most_in_flight"].get("openai") == 2, "both selfies", 30)
+    worker.process.send_signal(signal.SIGINT)
+    worker.process.communicate(timeout=30)
+    desk.standins.admin("POST", "delays", {"openai": 0})
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 0)
+    assert {person.step for person in desk.people(task)} == {Step.BASE_UPLOAD}
+    _bring_back(desk)
+    desk.eventually(desk.images_now, lambda: desk.task(task).status is TaskStatus.COMPLETED)
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (2, 2)
+
+
 def test_two_workers_share_the_people_and_buy_each_picture_once(desk: Desk) -> None:
     task = desk.ask(6)
     desk.data()
