@@ -424,7 +424,8 @@ class Settings(BaseModel):
 
 
 def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = None) -> Settings:
-    """Read the settings in force.
+    """Read the settings in force, without white space around them: a secret from a file often ends in a line break, of
+    which no header can be made.
 
     Args:
         environ: the environment (default: the process's own).
@@ -436,7 +437,7 @@ def load(environ: Mapping[str, str] | None = None, *, data_dir: Path | None = No
     environ = os.environ if environ is None else environ
     folder = data_dir or Path(environ.get("IMGPIPE_DATA_DIR") or Settings.model_fields["imgpipe_data_dir"].default)
     values: dict[str, Any] = _running_stack(folder)
-    values |= {n: environ[n.upper()] for n in Settings.model_fields if environ.get(n.upper())}
+    values |= {name: value for name in Settings.model_fields if (value := environ.get(name.upper(), "").strip())}
     values["imgpipe_data_dir"] = folder
     try:
         return Settings(**values)

@@ -233,6 +233,12 @@ def test_a_last_slash_of_an_address_that_paths_are_appended_to_is_left_out(tmp_p
     assert settings.external_api_get_url == "https://vision.example.com/list/"
 
 
+def test_white_space_around_a_setting_is_left_out(tmp_path: Path) -> None:
+    """A secret from a file often ends in a line break, of which no header can be made."""
+    settings = load({"S3_ACCESS_KEY": "key\n", "GATEWAY_PORT": " 8123 ", "OPENAI_API_KEY": "\n"}, data_dir=tmp_path)
+    assert (settings.s3_access_key, settings.gateway_port, settings.openai_api_key) == ("key", 8123, "")
+
+
 def test_settings_survive_the_way_through_an_environment(tmp_path: Path) -> None:
     settings = load({"GATEWAY_PORT": "8123", "LEASE_SECONDS": "7.5"}, data_dir=tmp_path)
     assert load(settings.environment(), data_dir=tmp_path) == settings

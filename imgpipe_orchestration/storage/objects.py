@@ -178,19 +178,19 @@ class Bucket:
         """Write `data` under `key`, replacing what was there.
 
         Raises:
-            BadInput: the key or the metadata cannot be stored.
+            BadInput: the key, the type or the metadata cannot be stored.
             BackendUnavailable: the store cannot be reached or is out of space.
         """
         if not _usable(key):
             raise BadInput(f"{key!r} cannot be the key of an object.", field="key")
-        for name, value in (metadata or {}).items():
-            if not value.isascii() or not value.isprintable():
-                raise BadInput(f"{name!r} of {key!r} cannot be stored as asked.", field=name)
-        import obstore
-
         attributes = {"Content-Type": content_type, **(metadata or {})}
         if cache_control:
             attributes["Cache-Control"] = cache_control
+        for name, value in attributes.items():
+            if not fits_header(value):
+                raise BadInput(f"{name!r} of {key!r} cannot be stored as asked.", field=name)
+        import obstore
+
         with _translated(key):
             obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
 
@@ -288,6 +288,11 @@ class Bucket:
     def _call(self, operation: str, **arguments: Any) -> Any:
         with _translated(self.name):
             return getattr(self.store.client, operation)(Bucket=self.name, **arguments)
+
+
+def fits_header(value: str) -> bool:
+    """Whether an object can have this as its type or metadata. obstore panics at others."""
+    return value.isascii() and value.isprintable()
 
 
 def _whole(data: bytes, key: str, size: int | None) -> bytes:

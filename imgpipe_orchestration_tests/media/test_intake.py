@@ -132,6 +132,14 @@ def test_a_path_that_is_none_of_ours_fails_its_row_and_no_other(services: Servic
     assert (status(engine, bad), status(engine, good)) == ("failed", "pending")
 
 
+def test_a_type_that_no_header_can_have_does_not_cost_the_image(gateway: Gateway) -> None:
+    gateway.upload(1, profile_image=picture())
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update pending_images set mime_type = E'image/jpeg\\n'")
+    gateway.run_due()
+    assert gateway.rows("select mime_type, status from media_files") == [("image/jpeg", "completed")]
+
+
 ODD = {
     "postgresql": (
         "created_at = 'infinity'",

@@ -101,6 +101,12 @@ def test_metadata_that_s3_cannot_carry_is_not_tried_for_ever(bucket: Bucket) -> 
         bucket.put("k", b"x", content_type="text/plain", metadata={"name": "Göteborg"})
 
 
+@pytest.mark.parametrize("content_type", ["image/jpeg\n", "image/jp\0eg", "Bild/\u00e4"])
+def test_nor_is_a_type_that_no_header_can_have(bucket: Bucket, content_type: str) -> None:
+    with pytest.raises(BadInput, match="'Content-Type' of 'k' cannot be stored as asked"):
+        bucket.put("k", b"x", content_type=content_type)
+
+
 def test_threads_share_one_store_from_its_first_use(s3: S3Access) -> None:
     bucket = store_at(s3.endpoint).bucket(s3.bucket())
     errors: list[BaseException] = []

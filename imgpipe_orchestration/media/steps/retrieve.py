@@ -13,6 +13,7 @@ from imgpipe_orchestration.media.steps.refusals import mendable
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
+from imgpipe_orchestration.storage.objects import fits_header
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
@@ -85,7 +86,8 @@ def kept(services: Services, media: MediaFile) -> bytes:
 
 
 def _keep(services: Services, media: MediaFile, key: str, data: bytes) -> None:
-    mime = media.mime_type or "application/octet-stream"
+    # What the main API claims, until the bytes are looked at.
+    mime = media.mime_type if media.mime_type and fits_header(media.mime_type) else "application/octet-stream"
     services.media_bucket.put(key, data, content_type=mime, cache_control="private")
 
 
