@@ -245,6 +245,7 @@ _FAILED_PEOPLE = text("""
 
 _FORGET_MISSING = text("""
     delete from generation_results where task_id = :id and status = 'failed' and firstname is null
+        and task_id in (select id from generation_tasks where id = :id and status <> 'cancelled' for update)
 """)
 
 _REOPEN = text("""
@@ -267,10 +268,14 @@ _FAIL_PERSONAS = text("""
 
 # A new edition makes other calls in the ledger: pictures that could not be used must not be taken from it again.
 _RESTART_PERSONAS = text("""
-    with again as (
+    with going as materialized (
+        select id from generation_tasks
+        where id in (select task_id from generation_results where id = any(:ids)) and status <> 'cancelled'
+        order by id for update),
+    again as (
         update generation_results set status = 'pending', error = null, finished_at = null, edition = edition + 1,
             base_tries = 1, grid_tries = 1
-        where id = any(:ids) and status = 'failed' returning task_id)
+        where id = any(:ids) and status = 'failed' and task_id in (select id from going) returning task_id)
     select distinct task_id from again
 """)
 
