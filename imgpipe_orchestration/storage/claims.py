@@ -202,7 +202,8 @@ class Claims:
 
     def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Row[Any]]:
         """A batch of items whose workers died; items that lost too many workers are given up and left out."""
-        while rows := list(connection.execute(sql.TAKE_SUSPECTS, {**taking, "limit": limit, "shrink": SHRINK})):
+        batch = {**taking, "limit": limit, "shrink": SHRINK, "most": MAX_LOSSES}
+        while rows := list(connection.execute(sql.TAKE_SUSPECTS, batch)):
             dead = [row for row in rows if row.losses > MAX_LOSSES]
             if not dead:
                 break

@@ -149,7 +149,8 @@ TAKE = text(f"""
     {_TAKEN}
 """)
 
-# Those that lost the most workers first, and the fewer of them at a time the more workers they lost.
+# Those that lost the most workers first, and the fewer of them at a time the more workers they lost. One that is given
+# up if it loses another is alone, however large the batches are.
 TAKE_SUSPECTS = text(f"""
     with head as (
         select lane from work_items
@@ -160,7 +161,8 @@ TAKE_SUSPECTS = text(f"""
         select item_id from work_items
         where queue = :queue and partition = :partition and lane = (select lane from head)
             and state = 'waiting' and due_at is null
-        order by turn limit (select greatest(1, (:limit / power(:shrink, lane - 2))::int) from head)
+        order by turn limit (select case when lane > :most then 1
+            else greatest(1, (:limit / power(:shrink, lane - 2))::int) end from head)
         for update skip locked
     )
     {_TAKEN}

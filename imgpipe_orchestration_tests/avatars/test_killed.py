@@ -207,7 +207,7 @@ def test_a_cancelled_task_that_an_operator_requeues_by_name_stays_cancelled(desk
 def test_so_does_one_of_which_somebody_had_failed(desk: Desk) -> None:
     task = desk.ask(2)
     desk.data()
-    unlucky, other = desk.people(task)
+    unlucky, _ = desk.people(task)
     desk.standins.fault("openai", "content_policy", operation="images", match=unlucky.name)
     lanes = Lanes(threading.Semaphore(1), threading.Semaphore(1), people=1)
     desk.images(steps={Step.PROMPT, Step.BASE}, lanes=lanes)

@@ -95,21 +95,22 @@ def test_an_error_that_postgres_cannot_hold_is_recorded_without_what_it_cannot_h
     assert len(row(claims, 1).error) == 2000
 
 
-def test_an_item_that_kills_its_worker_is_given_up_and_takes_nobody_with_it(claims: Claims) -> None:
+@pytest.mark.parametrize("size", [64, 1000])
+def test_an_item_that_kills_its_worker_is_given_up_and_takes_nobody_with_it(claims: Claims, size: int) -> None:
     """Each round claims a batch and dies if the killer is in it; everything else is finished."""
-    put(claims, *range(1, 65))
+    put(claims, *range(1, size + 1))
     killer, runs = 7, 0
     while claims.due_partitions(QUEUE):
         runs += 1
         assert runs < 60
-        batch = claims.claim(QUEUE, f"run-{runs}", 64)
+        batch = claims.claim(QUEUE, f"run-{runs}", size)
         if killer in ids(batch):
             time_passes(claims, 31)
         else:
             for claim in batch:
                 finish(claims, claim)
     counts = claims.counts()["listings"]
-    assert (counts.done, counts.failed) == (63, 1)
+    assert (counts.done, counts.failed) == (size - 1, 1)
     (letter,) = claims.failures(QUEUE)
     assert (letter.item_id, letter.error_code) == (killer, "worker-died")
     assert "died" in (letter.error or "")

@@ -47,7 +47,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         (claims_sql.DUE_PARTITIONS, {"queue": QUEUE.name, "limit": 10}),
         (claims_sql.MAKE_READY, {**key, **lost, "limit": 1000}),
         (claims_sql.TAKE, {**key, "lane": 0, "limit": 10}),
-        (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4}),
+        (claims_sql.TAKE_SUSPECTS, {**key, "limit": 10, "shrink": 4, "most": 5}),
         (claims_sql.SERVE, {**key, "lane": 0, "turn": 1}),
         (claims_sql.PUT_OFF, {"queue": QUEUE.name, "limit": 10}),
     ]
