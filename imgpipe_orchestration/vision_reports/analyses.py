@@ -74,25 +74,35 @@ def source_of(get_url: str) -> str:
 
 
 def register(
-    rows: Rows, claims: Claims, execution_id: int, source: str, organization_id: str, found: Listed, vault: Vault
-) -> bool:
-    """Queue a listed analysis for an execution. False when it is unfinished or delivered already."""
-    values = {
-        "source": source,
-        "organization": organization_id,
-        "analysis": found.vision_analysis_id,
-        "execution": execution_id,
-        "code": found.run_code,
-        "query": found.user_query,
-        "day": found.created_day,
-        "documents": vault.lock(json.dumps([asdict(document) for document in found.documents])),
-    }
-    row = rows.execute(_REGISTER, values).one_or_none()
-    if row is None:
-        return False
-    rows.execute(_GOES_ON, {"ids": [row.id]})
-    claims.enqueue(rows, QUEUE, [Item(row.id, tenant=organization_id)], again=True)
-    return True
+    rows: Rows,
+    claims: Claims,
+    execution_id: int,
+    source: str,
+    organization_id: str,
+    listed: Sequence[Listed],
+    vault: Vault,
+) -> int:
+    """Queue listed analyses for an execution, without those that are unfinished or delivered already; returns how
+    many."""
+    whose = {"source": source, "organization": organization_id}
+    names = [found.vision_analysis_id for found in listed]
+    # Before the analyses, as whoever requeues them.
+    rows.execute(_ITEMS_LISTED, {**whose, "names": names, "queue": QUEUE.name})
+    ids: list[int] = []
+    for found in listed:
+        values = {
+            **whose,
+            "analysis": found.vision_analysis_id,
+            "execution": execution_id,
+            "code": found.run_code,
+            "query": found.user_query,
+            "day": found.created_day,
+            "documents": vault.lock(json.dumps([asdict(document) for document in found.documents])),
+        }
+        ids += rows.scalars(_REGISTER, values)
+    rows.execute(_GOES_ON, {"ids": ids})
+    claims.enqueue(rows, QUEUE, [Item(analysis, tenant=organization_id) for analysis in ids], again=True)
+    return len(ids)
 
 
 def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> list[int]:
@@ -277,6 +287,13 @@ _REGISTER = text("""
         status = case when a.batch_id is null then 'waiting' else 'submitted' end
     where a.status = 'failed'
     returning a.id
+""")
+
+_ITEMS_LISTED = text("""
+    select 1 from work_items where queue = :queue and item_id in (
+        select id from vision_analyses where source = :source and lower(organization_id) = lower(:organization)
+            and lower(vision_analysis_id) in (select lower(name) from unnest(cast(:names as text[])) as name)
+    ) order by item_id for update
 """)
 
 # Locks the item's row first, as `fenced` does.

@@ -60,14 +60,13 @@ def fetch_list(services: Services, claim: Claim) -> None:
         for entries, fault in ((unusable, "cannot be used"), (nobodys, "name no organization"))
         if entries
     ]
-    source, new = analyses.source_of(connection.get_url), 0
+    source = analyses.source_of(connection.get_url)
     with services.claims.fenced(claim) as rows:
         # Two jobs that list the same API at once would otherwise deadlock on each other's rows.
         rows.execute(text("select pg_advisory_xact_lock(hashtextextended(:source, 0))"), {"source": source})
-        for analysis in listed:
-            new += analyses.register(
-                rows, services.claims, claim.item_id, source, connection.organization_id, analysis, services.vault
-            )
+        new = analyses.register(
+            rows, services.claims, claim.item_id, source, connection.organization_id, listed, services.vault
+        )
         rows.execute(
             text("update vision_executions set listed_at = now(), error = :note, unusable = :unusable where id = :id"),
             {"id": claim.item_id, "note": " ".join(notes) or None, "unusable": len(unusable)},

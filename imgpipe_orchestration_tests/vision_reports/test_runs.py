@@ -150,6 +150,32 @@ def test_a_backfill_has_the_items_of_a_day_before_its_analyses_as_a_requeue_does
         assert len(other.result()) == 1
 
 
+def test_so_has_who_lists_an_analysis_anew(desk: Desk) -> None:
+    desk.seed(images=1)
+    assert desk.execute()["successful"] == 1
+    engine, claims, vault = desk.services.engine, desk.services.claims, desk.services.vault
+    with transaction(engine) as rows:
+        rows.execute(text("update vision_analyses set status = 'failed'"))
+        known = rows.execute(text("select * from vision_analyses")).one()
+    found = analyses.Listed(known.vision_analysis_id.upper(), known.run_code, "", known.created_day, ())
+
+    def listing() -> int:
+        with transaction(engine) as rows:
+            whose = known.execution_id, known.source, known.organization_id
+            return analyses.register(rows, claims, *whose, [found, found], vault)
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(engine) as requeue:
+            requeue.execute(
+                text("select 1 from work_items where queue = :queue for update"), {"queue": analyses.QUEUE.name}
+            )
+            other = pool.submit(listing)
+            wait_for(lambda: waiters(engine) == 1, "the listing to wait for the item")
+            requeue.execute(text("select 1 from vision_analyses for update nowait"))
+            requeue.execute(text("delete from vision_outcomes"))  # as of another execution
+        assert other.result() == 1
+
+
 def test_a_backfill_delivers_to_where_an_api_has_moved_and_to_no_other_organization(desk: Desk) -> None:
     desk.seed(images=1)
     job = desk.job()
