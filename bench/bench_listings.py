@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        control.run(Services(load()), arguments.worker, arguments.worker)
+        control.run(Services(load()), arguments.worker)
         return
     only = arguments.only or list(BARS)
     measured: dict[str, float] = {}

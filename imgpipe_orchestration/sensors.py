@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 AHEAD = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
 Nightly runs have the sensors' priority: with a lower one they would never start while every place for a run is busy."""
-ROOT_RUN = "dagster/root_run_id"
-"""The tag under which Dagster notes which run a re-execution repeats."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -25,9 +23,18 @@ UNFINISHED = [
 queued the run."""
 
 
-def owner_of(run: dg.DagsterRun) -> str:
-    """The owner of a run's claims: the id of its root run, so that a re-execution has the claims of the first run."""
-    return run.root_run_id or run.run_id
+def owner_of(services: "Services", run: dg.DagsterRun) -> str:
+    """The owner of a run's claims and job instances: its id.
+
+    A re-execution first takes over what the run that it repeats still holds. Should that one's process be alive, as
+    after a forced termination, its writes are refused from then on.
+    """
+    from imgpipe_orchestration.storage import job_instances
+
+    if run.parent_run_id:
+        services.claims.take_over(run.parent_run_id, run.run_id)
+        job_instances.take_over(services.engine, run.parent_run_id, run.run_id)
+    return run.run_id
 
 
 def unfinished_run(
@@ -64,14 +71,10 @@ def _give_back(
 ) -> None:
     from imgpipe_orchestration.storage import job_instances
 
-    owner = owner_of(context.dagster_run)
-    again = dg.RunsFilter(tags={ROOT_RUN: owner}, statuses=[dg.DagsterRunStatus.STARTED])
-    if taken_over := context.instance.get_run_records(filters=again, limit=1):
-        context.log.info(f"run {taken_over[0].dagster_run.run_id} goes on with what {owner} held")
-        return
-    count = backends.services.claims.release(owner, died=died)
-    jobs = job_instances.interrupted(backends.services.engine, owner, again=not cancelled)
-    context.log.info(f"gave back {count} claims and {jobs} job instances of run {context.dagster_run.run_id}")
+    run_id = context.dagster_run.run_id
+    count = backends.services.claims.release(run_id, died=died)
+    jobs = job_instances.interrupted(backends.services.engine, run_id, again=not cancelled)
+    context.log.info(f"gave back {count} claims and {jobs} job instances of run {run_id}")
 
 
 @dg.run_failure_sensor(

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
+from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.resources import BackendsResource, build_backends
-from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs
+from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs, owner_of
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -104,26 +105,34 @@ def test_what_was_asked_for_waits_again_unless_somebody_cancelled_its_run(
     assert job_instances.get(engine, begun.id).status == ("failed" if cancelled else "queued")
 
 
-def test_what_a_reexecution_took_over_stays_with_it(backends: BackendsResource) -> None:
-    claims = backends.services.claims
+def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_refused(
+    backends: BackendsResource,
+) -> None:
+    """Its process may be alive: Dagster only believes it to be dead."""
+    services = backends.services
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(working)
         event = instance.report_run_failed(run, "its process is gone")
-        _claimed(claims, run.run_id)
-        again = instance.create_run_for_job(
-            working,
-            parent_run_id=run.run_id,
-            root_run_id=run.run_id,
-            tags={"dagster/root_run_id": run.run_id},
-            status=dg.DagsterRunStatus.STARTED,
-        )
+        _claimed(services.claims, owner_of(services, run))
+        (held,) = services.claims.owned(QUEUE, run.run_id)
+        (begun,) = job_instances.begin(services.engine, "working", ["c1"], run.run_id, lease_seconds=60)
+        again = instance.create_run_for_job(working, parent_run_id=run.run_id, root_run_id=run.run_id)
+        for _ in ("its first step", "another"):
+            assert owner_of(services, again) == again.run_id
+            assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
+        with pytest.raises(LeaseLost), services.claims.fenced(held):
+            pass
+        assert job_instances.finish(services.engine, [job_instances.Ending(begun)]) == {begun.id}
+        (mine,) = job_instances.begin(services.engine, "working", ["c1"], again.run_id, lease_seconds=60)
+        assert (mine.id, mine.again) == (begun.id, True)
         with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())
-        assert [claim.item_id for claim in claims.owned(QUEUE, run.run_id)] == [1]
+        assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
+        assert job_instances.finish(services.engine, [job_instances.Ending(mine)]) == set()
         event = instance.report_run_failed(again, "its process is gone, too")
         with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())
-    assert claims.claim(QUEUE, "next", 1)[0].losses == 1
+    assert services.claims.claim(QUEUE, "next", 1)[0].losses == 1
 
 
 def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagster_command(

@@ -58,7 +58,7 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
 
     customer = customer_of(context.partition_key)
     todo = steps.plan(backends.services, scheduled=False, customers=[customer])
-    (figures,) = steps.carry_out(backends.services, todo, owner_of(context.run), batch_size=None)
+    (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)
     if figures.broken:
         raise dg.Failure(f"{customer}: {figures.trouble}", metadata=metadata_of(figures), allow_retries=False)
     if figures.trouble:

@@ -42,7 +42,7 @@ def mark_images(context: dg.OpExecutionContext, config: Round, backends: Backend
     limit = None if config.everything else services.settings.auto_mark_batch_size
     totals = {"customers": 0, "found": 0, "marked": 0, "failed": 0}
     troubled: list[dg.TableRecord] = []
-    for figures in steps.carry_out(services, todo, owner_of(context.run), batch_size=limit):
+    for figures in steps.carry_out(services, todo, owner_of(backends.services, context.run), batch_size=limit):
         _report(context, figures)
         totals["customers"] += 1
         totals["found"] += figures.found

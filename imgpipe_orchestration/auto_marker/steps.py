@@ -99,7 +99,7 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
     """Mark the documents of all customers in `todo`; yields each customer's figures when they are known.
 
     Args:
-        run_id: id of the root run, which owns the job instances.
+        run_id: id of the run, which owns the job instances.
         batch_size: most documents of each customer; None for all.
 
     Raises:

@@ -67,7 +67,7 @@ def _figures(outcome: "Outcome") -> dict[str, Any]:
 def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.avatars.work import run_data
 
-    report = run_data(backends.services, owner_of(context.run))
+    report = run_data(backends.services, owner_of(backends.services, context.run))
     return dg.MaterializeResult(metadata={"tasks": report.tasks, **_figures(report.outcome)})
 
 
@@ -88,7 +88,7 @@ def avatar_pictures(
     from imgpipe_orchestration.avatars.work import run_images
 
     chosen = {step for step, (name, _, _) in STAGES.items() if dg.AssetKey(name) in context.selected_asset_keys}
-    report = run_images(backends.services, owner_of(context.run), steps=chosen)
+    report = run_images(backends.services, owner_of(backends.services, context.run), steps=chosen)
     for step in sorted(chosen):
         metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
         if step is max(chosen):

@@ -34,5 +34,5 @@ def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource
     """WebP at the URLs that uploads were answered with. Materializing makes the chosen day's images again."""
     from imgpipe_orchestration.listings import control
 
-    again, done = control.make_again(backends.services, owner_of(context.run), context.partition_key)
+    again, done = control.make_again(backends.services, owner_of(backends.services, context.run), context.partition_key)
     return dg.MaterializeResult(metadata={"made_again": again, **done.as_json()})

@@ -9,7 +9,7 @@ from imgpipe_orchestration.storage import job_definitions
 from imgpipe_orchestration.storage.rows import transaction
 
 
-def run(services: Services, owner: str, run_id: str, done: Drained | None = None) -> Drained:
+def run(services: Services, run_id: str, done: Drained | None = None) -> Drained:
     """Drain the queue and write the result into the job's row, for `GET /api/jobs/process-image-queue`.
 
     Args:
@@ -22,7 +22,7 @@ def run(services: Services, owner: str, run_id: str, done: Drained | None = None
     with transaction(services.engine) as connection:
         job_definitions.started(connection, model.JOB_ID, run_id)
     try:
-        drain(services, owner, total=done)
+        drain(services, run_id, total=done)
     except BaseException as error:
         done.ended = f"the run failed: {str(error) or type(error).__name__}"
         raise

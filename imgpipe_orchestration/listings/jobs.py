@@ -21,7 +21,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
 
     done = Drained()
     try:
-        control.run(backends.services, owner_of(context.run), context.run_id, done)
+        control.run(backends.services, owner_of(backends.services, context.run), done)
     finally:  # what was done is reported also when the run ends with an error
         for name, day in sorted(done.days.items()):
             context.log_event(_event(backends, name, day))

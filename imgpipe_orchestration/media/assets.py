@@ -89,7 +89,7 @@ def _claim_at_the_beginning(context: dg.AssetExecutionContext, backends: Backend
     from imgpipe_orchestration.media.stages import claim_batch
 
     if context.asset_key.path[-1] == _chosen(context)[0]:
-        claim_batch(backends.services, owner_of(context.run), context.partition_key)
+        claim_batch(backends.services, owner_of(backends.services, context.run), context.partition_key)
 
 
 def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
@@ -98,7 +98,7 @@ def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsR
     If its lease ended instead, an image would be treated as one that its worker died over.
     """
     if context.asset_key.path[-1] == _chosen(context)[-1]:
-        backends.services.claims.release(owner_of(context.run))
+        backends.services.claims.release(owner_of(backends.services, context.run))
 
 
 def _due_and_outdated(
@@ -111,7 +111,8 @@ def _due_and_outdated(
     """Take what is due through a step, then make again what is ordered for the day; its figures begin with `again_`."""
     from imgpipe_orchestration.media.remake import order
 
-    services, owner, day = backends.services, owner_of(context.run), context.partition_key
+    services, day = backends.services, context.partition_key
+    owner = owner_of(services, context.run)
     _claim_at_the_beginning(context, backends)
     stage = process(services, owner)
     figures: dict[str, float] = {}
@@ -137,7 +138,7 @@ def _due_and_outdated(
 def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import retrieve_stage
 
-    stage = retrieve_stage(backends.services, owner_of(context.run), context.partition_key)
+    stage = retrieve_stage(backends.services, owner_of(backends.services, context.run), context.partition_key)
     _give_back_at_the_end(context, backends)
     return _result(stage, **_day(context, backends, Step.RETRIEVE_FILE))
 
@@ -184,7 +185,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
     from imgpipe_orchestration.media.stages import callback_stage
 
     _claim_at_the_beginning(context, backends)
-    stage = callback_stage(backends.services, owner_of(context.run))
+    stage = callback_stage(backends.services, owner_of(backends.services, context.run))
     _give_back_at_the_end(context, backends)
     return _result(stage, **_day(context, backends, Step.UPDATE_CALLBACK))
 
@@ -200,7 +201,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
 def replace_urls(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import urls_stage
 
-    return _result(urls_stage(backends.services, owner_of(context.run)))
+    return _result(urls_stage(backends.services, owner_of(backends.services, context.run)))
 
 
 ASSETS = [retrieve_file, ai_visual_analysis, resize_optimize, update_callback, replace_urls]

@@ -200,6 +200,12 @@ class Claims:
             taken = connection.execute(sql.TAKE_THESE, values)
             return [_claim(queue, owner, row, row.partition) for row in taken]
 
+    def take_over(self, owner: str, new: str) -> int:
+        """Make `new` the owner of all that `owner` holds, whose writes are refused from then on; returns how many."""
+        values = {"owner": owner, "new": new, "lease": self.lease_seconds}
+        with transaction(self.engine) as connection:
+            return connection.execute(sql.TAKE_OVER, values).rowcount
+
     def _suspects(self, connection: Connection, queue: Queue, taking: dict[str, Any], limit: int) -> list[Row[Any]]:
         """A batch of items whose workers died; items that lost too many workers are given up and left out."""
         batch = {**taking, "limit": limit, "shrink": SHRINK, "most": MAX_LOSSES}

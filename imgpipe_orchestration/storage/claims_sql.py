@@ -182,6 +182,12 @@ TAKE_THESE = text(f"""
     {_TAKEN}, w.partition
 """)
 
+TAKE_OVER = text("""
+    update work_items set owner = :new, attempt = attempt + 1, updated_at = now(),
+        due_at = now() + make_interval(secs => :lease)
+    where owner = :owner and state = 'claimed'
+""")
+
 SERVE = text("""
     insert into work_served as s (queue, partition, lane, turn) values (:queue, :partition, :lane, :turn)
     on conflict (queue, partition, lane) do update set turn = greatest(s.turn, excluded.turn)

@@ -8,7 +8,7 @@ as `queued`, a sensor asks Dagster for a run, and the run starts it under a leas
       └─── interrupted ──┘  the run failed, or its lease ended: it waits again (MAX_ATTEMPTS times), and the run that
                             takes it knows that it had been begun before
 
-A running instance belongs to one run (`run_id`, a root run id) until its lease ends, and writes of other runs are
+A running instance belongs to one run (`run_id`) until its lease ends, and writes of other runs are
 refused. So a run that was believed dead and comes back cannot overwrite the one that took over.
 """
 
@@ -204,8 +204,8 @@ def begin(
 ) -> list[JobInstance]:
     """The instances of some customers for a run, running; customers for whom another run works are left out.
 
-    A queued instance that a customer asked for is started instead of a new one, and an instance that this run (or the
-    run that it re-executes) had begun is continued.
+    A queued instance that a customer asked for is started instead of a new one, and an instance that this run had
+    begun, or has taken over, is continued.
     """
     whose = {"job": job, "customers": [escaped(customer) for customer in customers]}
     lease = {"run": run_id, "lease": lease_seconds}
@@ -224,6 +224,12 @@ def begin(
             values = {"job": job, "trigger": trigger.value, "customers": new, **lease}
             begun += [_read(row) for row in connection.execute(sql.CREATE_RUNNING, values)]
     return begun
+
+
+def take_over(engine: Engine, run_id: str, new: str) -> int:
+    """Give the running instances of a run to another one. The first can no longer finish them. Returns how many."""
+    with transaction(engine) as connection:
+        return connection.execute(sql.TAKE_OVER, {"run": run_id, "new": new}).rowcount
 
 
 @dataclass(frozen=True, slots=True)

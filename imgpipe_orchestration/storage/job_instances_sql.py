@@ -102,6 +102,10 @@ START = text("""
     select * from taken order by created_at, id
 """)
 
+TAKE_OVER = text("""
+    update job_instances set run_id = :new, attempts = attempts + 1 where run_id = :run and status = 'running'
+""")
+
 FINISH = text("""
     update job_instances j set status = over.status, result = cast(over.result as jsonb), error = over.error,
         finished_at = now(), lease_until = null

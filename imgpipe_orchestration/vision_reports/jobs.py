@@ -35,8 +35,9 @@ def unprocessed_analyses(
 ) -> Iterator[dg.DynamicOutput[None]]:
     from imgpipe_orchestration.vision_reports import runs
 
-    services, owner = backends.services, owner_of(context.run)
-    begun = runs.begin(services, owner, context.run_id)
+    services = backends.services
+    owner = owner_of(services, context.run)
+    begun = runs.begin(services, owner)
     for told in begun.waiting:
         context.log.warning(f"{told}. {CHECK}")
     for told in begun.given_up:
@@ -58,20 +59,21 @@ def analyses_of_day(
 ) -> Iterator[dg.DynamicOutput[None]]:
     from imgpipe_orchestration.vision_reports import analyses, runs
 
-    services, owner = backends.services, owner_of(context.run)
+    services = backends.services
+    owner = owner_of(services, context.run)
     day = date.fromisoformat(context.partition_key)
     opened = analyses.reopen_day(services.engine, services.claims, day, owner)
     context.log.info(f"{len(opened)} analyses of {day} from the start again")
     held = services.claims.owned(analyses.QUEUE, owner)
     held += services.claims.claim_these(analyses.QUEUE, owner, opened)
-    yield from _take_on(context, services, vision_crew, runs.described(services, held, context.run_id))
+    yield from _take_on(context, services, vision_crew, runs.described(services, held, owner))
 
 
 def _take_on(
     context: dg.OpExecutionContext, services: "Services", crew: VisionCrewResource, taken: "list[Taken]"
 ) -> Iterator[dg.DynamicOutput[None]]:
     context.log.info(f"{len(taken)} analyses of {len({one.organization_id for one in taken})} organizations")
-    crew.crew(services, owner_of(context.run)).expect(one.claim.item_id for one in taken)
+    crew.crew(services, owner_of(services, context.run)).expect(one.claim.item_id for one in taken)
     for one in taken:
         # Only the key is passed on: Dagster keeps values in files of this machine, and a step that is re-executed may
         # run on another one.
@@ -88,7 +90,8 @@ def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_cr
     from imgpipe_orchestration.vision_reports import analyses
     from imgpipe_orchestration.vision_reports.crew import Ending
 
-    services, owner = backends.services, owner_of(context.run)
+    services = backends.services
+    owner = owner_of(services, context.run)
     crew = vision_crew.crew(services, owner)
     analysis = int((context.get_mapping_key() or "").rpartition("_")[2])
     claim = analyses.take(services.claims, owner, analysis)
@@ -138,7 +141,7 @@ def vision_reports_backfill() -> None:
 def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.vision_reports.batch_work import work_on_all
 
-    count = work_on_all(backends.services, owner_of(context.run))
+    count = work_on_all(backends.services, owner_of(backends.services, context.run))
     context.add_output_metadata({"batches": count})
     context.log.info(f"{count} batches worked on")
 

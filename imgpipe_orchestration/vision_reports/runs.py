@@ -42,16 +42,16 @@ class Begun:
     """Executions that failed for good."""
 
 
-def begin(services: Services, owner: str, run_id: str) -> Begun:
+def begin(services: Services, run_id: str) -> Begun:
     """Start the due executions, list them, and claim due analyses."""
     claims, engine = services.claims, services.engine
     executions.start_due(engine, claims)
-    with claims.hold(owner):
-        due = claims.claim(executions.QUEUE, owner, _LISTED_AT_ONCE)
+    with claims.hold(run_id):
+        due = claims.claim(executions.QUEUE, run_id, _LISTED_AT_ONCE)
         executions.note_run(engine, [claim.item_id for claim in due], run_id)
         outcome = work_through(claims, executions.QUEUE, due, lambda claim: fetch_list(services, claim), threads=4)
-        taken = claims.owned(analyses.QUEUE, owner)
-        taken += claims.claim(analyses.QUEUE, owner, max(0, AT_ONCE - len(taken)))
+        taken = claims.owned(analyses.QUEUE, run_id)
+        taken += claims.claim(analyses.QUEUE, run_id, max(0, AT_ONCE - len(taken)))
     waiting, given_up = (_not_listed(services, problems) for problems in (outcome.retried, outcome.failed))
     return Begun(described(services, taken, run_id), waiting, given_up)
 

@@ -119,7 +119,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["content-type"]) == (503, "image/webp")
         assert pixels(shown.content).shape[:2] == (240, 320)
-        result = control.run(services, "run-1", "run-1")
+        result = control.run(services, "run-1")
         assert (result.processed, result.failed) == (0, 0)
         assert result.ended == "The object store cannot be reached."
         assert result.retried <= 20, "the run went on although nothing could work"
@@ -129,7 +129,7 @@ def test_with_the_object_store_stopped_while_processing_images_are_retried_and_t
         shown = client.get(path_of(images[0]))
         assert (shown.status_code, shown.headers["cache-control"]) == (200, "no-store")
         due_at_once(services)
-        assert control.run(services, "run-2", "run-2").processed == 30
+        assert control.run(services, "run-2").processed == 30
         assert rows(services, UNSETTLED) == [(0,)]
         assert client.get(path_of(images[0])).headers["content-type"] == "image/webp"
     services.close()

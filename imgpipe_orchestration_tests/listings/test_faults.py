@@ -108,7 +108,7 @@ from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":
     store.rendered = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-    control.run(Services(load()), "killed", "killed")
+    control.run(Services(load()), "killed")
 """
 
 

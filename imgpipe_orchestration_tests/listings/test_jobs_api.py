@@ -51,7 +51,7 @@ def test_a_stopped_job_keeps_uploads_and_a_started_one_processes_them(client: Cl
     started = client.post("/api/jobs", json={**BODY, "interval": "1h30m", "payload": {"batch_size": 3}})
     assert (started.status_code, started.json()["data"]["state"]) == (200, "active")
     assert control.reason_to_wait(services, None) is None
-    assert control.run(services, "run-2", "run-2").processed == 1
+    assert control.run(services, "run-2").processed == 1
     data = client.get(JOB).json()["data"]
     assert (data["interval"], data["payload"], data["last_run_id"]) == ("1h30m", {"batch_size": 3}, "run-2")
     assert (data["last_result"]["processed"], data["last_result"]["ended"]) == (1, "nothing more is due")

@@ -9,4 +9,4 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import load
 
 if __name__ == "__main__":
-    control.run(Services(load()), sys.argv[1], sys.argv[1])
+    control.run(Services(load()), sys.argv[1])

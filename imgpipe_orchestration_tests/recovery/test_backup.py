@@ -114,7 +114,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
             _, one = upload(client, photo(seed=seed))
             assert one is not None
             accepted.append(one)
-        assert control.run(services, "run", "run").processed == 5
+        assert control.run(services, "run").processed == 5
         services.close()
         thread = threading.Thread(target=uploads)
         thread.start()
@@ -140,7 +140,7 @@ def test_what_a_backup_holds_is_served_and_finished_after_its_restore(open_folde
         (found,) = collect_garbage(services, ["listings"], act=False, grace_hours=0)
         assert found.missing == 0
         assert found.garbage <= 2 * (len(accepted) - held)
-        control.run(services, "run", "run")
+        control.run(services, "run")
         assert count(services, "select count(*) from image_queue where status = 'processed'") == held
         with Client(create_app(settings)) as client:
             served = [client.get(path_of(one)) for one in accepted]

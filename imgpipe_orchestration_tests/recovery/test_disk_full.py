@@ -56,7 +56,7 @@ def test_a_full_object_store_refuses_uploads_and_loses_none(open_folder: Path) -
         assert statuses == [200] * 3
         services = Services(settings)
         assert count(services, "select count(*) from image_queue") == len(kept)
-        assert control.run(services, "run", "run").processed == len(kept)
+        assert control.run(services, "run").processed == len(kept)
         services.close()
         for one in kept:
             answer = client.get(path_of(one))
@@ -90,7 +90,7 @@ def test_a_full_database_refuses_uploads_and_loses_none(open_folder: Path) -> No
         assert statuses == [200] * 3
         services = Services(settings)
         assert count(services, "select count(*) from image_queue") == len(kept)
-        done = control.run(services, "run", "run")
+        done = control.run(services, "run")
         assert done.processed == len(kept)
         services.close()
         for one in kept:
