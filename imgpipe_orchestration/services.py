@@ -16,6 +16,7 @@ from imgpipe_orchestration.storage.group_commit import GroupCommit
 from imgpipe_orchestration.storage.objects import Bucket, ObjectStore
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration.storage.secrets import Vault
+from imgpipe_orchestration.trust import share_certificates
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -37,6 +38,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         know(settings.secrets())
+        share_certificates()
 
     @made_once
     def engine(self) -> Engine:

@@ -27,6 +27,9 @@ from imgpipe_orchestration.devstack.watched import HUNG_SECONDS, Watched
 from imgpipe_orchestration.errors import BackendUnavailable
 
 HOUSEKEEPING_SECONDS = 60.0
+TELL_SECONDS = 20.0
+"""After so long at its start, what a part is waiting for is worth a line: a gateway runs, and its object store does not
+let it in."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -106,7 +109,7 @@ class Supervisor:
             watched.restarts += 1
 
     def _await_ready(self, group: Sequence[Watched]) -> None:
-        waiting = list(group)
+        waiting, told = list(group), set()
         while waiting:
             for watched in list(waiting):
                 code, part = watched.part.exit_code(), watched.part
@@ -119,6 +122,9 @@ class Supervisor:
                     waiting.remove(watched)
                 elif watched.late():
                     raise BackendUnavailable(f"{part.name} does not answer at {part.url}:\n{part.last_words()}")
+                elif part.name not in told and time.monotonic() - part.started > TELL_SECONDS:
+                    told.add(part.name)
+                    self.say(f"{part.name} runs, but is not ready yet ({part.url}); its log: {part.log_file}")
             self._pause(0.05 if waiting else 0)
 
     def _provision(self) -> subprocess.Popen[bytes]:

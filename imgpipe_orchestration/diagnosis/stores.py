@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.diagnosis.check import MIGRATE, Bad, Note
+from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
@@ -65,12 +67,15 @@ def dagster_database(services: Services) -> str:
 def bucket(name: str, services: Services) -> str:
     from botocore.exceptions import ClientError
 
+    there = services.objects.bucket(name)
     try:
-        services.objects.bucket(name).store.client.head_bucket(Bucket=name)
+        there.store.client.head_bucket(Bucket=name)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
         raise Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
+    with suppress(NotFound):  # objects are read by another library, with certificates of its own
+        there.get("imgpipe_doctor")
     return "there"
 
 

@@ -78,7 +78,7 @@ class Documents:
             return MongoClient(
                 self.url, tz_aware=True, **{name: v for name, v in options.items() if name.lower() not in in_url}
             )
-        except (ConfigurationError, InvalidURI, ValueError) as error:
+        except (ConfigurationError, InvalidURI, ValueError, OSError) as error:  # OSError: of a file that it names
             raise SettingsError(f"MONGODB_URL cannot be used: {error}", field="MONGODB_URL") from error
 
     @made_once

@@ -59,7 +59,9 @@ def test_writes_are_retried_and_waits_are_bounded_unless_the_url_says_otherwise(
     told.close()
 
 
-@pytest.mark.parametrize("url", ["", "postgresql://x", "mongodb://", "mongodb://h:port"])
+@pytest.mark.parametrize(
+    "url", ["", "postgresql://x", "mongodb://", "mongodb://h:port", "mongodb://h/?tls=true&tlsCAFile=/no/such.pem"]
+)
 def test_a_url_that_cannot_be_used_names_its_setting(url: str) -> None:
     with pytest.raises(SettingsError) as raised:
         Documents(url, database="ichat").ping()
