@@ -21,7 +21,7 @@ from imgpipe_orchestration.pipelines import PIPELINES
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import job_instances, spending
 from imgpipe_orchestration.storage.backlog import DeadLetter, HeldUp, QueueCounts
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.storage.spending import Pause, Spent
 
 log = logger(__name__)
@@ -122,9 +122,9 @@ class Watch:
         services = self._services
         counts = with_unseen(services, services.claims.counts())
         latest = services.claims.failures(limit=LATEST)
-        now = datetime.now(UTC)
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         with transaction(services.engine) as connection:
+            now = time_of(connection).astimezone(UTC)
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
             hours = self._throughput.hours(connection, now)
             spent = spending.summary(connection, since=midnight, by=("provider",))
             pauses = spending.pauses(connection)
