@@ -15,6 +15,9 @@ from dagster._grpc.types import ExecuteRunArgs
 
 from imgpipe_orchestration.errors import BackendUnavailable
 
+ANSWER_SECONDS = 60.0
+"""For how long a forkserver may be silent before it is replaced; it needs three seconds when it has just started."""
+
 
 class WarmProcess:
     """A forkserver, started when it is first needed and replaced if it died. Thread-safe."""
@@ -76,6 +79,7 @@ class _Forkserver:
                 # Otherwise macOS ends a forked process that uses its frameworks, as reading the system's proxy does.
                 env={**os.environ, "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES"},
             )
+        ours.settimeout(ANSWER_SECONDS)
         self._socket = ours
         self._answers = ours.makefile("rb")
 
@@ -83,7 +87,7 @@ class _Forkserver:
         """The pid of a new process that runs `dagster` with `words`.
 
         Raises:
-            OSError: the forkserver is gone.
+            OSError: the forkserver is gone, or does not answer.
             BackendUnavailable: it goes on, and cannot fork at the moment.
         """
         self._socket.sendall(json.dumps(words).encode() + b"\n")

@@ -204,6 +204,23 @@ def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance) -> Non
     becomes(instance, first, CANCELED)
 
 
+@pytest.mark.slow
+def test_a_forkserver_that_hangs_is_replaced(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = started(instance, first := launch(instance, jobs.endless))
+    parent = process.parent()
+    assert parent is not None
+    assert launcher._warm._server is not None
+    launcher._warm._server._socket.settimeout(1)
+    parent.suspend()
+    second = launch(instance, jobs.quick)
+    becomes(instance, second, SUCCESS)
+    wait_for(lambda: not parent.is_running() or parent.status() == psutil.STATUS_ZOMBIE, "the end of the hung one")
+    instance.run_launcher.terminate(first)
+    becomes(instance, first, CANCELED)
+
+
 def test_a_forkserver_that_cannot_fork_for_a_moment_says_so_and_goes_on() -> None:
     ours, theirs = socket.socketpair()
     short_of_processes = """
