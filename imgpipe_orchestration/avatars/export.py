@@ -6,17 +6,15 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, cast
 
-from imgpipe_orchestration.avatars import results
 from imgpipe_orchestration.avatars.manifest import manifest
 from imgpipe_orchestration.avatars.model import PersonaStatus
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import ImgpipeError
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
 
 COLUMNS = (
     "result_id", "firstname", "lastname", "gender", "age", "nationality", "occupation", "bio", "appearance", "status",
@@ -30,19 +28,13 @@ def record(person: Persona) -> dict[str, Any]:
     return values | {"status": person.status.value}
 
 
-def _people(services: Services, task: Task) -> list[Persona]:
-    """All people, read before the answer begins, so that a slow client holds no database connection."""
-    with transaction(services.engine) as connection:
-        return results.of_task(connection, task.id)
-
-
-def as_jsonl(services: Services, task: Task) -> Iterator[bytes]:
+def as_jsonl(people: Iterable[Persona]) -> Iterator[bytes]:
     """The people of a task as JSON Lines, a line at a time."""
-    for person in _people(services, task):
+    for person in people:
         yield json.dumps(record(person), ensure_ascii=False).encode() + b"\n"
 
 
-def as_csv(services: Services, task: Task) -> Iterator[bytes]:
+def as_csv(people: Iterable[Persona]) -> Iterator[bytes]:
     """The people of a task as CSV, a line at a time, the header first."""
     line = io.StringIO()
     writer = csv.writer(line)
@@ -56,7 +48,7 @@ def as_csv(services: Services, task: Task) -> Iterator[bytes]:
 
     # With a byte order mark; without it Excel reads the file as Latin-1.
     yield b"\xef\xbb\xbf" + row(list(COLUMNS))
-    for person in _people(services, task):
+    for person in people:
         yield row(list(record(person).values()))
 
 
@@ -65,12 +57,11 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def as_zip(services: Services, task: Task) -> Iterator[bytes]:
+def as_zip(services: Services, task: Task, people: list[Persona]) -> Iterator[bytes]:
     """The manifest, and a folder with the five PNG of each completed person. One picture is in memory at a time.
 
     A picture that cannot be read becomes a line in `missing.txt` and does not break the download.
     """
-    people = _people(services, task)
     sink = _Sink()
     missing: list[str] = []
     with zipfile.ZipFile(cast("IO[bytes]", sink), "w", zipfile.ZIP_STORED) as archive:

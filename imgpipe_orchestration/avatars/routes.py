@@ -155,10 +155,12 @@ def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> 
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
+        # All at once, before the answer begins: it could not be called off, and a slow client would hold a connection.
+        people = results.of_task(connection, found.id)
     kinds: dict[str, tuple[str, Iterator[bytes]]] = {
-        "csv": ("text/csv; charset=utf-8", export.as_csv(services, found)),
-        "jsonl": ("application/x-ndjson", export.as_jsonl(services, found)),
-        "zip": ("application/zip", export.as_zip(services, found)),
+        "csv": ("text/csv; charset=utf-8", export.as_csv(people)),
+        "jsonl": ("application/x-ndjson", export.as_jsonl(people)),
+        "zip": ("application/zip", export.as_zip(services, found, people)),
     }
     media_type, body = kinds[format]
     name = f"avatars-{found.task_id}.{format}"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import cleanup
+from imgpipe_orchestration.avatars import cleanup, results
 from imgpipe_orchestration.avatars.model import PersonaStatus
 from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import BackendUnavailable
@@ -129,6 +129,19 @@ def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: Client) -
         assert len([name for name in names if name.endswith(".png")]) == 10
         with Image.open(io.BytesIO(archive.read(f"persona_{lines[0]['result_id']}/image_2.png"))) as image:
             image.load()
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
+def test_an_export_whose_people_cannot_be_read_is_an_error_and_not_half_a_file(
+    desk: Desk, client: Client, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"/api/avatars/tasks/{desk.ask(1).task_id}/export?format={format}"
+
+    def away(*_: object) -> None:
+        raise BackendUnavailable("The database cannot be reached.")
+
+    monkeypatch.setattr(results, "of_task", away)
+    assert client.get(url).status_code == 503
 
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
