@@ -105,7 +105,10 @@ async def counting(app: FastAPI, services: Services) -> AsyncIterator[None]:
     async def keep() -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            await callers.flush(services.engine)
+            try:
+                await callers.flush(services.engine)
+            except Exception:  # whatever it is, the next ones are to be written down
+                log.exception("callers of images were not written down")
 
     task = asyncio.create_task(keep())
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -97,6 +98,27 @@ def test_what_a_database_that_is_away_does_not_take_is_kept(engine: Engine) -> N
     with transaction(engine) as connection:
         assert [one.requests for one in callers.of_image(connection, 1)] == [2]
     away.dispose()
+
+
+def test_an_error_that_nobody_expected_ends_no_counting(
+    make_gateway: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, broken = callers.write, [ZeroDivisionError("unexpected")]
+
+    def writing(*arguments: Any) -> None:
+        if broken:
+            raise broken.pop()
+        write(*arguments)
+
+    monkeypatch.setattr(callers, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(callers, "write", writing)
+    gateway = make_gateway()
+    gateway.upload(1, profile_image=picture(300, 200))
+    gateway.run_due()
+    assert gateway.get("/serve/1").status_code == 200
+    wait_for(lambda: not broken, "the error")
+    assert gateway.get("/serve/1").status_code == 200
+    wait_for(lambda: gateway.rows("select * from media_callers"), "the counts of the second")
 
 
 def test_the_page_of_an_image_names_who_asked_for_it(
