@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine, RowMapping, text
 
@@ -62,7 +62,6 @@ def invite(
     uploads.check_size(services, field, size)
     upload_id = secrets.token_urlsafe(18)
     seconds = services.settings.direct_upload_seconds
-    expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
     key = f"{STAGING}{user_id}/{upload_id}"
     row = {
         "id": upload_id,
@@ -73,12 +72,13 @@ def invite(
         "bytes": size,
         "private": private,
         "object_key": key,
-        "expires_at": expires_at,
+        "seconds": seconds,
     }
     with transaction(services.engine) as connection:
+        connection.execute(_ONE_AT_A_TIME, {"user_id": user_id})
         if (connection.scalar(_OPEN, {"user_id": user_id}) or 0) >= MOST_OPEN:
             raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=seconds)
-        connection.execute(_INSERT, row)
+        expires_at = connection.execute(_INSERT, row).scalar_one()
     url, headers = services.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
     return Invitation(upload_id, url, headers, expires_at)
 
@@ -102,7 +102,7 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     row = _row(services, user_id, upload_id)
     if row["pending_id"] is not None:
         return _accepted(row)
-    if row["expires_at"] < datetime.now(UTC):
+    if row["expired"]:
         raise Gone("This upload has expired; announce it again.")
 
     def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
@@ -166,9 +166,13 @@ def _accepted(row: RowMapping) -> Accepted:
 _INSERT = text("""
     insert into media_uploads
         (id, user_id, field, original_name, content_type, bytes, private, object_key, expires_at)
-    values (:id, :user_id, :field, :original_name, :content_type, :bytes, :private, :object_key, :expires_at)
+    values (:id, :user_id, :field, :original_name, :content_type, :bytes, :private, :object_key,
+        now() + make_interval(secs => :seconds))
+    returning expires_at
 """)
-_SELECT = text("select * from media_uploads where id = :id and user_id = :user_id")
+_SELECT = text("select *, expires_at < now() as expired from media_uploads where id = :id and user_id = :user_id")
+# Or requests of a user that come together would pass the limit together.
+_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtextextended('uploads of ' || :user_id, 0))")
 _OPEN = text("""
     select count(*) from media_uploads where user_id = :user_id and pending_id is null and expires_at > now()
 """)

@@ -178,3 +178,7 @@ def test_nobody_announces_without_end(gateway: Gateway) -> None:
     """)
     answer = announced(gateway, picture())
     assert (answer.status_code, answer.json()["code"]) == (429, "too-many-open")
+    gateway.rows("delete from media_uploads where id in ('1', '2') returning id")
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda _: announced(gateway, picture()).status_code, range(8))
+        assert sorted(answers) == [201] * 2 + [429] * 6, "also those that come together"
