@@ -42,9 +42,9 @@ _DAILY = text("""
             count(*) filter (where status = 'failed') as failed
         from generation_results, since where finished_at >= first group by 1
     ), spent as (
-        select (at at time zone 'UTC')::date as day, count(*) as calls, coalesce(sum(cost_usd), 0) as cost,
-            bool_or(standin) as standin
-        from paid_call_uses, since where pipeline = 'avatars' and outcome = 'bought' and at >= first group by 1
+        select day, cast(sum(bought) as bigint) as calls, sum(cost_usd) as cost, sum(standin) > 0 as standin
+        from spending_days, since
+        where pipeline = 'avatars' and bought > 0 and day >= (first at time zone 'UTC')::date group by 1
     )
     select coalesce(p.day, s.day), coalesce(p.completed, 0), coalesce(p.failed, 0), coalesce(s.calls, 0),
         coalesce(s.cost, 0), coalesce(s.standin, false)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import requests
 
 from imgpipe_orchestration.diagnosis.check import TIMEOUT_SECONDS, Bad, Note
@@ -41,10 +39,9 @@ def openai(services: Services) -> str:
 
 def paid_calls(services: Services) -> str:
     budget = services.settings.daily_budget_usd
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with transaction(services.engine) as connection:
         pauses = spending.pauses(connection)
-        spent = sum(line.cost_usd for line in spending.summary(connection, since=today, by=[]))
+        spent = sum(line.cost_usd for line in spending.today(connection, by=[]))
     if pauses:
         waits = [f"{one.provider} is not asked until {one.until:%H:%M} UTC: {one.reason}" for one in pauses]
         raise Note("; ".join(waits), "Once that is mended, `imgpipe requeue PIPELINE` ends the pauses.")

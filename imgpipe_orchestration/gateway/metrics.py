@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from datetime import UTC, datetime
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -204,8 +203,7 @@ def _paid_calls(connection: Connection) -> list[Metric]:
     seconds = CounterMetricFamily(
         "imgpipe_provider_seconds", "Seconds waited for answers since midnight UTC.", labels=labels
     )
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for one in spending.summary(connection, since=midnight, by=("provider", "model")):
+    for one in spending.today(connection, by=("provider", "model")):
         key = [one.provider, one.model]
         for outcome in Outcome:
             calls.add_metric([*key, outcome.value], getattr(one, outcome.value))
@@ -216,7 +214,7 @@ def _paid_calls(connection: Connection) -> list[Metric]:
         seconds.add_metric(key, one.seconds)
     spent = CounterMetricFamily("imgpipe_pipeline_cost_usd", "US dollars since midnight UTC.", labels=["pipeline"])
     bought = CounterMetricFamily("imgpipe_pipeline_calls_bought", "Calls paid since midnight UTC.", labels=["pipeline"])
-    for one in spending.summary(connection, since=midnight, by=("pipeline",)):
+    for one in spending.today(connection, by=("pipeline",)):
         spent.add_metric([one.pipeline], float(one.cost_usd))
         bought.add_metric([one.pipeline], one.bought)
     paused = GaugeMetricFamily(

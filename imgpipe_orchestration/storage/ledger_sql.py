@@ -79,8 +79,7 @@ BUDGET = text("""
         order by id desc limit 20
     )
     select
-        coalesce((select sum(cost_usd) from paid_call_uses
-                  where outcome = 'bought' and at >= date_trunc('day', now(), 'UTC')), 0) as spent,
+        coalesce((select sum(cost_usd) from spending_days where day = (now() at time zone 'UTC')::date), 0) as spent,
         coalesce((select sum(reserved_usd) from paid_calls
                   where state = 'started' and lease_until > clock_timestamp()), 0) as reserved,
         coalesce((select max(cost_usd) from kind), 0) as estimate,

@@ -46,29 +46,26 @@ class Pause:
 
 _Group = Literal["pipeline", "provider", "model"]
 
-_FIGURES = """
-    count(*) filter (where outcome = 'bought') as bought,
-    count(*) filter (where outcome = 'reused') as reused,
-    count(*) filter (where outcome = 'failed' or outcome = 'bought' and error is not null) as failed,
-    count(*) filter (where outcome = 'lost') as lost,
-    count(*) filter (where outcome = 'bought' and standin) as standin,
-    count(*) filter (where outcome = 'bought' and cost_usd is null) as unknown_cost,
-    cast(coalesce(sum(input_tokens), 0) as bigint) as input_tokens,
-    cast(coalesce(sum(output_tokens), 0) as bigint) as output_tokens,
-    coalesce(sum(cost_usd), 0) as cost_usd,
-    coalesce(sum(seconds) filter (where outcome = 'bought'), 0) as seconds
-"""
+_FIGURES = ", ".join(
+    f"cast(sum({name}) as {kind}) as {name}"
+    for kind, names in {
+        "bigint": "bought reused failed lost standin unknown_cost input_tokens output_tokens",
+        "numeric": "cost_usd",
+        "double precision": "seconds",
+    }.items()
+    for name in names.split()
+)
 
 
-def summary(connection: Connection, *, since: datetime, by: Sequence[_Group]) -> list[Spent]:
-    """Totals of all uses since a moment, by some columns or (none) as one line; the most expensive line first."""
+def today(connection: Connection, *, by: Sequence[_Group]) -> list[Spent]:
+    """Totals of all uses since midnight UTC, by some columns or (none) as one line; the most expensive line first."""
     columns = ", ".join(name if name in by else f"'' as {name}" for name in get_args(_Group))
-    groups = f"group by {', '.join(by)}" if by else ""
+    groups = f"group by {', '.join(by)}" if by else "having count(*) > 0"
     statement = f"""
-        select {columns}, {_FIGURES} from paid_call_uses where at >= :since {groups}
+        select {columns}, {_FIGURES} from spending_days where day = (now() at time zone 'UTC')::date {groups}
         order by cost_usd desc, bought desc
     """
-    return [Spent(*row) for row in connection.execute(text(statement), {"since": since})]
+    return [Spent(*row) for row in connection.execute(text(statement))]
 
 
 def of_item(connection: Connection, pipeline: str, item: str) -> tuple[Decimal, int]:

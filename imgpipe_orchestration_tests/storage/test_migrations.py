@@ -170,3 +170,37 @@ def test_a_gateway_of_the_version_before_finds_and_keeps_its_answers(empty: Engi
         assert list(beside.scalars(text(asked))) == ["new", "old"]
     for key in ("old", "new"):
         assert KeyedRequest(empty, "listings", key, "abc", caller="7").given_before() == {"n": 1}
+
+
+def test_what_was_spent_by_day_is_the_sum_of_the_uses_also_of_earlier_ones(empty: Engine) -> None:
+    use = text("""
+        insert into paid_call_uses (key, at, outcome, pipeline, item, provider, operation, model, standin, input_tokens,
+            output_tokens, cost_usd, seconds, error)
+        select 'k', now() - make_interval(days => n % 3), (array['bought', 'reused', 'failed', 'lost'])[1 + n % 4],
+            'p' || n % 2, 'i', 'openai', 'o', 'm' || n % 5, n % 7 = 0, n, 2 * n, nullif(n % 6, 0) * 0.001, n,
+            case when n % 8 = 0 then 'of no use' end
+        from generate_series(1, 500) n
+    """)
+    summed = text("select * from spending_days order by day, pipeline, model")
+    by_hand = text("""
+        select (at at time zone 'UTC')::date as day, pipeline, provider, model,
+            count(*) filter (where outcome = 'bought') as bought, count(*) filter (where outcome = 'reused') as reused,
+            count(*) filter (where outcome = 'failed' or outcome = 'bought' and error is not null) as failed,
+            count(*) filter (where outcome = 'lost') as lost,
+            count(*) filter (where outcome = 'bought' and standin) as standin,
+            count(*) filter (where outcome = 'bought' and cost_usd is null) as unknown_cost,
+            sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens,
+            coalesce(sum(cost_usd), 0) as cost_usd,
+            coalesce(sum(seconds) filter (where outcome = 'bought'), 0) as seconds
+        from paid_call_uses group by 1, 2, 3, 4 order by day, pipeline, model
+    """)
+    upgrade(empty, "0026")
+    with empty.begin() as connection:
+        connection.execute(use)
+    upgrade(empty)
+    with empty.begin() as connection:
+        expected = connection.execute(by_hand).all()
+        assert len(expected) == 30
+        assert connection.execute(summed).all() == expected
+        connection.execute(use)
+        assert connection.execute(summed).all() == connection.execute(by_hand).all() != expected

@@ -126,7 +126,7 @@ class Watch:
             now = time_of(connection).astimezone(UTC)
             midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
             hours = self._throughput.hours(connection, now)
-            spent = spending.summary(connection, since=midnight, by=("provider",))
+            spent = spending.today(connection, by=("provider",))
             pauses = spending.pauses(connection)
             counts[MARKER] = job_instances.counts(connection, MARKER)
             stopped = listings.held_up(connection)
