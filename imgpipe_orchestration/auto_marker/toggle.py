@@ -77,15 +77,15 @@ def _on(customer_id: str, documents: Sequence[Document]) -> bool | None:
 def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
     """Set the toggle, and record who did it, when, and what it was before (null for a new customer).
 
-    The history entry is inserted before MongoDB is changed and committed afterwards, so a change that MongoDB refuses
-    leaves no entry. Changes of one customer wait for each other, so that each `before` is the previous `after`.
+    The history entry is committed before MongoDB is changed, so that no change is without one. Changes of one customer
+    wait for each other, so that each `before` is the previous `after`.
 
     Raises:
         BackendUnavailable: MongoDB or PostgreSQL is away. It can be repeated; at worst the history has two entries.
     """
     configs = ImageConfigs(services.documents)
-    with transaction(services.engine) as connection:
-        connection.execute(_ALONE, {"customer": jsonb.escaped(customer_id)})
+    with transaction(services.engine) as alone:
+        alone.execute(_ALONE, {"customer": jsonb.escaped(customer_id)})
         known = configs.of(customer_id)
         try:
             before: Any = switched_on(customer_id, known) if known else None
@@ -98,7 +98,8 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
             "before": jsonb.dumps(before),
             "after": json.dumps(on),
         }
-        connection.execute(_RECORD, entry)
+        with transaction(services.engine) as connection:
+            connection.execute(_RECORD, entry)
         configs.switch(customer_id, on)
 
 

@@ -44,7 +44,7 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
     """The frames of an animation, each composed in full, 8 bits a channel.
 
     One with more than `most` frames is thinned evenly: a kept frame is shown for those dropped after it, so the
-    animation lasts as long as it did.
+    animation lasts as long as it did (its first DEEPEST times `most` frames, where it has more).
 
     Raises:
         BadImage: a frame is broken.

@@ -10,6 +10,7 @@ import pytest
 
 from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
+from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -154,6 +155,23 @@ def test_a_change_that_mongodb_did_not_take_leaves_no_trace(settings: Settings) 
         assert client.put(path, json=off).status_code == 503
     with Client(create_app(settings)) as client:
         assert client.get(path).json()["changes"] == []
+
+
+def test_a_change_of_which_nobody_knows_whether_mongodb_took_it_is_in_the_history(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = ImageConfigs.switch
+
+    def taken_and_lost(configs: ImageConfigs, customer_id: str, on: bool) -> None:
+        switch(configs, customer_id, on)
+        raise BackendUnavailable("MongoDB cannot be reached.")
+
+    path = "/api/customers/c1/image-config"
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageConfigs, "switch", taken_and_lost)
+        assert client.put(path, json={"auto_mark_cleaned": False}).status_code == 503
+    (change,) = client.get(path).json()["changes"]
+    assert (change["before"], change["after"]) == (None, False)
 
 
 def test_a_trigger_is_accepted_while_mongodb_is_away(settings: Settings, services: Services) -> None:

@@ -351,7 +351,7 @@ def test_queries_are_right_with_their_indexes_too(documents: Documents) -> None:
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_what_a_tick_asks_is_found_by_index_whatever_else_there_is(documents: Documents, nothing: str | None) -> None:
     if ferretdb(documents):
-        return  # over SQLite it uses no index but that of _id
+        pytest.skip("over SQLite it uses no index but that of _id")
     create_indexes(documents)
     collection = documents.collection("news_document")
     collection.insert_many([{**PENDING, "clean_image": "x"} for _ in range(100)])
