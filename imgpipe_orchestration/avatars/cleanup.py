@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.storage.objects import StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
@@ -29,7 +31,7 @@ class Removable:
 
 def plan(services: Services) -> list[Removable]:
     """What `remove` would remove now."""
-    return [_described(services, task) for task in _due(services)]
+    return [_described(task, _objects(services, task)) for task in _due(services)]
 
 
 def remove(services: Services) -> list[Removable]:
@@ -42,22 +44,21 @@ def remove(services: Services) -> list[Removable]:
         BackendUnavailable: the object store removes nothing.
     """
     removed: list[Removable] = []
-    bucket = services.avatars_bucket
     for task in _due(services):
-        described = _described(services, task)
-        with transaction(services.engine) as connection:
-            if not store.lock_ended(connection, task.id):
-                continue
-            try:
-                bucket.delete_all(found.key for found in bucket.list(task_prefix(task.id)))
-            except BackendUnavailable as error:
-                log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
-                if not removed:
-                    raise
-                break
-            store.images_removed(connection, task.id)
-        log.info(f"[Task {task.task_id}] removed {described.objects} objects of a {task.status} task")
-        removed.append(described)
+        try:
+            objects = _objects(services, task)  # before the lock, which is held for no longer than it takes to delete
+            with transaction(services.engine) as connection:
+                if not store.lock_ended(connection, task):
+                    continue
+                services.avatars_bucket.delete_all(found.key for found in objects)
+                store.images_removed(connection, task.id)
+        except BackendUnavailable as error:
+            log.warning(f"[Task {task.task_id}] images not removed yet", extra={"error": error.public})
+            if not removed:
+                raise
+            break
+        log.info(f"[Task {task.task_id}] removed {len(objects)} objects of a {task.status} task")
+        removed.append(_described(task, objects))
     return removed
 
 
@@ -66,6 +67,10 @@ def _due(services: Services) -> list[Task]:
         return records.removable(connection, services.settings.avatar_cleanup_days)
 
 
-def _described(services: Services, task: Task) -> Removable:
-    sizes = [found.size for found in services.avatars_bucket.list(task_prefix(task.id))]
-    return Removable(task.task_id, task.status.value, task.finished_at, len(sizes), sum(sizes))
+def _objects(services: Services, task: Task) -> list[StoredObject]:
+    return list(services.avatars_bucket.list(task_prefix(task.id)))
+
+
+def _described(task: Task, objects: Sequence[StoredObject]) -> Removable:
+    size = sum(found.size for found in objects)
+    return Removable(task.task_id, task.status.value, task.finished_at, len(objects), size)

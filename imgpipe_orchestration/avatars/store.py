@@ -156,11 +156,14 @@ def manifest_written(connection: Connection, task: int, url: str) -> None:
     )
 
 
-def lock_ended(connection: Connection, task: int) -> bool:
-    """Lock a failed or cancelled task and its items; False where it is one no longer, because it is tried again."""
-    connection.execute(_LOCK_ITEMS, {"id": task})
-    query = text("select 1 from generation_tasks where id = :id and status in ('failed', 'cancelled') for update")
-    return connection.scalar(query, {"id": task}) is not None
+def lock_ended(connection: Connection, task: Task) -> bool:
+    """Lock a failed or cancelled task and its items; False where it has been tried again since it was read."""
+    connection.execute(_LOCK_ITEMS, {"id": task.id})
+    query = text("""
+        select 1 from generation_tasks
+        where id = :id and status in ('failed', 'cancelled') and finished_at = :finished_at for update
+    """)
+    return connection.scalar(query, {"id": task.id, "finished_at": task.finished_at}) is not None
 
 
 def images_removed(connection: Connection, task: int) -> None:

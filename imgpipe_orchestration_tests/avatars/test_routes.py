@@ -14,13 +14,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import cleanup, results
+from imgpipe_orchestration.avatars import results
 from imgpipe_orchestration.avatars.model import PersonaStatus
-from imgpipe_orchestration.avatars.records import Task
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.objects import Bucket
+from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.client import Client
@@ -212,21 +210,29 @@ def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_whil
     assert len([found for found in bucket.list("avatars/") if found.key.endswith(".png")]) == 7
 
 
+@pytest.mark.parametrize("fails_again", [False, True])
 def test_the_images_of_a_task_that_is_tried_again_meanwhile_are_left_alone(
-    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, client: Client, monkeypatch: pytest.MonkeyPatch, fails_again: bool
 ) -> None:
     desk.standins.fault("openai", "content_policy", operation="edits")
     task_id = made(desk, client, 1)
     with transaction(desk.services.engine) as connection:
         connection.execute(text("update generation_tasks set finished_at = now() - interval '8 days'"))
-    described = cleanup._described
+    listed = Bucket.list
 
-    def tried_again(services: Services, task: Task) -> cleanup.Removable:
+    def tried_again(bucket: Bucket, prefix: str) -> Iterator[StoredObject]:
+        yield from listed(bucket, prefix)
         assert client.post(f"/api/avatars/tasks/{task_id}/retry-failed").status_code == 200
-        return described(services, task)
+        if fails_again:
+            desk.images()
 
-    monkeypatch.setattr(cleanup, "_described", tried_again)
+    monkeypatch.setattr(Bucket, "list", tried_again)
+    if fails_again:
+        desk.standins.fault("openai", "content_policy", operation="edits")
     assert client.post("/api/avatars/cleanup").json() == []
+    monkeypatch.undo()
+    if fails_again:
+        client.post(f"/api/avatars/tasks/{task_id}/retry-failed")
     desk.images()
     person = client.get(f"/api/avatars/tasks/{task_id}").json()["personas"][0]
     assert person["status"] == PersonaStatus.COMPLETED
