@@ -149,7 +149,10 @@ def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource)
     kinds={"openai", "googlecloud", "postgres"},
     deps=[retrieve_file],
     partitions_def=DAYS,
-    description="What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search.",
+    description=(
+        "What each image shows: measured here, seen by Google Vision and OpenAI, embedded for search. A run of any "
+        "partition also completes analyses of other days that lack a provider's part (`healed`)."
+    ),
 )
 def ai_visual_analysis(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.remake import make_analyses
@@ -196,7 +199,10 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
     kinds={"postgres"},
     deps=[update_callback],
     partitions_def=DAYS,
-    description="Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone.",
+    description=(
+        "Profiles that show smart URLs instead of temp URLs; complete uploads; temp files gone. Its queues belong to "
+        "no day: a run of any partition does what is due of all days, and its figures count that."
+    ),
 )
 def replace_urls(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import urls_stage
