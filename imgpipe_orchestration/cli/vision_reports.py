@@ -46,12 +46,12 @@ def run(file: Path | None, data_dir: Path, as_json: bool, **flags: str | None) -
     from imgpipe_orchestration import logs
     from imgpipe_orchestration.services import Services
     from imgpipe_orchestration.vision_reports.command import run_now
-    from imgpipe_orchestration.vision_reports.model import Connection
+    from imgpipe_orchestration.vision_reports.model import ApiAccess
 
     settings = settings_of(data_dir)
     logs.configure(style=settings.log_format, level=settings.log_level, file=settings.log_file, shown="WARNING")
     values = _values(flags, file, settings)
-    connection = Connection(
+    connection = ApiAccess(
         get_url=values["external_api_get_url"],
         post_url=values["external_api_post_url"],
         key=values["external_api_key"],

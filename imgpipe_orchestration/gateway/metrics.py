@@ -30,7 +30,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import backlog, heartbeats, spending, stage_times
 from imgpipe_orchestration.storage.backlog import QueueCounts
 from imgpipe_orchestration.storage.claims import State
-from imgpipe_orchestration.storage.ledger import Outcome
+from imgpipe_orchestration.storage.ledger import UseOutcome
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
 from imgpipe_orchestration.web.request_counts import CountRequests, RequestCounts
@@ -205,7 +205,7 @@ def _paid_calls(connection: Connection) -> list[Metric]:
     )
     for one in spending.today(connection, by=("provider", "model")):
         key = [one.provider, one.model]
-        for outcome in Outcome:
+        for outcome in UseOutcome:
             calls.add_metric([*key, outcome.value], getattr(one, outcome.value))
         tokens.add_metric([*key, "input"], one.input_tokens)
         tokens.add_metric([*key, "output"], one.output_tokens)

@@ -40,7 +40,7 @@ GRACE_SECONDS = 20.0
 """Time for runs to end by themselves when the worker is told to stop; then they are interrupted and give items back."""
 
 
-class Keeper:
+class RunWatcher:
     """Starts runs and watches them to their ends, each in the thread that calls `keep`."""
 
     def __init__(self, instance: dg.DagsterInstance, warm: WarmProcess) -> None:
@@ -161,14 +161,14 @@ def main(queues: str, concurrency: int) -> None:
         # Create the log manager now: with missing settings the worker does not start, instead of failing every run.
         kept_by = type(instance.compute_log_manager).__name__
         log.info("worker starting", extra={"queues": queues, "prints_kept_by": kept_by})
-        keeper = Keeper(instance, warm)
+        watcher = RunWatcher(instance, warm)
         setup_logging.connect(_already_set_up)
-        worker_shutting_down.connect(keeper.stop_soon)
+        worker_shutting_down.connect(watcher.stop_soon)
         worker_ready.connect(_say_ready)
         app = launcher.celery
 
         def execute_job(task: Task, run_id: str) -> None:
-            keeper.keep(task, run_id)
+            watcher.keep(task, run_id)
 
         # Celery must not store a result: while Redis is away that fails outside of the task. `keep` reports the end.
         app.task(execute_job, bind=True, name=TASK_EXECUTE_JOB_NAME, ignore_result=True, throws=(BackendUnavailable,))

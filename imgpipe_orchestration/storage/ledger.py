@@ -51,7 +51,7 @@ _OF_MODEL = {403, 404}
 """Those that concern one model and not the whole provider."""
 
 
-class Outcome(StrEnum):
+class UseOutcome(StrEnum):
     """How one use of a call ended."""
 
     BOUGHT = "bought"  # the provider was asked and answered; with an error where the answer is of no use
@@ -187,7 +187,7 @@ class Ledger:
         with autocommit(self.engine) as connection:
             row = connection.execute(sql.FIND, {"key": call.key}).one_or_none()
             if row is not None and row.state == "committed":
-                connection.execute(sql.RECORD, _use(call, buyer, Outcome.REUSED, usage=_usage(row)))
+                connection.execute(sql.RECORD, _use(call, buyer, UseOutcome.REUSED, usage=_usage(row)))
                 return _Start(answer=_answer(row, bought=False))
         if row is not None and row.state == "started" and not row.expired:
             return _Start()
@@ -214,7 +214,7 @@ class Ledger:
                 _refuse_paused(connection, call)
             elif vanished:
                 lost = "an earlier buyer vanished while it was asking"
-                connection.execute(sql.RECORD, _use(call, buyer, Outcome.LOST, error=lost))
+                connection.execute(sql.RECORD, _use(call, buyer, UseOutcome.LOST, error=lost))
                 log.warning("taking over a paid call", extra={"call": call.key, "provider": call.provider})
             return _Start(ours=ours)
 
@@ -270,7 +270,7 @@ class Ledger:
         cost = cost_of(bought.usage.model or call.model, bought.usage, self.prices)
         usage = bought.usage
         values = {
-            **_use(call, buyer, Outcome.BOUGHT, usage=usage, cost=cost, seconds=seconds),
+            **_use(call, buyer, UseOutcome.BOUGHT, usage=usage, cost=cost, seconds=seconds),
             "value": jsonb.dumps(bought.value),
             "object_key": bought.object_key,
             "answered_by": usage.model or call.model,
@@ -306,7 +306,7 @@ class Ledger:
         if isinstance(error, ImgpipeError):
             reason, usage = error.public, error.usage
         cost = cost_of(usage.model or call.model, usage, self.prices) if usage else None
-        outcome = Outcome.BOUGHT if usage else Outcome.FAILED
+        outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
         use = _use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)
         try:
             with transaction(self.engine) as connection:
@@ -341,7 +341,7 @@ def _refuse_paused(connection: Connection, call: PaidCall) -> None:
 def _use(
     call: PaidCall,
     buyer: Buyer,
-    outcome: Outcome,
+    outcome: UseOutcome,
     *,
     usage: Usage | None = None,
     cost: Decimal | None = None,
@@ -360,8 +360,8 @@ def _use(
         "operation": call.operation,
         "model": call.model,
         "standin": usage.standin,
-        "input_tokens": usage.input_tokens if outcome is Outcome.BOUGHT else 0,
-        "output_tokens": usage.output_tokens if outcome is Outcome.BOUGHT else 0,
+        "input_tokens": usage.input_tokens if outcome is UseOutcome.BOUGHT else 0,
+        "output_tokens": usage.output_tokens if outcome is UseOutcome.BOUGHT else 0,
         "cost": cost,
         "seconds": seconds,
         "error": error,

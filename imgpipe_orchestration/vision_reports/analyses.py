@@ -17,8 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import Connection as Rows
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.storage.claims import Claim, Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
@@ -29,7 +28,7 @@ from imgpipe_orchestration.vision_reports.model import Analysis, Document
 _OUTCOMES = {State.DONE: "success", State.FAILED: "failed", State.WAITING: "running"}
 
 
-def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
+def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
     """Copy the state of items in QUEUE to the analyses, their outcomes and the executions' totals."""
     values = {"ids": list(ids), "error": error, "outcome": _OUTCOMES[state], "ended": state is not State.WAITING}
     status = {State.DONE: "'delivered'", State.FAILED: "'failed'"}.get(
@@ -74,7 +73,7 @@ def source_of(get_url: str) -> str:
 
 
 def register(
-    rows: Rows,
+    rows: Connection,
     claims: Claims,
     execution_id: int,
     source: str,
@@ -105,7 +104,7 @@ def register(
     return len(ids)
 
 
-def adopt(rows: Rows, execution_id: int, source: str, organization_id: str) -> list[int]:
+def adopt(rows: Connection, execution_id: int, source: str, organization_id: str) -> list[int]:
     """Move the analyses that earlier commands left waiting to this execution, and end theirs. Returns their ids."""
     left = rows.execute(
         _LEFT, {"queue": QUEUE.name, "source": source, "organization": organization_id, "execution": execution_id}
@@ -134,7 +133,7 @@ def delete_job(engine: Engine, claims: Claims, job_id: UUID) -> None:
         rows.execute(text("delete from cron_jobs where id = :id"), job)
 
 
-def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
+def load(rows: Connection, analysis_id: int, vault: Vault) -> Analysis:
     """An analysis with the connection to its external API.
 
     Raises:
@@ -160,7 +159,7 @@ def load(rows: Rows, analysis_id: int, vault: Vault) -> Analysis:
     )
 
 
-def note_images(rows: Rows, analysis_id: int, *, total: int, usable: int) -> None:
+def note_images(rows: Connection, analysis_id: int, *, total: int, usable: int) -> None:
     """Record how many images the analysis names and how many of them were fetched, for its present execution."""
     rows.execute(
         text("""
@@ -175,7 +174,7 @@ def note_images(rows: Rows, analysis_id: int, *, total: int, usable: int) -> Non
     )
 
 
-def submitted(rows: Rows, analysis_id: int, batch_id: str) -> None:
+def submitted(rows: Connection, analysis_id: int, batch_id: str) -> None:
     """Record that a backend accepted the batch. From here on every worker only waits for it."""
     rows.execute(
         text("""
@@ -190,12 +189,12 @@ def submitted(rows: Rows, analysis_id: int, batch_id: str) -> None:
     )
 
 
-def awaited_anew(rows: Rows, analysis_id: int) -> None:
+def awaited_anew(rows: Connection, analysis_id: int) -> None:
     """Start the time limit of a batch again, because a new execution waits for it."""
     rows.execute(text("update vision_analyses set submitted_at = now() where id = :id"), {"id": analysis_id})
 
 
-def awaited_before(rows: Rows, analysis: Analysis) -> bool:
+def awaited_before(rows: Connection, analysis: Analysis) -> bool:
     """Whether an earlier execution has waited for the analysis's batch in vain."""
     earlier = """
         select exists (select from vision_outcomes
@@ -205,7 +204,7 @@ def awaited_before(rows: Rows, analysis: Analysis) -> bool:
     return bool(rows.scalar(text(earlier), values))
 
 
-def forget_batch(rows: Rows, analysis_id: int) -> None:
+def forget_batch(rows: Connection, analysis_id: int) -> None:
     """The backend will never complete this batch: the next try submits another one, under a new reference."""
     rows.execute(
         text("""
@@ -216,17 +215,17 @@ def forget_batch(rows: Rows, analysis_id: int) -> None:
     )
 
 
-def uploading(rows: Rows, analysis_id: int) -> None:
+def uploading(rows: Connection, analysis_id: int) -> None:
     """Record that an upload begins. Before another one, the external API is asked whether this one has arrived."""
     rows.execute(text("update vision_analyses set upload_started_at = now() where id = :id"), {"id": analysis_id})
 
 
-def not_uploaded(rows: Rows, analysis_id: int) -> None:
+def not_uploaded(rows: Connection, analysis_id: int) -> None:
     """Record that the upload has certainly not arrived."""
     rows.execute(text("update vision_analyses set upload_started_at = null where id = :id"), {"id": analysis_id})
 
 
-def delivered(rows: Rows, analysis_id: int) -> None:
+def delivered(rows: Connection, analysis_id: int) -> None:
     """Record that the report has arrived."""
     rows.execute(text("update vision_analyses set delivered_at = now() where id = :id"), {"id": analysis_id})
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection as Rows
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
@@ -17,7 +16,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus
 
 
-def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
+def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
     """Copy the state of items in QUEUE to their batches."""
     status = {State.DONE: "completed", State.FAILED: "failed", State.WAITING: "queued"}.get(state)
     if status is not None:
@@ -166,7 +165,7 @@ def head(engine: Engine, batch_id: UUID) -> Row[Any]:
     return row
 
 
-def load(rows: Rows, number: int) -> Batch:
+def load(rows: Connection, number: int) -> Batch:
     """A batch by its row's number, with its images in order."""
     row = rows.execute(text("select * from vision_batches where id = :id"), {"id": number}).one()
     images = rows.execute(
@@ -189,12 +188,12 @@ def load(rows: Rows, number: int) -> Batch:
     )
 
 
-def running(rows: Rows, number: int) -> None:
+def running(rows: Connection, number: int) -> None:
     """The work on a batch has begun."""
     rows.execute(text("update vision_batches set status = 'running' where id = :id"), {"id": number})
 
 
-def seen(rows: Rows, number: int, position: int, measured: dict[str, Any], analysis: dict[str, Any]) -> None:
+def seen(rows: Connection, number: int, position: int, measured: dict[str, Any], analysis: dict[str, Any]) -> None:
     """An image has its answer."""
     rows.execute(
         text("""
@@ -210,7 +209,7 @@ def seen(rows: Rows, number: int, position: int, measured: dict[str, Any], analy
     )
 
 
-def unseen(rows: Rows, number: int, position: int, reason: str) -> None:
+def unseen(rows: Connection, number: int, position: int, reason: str) -> None:
     """An image will have no answer, for this reason."""
     rows.execute(
         text("""
@@ -221,7 +220,7 @@ def unseen(rows: Rows, number: int, position: int, reason: str) -> None:
     )
 
 
-def reported(rows: Rows, number: int, report_key: str) -> None:
+def reported(rows: Connection, number: int, report_key: str) -> None:
     """The report of a batch is stored."""
     rows.execute(text("update vision_batches set report_key = :key where id = :id"), {"key": report_key, "id": number})
 

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import Connection as Rows
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
@@ -22,7 +21,7 @@ from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.crew import Crew, Ending
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, Connection, ExecutionStatus, Trigger, plain_text
+from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, Trigger, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -31,7 +30,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 _NO_LIST = "The command ended before it had the list."
 
 
-def run_now(services: Services, connection: Connection, say: Callable[[str], None]) -> Mapping[str, Any]:
+def run_now(services: Services, connection: ApiAccess, say: Callable[[str], None]) -> Mapping[str, Any]:
     """One execution over `connection`. Returns it as in `executions.summaries`; its status is still `running` when
     something failed that will be tried again later.
 
@@ -75,7 +74,7 @@ def _list(services: Services, owner: str, execution_id: int) -> bool:
     return bool(outcome.done)
 
 
-def _end(rows: Rows, services: Services, ids: Sequence[int], reason: str) -> None:
+def _end(rows: Connection, services: Services, ids: Sequence[int], reason: str) -> None:
     """End executions that were not listed."""
     ended = services.claims.withdraw(rows, executions.QUEUE, ids, reason)
     rows.execute(
@@ -86,7 +85,7 @@ def _end(rows: Rows, services: Services, ids: Sequence[int], reason: str) -> Non
     )
 
 
-def _adopt(services: Services, connection: Connection, execution_id: int, say: Callable[[str], None]) -> None:
+def _adopt(services: Services, connection: ApiAccess, execution_id: int, say: Callable[[str], None]) -> None:
     """Continue with unclaimed analyses that earlier commands for the same organization left behind."""
     with transaction(services.engine) as rows:
         source = analyses.source_of(connection.get_url)
@@ -95,7 +94,7 @@ def _adopt(services: Services, connection: Connection, execution_id: int, say: C
         say(f"{len(adopted)} analyses left by an earlier command")
 
 
-def _take_over_from_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
+def _take_over_from_dead(services: Services, connection: ApiAccess, say: Callable[[str], None]) -> None:
     """Release the claims of killed commands, and end their executions that were not listed."""
     _wait_for_dead(services, connection, say)
     with transaction(services.engine) as rows:
@@ -108,7 +107,7 @@ def _take_over_from_dead(services: Services, connection: Connection, say: Callab
         _end(rows, services, rows.scalars(_UNLISTED, values).all(), _NO_LIST)
 
 
-def _wait_for_dead(services: Services, connection: Connection, say: Callable[[str], None]) -> None:
+def _wait_for_dead(services: Services, connection: ApiAccess, say: Callable[[str], None]) -> None:
     """Wait until every lease of an earlier command has run out, which means it was killed, or was renewed."""
     first = _leases(services, connection)
     if first:
@@ -123,7 +122,7 @@ def _wait_for_dead(services: Services, connection: Connection, say: Callable[[st
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def _leases(services: Services, connection: Connection) -> dict[str, tuple[datetime, bool]]:
+def _leases(services: Services, connection: ApiAccess) -> dict[str, tuple[datetime, bool]]:
     """The commands that hold claims for the organization, by owner: when their leases end, and whether they have."""
     values = {
         "analyses": analyses.QUEUE.name,

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import Connection as Rows
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import ImgpipeError, LeaseLost
 from imgpipe_orchestration.storage.claims import Claim, State
@@ -132,7 +132,7 @@ class Crew:
             time.sleep(seconds)
 
 
-def _order_anew(rows: Rows, claim: Claim, error: ImgpipeError, state: State) -> None:
+def _order_anew(rows: Connection, claim: Claim, error: ImgpipeError, state: State) -> None:
     """When an analysis fails because its batch has no report, let a later requeue submit a new batch."""
     if state is State.FAILED and isinstance(error, NoReport):
         analyses.forget_batch(rows, claim.item_id)

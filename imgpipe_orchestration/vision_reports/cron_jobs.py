@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection as Rows
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.logs import logger
@@ -78,7 +77,7 @@ def change(engine: Engine, job_id: UUID, values: Mapping[str, Any]) -> Row[Any]:
         return rows.execute(text(f"update cron_jobs set {sets} where id = :id returning *"), new).one()
 
 
-def locked(rows: Rows, job_id: UUID) -> Row[Any]:
+def locked(rows: Connection, job_id: UUID) -> Row[Any]:
     """One job, locked until the transaction ends.
 
     Raises:
@@ -87,12 +86,12 @@ def locked(rows: Rows, job_id: UUID) -> Row[Any]:
     return _row(rows, job_id, "for update")
 
 
-def any_due(rows: Rows) -> bool:
+def any_due(rows: Connection) -> bool:
     """Whether some job's tick has come; one index look-up."""
     return bool(rows.scalar(text("select exists (select from cron_jobs where next_run_at <= now())")))
 
 
-def take_due(rows: Rows) -> list[Row[Any]]:
+def take_due(rows: Connection) -> list[Row[Any]]:
     """The jobs whose tick has come, each planned for its next one. The caller starts their executions in the same
     transaction, so that a tick is neither lost nor taken twice.
 
@@ -120,13 +119,13 @@ def _next(job: Row[Any], now: datetime) -> datetime:
         return now + UNPLANNED
 
 
-def _planned(rows: Rows, values: Mapping[str, Any]) -> datetime | None:
+def _planned(rows: Connection, values: Mapping[str, Any]) -> datetime | None:
     if not values["enabled"]:
         return None
     return next_tick(values["schedule"], values["timezone"], time_of(rows))
 
 
-def _row(rows: Rows, job_id: UUID, lock: str = "") -> Row[Any]:
+def _row(rows: Connection, job_id: UUID, lock: str = "") -> Row[Any]:
     row = rows.execute(text(f"select * from cron_jobs where job_id = :id {lock}"), {"id": job_id}).one_or_none()
     if row is None:
         raise NotFound(f"No cron job {job_id}")

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection as Rows
-from sqlalchemy import Engine, Row, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration.errors import Gone
 from imgpipe_orchestration.logs import logger
@@ -20,14 +19,14 @@ from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import cron_jobs
-from imgpipe_orchestration.vision_reports.model import Connection, Trigger
+from imgpipe_orchestration.vision_reports.model import ApiAccess, Trigger
 
 DELETED = "The cron job that found this analysis was deleted."
 
 log = logger(__name__)
 
 
-def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
+def with_next_try(rows: Connection, queue: str, item_id: int, reason: str) -> str:
     """`reason`, with the time of the item's next try if it waits for one."""
     due = rows.scalar(
         text("""
@@ -39,7 +38,7 @@ def with_next_try(rows: Rows, queue: str, item_id: int, reason: str) -> str:
     return f"{reason}; it is tried again at {due} UTC" if due else reason
 
 
-def _follow(rows: Rows, ids: Sequence[int], state: State, error: str | None) -> None:
+def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
     """Copy the state of items in QUEUE to their executions."""
     if error is not None and state is State.WAITING:
         error = with_next_try(rows, QUEUE.name, ids[0], error)  # with an error there is one id
@@ -58,7 +57,7 @@ QUEUE = Queue("vision_executions", max_attempts=4, mirror=_follow)
 
 
 def start(
-    rows: Rows,
+    rows: Connection,
     claims: Claims,
     trigger: Trigger,
     *,
@@ -90,7 +89,7 @@ def start_due(engine: Engine, claims: Claims) -> int:
     return len(due)
 
 
-def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, reference: str) -> Row[Any] | None:
+def of_backfill(rows: Connection, cron_job_id: int | None, connection: str | None, reference: str) -> Row[Any] | None:
     """A backfill's execution; None when `reference` has one already, which an earlier try of the run has made."""
     values = {"job": cron_job_id, "connection": connection, "reference": reference}
     return rows.execute(
@@ -103,12 +102,12 @@ def of_backfill(rows: Rows, cron_job_id: int | None, connection: str | None, ref
     ).one_or_none()
 
 
-def sealed(connection: Connection, vault: Vault) -> str:
+def sealed(connection: ApiAccess, vault: Vault) -> str:
     """A connection, encrypted, as an execution stores it; `connection_of` decrypts it."""
-    return vault.lock(json.dumps({name: getattr(connection, name) for name in Connection.__slots__}))
+    return vault.lock(json.dumps({name: getattr(connection, name) for name in ApiAccess.__slots__}))
 
 
-def connection_of(rows: Rows, execution_id: int | None, vault: Vault) -> Connection:
+def connection_of(rows: Connection, execution_id: int | None, vault: Vault) -> ApiAccess:
     """An execution's connection: its own, or by its cron job's present settings.
 
     Raises:
@@ -123,10 +122,10 @@ def connection_of(rows: Rows, execution_id: int | None, vault: Vault) -> Connect
         {"id": execution_id},
     ).one_or_none()
     if row is not None and row.connection is not None:
-        return Connection(**json.loads(vault.unlock(row.connection)))
+        return ApiAccess(**json.loads(vault.unlock(row.connection)))
     if row is None or row.job_id is None:
         raise Gone(DELETED)
-    return Connection(
+    return ApiAccess(
         get_url=row.external_api_get_url,
         post_url=row.external_api_post_url,
         key=vault.unlock(row.external_api_key),
@@ -143,7 +142,7 @@ def note_run(engine: Engine, ids: Sequence[int], run_id: str) -> None:
         )
 
 
-def settle(rows: Rows, ids: Sequence[int]) -> None:
+def settle(rows: Connection, ids: Sequence[int]) -> None:
     """Count the outcomes of executions, and end those without open ones. Unusable entries of a list count as failed.
 
     The lock is taken first, in a statement of its own, so that of two transactions that settle the last two analyses
@@ -181,7 +180,7 @@ def settle(rows: Rows, ids: Sequence[int]) -> None:
             )
 
 
-def names(rows: Rows, ids: Sequence[int]) -> dict[int, str]:
+def names(rows: Connection, ids: Sequence[int]) -> dict[int, str]:
     """The names of executions' cron jobs; a command's execution has none."""
     found = rows.execute(
         text("""
@@ -228,7 +227,7 @@ def summaries(engine: Engine, ids: Sequence[int]) -> list[Mapping[str, Any]]:
         return _with_outcomes(rows, found)
 
 
-def _with_outcomes(rows: Rows, executions: Sequence[Row[Any]]) -> list[Mapping[str, Any]]:
+def _with_outcomes(rows: Connection, executions: Sequence[Row[Any]]) -> list[Mapping[str, Any]]:
     outcomes: dict[int, list[Mapping[str, Any]]] = {row.id: [] for row in executions}
     for row in rows.execute(
         text("""

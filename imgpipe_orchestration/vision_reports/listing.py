@@ -17,7 +17,7 @@ from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.analyses import Listed
-from imgpipe_orchestration.vision_reports.model import FIRST_DAY, Connection, Document, plain_text
+from imgpipe_orchestration.vision_reports.model import FIRST_DAY, ApiAccess, Document, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -79,7 +79,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     )
 
 
-def api_of(services: Services, connection: Connection) -> VisionAnalysisApi:
+def api_of(services: Services, connection: ApiAccess) -> VisionAnalysisApi:
     """The client of a connection's external API. In production a private address must be in ALLOWED_PRIVATE_HOSTS."""
     settings = services.settings
     return VisionAnalysisApi(

@@ -78,7 +78,7 @@ class NoReport(PartnerUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ApiAccess:
     """The external API and the backend of an execution. `repr` leaves the key out."""
 
     get_url: str
@@ -88,7 +88,7 @@ class Connection:
     organization_id: str
 
     def __repr__(self) -> str:
-        return f"Connection(organization_id={self.organization_id!r}, key=***)"
+        return f"ApiAccess(organization_id={self.organization_id!r}, key=***)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Analysis:
     elsewhere: bool
     """Whether `connection` leads to another organization than the one that listed it, or, unless it is delivered anew,
     to another external API."""
-    connection: Connection
+    connection: ApiAccess
 
 
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from sqlalchemy import Connection as Rows
+from sqlalchemy import Connection
 
 from imgpipe_orchestration.errors import (
     BadInput,
@@ -32,9 +32,9 @@ from imgpipe_orchestration.vision_reports.inputs import gather
 from imgpipe_orchestration.vision_reports.listing import api_of
 from imgpipe_orchestration.vision_reports.model import (
     Analysis,
+    ApiAccess,
     BatchOrder,
     BatchState,
-    Connection,
     NoReport,
     TimedOut,
     next_poll,
@@ -57,7 +57,7 @@ class Steps:
         self._services = services
         self._worker = worker
         self._lock = threading.Lock()
-        self._apis: dict[Connection, VisionAnalysisApi] = {}
+        self._apis: dict[ApiAccess, VisionAnalysisApi] = {}
         self._backends: dict[str, AnalysisBackend] = {}
 
     def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ class Steps:
             raise Gone("Its cron job was pointed at another external API or organization since this was found.")
         return analysis
 
-    def _fenced(self, claim: Claim, statement: Callable[[Rows, int], _Value]) -> _Value:
+    def _fenced(self, claim: Claim, statement: Callable[[Connection, int], _Value]) -> _Value:
         """What `statement` returns for the claimed row, in a transaction of its own.
 
         Raises:
@@ -123,7 +123,7 @@ class Steps:
                 self._backends[url] = backend_at(self._services, url, self._worker)
             return self._backends[url]
 
-    def _api(self, connection: Connection) -> VisionAnalysisApi:
+    def _api(self, connection: ApiAccess) -> VisionAnalysisApi:
         with self._lock:
             if connection not in self._apis:
                 self._apis[connection] = api_of(self._services, connection)

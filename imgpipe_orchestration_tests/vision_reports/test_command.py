@@ -18,7 +18,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.cli.vision_reports import command
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import executions
-from imgpipe_orchestration.vision_reports.model import Connection, Trigger
+from imgpipe_orchestration.vision_reports.model import ApiAccess, Trigger
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.recovery.test_clock import FAKETIME
@@ -193,7 +193,7 @@ def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
 
 def test_an_execution_that_was_never_begun_is_ended_when_its_command_cannot_be_alive(desk: Desk, config: Path) -> None:
     services = desk.services
-    connection = Connection(desk.standins.analyses_url, desk.standins.analyses_url, KEY, desk.backend.url, ORGANIZATION)
+    connection = ApiAccess(desk.standins.analyses_url, desk.standins.analyses_url, KEY, desk.backend.url, ORGANIZATION)
     with transaction(services.engine) as rows:
         own = executions.sealed(connection, services.vault)
         executions.start(rows, services.claims, Trigger.COMMAND, connection=own, tenant=ORGANIZATION)
