@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from imgpipe_orchestration import tracing
 from imgpipe_orchestration.auto_marker import routes as auto_marker
 from imgpipe_orchestration.avatars import routes as avatars
-from imgpipe_orchestration.gateway import health, metrics, openapi
+from imgpipe_orchestration.gateway import health, metrics, openapi, slashes
 from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.cors import Cors
@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.services = Services(settings)
     app.state.health = AsyncLruCache(1)
     problems.install(app)
+    slashes.install(app)
     # The middleware added last sees a request first. So refusals of `Limits` get headers and are counted.
     app.add_middleware(Heads)
     app.add_middleware(Limits, settings=settings)

@@ -218,6 +218,29 @@ def test_a_file_name_becomes_neither_a_header_nor_a_path(address: Address, hasty
         assert "evil" not in str(shown.headers)
 
 
+@pytest.mark.parametrize(
+    ("asked", "led_to"),
+    [
+        ("/api/jobs/?a=b&c=%2F", "/api/jobs?a=b&c=%2F"),
+        ("/serve/1//", "/serve/1"),
+        ("/media/%C3%A4%20%0D%0Ab/", "/media/%C3%A4%20%0D%0Ab"),
+        ("//evil.example/", None),
+        ("/\\evil.example/", None),
+        ("/no/such/path/", None),
+    ],
+)
+def test_a_slash_too_many_leads_to_the_path_without_it_and_to_no_host(
+    address: Address, asked: str, led_to: str | None
+) -> None:
+    answer = spoken(f"http://127.0.0.1:{address[1]}", head("GET", asked, "Connection: close"))
+    said = answer.partition(b"\r\n\r\n")[0].decode().lower()
+    assert int(said.split()[1]) == (307 if led_to else 404)
+    assert "evil.example" not in said
+    assert (f"\r\nlocation: {led_to}".lower() in said) == (led_to is not None)
+    assert "\r\ncache-control: no-store" in said
+    assert guarded(answer)
+
+
 PREFIXES = (
     *("/temp_images/", "/temp_images/profiles/", "/components/", "/static/", "/docs/", "/serve/", "/api/images/"),
     *("/storage/v1/object/public/listing-images/", "/avatars/1/1/", "/batch-analysis/batches/", "/api/jobs/"),
