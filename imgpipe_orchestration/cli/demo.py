@@ -127,7 +127,9 @@ def _environment(process: subprocess.Popen[bytes], data_dir: Path) -> dict[str, 
     """
     while (stack := stackfile.read(data_dir)) is None:
         if process.poll() is not None:
-            raise BackendUnavailable(f"The stack did not start:\n{_log(data_dir).read_text(errors='replace')}")
+            said = _log(data_dir).read_text(errors="replace").strip()
+            nothing = f"it could not even write to {_log(data_dir)}: is the disk full?"
+            raise BackendUnavailable(f"The stack did not start:\n{said or nothing}")
         time.sleep(0.1)
     return stack.environment
 

@@ -23,6 +23,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.job_instances import JobStatus
+from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.auto_marker.conftest import marked, seed
 
 KEY = dg.AssetKey("clean_images")
@@ -159,6 +160,18 @@ def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
         repository.resolve_job_def("clean_images_backfill").execute_in_process(
             partition_key="broken", instance=instance
         )
+
+
+def test_a_partition_that_there_is_not_fails_and_makes_no_job_of_nobody(
+    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    """Dagster takes any partition that is given as a tag, as over GraphQL."""
+    with pytest.raises(dg.Failure, match="no partition 'nonsense'; the job clean_images_customers adds new customers'"):
+        repository.resolve_job_def("clean_images_backfill").execute_in_process(
+            instance=instance, tags={"dagster/partition": "nonsense"}
+        )
+    with transaction(services.engine) as connection:
+        assert connection.scalar(text("select count(*) from job_instances")) == 0
 
 
 def test_the_sensor_asks_for_one_run_when_something_is_due(

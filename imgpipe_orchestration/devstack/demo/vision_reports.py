@@ -22,7 +22,7 @@ class VisionReportsScenario(Scenario):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
-        self._jobs: dict[str, str] = {}
+        self._begun: dict[str, tuple[str, str]] = {}
         self._batches: list[str] = []
 
     def feed(self) -> int:
@@ -55,9 +55,9 @@ class VisionReportsScenario(Scenario):
                 "backend_api_url": self.stack.environment["BACKEND_API_URL"],
                 "organization_id": organization,
             }
-            self._jobs[name] = self._saved(job)
-            path = f"/cron-jobs/{self._jobs[name]}/run"
-            self.stack.accepted("POST", path, headers=self.stack.admin_headers())
+            job_id = self._saved(job)
+            begun = self.stack.accepted("POST", f"/cron-jobs/{job_id}/run", headers=self.stack.admin_headers()).json()
+            self._begun[name] = job_id, begun["execution_id"]
         return len(seeds)
 
     def _saved(self, job: dict[str, Any]) -> str:
@@ -72,10 +72,11 @@ class VisionReportsScenario(Scenario):
     def look(self) -> Progress:
         done, waiting, failures = 0, [], []
         self._batches = []
-        for name, job in self._jobs.items():
-            path = f"/cron-jobs/{job}/executions?limit=1"
+        for name, (job_id, execution_id) in self._begun.items():
+            path = f"/cron-jobs/{job_id}/executions"
             answer = self.stack.request("GET", path, headers=self.stack.admin_headers()).json()
-            execution = answer["executions"][0]
+            # Not the latest, which at the full hour is the schedule's.
+            execution = next(one for one in answer["executions"] if one["execution_id"] == execution_id)
             done += execution["successful"]
             self._batches += [a["batch_id"] for a in execution["analyses"] if a["status"] == "success"]
             failures += [f"{a['run_code']}: {a['error']}" for a in execution["analyses"] if a["status"] == "failed"]
