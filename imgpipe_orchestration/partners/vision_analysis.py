@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,6 +46,12 @@ class UncertainUpload(PartnerUnavailable):
     title = "Uncertain upload"
 
 
+class Unfinished(PartnerUnavailable):
+    """There was no time to read the whole list."""
+
+    title = "List not read to its end"
+
+
 class VisionAnalysisApi:
     """Client for one organization's pair of addresses."""
 
@@ -71,19 +79,26 @@ class VisionAnalysisApi:
             at_host(_NAME, post_url), post_url, headers=headers, timeout=timeout, policy=once, guard=guard
         )
 
-    def unprocessed(self, *, page_size: int = 50, most_pages: int = 1000) -> Iterator[VisionAnalysis | Malformed]:
+    def unprocessed(
+        self, *, page_size: int = 50, most_pages: int = 1000, seconds: float = math.inf
+    ) -> Iterator[VisionAnalysis | Malformed]:
         """All unprocessed analyses, each once; pages are read as they are needed.
 
         Ends at a page with nothing new; the API's totals are not relied on. A listing of more than `most_pages` is
         considered endless, as is one of more than `MOST_ENTRIES`.
 
+        Args:
+            seconds: after which no further page is read.
+
         Raises:
+            Unfinished: there are, or may be, further pages.
             PartnerUnavailable: the listing does not end; also as in `JsonApi.request_json`.
             PartnerRefused, RateLimited, UnreadableAnswer: as in `JsonApi.request_json`.
             Forbidden: the address is private and not allowed.
         """
         seen: set[bytes] = set()
         listed = 0
+        until = time.monotonic() + seconds
         for number in range(1, most_pages + 1):
             known = len(seen)
             page = self._page(number, page_size)
@@ -101,6 +116,8 @@ class VisionAnalysisApi:
                     yield found
             if len(seen) == known:
                 return
+            if time.monotonic() > until:
+                raise Unfinished(f"{self._name} needs more than {seconds:g} s to list what is unprocessed")
         raise PartnerUnavailable(f"{self._name} lists more than {most_pages} pages: its listing seems never to end")
 
     def is_unprocessed(self, vision_analysis_id: str, *, page_size: int = 50) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -11,7 +12,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.partners.vision_analysis import VisionAnalysisApi
+from imgpipe_orchestration.partners.vision_analysis import Unfinished, VisionAnalysisApi
 from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
 from imgpipe_orchestration.storage.claims import Claim
 from imgpipe_orchestration.storage.rows import transaction
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 _DOCUMENTS_LIMIT = 2000
+LIST_SECONDS = 60.0
+"""Time for an execution's list. The run that reads it works on the analyses of other organizations afterwards."""
 
 
 def fetch_list(services: Services, claim: Claim) -> None:
@@ -42,8 +45,8 @@ def fetch_list(services: Services, claim: Claim) -> None:
     nobodys: list[str] = []
     notes: list[str] = []
     most, foreign = settings.vision_max_analyses, 0
-    with api_of(services, connection) as api:
-        for found in api.unprocessed(page_size=settings.vision_page_size):
+    with api_of(services, connection) as api, _as_far_as_it_came(listed, notes):
+        for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
             if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
                 foreign += 1
             elif isinstance(found, Malformed):
@@ -77,6 +80,21 @@ def fetch_list(services: Services, claim: Claim) -> None:
         "listed",
         extra={"execution": claim.item_id, "unprocessed": len(listed), "new": new, "of_others": foreign},
     )
+
+
+@contextmanager
+def _as_far_as_it_came(listed: Sequence[Listed], notes: list[str]) -> Iterator[None]:
+    """Note that a list was not read to its end, if something of it was.
+
+    Raises:
+        Unfinished: nothing was.
+    """
+    try:
+        yield
+    except Unfinished as error:
+        if not listed:
+            raise
+        notes.append(f"{error.public}; the others are left to later executions.")
 
 
 def api_of(services: Services, connection: ApiAccess) -> VisionAnalysisApi:

@@ -19,7 +19,9 @@ from imgpipe_orchestration.vision_reports.model import AT_ONCE, plain_text
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
-_LISTED_AT_ONCE = 50
+_LISTED, _LISTED_AT_ONCE = 50, 16
+"""Executions that a run lists, and how many of them at the same time: the work on analyses begins when all lists have
+been read, so slow ones delay it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,11 @@ def begin(services: Services, run_id: str) -> Begun:
     claims, engine = services.claims, services.engine
     executions.start_due(engine, claims)
     with claims.hold(run_id):
-        due = claims.claim(executions.QUEUE, run_id, _LISTED_AT_ONCE)
+        due = claims.claim(executions.QUEUE, run_id, _LISTED)
         executions.note_run(engine, [claim.item_id for claim in due], run_id)
-        outcome = work_through(claims, executions.QUEUE, due, lambda claim: fetch_list(services, claim), threads=4)
+        outcome = work_through(
+            claims, executions.QUEUE, due, lambda claim: fetch_list(services, claim), threads=_LISTED_AT_ONCE
+        )
         taken = claims.owned(analyses.QUEUE, run_id)
         taken += claims.claim(analyses.QUEUE, run_id, max(0, AT_ONCE - len(taken)))
     waiting, given_up = (_not_listed(services, problems) for problems in (outcome.retried, outcome.failed))

@@ -9,8 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import listing
 from imgpipe_orchestration.vision_reports.assets import DAYS
-from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk
+from imgpipe_orchestration_tests.partners.wire import serving
+from imgpipe_orchestration_tests.vision_reports.conftest import ORGANIZATION, Desk, listed_as
 
 
 def test_a_wrong_token_fails_the_execution_at_once_and_says_so(desk: Desk) -> None:
@@ -92,6 +94,36 @@ def test_more_than_one_execution_takes_is_left_to_the_next_and_said(
     second = desk.execute(job)
     assert (second["status"], second["total"], second["error"]) == ("success", 1, None)
     assert len(desk.reports) == 3
+
+
+def test_a_list_that_takes_too_long_is_taken_as_far_as_it_came(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The analyses of all other organizations wait for it."""
+    monkeypatch.setattr(listing, "LIST_SECONDS", 0.0)
+    monkeypatch.setenv("VISION_PAGE_SIZE", "1")
+    for _ in range(2):
+        desk.seed(images=1, descriptions=False)
+    job = desk.job()
+    first = desk.execute(job)
+    assert (first["status"], first["total"]) == ("success", 1)
+    assert first["error"].endswith(
+        "needs more than 0 s to list what is unprocessed; the others are left to later executions."
+    )
+    assert desk.execute(job)["total"] == 1
+    assert len(desk.reports) == 2
+
+
+def test_one_of_which_nothing_was_read_in_time_is_tried_again_and_says_why(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "LIST_SECONDS", 0.0)
+    foreign = {**desk.seed(images=1), "organization_id": "somebody-else"}
+    with serving(listed_as(foreign)) as api:
+        job = desk.job(external_api_get_url=f"{api.url}/list")
+        desk.ask(job)
+        desk.run()
+    (execution,) = desk.executions(job)
+    assert execution["status"] == "running"
+    assert "needs more than 0 s to list what is unprocessed" in execution["error"]
 
 
 @pytest.mark.parametrize("strange", ["two  spaces", "\xa0nbsp", "\ufeffbom", "y" * 300])
