@@ -81,7 +81,13 @@ def _specs() -> list[dg.AssetSpec]:
     return specs
 
 
-@dg.multi_asset(specs=_specs(), name="avatar_pictures", can_subset=True, pool="openai")
+@dg.multi_asset(
+    specs=_specs(),
+    name="avatar_pictures",
+    can_subset=True,
+    pool="openai",
+    description="Takes people through the seven steps of their pictures, or as far as the chosen assets lead.",
+)
 def avatar_pictures(
     context: dg.AssetExecutionContext, backends: BackendsResource
 ) -> Iterator[dg.MaterializeResult[Any]]:
