@@ -154,7 +154,7 @@ def drain(
     """Work on what is due, within LISTINGS_RUN_SECONDS.
 
     Args:
-        owner: of the claims. Claims that it still holds, from a try of the same run that died, are released first.
+        owner: of the claims. Those that it has taken over from a run that it repeats are released first.
         only_day: work on this day of upload only (YYYY-MM-DD), even if the job is stopped.
         total: is updated during the run, so that the caller knows what was done also after an error.
 
