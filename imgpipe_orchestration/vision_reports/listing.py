@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy import text
 
 from imgpipe_orchestration.logs import logger
+from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis import Unfinished, VisionAnalysisApi
 from imgpipe_orchestration.partners.vision_analysis_records import Malformed, VisionAnalysis
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 _DOCUMENTS_LIMIT = 2000
-LIST_SECONDS = 60.0
-"""Time for an execution's list. The run that reads it works on the analyses of other organizations afterwards."""
+LIST_SECONDS, PAGE_SECONDS = 60.0, 60.0
+"""Time for an execution's list, after which no further page is asked for, and for a page with all its tries. The run
+that reads it works on the analyses of other organizations afterwards."""
 
 
 def fetch_list(services: Services, claim: Claim) -> None:
@@ -45,7 +47,7 @@ def fetch_list(services: Services, claim: Claim) -> None:
     nobodys: list[str] = []
     notes: list[str] = []
     most, foreign = settings.vision_max_analyses, 0
-    with api_of(services, connection) as api, _as_far_as_it_came(listed, notes):
+    with api_of(services, connection, RetryPolicy(budget=PAGE_SECONDS)) as api, _as_far_as_it_came(listed, notes):
         for found in api.unprocessed(page_size=settings.vision_page_size, seconds=LIST_SECONDS):
             if found.organization_id.casefold() not in {"", connection.organization_id.casefold()}:
                 foreign += 1
@@ -97,7 +99,7 @@ def _as_far_as_it_came(listed: Sequence[Listed], notes: list[str]) -> Iterator[N
         notes.append(f"{error.public}; the others are left to later executions.")
 
 
-def api_of(services: Services, connection: ApiAccess) -> VisionAnalysisApi:
+def api_of(services: Services, connection: ApiAccess, policy: RetryPolicy | None = None) -> VisionAnalysisApi:
     """The client of a connection's external API. In production a private address must be in ALLOWED_PRIVATE_HOSTS."""
     settings = services.settings
     return VisionAnalysisApi(
@@ -106,6 +108,7 @@ def api_of(services: Services, connection: ApiAccess) -> VisionAnalysisApi:
         connection.key,
         guard=Guard.for_customers(settings),
         timeout=settings.partner_timeout_seconds,
+        policy=policy,
     )
 
 
