@@ -307,6 +307,9 @@ def test_kubernetes_manifests_fit_together() -> None:
     kinds = {document["kind"]: document for document in documents}
     pods = kinds["Deployment"]["spec"]["template"]
     assert kinds["Service"]["spec"]["selector"] == pods["metadata"]["labels"]
+    # Kubernetes sets a variable for each Service in every pod of the namespace.
+    variable = kinds["Service"]["metadata"]["name"].replace("-", "_").upper() + "_PORT"
+    assert variable.lower() not in Settings.model_fields
     assert kinds["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == pods["metadata"]["labels"]
     assert kinds["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == kinds["Deployment"]["metadata"]["name"]
     (container,) = pods["spec"]["containers"]
