@@ -6,12 +6,13 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageChops
 
 from imgpipe_orchestration.imaging import memory
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
 from imgpipe_orchestration.imaging.background_model import remove_background_with_model
-from imgpipe_orchestration.imaging.colour.alpha import drop_opaque_alpha
+from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened
 from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
 from imgpipe_orchestration.imaging.encoding.encode_all import SUPPORT, SizeFile, encode_all
@@ -25,6 +26,8 @@ from imgpipe_orchestration.imaging.resize import shrink_to
 from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
 from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
+_OPEN = 0.05
+"""Transparent share of a picture's edges from which it has no background; rounded corners alone take that up."""
 _FAR_WORSE = 10.0
 """Points of score that everybody notices: 20 lie between medium and high quality (the metric's own scale)."""
 
@@ -121,20 +124,29 @@ def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = D
 def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image | None, str]:
     """The picture without its background and what was done, or None and why not."""
     image = prepared.image
-    if image.mode == "RGBA":
+    if image.mode == "RGBA" and _is_open(image):
         return image, "background removed: the original has none"
     try:
         try:
-            cut = remove_background(image, is_jpeg=prepared.source.format == "jpeg")
+            cut = remove_background(flattened(image, WHITE), is_jpeg=prepared.source.format == "jpeg")
         except NotUniform:
             if not recipe.background_model:
                 raise
-            cut = remove_background_with_model(image, recipe.background_model)
+            cut = remove_background_with_model(flattened(image, WHITE), recipe.background_model)
     except NotUniform as error:
         return None, f"background not removed: {error.public}"
     except MemoryError:
         return None, "background not removed: the picture is too large for it"
+    if image.mode == "RGBA":
+        cut.image.putalpha(ImageChops.darker(cut.image.getchannel("A"), image.getchannel("A")))
     return cut.image, f"background removed: {cut.removed:.0%} of the picture, {cut.holes} enclosed patches"
+
+
+def _is_open(image: Image.Image) -> bool:
+    """Whether a picture with transparency has no background: one with a transparent patch inside still has."""
+    alpha = np.asarray(image.getchannel("A"))
+    edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+    return float((edges < 128).mean()) >= _OPEN
 
 
 def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:

@@ -82,7 +82,7 @@ def view(data: bytes) -> View:
 
     recipe = Recipe(sizes=(Size("view", VIEW_SIDE, VIEW_SIDE, "within"),), formats=("jpeg",))
     prepared = prepare(data, recipe)
-    picture = flattened(prepared.image, (255, 255, 255))
+    picture = flattened(prepared.image)
     small = shrink_within(picture, 512, 512)
     measured = {
         "width": prepared.source.width,

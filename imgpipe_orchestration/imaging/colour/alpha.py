@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
+
+Ground = tuple[int, int, int]
+
+WHITE, GREY, DARK = (255, 255, 255), (128, 128, 128), (32, 32, 32)
+_DISTINCT = 48
+"""Levels of brightness by which a pixel must differ from a ground to be seen on it; each pixel does from two of the
+three."""
+_ENOUGH = 250_000
+"""Pixels that are looked at for the choice of a ground."""
 
 
 def drop_opaque_alpha(image: Image.Image) -> Image.Image:
@@ -12,9 +22,23 @@ def drop_opaque_alpha(image: Image.Image) -> Image.Image:
     return image
 
 
-def flattened(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """An RGBA image laid over a plain colour, as RGB; others unchanged."""
+def flattened(image: Image.Image, ground: Ground | None = None) -> Image.Image:
+    """An RGBA image laid over a plain colour (`ground_of` by default), as RGB; others unchanged."""
     if image.mode != "RGBA":
         return image
-    plain = Image.new("RGBA", image.size, (*background, 255))
+    plain = Image.new("RGBA", image.size, (*(ground or ground_of(image)), 255))
     return Image.alpha_composite(plain, image).convert("RGB")
+
+
+def ground_of(image: Image.Image, usual: Ground = WHITE) -> Ground:
+    """A ground on which at least half of what is visible of an RGBA image is seen: the usual one unless it hides more,
+    as white does with a white logo."""
+    step = max(1, round((image.width * image.height / _ENOUGH) ** 0.5))
+    brightness = np.asarray(image.convert("RGB").convert("L"))[::step, ::step].ravel()
+    opacity = np.asarray(image.getchannel("A"))[::step, ::step].ravel()
+    visible = np.bincount(brightness, opacity, minlength=256)
+    for ground in (usual, WHITE, DARK):
+        seen = np.abs(np.arange(256) - ground[0]) >= _DISTINCT
+        if 2 * visible[seen].sum() >= visible.sum():
+            return ground
+    return usual

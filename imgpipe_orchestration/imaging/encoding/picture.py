@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.colour.alpha import GREY, WHITE, Ground, flattened, ground_of
 from imgpipe_orchestration.imaging.encoding import excerpt
 from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
@@ -21,7 +21,6 @@ _SMALLEST_SIDE = 32
 """Pixels of a side below which the score lacks its coarse scales: what is smaller is scored repeated, in mirrors."""
 _WHOLE = 100_000
 """Pixels up to which all of them are scored: half a millisecond more for a thumbnail."""
-_GREY = (128, 128, 128)
 _EXCERPTED = 1_450_000
 """Pixels above which a picture has an excerpt."""
 _AVIF = b"ftypavif"
@@ -76,8 +75,12 @@ class Picture:
         """Whether it may be text, a drawing or grey: their scores follow other curves than those of photographs."""
         return has_few_colours(self.image)
 
+    @cached_property
+    def _ground(self) -> Ground:
+        return ground_of(self.image, GREY) if self.image.mode == "RGBA" else WHITE
+
     def score(self, data: bytes) -> float:
-        """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey."""
+        """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey, or what shows it better."""
         return self._prepared().score(_large_enough(self._decoded(data))) - self._flattered
 
     def _decoded(self, data: bytes) -> NDArray[np.uint8]:
@@ -85,12 +88,12 @@ class Picture:
             # OpenCV reads JPEG and WebP in less time than Pillow, to the same pixels.
             return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), np.uint8)
         with Image.open(io.BytesIO(data)) as file:
-            return np.asarray(flattened(file, _GREY))
+            return np.asarray(flattened(file, self._ground))
 
     def _prepared(self) -> Reference:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all
             if self._reference is None:
-                pixels = _large_enough(np.asarray(flattened(self.image, _GREY)))
+                pixels = _large_enough(np.asarray(flattened(self.image, self._ground)))
                 self._reference = Reference(pixels, sampled=self.pixels > _WHOLE)
             return self._reference
 

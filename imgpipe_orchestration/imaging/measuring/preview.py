@@ -13,7 +13,7 @@ _QUALITY = 85
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Measurements of an original, and its preview (JPEG, sRGB, upright, on white where it was transparent)."""
+    """Measurements of an original, and its preview (JPEG, sRGB, upright; transparency laid over a plain ground)."""
 
     measurements: Measurements
     preview: bytes

@@ -7,6 +7,7 @@ from typing import Literal
 
 from PIL import Image
 
+from imgpipe_orchestration.imaging.colour.alpha import flattened
 from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within, union
 from imgpipe_orchestration.imaging.subject.faces import SHORT_SIDE, find_faces
 from imgpipe_orchestration.imaging.subject.plain_background import box_on_plain_background
@@ -86,7 +87,7 @@ def _around_faces(faces: tuple[Box, ...], reason: Reason) -> FocalBox:
 
 def _found_here(image: Image.Image) -> FocalBox:
     size = fit_within(*image.size, _LOOKED_AT, _LOOKED_AT)
-    opaque = image if image.mode == "RGB" else image.convert("RGB")
+    opaque = flattened(image)  # the colours of transparent pixels are any
     small = opaque.resize(size, Image.Resampling.BOX, reducing_gap=1.0)
     if faces := find_faces(_tall_enough(opaque, small)):
         return _around_faces(faces, "local faces")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from imgpipe_orchestration.imaging.hashing import hash_distance
+from imgpipe_orchestration.imaging.measuring.preview import look
 from imgpipe_orchestration.imaging.measuring.thumbhash import painted, thumbhash
-from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture
+from imgpipe_orchestration_tests.imaging.corpus import encoded, measure, photo, picture, pixels
 
 
 def test_identical_pixels_have_one_digest_in_different_files() -> None:
@@ -104,3 +106,16 @@ def test_measurements_are_of_the_upright_picture() -> None:
 def test_measuring_twice_gives_the_same() -> None:
     data = encoded(photo("coffee"), "JPEG")
     assert measure(data) == measure(data)
+
+
+def test_white_logos_are_seen_and_are_not_all_alike() -> None:
+    """Laid over white they would be one and the same blank page."""
+    hashes = set()
+    for corners in ([(300, 50), (550, 550), (50, 550)], [(50, 50), (550, 50), (300, 550)]):
+        image = Image.new("RGBA", (600, 600), (255, 255, 255, 0))
+        ImageDraw.Draw(image).polygon(corners, fill=(255, 255, 255, 255))
+        seen = look(encoded(image, "PNG"))
+        assert np.ptp(pixels(seen.preview)) > 200
+        assert seen.measurements.sharpness > 0.2
+        hashes.add(seen.measurements.perceptual_hash)
+    assert hash_distance(*hashes) > 16

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
@@ -139,3 +139,16 @@ def test_a_focal_box_set_by_hand_moves_the_pixels_of_the_crop() -> None:
             means.append(float(np.asarray(crop.convert("L")).mean()))
     assert means[0] < 60
     assert means[1] > 195
+
+
+@pytest.mark.parametrize("hidden", [(0, 0, 0, 0), (255, 255, 255, 0)])
+@pytest.mark.parametrize("colour", [(0, 0, 0, 255), (255, 255, 255, 255), (128, 128, 128, 255)])
+def test_a_logo_on_transparency_is_found_whatever_colour_its_invisible_pixels_have(
+    hidden: tuple[int, ...], colour: tuple[int, ...]
+) -> None:
+    """A crop of the middle would be empty."""
+    image = Image.new("RGBA", (1600, 500), hidden)
+    ImageDraw.Draw(image).ellipse((60, 100, 360, 400), fill=colour)
+    found = find_focus(image)
+    assert found.reason == "plain ground"
+    assert found.box.left < 0.05 and found.box.right < 0.25
