@@ -248,7 +248,7 @@ def test_every_store_of_compose_asks_for_a_password() -> None:
 def test_compose_gives_strangers_nothing_but_the_proxy() -> None:
     for name, service in loaded("compose.yaml")["services"].items():
         ports = [port for port in service.get("ports", ()) if not port.startswith("127.0.0.1:")]
-        assert ports == (["8000:8000"] if name == "proxy" else []), name
+        assert ports == (["8000:8000", "9000:9000"] if name == "proxy" else []), name
 
 
 def test_every_variable_that_is_set_is_a_setting() -> None:
@@ -315,7 +315,9 @@ def test_kubernetes_manifests_fit_together() -> None:
     (container,) = pods["spec"]["containers"]
     assert {probe["name"] for probe in container["ports"]} == {"http"}
     assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert container["readinessProbe"]["httpGet"]["path"] == "/health/live"  # MongoDB's absence must stop no pictures
+    for probe in ("readinessProbe", "livenessProbe"):  # MongoDB's absence must stop no pictures, and a hung one accepts
+        assert container[probe]["httpGet"]["path"] == "/health/live"
+    assert "replicas" not in kinds["Deployment"]["spec"], "an upgrade would undo what the autoscaler did"
     volumes = {volume["name"] for volume in pods["spec"]["volumes"]}
     assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 

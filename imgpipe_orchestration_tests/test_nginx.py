@@ -15,9 +15,9 @@ from threading import Thread
 
 import pytest
 import requests
-import uvicorn
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
+from imgpipe_orchestration.gateway.__main__ import KEEP_ALIVE_SECONDS
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
 
@@ -129,4 +129,4 @@ def test_every_request_is_answered_while_gateways_are_started_anew_one_after_the
 
 def test_connections_that_rest_are_closed_by_the_proxy_first() -> None:
     (seconds,) = re.findall(r"^\s+keepalive_timeout (\d+)s;", CONF, re.MULTILINE)
-    assert int(seconds) < uvicorn.Config("", loop="none").timeout_keep_alive
+    assert int(seconds) < KEEP_ALIVE_SECONDS

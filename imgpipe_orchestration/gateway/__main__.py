@@ -14,6 +14,10 @@ from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
 from imgpipe_orchestration.settings import Settings, load
 
+KEEP_ALIVE_SECONDS = 130
+"""For how long a connection may rest. Longer than proxies keep theirs (Caddy two minutes, most others one): else one of
+them sends an upload at the moment in which the gateway closes the connection, and answers 502."""
+
 
 def main() -> None:
     settings = load()
@@ -30,6 +34,7 @@ def main() -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     server = uvicorn.Server(config)
     app.state.stopping = lambda: server.should_exit  # event streams look at it, so that they do not delay the shutdown
