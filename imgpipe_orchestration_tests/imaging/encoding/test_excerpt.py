@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from imgpipe_orchestration.imaging.encoding.encode import encode
 from imgpipe_orchestration.imaging.encoding.excerpt import FLATTERED, excerpt_of, side_of
 from imgpipe_orchestration.imaging.encoding.picture import LazyImage, Picture
 from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration_tests.imaging.corpus import photo
 
 RNG = np.random.default_rng(3)
 
@@ -46,8 +49,17 @@ def test_tiles_fade_into_each_other() -> None:
     assert steps.max() <= 6
 
 
-def test_the_excerpt_of_a_picture_scores_as_little_as_the_picture() -> None:
-    """Its measured advantage is taken off its score."""
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_the_excerpt_of_a_photograph_scores_as_the_photograph_does(kind: Literal["jpeg", "webp"]) -> None:
+    large = photo("retina").resize((2400, 2400), Image.Resampling.LANCZOS)
+    whole = Picture(LazyImage(large.size, lambda: large), whole=True, target=75.0)
+    assert whole.excerpt is not None
+    for quality in (60, 85):
+        scores = [one.score(encode(one.image, kind, quality, MEDIA)) for one in (whole, whole.excerpt)]
+        assert scores[1] == pytest.approx(scores[0], abs=1.5), quality
+
+
+def test_the_advantage_of_an_excerpt_is_taken_off_its_score() -> None:
     pixels = Image.fromarray(RNG.integers(0, 256, (1500, 1000, 3), np.uint8))
     whole = Picture(LazyImage(pixels.size, lambda: pixels), whole=True, target=75.0)
     assert whole.excerpt is not None
