@@ -6,6 +6,7 @@
     │   │   ├── PartnerAway       no connection, or a 5xx: certainly not charged
     │   │   └── UnreadableAnswer  it answered, perhaps charged, but not in a form we can read
     │   ├── RateLimited           an outside API asks to slow down (carries retry_after)  503
+    │   │   └── HeldBack          it had asked so before: nothing was sent, no attempt is spent
     │   ├── SpendingPaused        no quota, budget or valid key: waits, spends no attempt 503
     │   ├── NotWhole              a stored object has another length than it was given    503
     │   ├── BackendUnavailable    our own database, object or document store is away      503
@@ -118,6 +119,13 @@ class RateLimited(Retryable):
     """An outside API asked us to slow down."""
 
     title = "Rate limited"
+
+
+class HeldBack(RateLimited):
+    """Nothing was sent: the outside API had asked us to slow down over another call, and has not been asked for this
+    item."""
+
+    spends_attempt = False
 
 
 class SpendingPaused(Retryable):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from imgpipe_orchestration.avatars.model import persona_prefix
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import NotFound, PartnerUnavailable, Permanent, SpendingPaused
+from imgpipe_orchestration.errors import NotFound, Permanent, SpendingPaused, UnreadableAnswer
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import Drawn, OpenAIClient
-from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
 
@@ -123,7 +123,8 @@ def _buy(
             try:
                 data = labelled(drawn.image, statement(drawn.usage.model, standin=drawn.usage.standin))
             except Permanent as error:
-                raise PartnerUnavailable(f"OpenAI sent a picture that cannot be read: {error.public}") from error
+                with charged(drawn.usage):
+                    raise UnreadableAnswer(f"OpenAI sent a picture that cannot be read: {error.public}") from error
             kept = drawn.usage, data
             _keep(safe, *kept)
         usage, data = kept

@@ -8,6 +8,7 @@ https://docs.flowiseai.com/using-flowise/prediction
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from imgpipe_orchestration.errors import UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.json_text import decoded, json_in
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.partners.usage import Usage, charged
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
@@ -28,6 +29,8 @@ Schema = TypeVar("Schema")
 _Prose = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=8000)]
 
 _NAME = "Flowise"
+_LONGEST = 2 * 1024 * 1024
+"""Bytes of an answer. Ten people take 20 KB; JSON of 30 MB took 6.7 GB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ class Flowise:
         asked = question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
         text, problem = asked, ""
         for calls in (1, 2):
-            answer = self._ask(flow_id, text)
+            with charged(Usage(model=flow_id, units=calls - 1)) if calls > 1 else nullcontext():
+                answer = self._ask(flow_id, text)
             try:
                 parsed = adapter.validate_python(_prose(answer) if schema is _Prose else _payload(answer))
             except ValueError as error:
@@ -79,7 +83,8 @@ class Flowise:
                 continue
             standin = "-standin" if isinstance(answer, dict) and answer.get("standin") else ""
             return Prediction(parsed, Usage(model=flow_id + standin, units=calls))
-        raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
+        with charged(Usage(model=flow_id, units=2)):
+            raise UnreadableAnswer(f"{_NAME} flow {flow_id} gave no valid answer twice: {problem}")
 
     def predict_text(self, flow_id: str, question: Any) -> Prediction[str]:
         """Ask a flow that writes prose, such as an image prompt, as plain text or as JSON with one string.
@@ -91,7 +96,7 @@ class Flowise:
 
     def _ask(self, flow_id: str, question: str) -> Any:
         return self._api.request_json(
-            "POST", f"/api/v1/prediction/{quote(flow_id, safe='')}", json_body={"question": question}
+            "POST", f"/api/v1/prediction/{quote(flow_id, safe='')}", json_body={"question": question}, limit=_LONGEST
         )
 
     def close(self) -> None:

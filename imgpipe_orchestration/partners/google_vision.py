@@ -23,7 +23,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.partners.http import JsonApi
 from imgpipe_orchestration.partners.retry import RetryPolicy
-from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.partners.usage import Usage, charged
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.settings import Settings
@@ -136,9 +136,10 @@ class GoogleVision:
         try:
             return _parse(answer, size)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-            raise UnreadableAnswer(
-                f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
-            ) from error
+            with charged(Usage(model=MODEL, units=_UNITS)):
+                raise UnreadableAnswer(
+                    f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
+                ) from error
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,7 +11,7 @@ import functools
 import threading
 import weakref
 from array import array
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -24,10 +24,10 @@ from imgpipe_orchestration.partners.json_text import json_in
 from imgpipe_orchestration.partners.openai_errors import from_answer, translating, word_of
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
-from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.partners.usage import Usage, charged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import openai
 
@@ -143,7 +143,7 @@ class OpenAIClient:
 
         response = self._call(model, send)
         usage = _usage(response, model)
-        with _charged(usage):
+        with charged(usage):
             _expect(response, "output", list)
             answer = response.output_parsed
             if answer is None:
@@ -163,7 +163,7 @@ class OpenAIClient:
 
         response = self._call(model, send)
         usage = _usage(response, model)
-        with _charged(usage):
+        with charged(usage):
             data = _expect(response, "data", list)
             vector = _get(data[0], "embedding") if data else None
             try:
@@ -218,7 +218,7 @@ class OpenAIClient:
     def _drawn(self, model: str, send: Callable[[openai.OpenAI], Any]) -> Drawn:
         response = self._call(model, send)
         usage = _usage(response, model)
-        with _charged(usage):
+        with charged(usage):
             data = _expect(response, "data", list)
             first = data[0] if data else None
             image = self._decoded(_get(first, "b64_json")) or self._fetched(_get(first, "url"))
@@ -342,16 +342,6 @@ def _no_answer(response: Any) -> ImgpipeError:
     if reason == "content_filter":
         return PartnerRefused(f"{_NAME} filtered its answer (content policy)")
     return UnreadableAnswer(f"{_NAME}'s answer is incomplete ({reason or 'no text in it'})")
-
-
-@contextmanager
-def _charged(usage: Usage) -> Iterator[None]:
-    """Errors over an answer that was charged say so."""
-    try:
-        yield
-    except ImgpipeError as error:
-        error.usage = usage
-        raise
 
 
 def _get(thing: Any, name: str) -> Any:

@@ -88,13 +88,16 @@ def cost_of(model: str, usage: Usage, prices: Mapping[str, Price] = PRICES) -> D
     price = prices.get(name) or prices.get(_SNAPSHOT.sub("", name))
     if price is None or not (usage.input_tokens or usage.output_tokens or usage.units):
         return None
-    plain = usage.input_tokens - usage.cached_tokens - usage.input_image_tokens
+    text = usage.input_tokens - usage.input_image_tokens
+    # Providers do not say of what kind cached tokens are: of text first, so that no image is charged for too little.
+    cached_text = min(usage.cached_tokens, max(0, text))
+    images = usage.input_image_tokens - min(usage.cached_tokens - cached_text, usage.input_image_tokens)
     per_cached = price.input if price.cached_input is None else price.cached_input
     per_image = price.input if price.image_input is None else price.image_input
     tokens = (
-        max(0, plain) * price.input
+        max(0, text - cached_text) * price.input
         + usage.cached_tokens * per_cached
-        + usage.input_image_tokens * per_image
+        + images * per_image
         + usage.output_tokens * price.output
     )
     return tokens / _MILLION + Decimal(str(usage.units)) * price.unit

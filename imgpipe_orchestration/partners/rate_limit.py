@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from imgpipe_orchestration.errors import RateLimited
+from imgpipe_orchestration.errors import HeldBack
 from imgpipe_orchestration.partners.retry import Deadline, believable, finite, parse_retry_after
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
@@ -49,7 +49,7 @@ class RateGate:
         """Return when a call may be sent.
 
         Raises:
-            RateLimited: the wait would pass `deadline`; raised at once, without waiting.
+            HeldBack: the wait would pass `deadline`; raised at once, without waiting.
         """
         while True:
             with self._lock:
@@ -64,7 +64,7 @@ class RateGate:
                         self._remaining -= 1
                     return
             if wait >= deadline.remaining:
-                raise RateLimited(f"{partner} asked us to wait {wait:.0f} s more", retry_after=wait)
+                raise HeldBack(f"{partner} asked us to wait {wait:.0f} s more", retry_after=wait)
             time.sleep(wait)
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:

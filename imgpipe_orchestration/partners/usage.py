@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from imgpipe_orchestration.errors import ImgpipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +28,13 @@ class Usage:
     def standin(self) -> bool:
         """Whether a stand-in answered, so that nothing was spent; costs are those of the real provider."""
         return self.model.endswith("-standin")
+
+
+@contextmanager
+def charged(usage: Usage) -> Iterator[None]:
+    """Errors over an answer that was charged say so."""
+    try:
+        yield
+    except ImgpipeError as error:
+        error.usage = usage
+        raise

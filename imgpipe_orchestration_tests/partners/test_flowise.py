@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, UnreadableAnswer
 from imgpipe_orchestration.partners.flowise import Flowise, Prediction
 from imgpipe_orchestration.partners.retry import RetryPolicy
+from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -79,9 +80,24 @@ def test_an_invalid_answer_is_asked_for_once_more_with_the_reason() -> None:
         {"text": "[" * 100_000},
     ],
 )
-def test_two_invalid_answers_are_enough(answer: Any) -> None:
-    with pytest.raises(UnreadableAnswer, match="twice"):
+def test_two_invalid_answers_are_enough_and_both_are_charged(answer: Any) -> None:
+    with pytest.raises(UnreadableAnswer, match="twice") as caught:
         answered(answer)
+    assert caught.value.usage == Usage(model="flow", units=2)
+
+
+def test_an_invalid_answer_is_charged_also_where_the_next_one_fails() -> None:
+    with (
+        serving(lambda h, number: reply(h, b"{}", status=500 if number else 200)) as server,
+        pytest.raises(PartnerAway) as caught,
+    ):
+        Flowise(server.url, policy=RetryPolicy(attempts=1)).predict("flow", "?", list[Persona])
+    assert caught.value.usage == Usage(model="flow", units=1)
+
+
+def test_an_answer_of_megabytes_is_not_read() -> None:
+    with pytest.raises(UnreadableAnswer, match="more than"):
+        answered({"json": [{}] * 1_000_000})
 
 
 def test_an_unknown_flow_is_a_refusal(flowise: Flowise) -> None:

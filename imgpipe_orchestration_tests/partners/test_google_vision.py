@@ -114,9 +114,11 @@ def test_an_error_inside_a_200_is_an_error(code: int, error: type[Exception]) ->
         ["labelAnnotations"],
     ],
 )
-def test_an_answer_of_another_shape_is_unreadable(answer: Any) -> None:
-    with pytest.raises(UnreadableAnswer):
+def test_an_answer_of_another_shape_is_unreadable_and_charged(answer: Any) -> None:
+    with pytest.raises(UnreadableAnswer) as caught:
         annotated(answer)
+    assert caught.value.usage is not None
+    assert caught.value.usage.units == 6.5
 
 
 def test_only_what_google_can_read_is_sent(google: GoogleVision, standins: StandInAccess) -> None:

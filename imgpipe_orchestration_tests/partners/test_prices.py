@@ -19,6 +19,16 @@ def test_input_cached_input_images_and_output_have_their_own_prices() -> None:
     assert cost_of("gpt-image-2.5-flare", drawn) == 8 + 30
 
 
+def test_cached_images_are_not_charged_twice() -> None:
+    def cost(**tokens: int) -> Decimal:
+        found = cost_of("gpt-image-2.5-flare", Usage(input_tokens=1000, input_image_tokens=900, **tokens))
+        assert found is not None
+        return found
+
+    costs = [cost(cached_tokens=cached) for cached in (0, 50, 100, 500, 1000)]
+    assert costs == sorted(costs, reverse=True)
+
+
 def test_an_unknown_model_costs_none() -> None:
     assert cost_of("made-up", Usage(input_tokens=5)) is None
 

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from imgpipe_orchestration.errors import RateLimited
+from imgpipe_orchestration.errors import HeldBack
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.rate_limit import RateGate, asked_wait, gate, parse_duration
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, parse_retry_after
@@ -102,7 +102,7 @@ def test_a_wait_beyond_the_deadline_is_refused_at_once(status: int) -> None:
     busy = RateGate()
     busy.learn(status, {"retry-after": "60"})
     began = time.monotonic()
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(HeldBack) as caught:
         busy.enter(Deadline(1), partner="X")
     assert time.monotonic() - began < 10
     assert caught.value.retry_after == pytest.approx(60, abs=1)
