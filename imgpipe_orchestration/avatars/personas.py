@@ -41,6 +41,8 @@ log = logger(__name__)
 
 LARGEST_BATCH = 10
 """Most people in one question; longer answers are often cut off."""
+MOST_LISTED = 10 * LARGEST_BATCH
+"""Entries of an answer that are looked at."""
 MOST_ROUNDS = 8
 IDLE_ROUNDS = 2
 """After so many rounds in a row without anybody new the missing people fail."""
@@ -50,10 +52,10 @@ STORY = 80
 
 def _listed(answer: Any) -> Any:
     """The list in an answer, which may also be an object that contains the list (structured output), or one person."""
-    if not isinstance(answer, dict):
-        return answer
-    lists = [value for value in answer.values() if isinstance(value, list)]
-    return lists[0] if len(lists) == 1 and "firstname" not in answer else [answer]
+    if isinstance(answer, dict):
+        lists = [value for value in answer.values() if isinstance(value, list)]
+        answer = lists[0] if len(lists) == 1 and "firstname" not in answer else [answer]
+    return answer[:MOST_LISTED] if isinstance(answer, list) else answer
 
 
 _Entries = Annotated[list[Any], pydantic.BeforeValidator(_listed)]
@@ -202,7 +204,7 @@ def sort_out(answer: Any, positions: Sequence[int], known: Sequence[tuple[str, s
     stories = {_story(bio) for _, bio in known}
     sorted_ = Sorted()
     free = list(positions)
-    for entry in answer if isinstance(answer, list) else []:
+    for entry in answer[:MOST_LISTED] if isinstance(answer, list) else []:
         if not free:
             break
         try:

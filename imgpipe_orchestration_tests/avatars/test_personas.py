@@ -10,7 +10,7 @@ import pytest
 
 from imgpipe_orchestration.avatars import store
 from imgpipe_orchestration.avatars.model import PersonaStatus, TaskStatus, name_key
-from imgpipe_orchestration.avatars.personas import sort_out
+from imgpipe_orchestration.avatars.personas import MOST_LISTED, sort_out
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 from imgpipe_orchestration_tests.avatars.flowise import flowise_answering
@@ -150,6 +150,11 @@ def test_an_answer_that_cannot_be_read_is_asked_for_again_with_the_reason(desk: 
     desk.data()
     assert desk.task(task).status is TaskStatus.DATA_GENERATED
     assert len(desk.standins.calls("flowise")) == 2
+
+
+def test_of_an_endless_list_only_the_beginning_is_looked_at() -> None:
+    found = sort_out([{}] * 1_000_000, [0], [])
+    assert (found.people, len(found.problems)) == ({}, MOST_LISTED)
 
 
 def test_a_question_that_is_refused_costs_the_others_nothing_and_is_asked_anew(desk: Desk) -> None:
