@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ from imgpipe_orchestration.alerts import webhook as chat
 from imgpipe_orchestration.alerts.sensors import alert_on_failed_checks, alert_on_failed_runs
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.resources import BackendsResource, build_backends
+from imgpipe_orchestration_tests.partners.wire import serving
 
 
 class Webhook(ThreadingHTTPServer):
@@ -263,6 +265,22 @@ def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: C
     alerts.tick()
     (message,) = webhook.messages
     assert 1500 < len(message["text"]) < 2000
+
+
+def test_of_a_webhooks_answer_only_the_head_is_read() -> None:
+    read = threading.Event()
+
+    def endless(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(bytes(1 << 20))
+        read.set()
+
+    with serving(endless) as server:
+        chat.send(server.url, {"text": "x"}, "key")
+        assert read.wait(30), "the connection is closed"
 
 
 def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:

@@ -7,6 +7,7 @@ they raise.
 import json
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import dagster as dg
@@ -62,7 +63,7 @@ def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends:
     records = [context.instance.get_latest_asset_check_evaluation_record(key) for key in sorted(keys)]
     # One that is being evaluated has no evaluation yet.
     latest = [(record.run_id, record.evaluation) for record in records if record and record.evaluation]
-    news = _failed_checks(latest, _names(context.cursor), settings.dagster_url)
+    news = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
     return _tell(context, settings.alert_webhook_url, news, "failed checks")
 
 

@@ -47,14 +47,18 @@ def send(url: str, message: dict[str, str], key: str) -> None:
     """
     try:
         headers = {"Idempotency-Key": key}
-        answer = requests.post(url, json=message, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False)
+        # Only the head of the answer is read: its body may be of any size, or never end.
+        with requests.post(
+            url, json=message, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
+        ) as answer:
+            status = answer.status_code
     except requests.RequestException as error:
         # Not `from error`, whose text contains the URL, which is a secret.
         raise PartnerUnavailable(f"The alert webhook does not answer ({type(error).__name__}).") from None
-    if answer.status_code >= 500 or answer.status_code == requests.codes.too_many_requests:
-        raise PartnerUnavailable(f"The alert webhook answered {answer.status_code}.")
-    if answer.status_code >= 300:
-        raise PartnerRefused(f"The alert webhook answered {answer.status_code}.", partner_status=answer.status_code)
+    if status >= 500 or status == requests.codes.too_many_requests:
+        raise PartnerUnavailable(f"The alert webhook answered {status}.")
+    if status >= 300:
+        raise PartnerRefused(f"The alert webhook answered {status}.", partner_status=status)
 
 
 def _plain(text: str) -> str:

@@ -67,9 +67,9 @@ def flowise(services: Services) -> str:
     settings = services.settings
     if not settings.flowise_base_url:
         raise Note("not configured: avatars cannot be made")
-    answer = requests.get(settings.flowise_base_url, timeout=TIMEOUT_SECONDS)
-    if answer.status_code >= 500:
-        raise Bad(f"{settings.flowise_base_url} answered {answer.status_code}")
+    with requests.get(settings.flowise_base_url, timeout=TIMEOUT_SECONDS, stream=True) as answer:
+        if answer.status_code >= 500:
+            raise Bad(f"{settings.flowise_base_url} answered {answer.status_code}")
     return f"{settings.flowise_base_url} answers"
 
 
