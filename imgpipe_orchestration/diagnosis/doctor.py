@@ -5,11 +5,11 @@ Each check looks at one thing, changes nothing, buys nothing, and says what to d
 
 from __future__ import annotations
 
-import threading
-import time
+from concurrent.futures import wait
 from contextlib import suppress
 from functools import partial
 
+from imgpipe_orchestration.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.diagnosis import configuration, partners, servers, stores
 from imgpipe_orchestration.diagnosis.check import Check, Finding, Verdict
 from imgpipe_orchestration.services import Services
@@ -24,22 +24,15 @@ def diagnose(settings: Settings, *, patience: float = 15) -> list[Finding]:
     """
     services = Services(settings)
     checks = _checks(settings)
-    found: dict[str, Finding] = {}
-
-    def look(check: Check) -> None:
-        found[check.what] = check(services)
-
     _prepare(services)
-    # Daemon threads, because Python waits at its end for those of an executor, also for one that hangs.
-    threads = [threading.Thread(target=look, args=[check], daemon=True) for check in checks]
     try:
-        for thread in threads:
-            thread.start()
-        until = time.monotonic() + patience
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        asked = [(one, in_daemon_thread(partial(one, services), one.what)) for one in checks]
+        wait([answer for _, answer in asked], patience)
         silent = f"has not answered for {patience:g} seconds"
-        return [found.get(one.what) or Finding(one.what, Verdict.BAD, silent, one.do) for one in checks]
+        return [
+            answer.result() if answer.done() else Finding(one.what, Verdict.BAD, silent, one.do)
+            for one, answer in asked
+        ]
     finally:
         services.close()
 

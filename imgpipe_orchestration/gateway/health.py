@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from imgpipe_orchestration.auto_marker.model import JOB, tick_late
+from imgpipe_orchestration.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.errors import ImgpipeError, NotMigrated
 from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media import pending
@@ -73,11 +74,11 @@ async def _asked(services: Services) -> dict[str, str]:
     for the server that does not answer."""
     elsewhere = services.settings.pending_images_database_url != services.settings.database_url
     parts = {**_PARTS, **({"pending_images": _pending_images} if elsewhere else {})}
-    pool = ThreadPoolExecutor(len(parts), "health")
-    loop = asyncio.get_running_loop()
-    asked = {name: loop.run_in_executor(pool, _said, part, services) for name, part in parts.items()}
+    asked = {
+        name: asyncio.wrap_future(in_daemon_thread(partial(_said, part, services), f"health-{name}"))
+        for name, part in parts.items()
+    }
     await asyncio.wait(asked.values(), timeout=ANSWER_SECONDS)
-    pool.shutdown(wait=False)
     silent = f"has not answered for {ANSWER_SECONDS} seconds"
     return {name: answer.result() if answer.done() else silent for name, answer in asked.items()}
 

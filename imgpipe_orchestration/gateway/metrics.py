@@ -11,7 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection
 
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
+from imgpipe_orchestration.daemon_threads import in_daemon_thread
 from imgpipe_orchestration.errors import BackendUnavailable, Unauthenticated
 from imgpipe_orchestration.gateway.health import ANSWER_SECONDS
 from imgpipe_orchestration.listings import store as listings
@@ -57,10 +58,7 @@ async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     request.app.state.request_counts.finish()
     # A thread of its own, because those of the shared pool may all be waiting for a database that is frozen.
-    pool = ThreadPoolExecutor(1, "metrics")
-    asked = asyncio.get_running_loop().run_in_executor(pool, generate_latest, request.app.state.metrics)
-    pool.shutdown(wait=False)
-    text = await asked
+    text = await asyncio.wrap_future(in_daemon_thread(lambda: generate_latest(request.app.state.metrics), "metrics"))
     return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -127,9 +125,7 @@ class FromDatabase(Collector):
         """The database's figures. A database that does not answer within ANSWER_SECONDS is reported as down, before
         Prometheus' scrape times out and the gateway looks dead."""
         if self._asked is None or self._asked.done():
-            pool = ThreadPoolExecutor(1, "metrics-database")
-            self._asked = pool.submit(self._all)
-            pool.shutdown(wait=False)
+            self._asked = in_daemon_thread(self._all, "metrics-database")
         wait([self._asked], timeout=ANSWER_SECONDS)
         return self._asked.result() if self._asked.done() else [_up(0)]
 
