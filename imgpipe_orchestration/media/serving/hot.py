@@ -7,6 +7,8 @@ load.
 
 from __future__ import annotations
 
+import asyncio
+
 from imgpipe_orchestration.lru_cache import AsyncLruCache
 from imgpipe_orchestration.media.serving.manifests import Manifest, ManifestReader
 from imgpipe_orchestration.media.variants import StoredVariant
@@ -14,6 +16,10 @@ from imgpipe_orchestration.services import Services
 
 _MANIFESTS = 20_000
 """Most cached manifests."""
+
+
+_ORIGINALS = 4
+"""Originals, each as large as an upload may be, that are read at the same time for images that are not ready."""
 
 
 class HotImages:
@@ -28,6 +34,8 @@ class HotImages:
         self.trusted = False
         self.lost = 0
         """Requests for variants whose objects were gone or damaged."""
+        self.originals = asyncio.Semaphore(_ORIGINALS)
+        """To be held while an original is in memory."""
         self.manifests: AsyncLruCache[int, Manifest] = AsyncLruCache(_MANIFESTS)
         self.bytes: AsyncLruCache[str, bytes] = AsyncLruCache(services.settings.serve_cache_bytes, len)
 

@@ -154,7 +154,8 @@ async def _found(scope: Scope, media_id: int, caching: str, vary: str, *, again:
         seconds = signing.check(state.services.settings, media_id, wish.signature, wish.parameters)
         caching = f"private, max-age={min(seconds, PRIVATE_SECONDS)}"
     if not manifest.variants:
-        return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept)
+        async with hot.originals:
+            return await asyncio.to_thread(_not_ready, state.services, media_id, wish, accept)
     if manifest.is_other_than(wish.version):
         caching = _REVALIDATED
     decided = manifest.decide(wish, accept)

@@ -85,8 +85,6 @@ class ManifestReader:
                 except psycopg.OperationalError:  # the connection was lost, usually while it was idle
                     rows = await self._rows(media_id)
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-            if isinstance(error, TimeoutError):  # do not use it again; psycopg closes it if it cannot be cancelled
-                self._connection = None
             raise BackendUnavailable("The database cannot be reached; try again.", detail=str(error)) from error
         except psycopg.ProgrammingError as error:
             if await asyncio.to_thread(not_migrated, self._engine, error):
@@ -102,8 +100,13 @@ class ManifestReader:
             if self._connection is None or self._connection.closed:
                 self._connection = await connect_async(self._engine)
             connection = self._connection
-        cursor = await connection.execute(_MANIFEST, (media_id,))
-        return await cursor.fetchall()
+        try:
+            cursor = await connection.execute(_MANIFEST, (media_id,))
+            return await cursor.fetchall()
+        except asyncio.CancelledError:  # it took too long: do not use this one again, which psycopg closes
+            if self._connection is connection:
+                self._connection = None
+            raise
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
