@@ -66,7 +66,8 @@ export class AIAnalysisDisplay extends Base {
 
   connectedCallback() {
     this.#placed = true;
-    if (this.#isOpen) this.#details.open = true;
+    if (!this.#details.open) this.#details.open = this.#isOpen;
+    else if (!this.#answer?.complete) this.#ask(); // it was moved while it waited for an answer
   }
 
   disconnectedCallback() {

@@ -25,7 +25,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, media_key, same_key
-from imgpipe_orchestration.web.problems import of_error, of_invalid
+from imgpipe_orchestration.web.problems import of_invalid, reported
 
 ANYWHERE = {"Access-Control-Allow-Origin": "*"}
 """Components run in pages of other origins. Nothing here reads cookies."""
@@ -41,7 +41,7 @@ class OpenRoute(APIRoute):
             try:
                 answer = await handle(request)
             except ImgpipeError as error:
-                answer = of_error(error)
+                answer = reported(error, request.url.path)
             except RequestValidationError as error:
                 answer = of_invalid(error)
             answer.headers.update(ANYWHERE)

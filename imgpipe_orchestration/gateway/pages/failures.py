@@ -111,7 +111,7 @@ def end_pauses(request: Request, services: ServicesDep, _: Acting, queue: Annota
     wanted = [_queue(services, queue)] if queue else every_queue(services.settings)
     due = sum(len(ids) for ids in pipelines.end_pauses(services, wanted).values())
     what = {0: "No item waited for it", 1: "1 item is tried again"}.get(due, f"{due} items are tried again")
-    return back_to(sent_from(request), notice=f"The pauses are over. {what}.")
+    return back_to(sent_from(request) or "/failures", notice=f"The pauses are over. {what}.")
 
 
 @router.post("/failures/ignore", response_class=Response)

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.gateway.components.site import react, site
 from imgpipe_orchestration_tests.gateway.conftest import Visit
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
@@ -176,6 +177,27 @@ def test_an_open_analysis_is_asked_for_once_however_many_attributes_it_has(gatew
         guest.page.on("request", lambda request: request.url.endswith("/analysis") and asked.append(request.url))
         expect(guest.go("/").get_by_text("This image has not been analysed yet.")).to_be_visible()
         assert asked == [f"{gateway.url}/api/images/1/analysis"]
+
+
+def test_an_analysis_that_is_moved_while_it_loads_is_asked_for_again(gateway: Gateway, visit: Visit) -> None:
+    """As React does when it sorts a list."""
+    body = f'<ai-analysis-display open media-id="1" base="{gateway.url}"></ai-analysis-display>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        guest.allowed = ["404", "ERR_ABORTED"]
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        guest.page.route("**/analysis", hold)
+        page = guest.go("/")
+        page.wait_for_function(
+            "document.querySelector('ai-analysis-display').shadowRoot.textContent.includes('Loading')"
+        )
+        page.evaluate("document.querySelector('main').append(document.querySelector('ai-analysis-display'))")
+        wait_for(lambda: page.wait_for_timeout(50) or len(held) == 2, "the second question")
+        held[1].continue_()
+        expect(page.get_by_text("This image has not been analysed yet.")).to_be_visible()
 
 
 def test_an_image_that_is_being_processed_appears_by_itself(gateway: Gateway, visit: Visit) -> None:

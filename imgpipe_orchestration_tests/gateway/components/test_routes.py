@@ -8,6 +8,7 @@ import io
 import pytest
 from PIL import ExifTags, Image
 
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
@@ -50,6 +51,21 @@ def test_the_key_buys_a_token_which_opens_one_analysis(seeing_gateway: Gateway) 
     assert gateway.get("/api/images/2/analysis", Authorization=f"Bearer {token}").status_code == 401
     old, _ = tokens.issue(gateway.settings.model_copy(update={"analysis_token_seconds": -5}), 1)
     assert gateway.get("/api/images/1/analysis", Authorization=f"Bearer {old}").status_code == 401
+
+
+def test_what_the_operator_has_to_mend_is_in_the_log(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(*_: object) -> None:
+        raise SettingsError("SECRET_KEY cannot be used", field="SECRET_KEY")
+
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    monkeypatch.setattr(tokens, "issue", wrong)
+    url = f"{gateway.url}/api/media/analysis/1/token"
+    answer = gateway.session.post(url, headers=gateway.as_worker, timeout=10)
+    assert (answer.status_code, "log" in answer.json()["detail"]) == (503, True)
+    assert "SECRET_KEY cannot be used" in caplog.text
 
 
 def test_components_are_modules_for_every_origin_and_name_what_there_is(gateway: Gateway) -> None:

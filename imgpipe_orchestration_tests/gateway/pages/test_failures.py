@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import requests
 from playwright.sync_api import expect
@@ -126,6 +128,16 @@ def test_a_stale_form_leads_back_to_its_page_whatever_that_was_asked(gateway: Ga
     answer = requests.post(f"{gateway.url}/failures/requeue", **sent)
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/failures?queue=media&path=x&trouble=The+page+was+out+of+date")
+
+
+@pytest.mark.parametrize("form", ["end_pauses", "requeue"])
+def test_a_form_of_a_browser_that_names_no_page_leads_to_the_failures(gateway: Gateway, form: str) -> None:
+    failed_media(gateway.services, 1)
+    page = gateway.get("/failures", Accept="text/html").text
+    token, *_ = re.findall('name="form_token" value="([0-9a-f]+)"', page)
+    sent = {"data": {"form_token": token}, "allow_redirects": False, "timeout": 10}
+    answer = gateway.session.post(f"{gateway.url}/failures/{form}", **sent)
+    assert answer.headers["location"].startswith("/failures?")
 
 
 def test_a_form_of_another_site_is_refused(gateway: Gateway) -> None:

@@ -376,6 +376,21 @@ def test_a_private_image_is_shown_among_the_components_and_what_to_write_says_it
     expect(page.locator("smart-image canvas")).to_have_css("visibility", "hidden")  # the words are read on its ground
 
 
+def test_what_to_write_for_a_picture_is_markup_whatever_its_words_are(guest: Visitor, gateway: Gateway) -> None:
+    """They come from an analysis, which words in a picture can lead."""
+    words = '12" vinyl <b> onload="x" & more'
+    gateway.upload(7, profile_image=picture())
+    gateway.run_due()
+    gateway.rows("update media_ai_analysis set alt_text = :words returning 1", words=words)
+    page = guest.go("/components?media=1")
+    element = "text => new DOMParser().parseFromString(text, 'text/html').querySelector('smart-image')"
+    for _ in ("as the page comes", "after a choice"):
+        written = page.locator("#written").inner_text()
+        assert page.evaluate(f"{element}.getAttribute('alt')", written) == words
+        assert "onload" not in page.evaluate(f"{element}.getAttributeNames()", written)
+        page.get_by_label("size").select_option("thumbnail")
+
+
 @pytest.mark.slow
 def test_a_narrow_screen_shows_the_same_image_twice_as_what_it_is(gateway: Gateway, visit: Visit) -> None:
     same = picture(900, 600, seed=9)

@@ -2,10 +2,14 @@
 const shown = document.getElementById("shown");
 const written = document.getElementById("written");
 
+const elsewhere = document.implementation.createHTMLDocument(""); // where the element is only words
+
 function write() {
-  const attributes = [...shown.attributes].filter(({ name }) => !["id", "info"].includes(name));
-  const words = attributes.map(({ name, value }) => `${name}="${name === "signature" ? "…" : value}"`); // it is short-lived
-  written.textContent = `<smart-image ${words.join(" ")}></smart-image>`;
+  const element = elsewhere.createElement("smart-image");
+  for (const { name, value } of shown.attributes) {
+    if (!["id", "info"].includes(name)) element.setAttribute(name, name === "signature" ? "…" : value); // it is short-lived
+  }
+  written.textContent = element.outerHTML;
 }
 
 for (const choice of document.querySelectorAll("[data-attribute]")) {

@@ -4,12 +4,18 @@ const head = document.querySelector("[data-image]");
 const told = document.getElementById("told");
 const before = head.dataset.state;
 const remade = "remaking" in head.dataset;
+const OFTEN = 1500;
+const SELDOM = 30000;
+let pause = OFTEN;
 
 async function look() {
   try {
-    const answer = await fetch(`/media/${head.dataset.image}/state`);
+    pause = Math.min(2 * pause, SELDOM);
+    const answer = await fetch(`/media/${head.dataset.image}/state`, { signal: AbortSignal.timeout(SELDOM) });
     if (answer.status === 401) return window.location.reload(); // to sign in
+    if (answer.status === 404) return window.location.reload(); // it was deleted, which its page says
     if (answer.ok) {
+      pause = OFTEN;
       const { status, steps, remaking } = await answer.json();
       const arrived = status !== before && (status === "completed" || status === "failed");
       if (arrived || (remade && !remaking)) return window.location.reload();
@@ -32,7 +38,7 @@ async function look() {
 
 function again() {
   const ended = before === "failed" || (before === "completed" && !document.querySelector(".steps .pending"));
-  if (!ended || remade) setTimeout(look, 1500);
+  if (!ended || remade) setTimeout(look, pause);
 }
 
 again();

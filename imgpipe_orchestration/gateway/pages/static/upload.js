@@ -9,6 +9,7 @@ const limit = Number(form.dataset.limit);
 const AWAY = "The gateway does not answer; what waits is sent once it does.";
 const ENDED = "Your session has ended. Sign in again in another tab, and what waits is sent.";
 const MOST_SECONDS = 30; // between two tries
+const SILENCE_SECONDS = 60; // after which a connection on which nothing moves is given up: nobody says that it is gone
 const waiting = [];
 const followed = new Map(); // upload id -> its row
 const news = [];
@@ -98,11 +99,18 @@ async function send(file, item, query) {
   request.setRequestHeader("X-Form-Token", token);
   request.setRequestHeader("Accept", "application/json");
   request.responseType = "json";
+  let silence;
+  const hope = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => request.abort(), 1000 * SILENCE_SECONDS);
+  };
   request.upload.onprogress = (event) => {
+    hope();
     bar.value = event.loaded / event.total / 2;
     say(item, `Sending, ${Math.round((100 * event.loaded) / event.total)} %`);
   };
   request.onloadend = async () => {
+    clearTimeout(silence);
     const { status, response } = request;
     // Another login, or another start of the gateway, since this page; a proxy's page to sign in comes with 200.
     const outdated = [200, 401, 403].includes(status);
@@ -129,6 +137,7 @@ async function send(file, item, query) {
   const body = new FormData();
   body.append("file", file);
   request.send(body);
+  hope();
 }
 
 // Waits until the gateway has this page for us, and takes that one's token; tells whether that took more than asking.
@@ -153,7 +162,7 @@ async function get(address, read) {
   let found;
   let why = AWAY;
   try {
-    const answer = await fetch(address);
+    const answer = await fetch(address, { signal: AbortSignal.timeout(1000 * SILENCE_SECONDS) });
     const text = await answer.text();
     if (answer.ok || answer.status === 401) why = ENDED; // a proxy may answer with a page of its own, to sign in
     if (answer.ok) {
