@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -9,8 +10,9 @@ from fastapi import Depends, Header
 
 from imgpipe_orchestration.errors import BadInput
 
-_EXTENDED = "UTF-8''"
-"""RFC 8187's notation for text that a header cannot hold, such as line breaks and NUL: `UTF-8''a%0Ab`."""
+_EXTENDED = re.compile(r"utf-8'[^']*'", re.IGNORECASE)
+"""RFC 8187's notation for text that a header cannot hold, such as line breaks and NUL: `UTF-8''a%0Ab`. A language may
+stand between the quotes."""
 
 CustomerHeader = Annotated[
     str | None,
@@ -28,9 +30,9 @@ def text_of(header: str) -> str:
         value = header.encode("latin-1").decode()
     except UnicodeError:
         value = header
-    if value.startswith(_EXTENDED):
+    if notation := _EXTENDED.match(value):
         try:
-            return unquote(value.removeprefix(_EXTENDED), errors="strict")
+            return unquote(value[notation.end() :], errors="strict")
         except UnicodeDecodeError as error:
             raise BadInput(f"{value!r} is not UTF-8 in RFC 8187's notation.") from error
     return value

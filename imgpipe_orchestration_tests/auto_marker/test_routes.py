@@ -94,6 +94,9 @@ def test_an_odd_customer_id_goes_through_headers_and_paths(client: Client, servi
 def test_what_a_header_cannot_hold_is_written_as_rfc_8187_has_it(client: Client) -> None:
     asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''a%0Ab%00"}).json()
     assert asked["customer_id"] == "a\nb\0"
+    for notation in ("utf-8''", "UTF-8'en'"):
+        asked = client.post("/api/jobs/trigger", headers={"X-Customer-ID": f"{notation}a%0Ab%00"}).json()
+        assert asked["customer_id"] == "a\nb\0"
     assert client.post("/api/jobs/trigger", headers={"X-Customer-ID": "UTF-8''%FF"}).status_code == 422
 
 
