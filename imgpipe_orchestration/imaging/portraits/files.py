@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from imgpipe_orchestration.errors import BadImage
 from imgpipe_orchestration.imaging import registers
-from imgpipe_orchestration.imaging.colour.alpha import flattened
+from imgpipe_orchestration.imaging.colour.alpha import WHITE, flattened
 from imgpipe_orchestration.imaging.encoding.encode import avif_420
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS
 from imgpipe_orchestration.imaging.reading.sniff import open_checked
@@ -59,7 +59,7 @@ def decoded(data: bytes) -> Image.Image:
     try:
         image.load()
         if image.has_transparency_data:
-            return flattened(image.convert("RGBA"))
+            return flattened(image.convert("RGBA"), WHITE)
         return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise BadImage(f"the {name} is broken or cut off: {error}") from error
