@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from imgpipe_orchestration.web.problems import MEDIA_TYPE
+from imgpipe_orchestration.web.problems import MEDIA_TYPE, type_of
 
 ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),
@@ -179,7 +179,7 @@ def _name_problems(name: str, path: str, operation: dict[str, Any]) -> None:
 
 def _problem(status: int) -> dict[str, Any]:
     description, title, code, detail = _PROBLEMS[status]
-    example = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    example = {"type": type_of(title, status, code), "title": title, "status": status, "detail": detail, "code": code}
     schema = {"$ref": "#/components/schemas/Problem"}
     answer: dict[str, Any] = {
         "description": description,

@@ -33,10 +33,16 @@ def problem(
     **extensions: Any,
 ) -> JSONResponse:
     """One problem document; `extensions` are further members, such as `field` or `errors`."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code, **extensions}
+    kind = type_of(title, status, code)
+    body = {"type": kind, "title": title, "status": status, "detail": detail, "code": code, **extensions}
     # `no-store`, or a cache could answer with an error that has long passed. HEADERS, because the answer to an
     # unhandled error is sent outside of every middleware.
     return JSONResponse(body, status, {"Cache-Control": "no-store", **HEADERS, **(headers or {})}, MEDIA_TYPE)
+
+
+def type_of(title: str, status: int, code: str) -> str:
+    """A problem's type. `about:blank` means that the title is the status' own phrase (RFC 9457, section 4.2.1)."""
+    return "about:blank" if title == HTTPStatus(status).phrase else f"urn:imgpipe:problem:{code}"
 
 
 def of_error(error: ImgpipeError) -> JSONResponse:
