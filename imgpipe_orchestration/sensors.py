@@ -1,5 +1,6 @@
 """What every pipeline's sensors share: how many runs at a time, and claims that come back when a run ends badly."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 AHEAD = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
 Nightly runs have the sensors' priority: with a lower one they would never start while every place for a run is busy."""
+LAUNCH_PAUSE_SECONDS = 30.0
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -46,6 +48,20 @@ def unfinished_run(
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
+def not_launched(instance: dg.DagsterInstance, job_name: str) -> str | None:
+    """Why no run of `job_name` is to be asked for yet: the last one could not be launched, as while the broker is away.
+    Each tick would add one that fails."""
+    last = instance.get_run_records(filters=dg.RunsFilter(job_name=job_name), limit=1)
+    if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE or last[0].start_time is not None:
+        return None
+    # The record's time is by the database's clock, which may be ahead of ours.
+    waited = time.time() - last[0].create_timestamp.timestamp()
+    if not 0 <= waited < LAUNCH_PAUSE_SECONDS:
+        return None
+    run_id = last[0].dagster_run.run_id
+    return f"run {run_id} could not be launched; the next is asked for {LAUNCH_PAUSE_SECONDS:.0f} s after it"
+
+
 def run_if_due(
     context: dg.SensorEvaluationContext,
     backends: BackendsResource,
@@ -62,6 +78,8 @@ def run_if_due(
         return dg.SensorResult(skip_reason="nothing is due")
     if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
+    if reason := not_launched(context.instance, job):
+        return dg.SensorResult(skip_reason=reason)
     return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)], cursor=cursor)
 
 

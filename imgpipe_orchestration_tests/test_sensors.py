@@ -9,7 +9,13 @@ import pytest
 
 from imgpipe_orchestration.errors import LeaseLost
 from imgpipe_orchestration.resources import BackendsResource, build_backends
-from imgpipe_orchestration.sensors import claims_of_cancelled_runs, claims_of_failed_runs, owner_of
+from imgpipe_orchestration.sensors import (
+    claims_of_cancelled_runs,
+    claims_of_failed_runs,
+    not_launched,
+    owner_of,
+    run_if_due,
+)
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
@@ -133,6 +139,26 @@ def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_
         with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())
     assert services.claims.claim(QUEUE, "next", 1)[0].losses == 1
+
+
+def test_after_a_run_that_could_not_be_launched_the_next_tick_asks_for_none(
+    backends: BackendsResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the broker is away, each tick would add a run that fails."""
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def asked() -> bool:
+            with dg.build_sensor_context(instance=instance) as context:
+                return bool(run_if_due(context, backends, "working", lambda _: True).run_requests)
+
+        assert asked()
+        instance.report_run_failed(instance.create_run_for_job(working), "Nobody answers at the broker.")
+        assert not asked()
+        monkeypatch.setattr("imgpipe_orchestration.sensors.LAUNCH_PAUSE_SECONDS", 0.0)
+        assert asked()
+        monkeypatch.undo()
+        broken.execute_in_process(instance=instance, raise_on_error=False)
+        assert not_launched(instance, "broken") is None, "it began"
 
 
 def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagster_command(
