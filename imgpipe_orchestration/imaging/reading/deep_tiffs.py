@@ -44,10 +44,11 @@ def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
     - 10 to 14 bits are taken for 16, which is nearly black
     - big-endian floats are byte-swapped twice, by libtiff and by Pillow
     - uncompressed subsampled YCbCr seems to have too few bytes
+    - tiles whose offsets are called those of strips are taken for strips
     """
     tags = image.tag_v2
     bits = max(tags.get(_Tag.BitsPerSample, (1,)))
-    if _is_uncompressed_ycbcr(tags):
+    if _is_uncompressed_ycbcr(tags) or (_Tag.TileWidth in tags and _Tag.TileOffsets not in tags):
         return True
     if _white_is_zero(tags) and tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.Compression, 1) == 1:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -197,6 +198,13 @@ def test_pixels_may_share_their_colours(across: int, down: int) -> None:
     assert difference(prepared_pixels(data), expected) < 1.5
     with pytest.raises(BadImage, match="the tiff data is broken"):
         prepare(data[:-20], MEDIA)
+
+
+def test_tiles_may_be_listed_as_strips() -> None:
+    data = tiff_of(_colours(), RGB, tiled=True, t256=WIDTH - 5, t257=HEIGHT - 7)
+    for tile, strip in ((324, 273), (325, 279)):
+        data = data.replace(struct.pack("<HH", tile, 4), struct.pack("<HH", strip, 4))
+    assert difference(prepared_pixels(data), _colours()[:-7, :-5]) < 0.2
 
 
 def test_whose_picture_it_is_survives() -> None:
