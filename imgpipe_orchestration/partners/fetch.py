@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-_CHUNK = 64 * 1024
 _LONGEST_NUMBER = 18
 """Digits of a number of bytes that is believed; Python converts no more than 4,300."""
 _CONTENT_RANGE = re.compile(rf"bytes (\d{{1,{_LONGEST_NUMBER}}})-(\d+)/(\d{{1,{_LONGEST_NUMBER}}}|\*)")
@@ -212,14 +211,13 @@ def _refuse_bad_status(response: urllib3.BaseHTTPResponse, url: str) -> None:
 
 def _receive(response: urllib3.BaseHTTPResponse, progress: _Progress, limits: FetchLimits, link: str) -> None:
     """Append the body to the sink. If this raises, the next attempt resumes from what has arrived."""
+    from imgpipe_orchestration.partners.bodies import unpacked
+
     _place(response, progress, link)
     _keep_validator(response, progress)
     if progress.total is not None and progress.total > limits.max_bytes:
         raise TooLarge(f"{link}: {progress.total:,} bytes, more than the {limits.max_bytes:,} allowed")
-    while True:
-        part = response.read1(_CHUNK, decode_content=True)
-        if not part:
-            break
+    for part in unpacked(response):
         progress.received += len(part)
         if progress.received > limits.max_bytes:
             raise TooLarge(f"{link}: more than the {limits.max_bytes:,} bytes allowed")
@@ -235,8 +233,13 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
         progress.validator = ""
         raise PartnerUnavailable(f"{link}: the server would not resume where the download broke off")
     if match and int(match[1]) == progress.received and progress.received:
+        total, tag = progress.total if match[3] == "*" else int(match[3]), response.headers.get("ETag", "")
+        is_other_tag = tag and progress.validator.startswith('"') and tag != progress.validator
+        if is_other_tag or progress.total not in (None, total):  # parts of two files (RFC 9110, 15.3.7.3)
+            progress.validator = ""
+            raise PartnerUnavailable(f"{link}: the file changed while it was downloaded")
         progress.resumed += 1
-        progress.total = int(match[3]) if match[3] != "*" else progress.total
+        progress.total = total
         return
     if response.status == 206:
         progress.validator = ""

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 ANSWER_LIMIT = 32 * 1024 * 1024
 """Largest accepted answer, bytes: well above an annotated image, well below what would exhaust memory."""
 
-_CHUNK = 64 * 1024
-
 
 class JsonApi:
     """One partner's base address with its credentials."""
@@ -295,10 +293,12 @@ def read_bounded(raw: urllib3.BaseHTTPResponse, *, limit: int, partner: str) -> 
     """
     from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
 
+    from imgpipe_orchestration.partners.bodies import unpacked
+
     parts: list[bytes] = []
     size = 0
     try:
-        while part := raw.read1(_CHUNK, decode_content=True):
+        for part in unpacked(raw):
             parts.append(part)
             size += len(part)
             if size > limit:

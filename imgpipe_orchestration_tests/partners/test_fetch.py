@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import logging
+import random
 import socket
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -194,6 +196,28 @@ def test_compressed_content_counts_as_what_it_unpacks_to() -> None:
         fetcher(server).fetch_bytes(server.url, FetchLimits(max_bytes=1_000_000))
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
+def test_compressed_content_that_breaks_off_is_fetched_again(encoding: str) -> None:
+    content = random.Random(7).randbytes(200_000)
+    packed = zlib.compress(content) if encoding == "deflate" else gzip.compress(content)
+    packed = gzip.compress(packed) if "," in encoding else packed
+
+    def breaks_off_once(handler: BaseHTTPRequestHandler, number: int) -> None:
+        reply(handler, packed[: 120_000 if number == 0 else None], Content_Encoding=encoding)
+
+    with serving(breaks_off_once) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == content
+        assert len(server.paths) == 2
+
+
+def test_what_is_behind_the_end_of_compressed_content_does_not_matter() -> None:
+    packed = gzip.compress(b"first ") + gzip.compress(b"second") + b"rubbish"
+    with serving(lambda h, _: reply(h, packed, Content_Encoding="gzip")) as server:
+        assert fetcher(server).fetch_bytes(server.url) == b"first second"
+    with serving(lambda h, _: reply(h, b"", Content_Encoding="gzip")) as server:
+        assert fetcher(server).fetch_bytes(server.url) == b""
+
+
 def test_the_length_that_a_proxy_left_in_an_answer_in_chunks_is_none() -> None:
     body = b"5\r\nwhole\r\n0\r\n\r\n"
     with serving(lambda h, _: reply(h, body, Transfer_Encoding="chunked", Content_Length="3")) as server:
@@ -280,6 +304,22 @@ def test_a_part_that_ends_before_the_file_does_is_not_taken_for_the_rest() -> No
 
     with serving(short) as server:
         assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+
+
+@pytest.mark.parametrize(("etag", "length"), [('"two"', len(CONTENT)), ('"one"', len(CONTENT) + 100), ("", 300_000)])
+def test_parts_of_two_files_are_not_put_together(etag: str, length: int) -> None:
+    half = len(CONTENT) // 2
+
+    def changed(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            rest, span = bytes(length - half), f"bytes {half}-{length - 1}/{length}"
+            reply(handler, rest, 206, Content_Range=span, **({"ETag": etag} if etag else {}))
+        else:
+            half_then(handler, number)
+
+    with serving(changed) as server:
+        assert fetcher(server).fetch_bytes(server.url, QUICK) == CONTENT
+        assert "range" not in server.requests[2][1]
 
 
 # --- statuses ------------------------------------------------------------------------------------------------------

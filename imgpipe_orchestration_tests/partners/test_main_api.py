@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -74,6 +76,17 @@ def test_a_temp_file_that_is_not_packed_as_its_answer_says_may_come_whole_anothe
     mislabelled = serving(lambda h, _: reply(h, b"\xff\xd8", Content_Encoding="gzip"))
     with mislabelled as server, pytest.raises(UnreadableAnswer):
         MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=100)
+
+
+def test_a_packed_temp_file_that_breaks_off_is_asked_for_again() -> None:
+    packed = gzip.compress(random.Random(7).randbytes(1000))
+
+    def breaks_off_once(handler: BaseHTTPRequestHandler, number: int) -> None:
+        reply(handler, packed[: 600 if number == 0 else None], Content_Encoding="gzip")
+
+    with serving(breaks_off_once) as server:
+        got = MainApi(server.url, KEY, policy=QUICK).fetch_temp("/temp_images/x.jpg", limit=2000)
+        assert (got, len(server.paths)) == (gzip.decompress(packed), 2)
 
 
 def test_a_part_of_a_temp_file_is_not_taken_for_the_whole() -> None:
