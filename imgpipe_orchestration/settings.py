@@ -108,11 +108,14 @@ class Settings(BaseModel):
 
     # --- several machines --------------------------------------------------------------------------------------
     celery_broker_url: str = Field(
-        "", description="Where runs wait for workers, redis:// or amqp://; for `deploy/dagster.yaml`."
+        "",
+        description="Where runs wait for workers, redis:// or amqp://, over TLS rediss:// or amqps://; "
+        "for `deploy/dagster.yaml`.",
     )
     celery_result_backend: str = Field(
         "",
-        description="Where workers report which runs live: redis:// or db+postgresql+psycopg2://; for the same file.",
+        description="Where workers report which runs live: redis://, rediss:// or db+postgresql+psycopg2://; "
+        "for the same file.",
     )
     dagster_logs_bucket: str = Field(
         "", description="Bucket of what runs print, where `deploy/dagster.yaml` or `deploy/helm` is used."

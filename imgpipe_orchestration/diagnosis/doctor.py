@@ -85,6 +85,11 @@ def _checks(settings: Settings) -> list[Check]:
             "Check CELERY_BROKER_URL; start a worker for the queues that lack one (docs/scaling.md).",
             servers.workers,
         ),
+        Check(
+            "workers' reports",
+            "Check CELERY_RESULT_BACKEND: no run can be launched without it.",
+            servers.worker_reports,
+        ),
         Check("runs that begin", start("dagster-webserver"), servers.beginning),
         Check("paid calls", "", partners.paid_calls),
         Check("OpenAI", "Check OPENAI_API_KEY and OPENAI_BASE_URL.", partners.openai),

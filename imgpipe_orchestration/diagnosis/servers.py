@@ -121,13 +121,29 @@ def workers(services: Services) -> str:
     settings = services.settings
     if not settings.celery_broker_url:
         return "none needed: the daemon's own machine runs everything"
-    from celery import Celery
-
     from imgpipe_orchestration.runs.worker_queues import QUEUES
 
-    with Celery(broker=settings.celery_broker_url) as app:
+    with _celery(settings) as app:
         answers = app.control.inspect(timeout=2).active_queues() or {}
     taken = {queue["name"] for queues in answers.values() for queue in queues}
     if lacking := [queue for queue in QUEUES if queue not in taken]:
         raise Bad(f"{len(answers)} answer, none of them takes runs of {', '.join(lacking)}")
     return f"{len(answers)} answer, every queue is taken"
+
+
+def worker_reports(services: Services) -> str:
+    settings = services.settings
+    if not settings.celery_broker_url:
+        return "none needed: the daemon's own machine runs everything"
+    with _celery(settings) as app:
+        app.backend.get_task_meta("imgpipe doctor")
+    return f"their store ({settings.celery_result_backend.partition(':')[0]}) answers"
+
+
+def _celery(settings: Settings) -> Any:
+    from celery import Celery
+
+    from imgpipe_orchestration.runs.celery_configuration import celery_configuration
+
+    urls = {"broker": settings.celery_broker_url, "backend": settings.celery_result_backend}
+    return Celery(**urls, config_source=celery_configuration(**urls))

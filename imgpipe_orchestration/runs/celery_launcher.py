@@ -17,6 +17,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 
+from imgpipe_orchestration.runs.celery_configuration import celery_configuration
 from imgpipe_orchestration.runs.launcher import health_of_process
 from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG
 
@@ -28,48 +29,15 @@ SILENCE_SECONDS = 15.0
 
 _FORGET_SECONDS = 600.0
 
-_SILENT_BROKER_SECONDS = 5
-"""How long Redis may take to answer. One that hangs, or whose machine disappeared, would otherwise block the threads of
-daemon and workers that start and watch runs, for minutes or for ever."""
-
-_CONFIGURATION = {
-    # A worker takes a run only when it can begin it, so that no run waits behind a long one while a worker is idle.
-    "worker_prefetch_multiplier": 1,
-    "worker_disable_prefetch": True,
-    # Early acknowledgement: with late acknowledgement kombu 5.7 ends the whole worker when Redis goes away.
-    "task_acks_late": False,
-    "broker_transport_options": {
-        "max_retries": 3,
-        "interval_start": 0,
-        "interval_step": 0.2,
-        "socket_connect_timeout": 5,
-        "socket_timeout": _SILENT_BROKER_SECONDS,
-        "socket_keepalive": True,
-    },
-    "redis_socket_connect_timeout": 5,
-    "redis_socket_timeout": _SILENT_BROKER_SECONDS,
-    # Seconds: long enough for a restart of Redis, but short, because meanwhile a watched run cannot be cancelled.
-    "result_backend_transport_options": {"retry_policy": {"timeout": 10}},
-    "broker_connection_retry_on_startup": True,
-    "worker_cancel_long_running_tasks_on_connection_loss": False,  # the run goes on without the broker
-    # Otherwise, with celery 5.7 and threads, a run after a restart of RabbitMQ never begins: its thread waits for an
-    # answer that the worker's main thread reads.
-    "worker_enable_prefetch_count_reduction": False,
-    # Otherwise RabbitMQ lets no worker start while it knows one of that name: a second one on a machine, or one whose
-    # machine lost power. Durable because RabbitMQ 4 is going to refuse queues that are neither exclusive nor durable.
-    "control_queue_exclusive": False,
-    "control_queue_durable": True,
-    "worker_hijack_root_logger": False,
-    "result_expires": 86400,
-}
-
 
 class WorkersRunLauncher(CeleryRunLauncher):
     """Sends runs to workers on any machine, through the queue that a job's tag names."""
 
     def __init__(self, **config: Any) -> None:
         given = config.pop("config_source", None) or {}
-        super().__init__(config_source={**_CONFIGURATION, **given}, **config)
+        super().__init__(
+            config_source={**celery_configuration(config.get("broker"), config.get("backend")), **given}, **config
+        )
         self._heard: dict[str, tuple[object, float]] = {}
 
     @classmethod

@@ -20,6 +20,7 @@ from imgpipe_orchestration.auto_marker.store import create_indexes
 from imgpipe_orchestration.cli import up
 from imgpipe_orchestration.cli.proxies import exempt_loopback
 from imgpipe_orchestration.devstack.plan import make_plan
+from imgpipe_orchestration.devstack.ports import LOOPBACK, free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.devstack.stackfile import StackLock
 from imgpipe_orchestration.diagnosis import configuration
@@ -174,6 +175,18 @@ def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
         "1 wait for a worker, for up to 12 minutes: media_pipeline (run-12)",
     )
     assert "forced termination" in late["do"]
+
+
+def test_doctor_tells_the_workers_broker_from_the_store_of_their_reports(run: Run, tmp_path: Path) -> None:
+    def found(store: str) -> dict[str, str]:
+        told = run("doctor", "--json", CELERY_BROKER_URL="memory://", CELERY_RESULT_BACKEND=store).stdout
+        one: dict[str, str] = next(finding for finding in json.loads(told) if finding["what"] == "workers' reports")
+        return one
+
+    away = found(f"redis://:pass-word@{LOOPBACK}:{free_port()}/0")
+    assert away["verdict"] == "bad" and "CELERY_RESULT_BACKEND" in away["do"]
+    assert "pass-word" not in str(away)
+    assert found(f"db+sqlite:///{tmp_path}/reports.sqlite")["seen"] == "their store (db+sqlite) answers"
 
 
 def test_doctor_says_of_a_bucket_that_is_missing_just_that(run: Run) -> None:
