@@ -18,16 +18,19 @@ log = logger(__name__)
 
 DIMENSIONS = 1536
 """Dimensions of the column `embedding`, whose numbers have 32 bits."""
+_LONGEST = 4_000
+"""Characters of a text that are embedded: OpenAI refuses more than 8,192 tokens, and no common script takes over two a
+character."""
 
 
 def embed(services: Services, client: OpenAIClient, text: str, buyer: Buyer) -> Answer:
-    """The vector of a text; only vectors of one model and one length can be compared.
+    """The vector of the beginning of a text; only vectors of one model and one length can be compared.
 
     Raises:
         UnreadableAnswer: a vector that the column cannot hold, as some servers ignore `dimensions`.
         ImgpipeError: as `Ledger.buy` and `OpenAIClient.embed`.
     """
-    model = services.settings.openai_embedding_model
+    model, text = services.settings.openai_embedding_model, text[:_LONGEST]
 
     def purchase() -> Purchase:
         answer = client.embed(text, model=model, dimensions=DIMENSIONS)

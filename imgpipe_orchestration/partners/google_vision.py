@@ -7,6 +7,7 @@ https://cloud.google.com/vision/docs/reference/rest/v1/images/annotate
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -49,6 +50,8 @@ _NAME = "Google Vision"
 _UNITS = 6.5
 """Billable units of FEATURES per image: 1 for most, 1.5 for objects; safe search is free together with labels, and crop
 hints with image properties (https://cloud.google.com/vision/pricing: 1.50 USD per 1,000 units, objects 2.25)."""
+_MOST = 1_000
+"""Annotations of a kind that are taken. Twenty are asked for, but words on a page come in any number."""
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 # google.rpc.Code values for which a later try may succeed; 8 is RESOURCE_EXHAUSTED.
@@ -127,16 +130,20 @@ class GoogleVision:
             "image": {"content": base64.b64encode(image).decode()},
             "features": [{"type": feature, "maxResults": 20} for feature in FEATURES],
         }
+        usage = Usage(model=MODEL, units=_UNITS)
         try:
             answer = self._api.request_json("POST", "/v1/images:annotate", json_body={"requests": [request]})
         except PartnerRefused as error:
             if "BILLING_DISABLED" in (error.detail or ""):
                 raise SpendingPaused(f"{_NAME}: billing is off for this key's project", detail=error.detail) from error
             raise
+        except UnreadableAnswer as error:
+            error.usage = usage
+            raise
         try:
             return _parse(answer, size)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-            with charged(Usage(model=MODEL, units=_UNITS)):
+            with charged(usage):
                 raise UnreadableAnswer(
                     f"{_NAME} answered in a shape we do not know", detail=f"{error!r}: {str(answer)[:500]}"
                 ) from error
@@ -150,25 +157,31 @@ def _parse(answer: Any, size: tuple[int, int]) -> Annotations:
     (raw,) = answer["responses"]
     if error := raw.get("error"):
         _raise(int(error.get("code", 2)), str(error.get("message", "")))
-    texts = raw.get("textAnnotations", [])
+    texts = _some(raw, "textAnnotations")
     return Annotations(
-        labels=tuple(_scored(a, a["description"]) for a in raw.get("labelAnnotations", [])),
+        labels=tuple(_scored(a, a["description"]) for a in _some(raw, "labelAnnotations")),
         objects=tuple(
             _scored(a, a["name"], _box(a["boundingPoly"].get("normalizedVertices"), (1, 1)))
-            for a in raw.get("localizedObjectAnnotations", [])
+            for a in _some(raw, "localizedObjectAnnotations")
         ),
         text=str(texts[0]["description"]).strip() if texts else "",
         text_boxes=_boxes(texts[1:], size),
-        logos=tuple(_scored(a, a["description"], _box_of(a, size)) for a in raw.get("logoAnnotations", [])),
+        logos=tuple(_scored(a, a["description"], _box_of(a, size)) for a in _some(raw, "logoAnnotations")),
         faces=tuple(
             Scored("face", float(a.get("detectionConfidence", 0)), _box_of(a, size))
-            for a in raw.get("faceAnnotations", [])
+            for a in _some(raw, "faceAnnotations")
         ),
         safe_search={str(k): str(v) for k, v in raw.get("safeSearchAnnotation", {}).items()},
-        crop_hints=_boxes(raw.get("cropHintsAnnotation", {}).get("cropHints", []), size),
+        crop_hints=_boxes(_some(raw.get("cropHintsAnnotation", {}), "cropHints"), size),
         raw=raw,
         usage=Usage(model=MODEL + ("-standin" if answer.get("standin") else ""), units=_UNITS),
     )
+
+
+def _some(answer: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    """The annotations of a kind, at most `_MOST`."""
+    found: list[Mapping[str, Any]] = answer.get(kind, [])[:_MOST]
+    return found
 
 
 def _scored(annotation: Mapping[str, Any], name: Any, box: Box | None = None) -> Scored:
@@ -202,9 +215,13 @@ def _box_of(annotation: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
 
 
 def _box(vertices: Sequence[Mapping[str, float]] | None, size: tuple[int, int]) -> Box | None:
-    """The enclosing rectangle; a coordinate that is zero is left out of the JSON."""
+    """The enclosing rectangle within the picture, None where nothing of it is; a coordinate that is zero is left out of
+    the JSON."""
     if not vertices:
         return None
     xs = [float(v.get("x", 0)) / size[0] for v in vertices]
     ys = [float(v.get("y", 0)) / size[1] for v in vertices]
-    return Box(min(xs), min(ys), max(xs), max(ys))
+    if not all(map(math.isfinite, xs + ys)):
+        return None
+    box = Box(min(xs), min(ys), max(xs), max(ys))
+    return box if box.area else None

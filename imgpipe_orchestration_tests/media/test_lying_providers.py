@@ -84,3 +84,29 @@ def test_a_novel_read_off_a_photo_is_cut_to_what_the_main_api_takes(make_gateway
     analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
     assert analysis["detected_text"].startswith("word0 word1 ")
     assert len(analysis["detected_text"]) == 10_000
+
+
+@pytest.mark.parametrize("labels", [["word " * 200_000], ["word " * 100] * 20_000], ids=["long", "many"])
+def test_more_labels_than_can_be_embedded(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess, labels: list[str]
+) -> None:
+    body = json.dumps({"responses": [{"labelAnnotations": [{"description": label} for label in labels]}]}).encode()
+    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as google:
+        sent: list[bytes] = []
+
+        def listen(handler: BaseHTTPRequestHandler, _: int) -> None:
+            if handler.path.endswith("/embeddings"):
+                sent.append(handler.sent)  # type: ignore[attr-defined]  # by `serving`
+            pass_on(handler, standins.openai_url)
+
+        with serving(listen) as openai:
+            states = providers_of(
+                make_gateway(
+                    openai_api_key="test-key",
+                    openai_base_url=openai.url,
+                    google_vision_api_key="test-key",
+                    google_vision_endpoint=google.url,
+                )
+            )
+    assert states["openai_embedding"] == states["google_vision"] == "ok"
+    assert 300 < len(json.loads(sent[0])["input"]) <= 4_000

@@ -94,6 +94,26 @@ def test_the_first_text_annotation_is_the_whole_text_and_the_rest_are_words() ->
     assert seen.text_boxes == (Box(0.1, 0.1, 0.3, 0.3),)
 
 
+@pytest.mark.parametrize("vertices", [
+    [{"x": float("nan"), "y": 1}, {"x": 50, "y": 50}],
+    [{"x": float("inf"), "y": 1}, {"x": 50, "y": 50}],
+    [{"x": -90, "y": -90}, {"x": -5, "y": -5}],
+    [{"x": 900, "y": 900}, {"x": 950, "y": 950}],
+    [{"x": 50, "y": 50}] * 4,
+    [{"x": 50}, {"x": 50, "y": 50}],
+])  # fmt: skip
+def test_a_box_with_nothing_of_the_picture_in_it_is_none(vertices: list[dict[str, float]]) -> None:
+    place = {"boundingPoly": {"vertices": vertices}}
+    seen = annotated({
+        "faceAnnotations": [place],
+        "logoAnnotations": [{"description": "Ada's", **place}],
+        "textAnnotations": [{"description": "OPEN"}, place],
+        "cropHintsAnnotation": {"cropHints": [place]},
+    })  # fmt: skip
+    assert ([face.box for face in seen.faces], [logo.box for logo in seen.logos]) == ([None], [None])
+    assert (seen.text_boxes, seen.crop_hints) == ((), ())
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [(3, BadImage), (7, PartnerRefused), (8, RateLimited), (13, PartnerUnavailable), (14, PartnerUnavailable)],
@@ -119,6 +139,13 @@ def test_an_answer_of_another_shape_is_unreadable_and_charged(answer: Any) -> No
         annotated(answer)
     assert caught.value.usage is not None
     assert caught.value.usage.units == 6.5
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"responses": "\xff"}'])
+def test_an_answer_that_is_no_json_is_charged_as_well(body: bytes) -> None:
+    with serving(lambda h, _: reply(h, body)) as server, pytest.raises(UnreadableAnswer) as caught:
+        GoogleVision(server.url, "k", policy=RetryPolicy(attempts=1)).annotate(JPEG, size=(200, 100))
+    assert caught.value.usage is not None and caught.value.usage.units == 6.5
 
 
 def test_only_what_google_can_read_is_sent(google: GoogleVision, standins: StandInAccess) -> None:

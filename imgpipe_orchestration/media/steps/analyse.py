@@ -46,6 +46,10 @@ class Analysis:
     bought: int = 0
     reused: int = 0
 
+    def take(self, values: dict[str, Any]) -> None:
+        """Add values of a provider, no longer than they are kept."""
+        self.values |= {name: value if name in _AS_IT_CAME else _bounded(value) for name, value in values.items()}
+
     def error(self) -> ImgpipeError | None:
         """The error that says whether another try could help: a Retryable one, if there is any."""
         errors = sorted(self.errors.values(), key=lambda error: isinstance(error, Permanent))
@@ -68,8 +72,7 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
     _ask(found, "google_vision", lambda: _google(services, seen, buyer, found))
     _ask(found, "openai_vision", lambda: _openai(services, media, seen, buyer, found))
     _ask(found, "openai_embedding", lambda: _embedding(services, buyer, found))
-    found.values["providers"] = found.providers
-    found.values = {name: value if name in _AS_IT_CAME else _bounded(value) for name, value in found.values.items()}
+    found.values["providers"] = _bounded(found.providers)
     return found
 
 
@@ -154,7 +157,7 @@ def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
         "google_vision", "annotate", MODEL, inputs=[seen.preview], parameters={"features": list(FEATURES)}
     )
     value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
-    found.values |= {
+    values = {
         "labels": [{"name": label["name"], "score": label["score"]} for label in value["labels"]],
         "detected_objects": [
             {"name": o["name"], "score": o["score"], "box": _sides(o["box"]) if o["box"] else None}
@@ -171,7 +174,8 @@ def _google(services: Services, seen: Look, buyer: Buyer, found: Analysis) -> bo
         },
     }
     if value["logos"]:
-        found.values["brand_name"] = value["logos"][0]["name"]
+        values["brand_name"] = value["logos"][0]["name"]
+    found.take(values)
     return True
 
 
@@ -209,7 +213,7 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
     value = _counted(services.ledger.buy(call, purchase, buyer=buyer), found).value
     answer = value["answer"]
     confidence = answer["confidence"]  # null where the model wrote NaN, which the journal cannot store
-    found.values |= {
+    values = {
         "style_classification": answer["style"][:255],
         "medium_detected": answer["medium"][:255],
         "subject_matter": answer["subject"],
@@ -220,10 +224,11 @@ def _openai(services: Services, media: MediaFile, seen: Look, buyer: Buyer, foun
         "raw_gpt4_response": value["raw"],
     }
     if media.data_type is DataType.LOGO and answer["brand_name"]:
-        found.values["brand_name"] = answer["brand_name"]
+        values["brand_name"] = answer["brand_name"]
     if media.data_type is DataType.SITES:
         names = ("content_kind", "owner_fit", "owner_fit_reason", "seo_alt_text")
-        found.values["site_context"] = {name: answer[name] for name in names}
+        values["site_context"] = {name: answer[name] for name in names}
+    found.take(values)
     return True
 
 
