@@ -53,7 +53,7 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
     image, name = original.image, original.sniffed.format
     # An APNG may have a default image, which is not part of its animation.
     first = int(getattr(image, "default_image", False))
-    kept, shown = None, 0
+    kept, shown, canvas = None, 0, image.size
     try:
         count = min(int(getattr(image, "n_frames", 1)) - first, most * DEEPEST)
         stride = -(-count // most)
@@ -64,7 +64,8 @@ def frames(original: Original, most: int) -> Iterator[Frame]:
             if number % stride == 0:
                 if kept is not None:
                     yield Frame(kept, shown)
-                kept, shown = to_eight_bits(image.copy()), 0
+                # A frame may lie partly outside of a GIF's canvas, which Pillow then enlarges; browsers do not.
+                kept, shown = to_eight_bits(image.crop((0, 0, *canvas))), 0
             shown += _milliseconds(image)
     except ImgpipeError:
         raise

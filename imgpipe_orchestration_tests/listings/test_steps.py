@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,17 @@ def test_a_broken_text_behind_the_first_frame_costs_no_frame() -> None:
     behind = at + 12 + int.from_bytes(data[at : at + 4])
     broken = png_chunk(b"zTXt", b"note\0\7")
     assert steps.make(data[:behind] + broken + data[behind:-12] + broken + data[-12:], OPTIONS).frames == 3
+
+
+def test_a_frame_that_lies_partly_outside_of_a_gif_is_cut_to_it() -> None:
+    data = moving(3, "GIF", size=(60, 40))
+    last = data.rindex(b"\x2c\0\0\0\0" + struct.pack("<HH", 60, 40))
+    file = steps.make(data[: last + 1] + struct.pack("<HH", 20, 10) + data[last + 5 :], OPTIONS)
+    assert (file.width, file.height, file.frames) == (60, 40, 3)
+    with opened(file.data) as image:
+        image.seek(2)
+        levels = np.asarray(image.convert("RGB"))[..., 0].astype(int)
+    assert (levels[5, 10], levels[30, 50]) == (pytest.approx(48, abs=4), pytest.approx(56, abs=4))
 
 
 def test_an_animation_past_the_limit_is_thinned_and_lasts_as_long() -> None:

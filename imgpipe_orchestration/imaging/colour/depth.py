@@ -37,8 +37,9 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
     whole = _levels(image)
     if whole.dtype.kind == "f":
         values = whole
-        np.nan_to_num(values, copy=False)
-        low, high = float(values.min()), float(values.max())
+        np.nan_to_num(values, copy=False, posinf=np.inf, neginf=-np.inf)
+        low, high = _finite_range(values)
+        np.clip(values, low, high, out=values)
         if low < 0 or high > 1:
             values -= low
             values /= max(high - low, 1e-12)
@@ -50,6 +51,13 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
             grey.putalpha(Image.fromarray(np.where(whole == image.info["transparency"], 0, 255).astype(np.uint8)))
     grey.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
     return grey
+
+
+def _finite_range(values: NDArray[np.float32]) -> tuple[float, float]:
+    """The smallest and the largest number, infinity aside: stretched to that, all else would be black or white."""
+    finite = np.isfinite(values)
+    low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
+    return (float(low), float(high)) if low <= high else (0.0, 0.0)
 
 
 def _levels(image: Image.Image) -> NDArray[Any]:

@@ -147,6 +147,15 @@ def test_floats_beyond_0_to_1_are_stretched_and_no_number_is_black() -> None:
     assert [tuple(result[at]) for at in ((0, 0), (0, 4), (0, 8))] == [(0, 0, 0), (64, 64, 64), (255, 255, 255)]
 
 
+def test_infinite_grey_is_the_whitest_or_blackest_of_the_picture() -> None:
+    pixels = np.full((16, 16, 1), 0.5, np.float32)
+    pixels[0, :5, 0] = np.nan, np.inf, -np.inf, 0.25, 1.0
+    assert prepared_pixels(tiff_of(pixels, BLACK_IS_ZERO))[0, :6, 0].tolist() == [0, 255, 0, 64, 255, 128]
+    pixels[0, 4] = 2  # beyond 1: stretched
+    assert prepared_pixels(tiff_of(pixels, BLACK_IS_ZERO))[0, :6, 0].tolist() == [0, 255, 0, 32, 255, 64]
+    assert not prepared_pixels(tiff_of(np.full((16, 16, 1), np.inf, np.float32), BLACK_IS_ZERO)).any()
+
+
 def test_floats_of_light_go_through_their_profile_before_they_lose_their_dark_levels() -> None:
     light = np.linspace(0, 0.02, 64, dtype=np.float32)
     data = tiff_of(np.repeat(np.tile(light, (16, 1))[..., None], 3, axis=2), RGB, t34675=display_p3(1.0))
