@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.auto_marker.model import UnusableToggle, switched_on
 from imgpipe_orchestration.auto_marker.store import ImageConfigs
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import jsonb
 from imgpipe_orchestration.storage.documents import Document
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import autocommit, transaction
 
 CHANGES_SHOWN = 20
 
@@ -84,8 +85,8 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
         BackendUnavailable: MongoDB or PostgreSQL is away. It can be repeated; at worst the history has two entries.
     """
     configs = ImageConfigs(services.documents)
-    with transaction(services.engine) as alone:
-        alone.execute(_ALONE, {"customer": jsonb.escaped(customer_id)})
+    # One connection for lock and entry: those who wait for the lock would keep a second one from its holder.
+    with autocommit(services.engine) as connection, _alone(connection, customer_id):
         known = configs.of(customer_id)
         try:
             before: Any = switched_on(customer_id, known) if known else None
@@ -98,16 +99,27 @@ def write(services: Services, customer_id: str, on: bool, *, by: str) -> None:
             "before": jsonb.dumps(before),
             "after": json.dumps(on),
         }
-        with transaction(services.engine) as connection:
-            connection.execute(_RECORD, entry)
+        connection.execute(_RECORD, entry)
         configs.switch(customer_id, on)
+
+
+@contextmanager
+def _alone(connection: Connection, customer_id: str) -> Iterator[None]:
+    """Changes of one customer wait here for each other."""
+    customer = {"customer": jsonb.escaped(customer_id)}
+    connection.execute(_LOCK, customer)
+    try:
+        yield
+    finally:
+        connection.execute(_UNLOCK, customer)
 
 
 def _moment(value: object) -> str | None:
     return value.isoformat() if isinstance(value, datetime) else None
 
 
-_ALONE = text("select pg_advisory_xact_lock(hashtextextended(:customer, 5))")
+_LOCK = text("select pg_advisory_lock(hashtextextended(:customer, 5))")
+_UNLOCK = text("select pg_advisory_unlock(hashtextextended(:customer, 5))")
 
 _RECORD = text("""
     insert into image_config_changes (customer_id, changed_by, before, after)

@@ -105,19 +105,21 @@ def commit(services: Services, user_id: int, upload_id: str) -> Accepted:
     if row["expired"]:
         raise Gone("This upload has expired; announce it again.")
 
+    def announce(paths: Sequence[str]) -> None:
+        if row["private"] and services.pending_engine is not services.engine:
+            # The row in the other database is committed before ours. An intake that reads it in between must know that
+            # it is private.
+            with transaction(services.engine) as connection:
+                connection.execute(_NAME, {"id": upload_id, "path": paths[0]})
+
     def settle(connection: Connection, accepted: Sequence[Accepted]) -> None:
         values = {"id": upload_id, "pending_id": accepted[0].pending_id, "path": accepted[0].image_path}
-        if row["private"] and services.pending_engine is not services.engine:
-            # The row in the other database is committed before this one. An intake that reads it in between must know
-            # that it is private.
-            with transaction(services.engine) as first:
-                first.execute(_NAME, values)
         if not connection.execute(_SETTLE, values).rowcount:
             raise _CommittedElsewhere("Another commit of this upload came first.")
 
     try:
         upload = Upload(FIELDS[row["field"]], row["original_name"] or upload_id, _arrived(services, row))
-        (accepted,) = uploads.accept(services, user_id, [upload], {}, within=settle)
+        (accepted,) = uploads.accept(services, user_id, [upload], {}, before=announce, within=settle)
     except (BadImage, TooLarge):
         services.media_bucket.discard([row["object_key"]])
         raise

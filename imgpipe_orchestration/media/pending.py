@@ -31,7 +31,7 @@ from sqlalchemy import (
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.media.model import PendingStatus, media_id_in, partition_day
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.storage.rows import transaction, translated
 
 TIME_IS_READABLE = "created_at between '0001-01-02' and '9999-12-30'"
 """SQL that is false for times that another program may insert but Python cannot represent: 'infinity', years past 9999
@@ -190,6 +190,27 @@ def mark(
     """Set the state of some rows, unless they are in one of the states `unless`."""
     query = update(t).where(t.c.id.in_(ids)).values(status=status.value, updated_at=func.now())
     connection.execute(query.where(t.c.status.not_in([s.value for s in unless])) if unless else query)
+
+
+@contextmanager
+def both(services: Services) -> Iterator[tuple[Connection, Connection]]:
+    """A transaction on our own database, and the connection for writing to `pending_images` within it, as `joined`.
+
+    Another database is connected to first: one that does not answer must not hold our own one's connections.
+    """
+    if services.pending_engine is services.engine:
+        with transaction(services.engine) as connection:
+            yield connection, connection
+        return
+    foreign = services.pending_engine
+    with (
+        translated(foreign),
+        foreign.connect() as other,
+        transaction(services.engine) as connection,
+        translated(foreign),
+        other.begin(),
+    ):
+        yield connection, other
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
-from imgpipe_orchestration.storage.rows import transaction
 
 
 def complete(services: Services, image_id: int, body: dict[str, Any]) -> PendingImage:
@@ -29,7 +28,7 @@ def complete(services: Services, image_id: int, body: dict[str, Any]) -> Pending
         Conflict: the upload was cleaned up, or another media id was reported before.
     """
     media_id = media_id_of(body)
-    with transaction(services.engine) as connection, pending.joined(services, connection) as where:
+    with pending.both(services) as (connection, where):
         ours = store.media_of_pending(connection, image_id)
         theirs = ours is None or str(ours.id) != media_id
         if ours is not None and theirs:
@@ -72,7 +71,7 @@ def clean_up(services: Services, image_id: int) -> None:
         NotFound: no such upload.
         Conflict: it has been processed.
     """
-    with transaction(services.engine) as connection, pending.joined(services, connection) as where:
+    with pending.both(services) as (connection, where):
         ours = store.media_of_pending(connection, image_id)
         if ours is not None:
             _drop(services, connection, ours.id, "Cleaned up by another worker.")

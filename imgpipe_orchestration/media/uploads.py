@@ -11,7 +11,6 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeEr
 from imgpipe_orchestration.media import model, pending, registering
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.rows import transaction
 
 PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")
 """Text fields of `PATCH /users/me`; each is a column of `user_profiles`."""
@@ -54,9 +53,13 @@ def accept(
     uploads: Sequence[Upload],
     texts: Mapping[str, str],
     *,
+    before: Callable[[Sequence[str]], None] = lambda _: None,
     within: Within = lambda *_: None,
 ) -> list[Accepted]:
     """Check all files, store their bytes, then commit their rows and the profile in one transaction.
+
+    Args:
+        before: called with the files' paths before that transaction.
 
     Raises:
         BadImage, TooLarge: a file is not an acceptable image, or too large; says which. Nothing is stored.
@@ -77,6 +80,7 @@ def accept(
         services.media_bucket.discard(stored)
         raise
     try:
+        before([one.path for one in checked])
         return _commit(services, user_id, checked, texts, within)
     except BackendUnavailable:
         # The rows may have been committed nevertheless, and need their files; otherwise the files are garbage.
@@ -112,7 +116,7 @@ def _commit(
     services: Services, user_id: int, checked: Sequence[_Checked], texts: Mapping[str, str], within: Within
 ) -> list[Accepted]:
     accepted = []
-    with transaction(services.engine) as connection, pending.joined(services, connection) as where:
+    with pending.both(services) as (connection, where):
         # The profile first: if the uploads' table is in another database, that transaction commits first, and a profile
         # that cannot be written must roll it back.
         _write_profile(connection, user_id, texts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -10,11 +12,13 @@ from datetime import UTC, datetime
 import pytest
 import requests
 from sqlalchemy import Engine, event, text
+from sqlalchemy.pool import QueuePool
 
 from imgpipe_orchestration.errors import BackendUnavailable, NotFound
 from imgpipe_orchestration.media import direct_uploads, intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import rows
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
@@ -217,3 +221,27 @@ def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_com
     services.close()
     intake.take_in(gateway.services)
     assert gateway.rows("select private from media_files") == [(True,)]
+
+
+def test_a_foreign_database_that_does_not_answer_takes_no_connection_of_ours(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(16) as threads:
+        url = f"mysql://u:p@127.0.0.1:{silent.getsockname()[1]}/other"
+        services = Services(Settings(**{**settings.model_dump(), "pending_images_database_url": url}))
+        pool = services.pending_engine.pool
+        assert isinstance(pool, QueuePool)
+
+        def ask(_: int) -> None:
+            with pytest.raises(BackendUnavailable), pending.both(services):
+                pass
+
+        waiting = [threads.submit(ask, n) for n in range(16)]
+        wait_for(lambda: pool.overflow() == 8, "as many as each pool has", seconds=20)
+        began = time.monotonic()
+        with transaction(services.engine) as connection:
+            connection.execute(text("select 1"))
+        took = time.monotonic() - began
+        silent.close()
+        for one in waiting:
+            one.result()
+        services.close()
+    assert took < 2
