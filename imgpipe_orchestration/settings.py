@@ -293,9 +293,18 @@ class Settings(BaseModel):
     worker_interval: float = Field(30, gt=0, description="Least seconds between two avatar runs of the same kind.")
     multithread_flowise: int = Field(5, ge=1, description="Questions to Flowise at once.")
     avatar_parallel_images: int = Field(5, ge=1, description="Images asked of OpenAI at once.")
-    avatar_image_timeout_seconds: float = Field(180, gt=0, description="Time limit of one image; most take a minute.")
-    avatar_base_size: str = Field("1024x1024", pattern=r"^\d+x\d+$", description="Pixels of the selfie.")
-    avatar_grid_size: str = Field("2048x2048", pattern=r"^\d+x\d+$", description="Pixels of the 2x2 grid.")
+    avatar_image_timeout_seconds: float = Field(
+        180,
+        gt=0,
+        le=180,
+        description="Time limit of one image; most take a minute. A run that is stopped waits for it.",
+    )
+    avatar_base_size: str = Field(
+        "1024x1024", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Pixels of the selfie."
+    )
+    avatar_grid_size: str = Field(
+        "2048x2048", pattern=r"^[1-9]\d{1,3}x[1-9]\d{1,3}$", description="Pixels of the 2x2 grid."
+    )
     avatar_image_quality: Literal["low", "medium", "high", "auto"] = Field(
         "medium", description="Quality asked of OpenAI."
     )

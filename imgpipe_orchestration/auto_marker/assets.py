@@ -56,11 +56,11 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.auto_marker.model import customer_of
 
-    customer = customer_of(context.partition_key)
     if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), context.partition_key):
         # Dagster does not look at a partition that is given as a tag.
         told = f"There is no partition {context.partition_key!r}; the job clean_images_customers adds new customers'"
         raise dg.Failure(told, allow_retries=False)
+    customer = customer_of(context.partition_key)
     todo = steps.plan(backends.services, scheduled=False, customers=[customer])
     (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)
     if figures.broken:

@@ -76,6 +76,7 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
     Raises:
         SpendingPaused: the flow is unknown, or our credential is not accepted.
         Retryable: a whole round failed; the people of earlier rounds are kept.
+        PartnerRefused: some are missing in the end.
     """
     with transaction(services.engine) as connection:
         task = records.get(connection, claim.item_id)
@@ -93,14 +94,13 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         idle = 0 if _ask_all(services, claim, task, batches, lanes) else idle + 1
     with services.claims.fenced(claim) as connection:
         missing = len(results.missing_positions(connection, task.id))
-        reason = results.last_problem(connection, task.id) if missing else ""
-        store.close_data(connection, task.id, reason)
-        if missing:  # the item fails, so that the failure is shown and can be requeued
-            refused = PartnerRefused(f"{missing} of {task.persona_count} personas are missing: {reason}")
-            services.claims.failed(connection, store.DATA, claim, refused)
-        else:
+        if not missing:
+            store.close_data(connection, task.id, "")
             services.claims.finish(connection, store.DATA, claim)
+        reason = results.last_problem(connection, task.id)
     log.info(f"[Task {task.task_id}] Generated data of {task.persona_count - missing} personas")
+    if missing:
+        raise PartnerRefused(f"{missing} of {task.persona_count} personas are missing: {reason}")
 
 
 def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:

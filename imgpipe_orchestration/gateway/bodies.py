@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from imgpipe_orchestration.errors import ImgpipeError, Permanent, TooLarge
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
 from imgpipe_orchestration.gateway.turns import Turns
+from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.forms import ClosingBoundary, IncompleteBody
 
@@ -178,5 +179,4 @@ class Body:
             return
 
     def _too_large(self) -> TooLarge:
-        most = f"{self._most / (1 << 20):.0f} MB" if self._most >= 1 << 20 else f"{self._most >> 10} KB"
-        return TooLarge(f"The request is larger than {most}.")
+        return TooLarge(f"The request is larger than {size_text(self._most)}.")

@@ -90,6 +90,7 @@ class Workshop:
         self._max_tasks = max_tasks
         self._pool: ProcessPool | None = None
         self._starting = Lock()
+        self._begun: set[Future[object]] = set()
 
     def start(self) -> None:
         """Start the workers without waiting: importing the codecs takes them half a second."""
@@ -101,7 +102,7 @@ class Workshop:
         Returns:
             A future that raises what the function raised; `BadImage` when two workers died over it or one ran out of
             time, `TooLarge` when it ran out of memory, `Retryable` when somebody ended the two, and
-            `BackendUnavailable` when no worker could be started. Cancelling it ends the work.
+            `BackendUnavailable` when no worker could be started or the workshop was closed. Cancelling it ends it.
         """
         # Pickled here and unpickled by `_bounded`, so that failing to unpickle is this call's error. Left to the pool,
         # it would end one worker after the other, and then the pool.
@@ -114,6 +115,8 @@ class Workshop:
         inner = self._started().schedule(
             _bounded, args=(self.cpu_seconds, self.wall_seconds, packed), timeout=self.wall_seconds
         )
+        self._begun.add(inner)
+        inner.add_done_callback(self._begun.discard)
         outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
         inner.add_done_callback(functools.partial(self._hand_over, outer, packed, crashes_left))
 
@@ -122,12 +125,14 @@ class Workshop:
         return self.submit(function, *args, **kwargs).result()
 
     def close(self) -> None:
-        """End the workers. Work in progress is cancelled."""
+        """End the workers. Work in progress fails with BackendUnavailable."""
         with self._starting:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()
             pool.join()
+            for inner in list(self._begun):  # what no worker had taken yet would never end
+                inner.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -158,10 +163,9 @@ class Workshop:
 
     def _hand_over(self, outer: Future[T], packed: bytes, crashes_left: int, inner: Future[object]) -> None:
         """Pass a result on; a worker's death becomes an error in words for the uploader."""
-        if inner.cancelled():
-            outer.cancel()
+        if outer.cancelled():
             return
-        error = inner.exception()
+        error = BrokenProcessPool() if inner.cancelled() else inner.exception()
         if crashes_left and getattr(error, "exitcode", None) not in {None, -signal.SIGPROF}:
             self._schedule(outer, packed, crashes_left=crashes_left - 1)
             return
@@ -180,6 +184,8 @@ class Workshop:
                 return BadImage(f"the image took longer than {self.wall_seconds:g} s and was given up")
             case MemoryError():
                 return TooLarge(f"the image needs more than {self.memory_bytes / 1e6:,.0f} MB of memory")
+            case BrokenProcessPool() if self._pool is None:
+                return BackendUnavailable("the image workers were stopped")
             case BrokenProcessPool():
                 return BackendUnavailable(f"the image workers could not be started: {error}")
         code = getattr(error, "exitcode", None)

@@ -15,6 +15,7 @@ from imgpipe_orchestration.media.analyses import analysis_of
 from imgpipe_orchestration.media.profiles import profile
 from imgpipe_orchestration.media.reports import clean_up, complete
 from imgpipe_orchestration.partners.signature import HEADER, verify
+from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
 
@@ -54,7 +55,7 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
     limit = services.settings.upload_max_bytes
     most = len(model.FIELDS) * limit + 1024 * 1024
     if int(request.headers.get("content-length") or 0) > most:
-        raise TooLarge(f"The request is larger than {most >> 20} MB; each file may have {limit >> 20} MB.")
+        raise TooLarge(f"The request is larger than {size_text(most)}; each file may have {size_text(limit)}.")
     files: list[uploads.Upload] = []
     texts: dict[str, str] = {}
     try:

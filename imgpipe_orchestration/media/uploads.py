@@ -11,6 +11,7 @@ from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeEr
 from imgpipe_orchestration.media import model, pending, registering
 from imgpipe_orchestration.media.model import FIELDS, Field
 from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.sizes import size_text
 
 PROFILE_TEXTS = ("display_name", "first_name", "last_name", "bio", "website", "phone", "location")
 """Text fields of `PATCH /users/me`; each is a column of `user_profiles`."""
@@ -109,7 +110,7 @@ def check_size(services: Services, field: Field, size: int) -> None:
     """
     limit = services.settings.upload_max_bytes
     if size > limit:
-        raise TooLarge(f"{field.name}: the file is larger than {limit / 1024 / 1024:g} MB.")
+        raise TooLarge(f"{field.name}: the file is larger than {size_text(limit)}.")
 
 
 def _commit(

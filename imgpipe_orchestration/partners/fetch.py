@@ -20,7 +20,7 @@ from urllib.parse import urljoin, urlsplit
 from imgpipe_orchestration.errors import BadInput, Forbidden, PartnerRefused, PartnerUnavailable, RateLimited, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.links import expiry_of, without_secrets
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, parse_retry_after, whole
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard, guarded_pools
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-_LONGEST_NUMBER = 18
-"""Digits of a number of bytes that is believed; Python converts no more than 4,300."""
-_CONTENT_RANGE = re.compile(rf"bytes (\d{{1,{_LONGEST_NUMBER}}})-(\d+)/(\d{{1,{_LONGEST_NUMBER}}}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +230,8 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
     if response.status == 416:
         progress.validator = ""
         raise PartnerUnavailable(f"{link}: the server would not resume where the download broke off")
-    if match and int(match[1]) == progress.received and progress.received:
-        total, tag = progress.total if match[3] == "*" else int(match[3]), response.headers.get("ETag", "")
+    if match and whole(match[1]) == progress.received and progress.received:
+        total, tag = progress.total if match[3] == "*" else whole(match[3]), response.headers.get("ETag", "")
         is_other_tag = tag and progress.validator.startswith('"') and tag != progress.validator
         if is_other_tag or progress.total not in (None, total):  # parts of two files (RFC 9110, 15.3.7.3)
             progress.validator = ""
@@ -245,14 +243,9 @@ def _place(response: urllib3.BaseHTTPResponse, progress: _Progress, link: str) -
         progress.validator = ""
         raise PartnerUnavailable(f"{link}: the server sent another part than asked for")
     progress.restart()
-    length = response.headers.get("Content-Length", "")
     # With an encoding, Content-Length is not the length of the file (RFC 9112, 6.3).
-    if (
-        length.isdecimal()
-        and len(length) <= _LONGEST_NUMBER
-        and not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer"))
-    ):
-        progress.total = int(length)
+    if not any(response.headers.get(f"{what}-Encoding") for what in ("Content", "Transfer")):
+        progress.total = whole(response.headers.get("Content-Length", ""))
 
 
 def _keep_validator(response: urllib3.BaseHTTPResponse, progress: _Progress) -> None:

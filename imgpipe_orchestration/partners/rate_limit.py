@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from imgpipe_orchestration.errors import HeldBack
-from imgpipe_orchestration.partners.retry import Deadline, believable, finite, parse_retry_after
+from imgpipe_orchestration.partners.retry import Deadline, believable, finite, parse_retry_after, whole
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|s|m|h|d)")
 _LONGEST = 100
@@ -76,11 +76,10 @@ class RateGate:
                 if asked is not None:
                     self._closed_until = max(self._closed_until, now + asked)
             for kind in ("requests", "tokens"):
-                remaining = headers.get(f"x-ratelimit-remaining-{kind}")
+                left = whole(headers.get(f"x-ratelimit-remaining-{kind}", ""))
                 reset = parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
-                if remaining is None or reset is None or not remaining.strip().isdecimal():
+                if left is None or reset is None:
                     continue
-                left = int(remaining)
                 if kind == "requests":
                     self._remaining, self._reset_at = left, now + reset
                 elif left == 0:

@@ -130,6 +130,16 @@ def believable(seconds: float | None) -> float | None:
     return None if seconds is None or seconds > LONGEST_ASKED_SECONDS else seconds
 
 
+_LONGEST_NUMBER = 18
+"""Digits of a whole number that is believed; Python converts no more than 4,300."""
+
+
+def whole(text: str) -> int | None:
+    """A whole number, at least 0; None if it is none, or has more digits than anything that is counted."""
+    digits = text.strip()
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER else None
+
+
 def finite(text: str) -> float | None:
     """A number of seconds, at least 0; None if it is not a finite number."""
     try:

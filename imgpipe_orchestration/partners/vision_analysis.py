@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable, UnreadableAnswer
 from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
 from imgpipe_orchestration.partners.json_text import decoded
-from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call
+from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, whole
 from imgpipe_orchestration.partners.ssrf import Guard
 from imgpipe_orchestration.partners.vision_analysis_records import (
     MOST_ENTRIES,
@@ -263,7 +263,7 @@ def _tells_of_error(answer: Any) -> bool:
         return False
     code = str(answer.get("code"))
     failed = str(answer.get("status")).casefold() in _FAILED or answer.get("success") is False
-    return failed or (code.isdecimal() and 400 <= int(code) < 600)
+    return failed or 400 <= (whole(code) or 0) < 600
 
 
 def _name(pair: str) -> str:

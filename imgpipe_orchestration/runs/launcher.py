@@ -29,7 +29,7 @@ Dagster's own prefix it does not clutter the UI's list of runs."""
 
 PATIENCE_SECONDS = 200.0
 """Time from an interrupt until the run is killed: longer than the longest paid call (AVATAR_IMAGE_TIMEOUT_SECONDS, 180
-by default), whose answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
+at most), whose answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
 
 

@@ -258,5 +258,7 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
         return OutOfSpace(said, detail=str(cause))
     if getattr(cause, "sqlstate", None) in _CONFLICTS:
         return BackendUnavailable("Two changes met in the database; try again.", detail=str(cause))
+    if isinstance(error, PoolTimeout):
+        return BackendUnavailable("All connections to the database are in use; try again.", detail=str(cause))
     said = "The database cannot be reached. What was accepted waits and goes on by itself."
     return BackendUnavailable(said, detail=str(cause))

@@ -162,13 +162,14 @@ def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
         )
 
 
+@pytest.mark.parametrize("partition", ["nonsense", "%FF"])
 def test_a_partition_that_there_is_not_fails_and_makes_no_job_of_nobody(
-    services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
+    partition: str, services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     """Dagster takes any partition that is given as a tag, as over GraphQL."""
-    with pytest.raises(dg.Failure, match="no partition 'nonsense'; the job clean_images_customers adds new customers'"):
+    with pytest.raises(dg.Failure, match=f"no partition '{partition}'; the job clean_images_customers adds new"):
         repository.resolve_job_def("clean_images_backfill").execute_in_process(
-            instance=instance, tags={"dagster/partition": "nonsense"}
+            instance=instance, tags={"dagster/partition": partition}
         )
     with transaction(services.engine) as connection:
         assert connection.scalar(text("select count(*) from job_instances")) == 0

@@ -99,7 +99,8 @@ def test_a_person_who_comes_out_wrong_again_and_again_fails_alone(desk: Desk) ->
     with flowise_answering({"json": [person("Ada")]}, wrong, wrong, wrong, wrong, wrong) as flowise:
         desk.use_flowise(flowise.url)
         task = desk.ask(2)
-        desk.data()
+        outcome = desk.data().outcome
+    assert (outcome.done, len(outcome.failed)) == ([], 1)
     by_status = {p.status: p for p in desk.people(task)}
     assert by_status[PersonaStatus.PENDING].firstname == "Ada"
     assert "age: Input should be a valid integer" in (by_status[PersonaStatus.FAILED].error or "")

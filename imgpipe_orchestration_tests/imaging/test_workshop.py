@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imgpipe_orchestration import oom
-from imgpipe_orchestration.errors import BadImage, Retryable, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, BadImage, Retryable, TooLarge
 from imgpipe_orchestration.imaging.encoding.chain import Chain
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.reading.sniff import sniff
@@ -110,10 +110,19 @@ def test_work_that_cannot_be_unpacked_is_an_error_of_its_own(shop: Workshop) -> 
     assert shop.call(len, b"abc") == 3
 
 
-def test_a_future_that_is_cancelled_ends_its_work(shop: Workshop) -> None:
-    future = shop.submit(time.sleep, 60)
-    assert future.cancel()
-    assert shop.submit(sniff, encoded(picture(64, 64), "PNG")).result(timeout=30).width == 64
+def test_a_future_that_is_cancelled_ends_its_work() -> None:
+    with Workshop(1) as shop:
+        future = shop.submit(time.sleep, 60)
+        assert future.cancel()
+        assert shop.submit(sniff, encoded(picture(64, 64), "PNG")).result(timeout=30).width == 64
+
+
+def test_work_of_a_closed_workshop_says_that_it_was_stopped() -> None:
+    with Workshop(1) as shop:
+        assert shop.call(len, b"abc") == 3
+        future = shop.submit(time.sleep, 60)
+    with pytest.raises(BackendUnavailable, match="the image workers were stopped"):
+        future.result(timeout=30)
 
 
 def test_no_process_outlives_a_program_that_was_killed() -> None:

@@ -118,6 +118,8 @@ def test_unreadable_headers_are_ignored() -> None:
     calm = RateGate()
     calm.learn(200, {"x-ratelimit-remaining-requests": "none", "x-ratelimit-reset-requests": "never"})
     calm.learn(200, {"x-ratelimit-remaining-requests": "\xb2", "x-ratelimit-reset-requests": "1s"})
+    calm.learn(200, {"x-ratelimit-remaining-requests": "9" * 5000, "x-ratelimit-reset-requests": "1s"})
+    calm.learn(200, {"x-ratelimit-remaining-requests": "-1", "x-ratelimit-reset-requests": "1h"})
     calm.learn(429, {"retry-after": "later"})
     calm.learn(503, {"retry-after": "Thu, 01 Jan 2126 00:00:00 GMT"})
     calm.enter(Deadline(1), partner="X")

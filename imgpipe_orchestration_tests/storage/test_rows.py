@@ -253,7 +253,11 @@ def test_a_deadlock_that_the_database_broke(engine: Engine) -> None:
 
 def test_a_pool_that_is_used_up(postgres_url: str) -> None:
     engine = sa.create_engine(connect(postgres_url).url, pool_size=1, max_overflow=0, pool_timeout=0.05)
-    with engine.connect(), pytest.raises(BackendUnavailable), transaction(engine):
+    with (
+        engine.connect(),
+        pytest.raises(BackendUnavailable, match="All connections to the database are in use"),
+        transaction(engine),
+    ):
         pytest.fail("got a connection out of an empty pool")
     engine.dispose()
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
+from sqlalchemy import text
 
 from imgpipe_orchestration.errors import Forbidden, NotFound, Permanent
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.vision_reports import batch_work, batches
+from imgpipe_orchestration.storage.rows import transaction
+from imgpipe_orchestration.vision_reports import batch_work, batches, retention
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
@@ -128,6 +130,15 @@ def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_referenc
     with pytest.raises(Permanent):
         backend.start(order(theirs))
     assert backend.start(order(mine)) != backend.start(order(theirs, organization="somebody-else"))
+
+
+def test_an_image_whose_bytes_retention_took_is_to_be_uploaded_again(backend: AnalysisBackend, desk: Desk) -> None:
+    image = backend.upload(picture(), ORGANIZATION)
+    with transaction(desk.services.engine) as rows:
+        rows.execute(text("update vision_uploads set created_at = now() - interval '3 days'"))
+    assert retention.tidy(desk.services, 30) == 1
+    with pytest.raises(Permanent, match=r"upload it first|HTTP 404"):
+        backend.start(order(image))
 
 
 def test_an_unknown_batch_is_not_found(backend: AnalysisBackend) -> None:

@@ -115,6 +115,8 @@ class Watch:
                 self.shown()
             except ImgpipeError as error:
                 log.info("the overview's figures cannot be had", extra={"error": error.public})
+            except Exception:  # a fault of ours must not end the thread
+                log.exception("the overview's figures cannot be had")
             if stop.wait(BIN.total_seconds()):
                 return
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.backlog import HELD_UP_LIMIT, HeldUp
 
 
@@ -25,14 +26,8 @@ def duration(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes: `812 bytes`, `42 KB`, `3.1 MB`; a dash for None."""
-    if count is None:
-        return "–"
-    if count < 1024:
-        return "1 byte" if count == 1 else f"{count} bytes"
-    if count < 1024 * 1024:
-        return f"{count / 1024:.0f} KB"
-    return f"{count / 1024 / 1024:.1f}".removesuffix(".0") + " MB"
+    """Bytes as `size_text`; a dash for None."""
+    return "–" if count is None else size_text(count)
 
 
 def number(count: int | None) -> str:

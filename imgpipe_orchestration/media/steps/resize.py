@@ -77,7 +77,7 @@ def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) 
     made = put_variants(services, media, rendition)
     with services.claims.fenced(claim) as connection:
         if store.focus(connection, media.id) != media.focus:
-            raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=0)
+            raise FocusMoved(f"The focus of media {media.id} was set meanwhile; it is made once more.", retry_after=1)
         orphans = switch_manifest(connection, media, made, rendition)
         also(connection)
     services.media_bucket.discard(orphans)
