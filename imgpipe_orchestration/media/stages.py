@@ -20,11 +20,11 @@ from imgpipe_orchestration.media.driving import drain, drive, drive_step, spends
 from imgpipe_orchestration.media.model import PendingStatus, Step, StepState
 from imgpipe_orchestration.media.steps.analyse import Analysis, analyse
 from imgpipe_orchestration.media.steps.callback import callback, report
-from imgpipe_orchestration.media.steps.resize import Resized, resize
+from imgpipe_orchestration.media.steps.resize import Resized, hints, resize
 from imgpipe_orchestration.media.steps.retrieve import retrieve
 from imgpipe_orchestration.media.steps.urls import replace_urls, tell_of_failure
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Queue
+from imgpipe_orchestration.storage.claims import WORKER_DIED, Claim, Item, Queue
 from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.storage.work import Outcome
 
@@ -157,7 +157,7 @@ def _analyse(services: Services, claim: Claim) -> Analysis:
 
 def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis:
     """Analyse a finished image again. One whose analysis had failed is healed when no provider fails any more, and is
-    reported again with its analysis.
+    reported again with its analysis. If it now shows the subject elsewhere, the crops are ordered anew.
 
     Raises:
         Retryable, Permanent: a provider still fails; the answers of the others are stored.
@@ -167,7 +167,11 @@ def analyse_again(services: Services, claim: Claim, *, queue: Queue) -> Analysis
         ill = store.checklists(connection, [media.id])[media.id][Step.AI_VISUAL_ANALYSIS] is StepState.FAILED
     found = analyse(services, media)
     with services.claims.fenced(claim) as connection:
+        known = hints(media, store.analysis(connection, media.id))
         store.save_analysis(connection, media.id, found.values)
+        if known.manual is None and hints(media, store.analysis(connection, media.id)) != known:
+            item = Item(media.id, str(media.user_id), media.upload_day.isoformat())
+            services.claims.enqueue(connection, store.REMAKE_VARIANTS, [item], again=True)
     error = found.error()
     if error is not None:
         raise error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
+from imgpipe_orchestration.redaction import redact
+
 
 def without_secrets(url: str) -> str:
     """The link for errors and logs: without query (which has the signature), user, password and fragment."""
@@ -21,7 +23,7 @@ def without_secrets(url: str) -> str:
 
 def redirected(location: str | None) -> str:
     """The message for a redirect that is not followed; its target helps an operator: https, another host, a login."""
-    where = without_secrets(location or "")[:200]
+    where = redact(without_secrets(location or ""))[:200]  # some partners repeat our key in the path
     to = f" to {where}" if where and where.isprintable() else ""
     return f"redirected{to}, which is not followed"
 

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -125,6 +126,35 @@ def test_a_provider_that_fails_costs_its_fields_and_is_healed_later(
     assert set(analysis["providers"].values()) == {"ok"}
     assert [tuple(r) for r in gateway.rows("select ai_visual_analysis from processing_checklist")] == [("completed",)]
     assert len(standins.calls("google")) == 1, "what Google had answered was not bought again"
+
+
+def test_a_healed_analysis_that_shows_the_subject_elsewhere_has_the_crops_made_again(
+    make_gateway: Callable[..., Gateway], standins: StandInAccess
+) -> None:
+    face = {"boundingPoly": {"vertices": [{"x": 10, "y": 10}, {"x": 60, "y": 60}]}, "detectionConfidence": 0.9}
+    seen = json.dumps({"responses": [{"faceAnnotations": [face]}]}).encode()
+    query = """select m.focus ->> 'reason', max(v.sha256) from media_files m join media_variants v on v.media_id = m.id
+        where v.size = 'thumbnail' group by m.id"""
+    is_away = True
+
+    def google(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if is_away:
+            reply(handler, b"{}", 400, Content_Type="application/json")
+        else:
+            reply(handler, seen, Content_Type="application/json")
+
+    with serving(google) as server:
+        gateway = make_gateway(google_vision_api_key="k", google_vision_endpoint=server.url)
+        gateway.upload(1, profile_image=picture(1200, 400))
+        gateway.run_due()
+        made = gateway.rows(query)
+        assert "faces" not in {row[0] for row in made}
+        is_away = False
+        make_due(gateway, "media_healing")
+        gateway.run_due("run-2")
+    assert len(make_variants(gateway.services, "run-3", today()).outcome.done) == 1
+    ((reason, crop),) = gateway.rows(query)
+    assert reason == "faces" and crop not in {row[1] for row in made}
 
 
 def test_a_corrupt_image_fails_alone_with_its_reason_and_can_be_requeued(gateway: Gateway) -> None:

@@ -21,6 +21,7 @@ from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.ssrf import AllowList, Guard
+from imgpipe_orchestration.redaction import know
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
@@ -174,6 +175,20 @@ def test_a_rate_limit_without_a_wait_is_waited_out_with_our_own() -> None:
         JsonApi("X", server.url, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=5)).request("GET", "/")
     with serving(lambda h, _: reply(h, status=429)) as server, pytest.raises(RateLimited):
         JsonApi("X", server.url, policy=ONCE).request("GET", "/")
+
+
+def test_a_partner_that_repeats_our_key_in_a_redirect_does_not_get_it_into_the_error() -> None:
+    know(["our-secret-key-of-many-letters"])
+    away = serving(
+        lambda h, _: reply(
+            h,
+            status=302,
+            Location="https://evil.example/our-secret-key-of-many-letters/x?key=our-secret-key-of-many-letters",
+        )
+    )
+    with away as server, pytest.raises(PartnerRefused) as caught:
+        JsonApi("X", server.url, policy=ONCE).request("GET", "/")
+    assert "evil.example" in caught.value.public and "our-secret-key-of-many-letters" not in caught.value.public
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 405, 409, 413, 422])
