@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from imgpipe_orchestration.assets import OWNERS, partition_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
@@ -16,7 +17,7 @@ CUSTOMERS = dg.DynamicPartitionsDefinition(name="customers")
 news_document = dg.AssetSpec(
     "news_document",
     group_name="auto_marker",
-    owners=["team:images"],
+    owners=OWNERS,
     kinds={"mongodb"},
     description="The news as the customers' systems write them: a document each, with its image and its summary.",
 )
@@ -45,7 +46,7 @@ def metadata_of(figures: "Figures") -> dict[str, Any]:
     partitions_def=CUSTOMERS,
     group_name="auto_marker",
     kinds={"mongodb", "python"},
-    owners=["team:images"],
+    owners=OWNERS,
     description=(
         "News documents with `clean_image` set by the auto-marker, by customer. The job `auto_marker` adds to it every "
         "JOB_INTERVAL_MINUTES and on demand; materializing a partition here is a backfill: it marks everything pending "
@@ -56,11 +57,12 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.auto_marker.model import customer_of
 
-    if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), context.partition_key):
+    partition = partition_of(context)
+    if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), partition):
         # Dagster does not look at a partition that is given as a tag.
-        told = f"There is no partition {context.partition_key!r}; the job clean_images_customers adds new customers'"
+        told = f"There is no partition {partition!r}; the job clean_images_customers adds new customers'"
         raise dg.Failure(told, allow_retries=False)
-    customer = customer_of(context.partition_key)
+    customer = customer_of(partition)
     todo = steps.plan(backends.services, scheduled=False, customers=[customer])
     (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)
     if figures.broken:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from imgpipe_orchestration.assets import OWNERS
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.storage.work import Outcome
 
 GROUP = "avatars"
-OWNERS = ["team:images"]
 
 generation_tasks = dg.AssetSpec(
     "generation_tasks",

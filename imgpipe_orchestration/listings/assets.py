@@ -6,6 +6,7 @@ again from the kept originals: for another size, another step, a better encoder.
 
 import dagster as dg
 
+from imgpipe_orchestration.assets import OWNERS, partition_of
 from imgpipe_orchestration.listings.jobs import IMAGES
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -16,7 +17,7 @@ DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
 image_queue = dg.AssetSpec(
     "image_queue",
     group_name="listings",
-    owners=["team:images"],
+    owners=OWNERS,
     kinds={"postgres", "s3"},
     description="Uploads of listings as the gateway takes them in: a row and a kept original for each.",
 )
@@ -28,11 +29,11 @@ image_queue = dg.AssetSpec(
     partitions_def=DAYS,
     group_name="listings",
     kinds={"webp", "s3"},
-    owners=["team:images"],
+    owners=OWNERS,
 )
 def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[None]:
     """WebP at the URLs that uploads were answered with. Materializing makes the chosen day's images again."""
     from imgpipe_orchestration.listings import control
 
-    again, done = control.make_again(backends.services, owner_of(backends.services, context.run), context.partition_key)
+    again, done = control.make_again(backends.services, owner_of(backends.services, context.run), partition_of(context))
     return dg.MaterializeResult(metadata={"made_again": again, **done.as_json()})

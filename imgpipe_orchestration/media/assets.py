@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from imgpipe_orchestration.assets import OWNERS, partition_of
 from imgpipe_orchestration.media.model import FIRST_DAY, Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
 GROUP = "media"
-OWNERS = ["team:images"]
 DUE_ONLY = "imgpipe/due_only"
 """Run tag of the sensor's runs, which process only what is due and do not look for outdated images."""
 
@@ -74,7 +74,7 @@ def _day(context: dg.AssetExecutionContext, backends: BackendsResource, step: St
     """How much of the day is up to date after the run. Not for the sensor's runs, as it reads the whole day."""
     from imgpipe_orchestration.media.remake import up_to_date
 
-    return up_to_date(backends.services, context.partition_key, step) if _brings_up_to_date(context) else {}
+    return up_to_date(backends.services, partition_of(context), step) if _brings_up_to_date(context) else {}
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[str]:
@@ -89,7 +89,7 @@ def _claim_at_the_beginning(context: dg.AssetExecutionContext, backends: Backend
     from imgpipe_orchestration.media.stages import claim_batch
 
     if context.asset_key.path[-1] == _chosen(context)[0]:
-        claim_batch(backends.services, owner_of(backends.services, context.run), context.partition_key)
+        claim_batch(backends.services, owner_of(backends.services, context.run), partition_of(context))
 
 
 def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
@@ -111,7 +111,7 @@ def _due_and_outdated(
     """Take what is due through a step, then make again what is ordered for the day; its figures begin with `again_`."""
     from imgpipe_orchestration.media.remake import order
 
-    services, day = backends.services, context.partition_key
+    services, day = backends.services, partition_of(context)
     owner = owner_of(services, context.run)
     _claim_at_the_beginning(context, backends)
     stage = process(services, owner)
@@ -138,7 +138,7 @@ def _due_and_outdated(
 def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import retrieve_stage
 
-    stage = retrieve_stage(backends.services, owner_of(backends.services, context.run), context.partition_key)
+    stage = retrieve_stage(backends.services, owner_of(backends.services, context.run), partition_of(context))
     _give_back_at_the_end(context, backends)
     return _result(stage, **_day(context, backends, Step.RETRIEVE_FILE))
 

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from imgpipe_orchestration.assets import OWNERS
 from imgpipe_orchestration.vision_reports.model import FIRST_DAY
 
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY, end_offset=1)
@@ -14,7 +15,7 @@ analyses = dg.AssetSpec(
     description="Analyses that the external Vision Analysis API lists as unprocessed.",
     group_name="vision_reports",
     kinds={"json"},
-    owners=["team:images"],
+    owners=OWNERS,
 )
 
 REPORTS = dg.AssetKey(["vision_reports", "reports"])
@@ -28,6 +29,6 @@ reports = dg.AssetSpec(
     ),
     group_name="vision_reports",
     kinds={"openai", "html"},
-    owners=["team:images"],
+    owners=OWNERS,
     partitions_def=DAYS,
 )

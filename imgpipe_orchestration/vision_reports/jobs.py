@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipe_orchestration.assets import partition_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.threads import threads_executor
 from imgpipe_orchestration.runs.worker_queues import PAID
@@ -61,10 +62,11 @@ def analyses_of_day(
 
     services = backends.services
     owner = owner_of(services, context.run)
+    partition = partition_of(context)
     try:
-        day = date.fromisoformat(context.partition_key)
+        day = date.fromisoformat(partition)
     except ValueError as error:  # Dagster does not look at a partition that is given as a tag
-        told = f"{context.partition_key!r} is no partition: a day is written like {FIRST_DAY}"
+        told = f"{partition!r} is no partition: a day is written like {FIRST_DAY}"
         raise dg.Failure(told, allow_retries=False) from error
     opened = analyses.reopen_day(services.engine, services.claims, day, owner)
     context.log.info(f"{len(opened)} analyses of {day} from the start again")
@@ -92,14 +94,14 @@ def _take_on(
 )
 def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource) -> None:
     from imgpipe_orchestration.vision_reports import analyses
-    from imgpipe_orchestration.vision_reports.crew import Ending
+    from imgpipe_orchestration.vision_reports.crew import AnalysisOutcome
 
     services = backends.services
     owner = owner_of(services, context.run)
     crew = vision_crew.crew(services, owner)
     analysis = int((context.get_mapping_key() or "").rpartition("_")[2])
     claim = analyses.take(services.claims, owner, analysis)
-    gone = Ending(analysis, "lost", "it is delivered, or another run works on it")
+    gone = AnalysisOutcome(analysis, "lost", "it is delivered, or another run works on it")
     ending = crew.work(claim) if claim else gone
     context.add_output_metadata({"state": ending.state, "reason": ending.error or "none"})
     if ended := crew.ended(analysis):

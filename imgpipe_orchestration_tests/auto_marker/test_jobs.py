@@ -18,7 +18,7 @@ from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.auto_marker.model import JOB, partition_key
 from imgpipe_orchestration.auto_marker.sensors import auto_marker_sensor
 from imgpipe_orchestration.errors import BadInput
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_instances
@@ -162,6 +162,13 @@ def test_a_backfill_of_a_customer_whose_data_is_broken_fails_and_says_so(
         )
 
 
+def test_a_backfill_without_a_partition_says_that_it_needs_one(
+    repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    with pytest.raises(dg.Failure, match="clean_images_backfill works on one partition at a time"):
+        repository.resolve_job_def("clean_images_backfill").execute_in_process(instance=instance)
+
+
 @pytest.mark.parametrize("partition", ["nonsense", "%FF"])
 def test_a_partition_that_there_is_not_fails_and_makes_no_job_of_nobody(
     partition: str, services: Services, repository: dg.Definitions, instance: dg.DagsterInstance
@@ -185,7 +192,7 @@ def test_the_sensor_asks_for_one_run_when_something_is_due(
     assert isinstance(tick(), dg.SkipReason)
     job_instances.create_or_join(services.engine, JOB, customer_id="c1")
     assert tick().run_config == {"ops": {"mark_images": {"config": {"scheduled": False}}}}
-    assert tick().tags == AHEAD
+    assert tick().tags == PRIORITY
     seed(services, "c2")
     with services.engine.begin() as connection:
         connection.execute(text("update heartbeats set beat_at = now() - interval '6 minutes'"))
