@@ -25,7 +25,7 @@ def tidy(services: Services) -> dict[str, int]:
         "items": work.items,
         "attempts": work.attempts,
         "job_instances": retention.purge_job_instances(engine, days),
-        "invitations": direct_uploads.forget_invitations(engine),
+        "presigned_uploads": direct_uploads.forget_presigned(engine),
         "upload_traces": registering.forget_upload_traces(engine, days),
         "kept_answers": kept_answers.forget_answers(engine),
         "paid_call_uses": retention.purge_paid_call_uses(engine, settings.retention_accounts_days),

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from imgpipe_orchestration.jobs import garbage_collection, retention
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.sensors import PRIORITY
 
 
 def scheduled(job: Any, cron_schedule: str, description: str, **options: Any) -> dg.ScheduleDefinition:
@@ -15,7 +15,7 @@ def scheduled(job: Any, cron_schedule: str, description: str, **options: Any) ->
         cron_schedule=cron_schedule,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        tags=AHEAD,
+        tags=PRIORITY,
         description=description,
         **options,
     )

@@ -11,7 +11,7 @@ from imgpipe_orchestration.resources import BackendsResource
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
-AHEAD = {"dagster/priority": "1"}
+PRIORITY = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
 Nightly runs have the sensors' priority: with a lower one they would never start while every place for a run is busy."""
 LAUNCH_PAUSE_SECONDS = 30.0
@@ -80,7 +80,7 @@ def run_if_due(
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
     if reason := not_launched(context.instance, job):
         return dg.SensorResult(skip_reason=reason)
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags=AHEAD)], cursor=cursor)
+    return dg.SensorResult(run_requests=[dg.RunRequest(tags=PRIORITY)], cursor=cursor)
 
 
 # The two sensors of run statuses return nothing: after a SkipReason Dagster leaves the next run to the next tick.

@@ -10,7 +10,7 @@ import pytest
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.sensors import PRIORITY
 
 GRAPH = defs.resolve_asset_graph()
 FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
@@ -52,7 +52,7 @@ def test_every_schedule_has_a_time_zone_and_its_runs_do_not_stand_behind_those_o
     schedules = defs.get_repository_def().schedule_defs
     assert {schedule.execution_timezone for schedule in schedules} == {"UTC"}
     assert {schedule.default_status for schedule in schedules} == {dg.DefaultScheduleStatus.RUNNING}
-    assert all(AHEAD.items() <= schedule.tags.items() for schedule in schedules)
+    assert all(PRIORITY.items() <= schedule.tags.items() for schedule in schedules)
 
 
 def test_the_links_of_the_pages_find_the_runs_and_assets_of_each_pipeline() -> None:

@@ -128,13 +128,13 @@ def test_a_reexecution_takes_over_what_the_first_run_held_whose_writes_are_then_
             assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
         with pytest.raises(LeaseLost), services.claims.fenced(held):
             pass
-        assert job_instances.finish(services.engine, [job_instances.Ending(begun)]) == {begun.id}
+        assert job_instances.finish(services.engine, [job_instances.JobResult(begun)]) == {begun.id}
         (mine,) = job_instances.begin(services.engine, "working", ["c1"], again.run_id, lease_seconds=60)
         assert (mine.id, mine.again) == (begun.id, True)
         with dg.build_run_status_sensor_context("failed", event, instance, run, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())
         assert [claim.item_id for claim in services.claims.owned(QUEUE, again.run_id)] == [1]
-        assert job_instances.finish(services.engine, [job_instances.Ending(mine)]) == set()
+        assert job_instances.finish(services.engine, [job_instances.JobResult(mine)]) == set()
         event = instance.report_run_failed(again, "its process is gone, too")
         with dg.build_run_status_sensor_context("failed", event, instance, again, resources=_of(backends)) as context:
             claims_of_failed_runs(context.for_run_failure())

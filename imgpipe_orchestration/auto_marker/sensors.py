@@ -6,7 +6,7 @@ import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import AHEAD, unfinished_run
+from imgpipe_orchestration.sensors import PRIORITY, unfinished_run
 
 PAUSE_SECONDS = 30
 """Pause after a failed run. Without it, a run that fails at once would be started again every few seconds."""
@@ -46,4 +46,4 @@ def auto_marker_sensor(
         return dg.SkipReason(away.public)
     if not found.anything:
         return dg.SkipReason(found.reason)
-    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": found.scheduled}}}}, tags=AHEAD)
+    return dg.RunRequest(run_config={"ops": {"mark_images": {"config": {"scheduled": found.scheduled}}}}, tags=PRIORITY)

@@ -28,7 +28,7 @@ from imgpipe_orchestration.logs import bound, logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage import heartbeats, job_instances
 from imgpipe_orchestration.storage.documents import Document
-from imgpipe_orchestration.storage.job_instances import Ending, JobInstance, Trigger
+from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, Trigger
 
 log = logger(__name__)
 
@@ -281,7 +281,7 @@ def _settle(services: Services, done: Sequence[_Done]) -> Iterator[Figures]:
     next one reports the customers once more, under the same job: at least once, never not at all."""
     yield from (one.figures for one in done)
     endings = [
-        Ending(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
+        JobResult(one.instance, {**NO_FIGURES, **one.figures.result()}, one.figures.trouble, one.figures.broken)
         for one in done
     ]
     lost = job_instances.finish(services.engine, endings) if endings else set()

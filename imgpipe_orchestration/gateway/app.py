@@ -16,7 +16,7 @@ from imgpipe_orchestration.gateway import job_routes as jobs
 from imgpipe_orchestration.gateway.components import routes as components
 from imgpipe_orchestration.gateway.cors import Cors
 from imgpipe_orchestration.gateway.heads import Heads
-from imgpipe_orchestration.gateway.limits import Limits
+from imgpipe_orchestration.gateway.limits import LimitRequests
 from imgpipe_orchestration.gateway.pages import routes as pages
 from imgpipe_orchestration.gateway.traces import Traces
 from imgpipe_orchestration.listings import debug_routes as listings_debug
@@ -60,9 +60,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.health = AsyncLruCache(1)
     problems.install(app)
     slashes.install(app)
-    # The middleware added last sees a request first. So refusals of `Limits` get headers and are counted.
+    # The middleware added last sees a request first. So refusals of `LimitRequests` get headers and are counted.
     app.add_middleware(Heads)
-    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(LimitRequests, settings=settings)
     if settings.origins:
         app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(SecureHeaders)

@@ -94,7 +94,7 @@ def upload_limits(settings: Settings) -> dict[tuple[str, str], int]:
     }
 
 
-class Limits:
+class LimitRequests:
     """Middleware that answers requests over a limit with a problem document, before a route sees them."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

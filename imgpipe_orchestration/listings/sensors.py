@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.listings.jobs import process_image_queue
 from imgpipe_orchestration.listings.timing import LOOK_EVERY
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import AHEAD, not_launched, unfinished_run
+from imgpipe_orchestration.sensors import PRIORITY, not_launched, unfinished_run
 
 
 @dg.sensor(
@@ -24,4 +24,4 @@ def process_image_queue_sensor(
     another = most > 1 and unfinished_run(context.instance, process_image_queue.name, at_most=most) is None
     reason = control.reason_to_wait(sensor_backends.services, running, another=another)
     reason = reason or not_launched(context.instance, process_image_queue.name)
-    return dg.SkipReason(reason) if reason else dg.RunRequest(tags=AHEAD)
+    return dg.SkipReason(reason) if reason else dg.RunRequest(tags=PRIORITY)

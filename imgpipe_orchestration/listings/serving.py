@@ -38,8 +38,8 @@ def reply(services: Services, name: str, *, if_none_match: str = "") -> Reply:
     """The WebP once it is made, until then the original, or a placeholder of its shape. The same when the WebP is lost
     or damaged in the object store, until the garbage collection has it made again.
 
-    While the object store is away the answer is a 503 with the placeholder as its body: programs see the error, and
-    people see no broken image.
+    While the object store or the database is away the answer is a 503 with the placeholder as its body: programs see
+    the error, and people see no broken image.
 
     Raises:
         NotFound: the name was never handed out, or its image failed for good (with the reason).

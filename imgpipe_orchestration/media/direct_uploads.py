@@ -39,7 +39,7 @@ class NotThere(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Invitation:
+class PresignedUpload:
     """Where and how to send a file."""
 
     id: str
@@ -48,9 +48,9 @@ class Invitation:
     expires_at: datetime
 
 
-def invite(
+def presign(
     services: Services, user_id: int, *, kind: str, content_type: str, size: int, name: str, private: bool
-) -> Invitation:
+) -> PresignedUpload:
     """A URL for one PUT of `size` bytes; `kind` is the name of a field of the upload form.
 
     Raises:
@@ -80,11 +80,11 @@ def invite(
             raise TooManyOpen(f"You have {MOST_OPEN} uploads open; commit them, or wait.", retry_after=seconds)
         expires_at = connection.execute(_INSERT, row).scalar_one()
     url, headers = services.upload_bucket.presign_put(key, seconds=seconds, content_type=content_type, size=size)
-    return Invitation(upload_id, url, headers, expires_at)
+    return PresignedUpload(upload_id, url, headers, expires_at)
 
 
-def forget_invitations(engine: Engine) -> int:
-    """Remove old invitations; returns how many. They are kept for a day, so that a late commit is told so, and a
+def forget_presigned(engine: Engine) -> int:
+    """Remove old presigned uploads; returns how many. They are kept for a day, so that a late commit is told so, and a
     repeated one gets the same answer."""
     return in_batches(engine, _FORGET, days=1)
 

@@ -107,7 +107,7 @@ class Announced(BaseModel):
     private: bool = Field(False, description="Private from the first moment.")
 
 
-class Invitation(BaseModel):
+class PresignedUploadAnswer(BaseModel):
     """Send the file to `url` by `method` with just these headers before `expires_at`; then commit."""
 
     success: bool = True
@@ -127,10 +127,10 @@ class Committed(BaseModel):
 
 
 @router.post("/uploads", status_code=201)
-def announce_upload(user: User, file: Announced, services: ServicesDep) -> Invitation:
+def announce_upload(user: User, file: Announced, services: ServicesDep) -> PresignedUploadAnswer:
     """Ask for a URL to upload a file to without passing it through the gateway."""
-    made = direct_uploads.invite(services, user, **file.model_dump())
-    return Invitation(upload_id=made.id, url=made.url, headers=made.headers, expires_at=made.expires_at)
+    made = direct_uploads.presign(services, user, **file.model_dump())
+    return PresignedUploadAnswer(upload_id=made.id, url=made.url, headers=made.headers, expires_at=made.expires_at)
 
 
 @router.post("/uploads/{upload_id}/commit")

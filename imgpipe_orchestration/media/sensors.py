@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.jobs import media_pipeline
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import AHEAD, not_launched, unfinished_run
+from imgpipe_orchestration.sensors import PRIORITY, not_launched, unfinished_run
 
 
 @dg.sensor(
@@ -27,5 +27,5 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     if not days:
         return dg.SensorResult(skip_reason="nothing is due")
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true", **AHEAD}) for day in days]
+        run_requests=[dg.RunRequest(partition_key=day, tags={DUE_ONLY: "true", **PRIORITY}) for day in days]
     )

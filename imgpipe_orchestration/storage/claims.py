@@ -52,7 +52,7 @@ MAX_LOSSES = 5
 """Workers that may die holding an item before the item is given up as the cause."""
 SHRINK = 4
 """A batch of suspects is this many times smaller for each further worker they lose."""
-AHEAD = 10
+READY_FACTOR = 10
 """How many times as many items a claim makes ready as it takes. Otherwise the only retry of one tenant would wait for
 a million of another's that were due a moment earlier."""
 BATCH = 1000
@@ -183,7 +183,7 @@ class Claims:
         taking = {**key, "owner": owner, "lease": self.lease_seconds}
         with transaction(self.engine) as connection:
             connection.execute(sql.INDEXES_ONLY)
-            connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": AHEAD * limit})
+            connection.execute(sql.MAKE_READY, {**key, **LOST, "limit": READY_FACTOR * limit})
             rows = self._suspects(connection, queue, taking, limit) if suspects else []
             if not rows:
                 half = (limit + 1) // 2 if retries is None else min(retries, limit)

@@ -233,7 +233,7 @@ def take_over(engine: Engine, run_id: str, new: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class JobResult:
     """How an instance ended: failed or completed, its figures, and an error if there was one."""
 
     instance: JobInstance
@@ -242,19 +242,19 @@ class Ending:
     failed: bool = False
 
 
-def finish(engine: Engine, endings: Sequence[Ending]) -> set[UUID]:
+def finish(engine: Engine, results: Sequence[JobResult]) -> set[UUID]:
     """End the instances. Returns the ids of those that no longer belonged to their run and were left as they are."""
     values = {
-        "ids": [ending.instance.id for ending in endings],
-        "runs": [ending.instance.run_id for ending in endings],
-        "attempts": [ending.instance.attempts for ending in endings],
-        "statuses": [(JobStatus.FAILED if ending.failed else JobStatus.COMPLETED).value for ending in endings],
-        "results": [json.dumps(dict(ending.result)) for ending in endings],
-        "errors": [ending.error and ending.error.replace("\0", "\\0") for ending in endings],
+        "ids": [one.instance.id for one in results],
+        "runs": [one.instance.run_id for one in results],
+        "attempts": [one.instance.attempts for one in results],
+        "statuses": [(JobStatus.FAILED if one.failed else JobStatus.COMPLETED).value for one in results],
+        "results": [json.dumps(dict(one.result)) for one in results],
+        "errors": [one.error and one.error.replace("\0", "\\0") for one in results],
     }
     with transaction(engine) as connection:
         written = set(connection.scalars(sql.FINISH, values))
-    return {ending.instance.id for ending in endings} - written
+    return {one.instance.id for one in results} - written
 
 
 def given_up(engine: Engine, job: str, *, limit: int = 1000) -> list[JobInstance]:

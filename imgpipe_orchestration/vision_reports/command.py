@@ -19,7 +19,7 @@ from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
-from imgpipe_orchestration.vision_reports.crew import Crew, Ending
+from imgpipe_orchestration.vision_reports.crew import AnalysisOutcome, Crew
 from imgpipe_orchestration.vision_reports.listing import fetch_list
 from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, Trigger, plain_text
 
@@ -145,7 +145,7 @@ def _work(services: Services, owner: str, execution_id: int, say: Callable[[str]
             say(_told(names[ending.item_id], ending))
 
 
-def _told(name: str, ending: Ending) -> str:
+def _told(name: str, ending: AnalysisOutcome) -> str:
     words = {"done": "delivered", "retry": "not delivered yet", "waiting": "not finished yet"}
     return f"{name}: {words.get(ending.state, ending.state)}{f': {ending.error}' if ending.error else ''}"
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class AnalysisOutcome:
     """How the work on an analysis ended in this run."""
 
     item_id: int
@@ -78,7 +78,7 @@ class Crew:
         with self._lock:
             self._expected = set(ids)
 
-    def work(self, claim: Claim) -> Ending:
+    def work(self, claim: Claim) -> AnalysisOutcome:
         """Work on one analysis until it is delivered, fails, or has waited for `patience`."""
         waiting = False
 
@@ -96,16 +96,16 @@ class Crew:
         outcome = work_through(self._claims, analyses.QUEUE, [claim], advance, threads=1, on_failure=_order_anew)
         item = claim.item_id
         if outcome.done:
-            return Ending(item, "done")
+            return AnalysisOutcome(item, "done")
         if item in outcome.failed:
-            return Ending(item, "failed", outcome.failed[item])
+            return AnalysisOutcome(item, "failed", outcome.failed[item])
         if item in outcome.retried and waiting:
-            return Ending(item, "waiting", outcome.retried[item])
+            return AnalysisOutcome(item, "waiting", outcome.retried[item])
         if item in outcome.retried:
             with transaction(self._claims.engine) as rows:
                 told = executions.with_next_try(rows, analyses.QUEUE.name, item, outcome.retried[item])
-            return Ending(item, "retry", told)
-        return Ending(item, "lost", "another run took it over")
+            return AnalysisOutcome(item, "retry", told)
+        return AnalysisOutcome(item, "lost", "another run took it over")
 
     def ended(self, item_id: int) -> list[int]:
         """Note that the work on this one has ended. Returns all ended ones if no more are expected, else none.

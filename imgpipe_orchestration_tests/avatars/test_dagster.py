@@ -11,7 +11,7 @@ from imgpipe_orchestration.avatars.assets import STAGES
 from imgpipe_orchestration.avatars.definitions import definitions
 from imgpipe_orchestration.avatars.model import Step, TaskStatus
 from imgpipe_orchestration.avatars.sensors import avatar_data_sensor, avatar_images_sensor, too_early
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.avatars.conftest import Desk
 
@@ -34,7 +34,7 @@ def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str 
     with dg.build_sensor_context(instance, cursor=cursor, resources={"sensor_backends": backends}) as context:
         result = sensor(context)
         assert isinstance(result, dg.SensorResult)
-    assert all(AHEAD.items() <= request.tags.items() for request in result.run_requests or [])
+    assert all(PRIORITY.items() <= request.tags.items() for request in result.run_requests or [])
     return result
 
 

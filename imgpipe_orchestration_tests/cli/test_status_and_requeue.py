@@ -18,7 +18,7 @@ from imgpipe_orchestration.media.store import MEDIA
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import job_definitions, job_instances
 from imgpipe_orchestration.storage.claims import Claims, Item
-from imgpipe_orchestration.storage.job_instances import Ending
+from imgpipe_orchestration.storage.job_instances import JobResult
 from imgpipe_orchestration.storage.ledger import Ledger, Purchase
 from imgpipe_orchestration.storage.rows import connect, transaction
 from imgpipe_orchestration_tests.cli.conftest import Run
@@ -73,7 +73,7 @@ def test_status_sees_uploads_that_no_worker_has_taken_up(run: Run, claims: Claim
 
 def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -> None:
     one, two = job_instances.begin(claims.engine, MARKER, ["c1", "c2"], "run-1", lease_seconds=60)
-    endings = [Ending(one, {"images_marked": 3}), Ending(two, error="MongoDB is [away].", failed=True)]
+    endings = [JobResult(one, {"images_marked": 3}), JobResult(two, error="MongoDB is [away].", failed=True)]
     job_instances.finish(claims.engine, endings)
     job_instances.create_or_join(claims.engine, MARKER, customer_id="c3")
     report = json.loads(run("status", "--json").stdout)
@@ -85,7 +85,7 @@ def test_status_has_the_auto_marker_with_what_failed(run: Run, claims: Claims) -
 
 def test_what_partners_say_moves_no_cursor(run: Run, claims: Claims) -> None:
     (one,) = job_instances.begin(claims.engine, MARKER, ["c\x1bc"], "run-1", lease_seconds=60)
-    job_instances.finish(claims.engine, [Ending(one, error="It said: \x1b]0;x\x07\x9b2J\nall is well", failed=True)])
+    job_instances.finish(claims.engine, [JobResult(one, error="It said: \x1b]0;x\x07\x9b2J\nall is well", failed=True)])
     shown = run("status").stdout
     assert "failed auto_marker for c\\x1bc: It said: \\x1b]0;x\\x07\\x9b2J\\nall is well\n" in shown
 

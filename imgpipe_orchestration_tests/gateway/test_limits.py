@@ -24,7 +24,7 @@ from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway.__main__ import _listen, host_of
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.connections import ImpatientProtocol
-from imgpipe_orchestration.gateway.limits import Limits, Rate
+from imgpipe_orchestration.gateway.limits import LimitRequests, Rate
 from imgpipe_orchestration.gateway.session import COOKIE
 from imgpipe_orchestration.gateway.turns import AT_ONCE, SHARE_BYTES, Turns
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
@@ -333,7 +333,7 @@ def test_uploads_that_arrive_together_take_turns_once_they_are_whole(settings: S
         for task in slow:
             task.cancel()
 
-    limits = Limits(app, settings)
+    limits = LimitRequests(app, settings)
     asyncio.run(many())
     assert most == AT_ONCE
     assert done == list(range(5 * AT_ONCE))

@@ -19,7 +19,7 @@ from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.listings import jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.claims import Claim, Claims
 from imgpipe_orchestration_tests.client import Client
@@ -39,7 +39,7 @@ def tick(instance: dg.DagsterInstance, backends: BackendsResource) -> dg.RunRequ
     with dg.build_sensor_context(instance=instance, resources={"sensor_backends": backends}) as context:
         answer = sensors.process_image_queue_sensor(context)
     assert isinstance(answer, dg.RunRequest | dg.SkipReason)
-    assert isinstance(answer, dg.SkipReason) or AHEAD.items() <= answer.tags.items()
+    assert isinstance(answer, dg.SkipReason) or PRIORITY.items() <= answer.tags.items()
     return answer
 
 

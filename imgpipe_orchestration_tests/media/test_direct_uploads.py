@@ -35,10 +35,10 @@ def sent(gateway: Gateway, data: bytes, **changes: Any) -> str:
     """The id of an upload whose file is there."""
     answer = announced(gateway, data, **changes)
     assert answer.status_code == 201, answer.text
-    invitation = answer.json()
-    put = requests.put(invitation["url"], data=data, headers=invitation["headers"], timeout=30)
+    presigned = answer.json()
+    put = requests.put(presigned["url"], data=data, headers=presigned["headers"], timeout=30)
     assert put.status_code == 200, put.text
-    upload: str = invitation["upload_id"]
+    upload: str = presigned["upload_id"]
     return upload
 
 
@@ -126,9 +126,9 @@ def test_a_file_larger_than_announced_is_never_accepted(make_gateway: Any) -> No
     gateway = make_gateway(upload_max_bytes=20_000)
     small, large = picture(64, 48), picture(1600, 1200, format="PNG")
     assert len(large) > 20_000
-    invitation = announced(gateway, small).json()
-    put = requests.put(invitation["url"], data=large, headers={"Content-Type": "image/jpeg"}, timeout=30)
-    answer = committed(gateway, invitation["upload_id"])
+    presigned = announced(gateway, small).json()
+    put = requests.put(presigned["url"], data=large, headers={"Content-Type": "image/jpeg"}, timeout=30)
+    answer = committed(gateway, presigned["upload_id"])
     assert (put.status_code, answer.status_code) in {(403, 409), (200, 413)}
     assert gateway.rows("select 1 from pending_images") == []
 
@@ -182,15 +182,15 @@ def test_a_private_upload_beside_another_database_takes_one_connection_of_ours_a
     assert len(taken) > 1 and set(taken) == {1}
 
 
-def test_old_invitations_go_unless_nobody_has_read_yet_that_one_is_private(gateway: Gateway) -> None:
+def test_old_presigned_uploads_go_unless_nobody_has_read_yet_that_one_is_private(gateway: Gateway) -> None:
     sent(gateway, picture())
     private = sent(gateway, picture(seed=2), private=True)
     assert committed(gateway, private).status_code == 200
     gateway.rows("update media_uploads set expires_at = now() - interval '2 days' returning id")
-    assert direct_uploads.forget_invitations(gateway.services.engine) == 1
+    assert direct_uploads.forget_presigned(gateway.services.engine) == 1
     assert gateway.rows("select id from media_uploads") == [(private,)]
     gateway.run_due()
-    assert direct_uploads.forget_invitations(gateway.services.engine) == 1
+    assert direct_uploads.forget_presigned(gateway.services.engine) == 1
 
 
 def test_nobody_announces_without_end(gateway: Gateway) -> None:

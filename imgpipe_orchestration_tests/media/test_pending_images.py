@@ -212,12 +212,12 @@ def test_a_private_upload_is_private_for_an_intake_that_comes_before_our_own_com
 ) -> None:
     gateway = make_gateway(pending_images_database_url=pending_url)
     services, data = Services(gateway.settings), picture()
-    invited = direct_uploads.invite(
+    presigned = direct_uploads.presign(
         services, 456, kind="profile_image", content_type="image/jpeg", size=len(data), name="", private=True
     )
-    services.media_bucket.put(f"staging/456/{invited.id}", data, content_type="image/jpeg")
+    services.media_bucket.put(f"staging/456/{presigned.id}", data, content_type="image/jpeg")
     event.listen(services.engine, "commit", lambda _: intake.take_in(gateway.services))
-    direct_uploads.commit(services, 456, invited.id)
+    direct_uploads.commit(services, 456, presigned.id)
     services.close()
     intake.take_in(gateway.services)
     assert gateway.rows("select private from media_files") == [(True,)]

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.storage import job_instances
-from imgpipe_orchestration.storage.job_instances import Ending, JobInstance, JobStatus, Trigger
+from imgpipe_orchestration.storage.job_instances import JobInstance, JobResult, JobStatus, Trigger
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.devstack.running import wait_for
 
@@ -22,7 +22,7 @@ def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
     assert [i.id for i in job_instances.queued(engine, JOB)] == [asked.id]
     (started,) = job_instances.start(engine, [asked], "run-1", lease_seconds=60)
     assert (started.status, started.run_id) == (JobStatus.RUNNING, "run-1")
-    assert job_instances.finish(engine, [Ending(started, {"images_marked": 25})]) == set()
+    assert job_instances.finish(engine, [JobResult(started, {"images_marked": 25})]) == set()
     shown = job_instances.get(engine, str(asked.id)).shown()
     assert shown["status"] == "completed"
     assert (shown["images_marked"], shown["customer_id"], shown["user_id"]) == (25, "c1", "u1")
@@ -31,14 +31,16 @@ def test_an_instance_goes_from_queued_to_its_figures(engine: Engine) -> None:
 
 def test_an_error_makes_it_failed_and_is_shown(engine: Engine) -> None:
     (started,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    job_instances.finish(engine, [Ending(started, error="no such\0thing", failed=True)])
+    job_instances.finish(engine, [JobResult(started, error="no such\0thing", failed=True)])
     over = job_instances.get(engine, started.id)
     assert (over.status, over.error) == (JobStatus.FAILED, "no such\\0thing")
 
 
 def test_counts_are_of_what_is_open_and_of_what_ended_within_a_day(engine: Engine) -> None:
     done, failed, old = job_instances.begin(engine, JOB, ["c1", "c2", "c3"], "run-1", lease_seconds=60)
-    job_instances.finish(engine, [Ending(done), Ending(failed, error="no", failed=True), Ending(old, failed=True)])
+    job_instances.finish(
+        engine, [JobResult(done), JobResult(failed, error="no", failed=True), JobResult(old, failed=True)]
+    )
     job_instances.begin(engine, JOB, ["c4"], "run-2", lease_seconds=60)
     for customer in ("c5", "c6"):
         job_instances.create_or_join(engine, JOB, customer_id=customer)
@@ -60,7 +62,7 @@ def test_counts_are_of_what_is_open_and_of_what_ended_within_a_day(engine: Engin
 def test_a_customer_whose_jobs_fail_at_every_round_does_not_crowd_out_the_failures_of_others(engine: Engine) -> None:
     for number, customer in enumerate(["once", "always", "always", "always"]):
         (started,) = job_instances.begin(engine, JOB, [customer], f"run-{number}", lease_seconds=60)
-        job_instances.finish(engine, [Ending(started, error=f"round {number}", failed=True)])
+        job_instances.finish(engine, [JobResult(started, error=f"round {number}", failed=True)])
     with transaction(engine) as connection:
         failures = job_instances.failures(connection, JOB, limit=2)
     assert [(one.customer_id, one.error) for one in failures] == [("always", "round 3"), ("once", "round 0")]
@@ -97,7 +99,7 @@ def test_a_request_joins_what_runs_and_not_what_is_over(engine: Engine) -> None:
     assert job_instances.create_or_join(engine, JOB, customer_id="c1") == (running, True)
     joined_by = [job_instances.create_or_join(engine, JOB, customer_id="c1", user_id=u)[0] for u in ("u1", "u2")]
     assert [(one.id, one.user_id) for one in joined_by] == [(running.id, "u1")] * 2
-    job_instances.finish(engine, [Ending(running)])
+    job_instances.finish(engine, [JobResult(running)])
     later, joined = job_instances.create_or_join(engine, JOB, customer_id="c1")
     assert (later.id == running.id, joined) == (False, False)
 
@@ -127,8 +129,8 @@ def test_the_ending_of_one_lost_instance_costs_the_others_nothing(engine: Engine
     mine, lost = job_instances.begin(engine, JOB, ["c1", "c2"], "run-1", lease_seconds=60)
     job_instances.interrupted(engine, "run-1")
     (again,) = job_instances.begin(engine, JOB, ["c1"], "run-1", lease_seconds=60)
-    assert job_instances.finish(engine, [Ending(mine)]) == {mine.id}, "it has been begun once more since"
-    assert job_instances.finish(engine, [Ending(again), Ending(lost)]) == {lost.id}
+    assert job_instances.finish(engine, [JobResult(mine)]) == {mine.id}, "it has been begun once more since"
+    assert job_instances.finish(engine, [JobResult(again), JobResult(lost)]) == {lost.id}
     assert job_instances.get(engine, mine.id).status is JobStatus.COMPLETED
     assert job_instances.get(engine, lost.id).status is JobStatus.QUEUED
 
@@ -138,8 +140,8 @@ def test_a_run_cannot_end_what_another_has_begun_since(engine: Engine) -> None:
     job_instances.interrupted(engine, "run-1", spends_attempt=False)
     (theirs,) = job_instances.begin(engine, JOB, ["c1"], "run-2", lease_seconds=60)
     assert theirs.attempts == lost.attempts
-    assert job_instances.finish(engine, [Ending(lost)]) == {lost.id}
-    assert job_instances.finish(engine, [Ending(theirs)]) == set()
+    assert job_instances.finish(engine, [JobResult(lost)]) == {lost.id}
+    assert job_instances.finish(engine, [JobResult(theirs)]) == set()
 
 
 def test_only_one_of_two_runs_starts_a_queued_instance(engine: Engine) -> None:
@@ -157,7 +159,7 @@ def test_what_was_asked_for_survives_interruptions_and_gives_up_in_the_end(engin
     for attempt in range(1, job_instances.MAX_ATTEMPTS + 1):
         (started,) = job_instances.start(engine, [asked], f"run-{attempt}", lease_seconds=60)
         assert job_instances.interrupted(engine, f"run-{attempt}") == 1
-        assert job_instances.finish(engine, [Ending(started)]) == {started.id}
+        assert job_instances.finish(engine, [JobResult(started)]) == {started.id}
     given_up = job_instances.get(engine, asked.id)
     assert given_up.status is JobStatus.FAILED
     assert given_up.error == "The run run-3 was interrupted."
@@ -181,7 +183,7 @@ def test_a_killed_run_blocks_its_customer_no_longer_than_its_lease(engine: Engin
 
     (taken_over,) = wait_for(heirs, "the lease to end", 10)
     assert (taken_over.id, taken_over.again) == (dead.id, True)
-    assert job_instances.finish(engine, [Ending(dead)]) == {dead.id}
+    assert job_instances.finish(engine, [JobResult(dead)]) == {dead.id}
 
 
 def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
@@ -190,7 +192,7 @@ def test_a_held_lease_does_not_run_out(engine: Engine) -> None:
         time.sleep(1.2)  # two leases
         assert job_instances.queued(engine, JOB) == []
         assert job_instances.get(engine, begun.id).status is JobStatus.RUNNING
-    assert job_instances.finish(engine, [Ending(begun)]) == set()
+    assert job_instances.finish(engine, [JobResult(begun)]) == set()
 
 
 @pytest.mark.parametrize("customer", ["a\0b", "a\\0b", "\\", "a\nb", "ä 😀 $x.y/..|,'\"%00"])

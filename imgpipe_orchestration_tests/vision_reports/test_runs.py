@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from imgpipe_orchestration import logs, resources
 from imgpipe_orchestration.gateway.app import create_app
-from imgpipe_orchestration.sensors import AHEAD
+from imgpipe_orchestration.sensors import PRIORITY
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
@@ -43,7 +43,7 @@ def tick(desk: Desk) -> dg.SensorResult:
     with dg.build_sensor_context(instance=desk.instance, resources=resources.build()) as context:
         result = sensors.vision_reports_sensor(context)
     assert isinstance(result, dg.SensorResult)
-    assert all(AHEAD.items() <= request.tags.items() for request in result.run_requests or [])
+    assert all(PRIORITY.items() <= request.tags.items() for request in result.run_requests or [])
     return result
 
 
