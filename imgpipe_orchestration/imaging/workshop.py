@@ -91,10 +91,11 @@ class Workshop:
         self._pool: ProcessPool | None = None
         self._starting = Lock()
         self._begun: set[Future[object]] = set()
+        """What the pool has not ended yet."""
 
     def start(self) -> None:
         """Start the workers without waiting: importing the codecs takes them half a second."""
-        self._started().schedule(_nothing)
+        self._started()[0].schedule(_nothing)
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `function` in a worker.
@@ -112,13 +113,12 @@ class Workshop:
         return outer
 
     def _schedule(self, outer: Future[T], packed: bytes, *, crashes_left: int) -> None:
-        inner = self._started().schedule(
-            _bounded, args=(self.cpu_seconds, self.wall_seconds, packed), timeout=self.wall_seconds
-        )
-        self._begun.add(inner)
-        inner.add_done_callback(self._begun.discard)
+        pool, begun = self._started()
+        inner = pool.schedule(_bounded, args=(self.cpu_seconds, self.wall_seconds, packed), timeout=self.wall_seconds)
+        begun.add(inner)
+        inner.add_done_callback(begun.discard)
         outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
-        inner.add_done_callback(functools.partial(self._hand_over, outer, packed, crashes_left))
+        inner.add_done_callback(functools.partial(self._hand_over, outer, packed, crashes_left, begun))
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`submit` and wait."""
@@ -131,8 +131,7 @@ class Workshop:
         if pool is not None:
             pool.stop()
             pool.join()
-            for inner in list(self._begun):  # what no worker had taken yet would never end
-                inner.cancel()
+            _end(self._begun)
 
     def __enter__(self) -> Self:
         return self
@@ -142,11 +141,12 @@ class Workshop:
     ) -> None:
         self.close()
 
-    def _started(self) -> ProcessPool:
+    def _started(self) -> tuple[ProcessPool, set[Future[object]]]:
+        """A pool that works, and what it has not ended yet."""
         with self._starting:
             if self._pool is None or not self._pool.active:
-                self._pool = self._new_pool()
-            return self._pool
+                self._pool, self._begun = self._new_pool(), set()
+            return self._pool, self._begun
 
     def _new_pool(self) -> ProcessPool:
         from pebble import ProcessPool
@@ -161,12 +161,18 @@ class Workshop:
             context=context,
         )
 
-    def _hand_over(self, outer: Future[T], packed: bytes, crashes_left: int, inner: Future[object]) -> None:
+    def _hand_over(
+        self, outer: Future[T], packed: bytes, crashes_left: int, begun: set[Future[object]], inner: Future[object]
+    ) -> None:
         """Pass a result on; a worker's death becomes an error in words for the uploader."""
         if outer.cancelled():
             return
         error = BrokenProcessPool() if inner.cancelled() else inner.exception()
-        if crashes_left and getattr(error, "exitcode", None) not in {None, -signal.SIGPROF}:
+        if isinstance(error, BrokenProcessPool):
+            _end(begun)
+        has_crashed = getattr(error, "exitcode", None) not in {None, -signal.SIGPROF}
+        # A worker that dies the moment it takes its work may break pebble's whole pool, with all that is in it.
+        if crashes_left and self._pool is not None and (has_crashed or isinstance(error, BrokenProcessPool)):
             self._schedule(outer, packed, crashes_left=crashes_left - 1)
             return
         if not outer.set_running_or_notify_cancel():
@@ -199,6 +205,12 @@ class Workshop:
             return Retryable(f"the image's worker was ended from outside, twice ({_FROM_OUTSIDE[code]})", detail=detail)
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return BadImage(f"the image crashed its decoder or encoder ({name})", detail=detail)
+
+
+def _end(begun: set[Future[object]]) -> None:
+    """End what a pool that stops or breaks has not ended: what no worker had taken yet it would leave waiting."""
+    for inner in list(begun):
+        inner.cancel()
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,18 @@ def test_a_future_that_is_cancelled_ends_its_work() -> None:
         future = shop.submit(time.sleep, 60)
         assert future.cancel()
         assert shop.submit(sniff, encoded(picture(64, 64), "PNG")).result(timeout=30).width == 64
+
+
+def test_work_of_a_pool_that_broke_is_done_in_a_new_one() -> None:
+    with Workshop(1) as shop:
+        futures = [shop.submit(time.sleep, 0.5) for _ in range(6)]  # more than a pool takes at once
+        broken = shop._pool
+        assert broken is not None
+        manager = broken._pool_manager
+        wait_for(lambda: manager.task_manager.tasks, "the pool to take the work", 20)
+        manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
+        assert [future.result(timeout=30) for future in futures] == [None] * 6
+        assert shop._pool is not broken
 
 
 def test_work_of_a_closed_workshop_says_that_it_was_stopped() -> None:

@@ -74,9 +74,9 @@ def test_a_server_is_told_our_password_only_if_its_certificate_is_right(
 ) -> None:
     if is_known:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    with listening(certificate) as (port, heard):
-        with pytest.raises(
-            Exception, match=r"(?i)closed|broken|reset|EOF|read" if is_told else "CERTIFICATE_VERIFY_FAILED"
-        ):
-            WAYS[way](f"{host}:{port}")
-        assert heard and any(heard) is is_told
+    with (
+        listening(certificate) as (port, heard),
+        pytest.raises(Exception, match=r"(?i)closed|broken|reset|EOF|read" if is_told else "CERTIFICATE_VERIFY_FAILED"),
+    ):
+        WAYS[way](f"{host}:{port}")
+    assert heard and any(heard) is is_told
