@@ -41,7 +41,11 @@ def webp_of(rendition: Rendition, size: str) -> tuple[Image.Image, int]:
     return Image.open(io.BytesIO(found.data)), found.quality
 
 
-@pytest.mark.parametrize("drawing", [chart(), page("black"), page("#c00000")], ids=["chart", "text", "red text"])
+@pytest.mark.parametrize("drawing", [
+    pytest.param(chart(), id="chart"),
+    pytest.param(page("black"), id="text"),
+    pytest.param(page("#c00000"), id="red text", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_drawing_at_its_own_pixels_is_kept_without_loss_in_fewer_bytes(drawing: Image.Image) -> None:
     rendition = render(encoded(drawing, "PNG"), MEDIA)
     shown, quality = webp_of(rendition, "zoom")

@@ -13,6 +13,7 @@ from imgpipe_orchestration_tests.imaging.corpus import picture
 from imgpipe_orchestration_tests.imaging.grid_samples import right, sample
 
 
+@pytest.mark.slow
 def test_nearly_all_grids_with_shifted_seams_gutters_frames_and_noise_are_cut_right() -> None:
     samples = [sample(number, 768) for number in range(60)]
     good = 0
