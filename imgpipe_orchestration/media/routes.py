@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound, TooLarge
 from imgpipe_orchestration.media import focus, model, pending, store, uploads
@@ -18,6 +17,7 @@ from imgpipe_orchestration.partners.signature import HEADER, verify
 from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
+from imgpipe_orchestration.web.forms import form_in
 
 router = APIRouter(tags=["media"])
 
@@ -58,21 +58,18 @@ async def form_of(request: Request, services: ServicesDep) -> tuple[list[uploads
         raise TooLarge(f"The request is larger than {size_text(most)}; each file may have {size_text(limit)}.")
     files: list[uploads.Upload] = []
     texts: dict[str, str] = {}
-    try:
-        async with request.form(max_files=len(model.FIELDS), max_fields=50) as form:
-            for name, value in form.multi_items():
-                if isinstance(value, UploadFile):
-                    if not value.filename and not value.size:
-                        continue  # an empty file field of a browser's form
-                    field = uploads.field_named(name)
-                    filename = (value.filename or name).replace("\0", "")
-                    files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
-                elif name in uploads.PROFILE_TEXTS:
-                    texts[name] = value
-                elif name in model.FIELDS and value:
-                    raise BadInput(f"{name} came as text; send a file, with a `filename`.", field=name)
-    except MultiPartException as error:
-        raise BadInput(f"The form cannot be read: {error.message}") from error
+    async with form_in(request, files=len(model.FIELDS), fields=50) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if not value.filename and not value.size:
+                    continue  # an empty file field of a browser's form
+                field = uploads.field_named(name)
+                filename = (value.filename or name).replace("\0", "")
+                files.append(uploads.Upload(field, filename, await value.read(limit + 1)))
+            elif name in uploads.PROFILE_TEXTS:
+                texts[name] = value
+            elif name in model.FIELDS and value:
+                raise BadInput(f"{name} came as text; send a file, with a `filename`.", field=name)
     if not files and not texts:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
         if kind and kind not in _FORMS:

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 
 from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture, plain_text
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
+from imgpipe_orchestration.web.forms import form_in
 
 
 def backend_key(request: Request, credentials: Credentials, services: ServicesDep) -> None:
@@ -125,11 +125,7 @@ def available_models(services: ServicesDep) -> Models:
 async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
     """Upload images, up to 20 at once. A file whose content is no usable image is rejected, the others are stored."""
     largest = services.settings.vision_image_max_bytes
-    try:
-        form = await request.form(max_files=FILES_AT_ONCE, max_fields=10)
-    except MultiPartException as error:
-        raise BadInput(f"The form cannot be read: {error.message}") from error
-    try:
+    async with form_in(request, files=FILES_AT_ONCE, fields=10) as form:
         organization = form.get("organization_id")
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not isinstance(organization, str) or not organization.strip():
@@ -141,8 +137,6 @@ async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
             data = await file.read(largest + 1)
             await run_in_threadpool(_keep, services, plain_text(file.filename, 200), data, organization, answer)
         return answer
-    finally:
-        await form.close()
 
 
 def _keep(services: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:

@@ -1,4 +1,4 @@
-"""Refuses multipart forms that the parser (python-multipart, Starlette) accepts although it should not.
+"""Reads multipart forms, and refuses those that the parser (python-multipart, Starlette) accepts but should not.
 
 1. A body without the closing boundary (RFC 2046, section 5.1.1). The parser hands out a part when it reads the boundary
    behind it, so it drops the last part of such a body silently.
@@ -8,8 +8,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers
+from starlette.datastructures import FormData, Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from imgpipe_orchestration.errors import BadInput, Permanent
 
@@ -27,6 +32,30 @@ class IncompleteBody(BadInput):
         super().__init__(
             "The body is incomplete: the form ends before its closing boundary. Nothing was stored; send it again."
         )
+
+
+class UnreadableForm(BadInput):
+    """A form that is broken, or has more files or fields than are taken."""
+
+    status = 400
+    title = "Unreadable form"
+
+
+@asynccontextmanager
+async def form_in(request: Request, *, files: int, fields: int) -> AsyncIterator[FormData]:
+    """The form in a request's body; its files are closed at the end.
+
+    Raises:
+        UnreadableForm: broken, or with more files or other fields than that.
+    """
+    try:
+        form = await request.form(max_files=files, max_fields=fields)
+    except HTTPException as error:  # Starlette's own, which says no more than what its parser stumbled over
+        raise UnreadableForm(f"The form cannot be read, and nothing was stored: {error.detail}") from error
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
 class UnknownCharset(Permanent):

@@ -137,6 +137,14 @@ def test_a_token_may_name_its_user_by_number(gateway: Gateway) -> None:
     assert gateway.get("/users/me", Authorization=f"Bearer {token}").json()["id"] == 456
 
 
+def test_more_files_than_there_are_fields_are_refused_in_words(gateway: Gateway) -> None:
+    files = [("product_media", (f"{n}.jpg", b"x", "image/jpeg")) for n in range(7)]
+    answer = requests.patch(f"{gateway.url}/users/me", files=files, headers=gateway.as_user(1), timeout=30)
+    said = answer.json()
+    assert (answer.status_code, said["code"]) == (400, "unreadable-form")
+    assert "nothing was stored: Too many files. Maximum number of files is 6" in said["detail"]
+
+
 def test_a_file_field_that_nobody_filled_in_is_none(gateway: Gateway) -> None:
     """A browser sends it as a part with an empty file name; an empty file that has a name is refused."""
     empty = b'--x\r\nContent-Disposition: form-data; name="header_image"; filename=""\r\n\r\n\r\n--x\r\n'

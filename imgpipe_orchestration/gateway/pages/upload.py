@@ -17,6 +17,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.forms import form_in
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -39,7 +40,7 @@ async def take(
     user: Annotated[int, Query(ge=1, lt=2**63)] = 1,
 ) -> Response:
     """One file for one user, as that user's `PATCH /users/me` would take it."""
-    async with request.form(max_files=1, max_fields=5) as sent:
+    async with form_in(request, files=1, fields=5) as sent:
         file = sent.get("file")
         if file is None or isinstance(file, str):
             raise BadInput("Send one file in the field `file`.", field="file")
