@@ -25,7 +25,11 @@ def unpacked(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def _is_at_its_end(response: urllib3.BaseHTTPResponse) -> bool:
-    """Whether the decompressors have seen the ends of their streams. Rubbish behind an end does not matter."""
+    """Whether the decompressors have seen the ends of their streams, as far as they tell: Brotli's, which urllib3 uses
+    where it is installed, does not. Rubbish behind an end does not matter."""
     outer = response._decoder
     decoders = getattr(outer, "_decoders", [outer] if outer else [])  # several for `Content-Encoding: gzip, gzip`
-    return all(one._obj.eof or getattr(one, "_state", None) == GzipDecoderState.SWALLOW_DATA for one in decoders)
+    return all(
+        getattr(one._obj, "eof", True) or getattr(one, "_state", None) == GzipDecoderState.SWALLOW_DATA
+        for one in decoders
+    )

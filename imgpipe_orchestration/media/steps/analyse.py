@@ -76,7 +76,7 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
     return found
 
 
-_AS_IT_CAME = {"embedding", "raw_google_response", "raw_gpt4_response", "boxes"}
+_AS_IT_CAME = {"raw_google_response", "raw_gpt4_response", "boxes"}
 """Values that are not part of a report and keep their length."""
 
 
