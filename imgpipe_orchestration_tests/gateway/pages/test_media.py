@@ -97,6 +97,16 @@ def test_nothing_is_claimed_of_an_upload_whose_answer_was_lost(guest: Visitor, t
     expect(page.locator(".file .bad")).to_contain_text("Look among the media whether it arrived")
 
 
+def test_files_chosen_before_the_page_has_its_script_are_sent_once_it_has(guest: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "me.png").write_bytes(picture(40, 30, format="PNG"))
+    held: list[Route] = []
+    guest.page.route("**/upload.js*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
+    guest.page.goto(f"{guest.base}/upload", wait_until="commit")
+    guest.page.locator("#files").set_input_files(tmp_path / "me.png")
+    held.pop().continue_()
+    expect(guest.page.locator(".file", has_text="Accepted")).to_have_count(1)
+
+
 def test_files_are_taken_wherever_they_are_dropped_and_a_folder_is_said_to_be_none(
     guest: Visitor, tmp_path: Path
 ) -> None:

@@ -216,10 +216,12 @@ function show(id, { status, media_id: media, error }) {
   followed.delete(id);
 }
 
-picker.addEventListener("change", () => {
-  take(picker.files);
+function choose() {
+  if (picker.files.length) take(picker.files);
   picker.value = "";
-});
+}
+picker.addEventListener("change", choose);
+choose(); // files that were chosen before this script ran
 // Anywhere: what is dropped beside its place would be opened instead of the page.
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   window.addEventListener(name, (event) => {
