@@ -67,15 +67,3 @@ def fit_within(width: int, height: int, max_width: int, max_height: int) -> tupl
     if width * max_height >= height * max_width:
         return max_width, max(1, round(height * max_width / width))
     return max(1, round(width * max_height / height)), max_height
-
-
-def cover(width: int, height: int, to_width: int, to_height: int) -> tuple[int, int]:
-    """The size that a crop to `to_width` x `to_height` has: exactly that, or the largest of its shape that fits.
-
-    An image is never enlarged, so one smaller than the crop gives a smaller crop of the same shape.
-    """
-    if width >= to_width and height >= to_height:
-        return to_width, to_height
-    if width * to_height <= height * to_width:
-        return width, max(1, min(height, round(width * to_height / to_width)))
-    return max(1, min(width, round(height * to_width / to_height))), height

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from imgpipe_orchestration.imaging.geometry import PixelBox, cover, fit_within
+from imgpipe_orchestration.imaging.geometry import Box, PixelBox, fit_within
 from imgpipe_orchestration.imaging.recipe import Recipe, Size
-from imgpipe_orchestration.imaging.subject.crop import crop_box
+from imgpipe_orchestration.imaging.subject.crop import crop_box, crop_window
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 _ENOUGH = 1.5
@@ -25,19 +25,27 @@ class Cut:
     source_size: tuple[int, int]
     width: int
     height: int
+    beyond: bool
+    """Whether it may reach beyond the source rather than cut the subject."""
 
     def box(self, focal: Callable[[], FocalBox]) -> PixelBox:
         """The part of the source that is shown. `focal` says where the subject is; only a crop calls it."""
         if self.size.fit == "within":
             return (0, 0, *self.source_size)
         found = focal()
-        return crop_box(*self.source_size, self.width, self.height, found.box, core=found.core)
+        return crop_box(*self.source_size, self.width, self.height, found.box, core=found.core, beyond=self.beyond)
 
 
-def output_size(width: int, height: int, size: Size) -> tuple[int, int]:
-    """The pixels that a size has for an image of `width` x `height`; never more than the image's."""
-    fit = cover if size.fit == "crop" else fit_within
-    return fit(width, height, size.width, size.height)
+def output_size(width: int, height: int, size: Size, whole: Box | None = None) -> tuple[int, int]:
+    """The pixels that a size has for an image of `width` x `height`; nothing is enlarged.
+
+    Args:
+        whole: what a crop must show all of, beyond the image where need be.
+    """
+    if size.fit == "within":
+        return fit_within(width, height, size.width, size.height)
+    window = crop_window(width, height, size.width, size.height, whole)
+    return min(window[0], size.width), min(window[1], size.height)
 
 
 def working_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
@@ -56,30 +64,34 @@ def working_size(width: int, height: int, recipe: Recipe) -> tuple[int, int]:
     return best
 
 
-def plan(width: int, height: int, recipe: Recipe) -> tuple[Cut, ...]:
+def plan(width: int, height: int, recipe: Recipe, whole: Box | None = None) -> tuple[Cut, ...]:
     """The cuts from a working picture of `width` x `height`, each after the one it is made from.
 
     Every size is made from the smallest picture that is large enough: detail from zoom, small and grid from detail,
     thumbnail from grid. That halves the work of resizing without a measurable loss of quality.
+
+    Args:
+        whole: what a crop must show all of, beyond the picture where need be.
     """
     pictures: list[tuple[str | None, Size | None, int, int]] = [(None, None, width, height)]
     cuts = []
     for size in sorted(recipe.sizes, key=lambda s: (s.fit == "crop", -s.width * s.height)):
-        target = output_size(width, height, size)
-        source, _, source_width, source_height = min(
-            (p for p in pictures if _can_make(p[1], p[2], p[3], size, target, whole=(width, height))),
+        target = output_size(width, height, size, whole)
+        source, made, source_width, source_height = min(
+            (p for p in pictures if _can_make(p[1], p[2], p[3], size, target, working=(width, height))),
             key=lambda p: p[2] * p[3],
         )
-        cuts.append(Cut(size, source, (source_width, source_height), *target))
+        beyond = whole is not None and not (made and made.fit == "crop")  # which shows all of it already
+        cuts.append(Cut(size, source, (source_width, source_height), *target, beyond))
         pictures.append((size.name, size, *target))
     return tuple(cuts)
 
 
 def _can_make(
-    made: Size | None, width: int, height: int, size: Size, target: tuple[int, int], *, whole: tuple[int, int]
+    made: Size | None, width: int, height: int, size: Size, target: tuple[int, int], *, working: tuple[int, int]
 ) -> bool:
     """Whether a picture of `width` x `height` shows everything that `size` shows, and is enough larger."""
-    if (width, height) == whole and (made is None or made.fit == "within"):
+    if (width, height) == working and (made is None or made.fit == "within"):
         return True
     if made and made.fit == "crop" and (size.fit != "crop" or size.width * made.height != size.height * made.width):
         return False  # only a crop of the same shape shows the same part of the image

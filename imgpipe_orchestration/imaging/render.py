@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL import Image, ImageChops
 
 from imgpipe_orchestration.imaging import memory
 from imgpipe_orchestration.imaging.background import NotUniform, remove_background
 from imgpipe_orchestration.imaging.background_model import remove_background_with_model
-from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened
+from imgpipe_orchestration.imaging.colour.alpha import WHITE, drop_opaque_alpha, flattened, has_open_edges
 from imgpipe_orchestration.imaging.colour.depth import to_eight_bits
 from imgpipe_orchestration.imaging.colour.to_srgb import to_srgb
 from imgpipe_orchestration.imaging.encoding.encode_all import SUPPORT, SizeFile, encode_all
+from imgpipe_orchestration.imaging.geometry import Box
 from imgpipe_orchestration.imaging.limits import DEFAULT_LIMITS, Limits
 from imgpipe_orchestration.imaging.plan import output_size, working_size
 from imgpipe_orchestration.imaging.reading import metadata
@@ -23,11 +23,10 @@ from imgpipe_orchestration.imaging.reading.opening import decode, open_original
 from imgpipe_orchestration.imaging.reading.orientation import upright
 from imgpipe_orchestration.imaging.recipe import Recipe
 from imgpipe_orchestration.imaging.resize import shrink_to
-from imgpipe_orchestration.imaging.subject.focus import FocusHints, find_focus
+from imgpipe_orchestration.imaging.subject.focus import FocalBox, FocusHints, find_focus
+from imgpipe_orchestration.imaging.subject.mark import NOTHING, Mark, find_mark
 from imgpipe_orchestration.imaging.variants import Background, Rendition, SourceFacts, Variant
 
-_OPEN = 0.05
-"""Transparent share of a picture's edges from which it has no background; rounded corners alone take that up."""
 _FAR_WORSE = 10.0
 """Points of score that everybody notices: 20 lie between medium and high quality (the metric's own scale)."""
 
@@ -46,7 +45,7 @@ def render(
     data: bytes,
     recipe: Recipe,
     focus: FocusHints | None = None,
-    remove_background: bool = False,
+    is_logo: bool = False,
     *,
     threads: int = 1,
     limits: Limits = DEFAULT_LIMITS,
@@ -56,8 +55,8 @@ def render(
     Args:
         data: the original, any format that `sniff` knows.
         focus: what is known about the subject; without it faces and saliency are looked for.
-        remove_background: also make every size with the background removed (for logos). Where that is not safe, the
-            rendition has no such variants and a note says why.
+        is_logo: crops that would cut the logo show all of it, on more of its ground where that is plain; and every size
+            is also made with the background removed. Where either is not safe, it is not done and a note says why.
         threads: encoders that run at once; decoding, resizing and encoding release Python's lock.
 
     Raises:
@@ -66,22 +65,30 @@ def render(
     """
     prepared = prepare(data, recipe, threads=threads, limits=limits)
     exif = metadata.exif_block({"copyright": prepared.source.copyright, "credit": prepared.source.credit})
-    notes = [*prepared.notes, *_shortfalls(recipe, prepared.source)]
-    pictures: list[tuple[Background, Image.Image]] = [("original", prepared.image)]
-    if remove_background:
+    notes = list(prepared.notes)
+    mark = find_mark(prepared.image) if is_logo else None
+    pictures: list[tuple[Background, Image.Image, Mark | None]] = [("original", prepared.image, mark)]
+    if is_logo:
+        if not mark:
+            notes.append("crops may cut the logo: its ground is not one plain colour, or nothing stands on it")
         cut_out, note = _without_background(prepared, recipe)
         notes.append(note)
         if cut_out:
-            pictures.append(("removed", cut_out))
+            pictures.append(("removed", cut_out, replace(mark, ground=NOTHING) if mark else find_mark(cut_out)))
     variants: list[Variant] = []
+    focal_boxes: list[FocalBox] = []
     with ThreadPoolExecutor(threads) as pool:
-        focal = pool.submit(find_focus, prepared.image, focus)  # first, as the crops wait for it
-        for background, picture in pictures:
-            made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool, threads=threads)
+        for background, picture, own in pictures:
+            ground, box = (own.ground, own.box) if own else ((), None)
+            focal = pool.submit(find_focus, prepared.image, focus, box)  # first, as the crops wait for it
+            made = encode_all(picture, focal.result, recipe, exif=exif, pool=pool, threads=threads, ground=ground)
             kept, dropped = _worth_keeping(made)
             notes += [f"{background} {note}" if background == "removed" else note for note in dropped]
             variants += [_variant(file, background) for file in kept]
-    return Rendition(tuple(variants), prepared.source, focal.result(), tuple(notes), recipe.version)
+            focal_boxes.append(focal.result())
+    found = focal_boxes[0]
+    notes += _shortfalls(recipe, prepared.source, found.core if mark else None)
+    return Rendition(tuple(variants), prepared.source, found, tuple(notes), recipe.version)
 
 
 def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = DEFAULT_LIMITS) -> Prepared:
@@ -124,7 +131,7 @@ def prepare(data: bytes, recipe: Recipe, *, threads: int = 1, limits: Limits = D
 def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image | None, str]:
     """The picture without its background and what was done, or None and why not."""
     image = prepared.image
-    if image.mode == "RGBA" and _is_open(image):
+    if image.mode == "RGBA" and has_open_edges(image):
         return image, "background removed: the original has none"
     try:
         try:
@@ -140,13 +147,6 @@ def _without_background(prepared: Prepared, recipe: Recipe) -> tuple[Image.Image
     if image.mode == "RGBA":
         cut.image.putalpha(ImageChops.darker(cut.image.getchannel("A"), image.getchannel("A")))
     return cut.image, f"background removed: {cut.removed:.0%} of the picture, {cut.holes} enclosed patches"
-
-
-def _is_open(image: Image.Image) -> bool:
-    """Whether a picture with transparency has no background: one with a transparent patch inside still has."""
-    alpha = np.asarray(image.getchannel("A"))
-    edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
-    return float((edges < 128).mean()) >= _OPEN
 
 
 def _worth_keeping(made: list[SizeFile]) -> tuple[list[SizeFile], list[str]]:
@@ -201,11 +201,11 @@ def _variant(file: SizeFile, background: Background) -> Variant:
     )
 
 
-def _shortfalls(recipe: Recipe, source: SourceFacts) -> list[str]:
+def _shortfalls(recipe: Recipe, source: SourceFacts, whole: Box | None) -> list[str]:
     """A note for each size that is smaller than asked, because nothing is enlarged."""
     notes = []
     for size in recipe.sizes:
-        width, height = output_size(source.width, source.height, size)
+        width, height = output_size(source.width, source.height, size, whole)
         # One that fits within the size reaches at least one of its sides, unless the original is smaller than both.
         reaches = (width == size.width, height == size.height)
         if not (all(reaches) if size.fit == "crop" else any(reaches)):

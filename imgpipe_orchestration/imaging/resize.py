@@ -31,6 +31,25 @@ def shrink_to(
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
+def shrink_onto(
+    image: Image.Image, width: int, height: int, box: PixelBox, ground: tuple[int, ...], *, threads: int = 1
+) -> Image.Image:
+    """As `shrink_to`, from a box that may reach beyond the image: there `ground` is shown, a colour in its mode."""
+    left, top, right, bottom = box
+    inside = max(0, left), max(0, top), min(image.width, right), min(image.height, bottom)
+    if inside == box:
+        return shrink_to(image, width, height, box, threads=threads)
+    across, down = width / (right - left), height / (bottom - top)
+    x, y = int((inside[0] - left) * across), int((inside[1] - top) * down)
+    shown = (
+        min(width - x, max(1, round((inside[2] - inside[0]) * across))),
+        min(height - y, max(1, round((inside[3] - inside[1]) * down))),
+    )
+    canvas = Image.new(image.mode, (width, height), ground)
+    canvas.paste(shrink_to(image, *shown, inside, threads=threads), (x, y))
+    return canvas
+
+
 def _by_libvips(image: Image.Image, width: int, height: int, box: PixelBox, threads: int) -> Image.Image:
     left, top, right, bottom = box
     picture = into_libvips(image).crop(left, top, right - left, bottom - top)

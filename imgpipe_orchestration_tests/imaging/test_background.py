@@ -90,7 +90,7 @@ def test_a_jpeg_with_all_its_colours_is_no_worse_than_one_with_half_of_them(qual
     draw.ellipse([250, 130, 350, 230], fill="white")
     draw.text((170, 310), "RBO logo 8", (20, 60, 160), ImageFont.load_default(52))
     data = encoded(image, "JPEG", quality=quality, subsampling="4:4:4")
-    rendition = render(data, Recipe((Size("detail", 600, 600, "within"),), adaptive=False), remove_background=True)
+    rendition = render(data, Recipe((Size("detail", 600, 600, "within"),), adaptive=False), is_logo=True)
     removed = [v for v in rendition.variants if v.background == "removed" and v.format == "png"]
     assert removed, rendition.notes
     opacity = np.asarray(Image.open(io.BytesIO(removed[0].data)).convert("RGBA"))[..., 3]
@@ -180,7 +180,7 @@ def test_nothing_but_background_is_refused() -> None:
 
 
 def test_a_rendered_logo_comes_with_and_without_its_background_in_every_size() -> None:
-    rendition = render(encoded(_logo("white")[0], "PNG"), MEDIA, remove_background=True)
+    rendition = render(encoded(_logo("white")[0], "PNG"), MEDIA, is_logo=True)
     for size in MEDIA.sizes:
         kinds = {v.background: set() for v in rendition.variants}
         for v in rendition.variants:
@@ -193,7 +193,7 @@ def test_a_rendered_logo_comes_with_and_without_its_background_in_every_size() -
 
 
 def test_a_refusal_is_a_note_and_no_variant() -> None:
-    rendition = render(encoded(photo("coffee"), "PNG"), MEDIA, remove_background=True)
+    rendition = render(encoded(photo("coffee"), "PNG"), MEDIA, is_logo=True)
     assert {v.background for v in rendition.variants} == {"original"}
     assert any("background not removed: the background is not uniform" in note for note in rendition.notes)
 
@@ -242,7 +242,7 @@ def test_a_model_that_is_not_on_this_machine_is_a_refusal_and_not_fetched(monkey
 def test_the_model_is_asked_where_the_background_is_no_plain_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     _rembg_that_cuts(monkeypatch, (100, 50, 300, 250))
     recipe = dataclasses.replace(MEDIA, background_model="scissors", adaptive=False, sizes=MEDIA.sizes[3:4])
-    rendition = render(encoded(photo("coffee"), "PNG"), recipe, remove_background=True)
+    rendition = render(encoded(photo("coffee"), "PNG"), recipe, is_logo=True)
     (cut,) = [v for v in rendition.variants if (v.background, v.format) == ("removed", "png")]
     with Image.open(io.BytesIO(cut.data)) as image:
         assert image.getchannel("A").getbbox() == (100, 50, 300, 250)

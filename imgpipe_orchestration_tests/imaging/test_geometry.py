@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imgpipe_orchestration.imaging.geometry import WHOLE, Box, cover, fit_within
+from imgpipe_orchestration.imaging.geometry import WHOLE, Box, fit_within
 from imgpipe_orchestration.imaging.plan import output_size, plan, working_size
-from imgpipe_orchestration.imaging.recipe import MEDIA
+from imgpipe_orchestration.imaging.recipe import MEDIA, Size
 from imgpipe_orchestration.imaging.subject.crop import crop_box
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
@@ -38,13 +38,13 @@ def test_a_fit_stays_inside_keeps_its_shape_and_is_never_enlarged(w: int, h: int
 def test_a_crop_is_exact_where_the_image_is_large_enough_and_else_the_largest_of_its_shape(
     w: int, h: int, to_w: int, to_h: int
 ) -> None:
-    width, height = cover(w, h, to_w, to_h)
+    width, height = output_size(w, h, Size("any", to_w, to_h, "crop"))
     assert 1 <= width <= min(w, to_w)
     assert 1 <= height <= min(h, to_h)
     if w >= to_w and h >= to_h:
         assert (width, height) == (to_w, to_h)
     else:
-        assert width in (w, to_w) or height in (h, to_h)
+        assert width == w or height == h
 
 
 @given(SIDE, SIDE, TARGET, TARGET, BOX, BOX)
@@ -68,6 +68,22 @@ def test_a_crop_holds_the_core_wherever_it_is_large_enough_for_it(
     if (core.bottom - core.top) * h <= bottom - top:
         assert top <= core.top * h + 0.5 + 1e-6
         assert bottom >= core.bottom * h - 0.5 - 1e-6
+
+
+@given(SIDE, SIDE, TARGET, TARGET, BOX)
+@example(3, 4000, 1600, 534, WHOLE)
+def test_a_crop_that_may_reach_beyond_the_image_holds_the_core_and_enlarges_nothing(
+    w: int, h: int, to_w: int, to_h: int, core: Box
+) -> None:
+    left, top, right, bottom = crop_box(w, h, to_w, to_h, WHOLE, core=core, beyond=True)
+    assert left <= core.left * w + 0.5 + 1e-6 and right >= core.right * w - 0.5 - 1e-6
+    assert top <= core.top * h + 0.5 + 1e-6 and bottom >= core.bottom * h - 0.5 - 1e-6
+    width, height = output_size(w, h, Size("any", to_w, to_h, "crop"), core)
+    assert 1 <= width <= right - left and 1 <= height <= bottom - top
+    inside = crop_box(w, h, to_w, to_h, WHOLE, core=core)
+    if (right - left, bottom - top) == (inside[2] - inside[0], inside[3] - inside[1]):
+        assert (left, top, right, bottom) == inside
+    assert max(0, left) < min(w, right) and max(0, top) < min(h, bottom), "it shows some of the image"
 
 
 @settings(max_examples=300)

@@ -70,7 +70,7 @@ def test_an_opaque_page_with_a_transparent_patch_has_a_background_still() -> Non
     draw.ellipse((200, 100, 400, 300), fill=(200, 30, 30, 255))
     draw.rectangle((290, 190, 310, 210), fill=(0, 0, 0, 0))
     page.putpixel((0, 0), (255, 255, 255, 0))
-    made = render(encoded(page, "PNG"), ONE_SIZE, remove_background=True)
+    made = render(encoded(page, "PNG"), ONE_SIZE, is_logo=True)
     assert any(note.startswith("background removed: 8") for note in made.notes), made.notes
     (removed,) = [one for one in made.variants if one.background == "removed" and one.format == "png"]
     alpha = pixels(removed.data)[..., 3]
@@ -80,5 +80,5 @@ def test_an_opaque_page_with_a_transparent_patch_has_a_background_still() -> Non
 def test_an_icon_with_round_corners_has_none() -> None:
     icon = Image.new("RGBA", (300, 300), (0, 0, 0, 0))
     ImageDraw.Draw(icon).rounded_rectangle((0, 0, 299, 299), 40, fill=(20, 90, 200, 255))
-    made = render(encoded(icon, "PNG"), ONE_SIZE, remove_background=True)
+    made = render(encoded(icon, "PNG"), ONE_SIZE, is_logo=True)
     assert "background removed: the original has none" in made.notes

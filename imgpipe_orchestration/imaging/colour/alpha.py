@@ -11,6 +11,8 @@ WHITE, GREY, DARK = (255, 255, 255), (128, 128, 128), (32, 32, 32)
 _DISTINCT = 48
 """Levels of brightness by which a pixel must differ from a ground to be seen on it; each pixel does from two of the
 three."""
+_OPEN = 0.05
+"""Transparent share of a picture's edges from which it has no background; rounded corners alone take that up."""
 _ENOUGH = 250_000
 """Pixels that are looked at for the choice of a ground."""
 
@@ -20,6 +22,13 @@ def drop_opaque_alpha(image: Image.Image) -> Image.Image:
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGB")
     return image
+
+
+def has_open_edges(image: Image.Image) -> bool:
+    """Whether an RGBA image has no background of its own: one with a transparent patch inside still has."""
+    alpha = np.asarray(image.getchannel("A"))
+    edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+    return float((edges < 128).mean()) >= _OPEN
 
 
 def flattened(image: Image.Image, ground: Ground | None = None) -> Image.Image:

@@ -17,7 +17,7 @@ from imgpipe_orchestration.imaging.encoding.quality import Encoded, miss
 from imgpipe_orchestration.imaging.formats import Format
 from imgpipe_orchestration.imaging.plan import Cut, plan
 from imgpipe_orchestration.imaging.recipe import Recipe
-from imgpipe_orchestration.imaging.resize import shrink_to
+from imgpipe_orchestration.imaging.resize import shrink_onto
 from imgpipe_orchestration.imaging.subject.focus import FocalBox
 
 SUPPORT: tuple[Format, ...] = ("jpeg", "png", "webp", "avif")
@@ -48,20 +48,23 @@ def encode_all(
     exif: bytes,
     pool: ThreadPoolExecutor,
     threads: int,
+    ground: tuple[int, ...] = (),
 ) -> list[SizeFile]:
     """Cut every size and encode it in every format.
 
     Args:
         focal: says where the subject is; called when a crop is cut, so that other sizes need not wait for it.
         threads: how many the pool has.
+        ground: colour that crops show beyond the picture rather than cut the subject's core; empty where they stay
+            inside.
 
     Returns:
         the files in the order of the recipe. They do not depend on the number of threads, because each format follows
         its own chain of tries.
     """
     formats = tuple("png" if kind == "jpeg" and picture.mode == "RGBA" else kind for kind in recipe.formats)
-    cuts = plan(*picture.size, recipe)
-    pictures = _pictures(picture, cuts, focal)
+    cuts = plan(*picture.size, recipe, focal().core if ground else None)
+    pictures = _pictures(picture, cuts, focal, ground)
     distinct = sorted({id(one): one for one in pictures.values()}.values(), key=lambda one: -one.pixels)
     chains = _chains(formats, distinct, recipe, exif)
     _run(list(chains.values()), pool, threads)
@@ -77,14 +80,17 @@ def encode_all(
     return result
 
 
-def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], FocalBox]) -> dict[str, Picture]:
+def _pictures(
+    picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], FocalBox], ground: tuple[int, ...]
+) -> dict[str, Picture]:
     """The picture of each size, by the size's name; nothing is cut yet. Equal ones share one `Picture`."""
     images: dict[str | None, LazyImage] = {None: LazyImage(picture.size, lambda: picture)}
     distinct: dict[tuple[int, float], Picture] = {}
     named = {}
     for cut in cuts:
         source, size = images[cut.source], (cut.width, cut.height)
-        image = source if source.size == size else LazyImage(size, partial(_cut, source, cut, focal))
+        same = source.size == size and not cut.beyond
+        image = source if same else LazyImage(size, partial(_cut, source, cut, focal, ground))
         images[cut.size.name] = image
         named[cut.size.name] = distinct.setdefault(
             (id(image), cut.size.target), Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
@@ -92,8 +98,8 @@ def _pictures(picture: Image.Image, cuts: tuple[Cut, ...], focal: Callable[[], F
     return named
 
 
-def _cut(source: LazyImage, cut: Cut, focal: Callable[[], FocalBox]) -> Image.Image:
-    return shrink_to(source.get(), cut.width, cut.height, cut.box(focal))
+def _cut(source: LazyImage, cut: Cut, focal: Callable[[], FocalBox], ground: tuple[int, ...]) -> Image.Image:
+    return shrink_onto(source.get(), cut.width, cut.height, cut.box(focal), ground)
 
 
 def _without_loss(

@@ -43,16 +43,20 @@ class FocalBox:
     core: Box
 
 
-def find_focus(image: Image.Image, hints: FocusHints | None = None) -> FocalBox:
+def find_focus(image: Image.Image, hints: FocusHints | None = None, mark: Box | None = None) -> FocalBox:
     """Decide where the subject is, from the most reliable evidence there is.
 
-    That is a person's choice; then faces, logos and text that an analysis found (a crop through any of them is clearly
-    wrong); then its crop hint, which is a guess. Without any hint the image is searched: for faces, for an object on a
-    plain background, and by saliency; also along a side that a crop hint takes up whole, of which it says nothing.
+    That is a person's choice; then a logo's mark; then faces, logos and text that an analysis found (a crop through any
+    of them is clearly wrong); then its crop hint, which is a guess. Without any hint the image is searched: for faces,
+    for an object on a plain background, and by saliency; also along a side that a crop hint takes up whole, of which it
+    says nothing.
+
+    Args:
+        mark: all that a logo is drawn of.
     """
     hints = hints or FocusHints()
-    if hints.manual:
-        return FocalBox(hints.manual, "manual", hints.manual)
+    if certain := hints.manual or mark:
+        return FocalBox(certain, "manual" if hints.manual else "plain ground", certain)
     if hints.faces:
         return _around_faces(hints.faces, "faces")
     if hints.logos:

@@ -100,7 +100,7 @@ def hints(media: MediaFile, analysis: dict[str, Any] | None) -> FocusHints:
 
 
 def render_in(services: Services, data: bytes, media: MediaFile, focus: FocusHints) -> Rendition:
-    """Render all variants of one image in a worker process; logos also with the background removed."""
+    """Render all variants of one image in a worker process; logos whole and also with the background removed."""
     from imgpipe_orchestration.imaging.render import render
 
     return services.workshop.call(render, data, services.media_recipe, focus, media.data_type is DataType.LOGO)

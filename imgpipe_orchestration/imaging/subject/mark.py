@@ -1,0 +1,72 @@
+"""A logo's mark, and the ground it stands on: crops that would cut the mark show all of it, on more of that ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from imgpipe_orchestration.imaging.colour.alpha import flattened, has_open_edges
+from imgpipe_orchestration.imaging.geometry import Box, PixelBox
+from imgpipe_orchestration.imaging.opencv import cv2
+from imgpipe_orchestration.imaging.resize import shrink_within
+
+NOTHING = (0, 0, 0, 0)
+"""The ground of a mark without one, RGBA."""
+_LOOKED_AT = 512
+_SEEN = 4.0
+"""Lab distance from the ground from which a pixel belongs to the mark (2.3 is just noticeable; JPEG leaves up to 4)."""
+_OPACITY = 8
+"""Levels of 255 below which a pixel cannot be seen."""
+_MOSTLY = 0.9
+"""Share of each edge that must have the ground's colour; the rest may be a mark that touches it."""
+_SEAM = 1.5
+"""Lab distance by which an edge's colour may be off without a seam that is seen between it and what is added."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a logo is drawn of."""
+
+    box: Box
+    """Around all of it."""
+    ground: tuple[int, ...]
+    """Colour around it, in the mode of the image: RGB, or RGBA."""
+
+
+def find_mark(image: Image.Image) -> Mark | None:
+    """The mark of a logo on one plain colour or on nothing; None where its edges are anything else, or there is none.
+
+    Args:
+        image: RGB or RGBA.
+    """
+    if image.mode == "RGBA" and has_open_edges(image):
+        seen = image.getchannel("A").point(lambda level: 255 * (level >= _OPACITY))
+        return _mark(seen.getbbox(), image.size, NOTHING)
+    opaque = flattened(image)
+    pixels = np.asarray(opaque)
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    ground = np.round(np.median(np.concatenate(edges), axis=0)).astype(np.uint8)
+    plain = _lab(ground[None, None])
+    if not all(_is_plain(_lab(edge[None]) - plain) for edge in edges):
+        return None
+    small = shrink_within(opaque, _LOOKED_AT, _LOOKED_AT)
+    differs = np.linalg.norm(_lab(np.asarray(small)) - plain, axis=2) >= _SEEN
+    colour = tuple(int(level) for level in ground)
+    return _mark(Image.fromarray(differs).getbbox(), small.size, (*colour, 255) if image.mode == "RGBA" else colour)
+
+
+def _mark(found: PixelBox | None, size: tuple[int, int], ground: tuple[int, ...]) -> Mark | None:
+    return Mark(Box.of_pixels(found, *size), ground) if found else None
+
+
+def _is_plain(off: NDArray[np.float32]) -> bool:
+    """Whether an edge has one colour, from how far its pixels are off in Lab (1 x pixels x channels)."""
+    seam = float(np.linalg.norm(np.median(off, axis=(0, 1))))
+    return seam < _SEAM and float((np.linalg.norm(off, axis=2) < _SEEN).mean()) >= _MOSTLY
+
+
+def _lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), dtype=np.float32)
