@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import text
 
 from imgpipe_orchestration.media import model, pending, store
+from imgpipe_orchestration.media.model import PendingStatus
+from imgpipe_orchestration.media.pending import PendingImage
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.uploads import PROFILE_TEXTS
 from imgpipe_orchestration.services import Services
@@ -20,7 +22,10 @@ RECENT = 100
 
 
 def profile(services: Services, user_id: int) -> dict[str, Any]:
-    """Texts, profile and header image, logo, and the user's site, product and event images, newest first."""
+    """Texts, profile and header image, logo, and the user's site, product and event images, newest first.
+
+    Those that are temp URLs still are listed again under `images`, with their upload's id, status and what was wrong.
+    """
     columns = ", ".join((*PROFILE_TEXTS, *_ALONE[:2]))
     found: dict[str, Any] = {"id": user_id}
     with transaction(services.engine) as connection:
@@ -41,11 +46,23 @@ def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
     """The profile with smart URLs for temp paths whose media id is known but not yet replaced in the tables."""
     temp = [url for url in _urls(found) if url.startswith("/temp_images/")]
     if not temp:
-        return found
+        return {**found, "images": []}
     with transaction(services.pending_engine) as connection:
         known = pending.by_paths(connection, temp)
     base = services.settings.smart_media_base_url
-    return _replaced(found, {p: model.smart_url(base, i.media_id) for p, i in known.items() if i.media_id})
+    smart = {path: model.smart_url(base, image.media_id) for path, image in known.items() if image.media_id}
+    images = [_state(services, image) for path, image in known.items() if path not in smart]
+    return {**_replaced(found, smart), "images": images}
+
+
+def _state(services: Services, image: PendingImage) -> dict[str, Any]:
+    """What became of an upload that has no media id."""
+    error = None
+    if image.status is PendingStatus.FAILED:
+        with transaction(services.engine) as connection:
+            media = store.media_of_pending(connection, image.id)
+        error = media.error if media else None
+    return {"id": image.id, "image_path": image.image_path, "status": image.status.value, "error": error}
 
 
 def _signed(services: Services, found: dict[str, Any]) -> dict[str, Any]:
