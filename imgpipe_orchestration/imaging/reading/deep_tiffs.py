@@ -29,6 +29,8 @@ _WHITE_IS_ZERO, _SEPARATE, _TRANSPARENCY = 0, 2, (1, 2)
 _WHOLE, _SIGNED, _FLOAT = 1, 2, 3
 _BETWEEN = frozenset({10, 12, 14})
 """Bits of a channel that libvips does not read."""
+_WEBP = 50_001
+"""A compression that neither libtiff here knows, though Pillow's reader begins such a file."""
 _COMPRESSIONS = (1, 5, 8, 32773, 32946)
 """None, LZW, deflate, PackBits and deflate under its old number: all that libvips' libtiff supports."""
 _INTENT = {"intent": "relative", "black_point_compensation": True}
@@ -45,10 +47,15 @@ def is_shown_wrong(image: TiffImagePlugin.TiffImageFile) -> bool:
     - big-endian floats are byte-swapped twice, by libtiff and by Pillow
     - uncompressed subsampled YCbCr seems to have too few bytes
     - tiles whose offsets are called those of strips are taken for strips
+    - WebP as compression is only found out when the pixels are decoded
     """
     tags = image.tag_v2
     bits = max(tags.get(_Tag.BitsPerSample, (1,)))
-    if _is_uncompressed_ycbcr(tags) or (_Tag.TileWidth in tags and _Tag.TileOffsets not in tags):
+    if (
+        tags.get(_Tag.Compression) == _WEBP
+        or _is_uncompressed_ycbcr(tags)
+        or (_Tag.TileWidth in tags and _Tag.TileOffsets not in tags)
+    ):
         return True
     if _white_is_zero(tags) and tags.get(_Tag.PlanarConfiguration) == _SEPARATE and tags.get(_Tag.Compression, 1) == 1:
         return True

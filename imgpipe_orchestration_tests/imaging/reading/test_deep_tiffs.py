@@ -237,6 +237,7 @@ def test_tiles_that_cannot_be_decoded_are_refused_rather_than_shown_black() -> N
     tiff_of(_colours().astype(np.int16), RGB),
     tiff_of(_share(_colours()), 6),
     tiff_of(_share(_colours()), RGB, t259=50_000),
+    tiff_of(_colours(), RGB, t259=50_001),
 ])  # fmt: skip
 def test_what_is_not_read_for_sure_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(BadImage, match="or it is of a kind that is not read: send JPEG, PNG"):
