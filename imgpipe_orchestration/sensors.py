@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 PRIORITY = {"dagster/priority": "1"}
 """Tag of the runs that sensors and schedules ask for: they start before those of a backfill, for which nobody waits.
 Nightly runs have the sensors' priority: with a lower one they would never start while every place for a run is busy."""
-LAUNCH_PAUSE_SECONDS = 30.0
+PAUSE_SECONDS = 30.0
+"""Pause after a run that failed; without it each tick would add one, as while the broker is away."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -48,18 +49,24 @@ def unfinished_run(
     return found[0].dagster_run.run_id if len(found) == at_most else None
 
 
-def not_launched(instance: dg.DagsterInstance, job_name: str) -> str | None:
-    """Why no run of `job_name` is to be asked for yet: the last one could not be launched, as while the broker is away.
-    Each tick would add one that fails."""
+def failed_just_now(instance: dg.DagsterInstance, job_name: str, *, at_work: bool = False) -> str | None:
+    """Why no run of `job_name` is to be asked for yet: the last one could not be launched a moment ago.
+
+    Args:
+        at_work: also after one that failed at its work. What has claims needs no such pause: they wait by themselves.
+    """
     last = instance.get_run_records(filters=dg.RunsFilter(job_name=job_name), limit=1)
-    if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE or last[0].start_time is not None:
+    if not last or last[0].dagster_run.status is not dg.DagsterRunStatus.FAILURE:
         return None
-    # The record's time is by the database's clock, which may be ahead of ours.
-    waited = time.time() - last[0].create_timestamp.timestamp()
-    if not 0 <= waited < LAUNCH_PAUSE_SECONDS:
+    began = last[0].start_time is not None
+    if began and not at_work:
         return None
-    run_id = last[0].dagster_run.run_id
-    return f"run {run_id} could not be launched; the next is asked for {LAUNCH_PAUSE_SECONDS:.0f} s after it"
+    # By the database's clock, or that of the machine that it ran on; either may be ahead of ours.
+    waited = time.time() - (last[0].end_time if began and last[0].end_time else last[0].create_timestamp.timestamp())
+    if not 0 <= waited < PAUSE_SECONDS:
+        return None
+    run_id, what = last[0].dagster_run.run_id, "failed" if began else "could not be launched"
+    return f"run {run_id} {what}; the next is asked for {PAUSE_SECONDS:.0f} s after it"
 
 
 def run_if_due(
@@ -78,7 +85,7 @@ def run_if_due(
         return dg.SensorResult(skip_reason="nothing is due")
     if run_id := unfinished_run(context.instance, job, at_most=backends.services.settings.runs_per_pipeline):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    if reason := not_launched(context.instance, job):
+    if reason := failed_just_now(context.instance, job):
         return dg.SensorResult(skip_reason=reason)
     return dg.SensorResult(run_requests=[dg.RunRequest(tags=PRIORITY)], cursor=cursor)
 

@@ -12,7 +12,7 @@ from imgpipe_orchestration.resources import BackendsResource, build_backends
 from imgpipe_orchestration.sensors import (
     claims_of_cancelled_runs,
     claims_of_failed_runs,
-    not_launched,
+    failed_just_now,
     owner_of,
     run_if_due,
 )
@@ -154,11 +154,12 @@ def test_after_a_run_that_could_not_be_launched_the_next_tick_asks_for_none(
         assert asked()
         instance.report_run_failed(instance.create_run_for_job(working), "Nobody answers at the broker.")
         assert not asked()
-        monkeypatch.setattr("imgpipe_orchestration.sensors.LAUNCH_PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr("imgpipe_orchestration.sensors.PAUSE_SECONDS", 0.0)
         assert asked()
         monkeypatch.undo()
         broken.execute_in_process(instance=instance, raise_on_error=False)
-        assert not_launched(instance, "broken") is None, "it began"
+        assert failed_just_now(instance, "broken") is None, "it began"
+        assert "failed; the next is asked for 30 s after it" in str(failed_just_now(instance, "broken", at_work=True))
 
 
 def test_a_tick_gives_back_what_several_failed_runs_held_also_those_of_the_dagster_command(

@@ -1,23 +1,10 @@
 """The auto-marker's sensor: asks for a run when a round is due or somebody asked for one."""
 
-import time
-
 import dagster as dg
 
 from imgpipe_orchestration.auto_marker.jobs import auto_marker
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import PRIORITY, unfinished_run
-
-PAUSE_SECONDS = 30
-"""Pause after a failed run. Without it, a run that fails at once would be started again every few seconds."""
-
-
-def _failed_just_now(instance: dg.DagsterInstance) -> bool:
-    last = instance.get_run_records(filters=dg.RunsFilter(job_name=auto_marker.name), limit=1)
-    if not last or last[0].dagster_run.status != dg.DagsterRunStatus.FAILURE:
-        return False
-    # `end_time` is by the clock of the machine that it ran on, which may be ahead of ours.
-    return 0 <= time.time() - (last[0].end_time or 0) < PAUSE_SECONDS
+from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_run
 
 
 @dg.sensor(
@@ -38,8 +25,8 @@ def auto_marker_sensor(
     running = unfinished_run(context.instance, auto_marker.name)
     if running:
         return dg.SkipReason(f"run {running} has not ended")
-    if _failed_just_now(context.instance):
-        return dg.SkipReason(f"the last run failed; the next is {PAUSE_SECONDS} s after it")
+    if reason := failed_just_now(context.instance, auto_marker.name, at_work=True):
+        return dg.SkipReason(reason)
     try:
         found = due(sensor_backends.services)
     except BackendUnavailable as away:

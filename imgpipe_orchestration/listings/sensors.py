@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.listings.jobs import process_image_queue
 from imgpipe_orchestration.listings.timing import LOOK_EVERY
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import PRIORITY, not_launched, unfinished_run
+from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_run
 
 
 @dg.sensor(
@@ -23,5 +23,5 @@ def process_image_queue_sensor(
     most = sensor_backends.services.settings.runs_per_pipeline
     another = most > 1 and unfinished_run(context.instance, process_image_queue.name, at_most=most) is None
     reason = control.reason_to_wait(sensor_backends.services, running, another=another)
-    reason = reason or not_launched(context.instance, process_image_queue.name)
+    reason = reason or failed_just_now(context.instance, process_image_queue.name)
     return dg.SkipReason(reason) if reason else dg.RunRequest(tags=PRIORITY)

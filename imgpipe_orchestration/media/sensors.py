@@ -5,7 +5,7 @@ import dagster as dg
 from imgpipe_orchestration.media.assets import DUE_ONLY
 from imgpipe_orchestration.media.jobs import media_pipeline
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.sensors import PRIORITY, not_launched, unfinished_run
+from imgpipe_orchestration.sensors import PRIORITY, failed_just_now, unfinished_run
 
 
 @dg.sensor(
@@ -20,7 +20,7 @@ def pending_images_sensor(context: dg.SensorEvaluationContext, sensor_backends: 
     most = sensor_backends.services.settings.runs_per_pipeline
     if run_id := unfinished_run(context.instance, media_pipeline.name, {DUE_ONLY: "true"}, at_most=most):
         return dg.SensorResult(skip_reason=f"run {run_id} has not ended")
-    if reason := not_launched(context.instance, media_pipeline.name):
+    if reason := failed_just_now(context.instance, media_pipeline.name):
         return dg.SensorResult(skip_reason=reason)
     # One more than can run at a time: between two runs of the latest day only so many older ones have their turn.
     days = due_days(sensor_backends.services, limit=most + 1)
