@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.media import model, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
@@ -15,7 +15,8 @@ from imgpipe_orchestration.media.uploads import PROFILE_TEXTS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 
-_ALONE = ("profile_image_path", "header_image_path", "logo_path")
+_ALONE = {"profile_image_path": "profile", "header_image_path": "header", "logo_path": "logo"}
+"""Places for one image each, and what is shown there (`Field.kind`)."""
 _LISTS = ("site_media", "product_media", "event_media")
 RECENT = 100
 """Most images in each list of a profile."""
@@ -25,8 +26,9 @@ def profile(services: Services, user_id: int) -> dict[str, Any]:
     """Texts, profile and header image, logo, and the user's site, product and event images, newest first.
 
     Those that are temp URLs still are listed again under `images`, with their upload's id, status and what was wrong.
+    In place of one that failed, the user's last image of its kind is shown, if there is one.
     """
-    columns = ", ".join((*PROFILE_TEXTS, *_ALONE[:2]))
+    columns = ", ".join((*PROFILE_TEXTS, *list(_ALONE)[:2]))
     found: dict[str, Any] = {"id": user_id}
     with transaction(services.engine) as connection:
         row = connection.execute(text(f"select {columns} from user_profiles where user_id = :id"), {"id": user_id})
@@ -51,17 +53,20 @@ def _enhanced(services: Services, found: dict[str, Any]) -> dict[str, Any]:
         known = pending.by_paths(connection, temp)
     base = services.settings.smart_media_base_url
     smart = {path: model.smart_url(base, image.media_id) for path, image in known.items() if image.media_id}
-    images = [_state(services, image) for path, image in known.items() if path not in smart]
-    return {**_replaced(found, smart), "images": images}
+    images = [image for path, image in known.items() if path not in smart]
+    failed = {image.image_path for image in images if image.status is PendingStatus.FAILED}
+    with transaction(services.engine) as connection:
+        states = [_state(connection, image) for image in images]
+        for name, kind in _ALONE.items():
+            if found[name] in failed and (before := store.last_completed(connection, found["id"], kind)):
+                smart[found[name]] = model.smart_url(base, before)
+    return {**_replaced(found, smart), "images": states}
 
 
-def _state(services: Services, image: PendingImage) -> dict[str, Any]:
+def _state(connection: Connection, image: PendingImage) -> dict[str, Any]:
     """What became of an upload that has no media id."""
-    error = None
-    if image.status is PendingStatus.FAILED:
-        with transaction(services.engine) as connection:
-            media = store.media_of_pending(connection, image.id)
-        error = media.error if media else None
+    media = store.media_of_pending(connection, image.id) if image.status is PendingStatus.FAILED else None
+    error = media.error if media else None
     return {"id": image.id, "image_path": image.image_path, "status": image.status.value, "error": error}
 
 

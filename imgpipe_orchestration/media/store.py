@@ -121,6 +121,16 @@ def media_of_pending(connection: Connection, pending_id: int) -> MediaFile | Non
     return None if row is None else _file(row)
 
 
+def last_completed(connection: Connection, user_id: int, kind: str) -> int | None:
+    """The media id of a user's latest finished image of a kind (`Field.kind`)."""
+    query = text("""
+        select id from media_files where user_id = :user_id and kind = :kind and status = 'completed'
+        order by id desc limit 1
+    """)
+    found: int | None = connection.scalar(query, {"user_id": user_id, "kind": kind})
+    return found
+
+
 def is_private_path(connection: Connection, path: str) -> bool:
     """Whether the upload at a temp path is private."""
     return bool(connection.scalar(IS_PRIVATE, {"path": path}))

@@ -56,6 +56,13 @@ def test_a_profile_says_what_became_of_the_uploads_it_still_shows(gateway: Gatew
     (failed,) = profile["images"]
     assert (failed["image_path"], failed["status"]) == (profile["header_image_path"], "failed")
     assert failed["error"] == "the jpeg is cut short"
+    assert failed["image_path"] == profile["header_image_path"], "no earlier one could be shown"
+    gateway.upload(456, profile_image=broken, header_image=picture(seed=2))
+    gateway.run_due()
+    again = gateway.me()
+    assert again["profile_image_path"] == profile["profile_image_path"]
+    assert "/api/images/" in again["header_image_path"]
+    assert [one["status"] for one in again["images"]] == ["failed"]
     assert gateway.me(99)["images"] == []
 
 
