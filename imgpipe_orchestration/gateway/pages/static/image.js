@@ -26,6 +26,8 @@ async function look() {
         if (!item || item.className === state) continue; // none: the uploads' database was away when the page was made
         item.className = state;
         item.querySelector("span span").textContent = state;
+        const link = item.querySelector("a");
+        if (state === "completed") link?.replaceWith(link.textContent); // it leads to failures
         news.push(item.textContent);
       }
       if (news.length) told.textContent = news.join(", ");
