@@ -60,8 +60,8 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     partition = partition_of(context)
     if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), partition):
         # Dagster does not look at a partition that is given as a tag.
-        told = f"There is no partition {partition!r}; the job clean_images_customers adds new customers'"
-        raise dg.Failure(told, allow_retries=False)
+        told = f"There is no partition {partition!r}; a run of auto_marker adds each customer that it covers"
+        raise dg.Failure(f"{told}, clean_images_customers those with an image_config", allow_retries=False)
     customer = customer_of(partition)
     todo = steps.plan(backends.services, scheduled=False, customers=[customer])
     (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)

@@ -92,7 +92,7 @@ def auto_marker() -> None:
     mark_images()
 
 
-@dg.op(description="Adds the partitions of customers there are, removes those of customers there are no more.")
+@dg.op(description="Adds customers who have an `image_config`, removes those who have neither that nor a document.")
 def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource) -> None:
     from imgpipe_orchestration.auto_marker import steps
 
@@ -106,7 +106,7 @@ def follow_customers(context: dg.OpExecutionContext, backends: BackendsResource)
 
 
 @dg.job(
-    description="Keeps the partitions of `clean_images` in step with the customers in MongoDB.",
+    description="Keeps the partitions of `clean_images` in step with MongoDB's collection `image_config`.",
     tags={"pipeline": "clean_images_customers", **TAGS},
 )
 def clean_images_customers() -> None:
