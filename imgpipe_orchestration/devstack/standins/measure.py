@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import colorsys
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,21 +12,11 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-_NAMES = {
-    "black": (20, 20, 20),
-    "white": (240, 240, 240),
-    "grey": (128, 128, 128),
-    "red": (200, 40, 40),
-    "orange": (230, 130, 40),
-    "yellow": (230, 210, 60),
-    "green": (60, 150, 70),
-    "teal": (40, 150, 150),
-    "blue": (50, 90, 190),
-    "purple": (130, 70, 160),
-    "pink": (230, 140, 170),
-    "brown": (120, 80, 50),
-    "beige": (220, 200, 165),
-}
+_GREYS = {"black": 20, "dark grey": 70, "grey": 128, "light grey": 200, "white": 250}
+_HUES = {"red": 15, "orange": 42, "yellow": 70, "green": 160, "teal": 195, "blue": 260, "purple": 300, "pink": 345}
+"""Where each hue ends on the wheel, degrees; after the last one comes red again."""
+_DARK = {"orange": "brown", "yellow": "olive"}
+_PALE = {"red": "pink", "orange": "beige", "yellow": "beige"}
 
 
 @dataclass(frozen=True)
@@ -48,9 +39,14 @@ class Measured:
 
     @property
     def colour_name(self) -> str:
-        """The name nearest to the first colour."""
-        first = np.array(self.colours[0][0])
-        return min(_NAMES, key=lambda name: float(np.sum((first - np.array(_NAMES[name])) ** 2)))
+        """What people would call the first colour: by its hue, for by its numbers a dull brown is next to a grey."""
+        first = self.colours[0][0]
+        most, least = max(first), min(first)
+        if most - least < 30:
+            return min(_GREYS, key=lambda name: abs(_GREYS[name] - sum(first) / 3))
+        hue = 360 * colorsys.rgb_to_hsv(*first)[0]
+        name = next((name for name, end in _HUES.items() if hue < end), "red")
+        return (_DARK if most < 180 else _PALE if least > 120 else {}).get(name, name)
 
     @property
     def hexes(self) -> list[str]:

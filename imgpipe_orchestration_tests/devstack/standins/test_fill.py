@@ -76,6 +76,26 @@ def test_colours_and_quality_are_measured() -> None:
     assert report.quality_score == 40, "a flat area: no sharpness at all"
 
 
+@pytest.mark.parametrize(
+    "colour, name",
+    [
+        ((150, 112, 86), "brown"),  # most of the demo's cat
+        ((208, 78, 55), "red"),
+        ((190, 150, 40), "yellow"),
+        ((225, 180, 150), "beige"),
+        ((135, 190, 235), "blue"),
+        ((20, 60, 30), "green"),
+        ((240, 150, 170), "pink"),
+        ((255, 0, 20), "red"),
+        ((244, 241, 234), "white"),
+        ((205, 205, 205), "light grey"),
+        ((17, 18, 18), "black"),
+    ],
+)
+def test_a_colour_has_the_name_that_people_give_it(colour: tuple[int, int, int], name: str) -> None:
+    assert picture(colour).colour_name == name
+
+
 def test_the_same_seed_gives_the_same_answer() -> None:
     schema: dict[str, Any] = to_strict_json_schema(Report)
     assert fill(schema, Facts(b"one")) == fill(schema, Facts(b"one"))
