@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from imgpipe_orchestration.storage.backlog import Attempt
 
 
 class Advice(NamedTuple):
@@ -25,3 +28,8 @@ _ANY = Advice("Another try may help once its cause is gone.")
 def advice(code: str | None) -> Advice:
     """For an error code, which may be unknown or None."""
     return _ADVICE.get(code or "", _ANY)
+
+
+def advice_after(attempts: Sequence[Attempt]) -> Advice:
+    """For an item that failed at the last of its attempts, which retention may have removed."""
+    return advice(attempts[-1].error_code if attempts else None)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from imgpipe_orchestration import pipelines, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
 from imgpipe_orchestration.errors import BadInput, NotFound
-from imgpipe_orchestration.gateway.pages.advice import advice
+from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.pages.pipelines import about_queue
 from imgpipe_orchestration.gateway.pages.subjects import subjects
@@ -80,7 +80,7 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
         item_id=item_id,
         attempts=attempts,
         item_state=item_state,
-        advice=advice(attempts[-1].error_code if attempts else None),
+        advice=advice_after(attempts),
         subject=subject,
         trace=trace,
     )

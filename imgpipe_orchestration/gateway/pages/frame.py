@@ -20,6 +20,7 @@ from starlette.routing import Match
 
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, ImgpipeError
 from imgpipe_orchestration.gateway.pages import formats, static
+from imgpipe_orchestration.gateway.pages.advice import advice
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session, StaleForm, operator, safe_target
 from imgpipe_orchestration.logs import logger
@@ -75,7 +76,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(formats.FILTERS)
+    environment.filters.update(formats.FILTERS, advice=advice)
     environment.globals.update(static=static.url, navigation=NAVIGATION)
     return environment
 

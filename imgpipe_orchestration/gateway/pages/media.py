@@ -12,7 +12,7 @@ from imgpipe_orchestration import tracing
 from imgpipe_orchestration.errors import BackendUnavailable, BadInput, NotFound
 from imgpipe_orchestration.gateway.components.routes import info_of
 from imgpipe_orchestration.gateway.pages import formats
-from imgpipe_orchestration.gateway.pages.advice import advice
+from imgpipe_orchestration.gateway.pages.advice import advice_after
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.imaging.formats import MIME_OF
@@ -26,7 +26,7 @@ from imgpipe_orchestration.media.serving.decision import SIZES
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import StoredVariant, manifest_of
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import spending
+from imgpipe_orchestration.storage import backlog, spending
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -119,7 +119,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         copies=copies,
         callers=asking_for,
         history=history,
-        advice=advice(history[-1].error_code if history else None),
+        advice=advice_after(history),
         standins=[name for name, call in _CALLS.items() if call in made_up],
         cost=cost,
         unpriced=unpriced,
@@ -196,7 +196,8 @@ def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:
 
 
 def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, Any]]:
-    """Status, media id and error of uploads, by the ids that they were answered with."""
+    """Status and media id of uploads, and of failed ones the error with what to do about it, by the ids that they were
+    answered with."""
     found: dict[int, dict[str, Any]] = {}
     with transaction(services.engine) as connection:
         for pending_id in pending_ids:
@@ -204,7 +205,10 @@ def uploaded(services: Services, pending_ids: list[int]) -> dict[int, dict[str, 
             if media is None:
                 found[pending_id] = {"status": "waiting", "media_id": None, "error": None}
             else:
-                error = formats.sentence(media.error) if media.error else None
+                error = None
+                if media.status is MediaStatus.FAILED and media.error:
+                    what_to_do = advice_after(backlog.history(connection, store.MEDIA.name, media.id))
+                    error = f"{formats.sentence(media.error)} {what_to_do.words}"
                 found[pending_id] = {"status": media.status.value, "media_id": str(media.id), "error": error}
     return found
 

@@ -35,6 +35,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         "coffee.jpg": photos.jpeg("coffee"),
         "cat.jpg": photos.jpeg("chelsea"),
         "astronaut.jpg": photos.jpeg("astronaut"),
+        "torn.jpg": photos.jpeg("chelsea")[:9000],
         "notes.jpg": b"this is no image",
         "nothing.jpg": b"",
     }
@@ -49,7 +50,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         assert guest.axe() == []
         page.get_by_label("What they are").select_option("product_image")
         page.locator("#files").set_input_files([tmp_path / name for name in files])
-        expect(page.get_by_text("Accepted; waits to be processed")).to_have_count(3)
+        expect(page.get_by_text("Accepted; waits to be processed")).to_have_count(4)
         bad = {name: page.locator(".file").filter(has_text=name) for name in ("notes.jpg", "nothing.jpg")}
         said = re.compile("^Not an image but plain text: send JPEG, .*BMP.$")
         expect(bad["notes.jpg"].locator(".bad")).to_have_text(said)
@@ -57,6 +58,7 @@ def test_photographs_are_uploaded_followed_found_and_looked_at(
         expect(bad["nothing.jpg"].locator(".bad")).to_contain_text("The file is empty, so it was not sent.")
         gateway.run_due()
         expect(page.get_by_text("Ready", exact=True)).to_have_count(3)
+        expect(page.locator(".file", has_text="torn.jpg").locator(".bad")).to_contain_text("have it saved anew")
         expect(page.locator("smart-image .box.there")).to_have_count(3)
         assert guest.axe() == []
 
