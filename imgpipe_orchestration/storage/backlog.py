@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.storage.claims_sql import INDEXES_ONLY
+from imgpipe_orchestration.storage.queues import WITHDRAWN
 
 STUCK_SECONDS = 3600.0
 """Items that are unfinished for longer are stuck (the specification's monitoring figure)."""
@@ -46,7 +47,7 @@ class QueueCounts:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An item that failed for good."""
+    """An item that failed for good, and that nobody ignores or somebody does."""
 
     queue: str
     item_id: int
@@ -57,6 +58,7 @@ class DeadLetter:
     attempts: int
     """How often it was claimed."""
     failed_at: datetime
+    """When it failed, or somebody began or ended to ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +123,14 @@ def held_up(connection: Connection, *, limit: int) -> list[HeldUp]:
 
 
 def failures(
-    connection: Connection, queue: str | None, *, limit: int, before: DeadLetter | None = None
+    connection: Connection, queue: str | None, *, limit: int, before: DeadLetter | None = None, ignored: bool = False
 ) -> list[DeadLetter]:
-    """Dead letters, the latest first; `before` is the last one of the previous page."""
+    """Dead letters, or the ignored ones, the latest first; `before` is the last one of the previous page."""
     values: dict[str, object] = {"queue": queue, "limit": limit}
     if before is not None:
         values |= {"at": before.failed_at, "last_queue": before.queue, "last_id": before.item_id}
     connection.execute(INDEXES_ONLY)
-    statement = _failures(one_queue=queue is not None, paged=before is not None)
+    statement = _failures(one_queue=queue is not None, paged=before is not None, ignored=ignored)
     return [DeadLetter(*row) for row in connection.execute(text(statement), values)]
 
 
@@ -211,9 +213,9 @@ _HISTORY = text("""
 """)
 
 
-def _failures(*, one_queue: bool, paged: bool) -> str:
+def _failures(*, one_queue: bool, paged: bool, ignored: bool) -> str:
     """A statement for each index; one with an `or` would use none."""
-    conditions = ["state = 'failed'"]
+    conditions = [f"state = 'ignored' and error_code is distinct from '{WITHDRAWN}'" if ignored else "state = 'failed'"]
     if one_queue:
         conditions.append("queue = :queue")
     if paged and one_queue:

@@ -10,7 +10,7 @@ The life of an item:
        │◄──retry─────────┘ └──fail──► failed ──requeue──► waiting
        │◄──release (run cancelled, backend away: no attempt spent)
        │◄──the lease ran out (worker killed): the next claim makes it ready again
-                                          failed ──ignore──► ignored
+                                          failed ──ignore──► ignored ──unignore──► failed
 
 `due_at` is both schedule and lease: for a waiting item it is the end of its pause, for a claimed one the end of its
 lease, and for one that is ready it is null. The next claim makes items ready whose `due_at` has passed, so a crashed
@@ -41,7 +41,7 @@ from imgpipe_orchestration.storage import claims_sql as sql
 from imgpipe_orchestration.storage.backoff import PAUSE_SECONDS, asked_for, backoff
 from imgpipe_orchestration.storage.jsonb import storable_text
 from imgpipe_orchestration.storage.leases import beating
-from imgpipe_orchestration.storage.queues import Claim, Item, Queue, State
+from imgpipe_orchestration.storage.queues import Claim, Item, Known, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 
 __all__ = ["Claim", "Claims", "Item", "Queue", "State"]
@@ -133,12 +133,22 @@ class Claims:
             return backlog.counts(connection)
 
     def failures(
-        self, queue: Queue | None = None, *, limit: int = 100, before: backlog.DeadLetter | None = None
+        self,
+        queue: Queue | None = None,
+        *,
+        limit: int = 100,
+        before: backlog.DeadLetter | None = None,
+        ignored: bool = False,
     ) -> list[backlog.DeadLetter]:
-        """Dead letters of one queue or of all, the latest first; `before` is the last one of the previous page."""
+        """Dead letters of one queue or of all, the latest first.
+
+        Args:
+            before: the last one of the previous page.
+            ignored: those that somebody ignores, instead of those that nobody does.
+        """
         name = queue.name if queue else None
         with transaction(self.engine) as connection:
-            return backlog.failures(connection, name, limit=limit, before=before)
+            return backlog.failures(connection, name, limit=limit, before=before, ignored=ignored)
 
     def held_up(self, *, limit: int = 100) -> list[backlog.HeldUp]:
         """What keeps waiting items from being done, most items first."""
@@ -150,11 +160,11 @@ class Claims:
         with transaction(self.engine) as connection:
             return backlog.history(connection, queue.name, item_id)
 
-    def find(self, queue: Queue, item_id: int) -> tuple[State | None, str]:
-        """The state of an item and the `traceparent` of what enqueued it; (None, "") when it is not known."""
+    def find(self, queue: Queue, item_id: int) -> Known:
+        """What the queue knows of an item."""
         with transaction(self.engine) as connection:
             row = connection.execute(sql.FIND, {"queue": queue.name, "item_id": item_id}).one_or_none()
-            return (State(row.state), row.trace or "") if row else (None, "")
+            return Known(State(row.state), row.error_code, row.trace or "") if row else Known()
 
     # --- taking --------------------------------------------------------------------------------------------------
 
@@ -350,6 +360,11 @@ class Claims:
         """Failed items no longer count as failures; their errors and attempts stay. Returns their ids."""
         with transaction(self.engine) as connection:
             return list(connection.scalars(sql.IGNORE, {"queue": queue.name, "ids": list(ids)}))
+
+    def unignore(self, queue: Queue, ids: Sequence[int]) -> list[int]:
+        """Ignored items count as failures again. Returns their ids."""
+        with transaction(self.engine) as connection:
+            return list(connection.scalars(sql.UNIGNORE, {"queue": queue.name, "ids": list(ids)}))
 
     def withdraw(self, connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
         """Take items out of the queue for good, in the caller's transaction. A worker that holds one finds its lease

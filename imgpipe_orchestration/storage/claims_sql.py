@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import TextClause, text
 
+from imgpipe_orchestration.storage.queues import WITHDRAWN
+
 # A queue grows from ten rows to a million and back between two runs of ANALYZE, so statistics are no guide: these
 # statements always want their index, in its order. Applies to the transaction only.
 INDEXES_ONLY = text("""
@@ -96,7 +98,7 @@ OWNED = text("""
     where owner = :owner and queue = :queue and state = 'claimed' order by turn, item_id
 """)
 
-FIND = text("select state, trace from work_items where queue = :queue and item_id = :item_id")
+FIND = text("select state, error_code, trace from work_items where queue = :queue and item_id = :item_id")
 
 # --- taking ---------------------------------------------------------------------------------------------------------
 
@@ -271,4 +273,9 @@ HASTEN = _change("= 'waiting' and coalesce(due_at > now(), false)", "due_at = no
 
 IGNORE = _change("= 'failed'", "state = 'ignored'")
 
-WITHDRAW = _change("in ('waiting', 'claimed')", "state = 'ignored', error = :reason, owner = null, due_at = null")
+UNIGNORE = _change(f"= 'ignored' and error_code is distinct from '{WITHDRAWN}'", "state = 'failed'")
+
+WITHDRAW = _change(
+    "in ('waiting', 'claimed')",
+    f"state = 'ignored', error = :reason, error_code = '{WITHDRAWN}', owner = null, due_at = null",
+)

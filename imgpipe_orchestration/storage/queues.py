@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -16,7 +17,25 @@ class State(StrEnum):
     CLAIMED = "claimed"  # a worker holds it until due_at
     DONE = "done"  # finished; retention removes the row later
     FAILED = "failed"  # a dead letter: attempts spent, or hopeless; can be requeued
-    IGNORED = "ignored"  # a dead letter that somebody dismissed, or a withdrawn item
+    IGNORED = "ignored"  # a dead letter that somebody dismissed, or, with the error code WITHDRAWN, a withdrawn item
+
+
+WITHDRAWN = "withdrawn"
+"""Error code of an item that was taken out of its queue because nobody wants it any more."""
+
+
+class Known(NamedTuple):
+    """What a queue knows of an item: nothing where it does not have it."""
+
+    state: State | None = None
+    error_code: str | None = None
+    trace: str = ""
+    """The `traceparent` of what enqueued it."""
+
+    @property
+    def dismissed(self) -> bool:
+        """Whether it is a dead letter that somebody ignores."""
+        return self.state is State.IGNORED and self.error_code != WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True)

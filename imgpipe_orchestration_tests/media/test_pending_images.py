@@ -187,7 +187,7 @@ def test_an_outside_worker_and_a_run_that_settle_one_image_do_not_wait_for_each_
             with pending.joined(services, connection) as where:
                 pending.mark(where, [1], PendingStatus.PENDING)
         assert answer.result(30).status_code == 200
-    assert services.claims.find(store.MEDIA, 1)[0] == State.IGNORED
+    assert services.claims.find(store.MEDIA, 1).state == State.IGNORED
 
 
 def test_an_outside_worker_that_is_refused_ends_none_of_our_own_work(
@@ -203,7 +203,7 @@ def test_an_outside_worker_that_is_refused_ends_none_of_our_own_work(
     body = {"media_id": "theirs-1"}
     told = requests.post(f"{gateway.url}/api/media/complete/1", json=body, headers=gateway.as_worker, timeout=30)
     assert (cleaned.status_code, told.status_code) == (409, 409)
-    assert services.claims.find(store.MEDIA, 1)[0] == State.WAITING
+    assert services.claims.find(store.MEDIA, 1).state == State.WAITING
     assert gateway.rows("select status, error from media_files") == [("downloading", None)]
 
 

@@ -153,6 +153,24 @@ def test_a_queue_that_an_older_release_wrote_is_worked_off(empty: Engine) -> Non
     assert claims.requeue(QUEUE) == [7]
 
 
+def test_what_an_older_release_withdrew_is_not_among_what_somebody_ignores(empty: Engine) -> None:
+    """As of revision 0027, where the state told no more: 1 was given up and ignored, 2 requeued and withdrawn."""
+    upgrade(empty, "0027")
+    with transaction(empty) as connection:
+        connection.execute(
+            text("""
+                insert into work_items (queue, item_id, state, turn, error, error_code) values
+                    ('media', 1, 'ignored', 1, 'cut off', 'bad-image'), ('media', 2, 'ignored', 2, 'cancelled', null);
+                insert into work_attempts (queue, item_id, attempt, owner, outcome, error, error_code)
+                select 'media', n, 1, 'run', 'failed', 'cut off', 'bad-image' from generate_series(1, 2) n;
+            """)
+        )
+    upgrade(empty)
+    claims = Claims(empty)
+    assert [letter.item_id for letter in claims.failures(ignored=True)] == [1]
+    assert not claims.find(QUEUE, 2).dismissed
+
+
 def test_a_gateway_of_the_version_before_finds_and_keeps_its_answers(empty: Engine) -> None:
     """Uploads under an Idempotency-Key go to old and new gateways while an upgrade is on its way."""
     keep = text("""

@@ -1,4 +1,5 @@
-"""What failed in all queues, and what waits: why and how often it was tried; requeue or ignore it, end its pause."""
+"""What failed in all queues, what is ignored of it, and what waits: why and how often it was tried; requeue or ignore
+it, end its pause."""
 
 from __future__ import annotations
 
@@ -32,11 +33,16 @@ PAGE = 50
 
 @router.get("/failures", response_class=Response)
 def failures(
-    request: Request, services: ServicesDep, session: Operator, queue: str = "", after: Annotated[str, Query()] = ""
+    request: Request,
+    services: ServicesDep,
+    session: Operator,
+    queue: str = "",
+    ignored: bool = False,
+    after: Annotated[str, Query()] = "",
 ) -> Response:
-    """Failed items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
+    """Failed or ignored items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
     one = _queue(services, queue) if queue else None
-    found = services.claims.failures(one, limit=PAGE + 1, before=_cursor(after))
+    found = services.claims.failures(one, limit=PAGE + 1, before=_cursor(after), ignored=ignored)
     counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
     more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
     with transaction(services.engine) as connection:
@@ -50,6 +56,9 @@ def failures(
         letters=found[:PAGE],
         counts=counts,
         chosen=queue,
+        ignored=ignored,
+        any_ignored=ignored or bool(services.claims.failures(limit=1, ignored=True)),
+        days=services.settings.retention_days,
         more=more,
         first=not after,
         abouts={letter.queue: about_queue(letter.queue, services.settings) for letter in found[:PAGE]},
@@ -65,11 +74,11 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
     """Every attempt at one item."""
     known = _queue(services, queue)
     attempts = services.claims.history(known, item_id)
-    item_state, traceparent = services.claims.find(known, item_id)
-    trace = tracing.parse(traceparent)
+    item = services.claims.find(known, item_id)
+    trace = tracing.parse(item.trace)
     with transaction(services.engine) as connection:
         subject = subjects(connection, [(known.name, item_id)]).get((known.name, item_id))
-    if not (attempts or item_state or subject):
+    if not (attempts or item.state or subject):
         raise NotFound(f"There is no item {item_id} in {known.name}.")
     return page(
         request,
@@ -79,7 +88,7 @@ def failure(request: Request, services: ServicesDep, session: Operator, queue: s
         queue=known.name,
         item_id=item_id,
         attempts=attempts,
-        item_state=item_state,
+        item=item,
         advice=advice_after(attempts),
         subject=subject,
         trace=trace,
@@ -123,9 +132,18 @@ def ignore(
     return _said(done, "is left as it is", "are left as they are", sent_from(request))
 
 
-def _said(done: int, one: str, many: str, back: str) -> Response:
+@router.post("/failures/unignore", response_class=Response)
+def unignore(
+    request: Request, services: ServicesDep, _: Acting, queue: Annotated[str, Form()], item: Annotated[str, Form()]
+) -> Response:
+    """Count an ignored item as a failure again."""
+    done = len(services.claims.unignore(_queue(services, queue), [_number(item)]))
+    return _said(done, "counts as failed again", "count as failed again", sent_from(request), among="ignored")
+
+
+def _said(done: int, one: str, many: str, back: str, *, among: str = "failed") -> Response:
     if not done:
-        return back_to(back or "/failures", trouble="Nothing was changed: it is no longer among the failed.")
+        return back_to(back or "/failures", trouble=f"Nothing was changed: it is no longer among the {among}.")
     return back_to(back or "/failures", notice=f"1 item {one}." if done == 1 else f"{done} items {many}.")
 
 

@@ -174,7 +174,7 @@ def state(services: ServicesDep, _: Operator, media_id: int) -> Response:
 
 
 def _remaking(services: Services, media_id: int) -> bool:
-    return services.claims.find(store.REMAKE_VARIANTS, media_id)[0] in {State.WAITING, State.CLAIMED}
+    return services.claims.find(store.REMAKE_VARIANTS, media_id).state in {State.WAITING, State.CLAIMED}
 
 
 def _steps(services: Services, media: MediaFile) -> dict[str, StepState]:

@@ -99,6 +99,27 @@ def test_an_item_is_offered_for_another_try_only_where_it_has_failed(guest: Visi
     guest.go("/failures/media/1")
     expect(page.get_by_role("heading", name="Media 1 ignored")).to_be_visible()
     expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
+    page.get_by_role("button", name="Stop ignoring").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item counts as failed again")
+    expect(page.get_by_role("heading", name="Media 1 failed")).to_be_visible()
+
+
+def test_what_is_ignored_has_a_list_from_which_it_is_taken_back(guest: Visitor, gateway: Gateway) -> None:
+    failed_media(gateway.services, 2)
+    page = guest.go("/failures")
+    expect(page.get_by_role("link", name="ignored")).not_to_be_attached()
+    page.get_by_role("button", name="Ignore media 1").click()
+    page.get_by_role("link", name="ignored").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Ignored failures")
+    expect(page.locator(".letter")).to_have_count(1)
+    expect(page.get_by_role("button", name="Requeue")).not_to_be_attached()
+    assert guest.axe() == []
+    page.get_by_role("button", name="Stop ignoring media 1").click()
+    expect(page.get_by_role("status")).to_contain_text("1 item counts as failed again")
+    expect(page.get_by_role("heading", name="Nothing is ignored")).to_be_visible()
+    assert failed(gateway) == {"media": 2}
+    guest.go("/failures?queue=listings&ignored=true")
+    expect(page.get_by_role("heading", name="Nothing is ignored")).to_be_visible()
 
 
 @pytest.mark.slow

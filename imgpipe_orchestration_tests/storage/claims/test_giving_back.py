@@ -75,6 +75,24 @@ def test_an_ignored_item_keeps_its_reason_and_its_attempts(claims: Claims) -> No
     assert claims.counts()[QUEUE.name].failed == 0
 
 
+def test_what_was_ignored_is_listed_and_taken_back_but_not_what_was_withdrawn(claims: Claims) -> None:
+    put(claims, 1, 2, 3)
+    first, second, third = claims.claim(QUEUE, "run", 3)
+    fail(claims, first, BadImage("cut off"))
+    fail(claims, second, PartnerUnavailable("away"))
+    fail(claims, third, BadImage("torn"))
+    with transaction(claims.engine) as connection:
+        claims.withdraw(connection, QUEUE, [2], "no longer wanted")
+    claims.ignore(QUEUE, [1])
+    for queue in (QUEUE, None):
+        assert [letter.item_id for letter in claims.failures(queue, ignored=True)] == [1]
+        assert [letter.item_id for letter in claims.failures(queue)] == [3]
+    assert [claims.find(QUEUE, item).dismissed for item in (1, 2, 3)] == [True, False, False]
+    assert claims.unignore(QUEUE, [1, 2, 3]) == [1]
+    assert [letter.item_id for letter in claims.failures(QUEUE)] == [1, 3]
+    assert claims.failures(ignored=True) == []
+
+
 def test_a_withdrawn_item_is_lost_to_whoever_holds_it(claims: Claims) -> None:
     put(claims, 1, 2)
     (claim,) = claims.claim(QUEUE, "run", 1)

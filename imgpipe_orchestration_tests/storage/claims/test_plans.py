@@ -67,6 +67,7 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
         (claims_sql.REQUEUE, {**some, "states": ["failed"]}),
         (claims_sql.HASTEN, some),
         (claims_sql.IGNORE, some),
+        (claims_sql.UNIGNORE, some),
         (claims_sql.WITHDRAW, {**some, "reason": ""}),
     ]
     every = {id(one) for one in vars(claims_sql).values() if isinstance(one, TextClause)}
@@ -74,6 +75,14 @@ def test_no_statement_reads_the_backlog_even_without_statistics(claims: Claims, 
     by_index += [
         (backlog._COUNTS, {"stuck": 3600, "stuck_limit": 100, "average_over": 100, "heads": 20}),
         (backlog._HELD_UP, {"items": 100, "limit": 10}),
+        *(
+            (
+                text(backlog._failures(one_queue=one_queue, paged=False, ignored=ignored)),
+                {"queue": QUEUE.name, "limit": 10},
+            )
+            for one_queue in (True, False)
+            for ignored in (True, False)
+        ),
     ]
     for statement, values in by_index + as_planned:
         with engine.connect() as connection:
