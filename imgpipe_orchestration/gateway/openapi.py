@@ -18,7 +18,7 @@ from imgpipe_orchestration.web.problems import MEDIA_TYPE, type_of
 
 ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),
-    "GET /api/media/search": (404,),
+    "GET /api/media/search": (400, 404),
     "GET /batch-analysis/batches/{batch_id}/report": (409,),
     "PATCH /users/me": (507,),
     "POST /api/avatars/tasks/{task_id}/cancel": (409,),
@@ -33,7 +33,7 @@ ALSO: dict[str, tuple[int, ...]] = {
     "PUT /api/media/focus/{media_id}": (409,),
 }
 """Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id in
-the query or the body."""
+the query or the body, an unknown parameter."""
 
 TAGS = {
     "media": "Users' profile images: uploads, the reports of outside workers, analyses, search, privacy.",

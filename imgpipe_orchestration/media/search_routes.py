@@ -17,6 +17,7 @@ from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, media_key
+from imgpipe_orchestration.web.queries import known_only
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
 
@@ -62,7 +63,7 @@ class DuplicatesAnswer(BaseModel):
     similar: list[Hit]
 
 
-@router.get("/search")
+@router.get("/search", dependencies=[Depends(known_only)])
 def search_media(
     services: ServicesDep,
     text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",

@@ -107,6 +107,16 @@ def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> 
     assert gateway.get("/api/media/search").status_code == 401
 
 
+def test_a_parameter_that_the_search_does_not_have_is_refused_by_name(gateway: Gateway) -> None:
+    answer = gateway.get("/api/media/search?colour=ff0000&limit=3", **gateway.as_worker)
+    assert answer.status_code == 400
+    told = answer.json()
+    assert (told["code"], told["field"]) == ("unknown-parameter", "colour")
+    known = "text, color, similar_to, status, data_type, user_id, before, limit"
+    assert told["detail"] == f"There is no parameter 'colour'; there are {known}."
+    assert gateway.get("/api/media/search?colour=ff0000").status_code == 401
+
+
 def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:
     insert = """
         insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day)

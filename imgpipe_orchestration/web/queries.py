@@ -1,0 +1,25 @@
+"""Query parameters: a misspelt filter must not answer with everything."""
+
+from __future__ import annotations
+
+from fastapi import Request
+
+from imgpipe_orchestration.errors import BadInput
+
+
+class UnknownParameter(BadInput):
+    """A query parameter that the route does not have."""
+
+    status = 400
+
+
+def known_only(request: Request) -> None:
+    """A dependency of routes whose parameters narrow down what is answered.
+
+    Raises:
+        UnknownParameter: the query has one that the route does not have.
+    """
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise UnknownParameter(f"There is no parameter {name!r:.80}; there are {', '.join(known)}.", field=name)
