@@ -1,7 +1,7 @@
-"""Finding images by state and owner, by words and meaning, by colour, by likeness; and finding duplicates.
+"""Finding images by state and owner, by words and meaning, by file name, by colour, by likeness; and duplicates.
 
-Every result says by which measure it was found (words, meaning, colour or looks), because a rank alone does not.
-Nearest neighbours come from HNSW indexes, which are fast and approximate; equality of bytes and pixels is exact.
+Every result says by which measure it was found (words, file name, meaning, colour or looks), because a rank alone does
+not. Nearest neighbours come from HNSW indexes, which are fast and approximate; equality of bytes and pixels is exact.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEANING_FAR = 0.8
 COLOUR_FAR = 0.12
 """Distance in Oklab past which two colours count as different."""
 CANDIDATES = 400
-"""Neighbours that an index examines."""
+"""Neighbours that an index examines, and images that it gives for a word of many names."""
 _FUSION = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke, Büttcher 2009)."""
 
@@ -92,11 +92,12 @@ def latest(connection: Connection, filters: Filters, *, before: int | None = Non
 def by_text(
     connection: Connection, words: str, vector: Sequence[float] | None, filters: Filters, *, limit: int
 ) -> list[Found]:
-    """By words in alt text, subject, style, labels and text in the picture, by media id, and, if a vector is given, by
-    meaning. Best first; the two rankings are combined by reciprocal rank fusion."""
+    """By words in alt text, subject, style, labels and text in the picture, by media id, by words in the file's name,
+    and, if a vector is given, by meaning. Best first; the rankings are combined by reciprocal rank fusion."""
     rankings = [_by_words(connection, words, filters, limit)]
     if vector is not None:
         rankings.append(_by_meaning(connection, vector, filters, limit))
+    rankings.insert(1, _by_name(connection, words, filters, limit))  # last, for it limits the planner
     scores: dict[int, float] = {}
     found: dict[int, Found] = {}
     for ranking in rankings:
@@ -204,6 +205,25 @@ def _by_words(connection: Connection, words: str, filters: Filters, limit: int) 
         if row is not None:
             found = [_found(row, "number"), *(one for one in found if one.id != row.id)]
     return found
+
+
+def _by_name(connection: Connection, words: str, filters: Filters, limit: int) -> list[Found]:
+    """The newest of those whose file's name has the words; of more than CANDIDATES those that the index gives first."""
+    conditions, values = _conditions(filters)
+    named = "to_tsvector('simple', words_of_name(f.original_name)) @@ question"
+    query = text(f"""
+        with named as materialized (
+            select f.id from media_files f, websearch_to_tsquery('simple', words_of_name(:words)) as question
+            where {" and ".join([named, *conditions])} limit {CANDIDATES}
+        )
+        select {_COLUMNS} from named join {_TABLES} on f.id = named.id order by f.id desc limit :limit
+    """)
+    # The planner does not know how rare a name is: it would look for one in every image there is.
+    connection.execute(
+        text("select set_config('enable_seqscan', 'off', true), set_config('enable_indexscan', 'off', true)")
+    )
+    rows = connection.execute(query, {**values, "words": words, "limit": limit})
+    return [_found(row, "file name") for row in rows]
 
 
 def _by_meaning(connection: Connection, vector: Sequence[float], filters: Filters, limit: int) -> list[Found]:

@@ -39,7 +39,7 @@ class Hit(BaseModel):
     private: bool = Field(description="Found by `user_id` only; the URL is signed for its owner.")
     url: str
     created_at: datetime
-    why: str = Field(description="words, number, meaning, colour, looks; empty in a plain list.")
+    why: str = Field(description="words, number, file name, meaning, colour, looks; empty in a plain list.")
     distance: float | None = Field(
         description="By meaning: cosine, 0 to 2. By colour: Oklab. By looks: bits of 64. None where there is none."
     )

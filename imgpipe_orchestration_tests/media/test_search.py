@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from PIL import Image, ImageDraw
 from sqlalchemy import Engine, text
 
+from imgpipe_orchestration.media import intake
 from imgpipe_orchestration.media.model import DataType
-from imgpipe_orchestration.media.search import Filters, latest
+from imgpipe_orchestration.media.search import CANDIDATES, Filters, by_text, latest
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.plans import reading
@@ -67,6 +69,27 @@ def test_words_meaning_colour_and_looks_each_find_what_they_should(seeing_gatewa
     assert bought == 3, "the same question is bought once"
 
 
+@pytest.mark.parametrize(
+    "name, asked, others",
+    [
+        ("IMG_2041.jpg", ["IMG_2041.jpg", "img_2041", "img-2041", "2041"], ["IMG_20", "IMG_2042.jpg", "2041 -img"]),
+        ("blue-bowl (2).final.PNG", ["blue-bowl (2).final.PNG", "bowl blue", '"blue bowl"'], ['"bowl blue"', "bowls"]),
+        ("Zoë's Füße.webp", ["Zoë's Füße.webp", "Füße"], ["Zoe"]),
+    ],
+)
+def test_an_image_is_found_by_the_words_in_its_files_name(
+    gateway: Gateway, name: str, asked: list[str], others: list[str]
+) -> None:
+    for user, called in ((1, name), (2, "another.jpg")):
+        part = {"profile_image": (called, picture(seed=user), "image/jpeg")}
+        gateway.session.patch(f"{gateway.url}/users/me", files=part, headers=gateway.as_user(user), timeout=30)
+    intake.take_in(gateway.services)
+    for words in asked:
+        assert [(one["original_name"], one["why"]) for one in found(gateway, text=words)] == [(name, "file name")]
+    assert [found(gateway, text=words) for words in others] == [[]] * len(others)
+    assert found(gateway, text=asked[0], user_id=2) == []
+
+
 def test_duplicates_come_in_three_kinds(gateway: Gateway) -> None:
     first = scene("#208040", compress_level=9)
     same_pixels = scene("#208040", compress_level=1)
@@ -115,6 +138,27 @@ def test_a_parameter_that_the_search_does_not_have_is_refused_by_name(gateway: G
     known = "text, color, similar_to, status, data_type, user_id, before, limit"
     assert told["detail"] == f"There is no parameter 'colour'; there are {known}."
     assert gateway.get("/api/media/search?colour=ff0000").status_code == 401
+
+
+@pytest.mark.parametrize("analysed", [True, False])
+def test_a_name_is_found_without_reading_every_image_even_without_statistics(engine: Engine, analysed: bool) -> None:
+    insert = """
+        insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, original_name)
+        select i, 7, 'product', 'product', '/a/' || i, current_date, 'IMG_' || i || '.jpg'
+        from generate_series(1, 4000) i
+    """
+    with transaction(engine) as connection:
+        connection.execute(text("alter table media_files set (autovacuum_enabled = false)"))
+        connection.execute(text(insert))
+        if analysed:
+            connection.execute(text("analyze media_files"))
+        with reading(engine, "words_of_name") as read:
+            found = by_text(connection, "img_2041", None, Filters(), limit=60)
+        assert [one.id for one in found] == [2041]
+        assert max(read) == 1
+        with reading(engine, "words_of_name") as read:
+            assert len(by_text(connection, "jpg", None, Filters(), limit=60)) == 60
+        assert sorted(read)[-2:] == [CANDIDATES, 4000], "the bitmap of the index has them all, and no other step"
 
 
 def test_a_rare_type_is_found_without_reading_every_image(engine: Engine) -> None:
