@@ -259,6 +259,7 @@ def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
     page.get_by_role("button", name="Find this colour").click()
     expect(page).to_have_url(re.compile("status=completed&user=2&color="))
     expect(page.get_by_label("User")).to_have_value("2")
+    expect(guest.go("/media?color=ff00ff").get_by_text("No image has a colour near this one.")).to_be_visible()
     guest.go("/media/1")
     expect(page.get_by_role("link", name="Find similar")).to_be_visible()
     expect(guest.go("/media/3").get_by_role("link", name="Find similar")).not_to_be_attached()
