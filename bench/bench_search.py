@@ -1,4 +1,5 @@
-"""Similar images among many: recall and speed of the HNSW indexes, against the exact answer, with and without filters.
+"""Images among many: similar ones, with recall and speed of the HNSW indexes against the exact answer, with and without
+filters; and those of a file's name.
 
 The embeddings are made up, but lie as real ones do: in clusters, on a few directions of 1536.
 """
@@ -21,6 +22,7 @@ from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.media import search
 from imgpipe_orchestration.media.search import Filters
 from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.storage.postgres import as_long_as_it_takes
 from imgpipe_orchestration.storage.rows import connect
 
 DIMENSIONS, DIRECTIONS, CLUSTERS, USERS = 1536, 64, 500, 200
@@ -37,6 +39,7 @@ def main() -> None:
         upgrade(engine)
         fill(engine, arguments.images)
         measure(engine, arguments.images, arguments.questions)
+        measure_names(engine, arguments.images, arguments.questions)
         engine.dispose()
 
 
@@ -45,13 +48,14 @@ def fill(engine: Engine, count: int) -> None:
     basis = random.normal(size=(DIRECTIONS, DIMENSIONS)).astype(np.float32)
     centres = random.normal(size=(CLUSTERS, DIRECTIONS)).astype(np.float32)
     began = time.perf_counter()
-    with engine.begin() as connection:
-        connection.execute(text("set local statement_timeout = 0"))
+    with engine.begin() as connection, as_long_as_it_takes(connection):
         connection.execute(text("drop index media_ai_analysis_meaning; drop index media_ai_analysis_looks"))
         connection.execute(
             text("""
-                insert into media_files (main_api_id, user_id, data_type, kind, image_path, upload_day, status)
-                select n, n % :users + 1, 'product', 'product', '/temp_images/products/' || n, current_date, 'completed'
+                insert into media_files
+                    (main_api_id, user_id, data_type, kind, image_path, upload_day, status, original_name)
+                select n, n % :users + 1, 'product', 'product', '/temp_images/products/' || n, current_date,
+                    'completed', 'IMG_' || n || '.jpg'
                 from generate_series(1, :count) n
             """),
             {"users": USERS, "count": count},
@@ -70,8 +74,8 @@ def fill(engine: Engine, count: int) -> None:
                     lines.write(f"{start + at}\t{phash}\t[{','.join(f'{value:.3f}' for value in vector)}]\n")
                 out.write(lines.getvalue())
     filled = time.perf_counter()
-    with engine.begin() as connection:
-        connection.execute(text("set local maintenance_work_mem = '1GB'; set local statement_timeout = 0"))
+    with engine.begin() as connection, as_long_as_it_takes(connection):
+        connection.execute(text("set local maintenance_work_mem = '1GB'"))
         for name, of in (("meaning", "embedding vector_cosine_ops"), ("looks", "(phash::bit(64)) bit_hamming_ops")):
             connection.execute(text(f"create index media_ai_analysis_{name} on media_ai_analysis using hnsw ({of})"))
         connection.execute(text("analyze media_ai_analysis; analyze media_files"))
@@ -100,6 +104,21 @@ def measure(engine: Engine, count: int, questions: int) -> None:
     bar("search_recall", statistics.mean(recalls["all"]), 0.95, at_least=True)
     bar("search_recall_of_one_user", statistics.mean(recalls["one user of 200"]), 0.95, at_least=True)
     bar("search_over_exact", statistics.median(seconds["all"]) / statistics.median(seconds["exact"]), 0.2)
+
+
+def measure_names(engine: Engine, count: int, questions: int) -> None:
+    random = np.random.default_rng(3)
+    seconds: dict[str, list[float]] = {"a name of one": [], "a word of all names": []}
+    for media_id in random.integers(1, count, questions):
+        for kind, words in zip(seconds, (f"img_{media_id}.jpg", "jpg"), strict=True):
+            with engine.begin() as connection:
+                began = time.perf_counter()
+                search._by_name(connection, words, Filters(), LIMIT)
+                seconds[kind].append(time.perf_counter() - began)
+    for name, values in seconds.items():
+        print(f"{name}: median {1000 * statistics.median(values):.1f} ms, slowest {1000 * max(values):.1f} ms")
+    bar("search_of_a_name_ms", 1000 * statistics.median(seconds["a name of one"]), 10)
+    bar("search_of_every_name_ms", 1000 * statistics.median(seconds["a word of all names"]), 100)
 
 
 def near(connection: Connection, media_id: int, filters: Filters) -> tuple[float, set[int]]:
