@@ -155,4 +155,5 @@ def _words(schema: Mapping[str, Any], facts: Facts, path: tuple[str, ...]) -> st
     if image is None:
         return f"Stand-in text {facts.number(*path):.4f} for {name or 'the answer'}"
     tone = "A bright" if image.brightness > 0.55 else "A dark" if image.brightness < 0.3 else "An evenly lit"
-    return f"{tone}, mostly {image.colour_name} {image.orientation} image (stand-in)"
+    mostly = f", mostly {image.colour_name}" if image.colour_name else ""
+    return f"{tone}{mostly} {image.orientation} image (stand-in)"

@@ -73,7 +73,8 @@ def _annotated(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _labels(measured: Measured, facts: Facts) -> dict[str, Any]:
-    names = [measured.colour_name.capitalize(), measured.orientation.capitalize(), facts.pick(_THINGS, "label")]
+    found = (measured.colour_name.capitalize(), measured.orientation.capitalize(), facts.pick(_THINGS, "label"))
+    names = [name for name in found if name]
     return {
         "labelAnnotations": [
             {"mid": f"/standin/{i}", "description": name, "score": round(0.95 - 0.07 * i, 3), "topicality": 0.9}

@@ -96,6 +96,18 @@ def test_a_colour_has_the_name_that_people_give_it(colour: tuple[int, int, int],
     assert picture(colour).colour_name == name
 
 
+def test_a_picture_of_many_colours_is_named_after_none_of_them() -> None:
+    image = Image.new("RGB", (400, 100))
+    for place, colour in enumerate(("#d02020", "#20a040", "#2040d0", "#e0d040")):
+        image.paste(colour, (100 * place, 0, 100 * place + 100, 100))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    measured = measure(buffer.getvalue())
+    assert measured is not None
+    assert measured.colour_name == ""
+    assert "mostly" not in str(fill({"type": "string"}, Facts(b"x", measured)))
+
+
 def test_the_same_seed_gives_the_same_answer() -> None:
     schema: dict[str, Any] = to_strict_json_schema(Report)
     assert fill(schema, Facts(b"one")) == fill(schema, Facts(b"one"))
