@@ -47,7 +47,7 @@ class QueueCounts:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An item that failed for good, and that nobody ignores or somebody does."""
+    """An item that failed for good; somebody may ignore it."""
 
     queue: str
     item_id: int
@@ -58,7 +58,7 @@ class DeadLetter:
     attempts: int
     """How often it was claimed."""
     failed_at: datetime
-    """When it failed, or somebody began or ended to ignore it."""
+    """When it failed, was ignored, or was taken back."""
 
 
 @dataclass(frozen=True, slots=True)
