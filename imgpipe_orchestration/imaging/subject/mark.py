@@ -20,10 +20,10 @@ _SEEN = 4.0
 """Lab distance from the ground from which a pixel belongs to the mark (2.3 is just noticeable; JPEG leaves up to 4)."""
 _OPACITY = 8
 """Levels of 255 below which a pixel cannot be seen."""
-_MOSTLY = 0.9
-"""Share of each edge that must have the ground's colour; the rest may be a mark that touches it."""
+_MOSTLY = 0.6
+"""Share of the edges that must have the ground's colour: the letters of a word that was cut out closely touch them."""
 _SEAM = 1.5
-"""Lab distance by which an edge's colour may be off without a seam that is seen between it and what is added."""
+"""Lab distance by which an edge's ground may be off without a seam that is seen between it and what is added."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def find_mark(image: Image.Image) -> Mark | None:
     edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
     ground = np.round(np.median(np.concatenate(edges), axis=0)).astype(np.uint8)
     plain = _lab(ground[None, None])
-    if not all(_is_plain(_lab(edge[None]) - plain) for edge in edges):
+    if not _is_plain([_lab(edge[None])[0] - plain[0] for edge in edges]):
         return None
     small = shrink_within(opaque, _LOOKED_AT, _LOOKED_AT)
     differs = np.linalg.norm(_lab(np.asarray(small)) - plain, axis=2) >= _SEEN
@@ -62,10 +62,11 @@ def _mark(found: PixelBox | None, size: tuple[int, int], ground: tuple[int, ...]
     return Mark(Box.of_pixels(found, *size), ground) if found else None
 
 
-def _is_plain(off: NDArray[np.float32]) -> bool:
-    """Whether an edge has one colour, from how far its pixels are off in Lab (1 x pixels x channels)."""
-    seam = float(np.linalg.norm(np.median(off, axis=(0, 1))))
-    return seam < _SEAM and float((np.linalg.norm(off, axis=2) < _SEEN).mean()) >= _MOSTLY
+def _is_plain(edges: list[NDArray[np.float32]]) -> bool:
+    """Whether the edges show one ground, from how far their pixels are off it in Lab (pixels x channels)."""
+    grounds = [edge[np.linalg.norm(edge, axis=1) < _SEEN] for edge in edges]
+    seams = [float(np.linalg.norm(np.median(ground, axis=0))) for ground in grounds if len(ground)]
+    return sum(map(len, grounds)) >= _MOSTLY * sum(map(len, edges)) and max(seams) < _SEAM
 
 
 def _lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -120,7 +120,20 @@ def test_a_ground_is_plain_or_none() -> None:
     assert mark is not None
     assert mark.ground == (240, 240, 240)
     assert mark.box == Box(100 / 300, 50 / 200, 200 / 300, 150 / 200)
-    striped = plain.copy()
-    ImageDraw.Draw(striped).rectangle((0, 180, 299, 199), fill=RIGHT)
-    for other in (striped, photo("coffee"), Image.linear_gradient("L").convert("RGB")):
+    halved = plain.copy()
+    ImageDraw.Draw(halved).rectangle((150, 0, 299, 199), fill=RIGHT)
+    faint = Image.linear_gradient("L").point(lambda level: 240 + level // 24).convert("RGB")
+    faint.paste(LEFT, (100, 100, 150, 150))
+    for other in (halved, faint, photo("coffee"), Image.linear_gradient("L").convert("RGB")):
         assert find_mark(other) is None
+
+
+def test_a_logo_that_was_cut_out_closely_is_whole() -> None:
+    word = Image.new("RGB", (900, 150), "white")
+    draw = ImageDraw.Draw(word)
+    for left in range(0, 900, 100):  # letters of full height, the first of them along the left edge
+        draw.rectangle((left, 0, left + 19, 149), fill=LEFT if left < 450 else RIGHT)
+    rendition = render(encoded(word, "JPEG"), CROPS, is_logo=True)
+    red, blue = _shares(rendition, "original")["grid"]
+    assert red > 0.01
+    assert blue == pytest.approx(4 / 5 * red, rel=0.15)
