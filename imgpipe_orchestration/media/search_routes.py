@@ -76,8 +76,11 @@ def search_media(
     limit: Annotated[int, Query(ge=1, le=200)] = 60,
 ) -> SearchAnswer:
     """Images by text, by colour or by likeness, best first; with none of these the newest. One of them at a time."""
-    if sum((bool(text.strip()), bool(color), similar_to is not None)) > 1:
+    measures = sum((bool(text.strip()), bool(color), similar_to is not None))
+    if measures > 1:
         raise BadInput("Search by text, color or similar_to, one at a time.", field="text")
+    if measures and before is not None:
+        raise BadInput("Only the newest images have a next page; a search gives its best ones.", field="before")
     if "\0" in text:
         raise BadInput("text contains NUL.", field="text")
     filters, note = Filters(status, data_type, user_id), ""
@@ -93,8 +96,7 @@ def search_media(
             found = search.like(connection, similar_to, filters, limit=limit)
         else:
             found = search.latest(connection, filters, before=before, limit=limit)
-    plain = not (text.strip() or color or similar_to)
-    further = found[-1].id if plain and len(found) == limit else None
+    further = found[-1].id if not measures and len(found) == limit else None
     hits = [_hit(one, services.settings) for one in found]
     return SearchAnswer(images=hits, total=len(hits), note=note, next=further)
 

@@ -124,7 +124,7 @@ def test_a_search_without_openai_goes_by_words_and_says_so(gateway: Gateway) -> 
     answer = gateway.get("/api/media/search?text=bowl", **gateway.as_worker).json()
     assert answer["images"] == []
     assert "words only" in answer["note"]
-    for query in ("text=a&color=ff0000", "color=red", "limit=0", "similar_to=0", "text=%00"):
+    for query in ("text=a&color=ff0000", "color=red", "limit=0", "similar_to=0", "text=%00", "text=a&before=9"):
         assert gateway.get(f"/api/media/search?{query}", **gateway.as_worker).status_code == 422
     assert gateway.get("/api/media/search?similar_to=12", **gateway.as_worker).status_code == 404
     assert gateway.get("/api/media/search").status_code == 401
