@@ -11,6 +11,9 @@ from slugify import slugify
 JOB_ID = "process-image-queue"
 """The job definition that controls the queue; the Dagster job and sensor have the same name with underscores."""
 
+MOST_TITLE = 10_000
+"""Longest title, characters."""
+
 SLUG_LENGTH = 60
 """Longest slug, characters; short enough for a readable URL and for every file system."""
 

@@ -10,6 +10,7 @@ from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.listings import serving, uploads
+from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, user_id
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.problems import problem
@@ -17,8 +18,6 @@ from imgpipe_orchestration.web.problems import problem
 router = APIRouter(tags=["listings"])
 
 TITLE = "listing_title"
-MOST_TITLE = 10_000
-"""Limit of a title, characters."""
 
 
 class UnknownField(BadInput):

@@ -11,7 +11,7 @@ from imgpipe_orchestration.gateway.pages import formats
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page, sent_from
 from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.listings import browse, uploads
-from imgpipe_orchestration.listings.model import JOB_ID
+from imgpipe_orchestration.listings.model import JOB_ID, MOST_TITLE
 from imgpipe_orchestration.listings.routes import sent
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.storage import job_definitions
@@ -40,6 +40,7 @@ def listings(request: Request, services: ServicesDep, session: Operator, before:
         working=bool(counts and counts.waiting + counts.claimed and job and job.enabled),
         job=job,
         base=services.settings.listings_public_url,
+        most_title=MOST_TITLE,
         most=services.settings.listings_max_images,
         limit=services.settings.upload_max_bytes,
     )
@@ -49,7 +50,7 @@ def listings(request: Request, services: ServicesDep, session: Operator, before:
 def upload(
     services: ServicesDep,
     _: Acting,
-    listing_title: Annotated[str, Form(max_length=1000)] = "",
+    listing_title: Annotated[str, Form(max_length=MOST_TITLE)] = "",
     images: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
     """Queue the images of one listing."""

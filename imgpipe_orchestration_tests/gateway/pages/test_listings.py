@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
@@ -50,6 +51,17 @@ def test_a_listing_whose_title_is_blank_goes_by_its_file_name(guest: Visitor, tm
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("link", name="coffee.jpg")).to_be_visible()
     assert guest.axe() == []
+
+
+def test_the_form_takes_a_title_as_long_as_the_api_does(guest: Visitor, tmp_path: Path) -> None:
+    (tmp_path / "coffee.jpg").write_bytes(photos.jpeg("coffee"))
+    page = guest.go("/listings")
+    title = page.get_by_label("Title of the listing")
+    expect(title).to_have_attribute("maxlength", str(MOST_TITLE))
+    title.fill("b" * MOST_TITLE)
+    page.get_by_label("Images", exact=True).set_input_files(tmp_path / "coffee.jpg")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("status")).to_contain_text("queued for processing")
 
 
 def test_a_page_that_follows_its_work_keeps_what_is_typed_and_waits_for_a_gateway_that_is_away(
