@@ -21,6 +21,8 @@ router = APIRouter(prefix="/avatars", include_in_schema=False, route_class=PageR
 
 PAGE = 20
 DAYS = 7
+PRESET = TaskRequest(count=3)
+"""What the form asks for unless somebody changes it."""
 
 
 @router.get("", response_class=Response)
@@ -35,6 +37,7 @@ def tasks(request: Request, services: ServicesDep, session: Operator, before: Nu
         tasks=found.tasks,
         more=found.next,
         most=MOST_PERSONAS,
+        preset=PRESET,
         days=days,
         working=any(task.status not in ENDED for task in found.tasks),
     )
@@ -45,10 +48,10 @@ def ask(
     services: ServicesDep,
     _: Acting,
     count: Annotated[int, Form()],
-    brief: Annotated[str, Form()] = "",
-    language: Annotated[str, Form()] = "English",
-    style: Annotated[str, Form()] = "natural smartphone selfie",
-    seed: Annotated[int, Form()] = 0,
+    brief: Annotated[str, Form()] = PRESET.brief,
+    language: Annotated[str, Form()] = PRESET.language,
+    style: Annotated[str, Form()] = PRESET.style,
+    seed: Annotated[int, Form()] = PRESET.seed,
 ) -> Response:
     """Ask for people."""
     try:
