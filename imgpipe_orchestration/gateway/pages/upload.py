@@ -23,12 +23,20 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 NO_STORE = {"Cache-Control": "no-store"}
 MOST_FOLLOWED = 200
+"""Uploads whose states are asked for at once."""
 
 
 @router.get("/upload", response_class=Response)
 def form(request: Request, services: ServicesDep, session: Operator) -> Response:
-    limit = services.settings.upload_max_bytes
-    return page(request, "upload.html", session, about=about("media"), fields=list(FIELDS.values()), limit=limit)
+    return page(
+        request,
+        "upload.html",
+        session,
+        about=about("media"),
+        fields=list(FIELDS.values()),
+        limit=services.settings.upload_max_bytes,
+        most=MOST_FOLLOWED,
+    )
 
 
 @router.post("/upload", response_class=Response)

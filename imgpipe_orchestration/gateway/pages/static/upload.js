@@ -6,6 +6,7 @@ const list = document.getElementById("sent");
 const told = document.getElementById("told");
 const tally = document.getElementById("tally");
 const limit = Number(form.dataset.limit);
+const most = Number(form.dataset.most); // whose states are asked for at once
 const AWAY = "The gateway does not answer; what waits is sent once it does.";
 const ENDED = "Your session has ended. Sign in again in another tab, and what waits is sent.";
 const MOST_SECONDS = 30; // between two tries
@@ -186,7 +187,7 @@ function follow() {
 }
 
 async function look() {
-  const states = await get(`/upload/state?ids=${[...followed.keys()].slice(0, 200).join(",")}`, JSON.parse);
+  const states = await get(`/upload/state?ids=${[...followed.keys()].slice(0, most).join(",")}`, JSON.parse);
   for (const [id, upload] of Object.entries(states ?? {})) show(id, upload);
   follow();
 }
