@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,15 +106,12 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         BackendUnavailable: a database went away. Marked documents stay marked; unfinished job instances wait again.
     """
     seconds = services.settings.lease_seconds
-    backfill = batch_size is None
-    trigger = Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED
     with (
         job_instances.hold(services.engine, run_id, lease_seconds=seconds),
         _giving_back(services, run_id),
         ThreadPoolExecutor(CUSTOMERS_AT_ONCE, thread_name_prefix="auto-marker") as pool,
     ):
         started = job_instances.start(services.engine, todo.asked, run_id, lease_seconds=seconds)
-        taken = {instance.id: instance for instance in started}
         # Each customer once, those who asked first.
         waiting = list(dict.fromkeys([*(instance.customer_id for instance in started), *todo.customers]))
         running: set[Future[_Done]] = set()
@@ -122,29 +119,11 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
             while waiting or running:
                 while waiting and len(running) < GROUP:
                     group, waiting = waiting[:GROUP], waiting[GROUP:]
-                    begun = job_instances.begin(
-                        services.engine, JOB, group, run_id, lease_seconds=seconds, trigger=trigger
-                    )
-                    # Not in a backfill, which may take minutes for one customer: there each reads its toggle in turn.
-                    toggles = {} if backfill else _toggles(services, begun)
-                    for instance in begun:
-                        customer = instance.customer_id
-                        task = _Task(
-                            services,
-                            taken.get(instance.id, instance),
-                            todo.customers.get(customer),
-                            toggles.get(customer),
-                            batch_size,
-                        )
-                        running.add(pool.submit(task.carry_out))
-                    for customer in set(group) - {instance.customer_id for instance in begun}:
+                    tasks = _begin(services, todo, started, group, run_id, batch_size)
+                    running.update([pool.submit(task.carry_out) for task in tasks])
+                    for customer in set(group) - {task.instance.customer_id for task in tasks}:
                         yield Figures(customer, note="another run is at work for this customer")
-                wait(running, return_when=FIRST_COMPLETED)
-                over = wait(running, timeout=_SETTLED_TOGETHER).done
-                if any(future.exception() for future in over):
-                    # The run is about to end with this error: wait for the others, to report what they have marked.
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    over = {future for future in running if not future.cancelled()}
+                over = _over(pool, running)
                 running -= over
                 yield from _settle(services, [future.result() for future in over if future.exception() is None])
                 for future in over:
@@ -152,6 +131,51 @@ def carry_out(services: Services, todo: Plan, run_id: str, *, batch_size: int | 
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _begin(
+    services: Services,
+    todo: Plan,
+    started: Sequence[JobInstance],
+    group: Sequence[str],
+    run_id: str,
+    batch_size: int | None,
+) -> list[_Task]:
+    """Begin the jobs of a group of customers; those for whom another run works have no task. `started` are the jobs of
+    this run that have begun already."""
+    backfill = batch_size is None
+    begun = job_instances.begin(
+        services.engine,
+        JOB,
+        group,
+        run_id,
+        lease_seconds=services.settings.lease_seconds,
+        trigger=Trigger.ON_DEMAND if backfill else Trigger.SCHEDULED,
+    )
+    # Not in a backfill, which may take minutes for one customer: there each reads its toggle in turn.
+    toggles = {} if backfill else _toggles(services, begun)
+    known = {instance.id: instance for instance in started}  # `begin` takes them for interrupted ones
+    return [
+        _Task(
+            services,
+            known.get(instance.id, instance),
+            todo.customers.get(instance.customer_id),
+            toggles.get(instance.customer_id),
+            batch_size,
+        )
+        for instance in begun
+    ]
+
+
+def _over(pool: ThreadPoolExecutor, running: Set[Future[_Done]]) -> Set[Future[_Done]]:
+    """Wait until some of the `running` customers are over, and all once one of them has failed: the run is about to end
+    with that error, and reports what the others have marked."""
+    wait(running, return_when=FIRST_COMPLETED)
+    over = wait(running, timeout=_SETTLED_TOGETHER).done
+    if any(future.exception() for future in over):
+        pool.shutdown(wait=True, cancel_futures=True)
+        return {future for future in running if not future.cancelled()}
+    return over
 
 
 def given_up(services: Services) -> Iterator[Figures]:
