@@ -6,7 +6,7 @@ else among the four; it cannot tell apart people who look alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -75,35 +75,41 @@ def judge(images: Sequence[Image.Image], *, least_side: int) -> Judgement:
 
 
 def _compare(small: Sequence[Image.Image]) -> tuple[list[str], dict[str, list[float]]]:
-    thumbs = [_thumb(image) for image in small]
     hashes = [perceptual_hash(image) for image in small]
     colours = [_colours(image) for image in small]
     pairs = list(combinations(range(len(small)), 2))
-    apart = {pair: float(np.abs(thumbs[pair[0]] - thumbs[pair[1]]).mean()) for pair in pairs}
-    for (one, other), difference in apart.items():
-        if _SAME_PICTURE < difference <= _NEARLY:
-            apart[one, other] = min(difference, _aligned(small[one], small[other]))
-    bits = {pair: hash_distance(hashes[pair[0]], hashes[pair[1]]) for pair in pairs}
-    shared = {pair: float(np.minimum(colours[pair[0]], colours[pair[1]]).sum()) for pair in pairs}
+    apart = {(one, other): _difference(small[one], small[other]) for one, other in pairs}
+    shared = {(one, other): float(np.minimum(colours[one], colours[other]).sum()) for one, other in pairs}
     reasons = [
-        f"pictures {one + 1} and {other + 1} are the same"
-        for (one, other), difference in apart.items()
-        if difference <= _SAME_PICTURE
+        f"pictures {one + 1} and {other + 1} are the same" for one, other in pairs if apart[one, other] <= _SAME_PICTURE
     ]
-    for number in range(len(small)):
-        mine = [pair for pair in pairs if number in pair]
-        # Only the best match counts, so that one stranger does not disqualify the other three.
-        best, usual = max(shared[p] for p in mine), float(np.median([shared[p] for p in pairs if p not in mine] or [1]))
-        if best < min(_OTHER_COLOURS, _OTHER_SHARE * usual):
-            reasons.append(f"picture {number + 1} does not show the same person as the others")
+    reasons += [
+        f"picture {number + 1} does not show the same person as the others"
+        for number in range(len(small))
+        if _is_stranger(number, shared)
+    ]
     if max(shared.values()) < _STRANGERS:
         reasons.append("the pictures do not show one person")
     measured = {
-        "difference": [round(apart[p], 2) for p in pairs],
-        "hash_bits": [float(bits[p]) for p in pairs],
-        "shared_colours": [round(shared[p], 3) for p in pairs],
+        "difference": [round(difference, 2) for difference in apart.values()],
+        "hash_bits": [float(hash_distance(hashes[one], hashes[other])) for one, other in pairs],
+        "shared_colours": [round(share, 3) for share in shared.values()],
     }
     return reasons, measured
+
+
+def _difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures of _SMALL; of what both show, where they may be the same but cut apart."""
+    difference = float(np.abs(_thumb(one) - _thumb(other)).mean())
+    return min(difference, _aligned(one, other)) if _SAME_PICTURE < difference <= _NEARLY else difference
+
+
+def _is_stranger(number: int, shared: Mapping[tuple[int, int], float]) -> bool:
+    """Whether a picture shows somebody else, by the colours that pairs share. Only its best match counts, so that one
+    stranger does not disqualify the other three."""
+    best = max(share for pair, share in shared.items() if number in pair)
+    others = [share for pair, share in shared.items() if number not in pair]
+    return best < min(_OTHER_COLOURS, _OTHER_SHARE * float(np.median(others or [1])))
 
 
 def _thumb(image: Image.Image) -> npt.NDArray[np.float32]:
