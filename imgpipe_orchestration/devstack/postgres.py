@@ -138,9 +138,12 @@ class Postgres(Part):
         return self._asked() is None
 
     def works(self) -> bool:
-        """Also when it refuses a connection with FATAL, e.g. because it has too many."""
+        """Also when it refuses a connection with FATAL, e.g. because it has too many.
+
+        Not when it is shutting down: told so by SIGTERM, it waits for the sessions there are, and pools keep theirs.
+        """
         refusal = self._asked()
-        return refusal is None or "FATAL" in refusal
+        return refusal is None or ("FATAL" in refusal and "shutting down" not in refusal)
 
     def _asked(self) -> str | None:
         """The error of a query; None when it was answered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import time
 import urllib.error
@@ -26,6 +27,7 @@ from imgpipe_orchestration.devstack.services import Daemon
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.runs.storage import with_psycopg2
 from imgpipe_orchestration_tests.conftest import S3Access
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.runs.instances import configure
 
 
@@ -180,6 +182,15 @@ def test_a_daemon_works_whose_last_heartbeat_is_of_these_minutes(
     daemon = Daemon(tmp_path, environ={"DAGSTER_PG_URL": with_psycopg2(url)})
     daemon.started = time.monotonic() - 1000
     assert daemon.works() is works
+
+
+def test_a_server_told_to_end_while_somebody_is_connected_no_longer_works(open_folder: Path) -> None:
+    with Postgres(open_folder / "data", free_port(), durable=False) as server, psycopg.connect(server.url) as pooled:
+        assert server.works()
+        (pid, *_) = (server.folder / "postmaster.pid").read_text().split()
+        os.kill(int(pid), signal.SIGTERM)
+        wait_for(lambda: not server.works(), "the server to refuse connections", 30)
+        assert pooled.execute("select 1").fetchone() == (1,), "and ends none"
 
 
 def test_fresh_databases_do_not_see_each_other(postgres_url: str, postgres_server: Postgres) -> None:
