@@ -13,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 
 from imgpipe_orchestration.alerts import webhook as chat
 from imgpipe_orchestration.alerts.sensors import alert_on_failed_checks, alert_on_failed_runs
@@ -257,6 +258,41 @@ def test_a_check_that_begins_to_fail_is_told_once_until_it_has_passed_again(
     assert "lost: 4" in second
     assert "<https://dagster.example/assets/images?view=checks&checkDetail=images_are_stored|" in first
     assert len(set(webhook.keys)) == 3
+
+
+@dg.asset_check(asset=images)
+def images_are_sharp() -> dg.AssetCheckResult:
+    rows = [dg.TableRecord({"image": n, "customer": "dunes"}) for n in (4, 7)]
+    return dg.AssetCheckResult(passed=False, metadata={"blurred": dg.MetadataValue.table(rows)})
+
+
+def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_of(
+    webhook: Webhook, over: Callable[[str], Alerts]
+) -> None:
+    """Dagster keeps the plan in the place of the evaluation that never came."""
+    instance = over(webhook.url).instance
+    jobs = [
+        dg.define_asset_job(check.check_key.name, dg.AssetSelection.checks(check))
+        for check in (images_are_sharp, images_are_stored)
+    ]
+    checked = dg.Definitions(assets=[images], asset_checks=[images_are_sharp, images_are_stored], jobs=jobs)
+    assert checked.resolve_job_def("images_are_sharp").execute_in_process(instance=instance).success
+    planned = checked.resolve_job_def("images_are_stored")
+    run = instance.create_run_for_job(planned)
+    key = images_are_stored.check_key
+    plan = AssetCheckEvaluationPlanned(asset_key=key.asset_key, check_name=key.name)
+    instance.report_dagster_event(
+        dg.DagsterEvent(
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value, planned.name, event_specific_data=plan
+        ),
+        run.run_id,
+    )
+    resources = {"sensor_backends": build_backends()}
+    with dg.build_sensor_context(instance, definitions=checked, resources=resources) as context:
+        result = alert_on_failed_checks.evaluate_tick(context)
+    assert result.skip_message == "told of 1 failed checks"
+    (message,) = webhook.messages
+    assert "blurred: customer dunes, image 4; customer dunes, image 7" in message["text"]
 
 
 def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: Callable[[str], Alerts]) -> None:

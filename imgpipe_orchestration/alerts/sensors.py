@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -61,8 +61,9 @@ def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends:
         return NO_WEBHOOK
     keys = context.repository_def.asset_graph.asset_check_keys if context.repository_def else []
     records = [context.instance.get_latest_asset_check_evaluation_record(key) for key in sorted(keys)]
-    # One that is being evaluated has no evaluation yet.
-    latest = [(record.run_id, record.evaluation) for record in records if record and record.evaluation]
+    found = [(record.run_id, record.evaluation) for record in records if record]
+    # One that is being evaluated, or was when its run was killed, has a plan in its place.
+    latest = [(run, one) for run, one in found if isinstance(one, dg.AssetCheckEvaluation)]
     news = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
     return _tell(context, settings.alert_webhook_url, news, "failed checks")
 
@@ -136,9 +137,16 @@ def _failed_checks(
         if not found.passed:
             asset, check = "/".join(found.asset_key.path), found.check_name
             link = f"{dagster_url}/assets/{asset}?view=checks&checkDetail={check}"
-            details = {label: value.value for label, value in found.metadata.items()}
+            details = {label: _said(value) for label, value in found.metadata.items()}
             message = webhook.check_failed(check=check, asset=asset, link=link, details=details)
         yield News(message, f"check-failed-{run_id}-{name}", json.dumps(sorted(told)))
+
+
+def _said(value: dg.MetadataValue[Any]) -> object:
+    """A metadata value for people; a table row by row."""
+    if not isinstance(value, dg.TableMetadataValue):
+        return value.value
+    return "; ".join(", ".join(f"{name} {cell}" for name, cell in row.data.items()) for row in value.records)
 
 
 def _names(cursor: str | None) -> set[str]:
