@@ -28,6 +28,9 @@ DEVELOPMENT_SECRET = "development-only-secret-do-not-use-in-production"  # noqa:
 LEAST_SECRET = 8
 """Least characters of a secret in production. Not enough for a good one; it refuses `x`, `test` and the like."""
 
+CENTURY_DAYS = 36_525
+"""Most days that anything is kept: no clock or calendar counts without end."""
+
 _NEEDED_SECRETS = ("media_api_key", "main_api_key", "admin_api_key", "user_jwt_secret", "secret_key")
 """Settings without which nothing starts in production."""
 
@@ -67,7 +70,7 @@ def holds_secret(name: str, value: str) -> bool:
 class Settings(BaseModel):
     """The settings in force. Field names in upper case are the environment variables."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     # --- the stack ---------------------------------------------------------------------------------------------
     imgpipe_env: Literal["development", "production"] = Field(
@@ -131,12 +134,18 @@ class Settings(BaseModel):
 
     # --- retention ---------------------------------------------------------------------------------------------
     retention_days: float = Field(
-        30, gt=0, description="Days that finished items, their attempts and ended job instances are kept."
+        30,
+        gt=0,
+        le=CENTURY_DAYS,
+        description="Days that finished items, their attempts and ended job instances are kept.",
     )
-    retention_runs_days: float = Field(30, gt=0, description="Days that Dagster's ended runs and events are kept.")
+    retention_runs_days: float = Field(
+        30, gt=0, le=CENTURY_DAYS, description="Days that Dagster's ended runs and events are kept."
+    )
     retention_accounts_days: float = Field(
         400,
         gt=0,
+        le=CENTURY_DAYS,
         description="Days that uses of paid calls are kept. Answers stay for ever, embeddings while they are used.",
     )
 
@@ -164,7 +173,10 @@ class Settings(BaseModel):
         "", description="OpenTelemetry collector that spans are sent to (OTLP over HTTP). Empty: none are made."
     )
     gc_grace_hours: float = Field(
-        24, gt=0, description="Age from which an object that no row names is garbage; longer than any upload takes."
+        24,
+        gt=0,
+        le=24 * CENTURY_DAYS,
+        description="Age from which an object that no row names is garbage; longer than any upload takes.",
     )
 
     # --- identity and secrets ----------------------------------------------------------------------------------
@@ -317,7 +329,10 @@ class Settings(BaseModel):
         21600, gt=0, description="How long a task waits for a Flowise or OpenAI that is away before it is given up."
     )
     avatar_cleanup_days: float = Field(
-        7, ge=0, description="How long images of cancelled and failed tasks are kept before they are removed."
+        7,
+        ge=0,
+        le=CENTURY_DAYS,
+        description="How long images of cancelled and failed tasks are kept before they are removed.",
     )
     c2pa_certificate: str = Field("", description="Path of a PEM chain that signs C2PA manifests. Empty: no manifests.")
     c2pa_private_key: str = Field("", description="Path of the PEM key of C2PA_CERTIFICATE.")

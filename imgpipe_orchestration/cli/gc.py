@@ -27,13 +27,20 @@ def command(
     Ends with code 1 when rows name objects that are missing for good: originals, and what was made of a missing one.
     Without --delete nothing is made again, and every missing object counts.
     """
+    from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.garbage import collect_garbage
     from imgpipe_orchestration.services import Services
+    from imgpipe_orchestration.settings import CENTURY_DAYS
 
     settings = settings_of(data_dir)
     hours = settings.gc_grace_hours if grace_hours is None else grace_hours
+    if not hours <= 24 * CENTURY_DAYS:  # nor NaN, which is neither more nor less
+        raise click.BadParameter("an object is no older than a hundred years", param_hint="--grace-hours")
     with closing(Services(settings)) as services:
-        found = collect_garbage(services, pipelines, act=act, grace_hours=hours)
+        try:
+            found = collect_garbage(services, pipelines, act=act, grace_hours=hours)
+        except NotFound as unknown:
+            raise click.BadParameter(unknown.public, param_hint="PIPELINE") from unknown
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
