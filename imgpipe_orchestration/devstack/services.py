@@ -20,7 +20,6 @@ from pathlib import Path
 from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
 from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
-from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 
 LOCATION = "imgpipe"
 """Name of the code location; the same as in workspace.yaml, so that schedules and sensors keep their state."""
@@ -121,7 +120,7 @@ class Daemon(Part):
     """With a heartbeat so far ahead of the clock it waits for the clock, which was set back, and does nothing."""
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
-        super().__init__(folder, 0, environ={**environ, PRELOAD_VARIABLE: "1"})
+        super().__init__(folder, 0, environ=environ)
         self._database = environ["DAGSTER_PG_URL"]
 
     @property

@@ -45,10 +45,6 @@ PRELOAD = (
 LOGS_IN_S3 = ("dagster_aws.s3.compute_log_manager",)
 """What every run imports in addition on several machines (deploy/dagster.yaml)."""
 
-PRELOAD_VARIABLE = "IMGPIPE_PRELOAD_RUNS"
-"""Set in the environment of the process that launches runs (the daemon), so that the forkserver starts at once and not
-when the first run waits for it."""
-
 _PR_SET_PDEATHSIG = 1
 
 

@@ -20,7 +20,6 @@ import psutil
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-from imgpipe_orchestration.runs.forkserver import PRELOAD_VARIABLE
 from imgpipe_orchestration.runs.warm import WarmProcess
 
 PROCESS_TAG = "dagster/forked_process"
@@ -32,16 +31,15 @@ PATIENCE_SECONDS = 200.0
 at most), whose answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
 
+_WARM = WarmProcess()
+"""One for the process: the daemon's threads, when they launch the first runs at once, each make a launcher."""
+
 
 class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
     """Forks runs from a process that has loaded the definitions. Starting or stopping a run needs no code server."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
-        self._warm = WarmProcess()
-        # Removed from the environment, so that the forkserver and the runs do not each start one.
-        if os.environ.pop(PRELOAD_VARIABLE, ""):
-            self._warm.preload()
         super().__init__()  # type: ignore[no-untyped-call]  # Dagster's base class has no annotation there
 
     @property
@@ -62,7 +60,7 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
             BackendUnavailable: no process could be forked; the run is then reported as failed to start.
         """
         run = context.dagster_run
-        pid = self._warm.start(self._instance, run.run_id, context.job_code_origin)
+        pid = _WARM.start(self._instance, run.run_id, context.job_code_origin)
         self._instance.add_run_tags(run.run_id, {PROCESS_TAG: _describe(pid)})
         self._instance.report_engine_event(f"Forked process {pid} for the run.", run, cls=type(self))
 
@@ -97,7 +95,7 @@ class ForkedRunLauncher(RunLauncher[dg.DagsterInstance], ConfigurableClass):
         return CheckRunHealthResult(WorkerStatus.UNKNOWN, "nothing is known of its process")
 
     def dispose(self) -> None:
-        self._warm.close()
+        _WARM.close()
 
 
 def note_process(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -23,7 +23,7 @@ from imgpipe_orchestration import oom
 from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.resources import build_backends
-from imgpipe_orchestration.runs.launcher import PROCESS_TAG, ForkedRunLauncher
+from imgpipe_orchestration.runs.launcher import _WARM, PROCESS_TAG, ForkedRunLauncher
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.runs import jobs
@@ -190,6 +190,22 @@ def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
     )
 
 
+def test_two_launchers_of_a_process_fork_from_one(
+    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon's threads make one each where several runs wait as it starts."""
+    runs = [launch(instance, jobs.endless)]
+    other = ForkedRunLauncher()
+    other.register_instance(instance)
+    with monkeypatch.context() as patch:
+        patch.setattr(instance, "_run_launcher", other)
+        runs.append(launch(instance, jobs.endless))
+    assert len({started(instance, run).ppid() for run in runs}) == 1
+    for run in runs:
+        launcher.terminate(run)
+        becomes(instance, run, CANCELED)
+
+
 @pytest.mark.slow
 def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance) -> None:
     process = started(instance, first := launch(instance, jobs.endless))
@@ -205,14 +221,12 @@ def test_a_forkserver_that_died_is_replaced(instance: dg.DagsterInstance) -> Non
 
 
 @pytest.mark.slow
-def test_a_forkserver_that_hangs_is_replaced(
-    instance: dg.DagsterInstance, launcher: ForkedRunLauncher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forkserver_that_hangs_is_replaced(instance: dg.DagsterInstance) -> None:
     process = started(instance, first := launch(instance, jobs.endless))
     parent = process.parent()
     assert parent is not None
-    assert launcher._warm._server is not None
-    launcher._warm._server._socket.settimeout(1)
+    assert _WARM._server is not None
+    _WARM._server._socket.settimeout(1)
     parent.suspend()
     second = launch(instance, jobs.quick)
     becomes(instance, second, SUCCESS)
