@@ -28,19 +28,15 @@ generation_tasks = dg.AssetSpec(
 )
 
 STAGES = {
-    Step.PROMPT: (
-        "avatar_image_prompts",
-        "Step 1/7: the words of each picture, written by Flowise.",
-        "flowise",
-    ),
-    Step.BASE: ("avatar_base_selfies", "Step 2/7: a selfie of each person, drawn by OpenAI.", "openai"),
-    Step.BASE_UPLOAD: ("avatar_base_uploads", "Step 3/7: selfies judged, labelled and public as base.png.", "s3"),
-    Step.GRID: ("avatar_grids", "Step 4/7: a 2x2 grid of the same person, drawn by OpenAI from the selfie.", "openai"),
-    Step.SPLIT: ("avatar_splits", "Step 5/7: seams found, four pictures cut, trimmed, squared and judged.", "opencv"),
-    Step.UPLOAD: ("avatar_split_uploads", "Step 6/7: the four pictures, labelled and public, with thumbnails.", "s3"),
-    Step.URLS: ("avatar_results", "Step 7/7: the five URLs of each person; tasks completed, manifests.", "postgres"),
+    Step.PROMPT: ("avatar_image_prompts", "the words of each picture, written by Flowise.", "flowise"),
+    Step.BASE: ("avatar_base_selfies", "a selfie of each person, drawn by OpenAI.", "openai"),
+    Step.BASE_UPLOAD: ("avatar_base_uploads", "selfies judged, labelled and public as base.png.", "s3"),
+    Step.GRID: ("avatar_grids", "a 2x2 grid of the same person, drawn by OpenAI from the selfie.", "openai"),
+    Step.SPLIT: ("avatar_splits", "seams found, four pictures cut, trimmed, squared and judged.", "opencv"),
+    Step.UPLOAD: ("avatar_split_uploads", "the four pictures, labelled and public, with thumbnails.", "s3"),
+    Step.URLS: ("avatar_results", "the five URLs of each person; tasks completed, manifests.", "postgres"),
 }
-"""Asset name, description and kind of each step."""
+"""Of each step its asset's name, what the asset is, and its kind."""
 
 
 def _figures(outcome: "Outcome") -> dict[str, Any]:
@@ -73,7 +69,8 @@ def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResourc
 
 def _specs() -> list[dg.AssetSpec]:
     specs: list[dg.AssetSpec] = []
-    for name, description, kind in STAGES.values():
+    for step, (name, what, kind) in STAGES.items():
+        description = f"Step {step.value}/{len(Step)}: {what}"
         before = specs[-1].key if specs else avatar_personas.key
         specs.append(
             dg.AssetSpec(name, deps=[before], description=description, group_name=GROUP, owners=OWNERS, kinds={kind})

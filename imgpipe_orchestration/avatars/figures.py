@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, text
 
+from imgpipe_orchestration.avatars.records import ENDED_SQL
 from imgpipe_orchestration.storage.backlog import STUCK_SECONDS
 
 
@@ -51,9 +52,9 @@ _DAILY = text("""
     from people p full join spent s on s.day = p.day order by 1 desc
 """)
 
-_STUCK = text("""
+_STUCK = text(f"""
     select t.task_id from generation_tasks t
-    where t.status not in ('completed', 'failed', 'cancelled')
+    where t.status not in ({ENDED_SQL})
         and t.updated_at < now() - make_interval(secs => :seconds)
         and not exists (select from generation_results r
             where r.task_id = t.id and r.updated_at >= now() - make_interval(secs => :seconds))

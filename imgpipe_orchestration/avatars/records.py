@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.avatars.model import TaskStatus
+from imgpipe_orchestration.avatars.model import ENDED, TaskStatus
 from imgpipe_orchestration.errors import NotFound
 
 
@@ -50,6 +50,7 @@ class Progress:
 
 
 COLUMNS = ", ".join(Task.__slots__)
+ENDED_SQL = ", ".join(f"'{status}'" for status in ENDED)
 
 
 def task_of(row: Row[Any]) -> Task:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from imgpipe_orchestration.avatars.model import PersonaData, PersonaStatus, name_key
+from imgpipe_orchestration.avatars.model import PersonaData, PersonaStatus, Step, name_key
 from imgpipe_orchestration.errors import NotFound
 
 
@@ -247,8 +247,8 @@ _PROBLEM = text("""
     select problem from generation_batches where task_id = :id and problem is not null order by number desc limit 1
 """)
 
-_COMPLETE = text("""
-    update generation_results set status = 'completed', step = 7, error = null, finished_at = now(),
+_COMPLETE = text(f"""
+    update generation_results set status = 'completed', step = {Step.URLS.value}, error = null, finished_at = now(),
         base_image_url = :base, image_1_url = :url_1, image_2_url = :url_2, image_3_url = :url_3, image_4_url = :url_4
     where id = :id
 """)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from imgpipe_orchestration.avatars import cleanup, export, figures, records, results, store
 from imgpipe_orchestration.avatars.cleanup import Removable
 from imgpipe_orchestration.avatars.figures import Day
-from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus
+from imgpipe_orchestration.avatars.model import Step, TaskRequest, TaskStatus
 from imgpipe_orchestration.avatars.records import Progress, Task
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.storage.rows import transaction
@@ -197,7 +197,7 @@ def _answer(task: Task, progress: Progress) -> TaskAnswer:
     values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
     counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
     # A task that has ended is at 100 %, although its failed people have not finished all steps.
-    percent = 100.0 if task.finished_at else round(100 * progress.steps_done / (7 * progress.total), 1)
+    percent = 100.0 if task.finished_at else round(100 * progress.steps_done / (len(Step) * progress.total), 1)
     answer = ProgressAnswer(**counts, percent=percent)
     return TaskAnswer(**values, count=task.persona_count, progress=answer, cost_usd=progress.cost_usd)
 

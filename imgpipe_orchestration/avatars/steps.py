@@ -103,7 +103,7 @@ def picture(services: Services, claim: Claim, lanes: Lanes, *, steps: Collection
         step = Step(persona.step + 1)
         if step not in steps:
             return
-        log.info(f"[Task {task}] [{persona.name}] Step {step.value}/7: {step.words}")
+        log.info(f"[Task {task}] [{persona.name}] Step {step.value}/{len(Step)}: {step.words}")
         try:
             _DO[step](place, persona)
         except _Again as reason:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, text
 
 from imgpipe_orchestration.avatars import records
-from imgpipe_orchestration.avatars.model import TaskRequest, TaskStatus, final_status
-from imgpipe_orchestration.avatars.records import COLUMNS, Task, task_of
+from imgpipe_orchestration.avatars.model import ENDED, TaskRequest, TaskStatus, final_status
+from imgpipe_orchestration.avatars.records import COLUMNS, ENDED_SQL, Task, task_of
 from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 
@@ -114,7 +114,7 @@ def retry_failed(connection: Connection, claims: Claims, task: Task) -> int:
     """
     if task.status is TaskStatus.CANCELLED:
         raise Conflict("The task was cancelled, so nobody in it is tried again. Ask for a new one.")
-    if task.status not in (TaskStatus.COMPLETED, TaskStatus.FAILED):
+    if task.status not in ENDED:
         raise Conflict(f"The task is {task.status}; failed people can be tried again once it has ended.")
     connection.execute(_LOCK_ITEMS, {"id": task.id})
     connection.execute(_LOCK, {"id": task.id})
@@ -222,19 +222,19 @@ _LEFT = text("""
     from generation_tasks t left join generation_results r on r.task_id = t.id where t.id = :id group by t.id
 """)
 
-_END = text("""
+_END = text(f"""
     update generation_tasks t set status = :status, finished_at = now(), waiting_for = null, manifest_url = null,
         error_log = (
             select string_agg(format('%s (result_id=%s): %s',
                 coalesce(r.firstname || ' ' || r.lastname, 'persona ' || (r.position + 1)), r.id, r.error),
                 E'\\n' order by r.position)
             from generation_results r where r.task_id = t.id and r.status = 'failed')
-    where t.id = :id and t.status not in ('completed', 'failed', 'cancelled')
+    where t.id = :id and t.status not in ({ENDED_SQL})
 """)
 
-_CANCEL = text("""
+_CANCEL = text(f"""
     update generation_tasks set status = 'cancelled', finished_at = now(), waiting_for = null
-    where id = :id and status not in ('completed', 'failed', 'cancelled')
+    where id = :id and status not in ({ENDED_SQL})
 """)
 
 _CANCEL_PEOPLE = text("""
@@ -257,9 +257,9 @@ _REOPEN = text("""
     where id = any(:ids) and status in ('completed', 'failed')
 """)
 
-_PUT_BACK = text("""
+_PUT_BACK = text(f"""
     update generation_tasks set status = case when status = :now then :back else status end, waiting_for = :reason
-    where id = any(:ids) and status not in ('completed', 'failed', 'cancelled')
+    where id = any(:ids) and status not in ({ENDED_SQL})
 """)
 
 _FAIL_PERSONAS = text("""

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from imgpipe_orchestration.avatars import records, results, routes
-from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, TaskRequest
+from imgpipe_orchestration.avatars.model import ENDED, MOST_PERSONAS, Step, TaskRequest
 from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.gateway.pages.frame import Number, PageRoute, back_to, page
@@ -76,6 +76,7 @@ def task(request: Request, services: ServicesDep, session: Operator, task_id: st
         session,
         task=answer,
         people=[(person, _pictures(person)) for person in people],
+        steps=len(Step),
         running=found.status not in ENDED,
     )
 
