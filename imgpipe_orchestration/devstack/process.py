@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,8 +15,8 @@ from typing import IO, ClassVar, Self
 
 from imgpipe_orchestration.devstack.ports import listening
 from imgpipe_orchestration.errors import BackendUnavailable
+from imgpipe_orchestration.parent_death import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 PATIENCE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""
 
@@ -102,15 +100,11 @@ class Part(ABC):
             self._process = self._spawn(log)
 
     def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-        death_signal = int(self.stop_signal)
-
         def in_child() -> None:
             # A background job of a non-interactive shell ignores SIGINT, and children inherit that.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            if libc is not None:
-                libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+            die_with_parent(self.stop_signal)
 
         return subprocess.Popen(
             self.command(),

@@ -8,7 +8,6 @@ are interrupted with `--ends-runs` (on Linux).
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
@@ -23,6 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from imgpipe_orchestration import oom
+from imgpipe_orchestration.parent_death import die_with_parent
 from imgpipe_orchestration.partners.openai_warmup import warm_up
 
 PRELOAD = (
@@ -45,8 +45,6 @@ PRELOAD = (
 LOGS_IN_S3 = ("dagster_aws.s3.compute_log_manager",)
 """What every run imports in addition on several machines (deploy/dagster.yaml)."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main(descriptor: int, *, ends_runs: bool = False) -> None:
     signal.signal(signal.SIGCHLD, _collect)
@@ -57,7 +55,6 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
         importlib.import_module(module)
     warm_up()
     gc.collect()
-    libc = ctypes.CDLL(None) if ends_runs and sys.platform == "linux" else None
     gc.freeze()  # keeps memory shared with the children, because the garbage collector no longer writes to its pages
     with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as lines:
         for line in lines:
@@ -67,8 +64,8 @@ def main(descriptor: int, *, ends_runs: bool = False) -> None:
                 pid = -(error.errno or 1)
             if pid == 0:
                 os.close(descriptor)  # open in a child, it would hide the death of this process from the launcher
-                if libc is not None:
-                    libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
+                if ends_runs:
+                    die_with_parent(signal.SIGINT)
                 _run(json.loads(line))
             lines.write(b"%d\n" % pid)
             lines.flush()
