@@ -103,6 +103,7 @@ def test_a_worker_killed_after_it_paid_leaves_nothing_to_be_bought_again(desk: D
     assert desk.calls("openai", "edits") <= 3, "one for each, and one that was in flight for the other person"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_keeps_what_is_being_drawn_and_buys_nothing_more(desk: Desk) -> None:
     task = desk.ask(2)
     desk.data()

@@ -47,7 +47,7 @@ def test_a_flowise_that_cannot_be_reached_is_waited_for_and_the_task_goes_on_whe
     assert (done.status, done.waiting_for, done.error_log) == (TaskStatus.COMPLETED, None, None)
 
 
-@pytest.mark.parametrize("how", ["refused", "503"])
+@pytest.mark.parametrize("how", ["refused", pytest.param("503", marks=pytest.mark.slow)])
 def test_an_openai_that_is_away_is_waited_for_and_nothing_is_paid_twice(desk: Desk, how: str) -> None:
     with Relay(desk.standins.openai_url) as openai:
         desk.services.settings = desk.services.settings.model_copy(update={"openai_base_url": openai.url})

@@ -235,6 +235,7 @@ def test_a_forkserver_that_hangs_is_replaced(instance: dg.DagsterInstance) -> No
     becomes(instance, first, CANCELED)
 
 
+@pytest.mark.slow
 def test_a_forkserver_that_cannot_fork_for_a_moment_says_so_and_goes_on() -> None:
     ours, theirs = socket.socketpair()
     short_of_processes = """

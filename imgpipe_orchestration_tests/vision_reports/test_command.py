@@ -168,7 +168,9 @@ def test_what_a_killed_command_held_is_taken_up_and_what_a_living_one_holds_is_n
     assert (len(desk.reports), len(desk.backend.orders)) == (1, 1)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["killed", "stopped"]
+)
 def test_a_command_that_ends_while_it_lists_leaves_no_running_execution(
     desk: Desk, config: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:

@@ -105,6 +105,7 @@ def test_the_largest_file_reaches_the_target_where_the_smaller_sizes_mislead(kin
     assert Reference(original).score(_decoded(zoom.data)) == pytest.approx(75, abs=2)
 
 
+@pytest.mark.slow
 def test_the_largest_files_of_a_soft_picture_reach_the_target() -> None:
     """Seams in it would be all that an encoder has to do."""
     y, x = np.mgrid[0:1:1500j, 0:1:2400j]
