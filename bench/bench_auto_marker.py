@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pymongo import UpdateOne, monitoring
-from running import bar
+from running import bar, services_of
 
 from imgpipe_orchestration.auto_marker import steps
 from imgpipe_orchestration.auto_marker.due import due
@@ -31,7 +32,6 @@ from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.migrations import upgrade
 
 BATCH = 50
 SPEC_RATE = 100
@@ -58,27 +58,29 @@ def main() -> None:
         mongo = given or stack.enter_context(Mongo(folder / "mongo", free_port())).url
         print(f"MongoDB: {'MONGODB_TEST_URL' if given else 'embedded'}")
         if "speed" in only:
-            with services_of(postgres, mongo, "speed") as services:
+            with marking(postgres, mongo, "speed") as services:
                 ratio, rate = speed(services, arguments.rounds, arguments.customers)
             bar("auto-marker-step-against-bare-writes", ratio, 0.8, at_least=True)
             bar("auto-marker-times-the-documents-rate", rate / SPEC_RATE, 30, at_least=True)
         if "tick" in only:
-            with services_of(postgres, mongo, "tick") as services:
+            with marking(postgres, mongo, "tick") as services:
                 bar("auto-marker-customers-touched-of-1000", tick(services, arguments.documents), 3)
         if "memory" in only:
-            with services_of(postgres, mongo, "memory") as services:
+            with marking(postgres, mongo, "memory") as services:
                 bar("auto-marker-memory-MB", memory(services, arguments.memory_documents), MEMORY_MB)
 
 
 @contextmanager
-def services_of(postgres: Postgres, mongo: str, name: str) -> Iterator[Services]:
+def marking(postgres: Postgres, mongo: str, name: str) -> Iterator[Services]:
+    """Services on databases of their own, of which the one in MongoDB is dropped: that server may be somebody's."""
     settings = Settings(database_url=postgres.ensure_database(name), mongodb_url=f"{mongo}/imgpipe_bench_{name}")
-    services = Services(settings)
-    upgrade(services.engine)
-    services.documents.client.drop_database(services.documents.database.name)
-    yield services
-    services.documents.client.drop_database(services.documents.database.name)
-    services.close()
+    with services_of(settings) as services:
+        drop = partial(services.documents.client.drop_database, services.documents.database.name)
+        drop()
+        try:
+            yield services
+        finally:
+            drop()
 
 
 def seed(services: Services, customers: list[str], each: int, **fields: Any) -> dict[str, list[dict[str, Any]]]:
@@ -183,11 +185,10 @@ def tick(services: Services, documents: int) -> int:
     assert found.scheduled
     queries = Queries()
     monitoring.register(queries)  # every client made from here on
-    listening = Services(services.settings)
-    began = time.perf_counter()
-    figures = list(steps.carry_out(listening, steps.plan(listening, scheduled=True), "tick", batch_size=BATCH))
-    worked = time.perf_counter() - began
-    listening.close()
+    with closing(Services(services.settings)) as listening:
+        began = time.perf_counter()
+        figures = list(steps.carry_out(listening, steps.plan(listening, scheduled=True), "tick", batch_size=BATCH))
+        worked = time.perf_counter() - began
     named = {c for c in everybody if any(f"'{c}'" in repr(command) for _, command in queries.sent)}
     print(f"the sensor's question took {asked * 1000:.0f} ms, the round {worked * 1000:.0f} ms")
     print(f"commands of the round: {sorted({name for name, _ in queries.sent})}, {len(queries.sent)} in all")

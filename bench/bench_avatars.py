@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from running import bar
+from running import bar, services_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -33,7 +33,6 @@ from imgpipe_orchestration.devstack.services import StandIns
 from imgpipe_orchestration.imaging.portraits.grid import cut, find_layout
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.imaging.grid_samples import right, sample
 
@@ -115,24 +114,21 @@ def running(folder: Path) -> Iterator[Services]:
     with postgres, s3, partners:
         delays = {"flowise": FLOWISE_SECONDS, "openai": IMAGE_SECONDS}
         requests.post(f"{partners.url}/_standin/delays", json=delays, timeout=5).raise_for_status()
-        services = Services(
-            Settings(
-                imgpipe_data_dir=folder,
-                database_url=postgres.ensure_database("imgpipe"),
-                s3_endpoint=s3.url,
-                s3_access_key="bench-access",
-                s3_secret_key="bench-secret",
-                openai_api_key="bench",
-                openai_base_url=f"{partners.url}/openai/v1",
-                flowise_base_url=f"{partners.url}/flowise",
-                multithread_flowise=LIMIT,
-                avatar_parallel_images=LIMIT,
-            )
+        settings = Settings(
+            imgpipe_data_dir=folder,
+            database_url=postgres.ensure_database("imgpipe"),
+            s3_endpoint=s3.url,
+            s3_access_key=s3.access_key,
+            s3_secret_key=s3.secret_key,
+            openai_api_key="bench",
+            openai_base_url=f"{partners.url}/openai/v1",
+            flowise_base_url=f"{partners.url}/flowise",
+            multithread_flowise=LIMIT,
+            avatar_parallel_images=LIMIT,
         )
-        upgrade(services.engine)
-        services.avatars_bucket.ensure()
-        yield services
-        services.close()
+        with services_of(settings) as services:
+            services.avatars_bucket.ensure()
+            yield services
 
 
 if __name__ == "__main__":

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from running import bar, interleaved
+from running import bar, database, interleaved, running_postgres
 from sqlalchemy import text
 
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.storage.claims import Claims, Item, Queue
-from imgpipe_orchestration.storage.migrations import upgrade
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 
 QUEUE = Queue("bench")
 BATCH = 100
@@ -35,15 +31,13 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=1_000_000, help="items waiting in the large database")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        server = Postgres(Path(folder) / "data", free_port(), durable=False)
-        with (
-            server,
-            database(server, "small") as small,
-            database(server, "large") as large,
-            database(server, "eight") as eight,
-        ):
-            measure(small, large, eight, arguments.large, arguments.rounds)
+    with (
+        running_postgres() as server,
+        claims_of(server, "small") as small,
+        claims_of(server, "large") as large,
+        claims_of(server, "eight") as eight,
+    ):
+        measure(small, large, eight, arguments.large, arguments.rounds)
 
 
 def measure(small: Claims, large: Claims, eight: Claims, many: int, rounds: int) -> None:
@@ -80,15 +74,13 @@ def measure(small: Claims, large: Claims, eight: Claims, many: int, rounds: int)
 
 
 @contextlib.contextmanager
-def database(server: Postgres, name: str) -> Iterator[Claims]:
+def claims_of(server: Postgres, name: str) -> Iterator[Claims]:
     """Claims over a fresh database whose statistics and dead rows nobody tends."""
-    engine = connect(server.ensure_database(name), pool_size=16)
-    upgrade(engine)
-    with transaction(engine) as connection:
-        for table in ("work_items", "work_attempts", "work_counts", "work_turns", "work_served"):
-            connection.execute(text(f"alter table {table} set (autovacuum_enabled = false)"))
-    yield Claims(engine)
-    engine.dispose()
+    with database(server, name, pool_size=16) as engine:
+        with transaction(engine) as connection:
+            for table in ("work_items", "work_attempts", "work_counts", "work_turns", "work_served"):
+                connection.execute(text(f"alter table {table} set (autovacuum_enabled = false)"))
+        yield Claims(engine)
 
 
 def fill(claims: Claims, number: int) -> float:

@@ -8,21 +8,17 @@ away.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from pathlib import Path
 
 from fastapi.testclient import TestClient
-from running import bar, interleaved
+from running import bar, database, interleaved, running_postgres
 from sqlalchemy import text
 
-from imgpipe_orchestration.devstack.ports import free_port
 from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.gateway.pages import figures
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.migrations import upgrade
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 
 QUEUES = ("media", "listings", "vision_analyses", "avatar_images")
 
@@ -48,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
     figures.FRESH = 0.0
-    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port(), durable=False) as server:
+    with running_postgres() as server:
         urls = furnished(server, "small", 1000), furnished(server, "large", arguments.large)
         small, large = map(gateway, urls)
         with small, large:
@@ -74,16 +70,12 @@ def first_after_a_start(url: str) -> float:
 
 def furnished(server: Postgres, name: str, items: int) -> str:
     """The URL of a database of its own with that many items."""
-    url = server.ensure_database(name)
-    engine = connect(url)
-    upgrade(engine)
-    with transaction(engine) as connection:
+    with database(server, name) as engine, transaction(engine) as connection:
         connection.execute(text("set local statement_timeout = 0"))
         for queue in QUEUES:
             connection.execute(_ITEMS, {"queue": queue, "many": items // len(QUEUES)})
             connection.execute(_ATTEMPTS, {"queue": queue})
-    engine.dispose()
-    return url
+    return server.ensure_database(name)
 
 
 def gateway(url: str) -> TestClient:

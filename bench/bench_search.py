@@ -10,20 +10,14 @@ import argparse
 import io
 import statistics
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-from running import bar
+from running import bar, database, running_postgres
 from sqlalchemy import Connection, Engine, text
 
-from imgpipe_orchestration.devstack.ports import free_port
-from imgpipe_orchestration.devstack.postgres import Postgres
 from imgpipe_orchestration.media import search
 from imgpipe_orchestration.media.search import Filters
-from imgpipe_orchestration.storage.migrations import upgrade
 from imgpipe_orchestration.storage.postgres import as_long_as_it_takes
-from imgpipe_orchestration.storage.rows import connect
 
 DIMENSIONS, DIRECTIONS, CLUSTERS, USERS = 1536, 64, 500, 200
 LIMIT = 60
@@ -34,13 +28,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=40)
     arguments = parser.parse_args()
-    with TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port(), durable=False) as server:
-        engine = connect(server.ensure_database("bench"))
-        upgrade(engine)
+    with running_postgres() as server, database(server, "bench") as engine:
         fill(engine, arguments.images)
         measure(engine, arguments.images, arguments.questions)
         measure_names(engine, arguments.images, arguments.questions)
-        engine.dispose()
 
 
 def fill(engine: Engine, count: int) -> None:

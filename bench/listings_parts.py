@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from PIL import Image
+from running import services_of
 from sqlalchemy import text
 
 from imgpipe_orchestration.devstack.photos import open_photo
@@ -20,8 +21,7 @@ from imgpipe_orchestration.devstack.s3 import S3
 from imgpipe_orchestration.listings import store
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage import migrations
-from imgpipe_orchestration.storage.rows import connect, transaction
+from imgpipe_orchestration.storage.rows import transaction
 
 BYTES = 60_000
 BOUNDARY = "bench"
@@ -42,12 +42,8 @@ def fresh(postgres: Postgres, s3: S3, folder: str) -> Settings:
         flask_port=free_port(),
         listings_run_seconds=600,
     )
-    engine = connect(settings.database_url)
-    migrations.upgrade(engine)
-    engine.dispose()
-    services = Services(settings)
-    services.listings_bucket.ensure()
-    services.close()
+    with services_of(settings) as services:
+        services.listings_bucket.ensure()
     return settings
 
 

@@ -1,5 +1,5 @@
-"""What the benches share: a stack on a fresh folder, what its databases say happened, two things measured in turn, the
-line that judges a figure."""
+"""What the benches share: a stack on a fresh folder, what its databases say happened, databases and services without a
+stack, two things measured in turn, the line that judges a figure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from sqlalchemy import Engine
 
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.demo.scenario import Stack
+from imgpipe_orchestration.devstack.ports import free_port
+from imgpipe_orchestration.devstack.postgres import Postgres
+from imgpipe_orchestration.services import Services
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage.migrations import upgrade
+from imgpipe_orchestration.storage.rows import connect
 
 
 @contextmanager
@@ -53,6 +60,32 @@ def rows(stack: Stack, query: str, *values: Any, dagster: bool = False) -> list[
     name = "DAGSTER_PG_URL" if dagster else "DATABASE_URL"
     with psycopg.connect(stack.environment[name].replace("+psycopg2", "")) as connection:
         return connection.execute(query.encode(), values).fetchall()
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server of PostgreSQL on a fresh folder, as quick as it is without durability."""
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port(), durable=False) as server:
+        yield server
+
+
+@contextmanager
+def database(server: Postgres, name: str, **options: Any) -> Iterator[Engine]:
+    """A fresh database with our tables. `options`: of `rows.connect`."""
+    engine = connect(server.ensure_database(name), **options)
+    try:
+        upgrade(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def services_of(settings: Settings) -> Iterator[Services]:
+    """Services on a fresh database, closed at the end."""
+    with closing(Services(settings)) as services:
+        upgrade(services.engine)
+        yield services
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float) -> Any:
