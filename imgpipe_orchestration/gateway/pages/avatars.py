@@ -90,7 +90,7 @@ def cancel(services: ServicesDep, _: Acting, task_id: str) -> Response:
 @router.post("/{task_id}/retry", response_class=Response)
 def retry(services: ServicesDep, _: Acting, task_id: str) -> Response:
     again = routes.retry_failed(task_id, services).retried
-    return back_to(f"/avatars/{task_id}", notice=f"{again} wait again.")
+    return back_to(f"/avatars/{task_id}", notice=f"{again} {'waits' if again == 1 else 'wait'} again.")
 
 
 @router.get("/{task_id}/export", response_class=Response)
