@@ -44,6 +44,8 @@ def _prepare(services: Services) -> None:
         _ = services.media_bucket.store.client
     if services.settings.mongodb_url:
         import pymongo  # noqa: F401
+    if services.settings.celery_broker_url:
+        from celery import Celery  # noqa: F401 - two checks import it at once, of which one finds half a module
     if services.settings.openai_api_key:
         from imgpipe_orchestration.partners.openai_warmup import warm_up
 
