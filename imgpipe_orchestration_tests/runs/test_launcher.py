@@ -167,10 +167,13 @@ def test_a_run_waits_for_the_database_it_writes_its_events_to(open_folder: Path,
         launcher = "run_launcher: {module: imgpipe_orchestration.runs.launcher, class: ForkedRunLauncher}"
         configure(tmp_path, rows.database_url("dagster"), launcher)
         with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-            run_id = launch(instance, jobs.until_a_file_is_there, **{jobs.UNTIL_TAG: str(tmp_path / "go on")})
+            until, begun = tmp_path / "go on", tmp_path / "begun"
+            tags = {jobs.UNTIL_TAG: str(until), jobs.BEGUN_TAG: str(begun)}
+            run_id = launch(instance, jobs.until_a_file_is_there, **tags)
             process = started(instance, run_id)
+            wait_for(begun.exists, "the step, after which nothing is written for a while")
             rows.stop()
-            (tmp_path / "go on").touch()
+            until.touch()
             with pytest.raises(psutil.TimeoutExpired):
                 process.wait(15)
             rows.start()
