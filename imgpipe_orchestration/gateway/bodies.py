@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import RedirectResponse, Response
 
-from imgpipe_orchestration.errors import ImgpipeError, Permanent, TooLarge
+from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, Permanent, TooLarge
 from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded
 from imgpipe_orchestration.gateway.turns import Turns
 from imgpipe_orchestration.sizes import size_text
@@ -100,6 +100,7 @@ class Body:
 
         Raises:
             TooSlow, TooLarge, IncompleteBody: a limit was passed, or the form has no end.
+            BackendUnavailable: the server ends, and no longer waits for the rest.
         """
         if self._refused is not None:
             return {"type": "http.disconnect"}
@@ -110,6 +111,9 @@ class Body:
                 message = await self._receive()
         except TimeoutError:
             self._refused = TooSlow("The request's body did not arrive in time.")
+            raise self._refused from None
+        except asyncio.CancelledError:  # by uvicorn, after `timeout_graceful_shutdown`
+            self._refused = BackendUnavailable("The server is restarting. Nothing was stored; send it again.")
             raise self._refused from None
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._most:
@@ -175,7 +179,7 @@ class Body:
             async with asyncio.timeout(LINGER_SECONDS):
                 while (await self._receive()).get("more_body"):
                     pass
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
             return
 
     def _too_large(self) -> TooLarge:

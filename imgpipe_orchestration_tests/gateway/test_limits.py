@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -95,6 +96,23 @@ def test_bodies_are_held_to_size_and_time_with_or_without_a_length(settings: Set
 
         small = requests.post(f"{url}/api/jobs", json={"id": "nothing"}, timeout=10)
         assert small.status_code == 422
+
+
+def test_an_upload_that_the_servers_end_cuts_off_is_told_so(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ("POST /api/upload/listing_image HTTP/1.1", "Host: x", "Content-Length: 1000", "Expect: 100-continue")
+    form = "Content-Type: multipart/form-data; boundary=b"
+    with ExitStack() as server:
+        port = urlsplit(server.enter_context(live(settings))).port
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall("\r\n".join([*lines, form, "", "--b"]).encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")  # so the body is being read
+            server.close()
+            answer = b"".join(iter(partial(connection.recv, 65536), b""))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Nothing was stored; send it again." in answer
+    assert "Traceback" not in caplog.text
 
 
 def test_a_compressed_body_is_refused_as_one(settings: Settings) -> None:
