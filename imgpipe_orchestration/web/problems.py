@@ -83,34 +83,37 @@ def reported(error: ImgpipeError, path: str) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of `app` a problem document."""
+    """Make every error of `app` a problem document.
+
+    The handlers are coroutines, for others go through a thread: when the server ends, an answer would come too late.
+    """
 
     @app.exception_handler(ImgpipeError)
-    def _ours(request: Request, error: ImgpipeError) -> JSONResponse:
+    async def _ours(request: Request, error: ImgpipeError) -> JSONResponse:
         return reported(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return of_invalid(error)
 
     @app.exception_handler(ClientDisconnect)
-    def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+    async def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
         return of_error(IncompleteBody())  # nobody reads it, but without it a lost connection counts as a 500
 
     @app.exception_handler(OSError)
-    def _of_the_machine(request: Request, error: OSError) -> JSONResponse:
+    async def _of_the_machine(request: Request, error: OSError) -> JSONResponse:
         if not _no_room(error):
             raise error
         return reported(_full(error), request.url.path)
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
         if _no_room(error.__cause__):  # FastAPI makes a 400 of any error while it reads a body
             return reported(_full(error.__cause__), request.url.path)
         return of_http(error)
 
     @app.exception_handler(Exception)
-    def _unhandled(request: Request, error: Exception) -> JSONResponse:
+    async def _unhandled(request: Request, error: Exception) -> JSONResponse:
         log.error("unhandled error", extra={"path": request.url.path}, exc_info=error)
         detail = "Something went wrong on our side; it has been logged."
         return problem(500, "Internal error", detail, code="internal-error")
