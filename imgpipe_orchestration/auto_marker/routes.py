@@ -14,6 +14,7 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.storage import job_instances
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.customers import Customer, CustomerIfAny, text_of
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 
 class _AnyText(PathConvertor):
@@ -42,7 +43,7 @@ def trigger(
     return {**NO_FIGURES, **job.shown(), "joined": joined}
 
 
-@router.get("/api/jobs")
+@router.get("/api/jobs", dependencies=KNOWN_ONLY)
 def recent(
     services: ServicesDep, customer: CustomerIfAny, limit: Annotated[int, Query(ge=1, le=1000)] = 10
 ) -> dict[str, Any]:

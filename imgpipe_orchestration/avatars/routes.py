@@ -21,6 +21,7 @@ from imgpipe_orchestration.avatars.results import Persona
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
 
@@ -104,7 +105,7 @@ def create(wanted: TaskRequest, services: ServicesDep, idempotency_key: Idempote
     return once(services.engine, "avatars/tasks", idempotency_key, wanted.model_dump_json(), TaskAnswer, ask)
 
 
-@router.get("/tasks")
+@router.get("/tasks", dependencies=KNOWN_ONLY)
 def tasks(
     services: ServicesDep,
     status: TaskStatus | None = None,
@@ -150,7 +151,7 @@ def retry_failed(task_id: str, services: ServicesDep) -> Retried:
 Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
 
 
-@router.get("/tasks/{task_id}/export", response_class=StreamingResponse)
+@router.get("/tasks/{task_id}/export", dependencies=KNOWN_ONLY, response_class=StreamingResponse)
 def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(services.engine) as connection:
@@ -168,7 +169,7 @@ def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> 
     return StreamingResponse(body, media_type=media_type, headers=headers)
 
 
-@router.get("/figures")
+@router.get("/figures", dependencies=KNOWN_ONLY)
 def daily(services: ServicesDep, days: Annotated[int, Query(ge=1, le=366)] = 30) -> list[Day]:
     """People and costs by day."""
     with transaction(services.engine) as connection:

@@ -18,8 +18,15 @@ from imgpipe_orchestration.web.problems import MEDIA_TYPE, type_of
 
 ALSO: dict[str, tuple[int, ...]] = {
     "DELETE /api/media/cleanup/{image_id}": (409,),
+    "GET /api/avatars/figures": (400,),
+    "GET /api/avatars/tasks": (400,),
+    "GET /api/avatars/tasks/{task_id}/export": (400,),
+    "GET /api/jobs": (400,),
+    "GET /api/media/pending/all": (400,),
     "GET /api/media/search": (400, 404),
     "GET /batch-analysis/batches/{batch_id}/report": (409,),
+    "GET /cron-jobs": (400,),
+    "GET /cron-jobs/{job_id}/executions": (400,),
     "PATCH /users/me": (507,),
     "POST /api/avatars/tasks/{task_id}/cancel": (409,),
     "POST /api/avatars/tasks/{task_id}/retry-failed": (409,),

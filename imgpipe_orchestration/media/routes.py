@@ -18,6 +18,7 @@ from imgpipe_orchestration.sizes import size_text
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
 from imgpipe_orchestration.web.forms import form_in
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(tags=["media"])
 
@@ -134,7 +135,7 @@ MOST_LISTED = 10_000
 workers = APIRouter(prefix="/api/media", dependencies=[Depends(media_key)])
 
 
-@workers.get("/pending/all")
+@workers.get("/pending/all", dependencies=KNOWN_ONLY)
 def pending_all(services: ServicesDep, limit: Annotated[int, Query(ge=1)] = MOST_LISTED) -> dict[str, Any]:
     """The uploads that wait, oldest first, and how many there are (`total`). At most 10,000 are listed; a worker asks
     again once it has processed some."""

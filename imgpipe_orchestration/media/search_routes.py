@@ -17,7 +17,7 @@ from imgpipe_orchestration.media.serving.signing import url_for_owner
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, media_key
-from imgpipe_orchestration.web.queries import known_only
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
 
@@ -63,7 +63,7 @@ class DuplicatesAnswer(BaseModel):
     similar: list[Hit]
 
 
-@router.get("/search", dependencies=[Depends(known_only)])
+@router.get("/search", dependencies=KNOWN_ONLY)
 def search_media(
     services: ServicesDep,
     text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",

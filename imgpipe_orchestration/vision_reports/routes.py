@@ -20,6 +20,7 @@ from imgpipe_orchestration.vision_reports.cron import check_schedule, check_time
 from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
+from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])
 
@@ -166,7 +167,7 @@ def create_cron_job(job: NewCronJob, services: ServicesDep) -> Created:
     return Created(job_id=created.job_id, name=created.name, schedule=created.schedule, enabled=created.enabled)
 
 
-@router.get("/cron-jobs")
+@router.get("/cron-jobs", dependencies=KNOWN_ONLY)
 def list_cron_jobs(
     services: ServicesDep, enabled_only: Annotated[bool, Query(description="Leave out what is switched off.")] = False
 ) -> CronJobList:
@@ -223,7 +224,7 @@ def run_cron_job(job_id: JobId, services: ServicesDep, idempotency_key: Idempote
     return once(services.engine, "cron-jobs/run", idempotency_key, str(job_id), Started, start)
 
 
-@router.get("/cron-jobs/{job_id}/executions")
+@router.get("/cron-jobs/{job_id}/executions", dependencies=KNOWN_ONLY)
 def list_executions(
     job_id: JobId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 20
 ) -> ExecutionList:

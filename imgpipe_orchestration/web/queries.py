@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from imgpipe_orchestration.errors import BadInput
 
@@ -13,9 +13,8 @@ class UnknownParameter(BadInput):
     status = 400
 
 
-def known_only(request: Request) -> None:
-    """A dependency of routes whose parameters narrow down what is answered.
-
+def _known_only(request: Request) -> None:
+    """
     Raises:
         UnknownParameter: the query has one that the route does not have.
     """
@@ -23,3 +22,7 @@ def known_only(request: Request) -> None:
     for name in request.query_params:
         if name not in known:
             raise UnknownParameter(f"There is no parameter {name!r:.80}; there are {', '.join(known)}.", field=name)
+
+
+KNOWN_ONLY = [Depends(_known_only)]
+"""Dependencies of every route whose parameters narrow down its answer. Not of images: others extend their URLs."""
