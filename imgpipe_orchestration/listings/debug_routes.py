@@ -23,7 +23,7 @@ router = APIRouter(prefix="/debug", tags=["debug"])
 class TestUpload(BaseModel):
     """What to upload, as the document writes it."""
 
-    listing_title: str = ""
+    listing_title: str = Field("", max_length=model.MOST_TITLE)
     image_path: str = Field(min_length=1, description="below DEBUG_IMAGE_DIR")
     process_now: bool = False
 

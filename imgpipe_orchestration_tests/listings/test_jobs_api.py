@@ -155,6 +155,8 @@ def test_a_test_image_is_queued_and_with_process_now_done_in_the_answer(settings
         now = client.post("/debug/upload-test-image", json=body).json()
         assert now["data"]["images"][0]["status"] == now["data"]["status"] == "processed"
         assert client.get(path_of(now["data"]["images"][0])).headers["content-type"] == "image/webp"
+        long = client.post("/debug/upload-test-image", json=body | {"listing_title": "x" * 10_001})
+        assert (long.status_code, long.json()["field"]) == (422, "listing_title")
         waiting = client.get(path_of(later["data"]["images"][0]))
         assert waiting.headers["content-type"] == "image/jpeg", "the one before it waits as it did"
 
