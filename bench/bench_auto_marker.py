@@ -210,11 +210,11 @@ def memory(services: Services, documents: int) -> float:
 def mark_everything() -> None:
     from imgpipe_orchestration.settings import load
 
-    services = Services(load())
-    began = time.perf_counter()
-    todo = steps.plan(services, scheduled=True)
-    (figures,) = steps.carry_out(services, todo, "bench", batch_size=None)
-    seconds = time.perf_counter() - began
+    with closing(Services(load())) as services:
+        began = time.perf_counter()
+        todo = steps.plan(services, scheduled=True)
+        (figures,) = steps.carry_out(services, todo, "bench", batch_size=None)
+        seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{figures.marked:,} documents in {seconds:.0f} s ({figures.marked / seconds:,.0f}/s), at most {peak:.0f} MB")
 

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from uuid import uuid4
@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        control.run(Services(load()), arguments.worker)
+        with closing(Services(load())) as services:
+            control.run(services, arguments.worker)
         return
     only = arguments.only or list(BARS)
     measured: dict[str, float] = {}
@@ -135,20 +136,19 @@ def answers(port: int, settings: Settings, *, rounds: int = 3, seconds: float = 
     body = multipart(photo())
     times: dict[str, list[float]] = {"idle": [], "busy": []}
     ratios = []
-    services = Services(settings)
-    for _ in range(rounds):
-        forget(services)
-        idle = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
-        fill(services, 1500)
-        with worker(settings):
-            before = processed(services)
-            wait_for(lambda since=before: processed(services) > since + 20, "the worker to begin", 60)
-            busy = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
-            assert waiting(services) > 50, "the worker ran dry while it was measured"
-        times["idle"].append(idle)
-        times["busy"].append(busy)
-        ratios.append(busy / idle)
-    services.close()
+    with closing(Services(settings)) as services:
+        for _ in range(rounds):
+            forget(services)
+            idle = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
+            fill(services, 1500)
+            with worker(settings):
+                before = processed(services)
+                wait_for(lambda since=before: processed(services) > since + 20, "the worker to begin", 60)
+                busy = p95(sent(port, body, time.monotonic() + seconds, pause=0.05))
+                assert waiting(services) > 50, "the worker ran dry while it was measured"
+            times["idle"].append(idle)
+            times["busy"].append(busy)
+            ratios.append(busy / idle)
     for name, values in times.items():
         print(f"p95 answer {name}: {', '.join(f'{1000 * v:.1f} ms' for v in values)}")
     return statistics.median(ratios)
@@ -175,14 +175,16 @@ def worker(settings: Settings) -> Iterator[None]:
 
 
 def drained(settings: Settings, images: int, *, rounds: int = 5) -> float:
-    services = Services(settings)
-    warm(services)
     originals = photos()
     options = steps.options_of(settings)
     cores = os.cpu_count() or 1
     ratios: list[float] = []
     rates: dict[str, list[float]] = {"queue": [], "bare": []}
-    with ProcessPoolExecutor(cores, mp_context=get_context("forkserver")) as pool:
+    with (
+        closing(Services(settings)) as services,
+        ProcessPoolExecutor(cores, mp_context=get_context("forkserver")) as pool,
+    ):
+        warm(services)
         list(pool.map(bare, [(originals[0], options)] * cores * 4))
         for number in range(rounds):
             fill(services, images)
@@ -201,7 +203,6 @@ def drained(settings: Settings, images: int, *, rounds: int = 5) -> float:
             for name in sorted(rates, reverse=bool(number % 2)):
                 rates[name].append(queue() if name == "queue" else loop())
             ratios.append(rates["queue"][-1] / rates["bare"][-1])
-    services.close()
     for name, values in rates.items():
         print(f"images/s {name}: {statistics.median(values):.1f} ({', '.join(f'{v:.1f}' for v in values)})")
     return statistics.median(ratios)
@@ -224,21 +225,20 @@ def warm(services: Services) -> None:
 
 
 def ticks(few: Settings, many: Settings, *, rounds: int = 60) -> float:
-    sides = {"10": Services(few), "10,000": Services(many)}
-    for name, services in sides.items():
-        fill(services, int(name.replace(",", "")))
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 10):
-        for name in sorted(sides, reverse=bool(number % 2)):
-            started = time.perf_counter()
-            assert control.reason_to_wait(sides[name], None) is None
-            if number >= 10:
-                times[name].append(time.perf_counter() - started)
+    with closing(Services(few)) as ten, closing(Services(many)) as ten_thousand:
+        sides = {"10": ten, "10,000": ten_thousand}
+        for name, services in sides.items():
+            fill(services, int(name.replace(",", "")))
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        for number in range(rounds + 10):
+            for name in sorted(sides, reverse=bool(number % 2)):
+                started = time.perf_counter()
+                assert control.reason_to_wait(sides[name], None) is None
+                if number >= 10:
+                    times[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
         print(f"tick with {name} waiting: {1000 * value:.2f} ms")
-    for services in sides.values():
-        services.close()
     return medians["10,000"] / medians["10"]
 
 
