@@ -11,7 +11,7 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.worker_queues import NETWORK
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-PAGE = 200
+PAGE_SIZE = 200
 MOST_RUNS = 50_000
 """Runs that one run of `retention` removes."""
 PARTITION = "dagster/partition"
@@ -42,7 +42,7 @@ def prune_runs(instance: dg.DagsterInstance, *, days: float, most: int = MOST_RU
     pruned = PrunedRuns()
     old = dg.RunsFilter(statuses=ENDED, created_before=datetime.now(UTC) - timedelta(days=days))
     after: str | None = None  # the last run that was kept: a deleted one could not be found again
-    while page := instance.get_run_records(filters=old, limit=PAGE, ascending=True, cursor=after):
+    while page := instance.get_run_records(filters=old, limit=PAGE_SIZE, ascending=True, cursor=after):
         for record in page:
             run = record.dagster_run
             if _made_what_is_shown(instance, run.run_id):

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from imgpipe_orchestration import settings
 from imgpipe_orchestration.settings import DEVELOPMENT_SECRET, Settings
 
-PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
+FILE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 _SECTION = re.compile(r"^    # --- (?P<title>[^-].*?) -+$")
 _FIELD = re.compile(r"^    (?P<name>[a-z0-9_]+): ")
@@ -76,4 +76,4 @@ def _default(value: object) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render())
+    FILE.write_text(render())

@@ -17,7 +17,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from sqlalchemy import make_url, text
 
 from imgpipe_orchestration.definitions import defs
-from imgpipe_orchestration.runs.worker import GRACE_SECONDS, PATIENCE_SECONDS
+from imgpipe_orchestration.runs.worker import GRACE_SECONDS, KILLED_AFTER_SECONDS
 from imgpipe_orchestration.runs.worker_queues import QUEUE_TAG, QUEUES
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import connect
@@ -180,7 +180,7 @@ def test_a_worker_is_left_the_time_that_it_leaves_its_runs() -> None:
         if "--queues" in service.get("command", [])
     ]
     assert len(given) == 1 + len(QUEUES)
-    assert all(int(seconds) > GRACE_SECONDS + PATIENCE_SECONDS for (seconds,) in given)
+    assert all(int(seconds) > GRACE_SECONDS + KILLED_AFTER_SECONDS for (seconds,) in given)
 
 
 def test_compose_keeps_to_its_specification() -> None:

@@ -243,7 +243,7 @@ def test_old_results_of_checks_go_but_for_the_newest_of_each(instance: dg.Dagste
 
 
 def test_a_prune_goes_through_many_pages(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imgpipe_orchestration.jobs.PAGE", 2)
+    monkeypatch.setattr("imgpipe_orchestration.jobs.PAGE_SIZE", 2)
     kept = [mark(instance, str(n)) for n in range(3)]
     for _ in range(4):
         run(instance)

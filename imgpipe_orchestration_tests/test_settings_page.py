@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.settings_page import PAGE, render
+from imgpipe_orchestration.settings_page import FILE, render
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == render(), "run `make fix`"
+    assert FILE.read_text() == render(), "run `make fix`"
 
 
 def test_the_page_has_every_setting_with_a_meaning() -> None:

@@ -38,7 +38,7 @@ GROUP = 16
 _SETTLED_TOGETHER = 0.05
 """Seconds for which a finished customer waits for others, to share the transaction that writes their figures."""
 
-PAGE = 1000
+PAGE_SIZE = 1000
 """Most documents read and written at a time. Bounds the memory of a backfill, and how many documents a crash leaves
 marked but not counted."""
 
@@ -282,7 +282,7 @@ class _Task:
         left = self.batch_size
         passed_over = 0
         while left is None or left > 0:
-            size = PAGE if left is None else min(PAGE, left)
+            size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
             page = news.mark_page(customer, clean_image, skip=passed_over, limit=size, oldest_first=left is not None)
             figures.found += len(page.documents)
             figures.marked += page.marked

@@ -6,7 +6,7 @@ import http.client
 from typing import ClassVar
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
+from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
 
 
 class HttpPart(Part):
@@ -27,7 +27,7 @@ class HttpPart(Part):
         return self._answered(self.works_path or self.health_path)
 
     def _answered(self, path: str) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_SECONDS)
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PROBE_SECONDS)
         try:
             connection.request("GET", path)
             return connection.getresponse().status < 500

@@ -10,7 +10,7 @@ import struct
 import sys
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
+from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
 
 _OP_MSG = 2013
 """The wire protocol's one kind of message: flags, then a section of kind 0, a BSON document."""
@@ -31,7 +31,7 @@ class Mongo(Part):
 
         command = struct.pack("<IB", 0, 0) + bson.encode({"ping": 1, "$db": "admin"})
         with socket.socket() as probe:
-            probe.settimeout(PATIENCE_SECONDS)
+            probe.settimeout(PROBE_SECONDS)
             try:
                 probe.connect((LOOPBACK, self.port))
                 probe.sendall(struct.pack("<iiii", 16 + len(command), 1, 0, _OP_MSG) + command)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
+from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
 from imgpipe_orchestration.errors import BackendUnavailable
 
 
@@ -150,7 +150,7 @@ class Postgres(Part):
         import psycopg
 
         try:
-            with psycopg.connect(self.url, connect_timeout=PATIENCE_SECONDS) as connection:
+            with psycopg.connect(self.url, connect_timeout=PROBE_SECONDS) as connection:
                 connection.execute("SELECT 1")
         except psycopg.OperationalError as error:
             return str(error)

@@ -17,7 +17,7 @@ from imgpipe_orchestration.devstack.ports import listening
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.parent_death import die_with_parent
 
-PATIENCE_SECONDS = 5
+PROBE_SECONDS = 5
 """Timeout of a probe; long enough for a busy machine."""
 
 
@@ -71,7 +71,7 @@ class Part(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def answers(self) -> bool:
-        """Whether it serves requests at this moment; at most PATIENCE_SECONDS, and never raises."""
+        """Whether it serves requests at this moment; at most PROBE_SECONDS, and never raises."""
         return listening(self.port)
 
     def works(self) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from imgpipe_orchestration.devstack.http_part import HttpPart
 from imgpipe_orchestration.devstack.ports import LOOPBACK
-from imgpipe_orchestration.devstack.process import PATIENCE_SECONDS, Part
+from imgpipe_orchestration.devstack.process import PROBE_SECONDS, Part
 
 LOCATION = "imgpipe"
 """Name of the code location; the same as in workspace.yaml, so that schedules and sensors keep their state."""
@@ -78,7 +78,7 @@ class CodeServer(Part):
     def answers(self) -> bool:
         """Whether it replies to the opening of HTTP/2, gRPC's transport (RFC 9113, section 3.4)."""
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(PATIENCE_SECONDS)
+            probe.settimeout(PROBE_SECONDS)
             try:
                 probe.connect(str(self.socket))
                 probe.sendall(_HTTP2_OPENING)
@@ -147,7 +147,7 @@ class Daemon(Part):
                 BETWEEN make_interval(secs => %s) AND make_interval(secs => %s)
             FROM daemon_heartbeats"""
         try:
-            with psycopg.connect(url, connect_timeout=PATIENCE_SECONDS) as connection:
+            with psycopg.connect(url, connect_timeout=PROBE_SECONDS) as connection:
                 found = connection.execute(query, [-self.silent_seconds, self.ahead_seconds]).fetchone()
         except psycopg.Error:
             return True

@@ -18,7 +18,7 @@ from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.settings import STACK_FILE
 
 LOCK_FILE = "lock"
-_PATIENCE_SECONDS = 1.0
+_LOCK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class StackLock:
             Conflict: another stack runs on this data; the message names it.
         """
         descriptor = os.open(self._data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

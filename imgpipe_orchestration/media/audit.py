@@ -12,7 +12,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Item
 from imgpipe_orchestration.storage.rows import transaction
 
-DAYS = 7
+AUDITED_DAYS = 7
 """How many days back the audits look; older images were checked then."""
 SAMPLE = 5000
 """Objects checked by one audit, about a millisecond each: as many as some hundred photos have."""
@@ -31,7 +31,7 @@ def incomplete(services: Services) -> list[int]:
         order by f.id limit 1000
     """)
     with transaction(services.engine) as connection:
-        return list(connection.scalars(query, {"days": DAYS, "sizes": len(MEDIA.sizes)}))
+        return list(connection.scalars(query, {"days": AUDITED_DAYS, "sizes": len(MEDIA.sizes)}))
 
 
 def missing_objects(services: Services) -> tuple[int, list[str]]:
@@ -46,7 +46,7 @@ def missing_objects(services: Services) -> tuple[int, list[str]]:
         ) named order by random() limit :sample
     """)
     with transaction(services.engine) as connection:
-        keys = list(connection.scalars(query, {"days": DAYS, "sample": SAMPLE}))
+        keys = list(connection.scalars(query, {"days": AUDITED_DAYS, "sample": SAMPLE}))
     with ThreadPoolExecutor(8, thread_name_prefix="audit") as pool:
         heads = list(pool.map(services.media_bucket.head, keys))
     return len(keys), [key for key, head in zip(keys, heads, strict=True) if head is None]
@@ -74,7 +74,7 @@ def unhealed(services: Services) -> int:
         where f.status = 'completed' and f.upload_day >= current_date - :days and c.ai_visual_analysis = 'failed'
     """)
     with transaction(services.engine) as connection:
-        items = [Item(row.id, tenant=str(row.user_id)) for row in connection.execute(query, {"days": DAYS})]
+        items = [Item(row.id, tenant=str(row.user_id)) for row in connection.execute(query, {"days": AUDITED_DAYS})]
         return services.claims.enqueue(connection, store.HEALING, items, again=True)
 
 

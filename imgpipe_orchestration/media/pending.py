@@ -52,7 +52,7 @@ t = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
-PAGE = 1000
+PAGE_SIZE = 1000
 """Rows read at a time."""
 
 
@@ -158,10 +158,10 @@ def count(connection: Connection, status: PendingStatus) -> int:
 
 
 def pages(services: Services, status: PendingStatus, *, after: int = 0) -> Iterator[list[PendingImage]]:
-    """All rows in a state, PAGE at a time; each page is read when it is needed."""
+    """All rows in a state, PAGE_SIZE at a time; each page is read when it is needed."""
     while True:
         with transaction(services.pending_engine) as connection:
-            page = in_state(connection, status, after=after, limit=PAGE)
+            page = in_state(connection, status, after=after, limit=PAGE_SIZE)
         if not page:
             return
         yield page

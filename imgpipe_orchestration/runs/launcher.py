@@ -26,7 +26,7 @@ PROCESS_TAG = "dagster/forked_process"
 """Tag of a run that says where its process is, as JSON {host, pid, started}, `started` in seconds after the boot. With
 Dagster's own prefix it does not clutter the UI's list of runs."""
 
-PATIENCE_SECONDS = 200.0
+KILLED_AFTER_SECONDS = 200.0
 """Time from an interrupt until the run is killed: longer than the longest paid call (AVATAR_IMAGE_TIMEOUT_SECONDS, 180
 at most), whose answer would be lost; below `cancel_timeout_seconds`, when Dagster calls the run ended."""
 _TAGGING_SECONDS = 30.0
@@ -140,7 +140,7 @@ def _end(interrupted: psutil.Process) -> None:
     """Kill a process that has swallowed the interrupt: it would go on as a run that everybody takes for cancelled, and
     keep its items."""
     try:
-        interrupted.wait(PATIENCE_SECONDS)
+        interrupted.wait(KILLED_AFTER_SECONDS)
     except psutil.TimeoutExpired:
         with suppress(psutil.NoSuchProcess):
             interrupted.kill()

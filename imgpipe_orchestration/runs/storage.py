@@ -256,7 +256,7 @@ def _engine(url: str, statement_timeout: int = 0) -> Engine:
     return engine
 
 
-_PATIENCE_SECONDS = 3600
+_AWAY_SECONDS = 3600
 """How long a run waits for its database; run monitoring ends a run after that time anyway (dagster.yaml)."""
 _LOOK_AGAIN_SECONDS = 1.0
 _patience_seconds = 0.0
@@ -267,7 +267,7 @@ def be_patient() -> None:
     over, a run could write down neither what it did nor that it ended, and would count as killed by one of its items.
     """
     global _patience_seconds  # noqa: PLW0603 - Dagster makes the storage, and takes no argument of ours
-    _patience_seconds = _PATIENCE_SECONDS
+    _patience_seconds = _AWAY_SECONDS
 
 
 def _connected(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:

@@ -25,7 +25,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from imgpipe_orchestration import logs
 from imgpipe_orchestration.errors import BackendUnavailable, SettingsError
 from imgpipe_orchestration.runs.celery_launcher import BEAT_SECONDS, WorkersRunLauncher
-from imgpipe_orchestration.runs.launcher import PATIENCE_SECONDS
+from imgpipe_orchestration.runs.launcher import KILLED_AFTER_SECONDS
 from imgpipe_orchestration.runs.warm import WarmProcess
 from imgpipe_orchestration.runs.worker_queues import QUEUES
 from imgpipe_orchestration.settings import load
@@ -91,7 +91,7 @@ class RunWatcher:
             if interrupted is None and now >= wanted_until:
                 interrupted = now
                 _signal(process, signal.SIGINT)
-            elif interrupted is not None and now - interrupted > PATIENCE_SECONDS:
+            elif interrupted is not None and now - interrupted > KILLED_AFTER_SECONDS:
                 _signal(process, signal.SIGKILL)
             try:
                 process.wait(LOOK_SECONDS)

@@ -13,7 +13,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.storage.retention import in_batches, old_rows
 from imgpipe_orchestration.storage.rows import transaction
 
-DAYS = 1
+KEPT_DAYS = 1
 """How long answers are kept. Clients repeat a request within minutes; Stripe keeps answers for a day, too."""
 
 
@@ -80,8 +80,10 @@ class KeyedRequest:
 
 
 def forget_answers(engine: Engine) -> int:
-    """Remove answers that are older than DAYS; returns how many. Their keys may be used again."""
-    return in_batches(engine, old_rows("kept_answers", key="route, caller, idempotency_key", ended="created_at"), DAYS)
+    """Remove answers that are older than KEPT_DAYS; returns how many. Their keys may be used again."""
+    return in_batches(
+        engine, old_rows("kept_answers", key="route, caller, idempotency_key", ended="created_at"), KEPT_DAYS
+    )
 
 
 _ANSWER = text("""

@@ -173,7 +173,7 @@ def test_a_backfill_has_no_batch_limit_and_covers_whom_it_names(services: Servic
 def test_a_backfill_stops_when_its_customer_is_switched_off(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seed(services, "a", steps.PAGE + 5)
+    seed(services, "a", steps.PAGE_SIZE + 5)
     plain = News.mark_page
 
     def mark_page(self: News, *arguments: Any, **more: Any) -> Page:
@@ -184,7 +184,7 @@ def test_a_backfill_stops_when_its_customer_is_switched_off(
     monkeypatch.setattr(News, "mark_page", mark_page)
     todo = steps.plan(services, scheduled=False, customers=["a"])
     (figures,) = steps.carry_out(services, todo, "run-1", batch_size=None)
-    assert (figures.marked, figures.trouble) == (steps.PAGE, None)
+    assert (figures.marked, figures.trouble) == (steps.PAGE_SIZE, None)
     assert "switched off" in str(figures.note)
 
 

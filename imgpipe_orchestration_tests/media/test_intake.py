@@ -234,7 +234,7 @@ def test_a_row_in_no_state_is_nobodys_work(make_gateway: Callable[..., Gateway],
 def test_a_batch_larger_than_a_page_is_taken_in_whole(
     services: Services, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending, "PAGE", 3)
+    monkeypatch.setattr(pending, "PAGE_SIZE", 3)
     for n in range(8):
         add(engine, n)
     assert intake.take_in(services) == 8

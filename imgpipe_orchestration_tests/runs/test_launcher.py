@@ -113,7 +113,7 @@ def test_a_cancelled_run_ends_as_cancelled(instance: dg.DagsterInstance, launche
 def test_a_cancelled_run_that_does_not_end_is_killed(
     instance: dg.DagsterInstance, launcher: ForkedRunLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgpipe_orchestration.runs.launcher.PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr("imgpipe_orchestration.runs.launcher.KILLED_AFTER_SECONDS", 3.0)
     process = started(instance, run_id := launch(instance, jobs.deaf, **{jobs.DEAF_TAG: str(tmp_path / "deaf")}))
     wait_for((tmp_path / "deaf").exists, "the run to be deaf to interrupts")
     assert launcher.terminate(run_id)

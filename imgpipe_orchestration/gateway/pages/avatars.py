@@ -19,8 +19,8 @@ from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(prefix="/avatars", include_in_schema=False, route_class=PageRoute)
 
-PAGE = 20
-DAYS = 7
+PER_PAGE = 20
+SHOWN_DAYS = 7
 PRESET = TaskRequest(count=3)
 """What the form asks for unless somebody changes it."""
 
@@ -28,8 +28,8 @@ PRESET = TaskRequest(count=3)
 @router.get("", response_class=Response)
 def tasks(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
     """The form, the tasks (newest first), and figures of the last days."""
-    found = routes.tasks(services, before=int(before) if before else None, limit=PAGE)
-    days = [] if before else routes.daily(services, days=DAYS)
+    found = routes.tasks(services, before=int(before) if before else None, limit=PER_PAGE)
+    days = [] if before else routes.daily(services, days=SHOWN_DAYS)
     return page(
         request,
         "avatars.html",

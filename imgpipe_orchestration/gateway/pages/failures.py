@@ -28,7 +28,7 @@ from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-PAGE = 50
+PER_PAGE = 50
 
 
 @router.get("/failures", response_class=Response)
@@ -42,18 +42,18 @@ def failures(
 ) -> Response:
     """Failed or ignored items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
     one = _queue(services, queue) if queue else None
-    found = services.claims.failures(one, limit=PAGE + 1, before=_cursor(after), ignored=ignored)
+    found = services.claims.failures(one, limit=PER_PAGE + 1, before=_cursor(after), ignored=ignored)
     counts = {name: c.failed for name, c in services.claims.counts().items() if c.failed}
-    more = _written(found[PAGE - 1]) if len(found) > PAGE else ""
+    more = _written(found[PER_PAGE - 1]) if len(found) > PER_PAGE else ""
     with transaction(services.engine) as connection:
-        named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PAGE]])
+        named = subjects(connection, [(letter.queue, letter.item_id) for letter in found[:PER_PAGE]])
         jobs_failed = failed_of_late(connection, MARKER) if not queue else 0
         paused = spending.pauses(connection)
     return page(
         request,
         "failures.html",
         session,
-        letters=found[:PAGE],
+        letters=found[:PER_PAGE],
         counts=counts,
         chosen=queue,
         ignored=ignored,
@@ -61,7 +61,7 @@ def failures(
         days=services.settings.retention_days,
         more=more,
         first=not after,
-        abouts={letter.queue: about_queue(letter.queue, services.settings) for letter in found[:PAGE]},
+        abouts={letter.queue: about_queue(letter.queue, services.settings) for letter in found[:PER_PAGE]},
         subjects=named,
         jobs_failed=jobs_failed,
         paused=paused,

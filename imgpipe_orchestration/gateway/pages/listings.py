@@ -20,22 +20,22 @@ from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-PAGE = 48
+PER_PAGE = 48
 
 
 @router.get("/listings", response_class=Response)
 def listings(request: Request, services: ServicesDep, session: Operator, before: Number = "") -> Response:
     """The newest images of listings, and the queue."""
     with transaction(services.engine) as connection:
-        images = browse.latest(connection, before=int(before) if before else None, limit=PAGE + 1)
+        images = browse.latest(connection, before=int(before) if before else None, limit=PER_PAGE + 1)
         job = job_definitions.find(connection, JOB_ID)
     counts = services.claims.counts().get("listings")
     return page(
         request,
         "listings.html",
         session,
-        images=images[:PAGE],
-        more=images[PAGE - 1].id if len(images) > PAGE else None,
+        images=images[:PER_PAGE],
+        more=images[PER_PAGE - 1].id if len(images) > PER_PAGE else None,
         counts=counts,
         working=bool(counts and counts.waiting + counts.claimed and job and job.enabled),
         job=job,

@@ -33,7 +33,7 @@ from imgpipe_orchestration.web.auth import ServicesDep
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-PAGE = 60
+PER_PAGE = 60
 URLS = "replace_urls"
 """Shown as the last step; it is not in the image's checklist."""
 _CALLS = {
@@ -64,25 +64,25 @@ def gallery(
         vector, note = embedding.vector_of(services, words)
     with transaction(services.engine) as connection:
         if words:
-            found = search.by_text(connection, words, vector, filters, limit=PAGE)
+            found = search.by_text(connection, words, vector, filters, limit=PER_PAGE)
         elif color:
-            found = search.by_colour(connection, "#" + color.lstrip("#"), filters, limit=PAGE)
+            found = search.by_colour(connection, "#" + color.lstrip("#"), filters, limit=PER_PAGE)
         elif like:
-            found = search.like(connection, int(like), filters, limit=PAGE)
+            found = search.like(connection, int(like), filters, limit=PER_PAGE)
         else:
-            found = search.latest(connection, filters, before=int(before) if before else None, limit=PAGE + 1)
+            found = search.latest(connection, filters, before=int(before) if before else None, limit=PER_PAGE + 1)
     searched = bool(words or color or like)
-    more = str(found[PAGE - 1].id) if not searched and len(found) > PAGE else ""
+    more = str(found[PER_PAGE - 1].id) if not searched and len(found) > PER_PAGE else ""
     asked = {"q": words, "color": color, "like": like, "status": status, "type": type, "user": user}
     return page(
         request,
         "media.html",
         session,
-        images=[(one, _distance(one), signature(services, one.id, private=one.private)) for one in found[:PAGE]],
+        images=[(one, _distance(one), signature(services, one.id, private=one.private)) for one in found[:PER_PAGE]],
         asked=asked,
         note=note,
         searched=searched,
-        most=PAGE,
+        most=PER_PAGE,
         filtered=any((status, type, user)),
         more=urlencode({**{k: v for k, v in asked.items() if v}, "before": more}) if more else "",
         statuses=list(MediaStatus),

@@ -267,7 +267,7 @@ def test_what_can_be_found_is_offered_and_a_search_that_was_cut_says_so(
     shown = page.locator(".tile")
     expect(shown).to_have_count(2)
     expect(page.get_by_text("there may be more")).not_to_be_attached()
-    monkeypatch.setattr(media, "PAGE", 1)
+    monkeypatch.setattr(media, "PER_PAGE", 1)
     page.reload()
     expect(shown).to_have_count(1)
     expect(page.get_by_text("The 1 that fit best; there may be more.")).to_be_visible()
