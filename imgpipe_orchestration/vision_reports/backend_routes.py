@@ -12,7 +12,14 @@ from starlette.datastructures import UploadFile
 
 from imgpipe_orchestration.errors import BadInput, Permanent, Unauthenticated
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture, plain_text
+from imgpipe_orchestration.vision_reports.model import (
+    BatchOrder,
+    BatchState,
+    ImageFile,
+    ImageOrder,
+    Missing,
+    plain_text,
+)
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, opens
 from imgpipe_orchestration.web.forms import form_in
@@ -141,7 +148,7 @@ async def upload_images(request: Request, services: ServicesDep) -> Uploaded:
 
 def _keep(services: Services, name: str, data: bytes, organization: str, answer: Uploaded) -> None:
     try:
-        kept = OwnBackend(services).store(Picture(name, data, ""), organization.strip())
+        kept = OwnBackend(services).store(ImageFile(name, data, ""), organization.strip())
     except Permanent as error:
         answer.rejected.append(RejectedImage(name=name, reason=error.public))
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchStatus, Picture
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchStatus, ImageFile
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class AnalysisBackend(Protocol):
     """Takes images, analyses them as a batch, and gives a report. One suite of tests runs against all of them."""
 
-    def upload(self, picture: Picture, organization_id: str) -> str:
+    def upload(self, picture: ImageFile, organization_id: str) -> str:
         """Hand one image over; returns its id at the backend.
 
         Raises:

@@ -19,9 +19,9 @@ from imgpipe_orchestration.partners.http import at_host
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
-from imgpipe_orchestration.vision_reports.crew import AnalysisOutcome, Crew
+from imgpipe_orchestration.vision_reports.crew import Crew, End, Ended
 from imgpipe_orchestration.vision_reports.listing import fetch_list
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, Trigger, plain_text
+from imgpipe_orchestration.vision_reports.model import AT_ONCE, ApiAccess, ExecutionStatus, ExecutionTrigger, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -45,7 +45,7 @@ def run_now(services: Services, connection: ApiAccess, say: Callable[[str], None
         execution = executions.start(
             rows,
             claims,
-            Trigger.COMMAND,
+            ExecutionTrigger.COMMAND,
             connection=executions.sealed(connection, services.vault),
             tenant=connection.organization_id,
         )
@@ -141,13 +141,13 @@ def _work(services: Services, owner: str, execution_id: int, say: Callable[[str]
     say(f"{len(names)} unprocessed analyses")
     patience = services.settings.vision_timeout_seconds
     with Crew(services, owner, patience=patience) as crew, ThreadPoolExecutor(AT_ONCE) as pool:
-        for ending in pool.map(crew.work, held):
-            say(_told(names[ending.item_id], ending))
+        for ended in pool.map(crew.work, held):
+            say(_told(names[ended.item_id], ended))
 
 
-def _told(name: str, ending: AnalysisOutcome) -> str:
-    words = {"done": "delivered", "retry": "not delivered yet", "waiting": "not finished yet"}
-    return f"{name}: {words.get(ending.state, ending.state)}{f': {ending.error}' if ending.error else ''}"
+def _told(name: str, ended: Ended) -> str:
+    words = {End.DONE: "delivered", End.RETRY: "not delivered yet", End.WAITING: "not finished yet"}
+    return f"{name}: {words.get(ended.end, ended.end)}{f': {ended.reason}' if ended.reason else ''}"
 
 
 def _names(services: Services, execution_id: int) -> dict[int, str]:

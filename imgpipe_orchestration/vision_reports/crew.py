@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import Connection
@@ -24,20 +25,29 @@ from imgpipe_orchestration.storage.work import work_through
 from imgpipe_orchestration.vision_reports import analyses, executions
 from imgpipe_orchestration.vision_reports.batch_work import BatchWorker
 from imgpipe_orchestration.vision_reports.model import NoReport, StillWaiting
-from imgpipe_orchestration.vision_reports.steps import Steps
+from imgpipe_orchestration.vision_reports.steps import AnalysisWorker
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
 
 
+class End(StrEnum):
+    """How the work on an analysis ended in one run."""
+
+    DONE = "done"  # its report is delivered
+    WAITING = "waiting"  # the backend has not finished; a later run polls again
+    RETRY = "retry"  # it failed, and is tried again
+    FAILED = "failed"  # given up
+    LOST = "lost"  # another run works on it
+
+
 @dataclass(frozen=True, slots=True)
-class AnalysisOutcome:
-    """How the work on an analysis ended in this run."""
+class Ended:
+    """The end of the work on an analysis in one run, with the reason where it is not delivered."""
 
     item_id: int
-    state: str
-    """`done`; `waiting` (the backend has not finished, a later run polls again); `retry`; `failed`; `lost`."""
-    error: str = ""
+    end: End
+    reason: str = ""
 
 
 class Crew:
@@ -58,8 +68,8 @@ class Crew:
         self._ended: list[int] = []
         with ExitStack() as opened:
             opened.enter_context(services.claims.hold(owner))
-            worker = opened.enter_context(BatchWorker(services))
-            self._steps = opened.enter_context(Steps(services, worker))
+            batches = opened.enter_context(BatchWorker(services))
+            self._worker = opened.enter_context(AnalysisWorker(services, batches))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -78,7 +88,7 @@ class Crew:
         with self._lock:
             self._expected = set(ids)
 
-    def work(self, claim: Claim) -> AnalysisOutcome:
+    def work(self, claim: Claim) -> Ended:
         """Work on one analysis until it is delivered, fails, or has waited for `patience`."""
         waiting = False
 
@@ -96,16 +106,16 @@ class Crew:
         outcome = work_through(self._claims, analyses.QUEUE, [claim], advance, threads=1, on_failure=_order_anew)
         item = claim.item_id
         if outcome.done:
-            return AnalysisOutcome(item, "done")
+            return Ended(item, End.DONE)
         if item in outcome.failed:
-            return AnalysisOutcome(item, "failed", outcome.failed[item])
+            return Ended(item, End.FAILED, outcome.failed[item])
         if item in outcome.retried and waiting:
-            return AnalysisOutcome(item, "waiting", outcome.retried[item])
+            return Ended(item, End.WAITING, outcome.retried[item])
         if item in outcome.retried:
             with transaction(self._claims.engine) as rows:
                 told = executions.with_next_try(rows, analyses.QUEUE.name, item, outcome.retried[item])
-            return AnalysisOutcome(item, "retry", told)
-        return AnalysisOutcome(item, "lost", "another run took it over")
+            return Ended(item, End.RETRY, told)
+        return Ended(item, End.LOST, "another run took it over")
 
     def ended(self, item_id: int) -> list[int]:
         """Note that the work on this one has ended. Returns all ended ones if no more are expected, else none.
@@ -124,7 +134,7 @@ class Crew:
             with self._at_work:
                 if self._closed:
                     raise LeaseLost("The run has ended.")
-                seconds = self._steps.advance(claim)
+                seconds = self._worker.advance(claim)
             if seconds is None:
                 return
             if time.monotonic() + seconds - self._last_progress > self._patience:

@@ -19,7 +19,7 @@ from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.storage.secrets import Vault
 from imgpipe_orchestration.vision_reports import cron_jobs
-from imgpipe_orchestration.vision_reports.model import ApiAccess, Trigger
+from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionTrigger
 
 DELETED = "The cron job that found this analysis was deleted."
 
@@ -59,7 +59,7 @@ QUEUE = Queue("vision_executions", max_attempts=4, mirror=_follow)
 def start(
     rows: Connection,
     claims: Claims,
-    trigger: Trigger,
+    trigger: ExecutionTrigger,
     *,
     cron_job_id: int | None = None,
     connection: str | None = None,
@@ -85,7 +85,7 @@ def start_due(engine: Engine, claims: Claims) -> int:
     with transaction(engine) as rows:
         due = cron_jobs.take_due(rows)
         for job in due:
-            start(rows, claims, Trigger.SCHEDULED, cron_job_id=job.id, tenant=job.organization_id)
+            start(rows, claims, ExecutionTrigger.SCHEDULED, cron_job_id=job.id, tenant=job.organization_id)
     return len(due)
 
 

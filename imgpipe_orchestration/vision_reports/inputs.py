@@ -14,9 +14,9 @@ from imgpipe_orchestration.errors import BadImage, BadInput, ImgpipeError, Perma
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.vision_reports.model import (
     Document,
+    ImageFile,
     ImageOrder,
     Missing,
-    Picture,
     description_for,
     plain_text,
 )
@@ -46,7 +46,7 @@ def gather(
     limits: FetchLimits,
     max_images: int,
     patient: bool,
-    hand_over: Callable[[Picture], str],
+    hand_over: Callable[[ImageFile], str],
 ) -> Gathered:
     """Fetch everything and hand each image over.
 
@@ -84,7 +84,7 @@ def gather(
 
 def _picture(
     document: Document, fetcher: Fetcher, limits: FetchLimits, missing: list[Missing], given_up: _Errors
-) -> Picture | None:
+) -> ImageFile | None:
     """The image, or None when fetching it raised one of `given_up`; the reason is added to `missing`."""
     from imgpipe_orchestration.imaging.limits import Limits
     from imgpipe_orchestration.imaging.reading.sniff import sniff
@@ -98,7 +98,7 @@ def _picture(
     except given_up as error:
         missing.append(Missing(document.name, error.public))
         return None
-    return Picture(document.name, data, found.mime)
+    return ImageFile(document.name, data, found.mime)
 
 
 def _descriptions(

@@ -94,22 +94,22 @@ def _take_on(
 )
 def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_crew: VisionCrewResource) -> None:
     from imgpipe_orchestration.vision_reports import analyses
-    from imgpipe_orchestration.vision_reports.crew import AnalysisOutcome
+    from imgpipe_orchestration.vision_reports.crew import End, Ended
 
     services = backends.services
     owner = owner_of(services, context.run)
     crew = vision_crew.crew(services, owner)
     analysis = int((context.get_mapping_key() or "").rpartition("_")[2])
     claim = analyses.take(services.claims, owner, analysis)
-    gone = AnalysisOutcome(analysis, "lost", "it is delivered, or another run works on it")
-    ending = crew.work(claim) if claim else gone
-    context.add_output_metadata({"state": ending.state, "reason": ending.error or "none"})
-    if ended := crew.ended(analysis):
-        _summarise(context, services, ended)
-    if ending.state == "failed":
-        raise dg.Failure(f"Given up: {ending.error}", allow_retries=False)
-    say = context.log.warning if ending.state == "retry" else context.log.info
-    say(f"{ending.state}{f': {ending.error}' if ending.error else ''}")
+    gone = Ended(analysis, End.LOST, "it is delivered, or another run works on it")
+    ended = crew.work(claim) if claim else gone
+    context.add_output_metadata({"state": ended.end.value, "reason": ended.reason or "none"})
+    if everything := crew.ended(analysis):
+        _summarise(context, services, everything)
+    if ended.end is End.FAILED:
+        raise dg.Failure(f"Given up: {ended.reason}", allow_retries=False)
+    say = context.log.warning if ended.end is End.RETRY else context.log.info
+    say(f"{ended.end}{f': {ended.reason}' if ended.reason else ''}")
 
 
 def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list[int]) -> None:

@@ -28,7 +28,7 @@ class ExecutionStatus(StrEnum):
     FAILED = "failed"  # the list could not be had, or every analysis failed
 
 
-class Trigger(StrEnum):
+class ExecutionTrigger(StrEnum):
     """What an execution was started by."""
 
     SCHEDULED = "scheduled"  # the job's schedule
@@ -113,7 +113,7 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageFile:
     """An image for a backend. `data` was recognised as an image; `name` is only a label."""
 
     name: str

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from imgpipe_orchestration.errors import BadInput, Conflict, NotFound
 from imgpipe_orchestration.vision_reports import batches
 from imgpipe_orchestration.vision_reports.batches import Upload
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, Picture, plain_text
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile, plain_text
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.services import Services
@@ -27,10 +27,10 @@ class OwnBackend:
     def available_models(self) -> list[str]:
         return [self._services.settings.openai_vision_model]
 
-    def upload(self, picture: Picture, organization_id: str) -> str:
+    def upload(self, picture: ImageFile, organization_id: str) -> str:
         return str(self.store(picture, organization_id).image_id)
 
-    def store(self, picture: Picture, organization_id: str) -> Upload:
+    def store(self, picture: ImageFile, organization_id: str) -> Upload:
         """Store an image: its bytes first, then its row.
 
         Raises:

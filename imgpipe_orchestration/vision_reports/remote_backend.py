@@ -7,7 +7,7 @@ from dataclasses import asdict
 from imgpipe_orchestration.errors import BadImage, NotFound, PartnerRefused, PartnerUnavailable
 from imgpipe_orchestration.partners.analysis_backend import AnalysisBackendApi
 from imgpipe_orchestration.partners.ssrf import Guard
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, Picture, plain_text
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, BatchStatus, ImageFile, plain_text
 
 _STATES = {
     "queued": BatchState.QUEUED,
@@ -30,7 +30,7 @@ class RemoteBackend:
     def __init__(self, url: str, key: str = "", *, guard: Guard | None = None, timeout: float = 60.0) -> None:
         self._api = AnalysisBackendApi(url, key, guard=guard, timeout=timeout)
 
-    def upload(self, picture: Picture, organization_id: str) -> str:
+    def upload(self, picture: ImageFile, organization_id: str) -> str:
         try:
             return self._api.upload(
                 picture.data, filename=picture.name, media_type=picture.mime, organization_id=organization_id

@@ -17,7 +17,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import analyses, cron_jobs, executions
 from imgpipe_orchestration.vision_reports.addresses import check_address
 from imgpipe_orchestration.vision_reports.cron import check_schedule, check_timezone
-from imgpipe_orchestration.vision_reports.model import ExecutionStatus, Trigger, plain_text
+from imgpipe_orchestration.vision_reports.model import ExecutionStatus, ExecutionTrigger, plain_text
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
@@ -125,7 +125,7 @@ class ExecutionAnswer(BaseModel):
 
     execution_id: UUID
     job_id: UUID
-    trigger: Trigger
+    trigger: ExecutionTrigger
     status: ExecutionStatus
     started_at: datetime
     finished_at: datetime | None
@@ -217,7 +217,7 @@ def run_cron_job(job_id: JobId, services: ServicesDep, idempotency_key: Idempote
     def start(rows: Connection) -> Started:
         job = cron_jobs.locked(rows, job_id)
         execution = executions.start(
-            rows, services.claims, Trigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
+            rows, services.claims, ExecutionTrigger.MANUAL, cron_job_id=job.id, tenant=job.organization_id
         )
         return Started(job_id=job_id, execution_id=execution.execution_id)
 

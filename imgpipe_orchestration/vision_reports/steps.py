@@ -1,7 +1,7 @@
 """The steps of one analysis, from its documents to its delivered report.
 
-`Steps.advance` does what can be done now and returns when to call it again. Progress is committed before the next
-action: the order's reference before the order, the batch's id before the wait, the upload's beginning before the
+`AnalysisWorker.advance` does what can be done now and returns when to call it again. Progress is committed before the
+next action: the order's reference before the order, the batch's id before the wait, the upload's beginning before the
 upload. So it may be killed at any point, and the next worker neither submits nor uploads twice.
 """
 
@@ -50,7 +50,7 @@ log = logger(__name__)
 _Value = TypeVar("_Value")
 
 
-class Steps:
+class AnalysisWorker:
     """Works on analyses; thread-safe, one for each run."""
 
     def __init__(self, services: Services, worker: BatchWorker) -> None:

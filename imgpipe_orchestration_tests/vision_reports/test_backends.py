@@ -18,7 +18,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import batch_work, batches, retention
 from imgpipe_orchestration.vision_reports.backends import AnalysisBackend, backend_at
-from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageOrder, Missing, Picture
+from imgpipe_orchestration.vision_reports.model import BatchOrder, BatchState, ImageFile, ImageOrder, Missing
 from imgpipe_orchestration.vision_reports.own_backend import OwnBackend
 from imgpipe_orchestration.vision_reports.remote_backend import RemoteBackend
 from imgpipe_orchestration_tests.devstack.running import wait_for
@@ -81,10 +81,10 @@ def backend(request: pytest.FixtureRequest, desk: Desk) -> Iterator[AnalysisBack
         found.close()
 
 
-def picture(name: str = "hull.jpg", colour: str = "navy") -> Picture:
+def picture(name: str = "hull.jpg", colour: str = "navy") -> ImageFile:
     file = io.BytesIO()
     Image.new("RGB", (640, 400), colour).save(file, "JPEG")
-    return Picture(name, file.getvalue(), "image/jpeg")
+    return ImageFile(name, file.getvalue(), "image/jpeg")
 
 
 def order(*image_ids: str, reference: str = "order-1", organization: str = ORGANIZATION) -> BatchOrder:
@@ -121,7 +121,7 @@ def test_images_go_in_and_a_report_comes_out(backend: AnalysisBackend, desk: Des
 
 def test_what_is_no_image_is_refused(backend: AnalysisBackend) -> None:
     with pytest.raises(Permanent, match="not an image"):
-        backend.upload(Picture("a.jpg", b"<html>no</html>", "image/jpeg"), ORGANIZATION)
+        backend.upload(ImageFile("a.jpg", b"<html>no</html>", "image/jpeg"), ORGANIZATION)
 
 
 def test_an_organization_cannot_use_anothers_image_or_find_its_batch_by_reference(backend: AnalysisBackend) -> None:

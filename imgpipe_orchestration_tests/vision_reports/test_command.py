@@ -18,7 +18,7 @@ from sqlalchemy import text
 from imgpipe_orchestration.cli.vision_reports import command
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import executions
-from imgpipe_orchestration.vision_reports.model import ApiAccess, Trigger
+from imgpipe_orchestration.vision_reports.model import ApiAccess, ExecutionTrigger
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.lacking import lacking
 from imgpipe_orchestration_tests.recovery.test_clock import FAKETIME
@@ -198,7 +198,7 @@ def test_an_execution_that_was_never_begun_is_ended_when_its_command_cannot_be_a
     connection = ApiAccess(desk.standins.analyses_url, desk.standins.analyses_url, KEY, desk.backend.url, ORGANIZATION)
     with transaction(services.engine) as rows:
         own = executions.sealed(connection, services.vault)
-        executions.start(rows, services.claims, Trigger.COMMAND, connection=own, tenant=ORGANIZATION)
+        executions.start(rows, services.claims, ExecutionTrigger.COMMAND, connection=own, tenant=ORGANIZATION)
     assert invoke(config).exit_code == 0
     assert [state for state, _ in executions_of(desk)] == ["running", "success"], "it may be about to begin"
     with transaction(services.engine) as rows:

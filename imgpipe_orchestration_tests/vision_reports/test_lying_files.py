@@ -13,7 +13,7 @@ from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.ssrf import AllowList
 from imgpipe_orchestration.vision_reports.inputs import gather
-from imgpipe_orchestration.vision_reports.model import Document, Picture
+from imgpipe_orchestration.vision_reports.model import Document, ImageFile
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 from imgpipe_orchestration_tests.vision_reports.conftest import Desk
 
@@ -80,7 +80,7 @@ def test_a_report_goes_out_without_an_image_whose_server_stays_away(desk: Desk) 
 
 def test_an_image_needs_no_room_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # nothing can be written there
-    handed: list[Picture] = []
+    handed: list[ImageFile] = []
     with serving(lambda handler, _: reply(handler, photos.jpeg("coffee"))) as server:
         gather(
             [Document("hull.jpg", f"{server.url}/hull.jpg", "image")],
