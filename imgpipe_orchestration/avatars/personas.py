@@ -20,7 +20,7 @@ from imgpipe_orchestration.avatars import records, results, store
 from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PersonaData, TaskStatus, name_key
 from imgpipe_orchestration.avatars.records import Task
-from imgpipe_orchestration.avatars.results import Batch
+from imgpipe_orchestration.avatars.results import Question
 from imgpipe_orchestration.errors import (
     ImgpipeError,
     PartnerAway,
@@ -39,9 +39,9 @@ from imgpipe_orchestration.storage.rows import transaction
 
 log = logger(__name__)
 
-LARGEST_BATCH = 10
+MOST_ASKED = 10
 """Most people in one question; longer answers are often cut off."""
-MOST_LISTED = 10 * LARGEST_BATCH
+MOST_LISTED = 10 * MOST_ASKED
 """Entries of an answer that are looked at."""
 MOST_ROUNDS = 8
 IDLE_ROUNDS = 2
@@ -88,10 +88,10 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
     log.info(f"[Task {task.task_id}] Generating data for {task.persona_count} personas")
     idle = 0
     for _ in range(MOST_ROUNDS):
-        batches = _planned(services, claim, task) if idle < IDLE_ROUNDS else []
-        if not batches:
+        questions = _planned(services, claim, task) if idle < IDLE_ROUNDS else []
+        if not questions:
             break
-        idle = 0 if _ask_all(services, claim, task, batches, lanes) else idle + 1
+        idle = 0 if _ask_all(services, claim, task, questions, lanes) else idle + 1
     with services.claims.fenced(claim) as connection:
         missing = len(results.missing_positions(connection, task.id))
         if not missing:
@@ -103,10 +103,10 @@ def invent(services: Services, claim: Claim, lanes: Lanes) -> None:
         raise PartnerRefused(f"{missing} of {task.persona_count} personas are missing: {reason}")
 
 
-def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
+def _planned(services: Services, claim: Claim, task: Task) -> list[Question]:
     """The questions of the current round: unanswered ones of a worker that stopped, else new ones."""
     with services.claims.fenced(claim) as connection:
-        if left := results.open_batches(connection, task.id):
+        if left := results.open_questions(connection, task.id):
             return left
         missing = results.missing_positions(connection, task.id)
         if not missing:
@@ -116,18 +116,18 @@ def _planned(services: Services, claim: Claim, task: Task) -> list[Batch]:
         problem = results.last_problem(connection, task.id) if round_ else ""
         threads = services.settings.multithread_flowise
         # After two rounds each missing person is asked for alone, so that an invalid one spoils no other's answer.
-        size = 1 if round_ > 1 else min(LARGEST_BATCH, -(-len(missing) // threads))
+        size = 1 if round_ > 1 else min(MOST_ASKED, -(-len(missing) // threads))
         groups = [missing[i : i + size] for i in range(0, len(missing), size)]
-        batches = [
-            Batch(first + n, round_, tuple(group), question(task, first + n, len(group), known, problem))
+        questions = [
+            Question(first + n, round_, tuple(group), _asked(task, first + n, len(group), known, problem))
             for n, group in enumerate(groups)
         ]
-        results.plan(connection, task.id, batches)
-        return batches
+        results.plan(connection, task.id, questions)
+        return questions
 
 
-def question(task: Task, number: int, count: int, known: Sequence[tuple[str, str]], problem: str) -> dict[str, Any]:
-    """A question to Flowise. Each has another seed; with the same one, parallel questions would get the same people."""
+def _asked(task: Task, number: int, count: int, known: Sequence[tuple[str, str]], problem: str) -> dict[str, Any]:
+    """What Flowise is asked. Each question has a seed of its own, for with the same one they bring the same people."""
     asked = {
         "count": count,
         "brief": task.brief,
@@ -139,7 +139,7 @@ def question(task: Task, number: int, count: int, known: Sequence[tuple[str, str
     return asked | ({"previous_problem": problem} if problem else {})
 
 
-def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Batch], lanes: Lanes) -> int:
+def _ask_all(services: Services, claim: Claim, task: Task, questions: Sequence[Question], lanes: Lanes) -> int:
     """Ask a round's questions in parallel; returns how many new people it brought.
 
     Raises:
@@ -147,36 +147,38 @@ def _ask_all(services: Services, claim: Claim, task: Task, batches: Sequence[Bat
         ImgpipeError: the first question's error, if none was answered; or an error that stops all, e.g. LeaseLost.
     """
 
-    def ask(batch: Batch) -> int | ImgpipeError:
+    def ask(question: Question) -> int | ImgpipeError:
         try:
             with turn(lanes, lanes.flowise, services, claim):
-                answer = _buy(services, task, batch)
-            return _keep(services, claim, task, batch, answer)
+                answer = _buy(services, task, question)
+            return _keep(services, claim, task, question, answer)
         except (PartnerUnavailable, PartnerRefused, RateLimited, TooLarge) as error:
             return error
 
     with ThreadPoolExecutor(services.settings.multithread_flowise, thread_name_prefix="personas") as pool:
-        outcomes = list(pool.map(tracing.carried(ask), batches))
-    errors = [(b, o) for b, o in zip(batches, outcomes, strict=True) if isinstance(o, ImgpipeError)]
+        outcomes = list(pool.map(tracing.carried(ask), questions))
+    errors = [(q, o) for q, o in zip(questions, outcomes, strict=True) if isinstance(o, ImgpipeError)]
     if away := next((error for _, error in errors if isinstance(error, PartnerAway)), None):
         raise away
-    if len(errors) == len(batches):
+    if len(errors) == len(questions):
         raise errors[0][1]
-    for batch, error in errors:
+    for question, error in errors:
         # Others were answered, so the fault is this question's: it counts as answered with nobody, and the next round
         # asks for its people.
         with services.claims.fenced(claim) as connection:
-            results.answered(connection, task.id, batch, {}, None, error.public)
+            results.answered(connection, task.id, question, {}, None, error.public)
     return sum(outcome for outcome in outcomes if isinstance(outcome, int))
 
 
-def _buy(services: Services, task: Task, batch: Batch) -> Answer:
+def _buy(services: Services, task: Task, question: Question) -> Answer:
     flowise, flow = services.flowise, services.settings.flowise_persona_flow_id
     if flowise is None:
         raise SpendingPaused("FLOWISE_BASE_URL is not set, and nobody else invents people: the task waits until it is")
     # With sorted keys: jsonb does not keep the order, and the text is part of the call's key in the ledger.
-    asked = json.dumps(batch.question, ensure_ascii=False, sort_keys=True)
-    call = PaidCall.of("flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": batch.number})
+    asked = json.dumps(question.asked, ensure_ascii=False, sort_keys=True)
+    call = PaidCall.of(
+        "flowise", "personas", flow, inputs=[asked], parameters={"task": task.id, "batch": question.number}
+    )
 
     def purchase() -> Purchase:
         prediction: Prediction[list[Any]] = flowise.predict(flow, asked, _Entries)
@@ -185,12 +187,12 @@ def _buy(services: Services, task: Task, batch: Batch) -> Answer:
     return services.ledger.buy(call, purchase, buyer=Buyer("avatars", f"task_{task.id}", f"task_{task.id}"))
 
 
-def _keep(services: Services, claim: Claim, task: Task, batch: Batch, answer: Answer) -> int:
+def _keep(services: Services, claim: Claim, task: Task, question: Question, answer: Answer) -> int:
     with services.claims.fenced(claim) as connection:
         known = results.known_people(connection, task.id)
-        usable = sort_out(answer.value, batch.positions, known)
+        usable = sort_out(answer.value, question.positions, known)
         new = results.answered(
-            connection, task.id, batch, usable.people, answer.cost_usd, "; ".join(usable.problems)[:1000]
+            connection, task.id, question, usable.people, answer.cost_usd, "; ".join(usable.problems)[:1000]
         )
         services.claims.progress(connection, claim)
     if usable.problems:

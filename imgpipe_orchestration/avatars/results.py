@@ -1,4 +1,4 @@
-"""The people of a task (`generation_results`), and the batches of questions for them (`generation_batches`)."""
+"""The people of a task (`generation_results`), and the questions for them (`generation_batches`)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from imgpipe_orchestration.errors import NotFound
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Question:
     """One question to Flowise, for some positions of the task. `number` counts the task's questions, from 0."""
 
     number: int
     round: int
     positions: tuple[int, ...]
-    question: dict[str, Any]
+    asked: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +116,10 @@ def of_task(connection: Connection, task: int) -> list[Persona]:
 # --- the data stage --------------------------------------------------------------------------------------------------
 
 
-def open_batches(connection: Connection, task: int) -> list[Batch]:
+def open_questions(connection: Connection, task: int) -> list[Question]:
     """Planned questions without an answer."""
     return [
-        Batch(row.number, row.round, tuple(row.positions), row.question)
+        Question(row.number, row.round, tuple(row.positions), row.question)
         for row in connection.execute(_OPEN, {"id": task})
     ]
 
@@ -130,15 +130,20 @@ def planned(connection: Connection, task: int) -> tuple[int, int]:
     return row.round, row.number
 
 
-def plan(connection: Connection, task: int, batches: Sequence[Batch]) -> None:
+def plan(connection: Connection, task: int, questions: Sequence[Question]) -> None:
     """Keep questions before they are asked, so that a worker that takes over asks the same ones."""
-    for batch in batches:
-        values = {"task": task, "number": batch.number, "round": batch.round, "positions": list(batch.positions)}
-        connection.execute(_PLAN, {**values, "question": json.dumps(batch.question)})
+    for one in questions:
+        values = {"task": task, "number": one.number, "round": one.round, "positions": list(one.positions)}
+        connection.execute(_PLAN, {**values, "question": json.dumps(one.asked)})
 
 
 def answered(
-    connection: Connection, task: int, batch: Batch, people: dict[int, PersonaData], cost: Decimal | None, problem: str
+    connection: Connection,
+    task: int,
+    question: Question,
+    people: dict[int, PersonaData],
+    cost: Decimal | None,
+    problem: str,
 ) -> int:
     """Keep an answer: the people by position, except those whose name the task has already. Returns how many."""
     new = 0
@@ -146,7 +151,7 @@ def answered(
         key = name_key(person.firstname, person.lastname)
         values = {"task": task, "position": position, "key": key, **person.model_dump()}
         new += connection.execute(_ADD, values).rowcount
-    values = {"task": task, "number": batch.number, "cost": cost or 0, "problem": problem or None}
+    values = {"task": task, "number": question.number, "cost": cost or 0, "problem": problem or None}
     connection.execute(_ANSWERED, values)
     return new
 
