@@ -165,6 +165,4 @@ def _table(head: list[str], rows: list[list[Any]]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table([dg.TableRecord(dict(zip(head, row, strict=True))) for row in rows], schema)
 
 
-PEOPLE = [avatar_personas]
-PICTURES = [avatar_pictures]
 DAILY = [avatar_daily_figures, avatar_cleanup_plan, avatar_cleanup]

@@ -2,20 +2,20 @@
 
 import dagster as dg
 
-from imgpipe_orchestration.avatars.assets import DAILY, PEOPLE, PICTURES
+from imgpipe_orchestration.avatars.assets import DAILY, avatar_personas, avatar_pictures
 from imgpipe_orchestration.runs.worker_queues import NETWORK, PAID
 
 # Two values of `pipeline`, so that a data run and an image run can run at the same time.
 avatar_data = dg.define_asset_job(
     "avatar_data",
-    selection=PEOPLE,
+    selection=dg.AssetSelection.assets(avatar_personas),
     tags={"pipeline": "avatar_data", "group": "avatars", **PAID},
     description="pending -> generating-data -> data-generated: invents the people of tasks that are due.",
 )
 
 avatar_images = dg.define_asset_job(
     "avatar_images",
-    selection=dg.AssetSelection.assets(*PICTURES),
+    selection=dg.AssetSelection.assets(avatar_pictures),
     tags={"pipeline": "avatar_images", "group": "avatars", **PAID},
     description="data-generated -> generating-images -> completed or failed: the seven steps for people who are due.",
 )
