@@ -74,7 +74,7 @@ def close_data(connection: Connection, task: int, error: str) -> None:
     connection.execute(_LOCK, {"id": task})
     connection.execute(_FAIL_MISSING, {"id": task, "error": error})
     waiting = list(connection.scalars(_TO_PICTURE, {"id": task}))
-    Claims(connection.engine).enqueue(connection, IMAGES, [Item(person, tenant=f"task_{task}") for person in waiting])
+    Claims.enqueue(connection, IMAGES, [Item(person, tenant=f"task_{task}") for person in waiting])
     connection.execute(_DATA_GENERATED, {"id": task})
     settle(connection, task)
 

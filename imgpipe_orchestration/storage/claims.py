@@ -79,8 +79,8 @@ class Claims:
 
     # --- putting in ----------------------------------------------------------------------------------------------
 
+    @staticmethod
     def enqueue(
-        self,
         connection: Connection,
         queue: Queue,
         items: Sequence[Item],
@@ -366,7 +366,8 @@ class Claims:
         with transaction(self.engine) as connection:
             return list(connection.scalars(sql.UNIGNORE, {"queue": queue.name, "ids": list(ids)}))
 
-    def withdraw(self, connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
+    @staticmethod
+    def withdraw(connection: Connection, queue: Queue, ids: Sequence[int], reason: str) -> list[int]:
         """Take items out of the queue for good, in the caller's transaction. A worker that holds one finds its lease
         lost at its next write. Returns the ids of items that were waiting or claimed."""
         values = {"queue": queue.name, "ids": list(ids), "reason": _stored(reason)}
