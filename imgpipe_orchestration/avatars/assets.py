@@ -5,17 +5,14 @@ an asset of its own that can be selected alone: people then go only as far as th
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS
+from imgpipe_orchestration.assets import OWNERS, figures_of
 from imgpipe_orchestration.avatars.model import Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
-
-if TYPE_CHECKING:
-    from imgpipe_orchestration.storage.work import Outcome
 
 GROUP = "avatars"
 
@@ -39,19 +36,6 @@ STAGES = {
 """Of each step its asset's name, what the asset is, and its kind."""
 
 
-def _figures(outcome: "Outcome") -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        "done": len(outcome.done),
-        "retried": len(outcome.retried),
-        "failed": len(outcome.failed),
-        "left": len(outcome.left),
-        "seconds": round(outcome.seconds, 3),
-    }
-    if errors := {**outcome.retried, **outcome.failed}:
-        figures["errors"] = _table(["item", "error"], [list(pair) for pair in sorted(errors.items())[:50]])
-    return figures
-
-
 @dg.asset(
     group_name=GROUP,
     owners=OWNERS,
@@ -64,7 +48,7 @@ def avatar_personas(context: dg.AssetExecutionContext, backends: BackendsResourc
     from imgpipe_orchestration.avatars.work import run_data
 
     report = run_data(backends.services, owner_of(backends.services, context.run))
-    return dg.MaterializeResult(metadata={"tasks": report.tasks, **_figures(report.outcome)})
+    return dg.MaterializeResult(metadata={"tasks": report.tasks, **figures_of(report.outcome)})
 
 
 def _specs() -> list[dg.AssetSpec]:
@@ -95,7 +79,7 @@ def avatar_pictures(
     for step in sorted(chosen):
         metadata: dict[str, Any] = {"people_past_this_step": report.steps.get(step, 0)}
         if step is max(chosen):
-            metadata |= {**_figures(report.outcome), "manifests": report.manifests}
+            metadata |= {**figures_of(report.outcome), "manifests": report.manifests}
         yield dg.MaterializeResult(asset_key=STAGES[step][0], metadata=metadata)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, partition_of
+from imgpipe_orchestration.assets import OWNERS, figures_of, partition_of
 from imgpipe_orchestration.media.model import FIRST_DAY, Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -41,21 +41,10 @@ def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
     if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
         figures: dict[str, Any] = {name: value for name, value in stage.figures.items() if value}
     else:
-        figures = {
-            "images": len(outcome.done),
-            "retried": len(outcome.retried),
-            "failed": len(outcome.failed),
-            "left": len(outcome.left),
-            "seconds": round(outcome.seconds, 3),
-            **stage.figures,
-        }
+        figures = {**figures_of(outcome, done="images"), **stage.figures}
     metadata = {**figures, **more} or {"images": 0}
     if outcome.done:
         metadata["milliseconds_per_image"] = round(1000 * outcome.seconds / len(outcome.done), 1)
-    errors = {**outcome.retried, **outcome.failed}
-    if errors:
-        rows = [dg.TableRecord({"item": media, "error": error}) for media, error in sorted(errors.items())[:50]]
-        metadata["errors"] = dg.MetadataValue.table(rows)
     if stage.sheet:
         from imgpipe_orchestration.imaging import contact_sheet
 
