@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars import results
 from imgpipe_orchestration.avatars.model import PersonaStatus
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
@@ -88,12 +87,16 @@ def test_a_request_that_makes_no_sense_is_refused_with_the_field(client: Client,
     assert (answer.status_code, answer.json()["field"]) == (422, field)
 
 
-def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk, client: Client) -> None:
-    # Whoever reads the people, as the answer's progress does and no request, loses the session.
+def cut_off_who_reads_people(desk: Desk) -> None:
+    """Whoever reads them from now on loses the session."""
     fatal = "select people.* from pg_terminate_backend(pg_backend_pid()) left join people on true"
     with transaction(desk.services.engine) as connection:
         connection.execute(text("alter table generation_results rename to people"))
         connection.execute(text(f"create view generation_results as {fatal}"))
+
+
+def test_a_task_that_is_answered_with_503_is_none_and_pays_for_nobody(desk: Desk, client: Client) -> None:
+    cut_off_who_reads_people(desk)  # as the answer's progress does and no request
     assert client.post("/api/avatars/tasks", json={"count": 500}).status_code == 503
     with transaction(desk.services.engine) as connection:
         assert connection.scalar(text("select count(*) from generation_tasks")) == 0
@@ -131,14 +134,14 @@ def test_exports_hold_everybody_and_harmless_cells(desk: Desk, client: Client) -
 
 @pytest.mark.parametrize("format", ["csv", "jsonl", "zip"])
 def test_an_export_whose_people_cannot_be_read_is_an_error_and_not_half_a_file(
-    desk: Desk, client: Client, format: str, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, client: Client, format: str
 ) -> None:
     url = f"/api/avatars/tasks/{desk.ask(1).task_id}/export?format={format}"
-
-    def away(*_: object) -> None:
-        raise BackendUnavailable("The database cannot be reached.")
-
-    monkeypatch.setattr(results, "of_task", away)
+    with transaction(desk.services.engine) as connection:
+        connection.execute(
+            text("insert into generation_results (task_id, position) select id, 0 from generation_tasks")
+        )
+    cut_off_who_reads_people(desk)
     assert client.get(url).status_code == 503
 
 
