@@ -121,11 +121,13 @@ class Services:
     def ledger(self) -> Ledger:
         """The journal of paid calls."""
         from imgpipe_orchestration.partners.prices import PRICES, parse_prices
-        from imgpipe_orchestration.storage.ledger import Ledger, Limits
+        from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy
 
         s = self.settings
-        limits = Limits(lease=s.lease_seconds / 2, daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds)
-        return Ledger(self.engine, limits, {**PRICES, **parse_prices(s.model_prices)})
+        policy = LedgerPolicy(
+            lease=s.lease_seconds / 2, daily_budget_usd=s.daily_budget_usd, pause=s.spending_pause_seconds
+        )
+        return Ledger(self.engine, policy, {**PRICES, **parse_prices(s.model_prices)})
 
     @made_once
     def workshop(self) -> Workshop:

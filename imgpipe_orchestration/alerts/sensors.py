@@ -23,7 +23,7 @@ ALERT_SECONDS = 24 * 3600.0
 NO_WEBHOOK = dg.SkipReason("ALERT_WEBHOOK_URL is not set")
 
 
-class News(NamedTuple):
+class Alert(NamedTuple):
     """One thing to tell: the message (None for one that is not told), its Idempotency-Key, the cursor after it."""
 
     message: dict[str, str] | None
@@ -46,8 +46,8 @@ def alert_on_failed_runs(context: dg.SensorEvaluationContext, sensor_backends: B
     if not cursor.isdecimal() or int(cursor) > last:  # the first tick, or somebody set it, or the newest was deleted
         context.update_cursor(str(last))
         return dg.SkipReason("tells of runs that fail from now on")
-    news = _failed_runs(context.instance, int(cursor), settings.dagster_url)
-    return _tell(context, settings.alert_webhook_url, news, "failed runs")
+    alerts = _failed_runs(context.instance, int(cursor), settings.dagster_url)
+    return _tell(context, settings.alert_webhook_url, alerts, "failed runs")
 
 
 @dg.sensor(
@@ -64,16 +64,16 @@ def alert_on_failed_checks(context: dg.SensorEvaluationContext, sensor_backends:
     found = [(record.run_id, record.evaluation) for record in records if record]
     # One that is being evaluated, or was when its run was killed, has a plan in its place.
     latest = [(run, one) for run, one in found if isinstance(one, dg.AssetCheckEvaluation)]
-    news = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
-    return _tell(context, settings.alert_webhook_url, news, "failed checks")
+    alerts = islice(_failed_checks(latest, _names(context.cursor), settings.dagster_url), ALERTS_A_TICK)
+    return _tell(context, settings.alert_webhook_url, alerts, "failed checks")
 
 
-def _tell(context: dg.SensorEvaluationContext, url: str, news: Iterable[News], what: str) -> dg.SkipReason:
+def _tell(context: dg.SensorEvaluationContext, url: str, alerts: Iterable[Alert], what: str) -> dg.SkipReason:
     """Send the messages in order; the first that the webhook does not take waits, with all after it."""
     from imgpipe_orchestration.alerts import webhook
 
     told = 0
-    for message, key, cursor in news:
+    for message, key, cursor in alerts:
         try:
             if message:
                 webhook.send(url, message, key)
@@ -86,13 +86,13 @@ def _tell(context: dg.SensorEvaluationContext, url: str, news: Iterable[News], w
     return dg.SkipReason(f"told of {told} {what}")
 
 
-def _failed_runs(instance: dg.DagsterInstance, after: int, dagster_url: str) -> Iterator[News]:
+def _failed_runs(instance: dg.DagsterInstance, after: int, dagster_url: str) -> Iterator[Alert]:
     failed = dg.RunStatusChangeRecordsFilter(dg.DagsterEventType.RUN_FAILURE, after_storage_id=after)
     for record in instance.fetch_run_status_changes(failed, limit=ALERTS_A_TICK, ascending=True).records:
         entry = record.event_log_entry
-        is_news = record.timestamp > time.time() - ALERT_SECONDS
-        message = _of_run(instance, entry, dagster_url) if is_news else None
-        yield News(message, f"run-failed-{entry.run_id}", str(record.storage_id))
+        is_recent = record.timestamp > time.time() - ALERT_SECONDS
+        message = _of_run(instance, entry, dagster_url) if is_recent else None
+        yield Alert(message, f"run-failed-{entry.run_id}", str(record.storage_id))
 
 
 def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url: str) -> dict[str, str] | None:
@@ -120,7 +120,7 @@ def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url
 
 def _failed_checks(
     latest: Iterable[tuple[str, dg.AssetCheckEvaluation]], told: set[str], dagster_url: str
-) -> Iterator[News]:
+) -> Iterator[Alert]:
     """
     Args:
         latest: the last evaluation of each check, with its run.
@@ -139,7 +139,7 @@ def _failed_checks(
             link = f"{dagster_url}/assets/{asset}?view=checks&checkDetail={check}"
             details = {label: _said(value) for label, value in found.metadata.items()}
             message = webhook.check_failed(check=check, asset=asset, link=link, details=details)
-        yield News(message, f"check-failed-{run_id}-{name}", json.dumps(sorted(told)))
+        yield Alert(message, f"check-failed-{run_id}-{name}", json.dumps(sorted(told)))
 
 
 def _said(value: dg.MetadataValue[Any]) -> object:

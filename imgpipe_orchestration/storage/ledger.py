@@ -130,7 +130,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LedgerPolicy:
     """Limits of buying, times in seconds."""
 
     lease: float = 30.0
@@ -147,7 +147,7 @@ class Ledger:
     """Buys answers that nobody has bought yet. Thread-safe; one per process is enough."""
 
     engine: Engine
-    limits: Limits = field(default_factory=Limits)
+    policy: LedgerPolicy = field(default_factory=LedgerPolicy)
     prices: Mapping[str, Price] = field(default_factory=lambda: PRICES)
 
     def buy(self, call: PaidCall, purchase: Callable[[], Purchase], *, buyer: Buyer) -> Answer:
@@ -158,13 +158,13 @@ class Ledger:
                 already stored it. Runs outside any transaction.
 
         Raises:
-            SpendingPaused: the budget is used up; or the provider said within the last `limits.pause` seconds that the
+            SpendingPaused: the budget is used up; or the provider said within the last `policy.pause` seconds that the
                 quota is, that it does not accept our credential, or that it does not know the model.
-            Retryable: another buyer has been waiting for longer than `limits.patience`.
+            Retryable: another buyer has been waiting for longer than `policy.patience`.
             BackendUnavailable: the journal cannot be reached.
             Exception: whatever `purchase` raises, after it was recorded.
         """
-        give_up = time.monotonic() + self.limits.patience
+        give_up = time.monotonic() + self.policy.patience
         pause = 0.02
         while True:
             token = uuid4().hex
@@ -193,7 +193,7 @@ class Ledger:
             return _Start()
         vanished = row is not None and row.state == "started"
         # Usually START is the only statement and needs no transaction.
-        alone = not vanished and not self.limits.daily_budget_usd
+        alone = not vanished and not self.policy.daily_budget_usd
         with (autocommit if alone else transaction)(self.engine) as connection:
             reserved = self._set_aside(connection, call)
             if reserved is None:
@@ -206,7 +206,7 @@ class Ledger:
                 "input_hash": call.input_hash,
                 "parameter_hash": call.parameter_hash,
                 "owner": token,
-                "lease": self.limits.lease,
+                "lease": self.policy.lease,
                 "reserved": reserved,
             }
             ours = connection.execute(sql.START, values).one_or_none() is not None
@@ -224,7 +224,7 @@ class Ledger:
         Raises:
             SpendingPaused: the budget is used up; says until when.
         """
-        budget = Decimal(str(self.limits.daily_budget_usd))
+        budget = Decimal(str(self.policy.daily_budget_usd))
         if not budget:
             return Decimal(0)
         connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _BUDGET_LOCK})
@@ -234,7 +234,7 @@ class Ledger:
             raise SpendingPaused(
                 f"The daily budget of {budget} USD is used up ({today.spent:.4f} spent); paid work goes on tomorrow, "
                 "or when DAILY_BUDGET_USD is raised",
-                retry_after=min(float(today.seconds_left), self.limits.pause),  # the budget may be raised today
+                retry_after=min(float(today.seconds_left), self.policy.pause),  # the budget may be raised today
             )
         return None if today.scouts and not today.known else Decimal(today.estimate)
 
@@ -261,9 +261,9 @@ class Ledger:
 
         def renewed(owners: frozenset[str]) -> None:
             with transaction(self.engine) as connection:
-                connection.execute(sql.RENEW, {"owners": list(owners), "lease": self.limits.lease})
+                connection.execute(sql.RENEW, {"owners": list(owners), "lease": self.policy.lease})
 
-        return Keeper(renewed, self.limits.lease, name="paid-calls")
+        return Keeper(renewed, self.policy.lease, name="paid-calls")
 
     def _commit(self, call: PaidCall, bought: Purchase, buyer: Buyer, seconds: float) -> Answer:
         """Record the answer. It is paid for, so wait for a database that is away."""
@@ -291,7 +291,7 @@ class Ledger:
                 first = connection.execute(sql.COMMIT, values).one_or_none()
                 return first or connection.execute(sql.FIND, {"key": call.key}).one()
 
-        if cost is None and self.limits.daily_budget_usd:
+        if cost is None and self.policy.daily_budget_usd:
             log.warning("the daily budget does not see a call of unknown cost", extra={"model": values["answered_by"]})
         return _answer(patiently(write), bought=True)
 
@@ -313,7 +313,7 @@ class Ledger:
                 connection.execute(sql.REOPEN, {"key": call.key, "owner": token, "error": reason})
                 connection.execute(sql.RECORD, use)
                 if isinstance(error, SpendingPaused):
-                    wait = error.retry_after or self.limits.pause
+                    wait = error.retry_after or self.policy.pause
                     name = f"{call.provider}/{call.model}" if of_model else call.provider
                     connection.execute(sql.PAUSE, {"provider": name, "reason": reason, "seconds": wait})
         except BackendUnavailable as away:

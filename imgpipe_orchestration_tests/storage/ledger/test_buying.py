@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from imgpipe_orchestration.errors import PartnerRefused, Retryable
 from imgpipe_orchestration.partners.usage import Usage
-from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
+from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
 from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 
 
@@ -123,14 +123,14 @@ def test_waiting_for_another_buyer_ends_with_a_retryable_error(engine: Engine) -
     try:
         assert started.wait(10)
         with pytest.raises(Retryable, match="Another worker"):
-            Ledger(engine, Limits(patience=0.2)).buy(a_call(), Shop(), buyer=BERT)
+            Ledger(engine, LedgerPolicy(patience=0.2)).buy(a_call(), Shop(), buyer=BERT)
     finally:
         release.set()
         thread.join(10)
 
 
 def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) -> None:
-    limits = Limits(lease=0.6)
+    policy = LedgerPolicy(lease=0.6)
     started = threading.Event()
     slow, other = Shop(), Shop()
 
@@ -139,9 +139,9 @@ def test_a_lease_is_renewed_while_the_provider_takes_its_time(engine: Engine) ->
         time.sleep(2)
         return slow()
 
-    thread = threading.Thread(target=lambda: Ledger(engine, limits).buy(a_call(), slowly, buyer=ANNA))
+    thread = threading.Thread(target=lambda: Ledger(engine, policy).buy(a_call(), slowly, buyer=ANNA))
     thread.start()
     assert started.wait(10)
-    answer = Ledger(engine, limits).buy(a_call(), other, buyer=BERT)
+    answer = Ledger(engine, policy).buy(a_call(), other, buyer=BERT)
     thread.join(10)
     assert (slow.sold, other.sold, answer.bought) == (1, 0, False)

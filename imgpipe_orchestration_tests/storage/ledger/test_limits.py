@@ -21,26 +21,26 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.usage import Usage
 from imgpipe_orchestration.storage import migrations, spending
-from imgpipe_orchestration.storage.ledger import Ledger, Limits, PaidCall, Purchase
+from imgpipe_orchestration.storage.ledger import Ledger, LedgerPolicy, PaidCall, Purchase
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.storage.ledger.shop import ANNA, BERT, VISION, VISION_COST, Shop, a_call, uses
 
 
 def test_the_daily_budget_stops_spending_but_not_reuse(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0009)), Shop()
+    ledger, shop = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0009)), Shop()
     for number in range(2):
         ledger.buy(a_call(b"%d" % number), shop, buyer=ANNA)
     with pytest.raises(SpendingPaused, match="daily budget") as caught:
         ledger.buy(a_call(b"one too many"), shop, buyer=ANNA)
     assert shop.sold == 2
     assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= Limits().pause  # for the budget may be raised
+    assert 0 < caught.value.retry_after <= LedgerPolicy().pause  # for the budget may be raised
     assert not ledger.buy(a_call(b"0"), shop, buyer=BERT).bought
 
 
 def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> None:
-    ledger = Ledger(engine, Limits(daily_budget_usd=float(VISION_COST * 2)))
+    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=float(VISION_COST * 2)))
 
     def broken() -> Purchase:
         error = UnreadableAnswer("OpenAI sent an image that is cut off")
@@ -59,7 +59,7 @@ def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> 
 
 
 def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
-    ledger = Ledger(engine, Limits(daily_budget_usd=0.0009))
+    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0009))
     ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
     entered, release = threading.Event(), threading.Event()
 
@@ -81,7 +81,7 @@ def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
 
 def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engine: Engine) -> None:
     """Room for five calls; sixteen threads, none of which has ever seen a price."""
-    ledger = Ledger(engine, Limits(daily_budget_usd=float(VISION_COST * 5)))
+    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=float(VISION_COST * 5)))
     together = threading.Barrier(16)
     shop, refused = Shop(), []
 
@@ -108,7 +108,7 @@ def test_the_budget_holds_when_many_start_at_once_and_no_cost_is_known_yet(engin
 def test_a_model_without_a_price_is_bought_under_a_budget_and_said_so(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(engine, Limits(daily_budget_usd=1))
+    ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=1))
     shop = Shop(usage=Usage(model="made-up", input_tokens=5))
     call = PaidCall.of("openai", "vision", "made-up", inputs=["x"])
     assert ledger.buy(call, shop, buyer=ANNA).cost_usd is None
@@ -150,7 +150,7 @@ def test_a_late_buyer_that_fails_does_not_reopen_the_call_of_who_took_over(engin
         with pytest.raises(PartnerUnavailable):
             Ledger(engine).buy(a_call(), late, buyer=ANNA)
         with pytest.raises(Retryable, match="still waiting"):
-            Ledger(engine, Limits(patience=0)).buy(a_call(), Shop(), buyer=ANNA)
+            Ledger(engine, LedgerPolicy(patience=0)).buy(a_call(), Shop(), buyer=ANNA)
     finally:
         release.set()
         thread.join(10)
@@ -158,7 +158,7 @@ def test_a_late_buyer_that_fails_does_not_reopen_the_call_of_who_took_over(engin
 
 
 def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, Limits(daily_budget_usd=0.0005)), Shop()
+    ledger, shop = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0005)), Shop()
     ledger.buy(a_call(b"a"), shop, buyer=ANNA)
     with engine.begin() as connection:
         connection.execute(text("update spending_days set day = day - 1"))
@@ -166,7 +166,7 @@ def test_yesterdays_spending_does_not_count(engine: Engine) -> None:
 
 
 def test_a_used_up_quota_pauses_the_provider_and_no_other(engine: Engine) -> None:
-    ledger, shop = Ledger(engine, Limits(pause=1)), Shop()
+    ledger, shop = Ledger(engine, LedgerPolicy(pause=1)), Shop()
 
     def broke() -> Purchase:
         raise SpendingPaused("OpenAI's quota is used up")
@@ -242,7 +242,7 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
 
 @pytest.mark.parametrize(("status", "others"), [(302, False), (401, False), (402, False), (403, True), (404, True)])
 def test_what_is_not_about_the_item_pauses_whatever_it_concerns(engine: Engine, status: int, others: bool) -> None:
-    ledger, shop = Ledger(engine, Limits(pause=60)), Shop()
+    ledger, shop = Ledger(engine, LedgerPolicy(pause=60)), Shop()
 
     def refused() -> Purchase:
         raise PartnerRefused("OpenAI does not accept this", partner_status=status)
