@@ -1,5 +1,6 @@
 """What the assets of all pipelines share."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,16 +15,35 @@ OWNERS = ["team:images"]
 """Whom Dagster names as their owner. Checks and alerts go by the webhook, not by this."""
 
 
-def partition_of(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> str:
+Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
+
+def partition_of(context: Context, is_known: Callable[[str], bool], what_there_is: str) -> str:
     """The run's partition.
 
+    Args:
+        what_there_is: of which partitions there are, for whoever names another one.
+
     Raises:
-        Failure: it has none; Dagster launches a job with partitions without one as well.
+        Failure: it has none, or one that there is not: Dagster launches a job with partitions without one as well, and
+            does not look at one that is given as a tag.
     """
     if not context.has_partition_key:
         told = f"{context.job_name} works on one partition at a time: choose one (on the command line by a backfill)."
         raise dg.Failure(told, allow_retries=False)
+    if not is_known(context.partition_key):
+        raise dg.Failure(f"There is no partition {context.partition_key!r}; {what_there_is}.", allow_retries=False)
     return context.partition_key
+
+
+def day_of(context: Context, days: dg.DailyPartitionsDefinition) -> str:
+    """The run's day (`YYYY-MM-DD`).
+
+    Raises:
+        Failure: as `partition_of`.
+    """
+    first = days.get_first_partition_key()
+    return partition_of(context, days.has_partition_key, f"there is one for each day from {first} to today")
 
 
 def figures_of(outcome: "Outcome", *, done: str = "done") -> dict[str, Any]:

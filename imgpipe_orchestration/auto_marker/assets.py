@@ -1,5 +1,6 @@
 """The asset `clean_images`: the news images that are marked as clean, by customer."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -57,12 +58,9 @@ def clean_images(context: dg.AssetExecutionContext, backends: BackendsResource) 
     from imgpipe_orchestration.auto_marker import steps
     from imgpipe_orchestration.auto_marker.model import customer_of
 
-    partition = partition_of(context)
-    if not context.instance.has_dynamic_partition(str(CUSTOMERS.name), partition):
-        # Dagster does not look at a partition that is given as a tag.
-        told = f"There is no partition {partition!r}; a run of auto_marker adds each customer that it covers"
-        raise dg.Failure(f"{told}, clean_images_customers those with an image_config", allow_retries=False)
-    customer = customer_of(partition)
+    is_known = partial(context.instance.has_dynamic_partition, str(CUSTOMERS.name))
+    added = "a run of auto_marker adds each customer that it covers, clean_images_customers those with an image_config"
+    customer = customer_of(partition_of(context, is_known, added))
     todo = steps.plan(backends.services, scheduled=False, customers=[customer])
     (figures,) = steps.carry_out(backends.services, todo, owner_of(backends.services, context.run), batch_size=None)
     if figures.broken:

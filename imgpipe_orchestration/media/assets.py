@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import OWNERS, figures_of, partition_of
+from imgpipe_orchestration.assets import OWNERS, day_of, figures_of
 from imgpipe_orchestration.media.model import FIRST_DAY, Step
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
@@ -59,11 +59,11 @@ def _brings_up_to_date(context: dg.AssetExecutionContext) -> bool:
     return context.run.tags.get(DUE_ONLY) != "true"
 
 
-def _day(context: dg.AssetExecutionContext, backends: BackendsResource, step: Step) -> dict[str, float]:
+def _up_to_date(context: dg.AssetExecutionContext, backends: BackendsResource, step: Step) -> dict[str, float]:
     """How much of the day is up to date after the run. Not for the sensor's runs, as it reads the whole day."""
     from imgpipe_orchestration.media.remake import up_to_date
 
-    return up_to_date(backends.services, partition_of(context), step) if _brings_up_to_date(context) else {}
+    return up_to_date(backends.services, day_of(context, DAYS), step) if _brings_up_to_date(context) else {}
 
 
 def _chosen(context: dg.AssetExecutionContext) -> list[str]:
@@ -78,7 +78,7 @@ def _claim_at_the_beginning(context: dg.AssetExecutionContext, backends: Backend
     from imgpipe_orchestration.media.stages import claim_batch
 
     if context.asset_key.path[-1] == _chosen(context)[0]:
-        claim_batch(backends.services, owner_of(backends.services, context.run), partition_of(context))
+        claim_batch(backends.services, owner_of(backends.services, context.run), day_of(context, DAYS))
 
 
 def _give_back_at_the_end(context: dg.AssetExecutionContext, backends: BackendsResource) -> None:
@@ -100,7 +100,7 @@ def _due_and_outdated(
     """Take what is due through a step, then make again what is ordered for the day; its figures begin with `again_`."""
     from imgpipe_orchestration.media.remake import order
 
-    services, day = backends.services, partition_of(context)
+    services, day = backends.services, day_of(context, DAYS)
     owner = owner_of(services, context.run)
     _claim_at_the_beginning(context, backends)
     stage = process(services, owner)
@@ -113,7 +113,7 @@ def _due_and_outdated(
     if not again.outcome.empty:
         figures |= {f"again_{name}": value for name, value in again.figures.items()}
         figures["again_done"] = len(again.outcome.done)
-    return _result(stage, **_day(context, backends, step), **figures)
+    return _result(stage, **_up_to_date(context, backends, step), **figures)
 
 
 @dg.asset(
@@ -127,9 +127,9 @@ def _due_and_outdated(
 def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import retrieve_stage
 
-    stage = retrieve_stage(backends.services, owner_of(backends.services, context.run), partition_of(context))
+    stage = retrieve_stage(backends.services, owner_of(backends.services, context.run), day_of(context, DAYS))
     _give_back_at_the_end(context, backends)
-    return _result(stage, **_day(context, backends, Step.RETRIEVE_FILE))
+    return _result(stage, **_up_to_date(context, backends, Step.RETRIEVE_FILE))
 
 
 @dg.asset(
@@ -179,7 +179,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
     _claim_at_the_beginning(context, backends)
     stage = callback_stage(backends.services, owner_of(backends.services, context.run))
     _give_back_at_the_end(context, backends)
-    return _result(stage, **_day(context, backends, Step.UPDATE_CALLBACK))
+    return _result(stage, **_up_to_date(context, backends, Step.UPDATE_CALLBACK))
 
 
 @dg.asset(

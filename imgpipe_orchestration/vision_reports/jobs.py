@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipe_orchestration.assets import partition_of
+from imgpipe_orchestration.assets import day_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.threads import threads_executor
 from imgpipe_orchestration.runs.worker_queues import PAID
 from imgpipe_orchestration.sensors import owner_of
 from imgpipe_orchestration.vision_reports.assets import ANALYSES, DAYS, REPORTS
-from imgpipe_orchestration.vision_reports.model import AT_ONCE, FIRST_DAY
+from imgpipe_orchestration.vision_reports.model import AT_ONCE
 from imgpipe_orchestration.vision_reports.resources import VisionCrewResource
 
 if TYPE_CHECKING:
@@ -62,12 +62,7 @@ def analyses_of_day(
 
     services = backends.services
     owner = owner_of(services, context.run)
-    partition = partition_of(context)
-    try:
-        day = date.fromisoformat(partition)
-    except ValueError as error:  # Dagster does not look at a partition that is given as a tag
-        told = f"{partition!r} is no partition: a day is written like {FIRST_DAY}"
-        raise dg.Failure(told, allow_retries=False) from error
+    day = date.fromisoformat(day_of(context, DAYS))
     opened = analyses.reopen_day(services.engine, services.claims, day, owner)
     context.log.info(f"{len(opened)} analyses of {day} from the start again")
     held = services.claims.owned(analyses.QUEUE, owner)

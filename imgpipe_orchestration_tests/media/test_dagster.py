@@ -46,6 +46,17 @@ def test_a_run_of_the_first_steps_only_leaves_its_image_to_the_next_run_without_
     assert [tuple(row) for row in gateway.rows("select status from pending_images")] == [("complete",)]
 
 
+@pytest.mark.parametrize("partition", ["2019-12-31", "2999-01-01"])
+def test_a_day_that_there_is_not_is_told_as_such(
+    repository: dg.Definitions, instance: dg.DagsterInstance, partition: str
+) -> None:
+    """Dagster takes any that is given as a tag, as over GraphQL, and is a day at all."""
+    with pytest.raises(dg.Failure, match=f"no partition '{partition}'; there is one for each day from 2020-01-01"):
+        repository.resolve_job_def("media_pipeline").execute_in_process(
+            instance=instance, tags={"dagster/partition": partition}
+        )
+
+
 def test_steps_that_are_run_one_by_one_take_an_image_all_the_way(
     gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:

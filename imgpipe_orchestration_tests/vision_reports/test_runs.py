@@ -135,7 +135,9 @@ def test_a_backfill_of_a_day_makes_and_delivers_its_reports_anew(desk: Desk) -> 
 
     failed = desk.run("vision_reports_backfill", tags={"dagster/partition": "someday"}, raise_on_error=False)
     (event,) = failed.get_step_failure_events()
-    assert "'someday' is no partition: a day is written like 2025-01-01" in str(event.event_specific_data)
+    assert "There is no partition 'someday'; there is one for each day from 2025-01-01 to today." in str(
+        event.event_specific_data
+    )
 
 
 def test_a_backfill_has_the_items_of_a_day_before_its_analyses_as_a_requeue_does(desk: Desk) -> None:
