@@ -11,7 +11,7 @@ from imgpipe_orchestration.avatars import garbage as avatars
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings import garbage as listings
 from imgpipe_orchestration.media import garbage as media
-from imgpipe_orchestration.storage.garbage import Found, Holding, collect
+from imgpipe_orchestration.storage.garbage import Collected, Holding, collect
 from imgpipe_orchestration.storage.rows import time_of, transaction
 from imgpipe_orchestration.vision_reports import garbage as vision_reports
 
@@ -26,7 +26,9 @@ HOLDINGS: dict[str, Callable[[Services], Holding]] = {
 }
 
 
-def collect_garbage(services: Services, names: Collection[str] = (), *, act: bool, grace_hours: float) -> list[Found]:
+def collect_garbage(
+    services: Services, names: Collection[str] = (), *, act: bool, grace_hours: float
+) -> list[Collected]:
     """Look through the buckets of the pipelines `names` (all when empty), one after the other.
 
     Raises:

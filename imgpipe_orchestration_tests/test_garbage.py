@@ -18,7 +18,7 @@ from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.media.store import REMAKE_VARIANTS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.garbage import Found, Holding, Promise, collect
+from imgpipe_orchestration.storage.garbage import Collected, Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -43,7 +43,7 @@ def keys(bucket: Bucket) -> set[str]:
     return {one.key for one in bucket.list()}
 
 
-def by_name(found: list[Found]) -> dict[str, Found]:
+def by_name(found: list[Collected]) -> dict[str, Collected]:
     return {one.name: one for one in found}
 
 

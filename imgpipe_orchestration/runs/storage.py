@@ -35,7 +35,7 @@ from dagster_postgres.run_storage import run_storage
 from dagster_postgres.utils import pg_alembic_config, set_pg_statement_timeout
 from sqlalchemy import Engine, NullPool, create_engine, event, inspect, make_url, text
 
-from imgpipe_orchestration.storage.rows import LOST
+from imgpipe_orchestration.storage.rows import LOST_AFTER
 
 _POOL = {"pool_size": 2, "max_overflow": 30, "pool_recycle": 900, "pool_pre_ping": True}
 """Few connections are kept, but a burst may open more. The ping before use makes restarts of PostgreSQL harmless."""
@@ -194,7 +194,7 @@ def _make_tables(url: str) -> None:
     Dagster commits each table separately and later checks only for the first. So if the first start was interrupted,
     the others would be missing for ever.
     """
-    engine = create_engine(url, connect_args=LOST, poolclass=NullPool)
+    engine = create_engine(url, connect_args=LOST_AFTER, poolclass=NullPool)
     with engine.begin() as connection:
         if "runs" in inspect(connection).get_table_names():
             return
@@ -249,7 +249,7 @@ def _remembered(url: str, name: str, check: Callable[..., bool]) -> Callable[...
 
 @functools.cache
 def _engine(url: str, statement_timeout: int = 0) -> Engine:
-    engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST, **_POOL)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST_AFTER, **_POOL)
     event.listen(engine, "do_connect", _connected)
     if statement_timeout:
         event.listen(engine, "connect", lambda session, _: set_pg_statement_timeout(session, statement_timeout))

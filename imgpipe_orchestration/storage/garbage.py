@@ -79,7 +79,7 @@ def promised_by(engine: Engine, statement: TextClause) -> Callable[[int, int], l
 
 
 @dataclass
-class Found:
+class Collected:
     """What was examined, found and done in one bucket."""
 
     name: str
@@ -99,7 +99,7 @@ class Found:
     missing_keys: list[str] = field(default_factory=list)
 
 
-def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
+def collect(holding: Holding, *, before: datetime, act: bool) -> Collected:
     """Find garbage and missing objects of one bucket.
 
     Args:
@@ -109,7 +109,7 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Found:
     Raises:
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
-    found = Found(holding.name)
+    found = Collected(holding.name)
     listing = _Listing(sized=holding.sized)
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
         for prefix in holding.prefixes:
@@ -167,7 +167,7 @@ class _Listing:
         return unlisted
 
 
-def _garbage(holding: Holding, batch: list[StoredObject], found: Found, before: datetime) -> list[str]:
+def _garbage(holding: Holding, batch: list[StoredObject], found: Collected, before: datetime) -> list[str]:
     """The keys of a batch that are garbage."""
     named = set(holding.named([one.key for one in batch]))
     garbage = []

@@ -64,7 +64,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         session = f"{limits} -c timezone=UTC -c plan_cache_mode=force_custom_plan"
         # After those of the URL, because the last value of a setting counts.
         options = " ".join((*parsed.normalized_query.get("options", ()), session))
-        arguments = {"options": options, "application_name": "imgpipe", **LOST}
+        arguments = {"options": options, "application_name": "imgpipe", **LOST_AFTER}
     else:
         # Only MariaDB executes the comment; MySQL has no such setting.
         limits = "SESSION innodb_lock_wait_timeout = 20 /*M! , SESSION idle_transaction_timeout = 60 */"
@@ -104,11 +104,11 @@ async def connect_async(engine: Engine) -> AsyncConnection:
 
     url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     return await psycopg.AsyncConnection.connect(
-        url, autocommit=True, connect_timeout=5, application_name="imgpipe", **LOST
+        url, autocommit=True, connect_timeout=5, application_name="imgpipe", **LOST_AFTER
     )
 
 
-LOST: dict[str, Any] = {
+LOST_AFTER: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 10,
     "keepalives_interval": 5,

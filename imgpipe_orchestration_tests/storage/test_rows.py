@@ -130,7 +130,7 @@ def test_a_session_that_was_ended_in_the_pool(engine: Engine, postgres_server: P
 def cable(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cable, Engine]]:
     """A cable to PostgreSQL that can be cut, and an engine at its end whose patience is short."""
     for name, value in {"tcp_user_timeout": 1000, "keepalives_idle": 1, "keepalives_interval": 1}.items():
-        monkeypatch.setitem(rows.LOST, name, value)
+        monkeypatch.setitem(rows.LOST_AFTER, name, value)
     with Cable(engine.url.port or 0) as cable:
         far = connect(engine.url.set(port=cable.port).render_as_string(hide_password=False))
         with transaction(far) as connection:
