@@ -59,7 +59,10 @@ def task_of(row: Row[Any]) -> Task:
 
 
 def by_public_id(connection: Connection, task_id: str) -> Task:
-    """Raises NotFound."""
+    """
+    Raises:
+        NotFound: there is no such task.
+    """
     row = connection.execute(text(f"select {COLUMNS} from generation_tasks where task_id = :id"), {"id": task_id})
     found = row.one_or_none()
     if found is None:

@@ -97,7 +97,11 @@ def get(connection: Connection, persona: int) -> Persona:
 
 
 def find(connection: Connection, task: int, persona: int) -> Persona:
-    """A person of a task. Raises NotFound."""
+    """A person of a task.
+
+    Raises:
+        NotFound: the task has no such person.
+    """
     values = {"id": persona, "task": task}
     row = connection.execute(text(f"{_SELECT} where r.id = :id and r.task_id = :task"), values).one_or_none()
     if row is None:

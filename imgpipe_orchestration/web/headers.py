@@ -1,4 +1,4 @@
-"""Security headers on every answer, and the comparison of If-None-Match with an ETag.
+"""Security headers on every answer, and the comparison of If-None-Match and If-Match with an ETag.
 
 An answer that needs another policy (a page with a style sheet, an image that others may embed) sets the header itself:
 headers that are already there stay.
