@@ -22,6 +22,5 @@ def marked_images_are_usable(backends: BackendsResource) -> dg.AssetCheckResult:
     ]
     return dg.AssetCheckResult(
         passed=not lacking,
-        severity=dg.AssetCheckSeverity.ERROR,
         metadata={"lacking": dg.MetadataValue.table(rows)} if rows else {"lacking": 0},
     )

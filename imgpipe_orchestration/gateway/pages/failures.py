@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 
 from imgpipe_orchestration import pipelines, tracing
 from imgpipe_orchestration.auto_marker.model import JOB as MARKER
@@ -38,7 +38,7 @@ def failures(
     session: Operator,
     queue: str = "",
     ignored: bool = False,
-    after: Annotated[str, Query()] = "",
+    after: str = "",
 ) -> Response:
     """Failed or ignored items, the latest first, of one queue or of all. `after` is a cursor, see `_written`."""
     one = _queue(services, queue) if queue else None
