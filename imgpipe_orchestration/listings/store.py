@@ -18,17 +18,17 @@ from imgpipe_orchestration.storage.claims import Claims, Item, Queue, State
 from imgpipe_orchestration.storage.rows import time_of
 
 
-def _mirror(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
+def _follow(connection: Connection, ids: Sequence[int], state: State, error: str | None) -> None:
     """Copy state, error and failures of items to their rows. DONE is written by `rendered`, in the same transaction."""
     if state is State.DONE:
         return
     status = Status.FAILED if state is State.FAILED else Status.PENDING if error is None else Status.RETRY
-    connection.execute(_MIRROR, {"ids": list(ids), "status": status.value, "error": error})
+    connection.execute(_FOLLOW, {"ids": list(ids), "status": status.value, "error": error})
 
 
 def queue_of(settings: Settings) -> Queue:
     """The listings' queue, with as many tries as LISTINGS_MAX_RETRIES says."""
-    return Queue("listings", max_attempts=settings.listings_max_retries, mirror=_mirror)
+    return Queue("listings", max_attempts=settings.listings_max_retries, mirror=_follow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def recent_failures(connection: Connection) -> list[dict[str, Any]]:
     ]
 
 
-_MIRROR = text("""
+_FOLLOW = text("""
     update image_queue i set status = :status, error = :error, updated_at = now(), retries = w.failures
     from work_items w where w.queue = 'listings' and w.item_id = i.id and i.id = any(cast(:ids as bigint[]))
 """)
