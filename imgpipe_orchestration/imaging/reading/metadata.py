@@ -1,6 +1,8 @@
-"""Reading EXIF and IPTC, and the only metadata that is written into variants: copyright and credit."""
+"""Reading EXIF, IPTC and XMP, and the only metadata that is written into variants: copyright and credit."""
 
 from __future__ import annotations
+
+from html import unescape
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
@@ -10,7 +12,7 @@ from imgpipe_orchestration.imaging.reading.tiff_directory import entry_count, va
 _LONGEST = 256
 _RAW_PROFILE = "Raw profile type exif"
 """The keyword under which old programs put EXIF into a PNG's texts."""
-_IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 110), (2, 116)
+_IPTC_AUTHOR, _IPTC_CREDIT, _IPTC_COPYRIGHT = (2, 80), (2, 110), (2, 116)
 
 
 def exif_of(image: Image.Image) -> Image.Exif:
@@ -47,17 +49,39 @@ def _is_costly(block: bytes) -> bool:
 
 
 def ownership(image: Image.Image) -> dict[str, str]:
-    """`copyright` and `credit` of an image, from EXIF, else from IPTC; each at most 256 characters."""
+    """`copyright` and `credit` of an image, each at most 256 characters; of EXIF, IPTC, XMP and a PNG's own texts the
+    first counts that has it."""
     exif = exif_of(image)
     try:
         iptc = (IptcImagePlugin.getiptcinfo(image) if isinstance(image, ImageFile.ImageFile) else None) or {}
     except Exception:
         iptc = {}
+    packet = image.info.get("xmp")
+    xmp = packet if isinstance(packet, bytes) else b""
     found = {
-        "copyright": exif.get(ExifTags.Base.Copyright) or iptc.get(_IPTC_COPYRIGHT),
-        "credit": exif.get(ExifTags.Base.Artist) or iptc.get(_IPTC_CREDIT),
+        "copyright": (
+            exif.get(ExifTags.Base.Copyright),
+            iptc.get(_IPTC_COPYRIGHT),
+            _dublin_core(xmp, b"rights"),
+            image.info.get("Copyright"),
+        ),
+        "credit": (
+            exif.get(ExifTags.Base.Artist),
+            iptc.get(_IPTC_CREDIT),
+            iptc.get(_IPTC_AUTHOR),
+            _dublin_core(xmp, b"creator"),
+            image.info.get("Author"),
+        ),
     }
-    return {name: text for name, value in found.items() if (text := _text(value))}
+    texts = {name: next(filter(None, map(_text, values)), "") for name, values in found.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _dublin_core(xmp: bytes, name: bytes) -> bytes:
+    """The first value of a property in XMP, under the prefixes that programs write; empty where there is none."""
+    value, end, _ = xmp.partition(b"<dc:%b>" % name)[2].partition(b"</dc:%b>" % name)
+    item = value.partition(b"<rdf:li")[2].partition(b">")[2].partition(b"<")[0] if end else b""
+    return unescape(item[: _LONGEST * 8].decode(errors="replace")).encode()
 
 
 def exif_block(owner: dict[str, str]) -> bytes:
@@ -73,7 +97,10 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
-        value = value.encode("latin-1", "replace")  # Pillow decodes EXIF as Latin-1, but most programs write UTF-8
+        try:
+            value = value.encode("latin-1")  # as which Pillow decodes EXIF, but most programs write UTF-8
+        except UnicodeEncodeError:
+            value = value.encode(errors="replace")  # a PNG's text, which may say that it is UTF-8
     if not isinstance(value, bytes):
         return ""
     try:

@@ -348,6 +348,50 @@ def test_of_all_metadata_only_copyright_and_credit_survive() -> None:
         assert b"private" not in variant.data
 
 
+_XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:creator><rdf:Seq><rdf:li>Ω &amp; Zoë</rdf:li><rdf:li>Ada</rdf:li></rdf:Seq></dc:creator>
+<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">© 2026 Ω</rdf:li></rdf:Alt></dc:rights>
+</rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def _owner(data: bytes) -> tuple[str, str]:
+    source = prepare(data, MEDIA).source
+    return source.copyright, source.credit
+
+
+def test_an_owner_named_by_xmp_alone_is_kept() -> None:
+    packet = _XMP.encode()
+    assert _owner(encoded(_picture(), "TIFF", tiffinfo={700: packet})) == ("© 2026 Ω", "Ω & Zoë")
+    exif = Image.Exif()
+    exif[0x8298] = "(c) 2026 Ada"
+    for kind in ("JPEG", "WEBP", "AVIF"):
+        assert _owner(encoded(_picture(), kind, xmp=packet)) == ("© 2026 Ω", "Ω & Zoë"), kind
+        assert _owner(encoded(_picture(), kind, xmp=packet, exif=exif)) == ("(c) 2026 Ada", "Ω & Zoë"), kind
+    assert _owner(encoded(_picture(), "JPEG", xmp=packet.replace(b"</dc:rights>", b""))) == ("", "Ω & Zoë")
+
+
+def test_an_owner_named_by_a_png_s_own_texts_is_kept() -> None:
+    adobe, plain, unicode = PngInfo(), PngInfo(), PngInfo()
+    adobe.add_itxt("XML:com.adobe.xmp", _XMP)
+    plain.add_text("Copyright", "© 2026 Zoë")
+    plain.add_text("Author", "Müller")
+    unicode.add_itxt("Copyright", "© 2026 Ω")
+    owners = [_owner(encoded(_picture(), "PNG", pnginfo=texts)) for texts in (adobe, plain, unicode)]
+    assert owners == [("© 2026 Ω", "Ω & Zoë"), ("© 2026 Zoë", "Müller"), ("© 2026 Ω", "")]
+
+
+def test_an_author_named_by_iptc_alone_is_kept() -> None:
+    author = b"\x1c\x02\x50\x00\x03Ivo"
+    block = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(author).to_bytes(4) + author
+    data = encoded(_picture(), "JPEG")
+    assert _owner(data[:2] + b"\xff\xed" + (len(block) + 2).to_bytes(2) + block + data[2:]) == ("", "Ivo")
+
+
+def test_a_tiff_s_xmp_that_is_none_is_ignored() -> None:
+    assert _owner(encoded(_picture(), "TIFF", tiffinfo={700: 7})) == ("", "")
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
 def test_names_keep_their_letters(charset: str) -> None:
     exif = Image.Exif()
