@@ -302,6 +302,16 @@ def test_helm_values_have_the_limits_that_several_machines_have() -> None:
     assert secrets == {"imgpipe"}
 
 
+def test_runs_on_kubernetes_have_the_memory_that_is_written_for_runs() -> None:
+    """Dagster merges what a code server hands to its runs over what the launcher says, resources among it."""
+    values = loaded("helm", "values.yaml")
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    assert deployment["includeConfigInLaunchedRuns"] == {"enabled": False}
+    runs = values["runLauncher"]["config"]["k8sRunLauncher"]
+    assert runs["imagePullPolicy"] == deployment["image"]["pullPolicy"]
+    assert runs["runK8sConfig"]["containerConfig"]["resources"]["limits"]["memory"] == "3Gi"
+
+
 def test_kubernetes_manifests_fit_together() -> None:
     documents = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "gateway.yaml").read_text()))
     kinds = {document["kind"]: document for document in documents}
