@@ -237,6 +237,11 @@ def test_every_image_of_another_project_has_a_version() -> None:
     assert len(images) > 5
 
 
+def test_no_container_of_compose_writes_its_log_without_end() -> None:
+    for name, service in loaded("compose.yaml")["services"].items():
+        assert "max-size" in service["logging"]["options"], name
+
+
 def test_every_store_of_compose_asks_for_a_password() -> None:
     services = loaded("compose.yaml")["services"]
     for name in ("postgres", "minio", "redis", "mongo"):
