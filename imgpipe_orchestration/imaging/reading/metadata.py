@@ -97,10 +97,7 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         value = value[0] if value else ""
     if isinstance(value, str):
-        try:
-            value = value.encode("latin-1")  # as which Pillow decodes EXIF, but most programs write UTF-8
-        except UnicodeEncodeError:
-            value = value.encode(errors="replace")  # a PNG's text, which may say that it is UTF-8
+        value = _bytes(value)
     if not isinstance(value, bytes):
         return ""
     try:
@@ -108,3 +105,10 @@ def _text(value: object) -> str:
     except UnicodeDecodeError:
         text = value.decode("latin-1")
     return text.replace("\0", " ").strip()[:_LONGEST]
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")  # as which Pillow decodes EXIF, but most programs write UTF-8
+    except UnicodeEncodeError:
+        return text.encode(errors="replace")  # a PNG's text, which may say that it is UTF-8
