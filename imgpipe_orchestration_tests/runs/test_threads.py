@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -71,8 +72,9 @@ def test_a_step_may_be_tried_again_before_its_first_thread_is_gone() -> None:
     assert len(result.get_step_success_events()) == 6
 
 
-def test_a_run_that_is_stopped_fails_the_steps_under_way_and_ends() -> None:
-    with dg.DagsterInstance.ephemeral() as instance:
+def test_a_run_that_is_stopped_fails_the_steps_under_way_and_ends(tmp_path: Path) -> None:
+    # In files, for in memory SQLite refuses one thread what another is writing.
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
 
         def stop() -> None:
             wait_for(lambda: _started(instance) == 6, "the steps to start", 30)
