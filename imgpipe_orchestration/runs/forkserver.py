@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from types import FrameType
 from typing import NoReturn
@@ -83,6 +84,8 @@ def _run(words: list[str]) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         oom.volunteer(oom.RUN)
+        # What the run leaves among the temporary files goes with it: Dagster leaves two folders for logs.
+        tempfile.tempdir = multiprocessing.util.get_temp_dir()
         _log_as_settings_say()
         storage.be_patient()
         cli.main(args=words, prog_name="dagster", standalone_mode=False)
@@ -93,7 +96,7 @@ def _run(words: list[str]) -> NoReturn:
         traceback.print_exc()
     finally:
         _flush_traces()
-        # The folder with the image workers' sockets is normally deleted at Python's exit, which `os._exit` skips.
+        # It also has the image workers' sockets, and is normally deleted at Python's exit, which `os._exit` skips.
         shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -3,6 +3,7 @@
 import multiprocessing.util
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,8 @@ def quick() -> None:
 @dg.op
 def call_a_worker(context: dg.OpExecutionContext) -> None:
     with Workshop(workers=1) as shop:
-        context.add_output_metadata({"worker": shop.call(os.getpid), "folder": multiprocessing.util.get_temp_dir()})
+        folders = {"folder": multiprocessing.util.get_temp_dir(), "left": tempfile.mkdtemp()}
+        context.add_output_metadata({"worker": shop.call(os.getpid), **folders})
 
 
 @dg.job(executor_def=dg.in_process_executor)
