@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 Ground = tuple[int, int, int]
@@ -13,6 +14,8 @@ _DISTINCT = 48
 three."""
 _OPEN = 0.05
 """Transparent share of a picture's edges from which it has no background; rounded corners alone take that up."""
+_OPAQUE = 250
+"""Levels of 255 from which nothing is seen through a pixel; lossy formats leave a few less than all."""
 _ENOUGH = 250_000
 """Pixels that are looked at for the choice of a ground."""
 
@@ -26,9 +29,17 @@ def drop_opaque_alpha(image: Image.Image) -> Image.Image:
 
 def has_open_edges(image: Image.Image) -> bool:
     """Whether an RGBA image has no background of its own: one with a transparent patch inside still has."""
+    return float((_along_edges(image) < 128).mean()) >= _OPEN
+
+
+def has_opaque_edges(image: Image.Image) -> bool:
+    """Whether an RGBA image is a whole rectangle, without rounded corners or edges that are seen through."""
+    return bool(_along_edges(image).min() >= _OPAQUE)
+
+
+def _along_edges(image: Image.Image) -> NDArray[np.uint8]:
     alpha = np.asarray(image.getchannel("A"))
-    edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
-    return float((edges < 128).mean()) >= _OPEN
+    return np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
 
 
 def flattened(image: Image.Image, ground: Ground | None = None) -> Image.Image:

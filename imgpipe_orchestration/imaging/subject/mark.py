@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from imgpipe_orchestration.imaging.colour.alpha import flattened, has_open_edges
+from imgpipe_orchestration.imaging.colour.alpha import flattened, has_opaque_edges
 from imgpipe_orchestration.imaging.geometry import Box, PixelBox
 from imgpipe_orchestration.imaging.opencv import cv2
 from imgpipe_orchestration.imaging.resize import shrink_within
@@ -42,7 +42,7 @@ def find_mark(image: Image.Image) -> Mark | None:
     Args:
         image: RGB or RGBA.
     """
-    if image.mode == "RGBA" and has_open_edges(image):
+    if image.mode == "RGBA" and not has_opaque_edges(image):
         seen = image.getchannel("A").point(lambda level: 255 * (level >= _OPACITY))
         return _mark(seen.getbbox(), image.size, NOTHING)
     opaque = flattened(image)

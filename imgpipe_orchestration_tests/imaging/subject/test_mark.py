@@ -128,6 +128,23 @@ def test_a_ground_is_plain_or_none() -> None:
         assert find_mark(other) is None
 
 
+@pytest.mark.parametrize(("radius", "opacity"), [(10, 255), (0, 200)])
+def test_a_plate_with_rounded_corners_or_seen_through_stands_on_nothing(radius: int, opacity: int) -> None:
+    """Around it, its own colour would have notches where the corners are, or a seam along its edges."""
+    plate = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(plate)
+    draw.rounded_rectangle((0, 0, 399, 399), radius, (*RIGHT, opacity))
+    draw.rectangle((20, 150, 379, 249), fill=(255, 255, 255, 255))
+    rendition = render(encoded(plate, "PNG"), CROPS, is_logo=True)
+    (header,) = [
+        one for one in rendition.variants if (one.size, one.background, one.format) == ("header", "original", "png")
+    ]
+    shown = pixels(header.data)
+    assert shown[0, 0, 3] == 0
+    assert shown[header.height // 2, header.width // 2].tolist() == [255, 255, 255, 255]
+    assert shown[..., 3].any(axis=0).sum() == 400
+
+
 def test_a_logo_that_was_cut_out_closely_is_whole() -> None:
     word = Image.new("RGB", (900, 150), "white")
     draw = ImageDraw.Draw(word)
