@@ -96,7 +96,7 @@ def _run(words: list[str]) -> NoReturn:
         traceback.print_exc()
     finally:
         _flush_traces()
-        # It also has the image workers' sockets, and is normally deleted at Python's exit, which `os._exit` skips.
+        # The run's temporary files and its image workers' sockets; Python's own clean-up is skipped by `os._exit`.
         shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
         sys.stdout.flush()
         sys.stderr.flush()
