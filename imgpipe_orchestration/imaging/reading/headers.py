@@ -12,7 +12,14 @@ from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.limits import Limits, check_pixels
 from imgpipe_orchestration.imaging.reading import jxl, webp
 from imgpipe_orchestration.imaging.reading.av1 import check_coded_size
-from imgpipe_orchestration.imaging.reading.jpeg_segments import START_OF_SCAN, markers
+from imgpipe_orchestration.imaging.reading.jpeg_segments import (
+    FRAMES,
+    HIERARCHICAL_FRAMES,
+    JPEG_LS_FRAME,
+    START_OF_SCAN,
+    markers,
+    segments,
+)
 from imgpipe_orchestration.imaging.reading.part_limits import check_parts
 from imgpipe_orchestration.imaging.reading.png_chunks import chunks
 from imgpipe_orchestration.imaging.reading.tiff_directory import is_raw
@@ -25,6 +32,20 @@ _RAW = f"a camera's raw file is not read: develop it and send {READ}"
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM")
 """Olympus, Panasonic, Fujifilm and Minolta. Other makers' files begin like TIFF, Canon's newer ones like a video."""
 _RAW_BRAND = b"crx "
+_OTHER_IMAGES = {
+    b"8BPS": "a Photoshop document",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"II\xbc\x01": "JPEG XR",
+    b"\0\0\1\0": "an icon",
+    b"gimp xcf": "a GIMP document",
+    b"%!PS": "PostScript",
+    b"v/1\1": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"qoif": "QOI",
+    b"BPG\xfb": "BPG",
+}
+"""Images that are not read, by their signatures."""
 _SHORTENED = b"mif3"
 """The brand of AVIF and HEIC with a MinimizedImageBox (ISO/IEC 23008-12, third edition, annex O)."""
 
@@ -33,7 +54,7 @@ def identify(data: bytes) -> str:
     """Our name for the format whose signature `data` begins with.
 
     Raises:
-        BadImage: empty, SVG, a camera's raw file, or no image format that is read; says which.
+        BadImage: empty, or no image format that is read; names what it is, if it is known.
     """
     if not data:
         raise BadImage("the file is empty: it has 0 bytes")
@@ -59,6 +80,9 @@ def identify(data: bytes) -> str:
         return _identify_iso(data)
     if data.startswith(_RAW_SIGNATURES):
         raise BadImage(_RAW)
+    for signature, title in _OTHER_IMAGES.items():
+        if data.startswith(signature):
+            raise BadImage(f"{title} is not read: send {READ}")
     start = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")):
         raise BadImage("SVG is not accepted (it can carry scripts): send JPEG, PNG, WebP or AVIF")
@@ -100,7 +124,7 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
 
     Raises:
         BadImage: a WebP or JPEG XL without a readable size, a JPEG XL that is an animation, an AVIF that is coded in
-            another size than it claims, a camera's raw file that begins like TIFF.
+            another size than it claims, a camera's raw file that begins like TIFF, a kind of JPEG that is not read.
         TooLarge: past a limit, which the message names.
     """
     if name == "webp":
@@ -109,6 +133,8 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         check_pixels(*jxl.size(data, limits), name, limits)
     elif name == "avif":
         check_coded_size(data, limits)
+    elif name == "jpeg":
+        _check_kind(data)
     check_parts(data, name, limits)
     if name == "tiff" and is_raw(data):
         raise BadImage(_RAW)
@@ -116,6 +142,21 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         texts = sum(kind in (b"zTXt", b"iTXt") for kind, *_ in chunks(data))
         if texts > limits.max_text_chunks:
             raise TooLarge(f"the PNG has {texts} compressed texts, the limit is {limits.max_text_chunks}")
+
+
+def _check_kind(jpeg: bytes) -> None:
+    """Refuse what begins like JPEG and that neither libjpeg nor browsers read.
+
+    Raises:
+        BadImage: JPEG-LS, hierarchical JPEG, or more than 8 bits.
+    """
+    for kind, start, _ in segments(jpeg):
+        if kind == JPEG_LS_FRAME:
+            raise BadImage(f"JPEG-LS is not read: send {READ}")
+        if kind in HIERARCHICAL_FRAMES:
+            raise BadImage(f"a hierarchical JPEG is not read: send {READ}")
+        if kind in FRAMES and jpeg[start : start + 1] > b"\x08":
+            raise BadImage(f"a JPEG of {jpeg[start]} bits is not read, nor shown by browsers: save it with 8")
 
 
 def check_scans(data: bytes, pixels: int, limits: Limits) -> None:

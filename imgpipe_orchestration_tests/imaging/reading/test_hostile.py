@@ -195,6 +195,12 @@ def test_polyglots_are_what_their_pixels_say() -> None:
         prepare(script, MEDIA)
 
 
+def _jpeg_of(frame: int, *, bits: int) -> bytes:
+    """The beginning of a grey JPEG of 8x8."""
+    header = struct.pack(">BBHBHHBBBB", 0xFF, frame, 11, bits, 8, 8, 1, 1, 0x11, 0)
+    return b"\xff\xd8" + header + b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+
+
 @pytest.mark.parametrize(("data", "reason"), [
     (b"", "empty: it has 0 bytes"),
     (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not accepted"),
@@ -209,6 +215,11 @@ def test_polyglots_are_what_their_pixels_say() -> None:
     (b"\0\0\0\x10ftypmif3avif\0\0\0\x20mini", "shortened header of brand 'mif3' is not read: send JPEG"),
     (b"\0\0\0\x20ftypcrx \0\0\0\x01crx isom", "a camera's raw file is not read: develop it and send JPEG"),
     (b"FUJIFILMCCD-RAW 0201FF393101", "a camera's raw file is not read"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x14ftypjp2 ", "^JPEG 2000 is not read: send JPEG, PNG"),
+    (b"8BPS\0\1", "^a Photoshop document is not read: send JPEG, PNG"),
+    (_jpeg_of(0xC1, bits=12), "^a JPEG of 12 bits is not read, nor shown by browsers: save it with 8$"),
+    (_jpeg_of(0xF7, bits=8), "^JPEG-LS is not read: send JPEG, PNG"),
+    (_jpeg_of(0xC5, bits=8), "^a hierarchical JPEG is not read: send JPEG, PNG"),
     (b"RIFF\x10\0\0\0WEBPVP8 ", "cut short"),
 ])  # fmt: skip
 def test_what_is_no_image_is_named(data: bytes, reason: str) -> None:
