@@ -104,6 +104,10 @@ def test_a_signature_is_bound_to_what_it_was_made_for(hidden: Gateway) -> None:
     thumbnail = signed(hidden, size="thumbnail", seconds=60)
     assert hidden.get(thumbnail).status_code == 200
     assert refused(hidden, thumbnail + "&size=zoom") == "link-invalid"
+    for wish in ({"size": "thumbnail"}, {"format": "webp"}):
+        element = signed(hidden, **wish).replace("/api/images/", "/picture/")
+        assert refused(hidden, element) == "link-invalid", "it names other sizes and formats"
+    assert hidden.get(signed(hidden, bg="original").replace("/api/images/", "/picture/")).status_code == 200
     assert told(hidden, OWNER, "PUT", "1/privacy", {"private": True})[0] == 200
     assert refused(hidden, thumbnail.replace("/2?", "/1?")) == "link-invalid"
 

@@ -94,8 +94,9 @@ def picture_of(
         media = store.media_file(connection, media_id)
         manifest = manifest_of(connection, media_id)
         analysis = store.analysis(connection, media_id) or {}
-    if media.private:
-        signing.check(services.settings, media_id, wish.signature, wish.parameters)
+    if media.private:  # a signature for one size or format would not open the element's other ones
+        asked = {"size": None, "format": None, "bg": wish.background}
+        signing.check(services.settings, media_id, wish.signature, asked)
     if media.status is MediaStatus.FAILED and not manifest:
         raise NotFound(f"Media {media.id} could not be processed: {media.error}")
     url = f"{services.settings.smart_media_base_url}/{media_id}"

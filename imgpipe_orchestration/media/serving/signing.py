@@ -64,6 +64,9 @@ def url_for_owner(settings: Settings, media_id: int, *, private: bool) -> str:
 def check(settings: Settings, media_id: int, signature: str | None, asked: Mapping[str, str | None]) -> int:
     """Check a signature for a request; returns the seconds for which it stays valid.
 
+    Args:
+        asked: the parameters' values; None must be left free by the signature.
+
     Raises:
         PrivateImage, LinkExpired, LinkInvalid: no signature, or not a valid one.
     """
