@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import ImgpipeError, NotFound, Unauthenticated
+from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.media import store
@@ -25,30 +22,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, media_key, same_key
-from imgpipe_orchestration.web.problems import of_invalid, reported
-
-ANYWHERE = {"Access-Control-Allow-Origin": "*"}
-"""Components run in pages of other origins. Nothing here reads cookies."""
-
-
-class OpenRoute(APIRoute):
-    """A route for every origin, whose pages may also read its errors."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                answer = await handle(request)
-            except ImgpipeError as error:
-                answer = reported(error, request.url.path)
-            except RequestValidationError as error:
-                answer = of_invalid(error)
-            answer.headers.update(ANYWHERE)
-            return answer
-
-        return handled
-
+from imgpipe_orchestration.web.open_route import OpenRoute
 
 router = APIRouter(tags=["components"], route_class=OpenRoute)
 

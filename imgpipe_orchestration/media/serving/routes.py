@@ -25,8 +25,9 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import HEADERS
+from imgpipe_orchestration.web.open_route import OpenRoute
 
-router = APIRouter(tags=["serving"])
+router = APIRouter(tags=["serving"], route_class=OpenRoute)
 
 _IMAGES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The image", "content": {mime: {} for mime in MIME_OF.values()}},
@@ -115,11 +116,7 @@ def picture_of(
     at = urlsplit(url)
     # A browser that opens this address as a page shows the image, too.
     policy = f"{HEADERS['Content-Security-Policy']}; img-src data: {at.scheme}://{at.netloc}; style-src 'unsafe-inline'"
-    headers = {
-        "Cache-Control": caching,
-        "Access-Control-Allow-Origin": "*",
-        "Content-Security-Policy": policy,
-    }
+    headers = {"Cache-Control": caching, "Content-Security-Policy": policy}
     return Response(text, media_type="text/html", headers=headers)
 
 

@@ -164,6 +164,11 @@ def test_pages_of_any_origin_may_read_an_image_and_what_is_said_instead(shown: G
         ("/serve/1?explain=1", {}, 200),
         ("/serve/1?size=nope", {}, 400),
         ("/serve/99", {}, 404),
+        ("/serve/of-another-worker-1", {}, 404),
+        ("/picture/1", {}, 200),
+        ("/picture/1?size=nope", {}, 400),
+        ("/picture/99", {}, 404),
+        ("/picture/0", {}, 422),
     ]
     for path, headers, status in asked:
         answer = shown.get(path, Origin="https://shop.example", **headers)
