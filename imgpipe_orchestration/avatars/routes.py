@@ -151,7 +151,12 @@ def retry_failed(task_id: str, services: ServicesDep) -> Retried:
 Format = Annotated[Literal["csv", "jsonl", "zip"], Query()]
 
 
-@router.get("/tasks/{task_id}/export", dependencies=KNOWN_ONLY, response_class=StreamingResponse)
+@router.get(
+    "/tasks/{task_id}/export",
+    dependencies=KNOWN_ONLY,
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {}, "application/x-ndjson": {}, "application/zip": {}}}},
+)
 def export_task(task_id: str, services: ServicesDep, format: Format = "csv") -> StreamingResponse:
     """The people as CSV or JSON Lines, or their pictures as ZIP."""
     with transaction(services.engine) as connection:

@@ -57,7 +57,7 @@ class JobBody(BaseModel):
     payload: ProcessImages = Field(default_factory=ProcessImages)
 
 
-@router.post("", responses={201: {"description": "Defined for the first time"}})
+@router.post("", responses={201: {"description": "Defined for the first time", "model": dict[str, Any]}})
 def start_job(services: ServicesDep, body: JobBody, response: Response) -> dict[str, Any]:
     """Define a job, or define it anew, and start it: what waits is worked on."""
     with transaction(services.engine) as connection:

@@ -53,7 +53,12 @@ async def metrics_key(request: Request, credentials: Credentials, services: Serv
         raise Unauthenticated("Send `Authorization: Bearer <METRICS_API_KEY>`.")
 
 
-@router.get("/metrics", dependencies=[Depends(metrics_key)], response_class=Response)
+@router.get(
+    "/metrics",
+    dependencies=[Depends(metrics_key)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     request.app.state.request_counts.finish()

@@ -36,11 +36,11 @@ ALSO: dict[str, tuple[int, ...]] = {
     "POST /api/upload/listing_image": (507,),
     "POST /batch-analysis/batches": (404,),
     "POST /batch-analysis/images": (507,),
-    "POST /debug/upload-test-image": (403,),
+    "POST /debug/upload-test-image": (403, 404, 507),
     "PUT /api/media/focus/{media_id}": (409,),
 }
-"""Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id in
-the query or the body, an unknown parameter."""
+"""Problems of single routes: a state that forbids the request, a file that is no image, a full disk, an unknown id or
+path in the query or the body, an unknown parameter."""
 
 TAGS = {
     "media": "Users' profile images: uploads, the reports of outside workers, analyses, search, privacy.",

@@ -119,10 +119,13 @@ def sent(file: UploadFile, most: int) -> uploads.Sent:
     "/storage/v1/object/public/listing-images/{file_name}",
     response_class=Response,
     responses={
-        200: {"content": {"image/webp": {}}, "description": "The WebP, or until it is there the original"},
+        200: {
+            "content": {"image/webp": {}, "image/*": {}},
+            "description": "The WebP, or until it is there the original",
+        },
         304: {"description": "The WebP you have is the one we have"},
         404: {"description": "Never handed out, or failed for good: the reason is in the problem"},
-        503: {"description": "Our storage is away; the body is a placeholder"},
+        503: {"content": {"image/webp": {}}, "description": "Our storage is away; the body is a placeholder"},
     },
 )
 def listing_image(request: Request, services: ServicesDep, file_name: str) -> Response:

@@ -106,7 +106,7 @@ def me(user: User, services: ServicesDep) -> dict[str, Any]:
     return profile(services, user)
 
 
-@router.get("/temp_images/{folder}/{name}", response_class=Response)
+@router.get("/temp_images/{folder}/{name}", response_class=Response, responses={200: {"content": {"image/*": {}}}})
 def temp_image(folder: str, name: str, services: ServicesDep, credentials: Credentials) -> Response:
     """An upload as it came, until its URL is replaced; that of a private image for media workers only."""
     path = f"/temp_images/{folder}/{name}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -58,6 +60,13 @@ def test_every_json_body_has_an_example_that_fits_its_schema() -> None:
                 jsonschema_rs.validate(schema, content["example"])
 
 
+def test_every_answer_with_a_body_says_of_which_kind_it_is() -> None:
+    document = described()
+    for name, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            assert status in {"204", "304"} or resolved(document, answer).get("content"), f"{name}: {status}"
+
+
 def test_no_example_is_of_a_route_that_is_gone() -> None:
     examples = json.loads((files("imgpipe_orchestration.gateway") / "openapi_examples.json").read_text())
     assert set(examples) <= {name for name, _ in operations(described())}
@@ -99,6 +108,35 @@ def furnished(gateway: Gateway) -> Gateway:
     gateway.upload(1, profile_image=picture(400, 300))
     gateway.run_due()
     return gateway
+
+
+def test_answers_to_which_no_schema_leads_are_described_too(
+    make_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    gateway = make_gateway(debug_image_dir=str(tmp_path))
+    temp = gateway.upload(1, profile_image=picture(400, 300)).json()["profile_image_path"]
+    images = {"images": ("a.png", picture(400, 300, format="PNG"))}
+    listed = gateway.session.post(f"{gateway.url}/api/upload/listing_image", files=images, timeout=30).json()
+    listing = f"/storage/v1/object/public/listing-images/{listed['data']['images'][0]['file_name']}"
+    task = gateway.session.post(f"{gateway.url}/api/avatars/tasks", json={"count": 1}, timeout=30).json()["task_id"]
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET /temp_images/{folder}/{name}", temp, {}),
+        ("GET /storage/v1/object/public/listing-images/{file_name}", listing, {}),
+        ("GET /metrics", "/metrics", {}),
+        ("GET /components/{name}", "/components/smart-image.js", {"headers": {"If-None-Match": "*"}}),
+        ("POST /debug/upload-test-image", "/debug/upload-test-image", {"json": {"image_path": "gone.jpg"}}),
+    ]
+    for kind in ("csv", "jsonl", "zip"):
+        asked.append(("GET /api/avatars/tasks/{task_id}/export", f"/api/avatars/tasks/{task}/export?format={kind}", {}))
+    gateway.run_due()
+    asked.append(("GET /serve/{media_id}", "/serve/1?explain=1", {}))
+    document = described()
+    routes = dict(operations(document))
+    for name, path, more in asked:
+        answer = gateway.session.request(name.partition(" ")[0], gateway.url + path, timeout=30, **more)
+        told = resolved(document, routes[name]["responses"][str(answer.status_code)])
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        assert not kind or any(fnmatch(kind, one) for one in told["content"]), (name, answer.status_code, kind)
 
 
 def bearer(gateway: Gateway, path: str) -> dict[str, str]:

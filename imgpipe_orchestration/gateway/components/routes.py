@@ -182,7 +182,11 @@ def analysis_token(media_id: int, services: ServicesDep) -> TokenAnswer:
 @router.get(
     "/components/{name}",
     response_class=Response,
-    responses={200: {"content": {"text/javascript": {}, "text/css": {}}}, 404: {"description": "No such file"}},
+    responses={
+        200: {"content": {"text/javascript": {}, "text/css": {}}},
+        304: {"description": "The browser has it"},
+        404: {"description": "No such file"},
+    },
 )
 def component(name: str, request: Request) -> Response:
     """A component as an ES module (`smart-image.js`, `ai-analysis-display.js`, `react.js`, `thumbhash.js`), or

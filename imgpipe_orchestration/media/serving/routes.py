@@ -30,7 +30,10 @@ from imgpipe_orchestration.web.open_route import OpenRoute
 router = APIRouter(tags=["serving"], route_class=OpenRoute)
 
 _IMAGES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The image", "content": {mime: {} for mime in MIME_OF.values()}},
+    200: {
+        "description": "The image; until it is ready its original, or a placeholder; with `explain` the reasons",
+        "content": {mime: {} for mime in (*MIME_OF.values(), "image/*", "application/json")},
+    },
     206: {"description": "The part of it that Range asks for", "content": {mime: {} for mime in MIME_OF.values()}},
     304: {"description": "The client has it already"},
     400: {"description": "No such size, format or background", "content": {problems.MEDIA_TYPE: {}}},
