@@ -76,13 +76,7 @@ def _list(services: Services, owner: str, execution_id: int) -> bool:
 
 def _end(rows: Connection, services: Services, ids: Sequence[int], reason: str) -> None:
     """End executions that were not listed."""
-    ended = services.claims.withdraw(rows, executions.QUEUE, ids, reason)
-    rows.execute(
-        text("""
-            update vision_executions set status = 'failed', error = :reason, finished_at = now() where id = any(:ids)
-        """),
-        {"ids": ended, "reason": reason},
-    )
+    executions.end_unlisted(rows, services.claims.withdraw(rows, executions.QUEUE, ids, reason), reason)
 
 
 def _adopt(services: Services, connection: ApiAccess, execution_id: int, say: Callable[[str], None]) -> None:

@@ -43,14 +43,26 @@ def _follow(rows: Connection, ids: Sequence[int], state: State, error: str | Non
     if error is not None and state is State.WAITING:
         error = with_next_try(rows, QUEUE.name, ids[0], error)  # with an error there is one id
     if state is State.FAILED:
-        change = "status = 'failed', error = :error, finished_at = now()"
+        end_unlisted(rows, ids, error)
     elif state is State.WAITING:
-        change = "status = 'running', error = :error, finished_at = null"
-    else:
-        return
+        rows.execute(
+            text("""
+                update vision_executions set status = 'running', error = :error, finished_at = null where id = any(:ids)
+            """),
+            {"error": error, "ids": list(ids)},
+        )
+
+
+def end_unlisted(rows: Connection, ids: Sequence[int], reason: str | None) -> None:
+    """End executions whose list could not be had; the log sums them up as `settle` does the others."""
     rows.execute(
-        text(f"update vision_executions set {change} where id = any(:ids)"), {"error": error, "ids": list(ids)}
+        text("""
+            update vision_executions set status = 'failed', error = :reason, finished_at = now() where id = any(:ids)
+        """),
+        {"reason": reason, "ids": list(ids)},
     )
+    for execution in ids:
+        log.info(f"Execution {execution}: failed", extra={"total": 0, "successful": 0, "failed": 0, "error": reason})
 
 
 QUEUE = Queue("vision_executions", max_attempts=4, mirror=_follow)

@@ -70,14 +70,30 @@ def test_the_log_file_has_each_step_and_the_summary_and_the_terminal_only_what_w
 ) -> None:
     desk.seed(images=1)
     desk.seed(images=0, descriptions=False, run_code="EMPTY")
-    log = tmp_path / "batch_processor.log"
-    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
-    ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
-    lines, shown = log.read_text(), ran.stderr.decode()
+    lines, shown = logged(config, tmp_path)
     assert re.search(r" - INFO - delivered .*analysis=", lines)
     assert re.search(r" - INFO - Execution \d+: partial .*total=2 successful=1 failed=1", lines)
     assert "The analysis names no image." in shown and "The analysis names no image." in lines
     assert " - INFO - " not in shown
+
+
+@pytest.mark.parametrize(("fault", "status"), [("unauthorized", 401), ("server_error", 500)])
+def test_the_log_file_sums_up_an_execution_whose_list_could_not_be_had(
+    desk: Desk, config: Path, tmp_path: Path, fault: str, status: int
+) -> None:
+    desk.standins.fault("vision_analysis", fault, count=None)
+    lines, _ = logged(config, tmp_path)
+    (summary,) = re.findall(r" - INFO - Execution \d+: failed .*", lines)
+    assert "total=0 successful=0 failed=0" in summary
+    assert f"(HTTP {status})" in summary
+
+
+def logged(config: Path, folder: Path) -> tuple[str, str]:
+    """The lines of LOG_FILE and of the terminal's standard error after a run of the command."""
+    log = folder / "batch_processor.log"
+    arguments = [sys.executable, "-c", RUN, "run", "--config", str(config)]
+    ran = subprocess.run(arguments, env={**os.environ, "LOG_FILE": str(log)}, capture_output=True, check=False)
+    return log.read_text(), ran.stderr.decode()
 
 
 def test_a_flag_goes_before_the_environment_and_the_environment_before_the_file(
