@@ -19,6 +19,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 from pydantic import ValidationError
 
 from imgpipe_orchestration.errors import ImgpipeError, PartnerRefused, PartnerUnavailable, Retryable, UnreadableAnswer
+from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.http import JsonApi, Reply, at_host
 from imgpipe_orchestration.partners.json_text import decoded
 from imgpipe_orchestration.partners.retry import Deadline, RetryPolicy, call, whole
@@ -38,6 +39,8 @@ _ASKED = ("is_processed", "page", "page_size")
 _FAILED = frozenset({"error", "fail", "failed", "failure"})
 _LOOKS = 6
 """How often a listing that keeps changing is read."""
+
+log = logger(__name__)
 
 
 class UncertainUpload(PartnerUnavailable):
@@ -186,7 +189,7 @@ class VisionAnalysisApi:
                 uncertain = True
                 raise _uncertain(error) from error
 
-        with self._without_token():
+        with self._reported():
             call(attempt, self._policy)
 
     def __enter__(self) -> Self:
@@ -201,12 +204,15 @@ class VisionAnalysisApi:
         self._upload.close()
 
     @contextmanager
-    def _without_token(self) -> Iterator[None]:
+    def _reported(self) -> Iterator[None]:
+        """Takes the token out of an error, and writes the error into the log."""
         try:
             yield
         except ImgpipeError as error:
             if error.detail and self._key:
                 error.detail = error.detail.replace(self._key, "***")
+            # The specification's words, by which operators search their logs.
+            log.warning("API returned no usable answer", extra={"error": error.public})
             raise
 
     def _still_lacks(self, vision_analysis_id: str, page_size: int) -> bool:
@@ -218,20 +224,19 @@ class VisionAnalysisApi:
     def _page(self, number: int, size: int) -> list[dict[str, Any]]:
         asked = urlencode(dict(zip(_ASKED, ("false", number, size), strict=True)))
         query = "&".join([*self._query, asked])
-        try:
-            with self._without_token():
+        with self._reported():
+            try:
                 answer = self._list.request_json("GET", f"?{query}", headers={"Content-Type": "application/json"})
-        except PartnerRefused as error:
-            if number > 1 and error.partner_status == 404:
-                return []  # some APIs answer 404 past the last page
-            raise
-        try:
-            entries = Listing.model_validate(answer).data.vision_analysis or []
-        except ValidationError as error:
-            how, detail = "in a shape we do not know", str(error.errors(include_input=False))
-            if _tells_of_error(answer):
-                how, detail = "with an error", json.dumps(answer)
-            with self._without_token():
+            except PartnerRefused as error:
+                if number > 1 and error.partner_status == 404:
+                    return []  # some APIs answer 404 past the last page
+                raise
+            try:
+                entries = Listing.model_validate(answer).data.vision_analysis or []
+            except ValidationError as error:
+                how, detail = "in a shape we do not know", str(error.errors(include_input=False))
+                if _tells_of_error(answer):
+                    how, detail = "with an error", json.dumps(answer)
                 raise UnreadableAnswer(f"{self._name} answered {how}", detail=detail[:500]) from error
         return [entry if isinstance(entry, dict) else {"": entry} for entry in entries if entry is not None]
 

@@ -119,7 +119,7 @@ def test_an_analysis_of_more_files_than_anybody_has_fails_alone(monkeypatch: pyt
     assert isinstance(other, VisionAnalysis)
 
 
-def test_the_listing_is_read_to_its_end_whatever_it_says_of_totals() -> None:
+def test_the_listing_is_read_to_its_end_whatever_it_says_of_totals(caplog: pytest.LogCaptureFixture) -> None:
     """`total` of this page, unknown, or wrong; pages that overlap; an answer 404 past the last page."""
     ids = [f"v{number}" for number in range(5)]
     for total in (2, 1, 0, -1, 10**9):
@@ -138,6 +138,7 @@ def test_the_listing_is_read_to_its_end_whatever_it_says_of_totals() -> None:
             found = [a.vision_analysis_id for a in api.unprocessed(page_size=2)]
             assert found == ids, total
             assert server.paths[1] == "/list?k=%2Fv&is_processed=false&page=2&page_size=2"
+    assert "API returned" not in caplog.text, "the end is no error"
 
 
 def test_nulls_are_what_is_left_out() -> None:

@@ -86,6 +86,7 @@ def test_the_log_file_sums_up_an_execution_whose_list_could_not_be_had(
     (summary,) = re.findall(r" - INFO - Execution \d+: failed .*", lines)
     assert "total=0 successful=0 failed=0" in summary
     assert f"(HTTP {status})" in summary
+    assert re.search(rf" - WARNING - API returned .*\(HTTP {status}\)", lines), "what operators look for"
 
 
 def logged(config: Path, folder: Path) -> tuple[str, str]:
