@@ -21,7 +21,7 @@ def _known_only(request: Request) -> None:
     known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
-            raise UnknownParameter(f"There is no parameter {name!r:.80}; there are {', '.join(known)}.", field=name)
+            raise UnknownParameter(f"There is no parameter {name!r:.80}, only {', '.join(known)}.", field=name)
 
 
 KNOWN_ONLY = [Depends(_known_only)]

@@ -136,7 +136,7 @@ def test_a_parameter_that_the_search_does_not_have_is_refused_by_name(gateway: G
     told = answer.json()
     assert (told["code"], told["field"]) == ("unknown-parameter", "colour")
     known = "text, color, similar_to, status, data_type, user_id, before, limit"
-    assert told["detail"] == f"There is no parameter 'colour'; there are {known}."
+    assert told["detail"] == f"There is no parameter 'colour', only {known}."
     assert gateway.get("/api/media/search?colour=ff0000").status_code == 401
 
 

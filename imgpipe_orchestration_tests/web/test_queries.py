@@ -37,4 +37,4 @@ def test_every_list_refuses_a_parameter_that_it_does_not_have_and_says_so(client
         answer = client.get(re.sub(r"\{[^}]+\}", number, path), params={"limt": "3"}, headers=key)
         assert answer.status_code == 400, (path, answer.text)
         assert answer.json()["code"] == "unknown-parameter"
-        assert answer.json()["detail"] == f"There is no parameter 'limt'; there are {', '.join(names)}."
+        assert answer.json()["detail"] == f"There is no parameter 'limt', only {', '.join(names)}."
