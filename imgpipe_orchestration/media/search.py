@@ -140,7 +140,8 @@ def like(connection: Connection, media_id: int, filters: Filters, *, limit: int)
     """Images similar to another: first those that look alike (bits), then those that show similar things (cosine).
 
     Raises:
-        NotFound: there is no such image, or it has not been analysed.
+        NotFound: there is no such image, it has not been analysed, or it is private and of another user than
+            `filters` names.
     """
     looks, meaning = _fingerprints(connection, media_id, filters)
     found = {one.id: one for one in _by_looks(connection, media_id, looks, filters, limit)}
@@ -280,7 +281,7 @@ def _fingerprints(connection: Connection, media_id: int, filters: Filters) -> tu
     """)
     row = connection.execute(query, {"id": media_id, "user_id": filters.user_id}).one_or_none()
     if row is None or row.phash is None:
-        raise NotFound(f"Media {media_id} has not been analysed, so nothing can be compared with it.")
+        raise NotFound(f"Media {media_id} is not there, not analysed yet or private: nothing is compared with it.")
     return row.phash, row.embedding
 
 
