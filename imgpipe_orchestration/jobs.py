@@ -14,8 +14,6 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRun
 PAGE_SIZE = 200
 MOST_RUNS = 50_000
 """Runs that one run of `retention` removes."""
-PARTITION = "dagster/partition"
-"""The tag under which Dagster notes a run's partition."""
 NIGHTLY = {"dagster/max_runtime": str(6 * 3600)}
 """Seconds; dagster.yaml ends other runs after an hour."""
 COUNTED = ("objects", "garbage", "garbage_bytes", "young", "deleted", "missing", "lost", "repaired")

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from imgpipe_orchestration.errors import ImgpipeError
-from imgpipe_orchestration.jobs import PARTITION
 from imgpipe_orchestration.resources import BackendsResource
 
 ALERTS_A_TICK = 5
 """A tick has a minute, and each alert may take `webhook.TIMEOUT_SECONDS`."""
 ALERT_SECONDS = 24 * 3600.0
 """An alert that the webhook has refused for so long is dropped, so that it does not hold up later ones for ever."""
+PARTITION = "dagster/partition"
+"""The tag under which Dagster notes a run's partition."""
 NO_WEBHOOK = dg.SkipReason("ALERT_WEBHOOK_URL is not set")
 
 
