@@ -104,15 +104,15 @@ def _due_and_outdated(
     owner = owner_of(services, context.run)
     _claim_at_the_beginning(context, backends)
     stage = process(services, owner)
-    figures: dict[str, float] = {}
+    figures: dict[str, Any] = {}
     if _brings_up_to_date(context):
         figures["ordered_again"] = order(services, day, step)
     again = remake(services, owner, day)
     _give_back_at_the_end(context, backends)
     stage.sheet += again.sheet
     if not again.outcome.empty:
-        figures |= {f"again_{name}": value for name, value in again.figures.items()}
-        figures["again_done"] = len(again.outcome.done)
+        told = {**figures_of(again.outcome), **again.figures}
+        figures |= {f"again_{name}": value for name, value in told.items()}
     return _result(stage, **_up_to_date(context, backends, step), **figures)
 
 

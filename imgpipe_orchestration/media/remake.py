@@ -62,5 +62,5 @@ def make_analyses(services: Services, owner: str, day: str) -> Stage:
     """Make the analyses that were ordered for a day."""
     queue = store.REMAKE_ANALYSIS
     with services.claims.hold(owner):
-        outcome, found = drain(services, owner, queue, partial(analyse_again, queue=queue), partition=day)
-    return Stage(outcome, {"images": len(found), "failed": len(outcome.failed) + len(outcome.retried)})
+        outcome, _ = drain(services, owner, queue, partial(analyse_again, queue=queue), partition=day)
+    return Stage(outcome)

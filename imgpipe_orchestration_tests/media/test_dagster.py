@@ -103,6 +103,24 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
     assert "images" not in again and "contact_sheet" in again
 
 
+def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
+    gateway: Gateway, repository: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    gateway.upload(456, profile_image=picture())
+    job = repository.resolve_job_def("media_pipeline")
+    job.execute_in_process(instance=instance, partition_key=today())
+    ((original,),) = gateway.rows("select bulk_path from media_files")
+    gateway.services.media_bucket.delete(original)
+    with gateway.services.engine.begin() as connection:
+        connection.exec_driver_sql("update media_files set recipe = 'old'")
+    result = job.execute_in_process(instance=instance, partition_key=today())
+    (made,) = result.asset_materializations_for_node("resize_optimize")
+    told = {name: made.metadata[f"again_{name}"].value for name in ("done", "retried", "failed")}
+    assert told["done"] == 0 and told["retried"] + told["failed"] == 1
+    (row,) = made.metadata["again_errors"].value.records
+    assert row.data["item"] == 1 and "is gone" in row.data["error"]
+
+
 def test_a_stage_that_had_nothing_to_do_tells_no_time() -> None:
     assert assets._result(Stage(Outcome(seconds=0.2), {"registered": 0})).metadata == {"images": 0}
 

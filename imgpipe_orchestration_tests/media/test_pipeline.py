@@ -412,12 +412,12 @@ def test_an_analysis_ordered_again_is_tried_until_it_is_there_and_then_nothing_i
         connection.exec_driver_sql("delete from paid_calls")
     standins.fault("openai", "content_policy", count=None)
     assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 1
-    assert make_analyses(gateway.services, "run-2", day).figures["failed"] == 1
+    assert list(make_analyses(gateway.services, "run-2", day).outcome.failed) == [1]
     assert due_days(gateway.services, limit=5) == [], "what failed for good is a dead letter and asks for no run"
     standins.admin("DELETE", "faults")
     assert gateway.services.claims.requeue(store.REMAKE_ANALYSIS) == [1]
     assert due_days(gateway.services, limit=5) == [day]
-    assert make_analyses(gateway.services, "run-3", day).figures["images"] == 1
+    assert len(make_analyses(gateway.services, "run-3", day).outcome.done) == 1
     assert due_days(gateway.services, limit=5) == []
 
 
@@ -439,7 +439,7 @@ def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
         assert of_day() == {"images_of_day": 1, "up_to_date": 0}
         standins.admin("DELETE", "faults")
         assert order(gateway.services, day, Step.AI_VISUAL_ANALYSIS) == 1
-        assert make_analyses(gateway.services, "run-2", day).figures == {"images": 1, "failed": 0}
+        assert len(make_analyses(gateway.services, "run-2", day).outcome.done) == 1
         assert of_day() == {"images_of_day": 1, "up_to_date": 1}
         make_due(gateway, "media_healing")
         gateway.run_due("run-3")
