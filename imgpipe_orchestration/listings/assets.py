@@ -7,7 +7,7 @@ again from the kept originals: for another size, another step, a better encoder.
 import dagster as dg
 
 from imgpipe_orchestration.assets import OWNERS, day_of
-from imgpipe_orchestration.listings.jobs import IMAGES
+from imgpipe_orchestration.listings.jobs import IMAGES, gallery
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
@@ -35,6 +35,8 @@ def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource
     """WebP at the URLs that uploads were answered with. Materializing makes the chosen day's images again."""
     from imgpipe_orchestration.listings import control
 
-    owner = owner_of(backends.services, context.run)
-    again, done = control.make_again(backends.services, owner, day_of(context, DAYS))
-    return dg.MaterializeResult(metadata={"made_again": again, **done.as_json()})
+    owner, day = owner_of(backends.services, context.run), day_of(context, DAYS)
+    again, done = control.make_again(backends.services, owner, day)
+    examples = done.days[day].examples
+    shown = {"examples": gallery(backends, examples)} if examples else {}
+    return dg.MaterializeResult(metadata={"made_again": again, **done.as_json(), **shown})

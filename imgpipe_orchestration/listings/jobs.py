@@ -49,11 +49,11 @@ def _event(backends: BackendsResource, name: str, day: "Day") -> dg.AssetMateria
     counts = {"processed": day.processed, "failed": day.failed}
     if not day.processed:
         return dg.AssetObservation(IMAGES, partition=name, metadata=counts)
-    gallery = _gallery(backends, day.examples)
-    return dg.AssetMaterialization(IMAGES, partition=name, metadata={**counts, "examples": gallery})
+    examples = gallery(backends, day.examples)
+    return dg.AssetMaterialization(IMAGES, partition=name, metadata={**counts, "examples": examples})
 
 
-def _gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:
+def gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:
     """The first few images of a day, small, with links to them."""
     from imgpipe_orchestration.imaging import contact_sheet
     from imgpipe_orchestration.listings.model import public_url
