@@ -108,13 +108,14 @@ def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_cr
 
 
 def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list[int]) -> None:
-    """The run's totals: a line in its log, and a materialization for each day."""
+    """The run's totals by day: a line in its log, and a materialization, or an observation where no report arrived."""
     from imgpipe_orchestration.vision_reports import runs
 
     for day, totals in runs.summary(services, ended).items():
         words = ", ".join(f"{number} {name}" for name, number in totals.items())
         context.log.info(f"Summary of {day}: {words}")
-        context.log_event(dg.AssetMaterialization(REPORTS, partition=day, metadata=dict(totals)))
+        event = dg.AssetMaterialization if totals["successful"] else dg.AssetObservation
+        context.log_event(event(asset_key=REPORTS, partition=day, metadata=dict(totals)))
 
 
 @dg.job(

@@ -27,6 +27,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.garbage import collect
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.vision_reports import analyses, batches, executions, garbage, retention, sensors
+from imgpipe_orchestration.vision_reports.assets import REPORTS
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.locks import waiters
@@ -409,6 +410,17 @@ def test_a_failed_step_re_executed_alone_claims_its_analysis_and_delivers_it(des
     assert len(desk.reports) == 2
     told = [e.step_materialization_data for e in again.all_events if e.event_type_value == "ASSET_MATERIALIZATION"]
     assert [one.materialization.metadata["successful"].value for one in told] == [1, 1], "none is counted twice"
+
+
+def test_a_day_of_which_nothing_was_delivered_is_observed_and_not_materialized(desk: Desk) -> None:
+    desk.seed(images=0, descriptions=False)
+    assert desk.execute()["failed"] == 1
+    assert not desk.instance.fetch_materializations(REPORTS, limit=1).records
+    (record,) = desk.instance.fetch_observations(REPORTS, limit=10).records
+    assert record.partition_key == datetime.now(UTC).date().isoformat()
+    assert record.asset_observation is not None
+    totals = record.asset_observation.metadata
+    assert (totals["total"].value, totals["successful"].value, totals["failed"].value) == (1, 0, 1)
 
 
 def test_an_analysis_that_fails_fails_alone_and_is_red_in_the_run(desk: Desk) -> None:
