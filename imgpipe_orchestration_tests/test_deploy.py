@@ -104,9 +104,16 @@ def test_several_machines_differ_from_one_in_launcher_logs_waiting_and_the_numbe
 
 
 def concurrency_of_the_chart() -> Any:
-    queue = loaded("helm", "values.yaml")["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]
-    runs = {"max_concurrent_runs": queue["maxConcurrentRuns"], "tag_concurrency_limits": queue["tagConcurrencyLimits"]}
-    return {"runs": runs}
+    """As the chart writes it into dagster.yaml."""
+    concurrency = loaded("helm", "values.yaml")["concurrency"]
+    runs, pools = concurrency["runs"], concurrency["pools"]
+    return {
+        "runs": {
+            "max_concurrent_runs": runs["maxConcurrentRuns"],
+            "tag_concurrency_limits": runs["tagConcurrencyLimits"],
+        },
+        "pools": {"granularity": pools["granularity"], "default_limit": pools["defaultLimit"]},
+    }
 
 
 @pytest.mark.parametrize(
@@ -294,9 +301,12 @@ def test_the_image_runs_as_nobody_special_and_copies_only_what_is_there() -> Non
 
 def test_helm_values_have_the_limits_that_several_machines_have() -> None:
     values, ours = loaded("helm", "values.yaml"), loaded("dagster.yaml")
-    daemon = values["dagsterDaemon"]
-    limits = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]["tagConcurrencyLimits"]
-    assert limits == ours["concurrency"]["runs"]["tag_concurrency_limits"]
+    daemon, limits = values["dagsterDaemon"], concurrency_of_the_chart()
+    assert values["concurrency"]["enabled"], "else the chart writes none of it"
+    assert limits["runs"].pop("max_concurrent_runs") < ours["concurrency"]["runs"].pop("max_concurrent_runs")
+    assert limits == ours["concurrency"]
+    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
+    assert all(name.startswith("dequeue") for name in queue), "Dagster does not start with limits in both places"
     assert daemon["runMonitoring"]["maxResumeRunAttempts"] == ours["run_monitoring"]["max_resume_run_attempts"]
     (deployment,) = values["dagster-user-deployments"]["deployments"]
     assert deployment["dagsterApiGrpcArgs"] == ["-m", "imgpipe_orchestration.definitions"]
