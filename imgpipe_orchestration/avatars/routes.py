@@ -116,7 +116,7 @@ def tasks(
     with transaction(services.engine) as connection:
         found = records.page(connection, status=status, before=before, limit=limit)
         progress = records.progress(connection, [task.id for task in found])
-    answers = [_answer(task, progress[task.id]) for task in found]
+    answers = [answer_of(task, progress[task.id]) for task in found]
     return TaskList(tasks=answers, next=found[-1].id if len(found) == limit else None)
 
 
@@ -127,7 +127,7 @@ def task(task_id: str, services: ServicesDep) -> TaskDetail:
         found = records.by_public_id(connection, task_id)
         progress = records.progress(connection, [found.id])[found.id]
         people = results.of_task(connection, found.id)
-    return TaskDetail(**_answer(found, progress).model_dump(), personas=[_person(person) for person in people])
+    return TaskDetail(**answer_of(found, progress).model_dump(), personas=[_person(person) for person in people])
 
 
 @router.post("/tasks/{task_id}/cancel")
@@ -196,10 +196,11 @@ def clean_up(services: ServicesDep) -> list[Removable]:
 def _current(connection: Connection, task_id: str) -> TaskAnswer:
     """A task after a change, read in the change's own transaction, so that after a 503 nothing is changed."""
     found = records.by_public_id(connection, task_id)
-    return _answer(found, records.progress(connection, [found.id])[found.id])
+    return answer_of(found, records.progress(connection, [found.id])[found.id])
 
 
-def _answer(task: Task, progress: Progress) -> TaskAnswer:
+def answer_of(task: Task, progress: Progress) -> TaskAnswer:
+    """What is told of a task, but for its people."""
     values: dict[str, Any] = {name: getattr(task, name) for name in TaskAnswer.model_fields if hasattr(task, name)}
     counts = {name: getattr(progress, name) for name in ProgressAnswer.model_fields if name != "percent"}
     # A task that has ended is at 100 %, although its failed people have not finished all steps.

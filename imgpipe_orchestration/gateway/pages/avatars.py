@@ -68,13 +68,13 @@ def task(request: Request, services: ServicesDep, session: Operator, task_id: st
     """One request: progress, people, their pictures."""
     with transaction(services.engine) as connection:
         found = records.by_public_id(connection, task_id)
+        progress = records.progress(connection, [found.id])[found.id]
         people = results.of_task(connection, found.id)
-    answer = routes.task(task_id, services)
     return page(
         request,
         "avatar_task.html",
         session,
-        task=answer,
+        task=routes.answer_of(found, progress),
         people=[(person, _pictures(person)) for person in people],
         steps=len(Step),
         running=found.status not in ENDED,
