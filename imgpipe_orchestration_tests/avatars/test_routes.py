@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from imgpipe_orchestration.avatars.model import PersonaStatus
+from imgpipe_orchestration.avatars.model import PersonaStatus, Step
 from imgpipe_orchestration.errors import BackendUnavailable
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
@@ -191,8 +191,6 @@ def test_images_of_cancelled_tasks_are_shown_first_and_then_removed_after_a_whil
     kept = made(desk, client, 1)
     cancelled = desk.ask(2)
     desk.data()
-    from imgpipe_orchestration.avatars.model import Step
-
     desk.images(steps=set(Step) - {Step.URLS})
     client.post(f"/api/avatars/tasks/{cancelled.task_id}/cancel")
     assert client.get("/api/avatars/cleanup").json() == []
