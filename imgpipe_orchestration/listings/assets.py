@@ -30,9 +30,12 @@ image_queue = dg.AssetSpec(
     group_name="listings",
     kinds={"webp", "s3"},
     owners=OWNERS,
+    description=(
+        "WebP at the URLs that uploads were answered with, by day of upload. The job `process_image_queue` makes them; "
+        "materializing makes a day's again."
+    ),
 )
 def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[None]:
-    """WebP at the URLs that uploads were answered with. Materializing makes the chosen day's images again."""
     from imgpipe_orchestration.listings import control
 
     owner, day = owner_of(backends.services, context.run), day_of(context, DAYS)

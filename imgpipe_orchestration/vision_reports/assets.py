@@ -24,8 +24,8 @@ reports = dg.AssetSpec(
     key=REPORTS,
     deps=[analyses],
     description=(
-        "HTML reports delivered to the external API, by the day their analyses were created. "
-        "The job `vision_reports_backfill` makes a day's again."
+        "HTML reports delivered to the external API, by the day their analyses were created. The job `vision_reports` "
+        "delivers them, `vision_reports_backfill` a day's again."
     ),
     group_name="vision_reports",
     kinds={"openai", "html"},
