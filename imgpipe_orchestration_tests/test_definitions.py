@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from imgpipe_orchestration.definitions import defs
 from imgpipe_orchestration.gateway.pages.pipelines import ABOUT
 from imgpipe_orchestration.sensors import PRIORITY
 
+ROOT = Path(__file__).parents[1]
 GRAPH = defs.resolve_asset_graph()
 FEATURES = {"auto_marker", "avatars", "listings", "media", "vision_reports"}
 SOURCES = {
@@ -65,3 +69,10 @@ def test_whoever_loads_them_is_told_nothing_of_dagsters_own_betas() -> None:
     load = "from imgpipe_orchestration.definitions import defs; defs.get_repository_def()"
     done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, timeout=120, check=True)
     assert "BetaWarning" not in done.stderr
+
+
+def test_both_of_dagsters_commands_load_the_same_module_by_the_same_name() -> None:
+    (location,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    named = {"module_name": project["code_location_target_module"], "location_name": project["code_location_name"]}
+    assert location == {"python_module": named}
