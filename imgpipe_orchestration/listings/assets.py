@@ -7,7 +7,6 @@ again from the kept originals: for another size, another step, a better encoder.
 import dagster as dg
 
 from imgpipe_orchestration.assets import OWNERS, day_of
-from imgpipe_orchestration.listings.jobs import IMAGES, gallery
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
 
@@ -24,7 +23,6 @@ image_queue = dg.AssetSpec(
 
 
 @dg.asset(
-    key=IMAGES,
     deps=[image_queue],
     partitions_def=DAYS,
     group_name="listings",
@@ -43,3 +41,13 @@ def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource
     examples = done.days[day].examples
     shown = {"examples": gallery(backends, examples)} if examples else {}
     return dg.MaterializeResult(metadata={"made_again": again, **done.as_json(), **shown})
+
+
+def gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:
+    """The first few images of a day, small, with links to them."""
+    from imgpipe_orchestration.imaging import contact_sheet
+    from imgpipe_orchestration.listings.model import public_url
+
+    base = backends.services.settings.listings_public_url
+    links = ", ".join(f"[{name}]({public_url(base, name)})" for name, _ in examples)
+    return dg.MetadataValue.md(contact_sheet.markdown([data for _, data in examples], links))

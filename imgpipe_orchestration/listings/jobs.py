@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from imgpipe_orchestration.listings.assets import gallery, listing_images
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.worker_queues import CPU
 from imgpipe_orchestration.sensors import owner_of
 
 if TYPE_CHECKING:
     from imgpipe_orchestration.listings.drain import Day
-
-IMAGES = dg.AssetKey("listing_images")
 
 
 @dg.op(description="Takes due images in batches through the steps until nothing is due or the time is up.")
@@ -38,7 +37,7 @@ def process_image_queue() -> None:
 
 listing_images_backfill = dg.define_asset_job(
     "listing_images_backfill",
-    selection=dg.AssetSelection.assets(IMAGES),
+    selection=dg.AssetSelection.assets(listing_images),
     tags={"pipeline": "listing_images_backfill", "group": "listings", **CPU},
     description="Makes the images of the chosen days of upload again from the kept originals.",
 )
@@ -48,16 +47,6 @@ def _event(backends: BackendsResource, name: str, day: "Day") -> dg.AssetMateria
     """What the asset's page shows of a run for one day; a day that got no image is not called materialized."""
     counts = {"processed": day.processed, "failed": day.failed}
     if not day.processed:
-        return dg.AssetObservation(IMAGES, partition=name, metadata=counts)
+        return dg.AssetObservation(listing_images.key, partition=name, metadata=counts)
     examples = gallery(backends, day.examples)
-    return dg.AssetMaterialization(IMAGES, partition=name, metadata={**counts, "examples": examples})
-
-
-def gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:
-    """The first few images of a day, small, with links to them."""
-    from imgpipe_orchestration.imaging import contact_sheet
-    from imgpipe_orchestration.listings.model import public_url
-
-    base = backends.services.settings.listings_public_url
-    links = ", ".join(f"[{name}]({public_url(base, name)})" for name, _ in examples)
-    return dg.MetadataValue.md(contact_sheet.markdown([data for _, data in examples], links))
+    return dg.AssetMaterialization(listing_images.key, partition=name, metadata={**counts, "examples": examples})

@@ -16,7 +16,7 @@ from PIL import Image
 
 from imgpipe_orchestration import resources
 from imgpipe_orchestration.errors import BackendUnavailable
-from imgpipe_orchestration.listings import jobs, sensors
+from imgpipe_orchestration.listings import assets, jobs, sensors
 from imgpipe_orchestration.listings.definitions import definitions
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import PRIORITY
@@ -25,6 +25,7 @@ from imgpipe_orchestration.storage.claims import Claim, Claims
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
 
+IMAGES = assets.listing_images.key
 CUT_SHORT = photo()[:-1000]
 
 
@@ -86,7 +87,7 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     today = datetime.now(UTC).date().isoformat()
     run = jobs.process_image_queue.execute_in_process(instance=instance, resources={"backends": resource})
     assert run.success
-    made = instance.fetch_materializations(jobs.IMAGES, limit=10).records
+    made = instance.fetch_materializations(IMAGES, limit=10).records
     assert [record.partition_key for record in made] == [today]
     assert made[0].asset_materialization is not None
     metadata = made[0].asset_materialization.metadata
@@ -113,8 +114,8 @@ def test_a_day_that_got_no_image_is_observed_with_its_failures_and_not_materiali
 ) -> None:
     queued(client, CUT_SHORT)
     assert jobs.process_image_queue.execute_in_process(instance=instance, resources={"backends": resource}).success
-    assert not instance.fetch_materializations(jobs.IMAGES, limit=1).records
-    (record,) = instance.fetch_observations(jobs.IMAGES, limit=10).records
+    assert not instance.fetch_materializations(IMAGES, limit=1).records
+    (record,) = instance.fetch_observations(IMAGES, limit=10).records
     assert record.asset_observation is not None
     metadata = record.asset_observation.metadata
     assert (metadata["processed"].value, metadata["failed"].value) == (0, 1)
@@ -136,7 +137,7 @@ def test_a_run_that_fails_tells_what_it_had_made_by_then(
         instance=instance, resources={"backends": resource}, raise_on_error=False
     )
     assert not run.success
-    (record,) = instance.fetch_materializations(jobs.IMAGES, limit=10).records
+    (record,) = instance.fetch_materializations(IMAGES, limit=10).records
     assert record.asset_materialization is not None
     assert record.asset_materialization.metadata["processed"].value == 10
     result = client.get(JOB).json()["data"]["last_result"]
