@@ -119,7 +119,6 @@ def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list
 
 
 @dg.job(
-    name="vision_reports",
     description="Everything that is due: cron jobs whose time has come, and analyses that wait for their next step.",
     tags={"pipeline": "vision_reports", "group": "vision_reports", **PAID},
     executor_def=SIDE_BY_SIDE,
@@ -129,7 +128,6 @@ def vision_reports() -> None:
 
 
 @dg.job(
-    name="vision_reports_backfill",
     description="All analyses created on the chosen days once more, from their documents to a new upload.",
     tags={"pipeline": "vision_reports_backfill", "group": "vision_reports", **PAID},
     partitions_def=DAYS,
@@ -149,7 +147,6 @@ def due_batches(context: dg.OpExecutionContext, backends: BackendsResource) -> N
 
 
 @dg.job(
-    name="vision_batches",
     description="Batches that came in over the gateway's analysis backend.",
     tags={"pipeline": "vision_batches", "group": "vision_reports", **PAID},
 )
