@@ -35,8 +35,9 @@ pending_images = dg.AssetSpec(
 )
 
 
-def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
-    """A stage's totals (and `more`), its failures by item, and a contact sheet of what it made, as metadata."""
+def _result(backends: BackendsResource, stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
+    """A stage's totals (and `more`), its failures by item, and a contact sheet of what it made, with links to the pages
+    of the images, as metadata."""
     outcome = stage.outcome
     if outcome.empty:  # zeros would look like figures of the day, whose images an earlier run processed
         figures: dict[str, Any] = {name: value for name, value in stage.figures.items() if value}
@@ -48,8 +49,9 @@ def _result(stage: "Stage", **more: Any) -> dg.MaterializeResult[Any]:
     if stage.sheet:
         from imgpipe_orchestration.imaging import contact_sheet
 
-        ids = ", ".join(str(media) for media, _ in stage.sheet[:32])
-        sheet = contact_sheet.markdown([data for _, data in stage.sheet], f"media {ids}")
+        pages = f"{backends.services.settings.public_base_url}/media"
+        links = ", ".join(f"[{media}]({pages}/{media})" for media, _ in stage.sheet[:32])
+        sheet = contact_sheet.markdown([data for _, data in stage.sheet], f"media {links}")
         metadata["contact_sheet"] = dg.MetadataValue.md(sheet)
     return dg.MaterializeResult(metadata=metadata)
 
@@ -113,7 +115,7 @@ def _due_and_outdated(
     if not again.outcome.empty:
         told = {**figures_of(again.outcome), **again.figures}
         figures |= {f"again_{name}": value for name, value in told.items()}
-    return _result(stage, **_up_to_date(context, backends, step), **figures)
+    return _result(backends, stage, **_up_to_date(context, backends, step), **figures)
 
 
 @dg.asset(
@@ -129,7 +131,7 @@ def retrieve_file(context: dg.AssetExecutionContext, backends: BackendsResource)
 
     stage = retrieve_stage(backends.services, owner_of(backends.services, context.run), day_of(context, DAYS))
     _give_back_at_the_end(context, backends)
-    return _result(stage, **_up_to_date(context, backends, Step.RETRIEVE_FILE))
+    return _result(backends, stage, **_up_to_date(context, backends, Step.RETRIEVE_FILE))
 
 
 @dg.asset(
@@ -179,7 +181,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
     _claim_at_the_beginning(context, backends)
     stage = callback_stage(backends.services, owner_of(backends.services, context.run))
     _give_back_at_the_end(context, backends)
-    return _result(stage, **_up_to_date(context, backends, Step.UPDATE_CALLBACK))
+    return _result(backends, stage, **_up_to_date(context, backends, Step.UPDATE_CALLBACK))
 
 
 @dg.asset(
@@ -196,7 +198,7 @@ def update_callback(context: dg.AssetExecutionContext, backends: BackendsResourc
 def replace_urls(context: dg.AssetExecutionContext, backends: BackendsResource) -> dg.MaterializeResult[Any]:
     from imgpipe_orchestration.media.stages import urls_stage
 
-    return _result(urls_stage(backends.services, owner_of(backends.services, context.run)))
+    return _result(backends, urls_stage(backends.services, owner_of(backends.services, context.run)))
 
 
 ASSETS = [retrieve_file, ai_visual_analysis, resize_optimize, update_callback, replace_urls]

@@ -86,7 +86,8 @@ def test_a_run_of_a_finished_day_tells_what_is_up_to_date_and_no_zeros(
 
     first = run()["resize_optimize"]
     assert (first["images"], first["images_of_day"], first["up_to_date"]) == (2, 2, 2)
-    assert "contact_sheet" in first
+    for image in (1, 2):
+        assert f"[{image}]({gateway.settings.public_base_url}/media/{image})" in str(first["contact_sheet"])
     of_day = {"images_of_day": 2, "up_to_date": 2}
     assert run() == {
         "retrieve_file": of_day,
@@ -122,7 +123,8 @@ def test_a_day_that_is_made_again_tells_what_could_not_be_with_its_reason(
 
 
 def test_a_stage_that_had_nothing_to_do_tells_no_time() -> None:
-    assert assets._result(Stage(Outcome(seconds=0.2), {"registered": 0})).metadata == {"images": 0}
+    nothing = Stage(Outcome(seconds=0.2), {"registered": 0})
+    assert assets._result(resources.build_backends(), nothing).metadata == {"images": 0}
 
 
 def test_a_run_names_what_failed_with_its_reason_in_a_table(
