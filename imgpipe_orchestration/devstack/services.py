@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -56,7 +55,6 @@ class CodeServer(Part):
 
     name = "code-server"
     start_seconds = 180
-    stop_signal = signal.SIGINT  # Dagster's run workers report an interrupted run on either; the server only on this
 
     def __init__(self, folder: Path, *, environ: Mapping[str, str]) -> None:
         super().__init__(folder, 0, environ=environ)
