@@ -24,7 +24,8 @@ try:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 except ImportError as error:
     raise SettingsError(
-        "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed: install imgpipe-orchestration[otel]",
+        "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed;"
+        " in the project's folder: pip install -c constraints.txt '.[otel]'",
         field="OTEL_EXPORTER_OTLP_ENDPOINT",
     ) from error
 
