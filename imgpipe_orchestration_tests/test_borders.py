@@ -16,7 +16,7 @@ PACKAGE = Path(imgpipe_orchestration.__file__).parent
 NAME = PACKAGE.name
 FEATURES = ("auto_marker", "avatars", "listings", "media", "vision_reports")
 DAGSTER_FILES = {"definitions", "assets", "jobs", "sensors", "schedules", "checks", "resources"}
-# Runs are launched and run workers are started from here: Dagster is what they are about.
+# Runs and workers are started from here: Dagster is what they are about.
 DAGSTER_FOLDERS = {"runs"}
 HEAVY = {"PIL", "numpy", "cv2", "openai", "boto3", "botocore", "pymongo", "fastapi", "sqlalchemy", "alembic"}
 

@@ -1,6 +1,6 @@
 """Finds and ends processes of a stack whose supervisor died, by a variable in their environment.
 
-On Linux the kernel ends the parts with their supervisor, but not what the parts have started (run workers); on macOS it
+On Linux the kernel ends the parts with their supervisor, but not what the parts have started (runs); on macOS it
 ends none of them.
 """
 

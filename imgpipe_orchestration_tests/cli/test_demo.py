@@ -1,4 +1,4 @@
-"""`imgpipe demo` with the whole stack: HTTP, sensors, daemon and run workers."""
+"""`imgpipe demo` with the whole stack: HTTP, sensors, daemon and runs."""
 
 from __future__ import annotations
 
