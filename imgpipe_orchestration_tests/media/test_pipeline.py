@@ -266,6 +266,18 @@ def test_an_original_that_somebody_removes_on_the_way_is_put_back_from_the_temp_
     assert services.media_bucket.get(kept) == picture()
 
 
+def test_an_original_that_is_lost_with_its_temp_file_is_what_the_error_names(gateway: Gateway) -> None:
+    services = gateway.services
+    gateway.upload(1, profile_image=picture())
+    stages.retrieve_stage(services, "run-1", today())
+    for prefix in ("bulk/", "temp_images/"):
+        (sent,) = services.media_bucket.list(prefix)
+        services.media_bucket.delete(sent.key)
+    stages.analyse_stage(services, "run-1")
+    (row,) = gateway.rows("select error from work_items where queue = 'media'")
+    assert row.error.startswith("The stored original is gone. The temp file /temp_images/"), row.error
+
+
 @pytest.mark.parametrize("step", [Step.AI_VISUAL_ANALYSIS, Step.RESIZE_OPTIMIZE])
 def test_an_original_that_the_object_store_does_not_give_whole_is_tried_again(gateway: Gateway, step: Step) -> None:
     services = gateway.services

@@ -78,8 +78,11 @@ def kept(services: Services, media: MediaFile) -> bytes:
     assert media.bulk_path is not None  # noqa: S101 - retrieve_file, which comes first, sets it
     try:
         return services.media_bucket.get(media.bulk_path, size=media.file_size)
-    except NotFound:
-        data = _upload(services, media)
+    except NotFound as lost:
+        try:
+            data = _upload(services, media)
+        except NotFound as gone:  # as is usual for a finished image, of which the original is what must be told
+            raise NotFound(f"The stored original is gone. {gone.public}", detail=lost.public) from gone
     _keep(services, media, media.bulk_path, data)
     log.warning("original put back", extra={"media_id": media.id, "key": media.bulk_path})
     return data
