@@ -88,13 +88,13 @@ def services_of(settings: Settings) -> Iterator[Services]:
         yield services
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float) -> Any:
-    """The first true value of `condition`, asked ten times a second."""
+def wait_for(condition: Callable[[], Any], what: str, seconds: float, *, every: float = 0.1) -> Any:
+    """The first true value of `condition`, asked every so many seconds."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             raise SystemExit(f"gave up after {seconds:g} s waiting for {what}")
-        time.sleep(0.1)
+        time.sleep(every)
     return value
 
 

@@ -133,9 +133,9 @@ def check_cost(data: bytes, name: str, limits: Limits) -> None:
         check_pixels(*jxl.size(data, limits), name, limits)
     elif name == "avif":
         check_coded_size(data, limits)
-    elif name == "jpeg":
-        _check_kind(data)
     check_parts(data, name, limits)
+    if name == "jpeg":
+        _check_kind(data)
     if name == "tiff" and is_raw(data):
         raise BadImage(_RAW)
     if name == "png":
