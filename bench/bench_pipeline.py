@@ -60,7 +60,7 @@ def through_the_stack(stack: Stack, originals: list[bytes]) -> float:
             raise SystemExit(f"{failed} photos failed: {why}")
         return bool(complete == len(originals))
 
-    # Each question is a connection, of which ten a second took a fiftieth of the CPU time.
+    # Each question opens a connection, on a machine that has no CPU time to spare.
     wait_for(settled, "all photos to be complete", 20.0 * len(originals) + 120, every=1.0)
     total = time.monotonic() - began
     print(f"uploaded after {uploaded:.1f} s, complete after {total:.1f} s")
