@@ -24,6 +24,7 @@ from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.partners.conftest import QUICK
 
 
@@ -155,6 +156,7 @@ def test_a_slow_answer_is_given_up_in_time(
     error = use(timeout=0.3, policy=RetryPolicy(attempts=2, first_wait=0.01, budget=1))
     assert time.monotonic() - began < 7
     assert isinstance(error, PartnerUnavailable)
+    wait_for(lambda: standins.calls(call.provider), "the call to be noted, which may be after it is given up")
     assert len(standins.calls(call.provider)) == 1, "it may be charged: asking again at once would buy it twice"
 
 
