@@ -210,12 +210,13 @@ def unacknowledged(make_gateway: Callable[..., Gateway], main_api: MainApi) -> G
     return gateway
 
 
-def test_a_report_whose_acknowledgement_was_lost_is_no_conflict(
-    make_gateway: Callable[..., Gateway], main_api: MainApi
+@pytest.mark.parametrize("status", [404, 409, 410])
+def test_a_report_whose_acknowledgement_was_lost_is_not_refused_by_what_its_repetition_is_answered(
+    make_gateway: Callable[..., Gateway], main_api: MainApi, status: int
 ) -> None:
     gateway = unacknowledged(make_gateway, main_api)
     complete(gateway.services, 1, {"media_id": "1"})  # what it did before it answered
-    main_api.answer = (409, {"detail": "processed already"})
+    main_api.answer = (status, {"detail": "not pending any more"})
     make_due(gateway, "media")
     gateway.run_due("run-2")
     assert callback_of(gateway) == ("completed", "completed", "done")

@@ -56,13 +56,13 @@ def report(services: Services, media_id: int) -> None:
     try:
         answer = services.main_api.complete(media.main_api_id, body)
     except PartnerRefused as refused:
+        if refused.partner_status not in {404, 409, 410}:
+            raise mendable(refused) from refused
+        if _is_reported(services, media):
+            return
         if refused.partner_status == 409:
-            if _is_reported(services, media):
-                return
             raise Conflict(f"The main API no longer wants image {media.main_api_id}: {refused.public}") from refused
-        if refused.partner_status in {404, 410}:
-            raise NotFound(f"The main API does not know image {media.main_api_id}.") from refused
-        raise mendable(refused) from refused
+        raise NotFound(f"The main API does not know image {media.main_api_id}.") from refused
     if not (isinstance(answer, dict) and answer.get("success") is True):
         raise UnreadableAnswer(
             f"The main API's answer does not acknowledge image {media.main_api_id}", detail=str(answer)[:500]
