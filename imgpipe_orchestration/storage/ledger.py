@@ -140,6 +140,8 @@ class LedgerPolicy:
     """US dollars per UTC day; 0 for no limit."""
     pause: float = 300.0
     """How long to wait when the provider's quota or the budget is used up."""
+    away: float = 3600.0
+    """How long an answer that was paid for waits for a database that is away. No run waits longer."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,7 @@ class Ledger:
         patiently = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BackendUnavailable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-            stop=tenacity.stop_after_delay(60),
+            stop=tenacity.stop_after_delay(self.policy.away),
             reraise=True,
         )
 

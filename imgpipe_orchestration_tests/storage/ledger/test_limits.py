@@ -6,8 +6,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import tenacity
 from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.devstack.ports import free_port
@@ -211,7 +213,17 @@ def test_an_unavailable_provider_leaves_the_call_open(engine: Engine) -> None:
 
 
 @pytest.mark.slow
-def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back() -> None:
+def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passed, looks = 0.0, 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return time.monotonic() + passed
+
+    monkeypatch.setattr(tenacity, "time", SimpleNamespace(monotonic=clock))
     # Not below pytest's own folder: each pytest that starts closes that one to PostgreSQL's user, and this server
     # starts twice.
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder) / "data", free_port()) as server:
@@ -230,7 +242,9 @@ def test_an_answer_that_was_paid_for_is_written_down_when_the_database_comes_bac
         assert asked.wait(10)
         server.kill()
         away.set()
-        time.sleep(0.5)  # it is tried in vain meanwhile
+        for later in (0.0, 1800.0):
+            passed, tried = later, looks + 2
+            wait_for(lambda: looks > tried or not buyer.is_alive(), "tries in vain", 20)  # noqa: B023
         server.start()  # from the main thread, with which it would end otherwise
         buyer.join(30)
         assert [answer.value for answer in answers] == ["paid for"]
