@@ -17,7 +17,6 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.partners.links import redirected
 from imgpipe_orchestration.partners.rate_limit import asked_wait, parse_duration
-from imgpipe_orchestration.partners.usage import Usage
 
 if TYPE_CHECKING:
     import openai
@@ -59,11 +58,9 @@ def translating(send: Callable[[], Answer]) -> Answer:
     except (openai.OpenAIError, ValueError, AttributeError, TypeError, LookupError) as error:
         # ValueError: broken JSON, or (Pydantic's) an answer that does not follow the schema. The others come from the
         # SDK when it uses objects that it built from unexpected JSON, without validation.
-        unreadable = UnreadableAnswer(
+        raise UnreadableAnswer(
             f"{_NAME} answered something we cannot read ({type(error).__name__})", detail=str(error)[:1000]
-        )
-        unreadable.usage = Usage()  # how much was charged is unknown
-        raise unreadable from error
+        ) from error
 
 
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:

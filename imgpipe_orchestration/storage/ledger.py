@@ -29,7 +29,14 @@ import tenacity
 from sqlalchemy import Connection, Engine, Row, text
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BackendUnavailable, ImgpipeError, PartnerRefused, Retryable, SpendingPaused
+from imgpipe_orchestration.errors import (
+    BackendUnavailable,
+    ImgpipeError,
+    PartnerRefused,
+    Retryable,
+    SpendingPaused,
+    UnreadableAnswer,
+)
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.made_once import made_once
 from imgpipe_orchestration.partners.prices import PRICES, Price, cost_of
@@ -307,6 +314,8 @@ class Ledger:
         reason, usage = type(error).__name__, None
         if isinstance(error, ImgpipeError):
             reason, usage = error.public, error.usage
+        if isinstance(error, UnreadableAnswer):
+            usage = usage or Usage()  # an answer came, so it was charged; how much is unknown
         cost = cost_of(usage.model or call.model, usage, self.prices) if usage else None
         outcome = UseOutcome.BOUGHT if usage else UseOutcome.FAILED
         use = _use(call, buyer, outcome, usage=usage, cost=cost, seconds=seconds, error=reason)

@@ -60,6 +60,20 @@ def test_an_answer_that_is_of_no_use_was_paid_for_and_counts(engine: Engine) -> 
     assert (total.input_tokens, total.unknown_cost) == (2 * VISION.input_tokens, 0)
 
 
+def test_an_answer_that_cannot_be_read_was_paid_for_with_an_unknown_sum(engine: Engine) -> None:
+    """Whoever could not read it: the partner's client, or the transport below it."""
+
+    def unreadable() -> Purchase:
+        raise UnreadableAnswer("OpenAI answered more than the 33,554,432 bytes allowed")
+
+    with pytest.raises(UnreadableAnswer):
+        Ledger(engine).buy(a_call(), unreadable, buyer=ANNA)
+    assert [(use.outcome, use.cost_usd) for use in uses(engine)] == [("bought", None)]
+    with engine.connect() as connection:
+        (total,) = spending.today(connection, by=())
+    assert (total.bought, total.failed, total.unknown_cost) == (1, 1, 1)
+
+
 def test_calls_in_flight_count_towards_the_budget(engine: Engine) -> None:
     ledger = Ledger(engine, LedgerPolicy(daily_budget_usd=0.0009))
     ledger.buy(a_call(b"first"), Shop(), buyer=ANNA)
