@@ -18,10 +18,9 @@ from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TookTooLong
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, PartnerUnavailable
 from imgpipe_orchestration.partners.connections import answered_by, connect_by, never_sent, why
-from imgpipe_orchestration.partners.http import ANSWER_LIMIT, read_bounded
-from imgpipe_orchestration.partners.json_text import refuse_deep
+from imgpipe_orchestration.partners.http import ANSWER_LIMIT, Reply, read_bounded
 from imgpipe_orchestration.partners.rate_limit import RateGate
 from imgpipe_orchestration.partners.retry import Deadline
 
@@ -65,10 +64,13 @@ class WatchedTransport(httpx2.BaseTransport):
         request.headers["Accept-Encoding"] = "gzip, deflate"  # what urllib3 can unpack without other packages
         response, content = self._answer(request, deadline)
         rate.learn(response.status, response.headers)
-        if 200 <= response.status < 300:
-            _refuse_unreadable(response.headers.get("content-type", ""), content)
         headers = [(n, v) for n, v in response.headers.items() if n.lower() not in _OF_THE_BODY_ON_THE_WIRE]
-        return httpx2.Response(response.status, headers=headers, content=content)
+        answer = httpx2.Response(response.status, headers=headers, content=content)
+        if answer.is_success:
+            Reply(response.status, response.headers, content).json(_NAME)
+            # What is JSON is called that, as servers also declare wrong types: the SDK would return it as text.
+            answer.headers["content-type"] = "application/json"
+        return answer
 
     def _answer(self, request: httpx2.Request, deadline: Deadline) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         try:
@@ -96,16 +98,6 @@ class WatchedTransport(httpx2.BaseTransport):
 
     def close(self) -> None:
         self._pools.clear()
-
-
-def _refuse_unreadable(content_type: str, content: bytes) -> None:
-    if "json" not in content_type:
-        # The SDK would return a proxy's error page as text.
-        raise UnreadableAnswer(f"{_NAME} answered {content_type[:50] or 'something untyped'} instead of JSON")
-    try:
-        refuse_deep(content.decode(errors="replace"))
-    except ValueError as error:
-        raise UnreadableAnswer(f"{_NAME} answered something we cannot read: {error}") from error
 
 
 def _pools_to(base_url: str) -> urllib3.PoolManager:

@@ -273,6 +273,24 @@ def test_a_paid_picture_is_taken_however_its_base64_is_wrapped(
         client.close()
 
 
+@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "text/html", "image/png", ""])
+def test_a_paid_answer_is_read_whatever_type_it_is_said_to_be(kind: str, photo: bytes) -> None:
+    body = json.dumps({"data": [{"b64_json": base64.b64encode(photo).decode()}]}).encode()
+    with serving(lambda h, _: reply(h, body, **({"Content_Type": kind} if kind else {}))) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        assert client.generate_image("a portrait", model="m").image == photo
+        client.close()
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json"])
+def test_a_web_page_is_no_answer_whatever_type_it_is_said_to_be(kind: str) -> None:
+    with serving(lambda h, _: reply(h, b"<!doctype html><title>Sign in</title>", Content_Type=kind)) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(UnreadableAnswer, match="OpenAI answered a web page instead of JSON"):
+            client.generate_image("a portrait", model="m")
+        client.close()
+
+
 @pytest.mark.parametrize("named", ["m" * 5000, "m\0", "m\n", "", 5, ["m"], None])
 def test_a_model_whose_name_is_none_is_called_what_was_asked_for(named: object, photo: bytes) -> None:
     body = {"model": named, "data": [{"b64_json": base64.b64encode(photo).decode()}]}
