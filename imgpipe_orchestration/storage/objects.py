@@ -191,8 +191,11 @@ class Bucket:
                 raise BadInput(f"{name!r} of {key!r} cannot be stored as asked.", field=name)
         import obstore
 
-        with _translated(key):
-            obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
+        try:
+            with _translated(key):
+                obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
+        except NotFound as error:  # not about the object: a proxy's answer while the store behind it is away
+            raise BackendUnavailable("The object store answers 404 to a write.", detail=str(error.__cause__)) from error
 
     def get(self, key: str, *, size: int | None = None) -> bytes:
         """The whole object.

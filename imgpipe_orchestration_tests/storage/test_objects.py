@@ -178,6 +178,14 @@ def test_an_answer_that_breaks_off_is_no_object(broken: Bucket) -> None:
         broken.get("short")
 
 
+@pytest.mark.parametrize("body", [b"<html>default backend - 404</html>", b"<Error><Code>NoSuchKey</Code></Error>", b""])
+def test_a_404_to_a_write_is_a_store_that_is_away(body: bytes) -> None:
+    """An object that is written need not be there: a proxy says so when the store behind it restarts."""
+    refusing = serving(lambda handler, _: reply(handler, body, 404))
+    with refusing as server, pytest.raises(BackendUnavailable, match="404 to a write"):
+        store_at(server.url).bucket("b").put("k", b"x", content_type="text/plain")
+
+
 def test_what_the_store_will_never_take_is_not_tried_for_ever(broken: Bucket) -> None:
     with pytest.raises(BadInput):
         broken.get("EntityTooLarge")
