@@ -25,6 +25,7 @@ from imgpipe_orchestration.errors import (
 )
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.made_once import made_once
+from imgpipe_orchestration.partners.links import redirected
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -66,6 +67,18 @@ class StoredObject:
     """User metadata, names in lower case."""
 
 
+def _refuse_redirect(response: tuple[Any, Any] | None, **_: Any) -> None:
+    """Gets botocore's answers before botocore does: of an address that redirects it would ask the bucket's region, be
+    redirected, and ask again until its stack is full.
+
+    Raises:
+        BackendUnavailable: a redirect.
+    """
+    if response is not None and 300 <= response[0].status_code < 400:
+        how = redirected(response[0].headers.get("Location"))
+        raise BackendUnavailable(f"The object store {how}: check S3_ENDPOINT and S3_REGION.")
+
+
 class ObjectStore:
     """The S3 at one endpoint; its clients are made on first use and shared by threads."""
 
@@ -90,7 +103,7 @@ class ObjectStore:
 
         with _making_client:
             session = boto3.session.Session()
-        return session.client(
+        client = session.client(
             "s3",
             endpoint_url=self.endpoint,
             aws_access_key_id=self._access_key,
@@ -107,6 +120,8 @@ class ObjectStore:
                 response_checksum_validation="when_required",
             ),
         )
+        client.meta.events.register_first("needs-retry.s3", _refuse_redirect)
+        return client
 
     def objects(self, bucket: str) -> S3Store:
         """obstore's client of a bucket, for reading and writing objects."""

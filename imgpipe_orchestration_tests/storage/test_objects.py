@@ -186,6 +186,17 @@ def test_a_404_to_a_write_is_a_store_that_is_away(body: bytes) -> None:
         store_at(server.url).bucket("b").put("k", b"x", content_type="text/plain")
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_an_address_that_redirects_is_told_to_the_operator(status: int) -> None:
+    """As a proxy does that wants https."""
+    with serving(lambda handler, _: reply(handler, b"", status, Location="https://s3.example.com/b?x=1")) as server:
+        bucket = store_at(server.url).bucket("b")
+        told = "redirected to https://s3.example.com/b, which is not followed: check S3_ENDPOINT"
+        for ask in (bucket.ensure, lambda: list(bucket.list())):
+            with pytest.raises(BackendUnavailable, match=told):
+                ask()
+
+
 def test_what_the_store_will_never_take_is_not_tried_for_ever(broken: Bucket) -> None:
     with pytest.raises(BadInput):
         broken.get("EntityTooLarge")
