@@ -12,7 +12,7 @@ from imgpipe_orchestration.avatars.lanes import Lanes, turn
 from imgpipe_orchestration.avatars.model import PICTURES, PersonaStatus, Step, public_url
 from imgpipe_orchestration.avatars.publishing import publish
 from imgpipe_orchestration.avatars.results import Persona
-from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, SpendingPaused, TooLarge
+from imgpipe_orchestration.errors import BadImage, LeaseLost, NotFound, Retryable, SpendingPaused, TooLarge
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.claims import Claim
@@ -46,13 +46,16 @@ class _Place:
         """A bought picture (`base_object` or `grid_object`), from memory or from the bucket.
 
         Raises:
-            NotFound: it is not in the bucket any more. A retry of the persona buys it again.
+            Retryable: it is not in the bucket, as after a failover of the store.
+            NotFound: nor was it at the earlier attempts. A retry of the persona buys it again.
         """
         key = getattr(persona, name) or ""
         if key not in self.bought:
             try:
                 self.bought[key] = bought(self.services, key)
-            except NotFound:
+            except NotFound as gone:
+                if self.claim.failures + 1 < store.IMAGES.max_attempts:
+                    raise Retryable(f"The bought picture {key} is not in the bucket", detail=gone.detail) from gone
                 self.commit(_BEFORE[name], **{name: None})
                 raise
         return self.bought[key]

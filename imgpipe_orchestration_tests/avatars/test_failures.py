@@ -314,14 +314,37 @@ def test_a_bought_picture_that_somebody_removed_is_bought_again_when_its_person_
     desk.data()
     desk.images(steps={step for step in Step if step <= last})
     bucket = desk.services.avatars_bucket
-    bucket.delete(next(found.key for found in bucket.list("avatars/") if f"/bought/{kind}-" in found.key))
-    desk.images()
+    bucket.delete(_bought(desk, kind))
+    for _ in range(store.IMAGES.max_attempts):
+        desk.images_now()
     failed = desk.task(task)
     assert "is gone from the bucket" in (failed.error_log or "")
     with transaction(desk.services.engine) as connection:
         store.retry_failed(connection, desk.services.claims, failed)
     desk.images()
     assert desk.task(task).status is TaskStatus.COMPLETED
+
+
+@pytest.mark.parametrize(("last", "kind"), [(Step.BASE, "base"), (Step.SPLIT, "grid")])
+def test_a_bought_picture_that_a_failover_hides_for_a_while_is_waited_for_and_not_bought_again(
+    desk: Desk, last: Step, kind: str
+) -> None:
+    task = desk.ask(1)
+    desk.data()
+    desk.images(steps={step for step in Step if step <= last})
+    bucket, key = desk.services.avatars_bucket, _bought(desk, kind)
+    data, head = bucket.get_with_head(key)
+    bucket.delete(key)
+    desk.images()
+    assert "is not in the bucket" in (desk.task(task).waiting_for or "")
+    bucket.put(key, data, content_type=head.content_type, metadata=head.metadata)
+    desk.images_now()
+    assert desk.task(task).status is TaskStatus.COMPLETED
+    assert (desk.calls("openai", "images"), desk.calls("openai", "edits")) == (1, 1)
+
+
+def _bought(desk: Desk, kind: str) -> str:
+    return next(o.key for o in desk.services.avatars_bucket.list("avatars/") if f"/bought/{kind}-" in o.key)
 
 
 def _refusing_uploads() -> AbstractContextManager[Server]:
