@@ -13,7 +13,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from imgpipe_orchestration import tracing
-from imgpipe_orchestration.errors import BackendUnavailable, BadImage, LeaseLost, Permanent, Retryable, SpendingPaused
+from imgpipe_orchestration.errors import (
+    BackendUnavailable,
+    BadImage,
+    LeaseLost,
+    NotFound,
+    Permanent,
+    Retryable,
+    SpendingPaused,
+)
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.partners.openai import json_schema
 from imgpipe_orchestration.partners.usage import Usage
@@ -122,7 +130,7 @@ class BatchWorker:
         if self.interrupted.is_set():
             raise BackendUnavailable("The run was stopped.")
         client = self._client()
-        view = self._services.workshop.call(inspection.view, self._bucket.get(image.object_key))
+        view = self._services.workshop.call(inspection.view, self._stored(image.object_key))
         self._bucket.put(_view_key(batch, image), view.jpeg, content_type="image/jpeg")
         asked = inspection.question(batch.user_query, image.name, image.description, view.measured)
         call = PaidCall.of(
@@ -158,7 +166,7 @@ class BatchWorker:
 
         html = report.write(
             batch,
-            picture=lambda image: self._bucket.get(_view_key(batch, image)),
+            picture=lambda image: self._stored(_view_key(batch, image)),
             limit=self._settings.vision_report_max_bytes,
         )
         key = f"reports/{batch.batch_id}.html"
@@ -168,6 +176,17 @@ class BatchWorker:
             self._services.claims.finish(rows, batches.QUEUE, claim)
         self._bucket.discard(_view_key(batch, image) for image in batch.images)
         log.info("batch reported", extra={"batch": str(batch.batch_id), "bytes": len(html)})
+
+    def _stored(self, key: str) -> bytes:
+        """An object that was stored.
+
+        Raises:
+            Retryable: the bucket does not have it, as after a failover of the store.
+        """
+        try:
+            return self._bucket.get(key)
+        except NotFound as gone:
+            raise Retryable(gone.public, detail=gone.detail) from gone
 
     def _client(self) -> OpenAIClient:
         client = self._services.openai

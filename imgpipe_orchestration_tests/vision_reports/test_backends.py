@@ -176,6 +176,28 @@ def test_a_batch_goes_on_where_a_failure_stopped_it(desk: Desk) -> None:
     assert len(desk.standins.calls("openai")) == 4
 
 
+def test_what_a_failover_of_the_store_hides_for_a_while_is_waited_for(desk: Desk) -> None:
+    own, bucket = OwnBackend(desk.services), desk.services.vision_bucket
+    batch = own.start(order(*(own.upload(picture(colour=colour), ORGANIZATION) for colour in ("navy", "teal"))))
+
+    def run_without(prefix: str) -> BatchState:
+        key = next(found.key for found in bucket.list(prefix))
+        data = bucket.get(key)
+        bucket.delete(key)
+        desk.hurry()
+        batch_work.work_on_all(desk.services, f"a run without {prefix}")
+        bucket.put(key, data, content_type="image/jpeg")
+        return own.status(batch).state
+
+    assert run_without("images/") is BatchState.QUEUED
+    assert run_without("views/") is BatchState.QUEUED
+    desk.hurry()
+    batch_work.work_on_all(desk.services, "another run")
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', own.report(batch).decode(), re.S)[1])  # type: ignore[index]
+    assert (len(data["images"]), len(data["missing"])) == (2, 1)
+    assert len(desk.standins.calls("openai")) == 2
+
+
 def test_an_interrupted_run_looks_at_no_further_images_and_the_next_goes_on(desk: Desk) -> None:
     own = OwnBackend(desk.services)
     images = [own.upload(picture(colour=f"#{6 * n:02x}{250 - 6 * n:02x}00"), ORGANIZATION) for n in range(40)]
