@@ -279,6 +279,27 @@ def test_an_original_that_is_lost_with_its_temp_file_is_what_the_error_names(gat
 
 
 @pytest.mark.parametrize("step", [Step.AI_VISUAL_ANALYSIS, Step.RESIZE_OPTIMIZE])
+def test_an_original_that_a_failover_hides_with_its_temp_file_for_a_while_is_waited_for(
+    gateway: Gateway, step: Step
+) -> None:
+    services = gateway.services
+    gateway.upload(1, profile_image=picture())
+    stages.retrieve_stage(services, "run-1", today())
+    if step is Step.RESIZE_OPTIMIZE:
+        stages.analyse_stage(services, "run-1")
+    hidden = [one.key for one in services.media_bucket.list()]
+    services.media_bucket.delete_all(hidden)
+    stages.analyse_stage(services, "run-1")
+    stages.resize_stage(services, "run-1")
+    assert gateway.rows("select state, failures from work_items where queue = 'media'") == [("waiting", 1)]
+    for key in hidden:
+        services.media_bucket.put(key, picture(), content_type="image/jpeg")
+    make_due(gateway, "media")
+    gateway.run_due("run-2")
+    assert gateway.rows("select status from pending_images") == [("complete",)]
+
+
+@pytest.mark.parametrize("step", [Step.AI_VISUAL_ANALYSIS, Step.RESIZE_OPTIMIZE])
 def test_an_original_that_the_object_store_does_not_give_whole_is_tried_again(gateway: Gateway, step: Step) -> None:
     services = gateway.services
     gateway.upload(1, profile_image=picture())

@@ -16,7 +16,7 @@ from imgpipe_orchestration.media import prompts, store
 from imgpipe_orchestration.media.embedding import embed
 from imgpipe_orchestration.media.model import DataType
 from imgpipe_orchestration.media.steps.refusals import mendable
-from imgpipe_orchestration.media.steps.retrieve import kept
+from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.storage.ledger import Answer, Buyer, PaidCall, Purchase
@@ -61,11 +61,11 @@ def analyse(services: Services, media: MediaFile) -> Analysis:
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded.
-        BackendUnavailable: our own database or object store is away; else as `kept`.
+        BackendUnavailable: our own database or object store is away; else as `needed`.
     """
     from imgpipe_orchestration.imaging.measuring.preview import look
 
-    seen = services.workshop.call(look, kept(services, media))
+    seen = services.workshop.call(look, needed(services, media))
     found = Analysis(_measured(seen.measurements, media))
     found.values["version"] = prompts.VERSION
     buyer = Buyer("media", f"media/{media.id}", tenant=str(media.user_id))

@@ -13,7 +13,7 @@ from imgpipe_orchestration.errors import Retryable
 from imgpipe_orchestration.imaging.formats import extension
 from imgpipe_orchestration.media import model, store
 from imgpipe_orchestration.media.model import DataType, Step
-from imgpipe_orchestration.media.steps.retrieve import kept
+from imgpipe_orchestration.media.steps.retrieve import needed
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.media.variants import save_manifest
 from imgpipe_orchestration.services import Services
@@ -49,7 +49,7 @@ def resize(services: Services, claim: Claim) -> Resized:
 
     Raises:
         BadImage, TooLarge: the original cannot be decoded within the limits.
-        BackendUnavailable: the object store or database is away; else as `kept`.
+        BackendUnavailable: the object store or database is away; else as `needed`.
     """
 
     def ticked(connection: Connection) -> None:
@@ -72,7 +72,7 @@ def _make(services: Services, claim: Claim, also: Callable[[Connection], None]) 
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
         analysis = store.analysis(connection, claim.item_id)
-    data = kept(services, media)
+    data = needed(services, media)
     rendition = render_in(services, data, media, hints(media, analysis))
     made = put_variants(services, media, rendition)
     with services.claims.fenced(claim) as connection:

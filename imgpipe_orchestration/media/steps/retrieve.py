@@ -40,10 +40,7 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
 
     with transaction(services.engine) as connection:
         media = store.media_file(connection, claim.item_id)
-    try:
-        data = original(services, media)
-    except NotFound as gone:
-        raise Retryable(gone.public, detail=gone.detail) from gone
+    data = needed(services, media)
     key = media.bulk_path or model.bulk_key(
         media.upload_day.isoformat(), media.id, media.image_path.rpartition(".")[2].lower() or "bin"
     )
@@ -67,6 +64,18 @@ def retrieve(services: Services, claim: Claim) -> Retrieved:
         store.step_done(connection, claim, Step.RETRIEVE_FILE)
         services.claims.progress(connection, claim)
     return Retrieved(len(data), found.format)
+
+
+def needed(services: Services, media: MediaFile) -> bytes:
+    """As `original`, for a step that cannot do without it.
+
+    Raises:
+        Retryable: nobody has it, as after a failover of the object store; else as `original`.
+    """
+    try:
+        return original(services, media)
+    except NotFound as gone:
+        raise Retryable(gone.public, detail=gone.detail) from gone
 
 
 def kept(services: Services, media: MediaFile) -> bytes:
