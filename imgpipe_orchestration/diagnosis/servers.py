@@ -113,7 +113,10 @@ def _told_by_dagster(settings: Settings, query: str) -> Any:
         answer = requests.post(f"{settings.dagster_url}/graphql", json={"query": query}, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise Bad("not known: the Dagster UI, which tells it, does not answer", "Bring the UI back.") from error
+        seen = "not known: the Dagster UI, which tells it, gives no answer"
+        raise Bad(
+            seen, "Bring the UI back, or Dagster's database, from which it reads it: whichever is bad."
+        ) from error
     return answer.json()["data"]
 
 

@@ -156,6 +156,19 @@ def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_
     assert found["verdict"] == verdict, found
 
 
+def test_doctor_does_not_blame_a_dagster_ui_alone_that_answers_without_its_database(run: Run) -> None:
+    def without_database(handler: BaseHTTPRequestHandler, _: int) -> None:
+        reply(handler, status=500 if handler.path == "/graphql" else 200)
+
+    with serving(without_database) as server:
+        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+    found = {finding["what"]: finding for finding in json.loads(told)}
+    assert found["Dagster UI"]["verdict"] == "ok"
+    for what in ("Dagster daemon", "sensors and schedules", "runs that begin"):
+        assert found[what]["verdict"] == "bad"
+        assert "Dagster's database" in found[what]["do"]
+
+
 def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
     def found(*minutes: int) -> dict[str, str]:
         runs = [
