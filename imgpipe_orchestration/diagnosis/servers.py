@@ -78,7 +78,7 @@ def automation(services: Services) -> str:
                 if one["state"]["status"] == "RUNNING":
                     started += 1
                     if error := next((tick["error"] for tick in one["state"].get("ticks", ())), None):
-                        failed[one["name"]] = (error["causes"] or [error])[-1]["message"].strip()
+                        failed[one["name"]] = _reason(error)
                 elif one["defaultStatus"] == "RUNNING":
                     off.append(one["name"])
     if failed:
@@ -89,6 +89,12 @@ def automation(services: Services) -> str:
     if off:
         raise Note(f"switched off: {', '.join(off)}", "Switch on in the Dagster UI (Automation) what should be.")
     return f"{started} are on"
+
+
+def _reason(error: dict[str, Any]) -> str:
+    """What the innermost cause says; but where that is gRPC's own, which dumps an object, what Dagster says of it."""
+    said: list[str] = [one["message"].strip() for one in (error, *error["causes"])]
+    return next((words for words in reversed(said) if not words.startswith("grpc.")), said[0])
 
 
 def beginning(services: Services) -> str:

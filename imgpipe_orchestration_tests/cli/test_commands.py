@@ -169,6 +169,27 @@ def test_doctor_does_not_blame_a_dagster_ui_alone_that_answers_without_its_datab
         assert "Dagster's database" in found[what]["do"]
 
 
+def test_doctor_says_in_dagsters_words_that_the_code_server_is_away(run: Run) -> None:
+    unreachable = "dagster._core.errors.DagsterUserCodeUnreachableError: Could not reach user code server."
+    dump = 'grpc._channel._InactiveRpcError: <_InactiveRpcError of RPC that terminated with: status = "..." >'
+
+    def seen(*messages: str) -> str:
+        error = {"message": messages[0], "causes": [{"message": f"{message}\n"} for message in messages[1:]]}
+        state = {"status": "RUNNING", "ticks": [{"error": error}]}
+        sensor = {"name": "pending_images_sensor", "defaultStatus": "RUNNING", "state": state}
+        loaded = {"repositories": [{"sensors": [sensor], "schedules": []}]}
+        entries = [{"name": "imgpipe", "locationOrLoadError": loaded}]
+        body = json.dumps({"data": {"workspaceOrError": {"locationEntries": entries}}}).encode()
+        with serving(lambda handler, _: reply(handler, body)) as server:
+            told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+        words: str = next(one["seen"] for one in json.loads(told) if one["what"] == "sensors and schedules")
+        return words
+
+    failed = "the last tick failed of pending_images_sensor: "
+    assert seen(unreachable, dump) == failed + unreachable
+    assert seen("Error occurred during the execution", "The database cannot be reached.").endswith("be reached.")
+
+
 def test_doctor_names_runs_that_wait_for_a_worker_for_long(run: Run) -> None:
     def found(*minutes: int) -> dict[str, str]:
         runs = [
