@@ -120,6 +120,22 @@ def test_an_overview_that_hears_nothing_any_more_does_not_call_itself_live(guest
     expect(page.get_by_text("Live, as of")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_is_away_is_told_beside_the_dot(visit: Visit, gateway: Gateway, width: int) -> None:
+    told = '"The database cannot be reached. What was accepted waits and goes on by itself."'
+    listen = f"this.addEventListener = (kind, hear) => kind === 'away' && hear({{ data: '{told}' }})"
+    with visit(gateway.url, viewport={"width": width, "height": 860}) as guest:
+        page = guest.page
+        page.add_init_script(f"window.EventSource = class {{ constructor() {{ {listen}; }} close() {{}} }};")
+        guest.go("/")
+        words = page.locator("[data-live-state]", has_text="Last figures of")
+        expect(words).to_be_visible()
+        top = words.evaluate("words => words.getClientRects()[0].top")
+        dot = page.locator("#live .dot").bounding_box()
+        assert dot is not None
+        assert top < dot["y"]  # the line is higher than the dot in it; one below begins under the dot
+
+
 def test_what_strangers_wrote_runs_in_its_own_direction(guest: Visitor, gateway: Gateway) -> None:
     fail(gateway.services, queue_of(gateway.settings), [1], "الملف (2) مكسور")
     for path in ("/", "/failures"):

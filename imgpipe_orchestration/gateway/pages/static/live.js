@@ -19,6 +19,7 @@ let silence;
 function told(words, alive) {
   state.textContent = words;
   live.classList.toggle("on", alive);
+  live.classList.toggle("away", !alive);
   clearTimeout(silence);
   silence = setTimeout(lost, SILENCE);
 }
