@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import socket
 from contextlib import ExitStack
@@ -417,6 +418,20 @@ def test_what_to_write_for_a_picture_is_markup_whatever_its_words_are(guest: Vis
         assert page.evaluate(f"{element}.getAttribute('alt')", written) == words
         assert "onload" not in page.evaluate(f"{element}.getAttributeNames()", written)
         page.get_by_label("size").select_option("thumbnail")
+
+
+def test_why_a_provider_failed_stands_within_its_card_as_it_was_told(gateway: Gateway, visit: Visit) -> None:
+    told = "The daily budget of 5.0 USD is used up; paid work goes on tomorrow, or when DAILY_BUDGET_USD is raised"
+    gateway.upload(1, profile_image=picture())
+    gateway.run_due()
+    providers = json.dumps({"google_vision": f"failed: {told}", "openai_vision": "ok"})
+    gateway.rows("update media_ai_analysis set providers = cast(:providers as jsonb) returning 1", providers=providers)
+    for width in (1280, 390):
+        with visit(gateway.url, viewport={"width": width, "height": 860}) as guest:
+            page = guest.go("/media/1")
+            source = page.locator("dd div", has_text="Google Vision")
+            expect(source).to_contain_text(f"failed {told}.")
+            assert source.evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
 @pytest.mark.slow
