@@ -13,9 +13,11 @@ from imgpipe_orchestration.listings import serving, uploads
 from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, user_id
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
+from imgpipe_orchestration.web.open_route import OpenRoute
 from imgpipe_orchestration.web.problems import problem
 
 router = APIRouter(tags=["listings"])
+public = APIRouter(tags=["listings"], route_class=OpenRoute)
 
 TITLE = "listing_title"
 
@@ -115,7 +117,7 @@ def sent(file: UploadFile, most: int) -> uploads.Sent:
     return uploads.Sent(file.filename or "unnamed", b"" if size > most else file.file.read(), size)
 
 
-@router.get(
+@public.get(
     "/storage/v1/object/public/listing-images/{file_name}",
     response_class=Response,
     responses={
@@ -136,10 +138,12 @@ def listing_image(request: Request, services: ServicesDep, file_name: str) -> Re
         # These are strangers' bytes on our own origin: browsers must neither guess their type nor run anything in them.
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Access-Control-Allow-Origin": "*",
     }
     if reply.etag:
         headers["ETag"] = reply.etag
     if reply.retry_after:
         headers["Retry-After"] = str(reply.retry_after)
     return Response(reply.body, reply.status, headers, reply.content_type)
+
+
+router.include_router(public)

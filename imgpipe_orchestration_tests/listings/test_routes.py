@@ -278,6 +278,11 @@ def test_a_name_that_was_never_handed_out_is_404(client: Client) -> None:
         assert client.get(f"/storage/v1/object/public/listing-images/{name}").status_code == 404
 
 
+def test_pages_of_every_origin_may_read_why_there_is_no_image(client: Client) -> None:
+    answer = client.get("/storage/v1/object/public/listing-images/my-listing-00000000.webp")
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (404, "*")
+
+
 def test_production_asks_for_the_users_token_and_has_no_debug_routes(settings: Settings, tmp_path: Path) -> None:
     secret = "a-secret-of-this-test-that-is-long-enough"
     keys = dict.fromkeys(("media_api_key", "main_api_key", "admin_api_key", "secret_key"), "another-secret")
