@@ -87,6 +87,16 @@ def broken_at_length() -> None:
     breaks_at_length()
 
 
+@dg.op
+def gives_up() -> None:
+    raise dg.Failure("Given up: the host could not be reached", allow_retries=False)
+
+
+@dg.job
+def given_up() -> None:
+    gives_up()
+
+
 class Alerts:
     """The sensor over an instance, ticked as the daemon does it: what a tick that raises did to its cursor is lost."""
 
@@ -293,6 +303,14 @@ def test_a_check_whose_run_was_killed_before_it_keeps_no_other_from_being_told_o
     assert result.skip_message == "told of 1 failed checks"
     (message,) = webhook.messages
     assert "blurred: customer dunes, image 4; customer dunes, image 7" in message["text"]
+
+
+def test_a_run_that_gave_up_is_told_in_its_own_words(webhook: Webhook, over: Callable[[str], Alerts]) -> None:
+    alerts = over(webhook.url)
+    alerts.fail(given_up)
+    alerts.tick()
+    (message,) = webhook.messages
+    assert ">Given up: the host could not be reached\n" in message["text"]
 
 
 def test_a_long_reason_is_cut_to_what_every_chat_takes(webhook: Webhook, over: Callable[[str], Alerts]) -> None:

@@ -108,7 +108,9 @@ def _of_run(instance: dg.DagsterInstance, failure: dg.EventLogEntry, dagster_url
         error = entry.dagster_event.step_failure_data.error if entry.dagster_event else None
         while error is not None and error.cause is not None:  # the outermost only says which step it was
             error = error.cause
-        reasons += [error.message] if error is not None else []
+        if error is not None:
+            is_in_our_words = error.cls_name == dg.Failure.__name__  # for people, who need not read its class first
+            reasons.append(error.message.partition(": ")[2] if is_in_our_words else error.message)
     said = failure.dagster_event.message if failure.dagster_event else None
     return webhook.run_failed(
         job=run.job_name,
