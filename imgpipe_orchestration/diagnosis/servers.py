@@ -120,9 +120,8 @@ def _told_by_dagster(settings: Settings, query: str) -> Any:
         answer.raise_for_status()
     except requests.RequestException as error:
         seen = "not known: the Dagster UI, which tells it, gives no answer"
-        raise Bad(
-            seen, "Bring the UI back, or Dagster's database, from which it reads it: whichever is bad."
-        ) from error
+        mend = "Bring the UI back, or Dagster's database, from which it reads it: whichever is bad."
+        raise Bad(seen, mend) from error
     return answer.json()["data"]
 
 

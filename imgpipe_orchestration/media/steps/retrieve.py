@@ -78,7 +78,7 @@ def needed(services: Services, media: MediaFile) -> bytes:
         raise Retryable(gone.public, detail=gone.detail) from gone
 
 
-def kept(services: Services, media: MediaFile) -> bytes:
+def _kept(services: Services, media: MediaFile) -> bytes:
     """The stored original; if it is missing, it is restored from the temp file.
 
     Raises:
@@ -112,7 +112,7 @@ def original(services: Services, media: MediaFile) -> bytes:
         PartnerUnavailable, RateLimited: the main API is away, or refuses our key.
         BackendUnavailable: the object store is away.
     """
-    return kept(services, media) if media.bulk_path else _upload(services, media)
+    return _kept(services, media) if media.bulk_path else _upload(services, media)
 
 
 def _upload(services: Services, media: MediaFile) -> bytes:
