@@ -66,7 +66,8 @@ def translating(send: Callable[[], Answer]) -> Answer:
 def _from_status(error: openai.APIStatusError) -> ImgpipeError:
     # OpenAI's answers have strings here; those of other servers with its protocol may have anything.
     status, code, kind = error.status_code, str(error.code or ""), str(error.type or "")
-    detail = f"{status} {code or kind}: {error.message[:500]}"
+    # In brackets: `invalid_api_key: Error code` would be redacted as the value of a key.
+    detail = f"{status} ({code or kind}): {error.message[:500]}"
     if code in _OUT_OF_MONEY or kind in _OUT_OF_MONEY:
         return SpendingPaused(
             f"{_NAME}'s quota is used up ({code or kind}): check the account's billing", detail=detail

@@ -27,6 +27,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Usage
+from imgpipe_orchestration.redaction import redact
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
@@ -185,6 +186,18 @@ def test_an_error_in_another_shape_means_what_its_status_says(status: int, error
         with pytest.raises(error):
             client.generate_image("a portrait", model="m")
         client.close()
+
+
+def test_the_code_of_an_error_is_not_taken_for_a_key() -> None:
+    body = json.dumps({"error": {"code": "invalid_api_key", "message": "Incorrect API key provided: sk-abc12345."}})
+    with serving(lambda h, _: reply(h, body.encode(), status=401)) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(PartnerRefused) as caught:
+            client.generate_image("a portrait", model="m")
+        client.close()
+    assert caught.value.detail is not None
+    assert redact(caught.value.detail).startswith("401 (invalid_api_key): Error code: 401 - ")
+    assert "sk-abc12345" not in redact(caught.value.detail)
 
 
 def test_pictures_are_not_kept_at_the_provider(photo: bytes) -> None:
