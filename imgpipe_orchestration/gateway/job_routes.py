@@ -21,11 +21,9 @@ from imgpipe_orchestration.storage.job_definitions import JobDefinition
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.customers import CustomerIfAny
+from imgpipe_orchestration.web.values import NoNul
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"], dependencies=[Depends(admin_key)])
-
-_NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL holds no NUL in texts."""
 
 
 def _interval(written: str) -> str:
@@ -50,8 +48,8 @@ class JobBody(BaseModel):
     """A job's definition, as the document writes it."""
 
     id: Literal["process-image-queue"]
-    name: str = Field("Process Image Queue", min_length=1, max_length=200, pattern=_NO_NUL)
-    description: str = Field("Process pending images in queue", max_length=2000, pattern=_NO_NUL)
+    name: NoNul = Field("Process Image Queue", min_length=1, max_length=200)
+    description: NoNul = Field("Process pending images in queue", max_length=2000)
     type: Literal["process_images"]
     interval: Annotated[str, AfterValidator(_interval)] = Field("10s", description="like 10s, 2m or 1h30m")
     payload: ProcessImages = Field(default_factory=ProcessImages)

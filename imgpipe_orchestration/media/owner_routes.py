@@ -17,8 +17,12 @@ from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key, user_id
+from imgpipe_orchestration.web.values import Written
 
 router = APIRouter(prefix="/api/media", tags=["media"])
+
+ImageType = Annotated[str, Written(r"^image/[a-z0-9.+-]{1,60}$", "must be the type of an image, such as image/jpeg")]
+FileName = Annotated[str, Written(r"^[^\x00-\x1f]*$", "must not contain control characters")]
 
 WEEK = 7 * 24 * 3600
 """Longest life of a signed URL, seconds; the same as S3's limit."""
@@ -101,9 +105,9 @@ class Announced(BaseModel):
     """A file that is to be uploaded."""
 
     kind: str = Field(description="A field of the form.", json_schema_extra={"enum": list(FIELDS)})
-    content_type: str = Field(pattern=r"^image/[a-z0-9.+-]{1,60}$", description="As the file will be sent.")
+    content_type: ImageType = Field(description="As the file will be sent.")
     size: int = Field(ge=1, description="Bytes; at most UPLOAD_MAX_BYTES.")
-    name: str = Field("", max_length=255, pattern=r"^[^\x00-\x1f]*$", description="The file's name.")
+    name: FileName = Field("", max_length=255, description="The file's name.")
     private: bool = Field(False, description="Private from the first moment.")
 
 
@@ -134,9 +138,7 @@ def announce_upload(user: User, file: Announced, services: ServicesDep) -> Presi
 
 
 @router.post("/uploads/{upload_id}/commit")
-def commit_upload(
-    user: User, upload_id: Annotated[str, Path(pattern=r"^[\w-]{1,64}$")], services: ServicesDep
-) -> Committed:
+def commit_upload(user: User, upload_id: Annotated[str, Path(max_length=64)], services: ServicesDep) -> Committed:
     """Say that the file is there: it is checked and accepted as `PATCH /users/me` would. May be repeated."""
     accepted = direct_uploads.commit(services, user, upload_id)
     return Committed(upload_id=upload_id, id=accepted.pending_id, image_path=accepted.image_path)

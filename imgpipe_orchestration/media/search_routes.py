@@ -18,6 +18,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, media_key
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import Colour
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
 
@@ -67,7 +68,7 @@ class DuplicatesAnswer(BaseModel):
 def search_media(
     services: ServicesDep,
     text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",
-    color: Annotated[str, Query(pattern=r"^(#?[0-9a-fA-F]{6})?$", description="rrggbb, with or without #.")] = "",
+    color: Annotated[Colour, Query(description="rrggbb, with or without #.")] = "",
     similar_to: Annotated[MediaId | None, Query(description="A media id.")] = None,
     status: MediaStatus | None = None,
     data_type: DataType | None = None,

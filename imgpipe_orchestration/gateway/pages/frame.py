@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
@@ -26,6 +26,7 @@ from imgpipe_orchestration.gateway.session import NOT_DONE, LoginNeeded, Session
 from imgpipe_orchestration.logs import logger
 from imgpipe_orchestration.web.origins import is_led_here_by_us
 from imgpipe_orchestration.web.problems import of_error, of_http, reported
+from imgpipe_orchestration.web.values import Written
 
 log = logger(__name__)
 
@@ -50,7 +51,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-Number = Annotated[str, Query(pattern=r"^\d{0,18}$")]
+Number = Annotated[str, Written(r"^[0-9]{0,18}$", "must be a number of at most 18 digits")]
 """A number in a page's query, or an empty text, because forms send empty fields as well."""
 
 NAVIGATION = (

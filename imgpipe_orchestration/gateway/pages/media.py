@@ -30,6 +30,7 @@ from imgpipe_orchestration.storage import backlog, spending
 from imgpipe_orchestration.storage.claims import State
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep
+from imgpipe_orchestration.web.values import Colour
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -50,7 +51,7 @@ def gallery(
     services: ServicesDep,
     session: Operator,
     q: Annotated[str, Query(max_length=500)] = "",
-    color: Annotated[str, Query(pattern=r"^(#?[0-9a-fA-F]{6})?$")] = "",
+    color: Colour = "",
     like: Number = "",
     status: str = "",
     type: str = "",

@@ -18,12 +18,14 @@ from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.forms import form_in
+from imgpipe_orchestration.web.values import Written
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 NO_STORE = {"Cache-Control": "no-store"}
 MOST_FOLLOWED = 200
 """Uploads whose states are asked for at once."""
+Numbers = Annotated[str, Written(r"^[0-9]{1,18}(,[0-9]{1,18})*$", "must be numbers with commas between them")]
 
 
 @router.get("/upload", response_class=Response)
@@ -63,9 +65,7 @@ async def take(
 
 
 @router.get("/upload/state", response_class=Response)
-def states(
-    services: ServicesDep, _: Operator, ids: Annotated[str, Query(pattern=r"^\d{1,18}(,\d{1,18})*$")]
-) -> Response:
+def states(services: ServicesDep, _: Operator, ids: Numbers) -> Response:
     """How far some uploads are, by their ids."""
     wanted = [int(one) for one in ids.split(",")][:MOST_FOLLOWED]
     return JSONResponse({str(key): value for key, value in uploaded(services, wanted).items()}, headers=NO_STORE)

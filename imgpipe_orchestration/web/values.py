@@ -1,0 +1,40 @@
+"""Types of values in requests, with the words in which others are refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Annotates a text that matches `pattern` from beginning to end; of another is `told` what it must be. Pydantic's
+    own constraint shows the pattern, which only programmers can read; here OpenAPI has it."""
+
+    pattern: str
+    told: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _check(self, text: str) -> str:
+        if re.fullmatch(self.pattern, text) is None:
+            raise PydanticCustomError("written_otherwise", "{told}", {"told": self.told})
+        return text
+
+
+RowId = Annotated[int, Field(ge=1, lt=2**63)]
+"""The id of a row, which PostgreSQL keeps as a bigint."""
+Colour = Annotated[
+    str, Written(r"^(#?[0-9a-fA-F]{6})?$", "a colour is six of the digits 0 to 9 and a to f, such as ff8800")
+]
+"""A colour, with or without #; empty for none."""
+NoNul = Annotated[str, Written(r"^[^\x00]*$", "must not contain NUL")]
+"""PostgreSQL holds no NUL in texts."""

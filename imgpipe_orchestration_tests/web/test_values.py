@@ -1,0 +1,41 @@
+"""Values of requests that are refused: in words that everybody can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from imgpipe_orchestration.gateway.app import create_app
+from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration_tests.client import Client
+
+MEDIA_KEY = {"Authorization": f"Bearer {Settings().media_api_key}"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A gateway whose databases are away: what is refused is refused before they are asked."""
+    with Client(create_app(Settings(database_url="postgresql://nobody@127.0.0.1:1/none"))) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/media?color=zz", "color: a colour is six of the digits 0 to 9 and a to f, such as ff8800"),
+        ("/api/media/search?color=zz", "color: a colour is six of the digits 0 to 9 and a to f, such as ff8800"),
+        ("/media?user=me", "user: must be a number of at most 18 digits"),
+        ("/avatars?before=1x", "before: must be a number of at most 18 digits"),
+        ("/upload/state?ids=1;2", "ids: must be numbers with commas between them"),
+    ],
+)
+def test_what_a_text_must_be_is_said_in_words(client: Client, path: str, told: str) -> None:
+    answer = client.get(path, headers=MEDIA_KEY)
+    assert (answer.status_code, answer.json()["detail"]) == (422, told)
+
+
+def test_openapi_has_the_pattern(client: Client) -> None:
+    search = client.get("/openapi.json").json()["paths"]["/api/media/search"]["get"]["parameters"]
+    (colour,) = [one for one in search if one["name"] == "color"]
+    assert colour["schema"]["pattern"] == "^(#?[0-9a-fA-F]{6})?$"
