@@ -369,9 +369,10 @@ class _translated:
         if isinstance(error, FileNotFoundError) and _code_of(error) != _NO_BUCKET:
             raise NotFound(f"No object {self.what!r}") from error
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
-        if not isinstance(error, (BaseError, BotoCoreError, ClientError, OSError)):
+        if not isinstance(error, (BaseError, BotoCoreError, ClientError, ResponseParserError, OSError)):
             return
         code = _code_of(error)
         if not code and isinstance(error, PermissionDeniedError | UnauthenticatedError):

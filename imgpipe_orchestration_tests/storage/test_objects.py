@@ -197,6 +197,13 @@ def test_an_address_that_redirects_is_told_to_the_operator(status: int) -> None:
                 ask()
 
 
+@pytest.mark.parametrize("status", [200, 203, 206])
+def test_a_listing_that_is_a_web_page_is_a_store_that_is_away(status: int) -> None:
+    page = serving(lambda handler, _: reply(handler, b"<html><br>Welcome", status))
+    with page as server, pytest.raises(BackendUnavailable):
+        list(store_at(server.url).bucket("b").list())
+
+
 def test_what_the_store_will_never_take_is_not_tried_for_ever(broken: Bucket) -> None:
     with pytest.raises(BadInput):
         broken.get("EntityTooLarge")
