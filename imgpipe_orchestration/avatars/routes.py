@@ -22,6 +22,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, admin_key
 from imgpipe_orchestration.web.idempotency import IdempotencyKey, once
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(prefix="/api/avatars", tags=["avatars"], dependencies=[Depends(admin_key)])
 
@@ -109,7 +110,7 @@ def create(wanted: TaskRequest, services: ServicesDep, idempotency_key: Idempote
 def tasks(
     services: ServicesDep,
     status: TaskStatus | None = None,
-    before: int | None = None,
+    before: RowId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> TaskList:
     """Tasks, newest first."""

@@ -17,7 +17,7 @@ from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.store import MediaFile
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key, user_id
-from imgpipe_orchestration.web.values import Written
+from imgpipe_orchestration.web.values import RowId, Written
 
 router = APIRouter(prefix="/api/media", tags=["media"])
 
@@ -28,7 +28,7 @@ WEEK = 7 * 24 * 3600
 """Longest life of a signed URL, seconds; the same as S3's limit."""
 
 
-def owned(media_id: Annotated[int, Path(ge=1, lt=2**63)], credentials: Credentials, services: ServicesDep) -> MediaFile:
+def owned(media_id: RowId, credentials: Credentials, services: ServicesDep) -> MediaFile:
     """The image, for its owner's token or for MEDIA_API_KEY.
 
     Raises:

@@ -19,6 +19,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, User, media_key
 from imgpipe_orchestration.web.forms import form_in
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["media"])
 
@@ -197,7 +198,7 @@ class Focus(BaseModel):
 
 
 @workers.put("/focus/{media_id}", status_code=202)
-def set_focus(media_id: int, body: Focus, services: ServicesDep) -> dict[str, Any]:
+def set_focus(media_id: RowId, body: Focus, services: ServicesDep) -> dict[str, Any]:
     """Set by hand what crops keep; the variants are made again and the old ones are served until then."""
     focus.set_focus(services, media_id, body.box)
     return {"success": True, "media_id": str(media_id), "box": body.box}

@@ -18,11 +18,9 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import ServicesDep, media_key
 from imgpipe_orchestration.web.queries import KNOWN_ONLY
-from imgpipe_orchestration.web.values import Colour
+from imgpipe_orchestration.web.values import Colour, RowId
 
 router = APIRouter(prefix="/api/media", tags=["media"], dependencies=[Depends(media_key)])
-
-MediaId = Annotated[int, Query(ge=1, lt=2**63)]
 
 
 class Hit(BaseModel):
@@ -69,11 +67,11 @@ def search_media(
     services: ServicesDep,
     text: Annotated[str, Query(max_length=500, description="Words; quotes and - work as in web searches.")] = "",
     color: Annotated[Colour, Query(description="rrggbb, with or without #.")] = "",
-    similar_to: Annotated[MediaId | None, Query(description="A media id.")] = None,
+    similar_to: Annotated[RowId | None, Query(description="A media id.")] = None,
     status: MediaStatus | None = None,
     data_type: DataType | None = None,
-    user_id: MediaId | None = None,
-    before: MediaId | None = None,
+    user_id: RowId | None = None,
+    before: RowId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 60,
 ) -> SearchAnswer:
     """Images by text, by colour or by likeness, best first; with none of these the newest. One of them at a time."""
@@ -103,7 +101,7 @@ def search_media(
 
 
 @router.get("/duplicates/{media_id}")
-def duplicates_of(media_id: int, services: ServicesDep) -> DuplicatesAnswer:
+def duplicates_of(media_id: RowId, services: ServicesDep) -> DuplicatesAnswer:
     """Other images that are the same: identical bytes, identical pixels, or similar with their distance."""
     with transaction(services.engine) as connection:
         found = search.duplicates(connection, media_id)

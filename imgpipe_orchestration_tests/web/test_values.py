@@ -39,3 +39,21 @@ def test_openapi_has_the_pattern(client: Client) -> None:
     search = client.get("/openapi.json").json()["paths"]["/api/media/search"]["get"]["parameters"]
     (colour,) = [one for one in search if one["name"] == "color"]
     assert colour["schema"]["pattern"] == "^(#?[0-9a-fA-F]{6})?$"
+
+
+def test_an_id_beyond_all_ids_is_refused_by_the_name_of_its_field(client: Client) -> None:
+    asked = []
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, told in methods.items():
+            for one in told.get("parameters", ()):
+                kinds = [one["schema"], *one["schema"].get("anyOf", ())]
+                if any(kind.get("type") == "integer" for kind in kinds) and one["name"] not in {"limit", "days"}:
+                    asked.append((method, path, one["in"], one["name"]))
+    assert {"media_id", "before", "similar_to", "user_id"} <= {name for *_, name in asked}
+    for method, path, where, name in asked:
+        beyond = str(2**63)
+        query = {name: beyond} if where == "query" else {}
+        body = {} if method == "get" else {"box": None, "private": True}
+        options = {"json": body} if body else {}
+        answer = client.request(method, path.replace("{media_id}", beyond), params=query, headers=MEDIA_KEY, **options)
+        assert (answer.status_code, answer.json().get("field")) == (422, name), (path, answer.text)

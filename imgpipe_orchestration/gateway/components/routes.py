@@ -23,6 +23,7 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, media_key, same_key
 from imgpipe_orchestration.web.open_route import OpenRoute
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["components"], route_class=OpenRoute)
 
@@ -114,7 +115,7 @@ def admit(services: Services, media_id: int, signature: str | None) -> bool:
     "/api/images/{media_id}/info",
     responses={403: {"description": "Private, and not signed for"}, 404: {"description": "There is no such image"}},
 )
-def image_info(media_id: int, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
+def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
     """What `<smart-image>` asks for. Open to every origin, as the images are."""
     private = admit(services, media_id, signature)
     found = info_of(services, media_id)
@@ -132,7 +133,7 @@ def image_info(media_id: int, services: ServicesDep, response: Response, signatu
     },
 )
 def image_analysis(
-    media_id: int, services: ServicesDep, credentials: Credentials, response: Response, signature: Signature = None
+    media_id: RowId, services: ServicesDep, credentials: Credentials, response: Response, signature: Signature = None
 ) -> AnalysisAnswer:
     """What `<ai-analysis-display>` asks for: the public fields, or with a token for this image all of them."""
     settings = services.settings
@@ -171,7 +172,7 @@ def preflight() -> Response:
 
 
 @router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(media_key)])
-def analysis_token(media_id: int, services: ServicesDep) -> TokenAnswer:
+def analysis_token(media_id: RowId, services: ServicesDep) -> TokenAnswer:
     """A token with which a browser reads this image's whole analysis for ANALYSIS_TOKEN_SECONDS."""
     with transaction(services.engine) as connection:
         store.media_file(connection, media_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -18,7 +18,7 @@ from imgpipe_orchestration.media import uploads
 from imgpipe_orchestration.media.model import FIELDS
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.forms import form_in
-from imgpipe_orchestration.web.values import Written
+from imgpipe_orchestration.web.values import RowId, Written
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -47,7 +47,7 @@ async def take(
     services: ServicesDep,
     _: Acting,
     field: str = "profile_image",
-    user: Annotated[int, Query(ge=1, lt=2**63)] = 1,
+    user: RowId = 1,
 ) -> Response:
     """One file for one user, as that user's `PATCH /users/me` would take it."""
     async with form_in(request, files=1, fields=5) as sent:

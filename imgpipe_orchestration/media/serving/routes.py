@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.imaging.formats import MIME_OF
@@ -26,6 +26,7 @@ from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import HEADERS
 from imgpipe_orchestration.web.open_route import OpenRoute
+from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["serving"], route_class=OpenRoute)
 
@@ -85,7 +86,7 @@ async def serving(app: FastAPI, services: Services) -> AsyncIterator[None]:
     openapi_extra={"parameters": [*_PARAMETERS[:1], _PARAMETERS[2], _SIGNATURE]},
 )
 def picture_of(
-    media_id: Annotated[int, Path(ge=1, lt=2**63)],
+    media_id: RowId,
     request: Request,
     services: ServicesDep,
     sizes: Annotated[str, Query(max_length=500, description="As of `<img>`; without it as wide as `size`.")] = "",
