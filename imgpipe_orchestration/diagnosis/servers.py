@@ -45,11 +45,15 @@ def _answered(url: str, answer: requests.Response) -> str:
 
 
 def daemon(services: Services) -> str:
-    query = "{instance{daemonHealth{allDaemonStatuses{daemonType required healthy lastHeartbeatTime}}}}"
+    query = """{ instance { daemonHealth { allDaemonStatuses {
+        daemonType required healthy lastHeartbeatTime lastHeartbeatErrors { message } } } } }"""
     statuses = _told_by_dagster(services.settings, query)["instance"]["daemonHealth"]["allDaemonStatuses"]
     required = [status for status in statuses if status["required"]]
     # The latest heartbeat of all daemons: one with much to do writes its own late.
     silent = time.time() - max((status["lastHeartbeatTime"] or 0 for status in required), default=0)
+    said = {error["message"].strip() for status in required for error in status["lastHeartbeatErrors"]}
+    if said and silent <= _SILENT_SECONDS:
+        raise Bad(redact("; ".join(sorted(said))), "Mend what it says, which it goes on saying for up to five minutes.")
     ill = [status["daemonType"] for status in required if not status["healthy"] or silent > _SILENT_SECONDS]
     if ill:
         raise Bad(f"no heartbeat of {', '.join(ill).lower()}")

@@ -29,10 +29,12 @@ from dagster._core.storage.runs.schema import SecondaryIndexMigrationTable
 from dagster._core.storage.schedules import ScheduleStorageSqlMetadata
 from dagster._core.storage.schedules import migration as schedules
 from dagster._core.storage.sql import stamp_alembic_rev
+from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.run_storage import run_storage
 from dagster_postgres.utils import pg_alembic_config, set_pg_statement_timeout
+from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy import Engine, NullPool, create_engine, event, inspect, make_url, text
 
 from imgpipe_orchestration.storage.rows import LOST_AFTER
@@ -64,6 +66,8 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         schedules.get_instigator_state = functools.partial(_get_by_now, schedules.get_instigator_state)
         schedules.all_instigator_state = functools.partial(_all_by_now, schedules.all_instigator_state)
         schedules.update_tick = functools.partial(_update_as_cut_off, schedules.update_tick)
+        beats: Any = storage.run_storage
+        beats.add_daemon_heartbeat = functools.partial(_beat, beats, beats.add_daemon_heartbeat)
         events: Any = storage.event_log_storage
         events.initialize_concurrency_limit_to_default = functools.partial(
             _limit_anew, events, events.initialize_concurrency_limit_to_default
@@ -143,6 +147,27 @@ def _update_as_cut_off(update: Callable[[InstigatorTick], InstigatorTick], tick:
     if tick.error is not None and tick.error.cls_name == DagsterCodeLocationNotFoundError.__name__:
         tick = tick.with_status(TickStatus.STARTED, error=None)
     return update(tick)
+
+
+def _beat(beats: Any, add: Callable[[DaemonHeartbeat], None], heartbeat: DaemonHeartbeat) -> None:
+    """Write a daemon's heartbeat down; with an error, which the UI and `imgpipe doctor` show, if another daemon has
+    written one since its last. Dagster's own word on that is in the log of the daemon only."""
+    daemon = heartbeat.daemon_type, heartbeat.daemon_id
+    last = beats.get_daemon_heartbeats().get(heartbeat.daemon_type)
+    if daemon in _beating and last is not None and last.daemon_id != heartbeat.daemon_id:
+        told = SerializableErrorInfo(ANOTHER_DAEMON, [], None)
+        heartbeat = heartbeat._replace(errors=[*(heartbeat.errors or ()), told])
+    _beating.add(daemon)
+    add(heartbeat)
+
+
+ANOTHER_DAEMON = (
+    "another daemon works on the same Dagster database, with the settings of its own start (a `dagster dev` that was"
+    " left running, a service, another machine): end all but one"
+)
+_beating: set[tuple[str, str | None]] = set()
+"""Type and id of the daemons of this process that have written a heartbeat. What was there before their first may be of
+one that has ended."""
 
 
 def _limit(part: Any, url: str, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:

@@ -144,7 +144,8 @@ def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_
     run: Run, silent: int, verdict: str
 ) -> None:
     def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
-        daemon = {"required": True, "healthy": True, "lastHeartbeatTime": time.time() - silent}
+        at = {"lastHeartbeatTime": time.time() - silent}
+        daemon = {"required": True, "healthy": True, "lastHeartbeatErrors": [], **at}
         busy = {**daemon, "lastHeartbeatTime": time.time() - 1000}
         statuses = [{"daemonType": "SENSOR", **daemon}, {"daemonType": "BACKFILL", **busy}]
         told = {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}
@@ -154,6 +155,23 @@ def test_doctor_takes_a_daemon_for_dead_that_is_silent_for_minutes_or_waits_for_
         told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
     found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
     assert found["verdict"] == verdict, found
+
+
+def test_doctor_says_what_a_daemon_that_beats_complains_of(run: Run) -> None:
+    another = "another daemon works on the same Dagster database: end all but one"
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        beat = {"required": True, "healthy": False, "lastHeartbeatTime": time.time() - 5}
+        statuses = [
+            {"daemonType": kind, **beat, "lastHeartbeatErrors": [{"message": f"{another}\n"}]}
+            for kind in ("SENSOR", "BACKFILL")
+        ]
+        reply(handler, json.dumps({"data": {"instance": {"daemonHealth": {"allDaemonStatuses": statuses}}}}).encode())
+
+    with serving(answer) as server:
+        told = run("doctor", "--json", DAGSTER_URL=server.url).stdout
+    found = next(finding for finding in json.loads(told) if finding["what"] == "Dagster daemon")
+    assert (found["verdict"], found["seen"]) == ("bad", another)
 
 
 def test_doctor_does_not_blame_a_dagster_ui_alone_that_answers_without_its_database(run: Run) -> None:

@@ -18,12 +18,13 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInsti
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickStatus
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._daemon.sensor import is_under_min_interval
+from dagster._daemon.types import DaemonHeartbeat
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.runs.storage import with_psycopg2
+from imgpipe_orchestration.runs.storage import ANOTHER_DAEMON, with_psycopg2
 from imgpipe_orchestration_tests.devstack.running import clean_environment, wait_for
 from imgpipe_orchestration_tests.runs.instances import configure
 
@@ -214,6 +215,22 @@ def test_ticks_that_wait_when_the_daemon_stops_are_not_written_down_as_failed(
             daemon.kill()
         assert ticks(TickStatus.FAILURE) == 0
         assert ticks(TickStatus.STARTED) > 0, "some had to wait"
+
+
+def test_a_second_daemon_on_the_database_is_told_of_by_both_heartbeats(
+    postgres_server: Postgres, tmp_path: Path
+) -> None:
+    url = postgres_server.ensure_database("dagster_storage_daemons")
+    with opened(url, tmp_path) as instance:
+
+        def beats(daemon: str) -> list[str]:
+            instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", daemon))
+            return [error.message for error in instance.get_daemon_heartbeats()["SENSOR"].errors or ()]
+
+        assert [beats(daemon) for daemon in ("first", "first", "second", "second")] == [[]] * 4, "a daemon's restart"
+        assert beats("first") == [ANOTHER_DAEMON]
+        assert beats("second") == [ANOTHER_DAEMON]
+        assert beats("second") == [], "the other one has ended"
 
 
 def test_the_tables_are_those_that_dagster_makes(postgres_server: Postgres, tmp_path: Path) -> None:
