@@ -16,7 +16,7 @@ from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.analyses import public_analysis
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
-from imgpipe_orchestration.media.serving.decision import SIZES
+from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
 from imgpipe_orchestration.media.variants import manifest_of, version_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -64,8 +64,11 @@ class AnalysisAnswer(BaseModel):
     analysis: dict[str, Any]
 
 
-def info_of(services: Services, media_id: int) -> ImageInfo:
+def info_of(services: Services, media_id: int, *, only: str | None = None) -> ImageInfo:
     """
+    Args:
+        only: the one size that may be shown.
+
     Raises:
         NotFound: there is no such image.
     """
@@ -78,6 +81,8 @@ def info_of(services: Services, media_id: int) -> ImageInfo:
         if variant.background == "original":
             made = sizes.setdefault(variant.size, SizeInfo(width=variant.width, height=variant.height, formats=[]))
             made.formats.append(variant.format)
+    if only and (given := next((sizes[name] for name in stand_ins(only) if name in sizes), None)):
+        sizes[only] = given
     thumbhash = analysis.get("thumbhash")
     # Completed as soon as there are variants to serve: the callback may still be to come.
     status = MediaStatus.COMPLETED if manifest else media.status
@@ -88,7 +93,7 @@ def info_of(services: Services, media_id: int) -> ImageInfo:
         width=media.width,
         height=media.height,
         thumbhash=base64.b64encode(thumbhash).decode() if thumbhash else None,
-        sizes={name: sizes[name] for name in SIZES if name in sizes},
+        sizes={name: sizes[name] for name in SIZES if name in sizes and only in {None, name}},
         version=version_of(manifest),
         background_removed=any(variant.background == "removed" for variant in manifest),
     )
@@ -97,8 +102,8 @@ def info_of(services: Services, media_id: int) -> ImageInfo:
 Signature = Annotated[str | None, Query(description="Opens a private image: as in its signed URL.")]
 
 
-def admit(services: Services, media_id: int, signature: str | None) -> bool:
-    """Check that the image may be shown; returns whether it is private.
+def admit(services: Services, media_id: int, signature: str | None) -> dict[str, Any] | None:
+    """Check that the image may be shown; returns what the signature of a private one says, and None for a public one.
 
     Raises:
         NotFound: there is no such image.
@@ -106,9 +111,7 @@ def admit(services: Services, media_id: int, signature: str | None) -> bool:
     """
     with transaction(services.engine) as connection:
         private = store.media_file(connection, media_id).private
-    if private:
-        signing.check(services.settings, media_id, signature, {})
-    return private
+    return signing.claims_of(services.settings, media_id, signature) if private else None
 
 
 @router.get(
@@ -116,10 +119,10 @@ def admit(services: Services, media_id: int, signature: str | None) -> bool:
     responses={403: {"description": "Private, and not signed for"}, 404: {"description": "There is no such image"}},
 )
 def image_info(media_id: RowId, services: ServicesDep, response: Response, signature: Signature = None) -> ImageInfo:
-    """What `<smart-image>` asks for. Open to every origin, as the images are."""
-    private = admit(services, media_id, signature)
-    found = info_of(services, media_id)
-    kept = found.status is MediaStatus.COMPLETED and not private
+    """What `<smart-image>` asks for. Open to every origin, as the images are; one signed for one size gets that."""
+    signed = admit(services, media_id, signature)
+    found = info_of(services, media_id, only=(signed or {}).get("size"))
+    kept = found.status is MediaStatus.COMPLETED and signed is None
     response.headers["Cache-Control"] = "public, max-age=60" if kept else "no-store"
     return found
 

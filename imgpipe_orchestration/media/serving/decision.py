@@ -151,7 +151,7 @@ def decide(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     Raises:
         NotFound: neither the size nor a fallback exists, or there is no version without background.
     """
-    return _chosen(manifest, wish, accept, _stand_ins(wish.size))
+    return _chosen(manifest, wish, accept, stand_ins(wish.size))
 
 
 def stand_in(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
@@ -160,11 +160,12 @@ def stand_in(manifest: Shelves, wish: Wish, accept: str | None) -> Decision:
     Raises:
         NotFound: nothing is left, or there is no version without background.
     """
-    return _chosen(manifest, wish, accept, (*_stand_ins(wish.size), *ANY))
+    return _chosen(manifest, wish, accept, (*stand_ins(wish.size), *ANY))
 
 
-def _stand_ins(size: str) -> tuple[str, ...]:
-    return (size, *_stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)
+def stand_ins(size: str) -> tuple[str, ...]:
+    """A size, and those that replace it where it does not exist, in their order."""
+    return (size, *stand_ins(FALLBACK[size])) if size in FALLBACK else (size,)
 
 
 def _chosen(manifest: Shelves, wish: Wish, accept: str | None, sizes: Iterable[str]) -> Decision:

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
 import jwt
@@ -70,21 +71,30 @@ def check(settings: Settings, media_id: int, signature: str | None, asked: Mappi
     Raises:
         PrivateImage, LinkExpired, LinkInvalid: no signature, or not a valid one.
     """
+    claims = claims_of(settings, media_id, signature)
+    for name, value in asked.items():
+        if claims.get(name, value) != value:
+            raise LinkInvalid(f"This signed URL is for {name}={claims[name]} only.")
+    return max(0, int(claims["exp"] - time.time()))
+
+
+def claims_of(settings: Settings, media_id: int, signature: str | None) -> dict[str, Any]:
+    """What a valid signature says: among others the parameters that it fixes.
+
+    Raises:
+        PrivateImage, LinkExpired, LinkInvalid: as `check`.
+    """
     if not signature:
         raise PrivateImage("This image is private; ask its owner for a signed URL.")
     try:
         key = _keys(settings)[jwt.get_unverified_header(signature)["kid"]]
-        claims = jwt.decode(
+        return jwt.decode(
             signature, key, algorithms=["HS256"], audience=str(media_id), options={"require": ["exp", "aud"]}
         )
     except jwt.ExpiredSignatureError as error:
         raise LinkExpired("This signed URL has expired; ask for a new one.") from error
     except (jwt.PyJWTError, KeyError, TypeError) as error:
         raise LinkInvalid("The signature is not valid for this image; ask for a new one.", detail=str(error)) from error
-    for name, value in asked.items():
-        if claims.get(name, value) != value:
-            raise LinkInvalid(f"This signed URL is for {name}={claims[name]} only.")
-    return max(0, int(claims["exp"] - time.time()))
 
 
 def _keys(settings: Settings) -> dict[str, bytes]:

@@ -232,9 +232,15 @@ def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit:
     gateway.run_due()
     api, worker = f"{gateway.url}/api/media/1", gateway.as_worker
     gateway.session.put(f"{api}/privacy", json={"private": True}, headers=worker, timeout=30).raise_for_status()
-    signed = gateway.session.post(f"{api}/signed-url", json={"seconds": 60}, headers=worker, timeout=30).json()["url"]
-    (signature,) = parse_qs(urlsplit(signed).query)["signature"]
+
+    def signed(**wish: object) -> str:
+        answer = gateway.session.post(f"{api}/signed-url", json={"seconds": 60, **wish}, headers=worker, timeout=30)
+        (signature,) = parse_qs(urlsplit(answer.json()["url"]).query)["signature"]
+        return signature
+
+    signature = signed()
     body = f"""<smart-image media-id="1" alt="Mine" signature="{signature}" show-ai-data></smart-image>
+        <smart-image media-id="1" alt="One size" size="detail" signature="{signed(size="detail")}"></smart-image>
         <smart-image media-id="1" alt="Not mine"></smart-image>
         <smart-image media-id="1" alt="Forged" signature="{signature[:-6]}AAAAAA"></smart-image>"""
     with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
@@ -242,9 +248,10 @@ def test_a_private_image_is_shown_by_its_signature_only(gateway: Gateway, visit:
         page = guest.go("/")
         assert "signature=" in shown(page)
         expect(page.get_by_role("img", name="Mine", exact=True)).to_be_visible()
+        page.get_by_role("img", name="One size", exact=True).scroll_into_view_if_needed()
         expect(page.get_by_text("Not mine: This image may not be shown here.")).to_be_visible()
         expect(page.get_by_text("Forged: This image may not be shown here.")).to_be_visible()
-        expect(page.locator("smart-image .box.there")).to_have_count(1)
+        expect(page.locator("smart-image .box.there")).to_have_count(2)
         page.get_by_text("What the analysis found").click()
         expect(page.get_by_text("Colours")).to_be_visible()
 
