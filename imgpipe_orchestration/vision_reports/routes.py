@@ -24,6 +24,7 @@ from imgpipe_orchestration.web.queries import KNOWN_ONLY
 
 router = APIRouter(tags=["vision reports"], dependencies=[Depends(admin_key)])
 
+ADDRESSES = ("external_api_get_url", "external_api_post_url", "backend_api_url")
 Url = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
@@ -238,27 +239,34 @@ def _checked(values: Mapping[str, Any], services: Services) -> dict[str, Any]:
     """The given fields, validated, with the key encrypted.
 
     Raises:
+        BadInput: naming the first field that is wrong.
+    """
+    return {name: check_field(name, value, services) for name, value in values.items()}
+
+
+def check_field(name: str, value: Any, services: Services) -> Any:
+    """One field as it is stored.
+
+    Raises:
         BadInput: naming the field.
     """
-    checked = dict(values)
-    if "schedule" in checked:
-        checked["schedule"] = check_schedule(checked["schedule"])
-    if "timezone" in checked:
-        checked["timezone"] = check_timezone(checked["timezone"])
-    for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
-        if checked.get(name):
-            check_address(name, checked[name], production=services.settings.production)
-    if "external_api_key" in checked:
-        key = checked["external_api_key"].get_secret_value().strip()
+    if name == "schedule":
+        return check_schedule(value)
+    if name == "timezone":
+        return check_timezone(value)
+    if name in ADDRESSES and value:
+        check_address(name, value, production=services.settings.production)
+    if name == "external_api_key":
+        key = value.get_secret_value().strip()
         if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise BadInput("external_api_key must be a token: ASCII characters and no spaces", field="external_api_key")
-        checked["external_api_key"] = services.vault.lock(key)
-    return checked
+            raise BadInput("external_api_key must be a token: ASCII characters and no spaces", field=name)
+        return services.vault.lock(key)
+    return value
 
 
 def _answer(job: Row[Any]) -> CronJobAnswer:
     values = {name: getattr(job, name) for name in CronJobAnswer.model_fields if name != "status"}
-    for name in ("external_api_get_url", "external_api_post_url", "backend_api_url"):
+    for name in ADDRESSES:
         values[name] = redact(values[name])
     return CronJobAnswer(**values)
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.gateway.pages.frame import PageRoute, back_to, page
 from imgpipe_orchestration.gateway.session import Acting, Operator
+from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.vision_reports import backend_routes, executions, routes
 from imgpipe_orchestration.vision_reports.routes import CronJobChange, NewCronJob
 from imgpipe_orchestration.web.auth import ServicesDep
@@ -32,7 +33,7 @@ _LABELS = {
 Text = Annotated[str, Form(max_length=2000)]
 _FILLED = TypeAdapter(dict[str, str | None])
 _EMPTY = {"name": "", "organization_id": "", "schedule": "0 6 * * *", "timezone": "UTC"} | dict.fromkeys(
-    ("external_api_get_url", "external_api_post_url", "backend_api_url"), ""
+    routes.ADDRESSES, ""
 )
 
 
@@ -45,7 +46,7 @@ def jobs(request: Request, services: ServicesDep, session: Operator) -> Response
 
 @router.get("/new", response_class=Response)
 def new(request: Request, session: Operator) -> Response:
-    shown: dict[str, Any] = {"job": _EMPTY, "job_id": "", "before": "", "wrong": "", "field": ""}
+    shown: dict[str, Any] = {"job": _EMPTY, "job_id": "", "before": "", "wrong": {}}
     return page(request, "cron_job.html", session, labels=_LABELS, **shown)
 
 
@@ -62,7 +63,7 @@ def job(request: Request, services: ServicesDep, session: Operator, job_id: UUID
 def edit(request: Request, services: ServicesDep, session: Operator, job_id: UUID) -> Response:
     found = routes.get_cron_job(job_id, services).model_dump()
     before = json.dumps({name: found[name] for name in _LABELS if name in found})
-    shown: dict[str, Any] = {"job": found, "job_id": str(job_id), "before": before, "wrong": "", "field": ""}
+    shown: dict[str, Any] = {"job": found, "job_id": str(job_id), "before": before, "wrong": {}}
     return page(request, "cron_job.html", session, labels=_LABELS, **shown)
 
 
@@ -83,7 +84,7 @@ def save(
     before: Annotated[str, Form(max_length=20_000)] = "{}",
     job_id: UUID | None = None,
 ) -> Response:
-    """Create or change a job. An error is shown in the form, which keeps what was typed."""
+    """Create or change a job. All that is wrong is shown in the form, each at its field, which keeps what was typed."""
     given: dict[str, Any] = {
         "name": name,
         "schedule": schedule,
@@ -94,22 +95,35 @@ def save(
     }
     given |= {"backend_api_url": backend_api_url} if backend_api_url else {}
     given |= {"external_api_key": SecretStr(external_api_key)} if external_api_key else {}
+    sent = given
     try:
         if job_id is None:
-            saved = routes.create_cron_job(NewCronJob(**given), services).job_id
+            saved = routes.create_cron_job(NewCronJob(**sent), services).job_id
         else:
-            saved = routes.change_cron_job(job_id, CronJobChange(**_changed(given, before)), services).job_id
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else ""  # no field: `before` is no JSON
-        wrong = f"{_LABELS.get(field, field)}: {first['msg']}"
-    except BadInput as error:
-        wrong, field = error.public, error.field or ""
+            sent = _changed(given, before)
+            saved = routes.change_cron_job(job_id, CronJobChange(**sent), services).job_id
+    except (ValidationError, BadInput) as error:
+        wrong = _wrong(error, sent, services)
     else:
         return back_to(f"/vision-reports/{saved}", notice="Saved." if job_id else "The cron job is created.")
     typed = {**_EMPTY, **{key: value for key, value in given.items() if key != "external_api_key"}}
-    shown = {"job": typed, "job_id": str(job_id or ""), "before": before, "wrong": wrong, "field": field}
+    shown = {"job": typed, "job_id": str(job_id or ""), "before": before, "wrong": wrong}
     return page(request, "cron_job.html", session, status=422, labels=_LABELS, **shown)
+
+
+def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Services) -> dict[str, str]:
+    """What is wrong, by field; under "" what is of none, such as a `before` that is no JSON. The error need not tell of
+    all: each field that it does not name is looked at."""
+    if isinstance(error, BadInput):
+        wrong = {error.field or "": error.public}
+    else:
+        wrong = {str(one["loc"][0]) if one["loc"] else "": one["msg"] for one in error.errors()}
+    for name in sent.keys() - wrong.keys():
+        try:
+            routes.check_field(name, sent[name], services)
+        except BadInput as fault:
+            wrong[name] = fault.public
+    return {name: wrong[name] for name in ("", *_LABELS) if name in wrong}
 
 
 def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -133,13 +134,37 @@ def test_a_cron_jobs_form_whose_hidden_field_was_changed_is_refused(guest: Visit
     expect(page.get_by_role("alert")).to_contain_text("JSON")
 
 
-def test_what_is_wrong_with_a_cron_job_is_said_by_the_fields_name(guest: Visitor) -> None:
+def test_all_that_is_wrong_with_a_cron_job_is_said_at_its_fields(guest: Visitor) -> None:
+    guest.allowed = ["422"]
+    page = guest.go("/vision-reports/new")
+    address = "https://api.example/analyses"
+    fill_in(page, organization="acme", schedule="every morning", listing=address, upload=address, token="a token")
+    page.get_by_label("Name").fill("x" * 500)
+    page.get_by_label("Time zone").fill("Atlantis")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("alert")).to_contain_text("mended: Name, Schedule, Time zone, Bearer token of both.")
+    for name, told in {
+        "Name": "String should have at most 200 characters.",
+        "Schedule": "Schedule must have the five fields",
+        "Time zone": "Timezone 'Atlantis' is not known; use a name such as Europe/Berlin.",
+        "Bearer token of both": "External_api_key must be a token",
+    }.items():
+        expect(page.get_by_label(name)).to_have_attribute("aria-invalid", "true")
+        expect(page.get_by_label(name)).to_have_accessible_description(re.compile(f"^{re.escape(told)}"))
+    for name, typed in {"Organization": "acme", "Schedule": "every morning", "Time zone": "Atlantis"}.items():
+        expect(page.get_by_label(name)).to_have_value(typed)
+    expect(page.get_by_label("Organization")).not_to_have_attribute("aria-invalid", "true")
+    assert guest.axe() == []
+
+
+def test_what_is_wrong_with_a_changed_cron_job_is_said_of_all_fields_that_were_changed(guest: Visitor) -> None:
     guest.allowed = ["422"]
     page = guest.go("/vision-reports/new")
     address = "https://api.example/analyses"
     fill_in(page, organization="acme", schedule="0 6 * * *", listing=address, upload=address, token="a-token")
-    page.get_by_label("Name").fill("x" * 500)
     page.get_by_role("button", name="Create").click()
-    expect(page.get_by_role("alert")).to_contain_text("Name: ")
-    expect(page.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
-    expect(page.get_by_label("Organization")).to_have_value("acme")
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Schedule").fill("61 6 * * *")
+    page.get_by_label("Time zone").fill("Atlantis")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("alert")).to_contain_text("mended: Schedule, Time zone.")
