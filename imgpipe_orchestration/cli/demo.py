@@ -86,8 +86,10 @@ def _stack(data_dir: Path, console: Console, *, keep: bool) -> Iterator[dict[str
     try:
         with console.status("starting the stack: databases, stand-in partners, gateway, Dagster"):
             began = time.monotonic()
-            environment = _environment(process, data_dir)
-        took = time.monotonic() - began
+            stack = _started(process, data_dir)
+        took, environment = time.monotonic() - began, stack.environment
+        for note in stack.notes:
+            console.print(note, soft_wrap=True)
         urls = f"gateway {environment['GATEWAY_URL']}, Dagster {environment['DAGSTER_URL']}"
         console.print(f"the stack is up after {took:.1f} s: {urls}", soft_wrap=True)
         yield environment
@@ -119,8 +121,8 @@ def _log(data_dir: Path) -> Path:
     return data_dir / "logs" / "up.log"
 
 
-def _environment(process: subprocess.Popen[bytes], data_dir: Path) -> dict[str, str]:
-    """The environment of the stack that is starting, once it is up.
+def _started(process: subprocess.Popen[bytes], data_dir: Path) -> stackfile.RunningStack:
+    """The stack that is starting, once it is up.
 
     Raises:
         BackendUnavailable: it did not start; says why.
@@ -131,7 +133,7 @@ def _environment(process: subprocess.Popen[bytes], data_dir: Path) -> dict[str, 
             nothing = f"it could not even write to {_log(data_dir)}: is the disk full?"
             raise BackendUnavailable(f"The stack did not start:\n{said or nothing}")
         time.sleep(0.1)
-    return stack.environment
+    return stack
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

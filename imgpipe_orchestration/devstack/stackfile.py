@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -31,6 +31,8 @@ class RunningStack:
     environment: dict[str, str]
     parts: list[dict[str, Any]]
     """Per part: name, pid, url, log, restarts."""
+    notes: list[str] = field(default_factory=list)
+    """A line for each port that people would not expect."""
 
 
 class StackLock:
@@ -88,7 +90,7 @@ def read(data_dir: Path) -> RunningStack | None:
     if not is_running(data_dir) or not file.is_file():
         return None
     written = json.loads(file.read_text())
-    return RunningStack(data_dir, written["pid"], written["started_at"], written["environment"], written["parts"])
+    return RunningStack(data_dir, **written)
 
 
 def write(data_dir: Path, content: dict[str, Any]) -> None:

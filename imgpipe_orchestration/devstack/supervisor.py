@@ -218,6 +218,7 @@ class Supervisor:
             "started_at": self._started_at,
             "environment": self.plan.public_environment(),
             "parts": parts,
+            "notes": self.plan.ports.notes,
         }
         stackfile.write(self.plan.data_dir, content)
 
