@@ -127,10 +127,14 @@ class Collection(dg.Config):
 
 @dg.op(description="Finds objects that no row names, and rows whose objects are missing, in every bucket.")
 def collect(context: dg.OpExecutionContext, config: Collection, backends: BackendsResource) -> None:
+    from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.garbage import collect_garbage
 
     hours = backends.services.settings.gc_grace_hours
-    found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
+    try:
+        found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
+    except NotFound as unknown:
+        raise dg.Failure(unknown.public, allow_retries=False) from None
     for one in found:
         if one.lost:
             context.log.error(f"{one.name}: {one.lost} objects are missing that cannot be made again")

@@ -316,6 +316,17 @@ def test_what_looks_through_everything_may_take_longer_than_other_runs() -> None
         assert float(job.tags["dagster/max_runtime"]) > limit, job.name
 
 
+def test_a_pipeline_that_the_launchpad_names_wrongly_fails_by_a_sentence_that_names_all(
+    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    config = {"ops": {"collect": {"config": {"pipelines": ["medai"]}}}}
+    resources = {"backends": build_backends()}
+    with pytest.raises(dg.Failure, match="No pipeline medai; there are avatars, listings, media"):
+        garbage_collection.execute_in_process(instance=instance, resources=resources, run_config=config)
+
+
 def test_garbage_is_told_by_hand_and_deleted_by_night(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
