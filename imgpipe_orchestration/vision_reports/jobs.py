@@ -108,14 +108,16 @@ def report(context: dg.OpExecutionContext, backends: BackendsResource, vision_cr
 
 
 def _summarise(context: dg.OpExecutionContext, services: "Services", ended: list[int]) -> None:
-    """The run's totals by day: a line in its log, and a materialization, or an observation where no report arrived."""
+    """The run's totals by day: a line in its log, and a materialization, or an observation where no report came. They
+    lead to the page of the reports."""
     from imgpipe_orchestration.vision_reports import runs
 
+    page = dg.MetadataValue.url(f"{services.settings.public_base_url}/vision-reports")
     for day, totals in runs.summary(services, ended).items():
         words = ", ".join(f"{number} {name}" for name, number in totals.items())
         context.log.info(f"Summary of {day}: {words}")
         event = dg.AssetMaterialization if totals["successful"] else dg.AssetObservation
-        context.log_event(event(asset_key=REPORTS, partition=day, metadata=dict(totals)))
+        context.log_event(event(asset_key=REPORTS, partition=day, metadata={**totals, "reports": page}))
 
 
 @dg.job(

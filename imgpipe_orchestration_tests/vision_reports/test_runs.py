@@ -331,6 +331,7 @@ def test_many_analyses_are_worked_on_at_once_and_each_has_its_row(desk: Desk) ->
     assert len(summaries) == 1
     totals = summaries[0].step_materialization_data.materialization.metadata
     assert (totals["total"].value, totals["successful"].value, totals["failed"].value) == (8, 8, 0)
+    assert totals["reports"].value == f"{desk.settings.public_base_url}/vision-reports"
 
 
 def _timeline(desk: Desk, run_id: str) -> list[tuple[float, float]]:
