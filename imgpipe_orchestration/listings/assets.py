@@ -4,11 +4,16 @@ The queue's runs record here what they made. Materializing a day, or backfilling
 again from the kept originals: for another size, another step, a better encoder.
 """
 
+from typing import TYPE_CHECKING, Any
+
 import dagster as dg
 
 from imgpipe_orchestration.assets import OWNERS, day_of
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.sensors import owner_of
+
+if TYPE_CHECKING:
+    from imgpipe_orchestration.listings.drain import Drained
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
 """Days of upload (UTC), today included. No upload is older than the first: the database's clock dates them."""
@@ -40,7 +45,12 @@ def listing_images(context: dg.AssetExecutionContext, backends: BackendsResource
     again, done = control.make_again(backends.services, owner, day)
     examples = done.days[day].examples
     shown = {"examples": gallery(backends, examples)} if examples else {}
-    return dg.MaterializeResult(metadata={"made_again": again, **done.as_json(), **shown})
+    return dg.MaterializeResult(metadata={"made_again": again, **figures_of(done), **shown})
+
+
+def figures_of(done: "Drained") -> dict[str, Any]:
+    """What a run did, as metadata: without `errors` where there are none, as other pipelines have it."""
+    return {name: value for name, value in done.as_json().items() if value != []}
 
 
 def gallery(backends: BackendsResource, examples: list[tuple[str, bytes]]) -> dg.MarkdownMetadataValue:

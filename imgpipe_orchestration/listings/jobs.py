@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from imgpipe_orchestration.listings.assets import gallery, listing_images
+from imgpipe_orchestration.listings.assets import figures_of, gallery, listing_images
 from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.runs.worker_queues import CPU
 from imgpipe_orchestration.sensors import owner_of
@@ -24,7 +24,7 @@ def drain_image_queue(context: dg.OpExecutionContext, backends: BackendsResource
     finally:  # what was done is reported also when the run ends with an error
         for name, day in sorted(done.days.items()):
             context.log_event(_event(backends, name, day))
-    context.add_output_metadata(done.as_json())
+    context.add_output_metadata(figures_of(done))
 
 
 @dg.job(

@@ -104,6 +104,7 @@ def test_a_run_records_what_it_made_by_day_and_a_day_can_be_made_again(
     again = backfill.execute_in_process(instance=instance, partition_key=today)
     metadata = dict(again.asset_materializations_for_node("listing_images")[0].metadata)
     assert (metadata["made_again"].value, metadata["processed"].value) == (2, 2)
+    assert "errors" not in metadata
     assert "data:image/webp" in str(metadata["examples"].value)
     with pytest.raises(dg.Failure, match="no partition '2025-12-31'; there is one for each day from 2026-01-01"):
         backfill.execute_in_process(instance=instance, tags={"dagster/partition": "2025-12-31"})
