@@ -28,8 +28,17 @@ def readable(data: bytes, limits: Limits) -> bytes:
     Raises:
         BadImage, TooLarge: as `size`.
     """
-    stream, exif = _parts(data, limits)
+    stream, exif, _ = _parts(data, limits)
     return _START + exif + _box(b"jxlc", stream) if exif else stream
+
+
+def xmp(data: bytes, limits: Limits) -> bytes:
+    """The XMP in the container; empty where there is none, or only compressed.
+
+    Raises:
+        BadImage, TooLarge: as `size`.
+    """
+    return _parts(data, limits)[2]
 
 
 def size(data: bytes, limits: Limits) -> tuple[int, int]:
@@ -86,11 +95,11 @@ def _skip_preview_size(bits: _Bits) -> None:
         bits.take(widths[bits.take(2)])
 
 
-def _parts(data: bytes, limits: Limits) -> tuple[bytes, bytes]:
-    """The code stream, and the box that holds the EXIF; empty where there is none, or one too large."""
+def _parts(data: bytes, limits: Limits) -> tuple[bytes, bytes, bytes]:
+    """The code stream, the box that holds the EXIF, and the XMP; empty where there is none, or one too large."""
     if data.startswith(_SIGNATURE):
-        return data, b""
-    at, stream, exif = 0, [], b""
+        return data, b"", b""
+    at, stream, exif, packet = 0, [], b"", b""
     for _ in range(limits.max_parts):
         if at + 8 > len(data):
             break
@@ -105,12 +114,14 @@ def _parts(data: bytes, limits: Limits) -> tuple[bytes, bytes]:
             stream.append(data[start + 4 : end])  # each begins with its number
         elif kind == b"Exif" and not exif and end - start <= limits.max_exif_bytes:
             exif = _box(kind, data[start:end])
+        elif kind == b"xml " and not packet and end - start <= limits.max_exif_bytes:
+            packet = data[start:end]
     else:
         raise TooLarge(f"the jpeg xl has more than {limits.max_parts:,} boxes, which no picture needs")
     whole = b"".join(stream)
     if not whole.startswith(_SIGNATURE):
         raise BadImage("the JPEG XL container holds no code stream")
-    return whole, exif
+    return whole, exif, packet
 
 
 def _box(kind: bytes, content: bytes) -> bytes:

@@ -14,6 +14,7 @@ from imgpipe_orchestration.imaging.reading import (
     av1,
     bmp_headers,
     deep_tiffs,
+    gif_xmp,
     jpeg_extras,
     jxl,
     masked_bmps,
@@ -50,6 +51,9 @@ _READABLE = {
     "webp": webp.readable,
 }
 """Rewrites a file into the form that its reader accepts."""
+
+_XMP = {"gif": gif_xmp.xmp, "jxl": jxl.xmp}
+"""Finds XMP that the format's reader passes over."""
 
 _WITHOUT_EXTRAS = {
     "avif": av1.without_exif,
@@ -103,7 +107,10 @@ def lazily_opened(data: bytes, name: str, limits: Limits) -> Image.Image:
         Exception: whatever the reader raises for a broken header.
     """
     source = _READABLE[name](data, limits) if name in _READABLE else data
-    return _OPENED.get(name, _by_pillow)(source, name)
+    image = _OPENED.get(name, _by_pillow)(source, name)
+    if name in _XMP and (packet := _XMP[name](data, limits)):
+        image.info["xmp"] = packet  # where other readers put it
+    return image
 
 
 def _by_pillow(data: bytes, name: str) -> Image.Image:

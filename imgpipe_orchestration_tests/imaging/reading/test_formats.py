@@ -371,6 +371,15 @@ def test_an_owner_named_by_xmp_alone_is_kept() -> None:
     assert _owner(encoded(_picture(), "JPEG", xmp=packet.replace(b"</dc:rights>", b""))) == ("", "Ω & Zoë")
 
 
+def test_an_owner_named_by_xmp_alone_is_kept_of_a_gif() -> None:
+    data, trailer = encoded(_picture(), "GIF"), b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+    block = b"!\xff\x0bXMP DataXMP" + _XMP.encode() + trailer
+    at = 13 + (6 << (data[10] & 7))  # behind the palette
+    for placed in (data[:at] + block + data[at:], data[:-1] + block + data[-1:]):
+        assert _owner(placed) == ("© 2026 Ω", "Ω & Zoë")
+        assert prepare(placed, MEDIA).image.tobytes() == prepare(data, MEDIA).image.tobytes()
+
+
 def test_an_owner_named_by_a_png_s_own_texts_is_kept() -> None:
     adobe, plain, unicode = PngInfo(), PngInfo(), PngInfo()
     adobe.add_itxt("XML:com.adobe.xmp", _XMP)

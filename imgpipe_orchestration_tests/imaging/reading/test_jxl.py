@@ -67,6 +67,13 @@ def test_owner_and_pixels_stay_and_the_rest_goes() -> None:
     assert jxl.readable(encoded(picture(64, 48), "JXL"), DEFAULT_LIMITS) == encoded(picture(64, 48), "JXL")
 
 
+def test_an_owner_named_by_xmp_alone_is_kept() -> None:
+    whole = _in_container()
+    rights = b"<dc:rights><rdf:Alt><rdf:li>Bob!</rdf:li></rdf:Alt></dc:rights>"
+    assert prepare(whole + _box(b"xml ", rights), MEDIA).source.copyright == "Bob!"
+    assert prepare(whole + _box(b"xml ", rights + bytes(2**20)), MEDIA).source.copyright == ""
+
+
 def test_a_code_stream_may_come_in_pieces_and_behind_much_else() -> None:
     head, stream = _split(_in_container())
     pieces = [stream[:1], stream[1:9], stream[9:]]
