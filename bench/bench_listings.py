@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # else semaphores are left, and told of on the terminal
         with closing(Services(load())) as services:
             control.run(services, arguments.worker)
         return
