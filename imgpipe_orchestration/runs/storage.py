@@ -37,7 +37,7 @@ from dagster_postgres.utils import pg_alembic_config, set_pg_statement_timeout
 from dagster_shared.error import SerializableErrorInfo
 from sqlalchemy import Engine, NullPool, create_engine, event, inspect, make_url, text
 
-from imgpipe_orchestration.storage.rows import LOST_AFTER
+from imgpipe_orchestration.storage.rows import LOST_AFTER, begin_anew_when_read_only
 
 _POOL = {"pool_size": 2, "max_overflow": 30, "pool_recycle": 900, "pool_pre_ping": True}
 """Few connections are kept, but a burst may open more. The ping before use makes restarts of PostgreSQL harmless."""
@@ -276,6 +276,7 @@ def _remembered(url: str, name: str, check: Callable[..., bool]) -> Callable[...
 def _engine(url: str, statement_timeout: int = 0) -> Engine:
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=LOST_AFTER, **_POOL)
     event.listen(engine, "do_connect", _connected)
+    begin_anew_when_read_only(engine)
     if statement_timeout:
         event.listen(engine, "connect", lambda session, _: set_pg_statement_timeout(session, statement_timeout))
     return engine

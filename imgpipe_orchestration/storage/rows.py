@@ -83,6 +83,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         _connect_to_postgresql(engine)
         _check_before_use(engine)
         _begin_anew_when_migrated(engine)
+    begin_anew_when_read_only(engine)
     return engine
 
 
@@ -169,8 +170,18 @@ def _begin_anew_when_migrated(engine: Engine) -> None:
             context.is_disconnect = True
 
 
-_READ_ONLY = "25006"
-"""SQLSTATE of a write in a read-only transaction."""
+def begin_anew_when_read_only(engine: Engine) -> None:
+    """Discard the pool's sessions when their server takes no writes: it was the primary before a failover, and a new
+    session may reach the one that is. Otherwise every write would fail until the pool renews its sessions."""
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> None:
+        if _is_read_only(context.original_exception):
+            context.is_disconnect = True
+
+
+_READ_ONLY = ("25006", 1290, 1792, 1836)
+"""SQLSTATE of a write in a read-only transaction, and the codes of MySQL and MariaDB of one on a read-only server."""
 _DISK_FULL = "53100"
 """SQLSTATE of a write to a full disk."""
 _CONFLICTS = {"40001", "40P01"}
@@ -182,6 +193,12 @@ _NO_SUCH_TABLE = 1146
 """MySQL's ER_NO_SUCH_TABLE."""
 _LACKING = {"42P01", "42703"}
 """SQLSTATEs of an unknown table and of an unknown column."""
+
+
+def _is_read_only(error: BaseException | None) -> bool:
+    # By psycopg, by psycopg2 (in Dagster's storage), by PyMySQL.
+    codes = (getattr(error, "sqlstate", None), getattr(error, "pgcode", None), *getattr(error, "args", ())[:1])
+    return any(code in _READ_ONLY for code in codes)
 
 
 @contextmanager
@@ -232,7 +249,7 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
         raise BadInput("A value cannot be stored: a lone surrogate is not a character", detail=str(error)) from error
     except DBAPIError as error:
         # A replica that has not been promoted yet refuses writes with a class of its own.
-        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _READ_ONLY:
+        if error.connection_invalidated or _is_read_only(error.orig):
             raise unavailable(error) from error
         code, *said = getattr(error.orig, "args", None) or (None,)
         if code == _NO_SUCH_TABLE:

@@ -139,6 +139,29 @@ def test_a_transaction_that_somebody_left_open_in_a_mariadb_ends(mariadb_server:
     engine.dispose()
 
 
+@pytest.mark.slow
+def test_sessions_on_a_mariadb_that_is_read_only_since_a_failover_are_left(mariadb_server: MariaDB) -> None:
+    mariadb_server.execute(
+        "create database failover",
+        "create table failover.f (n int)",
+        "create user app",
+        "grant all on failover.* to app",
+    )
+    engine = rows.connect(f"mysql://app@127.0.0.1:{mariadb_server.port}/failover")
+    session = text("select connection_id()")
+    with transaction(engine) as connection:
+        before = connection.scalar(session)
+    mariadb_server.execute("set global read_only = on")
+    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+        assert connection.scalar(session) == before
+        connection.execute(text("insert into f values (1)"))
+    mariadb_server.execute("set global read_only = off")
+    with transaction(engine) as connection:
+        assert connection.scalar(session) != before
+        connection.execute(text("insert into f values (1)"))
+    engine.dispose()
+
+
 # --- through the pipeline ------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,8 @@ from imgpipe_orchestration_tests.runs.instances import configure
 
 ROOT = Path(__file__).parents[2]
 
+ENDED = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = %s"
+
 AT_ONCE = """
 import multiprocessing, sys, dagster, imgpipe_orchestration.runs.storage
 
@@ -81,17 +83,34 @@ def test_the_catalogue_is_read_once_in_a_process(postgres_server: Postgres, tmp_
 
 def test_the_webserver_does_not_notice_that_postgresql_was_restarted(postgres_server: Postgres, tmp_path: Path) -> None:
     url = postgres_server.ensure_database("dagster_storage_of_the_webserver")
-    ended = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = %s"
     with opened(url, tmp_path) as instance:
         instance.optimize_for_webserver(statement_timeout=1234, pool_recycle=3600, max_overflow=20)
         for _ in range(2):
             look(instance)
             instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1)
             with psycopg.connect(postgres_server.url, autocommit=True) as other:
-                assert other.execute(ended, ["dagster_storage_of_the_webserver"]).fetchone() != (0,)
+                assert other.execute(ENDED, ["dagster_storage_of_the_webserver"]).fetchone() != (0,)
         look(instance)
         with instance.run_storage._engine.connect() as connection:
             assert connection.scalar(text("show statement_timeout")) == "1234ms"
+
+
+def test_sessions_on_a_server_that_is_read_only_since_a_failover_are_left(
+    postgres_server: Postgres, tmp_path: Path
+) -> None:
+    url = postgres_server.ensure_database("dagster_storage_failover")
+    with (
+        opened(url, tmp_path) as instance,
+        psycopg.connect(postgres_server.url, autocommit=True) as other,
+    ):
+        look(instance)
+        other.execute("alter database dagster_storage_failover set default_transaction_read_only = on")
+        other.execute(ENDED, ["dagster_storage_failover"])
+        with pytest.raises(DBAPIError):
+            instance.add_dynamic_partitions("customers", ["one"])
+        other.execute("alter database dagster_storage_failover reset default_transaction_read_only")
+        instance.add_dynamic_partitions("customers", ["one"])
+        assert instance.get_dynamic_partitions("customers") == ["one"]
 
 
 def test_pools_have_the_default_limit_of_the_present_configuration(postgres_server: Postgres, tmp_path: Path) -> None:

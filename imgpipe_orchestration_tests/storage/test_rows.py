@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Engine, text
@@ -104,8 +105,6 @@ def test_a_server_that_is_not_there(scheme: str) -> None:
 
 
 def test_a_session_that_was_ended_under_us(engine: Engine, postgres_server: Postgres) -> None:
-    import psycopg
-
     with pytest.raises(BackendUnavailable), transaction(engine) as connection:
         pid = connection.scalar(text("select pg_backend_pid()"))
         with psycopg.connect(postgres_server.url, autocommit=True) as other:
@@ -268,6 +267,24 @@ def test_a_database_that_takes_no_writes_at_this_moment(engine: Engine) -> None:
     with pytest.raises(BackendUnavailable), transaction(engine) as connection:
         connection.execute(text("set local transaction_read_only = on"))
         connection.execute(text("insert into w values (1)"))
+
+
+def test_sessions_on_a_server_that_is_read_only_since_a_failover_are_left(
+    postgres_url: str, postgres_server: Postgres
+) -> None:
+    """Those that are begun when the address leads to the new primary may write."""
+    engine = connect(postgres_url)
+    with transaction(engine) as connection:
+        connection.execute(text("create table f (n int)"))
+    engine.dispose()
+    with psycopg.connect(postgres_server.url, autocommit=True) as other:
+        other.execute(f"alter database {engine.url.database} set default_transaction_read_only = on")
+        with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+            connection.execute(text("insert into f values (1)"))
+        other.execute(f"alter database {engine.url.database} reset default_transaction_read_only")
+    with transaction(engine) as connection:
+        connection.execute(text("insert into f values (1)"))
+    engine.dispose()
 
 
 @pytest.mark.parametrize("use", [transaction, autocommit])
