@@ -186,6 +186,8 @@ _DISK_FULL = "53100"
 """SQLSTATE of a write to a full disk."""
 _CONFLICTS = {"40001", "40P01"}
 """SQLSTATEs of a transaction that another one got in the way of: a deadlock, for one."""
+_TOO_LONG = "57014"
+"""SQLSTATE of a statement that took longer than `statement_timeout`, also because it waited for a lock."""
 _CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
 """SQLSTATEs of a text that is too long, a number that is too large, and invalid characters; None because the driver
 itself refuses NUL, without a SQLSTATE."""
@@ -277,5 +279,10 @@ def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
         return BackendUnavailable("Two changes met in the database; try again.", detail=str(cause))
     if isinstance(error, PoolTimeout):
         return BackendUnavailable("All connections to the database are in use; try again.", detail=str(cause))
-    said = "The database cannot be reached. What was accepted waits and goes on by itself."
-    return BackendUnavailable(said, detail=str(cause))
+    if _is_read_only(cause):
+        what = "takes no writes: it is read-only, as after a failover"
+    elif getattr(cause, "sqlstate", None) == _TOO_LONG:
+        what = "took too long over a statement"
+    else:
+        what = "cannot be reached"
+    return BackendUnavailable(f"The database {what}. What was accepted waits and goes on by itself.", detail=str(cause))

@@ -206,8 +206,9 @@ def test_only_a_connection_that_has_been_idle_is_asked_whether_it_still_leads_so
     assert len(asked) == 1
 
 
-def test_a_statement_that_takes_too_long(engine: Engine) -> None:
-    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+def test_a_statement_that_takes_too_long_is_told_as_such(engine: Engine) -> None:
+    """And not as a database that is away."""
+    with pytest.raises(BackendUnavailable, match="took too long over a statement"), transaction(engine) as connection:
         connection.execute(text("set local statement_timeout = 50"))
         connection.execute(text("select pg_sleep(5)"))
 
@@ -261,10 +262,13 @@ def test_a_pool_that_is_used_up(postgres_url: str) -> None:
     engine.dispose()
 
 
-def test_a_database_that_takes_no_writes_at_this_moment(engine: Engine) -> None:
+def test_a_database_that_takes_no_writes_at_this_moment_is_told_as_such(engine: Engine) -> None:
     with transaction(engine) as connection:
         connection.execute(text("create table w (n int)"))
-    with pytest.raises(BackendUnavailable), transaction(engine) as connection:
+    with (
+        pytest.raises(BackendUnavailable, match="The database takes no writes: it is read-only"),
+        transaction(engine) as connection,
+    ):
         connection.execute(text("set local transaction_read_only = on"))
         connection.execute(text("insert into w values (1)"))
 
