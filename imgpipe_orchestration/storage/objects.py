@@ -44,6 +44,8 @@ _HOPELESS = {"KeyTooLongError", "EntityTooLarge", "InvalidURI", "MetadataTooLarg
 
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
 """Codes of MinIO and Ceph when there is no room; the embedded rclone says InternalError, as for any disk error."""
+_FULL_STATUS = "507 Insufficient Storage"
+"""The status of others, as obstore tells it; their codes differ, and a proxy sends none."""
 
 _CONNECT_SECONDS, _READ_SECONDS = 3, 30
 _MOST_TRIES = 3
@@ -383,7 +385,7 @@ class _translated:
             raise BackendUnavailable("The object store has no such bucket.", detail=str(error)) from error
         if code in _HOPELESS:
             raise BadInput(f"The object store refuses {self.what!r} ({code}).", detail=str(error)) from error
-        if code in _FULL:
+        if code in _FULL or _FULL_STATUS in str(error):
             raise OutOfSpace("The object store has no room left; nothing was stored.", detail=str(error)) from error
         if code:
             raise BackendUnavailable(f"The object store refused ({code}).", detail=str(error)) from error

@@ -218,3 +218,12 @@ def test_a_store_that_is_full_is_named_as_such(broken: Bucket) -> None:
     with pytest.raises(OutOfSpace) as full:
         broken.get("XMinioStorageFull")
     assert full.value.status == 507
+
+
+@pytest.mark.parametrize("body", [b"<Error><Code>InsufficientStorage</Code></Error>", b"<html>full</html>", b""])
+def test_a_store_that_is_full_by_its_status_alone_is_named_as_such(body: bytes) -> None:
+    with (
+        serving(lambda handler, _: reply(handler, body, 507)) as server,
+        pytest.raises(OutOfSpace, match="no room left"),
+    ):
+        store_at(server.url).bucket("b").put("k", b"x", content_type="text/plain")
