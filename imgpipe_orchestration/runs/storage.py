@@ -54,7 +54,9 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
         url = with_psycopg2(_named(config_value["postgres_url"]))
-        if url in _prepared:
+        # A run is in the tables already. Were it to wait for the others that look for them, a PostgreSQL that dies then
+        # would end its process before it has begun, and its pipeline would stand still for a minute and a half.
+        if url in _prepared or _patience_seconds:
             storage = cls(url, should_autocreate_tables=False, inst_data=inst_data)
         else:
             with _alone(url):

@@ -24,7 +24,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from imgpipe_orchestration.devstack.postgres import Postgres
-from imgpipe_orchestration.runs.storage import ANOTHER_DAEMON, with_psycopg2
+from imgpipe_orchestration.runs.storage import _TABLES_LOCK, ANOTHER_DAEMON, with_psycopg2
 from imgpipe_orchestration_tests.devstack.running import clean_environment, wait_for
 from imgpipe_orchestration_tests.runs.instances import configure
 
@@ -45,6 +45,15 @@ children = [fork.Process(target=open_and_close, args=[barrier]) for _ in range(1
 for child in children: child.start()
 for child in children: child.join()
 sys.exit(sum(child.exitcode != 0 for child in children))
+"""
+
+OF_A_RUN = """
+import sys, dagster
+from imgpipe_orchestration.runs import storage
+
+storage.be_patient()
+with dagster.DagsterInstance.from_config(sys.argv[1]) as instance:
+    instance.get_runs()
 """
 
 
@@ -132,6 +141,26 @@ def test_many_processes_that_start_at_once_make_the_tables_of_a_new_database_tog
     command = [sys.executable, "-W", "ignore", "-c", AT_ONCE, str(tmp_path)]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_run_outlives_a_postgresql_that_dies_while_it_begins(postgres_server: Postgres, tmp_path: Path) -> None:
+    """It waits for no other process that looks for the tables at that moment, with a connection that could break."""
+    url = postgres_server.ensure_database("dagster_storage_of_a_run")
+    opened(url, tmp_path).dispose()
+    cut = """
+        select count(pg_terminate_backend(pid, 10000)) > 0 from pg_locks
+        where locktype = 'advisory' and not granted
+            and database = (select oid from pg_database where datname = current_database())"""
+    with psycopg.connect(url, autocommit=True) as looking:
+        looking.execute("select pg_advisory_lock(%s)", [_TABLES_LOCK])
+        begun = subprocess.Popen([sys.executable, "-W", "ignore", "-c", OF_A_RUN, str(tmp_path)])
+        try:
+            wait_for(lambda: begun.poll() is not None or looking.execute(cut).fetchone() == (True,), "the run to begin")
+            looking.execute("select pg_advisory_unlock(%s)", [_TABLES_LOCK])
+            assert begun.wait(60) == 0
+        finally:
+            begun.kill()
+            begun.wait()
 
 
 def test_a_first_start_that_is_cut_off_leaves_no_half_made_tables(postgres_server: Postgres, tmp_path: Path) -> None:
