@@ -116,7 +116,22 @@ class Postgres(Part):
         except (psutil.NoSuchProcess, ValueError, IndexError):
             alive = False
         if not alive:
+            self._end_left_backends()
             file.unlink()
+
+    def _end_left_backends(self) -> None:
+        """Kill the backends that a dead postmaster left. Idle ones end by themselves; one that is busy or hangs would
+        keep the shared memory in use that the next server needs.
+        """
+        import psutil
+
+        left = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "postgres" and process.cwd() == str(self.folder):
+                    process.kill()
+                    left.append(process)
+        psutil.wait_procs(left, timeout=2)  # in vain for zombies that nobody reaps
 
     def command(self) -> list[str]:
         options = {

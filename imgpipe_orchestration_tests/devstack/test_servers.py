@@ -44,6 +44,23 @@ def test_postgres_keeps_committed_rows_through_kill_minus_9(open_folder: Path) -
             assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
 
 
+def test_postgres_starts_again_beside_a_session_that_its_dead_postmaster_left(open_folder: Path) -> None:
+    """Memory that runs out may end the postmaster alone, while a session is busy."""
+    with Postgres(open_folder / "data", free_port()) as server, psycopg.connect(server.url) as session:
+        assert server.pid is not None
+        busy = psutil.Process(session.info.backend_pid)
+        busy.suspend()
+        try:
+            os.kill(server.pid, signal.SIGKILL)
+            wait_for(lambda: server.exit_code() is not None, "the postmaster's end")
+            server.start()
+            server.wait_until_ready()
+            assert not busy.is_running() or busy.status() == psutil.STATUS_ZOMBIE
+        finally:
+            if busy.is_running():
+                busy.kill()
+
+
 def test_postgres_has_pgvector(postgres_server: Postgres) -> None:
     url = postgres_server.ensure_database("vectors")
     with psycopg.connect(url) as connection:
