@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from imgpipe_orchestration.devstack.demo.vision_reports import VisionReportsScen
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.devstack.running import IMGPIPE, clean_environment, imgpipe, wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, gateway, make_gateway
-from imgpipe_orchestration_tests.partners.wire import serving
+from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 __all__ = ["gateway", "make_gateway"]
 
@@ -77,6 +78,43 @@ def test_demos_on_one_folder_share_the_cron_jobs_of_the_first(gateway: Gateway, 
         ("LexCorp", gateway.url),
         ("Oceanix", gateway.url),
     ]
+
+
+def test_a_server_that_is_away_while_the_demo_looks_is_waited_for() -> None:
+    """As a database that was killed is, until the stack has started it again."""
+    url, task = "/storage/flat.webp", "/api/avatars/tasks/1"
+    people = [{"status": "completed", "image_1_url": "http://127.0.0.1/1.png"}] * 4
+    done = {"status": "completed", "progress": {"percent": 100}, "waiting_for": None, "personas": people}
+    looks: Counter[str] = Counter()
+
+    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
+        looks[handler.path] += 1
+        if handler.path == "/api/upload/listing_image":
+            reply(handler, json.dumps({"data": {"images": [{"url": server.url + url}] * 4}}).encode())
+        elif handler.path == "/api/avatars/tasks":
+            reply(handler, b'{"task_id": "1"}')
+        elif handler.path == url and looks[url] <= 4:  # right after the upload
+            reply(handler, b"original", Content_Type="image/jpeg")
+        elif looks[handler.path] <= 6:
+            reply(handler, b'{"status": 503}', 503, Content_Type="image/webp")
+        elif handler.path == url:
+            reply(handler, b"WebP", Content_Type="image/webp")
+        else:
+            reply(handler, json.dumps(done).encode())
+
+    with serving(behave) as server:
+        secrets = {
+            "ADMIN_API_KEY": "key",
+            "USER_JWT_SECRET": "secret" * 6,
+            "OPENAI_BASE_URL": "https://api.openai.com/v1",
+        }
+        stack = Stack({"GATEWAY_URL": server.url, "DAGSTER_URL": server.url, **secrets})
+        results = run(stack, scenarios(["avatars", "listings"]), lambda _: None)
+    assert [(result.pipeline, result.ok, result.failures) for result in results] == [
+        ("avatars", True, []),
+        ("listings", True, []),
+    ]
+    assert looks[task] == 7
 
 
 def test_the_runs_behind_what_arrived_may_end_before_the_stack_is_stopped() -> None:

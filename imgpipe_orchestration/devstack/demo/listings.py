@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from imgpipe_orchestration.devstack import photos
 from imgpipe_orchestration.devstack.demo.scenario import Progress, Scenario, Stack
 
@@ -44,8 +46,10 @@ class ListingsScenario(Scenario):
         return Progress(len(self._arrived), f"{len(self._waiting)} WebP", self._failures)
 
     def _look_at(self, url: str) -> str:
-        """The type of what the URL serves; anything but an image is a failure of the promise."""
+        """The type of what the URL serves; empty while a server is away. Anything else than an image is a failure."""
         answer = self.stack.request("GET", url)
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return ""
         if answer.status_code != 200 and url in self._waiting:
             self._waiting.remove(url)
             self._failures.append(f"{url} answered {answer.status_code}")

@@ -55,7 +55,7 @@ class MediaScenario(Scenario):
 
     def look(self) -> Progress:
         for user_id, uploads in self._users.items():
-            profile = self.stack.request("GET", "/users/me", headers=self.stack.user_headers(user_id)).json()
+            profile = self.stack.accepted("GET", "/users/me", headers=self.stack.user_headers(user_id)).json()
             for field in uploads:
                 if (user_id, field) in self._arrived:
                     continue
