@@ -268,8 +268,9 @@ def _halved(linear: Linear) -> Linear:
 
 
 def _yxb(linear: Plane, channels: int) -> Plane:
-    """The first channels of Y, X, B from linear light, 0 to _FULL. OpenCV is fast only if it computes all three."""
-    all_three = cv2.transform(np.cbrt(cv2.transform(linear, _OPSIN)), _TO_YXB)
+    """The first channels of Y, X, B from linear light, 0 to _FULL. OpenCV is fast only if it computes all three. Its
+    power takes a tenth of the time of NumPy's cube root, and is right to six digits."""
+    all_three = cv2.transform(cv2.pow(cv2.transform(linear, _OPSIN), 1 / 3), _TO_YXB)
     if channels == 3:
         return np.asarray(all_three, dtype=np.float32)
     needed = np.empty((*all_three.shape[:2], channels), dtype=np.float32)
