@@ -19,8 +19,6 @@ from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALLEST_SIDE = 32
 """Pixels of a side below which the score lacks its coarse scales: what is smaller is scored repeated, in mirrors."""
-_WHOLE = 100_000
-"""Pixels up to which all of them are scored: half a millisecond more for a thumbnail."""
 _EXCERPTED = 1_450_000
 """Pixels above which a picture has an excerpt."""
 _AVIF = b"ftypavif"
@@ -94,7 +92,7 @@ class Picture:
         with self._lock:  # the formats' searches run at once, and one preparation serves them all
             if self._reference is None:
                 pixels = _large_enough(np.asarray(flattened(self.image, self._ground)))
-                self._reference = Reference(pixels, sampled=self.pixels > _WHOLE)
+                self._reference = Reference(pixels, sampled=True)
             return self._reference
 
 
