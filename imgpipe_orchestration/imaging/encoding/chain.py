@@ -19,7 +19,6 @@ from imgpipe_orchestration.imaging.encoding.quality import (
     carried,
     close,
     exact,
-    is_usual,
     miss,
     reach,
     slope,
@@ -31,14 +30,6 @@ from imgpipe_orchestration.imaging.recipe import Recipe
 
 _SEARCHED = 60_000
 """Fewest pixels of the picture whose quality is searched: smaller ones say little about the others."""
-_COSTLY, _CLOSE_LARGE = 500_000, 1.8
-"""Pixels from which further tries of WebP and AVIF are expensive, and the points from the target that are then close
-enough."""
-_CHEAP = 100_000
-"""Pixels up to which AVIF's crops are always scored, which takes 4 ms for a thumbnail."""
-_SURPRISING = 2.5
-"""Points, either way, that a crop is predicted to miss by, from which its AVIF is scored. Of 246 large crops
-of cameras' pictures ten lay between this and 3, and two of these missed by more than 2."""
 _FAR, _GAIN = 8.0, 10.0
 """Points that a first try lacks, from which it is repeated in 4:4:4, and points that this must gain to be kept: red
 letters gain 14 to 30, photographs up to 8."""
@@ -48,6 +39,9 @@ _FURTHER = 3
 """Most further tries of a picture whose first one missed; more than one is rarely needed."""
 _EXCERPTS = 4
 """Most tries of an excerpt. One takes 5 % of the time of its picture as JPEG, a sixth as WebP or AVIF."""
+_DOUBTFUL = 2.5
+"""Points between what an excerpt and the trend predict, from which the picture itself is tried: one of them is wrong.
+Their errors are 0.7 and 1.3 points (standard deviations, 100 photographs)."""
 _SAME_SIZE = 0.2
 """Octaves of pixels below which two sizes show no trend."""
 
@@ -125,15 +119,15 @@ class SearchingChain(Chain):
 
     1. the searched picture: a few tries, beginning where the leaders' searches ended
     2. the largest one that is not too large: together with the first it shows how the quality depends on the size
-    3. all others, at the quality that this trend predicts; those that are scored and miss are tried again
+    3. all others, at the quality that this trend predicts; those that miss are tried again
 
     A format also follows its leaders, the formats before it, whose tries take less time: it has a part of each of their
     surprises. AVIF also follows their bytes: led by JPEG and WebP it comes within 0.8 points (root mean square, crops
-    of 209 photographs), so its large crops need no score of their own unless they are far from the trend.
+    of 209 photographs).
 
     To score a large picture would take a tenth of a rendering, and further tries half as much. So the tries are made of
-    its excerpt, and the picture is encoded once. Pictures with few colours (text, drawings) are tried themselves,
-    because their excerpts say less.
+    its excerpt, and the picture is encoded once. It is tried itself where its excerpt is far from the trend, and where
+    it has few colours (text, drawings), because such excerpts say less.
     """
 
     def __init__(
@@ -152,14 +146,10 @@ class SearchingChain(Chain):
         self._ways = WAYS[kind]
         self._leaders = leaders
         self._searched = searched
-        self._scored = [one for one in pictures if one is searched or not self._follows(one)]
-        self._largest = next((one for one in self._scored if one.whole and not one.excerpt), searched)
+        self._largest = next((one for one in pictures if one.whole and not one.excerpt), searched)
+        self._predicted: dict[int, float] = {}
         self._first_tries: dict[int, Encoded] = {}
         self._colourful: set[int] = set()
-
-    def _follows(self, one: Picture) -> bool:
-        """Whether a picture takes its quality from the leading formats and is not scored."""
-        return self._kind == "avif" and not one.whole and one.pixels > _CHEAP
 
     def _tried(self, one: Picture) -> Picture:
         """The picture that tries are made of: of a large one with many colours, its excerpt."""
@@ -172,13 +162,13 @@ class SearchingChain(Chain):
         on in 4:4:4, except for WebP, which cannot.
         """
         found = self._search_once()
-        if self._kind != "webp" and miss(found, self._searched.target) < -_CLOSE_LARGE:
+        if self._kind != "webp" and miss(found, self._searched.target) < -CLOSE:
             self._recipe = self._all_colours
             found = self._search_once()
         return found
 
     def _search_once(self) -> Encoded:
-        _, _, search = self._reach(self._searched, self._beginning(), tries=self._ways.tries)
+        _, _, search = self._reach(self._searched, self._beginning(), tries=self._ways.tries, is_last=True)
         return search()
 
     def _beginning(self) -> float:
@@ -197,25 +187,25 @@ class SearchingChain(Chain):
 
     def after(self, one: Picture, file: Encoded) -> list[Task]:
         self.done[id(one)] = file
-        if one in self or one not in self._scored:
+        if one in self:
             return []
         self._first_tries[id(one)] = file
-        better = bounded(self._kind, self._exact(one, one.target))
         if self._tried(one) is not one:
-            quality = file.quality if self._kind == "jpeg" else better
-            return [self._plain(one, quality, file.score if quality == file.quality else None)]
-        if self._is_settled(one, file):
-            return []
-        is_sure = abs(miss(file, one.target)) <= self._ways.sure and is_usual(self._kind, better)
-        if is_sure and not one.has_few_colours and better != file.quality:
-            return [self._plain(one, better)]
-        return [self._reach(one, file, tries=_FURTHER)]
+            return [self._by_excerpt(one, file)]
+        return [] if self._is_settled(one, file) else [self._reach(one, file, tries=_FURTHER, is_last=True)]
+
+    def _by_excerpt(self, one: Picture, file: Encoded) -> Task:
+        """The task that makes a large picture, after the tries of its excerpt."""
+        told = self._exact(one, one.target)
+        predicted = self._predicted.get(id(one), told)
+        if abs(told - predicted) * slope(self._kind, told) > _DOUBTFUL:
+            return self._reach(one, (told + predicted) / 2, tries=_FURTHER, is_last=True, itself=True)
+        quality = file.quality if self._kind == "jpeg" else bounded(self._kind, told)
+        return self._plain(one, quality, file.score if quality == file.quality else None)
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
         """Whether a picture's first try is good enough; the searched one has had all its tries."""
-        costly = one.pixels > _COSTLY and self._kind != "jpeg"
-        points = _CLOSE_LARGE if costly else CLOSE
-        return one is self._searched or close(first_try, one.target, points)
+        return one is self._searched or close(first_try, one.target)
 
     def released(self) -> list[Task]:
         ready = [one for one in self._waiting if self._is_ready(one)]
@@ -226,25 +216,16 @@ class SearchingChain(Chain):
         if one is self._searched:
             return all(one in leader for leader in self._leaders_to_begin())
         before = self._searched if one is self._largest else self._largest
-        return before in self and all(one in leader or leader._leaves_unscored(one) for leader in self._leaders)
-
-    def _leaves_unscored(self, one: Picture) -> bool:
-        """Whether it is certain that a picture gets no score; for crops that is decided when they are begun."""
-        return one not in self._scored and one not in self._waiting
+        return before in self and all(one in leader for leader in self._leaders)
 
     def _first_try(self, one: Picture) -> Task:
         if one is self._searched:
             return self, one, self._search
-        level, lacks = self._trend(one), self._lacks(one)
+        level = self._trend(one)
         effort = self._ways.effort if self._largest.pixels <= self._recipe.large_pixels < one.pixels else 0.0
-        level += (lacks + effort) / slope(self._kind, level)
-        quality = bounded(self._kind, level)
-        is_sure = abs(lacks) <= _SURPRISING and is_usual(self._kind, quality)
-        if one not in self._scored and not is_sure:
-            self._scored.append(one)
-        if one in self._scored:
-            return self._reach(one, level, tries=1 if self._tried(one) is one else _EXCERPTS)
-        return self._plain(one, quality)
+        level += (self._lacks(one) + effort) / slope(self._kind, level)
+        self._predicted[id(one)] = level
+        return self._reach(one, level, tries=1 if self._tried(one) is one else _EXCERPTS)
 
     def _lacks(self, one: Picture) -> float:
         """The points that a picture would lack at the level of the trend, predicted from its leaders' first tries."""
@@ -296,17 +277,24 @@ class SearchingChain(Chain):
         """Whether a picture's first scored try is done."""
         return id(one) in self._first_tries
 
-    def _reach(self, one: Picture, start: float | Encoded, *, tries: int) -> Task:
-        """A task that tries qualities from a level or from an earlier try on, and scores them."""
+    def _reach(
+        self, one: Picture, start: float | Encoded, *, tries: int, is_last: bool = False, itself: bool = False
+    ) -> Task:
+        """A task that tries qualities from a level or from an earlier try on, and scores them.
+
+        Args:
+            is_last: the picture gets no other task, whatever this one's file scores.
+            itself: try the picture even if it has an excerpt.
+        """
         is_first = not isinstance(start, Encoded)
-        tried = self._tried(one)
+        tried = one if itself else self._tried(one)
         points = CLOSE if tried is one else self._ways.excerpted
 
         def work() -> Encoded:
             found = reach(one.target, self._kind, start, draft, tried.score, tries=tries, points=points)
             if is_first and one is not self._searched and miss(found, one.target) < -_FAR:
                 found = self._in_all_colours(one, found, draft)
-            if tried is not one or (is_first and not self._is_settled(one, found)):
+            if tried is not one or not (is_last or self._is_settled(one, found)):
                 return found
             # Tries are drafts; only JPEG's have other bytes than the final file.
             return replace(found, data=self._encode(one, found.quality)) if self._kind == "jpeg" else found

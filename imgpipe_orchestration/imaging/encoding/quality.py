@@ -2,8 +2,8 @@
 
 A fixed quality scores 67 on one photo and 82 on the next: noise and fine texture need more, soft pictures less. So the
 quality of one size is searched by a few cheap encodings, each decoded and scored. The other sizes start from there, and
-are encoded again only if they miss the target; `chain` says which are not scored at all. Scores are sampled SSIMULACRA2
-(see `ssimulacra2.Reference`), which takes little time compared with an encoding.
+are encoded again only if they miss the target. Scores are sampled SSIMULACRA2 (see `ssimulacra2.Reference`), which take
+little time compared with an encoding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of, quality_at
 
-CLOSE = 1.7
+CLOSE = 1.6
 """Points from the target up to which a file is good enough."""
 _LOWEST: dict[Lossy, int] = {"avif": 20, "webp": 15, "jpeg": 20}
 _HIGHEST: dict[Lossy, int] = {"avif": 92, "webp": 97, "jpeg": 96}
@@ -28,9 +28,6 @@ per level above it and per missing point. Fitted to 80 photographs at six sizes:
 four in five were within 1.1 points at the next one."""
 _FEWEST = 0.4
 """Fewest levels per point; at the highest qualities the fit would give less, which is not reliable."""
-_WITHIN = 15.0
-"""Levels below the usual one down to which the fit holds. Below are maps, screenshots and pictures from other encoders:
-the WebP of a map fell by 8.9 points over 5 levels, for which 3.8 were expected."""
 _KNOWN = 8.0
 """Missing points, either way, up to which the fit holds."""
 
@@ -96,11 +93,6 @@ def carried(smaller: float, larger: float, position: float) -> float:
 def usual(kind: Lossy) -> float:
     """A level near the middle of what photographs need."""
     return _STEPS[kind][0]
-
-
-def is_usual(kind: Lossy, quality: int) -> bool:
-    """Whether photographs need such a quality, so that a step to it from one nearby may go without a score."""
-    return level_of(kind, quality) >= usual(kind) - _WITHIN
 
 
 def slope(kind: Lossy, level: float) -> float:

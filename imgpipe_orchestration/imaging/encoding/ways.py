@@ -20,10 +20,6 @@ class Ways:
     """The level where the search begins, as a linear function for each leader: factors for the leader's level and for
     its octaves of bytes per pixel, and a constant. Fitted to 78 photographs: half of the searches begin within 1.1
     points of the target. Without a leader, the search begins at the recipe's quality."""
-    sure: float
-    """Points of a miss up to which the next try of a picture with many colours is reliable enough to be left unscored.
-    Lowest for JPEG: an original that was a JPEG has no smooth curve there. After a miss of 2.5 to 3.5, WebP's
-    ended up to 2.6 too high."""
     excerpted: float
     """Points from the target at which the tries of an excerpt end. Its picture then gets the next quality; as JPEG that
     of the nearest try, because an original that was one has jumps of up to 8 points between neighbouring qualities."""
@@ -46,8 +42,7 @@ WAYS: dict[Lossy, Ways] = {
     "jpeg": Ways(
         tries=5,
         begins={},
-        sure=2.0,
-        excerpted=1.0,
+        excerpted=0.6,
         followed=0.0,
         texture=0.0,
         drift=-0.15,
@@ -57,8 +52,7 @@ WAYS: dict[Lossy, Ways] = {
     "webp": Ways(
         tries=3,
         begins={"jpeg": (0.59, -1.7, 35.2)},
-        sure=2.5,
-        excerpted=3.5,
+        excerpted=2.0,
         followed=0.4,
         texture=0.0,
         drift=0.9,
@@ -68,8 +62,7 @@ WAYS: dict[Lossy, Ways] = {
     "avif": Ways(
         tries=4,
         begins={"jpeg": (0.44, 4.0, 4.4), "webp": (0.62, 4.1, -12.9)},
-        sure=3.0,
-        excerpted=3.0,
+        excerpted=2.0,
         followed=0.6,
         texture=2.7,
         drift=0.6,
