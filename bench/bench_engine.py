@@ -51,7 +51,7 @@ NAIVE = ("naive", "naive, matched")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parts = {"speed": None, "files": sizes_of_files, "spread": spread, "isolation": isolation}
+    parts = {"speed": None, "files": sizes_of_files, "spread": spread, "nearness": nearness, "isolation": isolation}
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help="all of them where none is named")
     arguments = parser.parse_args()
     parts["speed"] = lambda: speed(arguments.rounds)
@@ -176,6 +176,21 @@ def spread() -> None:
             print(f"score of {label}: {span}, sd {figure:.2f}")
         if adaptive:
             bar("score spread with per-photo quality", max(float(np.std(v)) for v in scores.values()), 1.5)
+
+
+def nearness() -> None:
+    """How far every file of every size is from its target, by the score of all its pixels."""
+    originals = {name: engine_photos.encoded(engine_photos.photo(name), "PNG") for name in engine_photos.NAMES}
+    misses = []
+    for name, data in (originals | engine_photos.originals()).items():
+        exact = render(data, replace(MEDIA, formats=("png",))).variants
+        references = {one.size: Reference(Image.open(io.BytesIO(one.data)).convert("RGB")) for one in exact}
+        for one in render(data, MEDIA).variants:
+            miss = score(references[one.size], one.data) - 75
+            misses.append((abs(miss), f"{miss:+.1f} of {name}, {one.size}.{one.format} at {one.quality}"))
+    misses.sort(reverse=True)
+    print(f"the farthest of {len(misses)} files: {'; '.join(label for _, label in misses[:3])}")
+    bar("points of score that a file is off its target, the most of all", misses[0][0], 2.0)
 
 
 def isolation() -> None:
