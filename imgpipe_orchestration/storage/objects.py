@@ -47,6 +47,9 @@ _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"}
 _FULL_STATUS = "507 Insufficient Storage"
 """The status of others, as obstore tells it; their codes differ, and a proxy sends none."""
 
+_OF_A_LISTING = {"Name", "IsTruncated", "Contents"}
+"""What a listing has some of. botocore reads other well-formed XML, such as a web page, as one of an empty bucket."""
+
 _CONNECT_SECONDS, _READ_SECONDS = 3, 30
 _MOST_TRIES = 3
 
@@ -281,6 +284,8 @@ class Bucket:
         token: dict[str, str] = {}
         while True:
             page = self._call("list_objects_v2", Prefix=prefix, **token)
+            if not page.keys() & _OF_A_LISTING:
+                raise BackendUnavailable("The object store cannot be reached: what answers gives no listing.")
             for entry in page.get("Contents", []):
                 yield StoredObject(entry["Key"], entry["Size"], "", "", entry["LastModified"])
             if not page.get("IsTruncated"):

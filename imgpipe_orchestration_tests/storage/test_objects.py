@@ -197,9 +197,11 @@ def test_an_address_that_redirects_is_told_to_the_operator(status: int) -> None:
                 ask()
 
 
+@pytest.mark.parametrize("body", [b"<html><br>Welcome", b"<html><body>Welcome</body></html>"])
 @pytest.mark.parametrize("status", [200, 203, 206])
-def test_a_listing_that_is_a_web_page_is_a_store_that_is_away(status: int) -> None:
-    page = serving(lambda handler, _: reply(handler, b"<html><br>Welcome", status))
+def test_a_listing_that_is_a_web_page_is_a_store_that_is_away(status: int, body: bytes) -> None:
+    """A page of well-formed XML would be an empty bucket, to the garbage collection as well."""
+    page = serving(lambda handler, _: reply(handler, body, status))
     with page as server, pytest.raises(BackendUnavailable):
         list(store_at(server.url).bucket("b").list())
 
