@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-START_OF_SCAN, QUANTIZATION, APP1 = 0xDA, 0xDB, 0xE1
+START_OF_SCAN, QUANTIZATION, APP1, APP13 = 0xDA, 0xDB, 0xE1, 0xED
 HIERARCHICAL_FRAMES = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB}) | HIERARCHICAL_FRAMES
 """Frame headers (ISO/IEC 10918-1, table B.1), which begin with the bits of a sample."""

@@ -11,7 +11,11 @@ from itertools import islice
 from imgpipe_orchestration.errors import TooLarge
 from imgpipe_orchestration.imaging.limits import Limits
 from imgpipe_orchestration.imaging.reading import png_chunks, tiff_directory, webp
-from imgpipe_orchestration.imaging.reading.jpeg_segments import APP1, QUANTIZATION, segments
+from imgpipe_orchestration.imaging.reading.jpeg_segments import APP1, APP13, QUANTIZATION, segments
+
+_BYTES_OF_A_GIF_BLOCK = 256
+_BYTES_OF_A_PART = 1024
+"""Those of other formats seldom have fewer than 4,096: what is smaller is counted among the `Limits.max_parts`."""
 
 
 def check_parts(data: bytes, name: str, limits: Limits) -> None:
@@ -21,7 +25,7 @@ def check_parts(data: bytes, name: str, limits: Limits) -> None:
         TooLarge: past the limit, which the message names.
     """
     walk = {"jpeg": segments, "png": png_chunks.chunks, "gif": _gif_blocks, "webp": webp.chunks}.get(name)
-    most = limits.max_parts + len(data) // 256  # a GIF's blocks have 256 bytes, a PNG's chunks seldom under 4,096
+    most = limits.max_parts + len(data) // (_BYTES_OF_A_GIF_BLOCK if name == "gif" else _BYTES_OF_A_PART)
     if walk and next(islice(walk(data), most, None), None) is not None:
         raise TooLarge(f"the {name} is cut into more than {most:,} parts, which no picture of its length needs")
     if name == "jpeg":
@@ -34,9 +38,9 @@ def check_parts(data: bytes, name: str, limits: Limits) -> None:
 
 def _check_jpeg(data: bytes, most: int, limits: Limits) -> None:
     """Refuse much of what Pillow parses in Python, or copies whole with each piece added: 58 MB of EXIF take 13 s."""
-    if data.count(b"8BIM") > most:
-        raise TooLarge(f"the jpeg has more than {most:,} blocks of Photoshop's, which no picture of its length needs")
     found = list(segments(data))
+    if sum(data.count(b"8BIM", at, end) for kind, at, end in found if kind == APP13) > most:
+        raise TooLarge(f"the jpeg has more than {most:,} blocks of Photoshop's, which no picture of its length needs")
     exif = sum(end - at for kind, at, end in found if kind == APP1 and data[at : at + 6] == b"Exif\0\0")
     if exif > limits.max_exif_bytes:
         raise TooLarge(f"the jpeg has {exif:,} bytes of EXIF, the limit is {limits.max_exif_bytes:,}")
