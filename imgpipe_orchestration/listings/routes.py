@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 
@@ -12,6 +14,7 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.listings import serving, uploads
 from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, user_id
+from imgpipe_orchestration.web.forms import form_in
 from imgpipe_orchestration.web.idempotency import IdempotencyKey
 from imgpipe_orchestration.web.open_route import OpenRoute
 from imgpipe_orchestration.web.problems import problem
@@ -20,6 +23,15 @@ router = APIRouter(tags=["listings"])
 public = APIRouter(tags=["listings"], route_class=OpenRoute)
 
 TITLE = "listing_title"
+_MOST_PARTS = 1000
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an upload's form has of a listing."""
+
+    title: str
+    files: list[UploadFile]
 
 
 class UnknownField(BadInput):
@@ -36,21 +48,27 @@ class UnknownField(BadInput):
         )
 
 
-async def every_file(request: Request) -> list[UploadFile]:
-    """The files of the form, under any field names, because the specification names none. A file field without a chosen
-    file comes as a part without name and bytes, or as an empty text.
+async def listing_of(request: Request) -> AsyncIterator[Listing]:
+    """The title, and the files under any field names, because the specification names none. A file field without a
+    chosen file comes as a part without name and bytes, or as an empty text.
 
     Raises:
+        UnreadableForm: broken, or of too many parts.
+        BadInput: the title is a file or too long.
         UnknownField: title or files are missing, and there is a text in another field. Beside both, texts in other
             fields are ignored: a client's form may have more fields.
     """
-    parts = (await request.form()).multi_items()
-    files = [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
-    texts = [name for name, part in parts if part and not isinstance(part, UploadFile)]
-    others = [name for name in texts if name != TITLE]
-    if others and not (files and TITLE in texts):
-        raise UnknownField(others[0][:100])
-    return files
+    async with form_in(request, files=_MOST_PARTS, fields=_MOST_PARTS) as form:
+        parts = form.multi_items()
+        files = [part for _, part in parts if isinstance(part, UploadFile) and (part.filename or part.size)]
+        texts = [name for name, part in parts if part and not isinstance(part, UploadFile)]
+        others = [name for name in texts if name != TITLE]
+        if others and not (files and TITLE in texts):
+            raise UnknownField(others[0][:100])
+        title = form.get(TITLE, "")
+        if not isinstance(title, str) or len(title) > MOST_TITLE:
+            raise BadInput(f"`{TITLE}` is a text of at most {MOST_TITLE:,} characters.", field=TITLE)
+        yield Listing(title, files)
 
 
 async def uploader(credentials: Credentials, services: ServicesDep) -> int | None:
@@ -95,15 +113,14 @@ async def uploader(credentials: Credentials, services: ServicesDep) -> int | Non
 def upload_listing_image(
     services: ServicesDep,
     user: Annotated[int | None, Depends(uploader)],
-    files: Annotated[list[UploadFile], Depends(every_file)],
-    listing_title: Annotated[str, Form(max_length=MOST_TITLE)] = "",
+    listing: Annotated[Listing, Depends(listing_of)],
     idempotency_key: IdempotencyKey = None,
 ) -> JSONResponse:
     """Queue images and answer with their final URLs, which are valid at once."""
     most = services.settings.upload_max_bytes
-    images = [sent(one, most) for one in files]
+    images = [sent(one, most) for one in listing.files]
     try:
-        answer = uploads.upload(services, listing_title, images, user_id=user, idempotency_key=idempotency_key)
+        answer = uploads.upload(services, listing.title, images, user_id=user, idempotency_key=idempotency_key)
     except uploads.NothingUsable as nothing:
         first = nothing.rejected[0].error
         rejected: list[dict[str, Any]] = [dict(one) for one in uploads.reasons(nothing.rejected)]

@@ -67,6 +67,16 @@ def test_every_answer_with_a_body_says_of_which_kind_it_is() -> None:
             assert status in {"204", "304"} or resolved(document, answer).get("content"), f"{name}: {status}"
 
 
+def test_a_form_that_takes_files_is_told_of_as_multipart_only() -> None:
+    document = described()
+    bodies = [
+        operation["requestBody"]["content"] for _, operation in operations(document) if "requestBody" in operation
+    ]
+    forms = [set(content) for content in bodies if "application/json" not in content]
+    assert forms == [{"multipart/form-data"}] * 3
+    assert not [name for name in document["components"]["schemas"] if name.startswith("Body_")]
+
+
 def test_no_example_is_of_a_route_that_is_gone() -> None:
     examples = json.loads((files("imgpipe_orchestration.gateway") / "openapi_examples.json").read_text())
     assert set(examples) <= {name for name, _ in operations(described())}

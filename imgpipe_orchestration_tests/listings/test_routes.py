@@ -17,6 +17,7 @@ from PIL import Image
 
 from imgpipe_orchestration.gateway.app import create_app
 from imgpipe_orchestration.listings.drain import drain
+from imgpipe_orchestration.listings.model import MOST_TITLE
 from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -67,6 +68,15 @@ def test_a_text_that_may_be_the_missing_title_or_file_is_refused_with_the_fields
     assert (answer.status_code, answer.json()["field"]) == (400, field)
     assert "`listing_title`" in answer.json()["detail"]
     assert "`images`" in answer.json()["detail"]
+    assert rows(services, "select count(*) from image_queue")[0][0] == 0
+
+
+@pytest.mark.parametrize("title", [(None, "b" * (MOST_TITLE + 1)), ("title.txt", b"Cosy flat")])
+def test_a_title_that_is_too_long_or_a_file_is_refused(
+    client: Client, services: Services, title: tuple[str | None, str | bytes]
+) -> None:
+    answer = client.post("/api/upload/listing_image", files=[("listing_title", title), ("image", ("a.jpg", photo()))])
+    assert (answer.status_code, answer.json()["field"]) == (422, "listing_title")
     assert rows(services, "select count(*) from image_queue")[0][0] == 0
 
 
