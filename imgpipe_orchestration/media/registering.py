@@ -61,6 +61,7 @@ def register(connection: Connection, image: PendingImage, trace: str) -> int | N
         "image_path": image.image_path,
         "original_name": image.original_name,
         "mime_type": image.mime_type,
+        "uploaded": image.created_at,
         "upload_day": image.day,
         "trace": trace,
     }
@@ -72,8 +73,10 @@ def register(connection: Connection, image: PendingImage, trace: str) -> int | N
 
 _REGISTER = text("""
     insert into media_files
-        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, upload_day, trace, private)
-    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type, :upload_day, :trace,
+        (main_api_id, user_id, data_type, kind, image_path, original_name, mime_type, created_at, upload_day, trace,
+            private)
+    values (:main_api_id, :user_id, :data_type, :kind, :image_path, :original_name, :mime_type,
+        least(:uploaded, now()), :upload_day, :trace,
         exists (select from media_uploads u where u.image_path = :image_path and u.private))
     on conflict (main_api_id) do nothing returning id
 """)

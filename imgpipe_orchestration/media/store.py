@@ -17,7 +17,8 @@ from imgpipe_orchestration.storage.claims import Claim, Item, Queue, State
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """One row of `media_files`. `upload_day` is the Dagster partition, `trace` the upload's `traceparent`."""
+    """One row of `media_files`. `created_at` is when it was uploaded, `upload_day` the Dagster partition, `trace` the
+    upload's `traceparent`."""
 
     id: int
     main_api_id: int

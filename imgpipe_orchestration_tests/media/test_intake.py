@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -191,6 +192,18 @@ def test_odd_rows_hold_up_nobody(services: Services, engine: Engine) -> None:
     assert states == dict.fromkeys(taken, "pending") | dict.fromkeys(refused, "failed")
     assert status(engine, good) == "pending"
     assert intake.first_new(services) is None
+
+
+def test_an_image_is_as_old_as_its_upload_and_no_younger_than_now(services: Services, engine: Engine) -> None:
+    old, coming = add_changed(
+        engine, ["created_at = '2026-01-20 23:59:30'", "created_at = '2037-12-31 00:00:01'"]
+    ).values()
+    assert intake.take_in(services) == 2
+    with transaction(services.engine) as connection:
+        query = text("select main_api_id, created_at, created_at <= now() as over from media_files")
+        known = {row.main_api_id: row for row in connection.execute(query)}
+    assert known[old].created_at == datetime(2026, 1, 20, 23, 59, 30, tzinfo=UTC)
+    assert known[coming].over
 
 
 def test_a_refused_row_is_named_with_its_reason(
