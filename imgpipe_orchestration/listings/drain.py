@@ -65,7 +65,7 @@ class Drained:
             "retried": self.retried,
             "failed": self.failed,
             "seconds": round(self.seconds, 2),
-            "images_per_second": round(rate, 1),
+            "images_per_second": round(rate, 3),
             "ended": self.ended,
             "errors": self.errors,
         }

@@ -44,6 +44,10 @@ def test_one_run_drains_what_is_due_in_batches(client: Client, services: Service
     assert [key for key in keys if "/" not in key] == sorted(image["file_name"] for image in images)
 
 
+def test_the_rate_of_a_run_of_few_images_is_not_rounded_to_none() -> None:
+    assert Drained(processed=1, seconds=20.24).as_json()["images_per_second"] == 0.049
+
+
 def test_every_second_turn_is_the_latest_days_and_no_day_is_left_out() -> None:
     days = [f"2026-01-{day:02}" for day in range(1, 31)]
     first = [in_turn(days, turn)[0] for turn in range(60)]
