@@ -41,6 +41,10 @@ function swatch(hex) {
   return svg;
 }
 
+function percent(share) {
+  return share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(share * 100)} %`;
+}
+
 export class AIAnalysisDisplay extends Base {
   static observedAttributes = ["media-id", "token", "signature", "base", "open", ...PARTS.map((part) => `show-${part}`)];
 
@@ -148,7 +152,7 @@ export class AIAnalysisDisplay extends Base {
       const colours = analysis.brand_colors?.length ? analysis.brand_colors : analysis.dominant_colors;
       const named = (colours ?? []).map((colour) => (typeof colour === "string" ? { hex: colour } : colour));
       const items = named.map(({ hex, share }) =>
-        made("li", null, swatch(hex), hex + (share === undefined ? "" : ` ${Math.round(share * 100)} %`)));
+        made("li", null, swatch(hex), hex + (share === undefined ? "" : ` ${percent(share)}`)));
       if (items.length) add(analysis.brand_colors?.length ? "Brand colours" : "Colours", list(items));
     }
     const nothing = facts.childElementCount ? [] : [made("p", "Nothing is known about this image.")];

@@ -40,6 +40,11 @@ def money(amount: Decimal | float) -> str:
     return f"${amount:,.4f}"
 
 
+def percent(share: float) -> str:
+    """A share of 1 as `42 %`; one that would be rounded to nothing as `< 1 %`."""
+    return "< 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+
+
 def moment(at: datetime | str | None) -> str:
     """`20 Nov 2026, 09:41:07 UTC`; a dash for None."""
     if at is None:
@@ -112,6 +117,7 @@ FILTERS: dict[str, Callable[[Any], str]] = {
     "size": size,
     "number": number,
     "money": money,
+    "percent": percent,
     "moment": moment,
     "ago": ago,
     "words": words,

@@ -126,6 +126,17 @@ def test_paper_shows_pictures_that_were_never_in_sight(gateway: Gateway, visit: 
         assert image.evaluate("img => img.complete && img.naturalWidth > 0")
 
 
+def test_a_colour_that_is_hardly_there_has_a_share_nonetheless(gateway: Gateway, visit: Visit) -> None:
+    colours = [{"hex": "#ffffff", "share": 0.914}, {"hex": "#593b2f", "share": 0.0041}]
+    answer = {"analysis": {"dominant_colors": colours}, "complete": True}
+    body = '<ai-analysis-display open media-id="1"></ai-analysis-display>'
+    with site(pages(gateway, body)) as shop, visit(shop, hosts=[gateway.url]) as guest:
+        allow = {"Access-Control-Allow-Origin": "*"}
+        guest.page.route("**/analysis", lambda route: route.fulfill(json=answer, headers=allow))
+        page = guest.go("/")
+        expect(page.get_by_role("listitem")).to_have_text(["#ffffff 91 %", "#593b2f < 1 %"])
+
+
 def test_trying_again_keeps_the_keyboard_where_it_is_and_what_is_partial_is_asked_for_anew(
     gateway: Gateway, visit: Visit
 ) -> None:

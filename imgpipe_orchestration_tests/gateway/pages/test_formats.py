@@ -24,6 +24,11 @@ def test_money_has_four_decimals_whatever_the_amount() -> None:
     assert [formats.money(amount) for amount in amounts] == ["$0.0000", "$0.0098", "$0.1560", "$1.0000", "$1,234.5000"]
 
 
+def test_a_small_share_is_not_rounded_to_none() -> None:
+    shares = (0, 0.0014, 0.0049, 0.005001, 0.914, 1)
+    assert [formats.percent(share) for share in shares] == ["0 %", "< 1 %", "< 1 %", "1 %", "91 %", "100 %"]
+
+
 def test_names_are_spelled_as_their_owners_do() -> None:
     spelled = {
         "google_vision": "Google Vision",
