@@ -154,7 +154,7 @@ def listing_image(request: Request, services: ServicesDep, file_name: str) -> Re
         "Cache-Control": reply.cache_control,
         # These are strangers' bytes on our own origin: browsers must neither guess their type nor run anything in them.
         "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
     }
     if reply.etag:
         headers["ETag"] = reply.etag

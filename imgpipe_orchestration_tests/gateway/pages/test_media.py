@@ -28,6 +28,23 @@ from imgpipe_orchestration_tests.listings.conftest import database_away
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 
 
+def test_an_image_that_is_opened_by_itself_is_shown_without_a_word_in_the_console(
+    guest: Visitor, gateway: Gateway
+) -> None:
+    temp = gateway.upload(1, profile_image=picture(400, 300)).json()["profile_image_path"]
+    sent = {"image": ("a.jpg", picture(400, 300))}
+    listed = gateway.session.post(f"{gateway.url}/api/upload/listing_image", files=sent, timeout=30).json()
+    listing = urlsplit(listed["data"]["images"][0]["url"]).path
+
+    def shown(path: str) -> bool:
+        return bool(guest.go(path).locator("img").evaluate("img => img.naturalWidth === 400"))
+
+    assert shown(temp)
+    assert shown(listing)
+    gateway.run_due()
+    assert shown("/serve/1")
+
+
 def test_photographs_are_uploaded_followed_found_and_looked_at(
     seeing_gateway: Gateway, visit: Visit, tmp_path: Path
 ) -> None:
