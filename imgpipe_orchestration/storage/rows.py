@@ -176,31 +176,31 @@ def begin_anew_when_read_only(engine: Engine) -> None:
 
     @event.listens_for(engine, "handle_error")
     def note(context: ExceptionContext) -> None:
-        if _is_read_only(context.original_exception):
+        if _is(_READ_ONLY, context.original_exception):
             context.is_disconnect = True
 
 
+# SQLSTATEs of PostgreSQL, and numbers of MySQL and MariaDB, most of whose errors share one SQLSTATE.
 _READ_ONLY = ("25006", 1290, 1792, 1836)
-"""SQLSTATE of a write in a read-only transaction, and the codes of MySQL and MariaDB of one on a read-only server."""
-_DISK_FULL = "53100"
-"""SQLSTATE of a write to a full disk."""
-_CONFLICTS = {"40001", "40P01"}
-"""SQLSTATEs of a transaction that another one got in the way of: a deadlock, for one."""
-_TOO_LONG = "57014"
-"""SQLSTATE of a statement that took longer than `statement_timeout`, also because it waited for a lock."""
-_CANNOT_HOLD = {None, "22001", "22003", "22021", "22P05"}
-"""SQLSTATEs of a text that is too long, a number that is too large, and invalid characters; None because the driver
-itself refuses NUL, without a SQLSTATE."""
-_NO_SUCH_TABLE = 1146
-"""MySQL's ER_NO_SUCH_TABLE."""
+"""A write in a read-only transaction, or on a server that is."""
+_DISK_FULL = ("53100", 1021, 1114)
+"""A write to a full disk, or to a table that may not grow."""
+_CONFLICTS = ("40001", "40P01", 1020)
+"""A transaction that another one got in the way of: a deadlock, for one."""
+_TOO_LONG = ("57014", 1205, 1969, 3024)
+"""A statement that took longer than it may, also because it waited for a lock."""
+_CANNOT_HOLD = ("22001", "22003", "22021", "22P05", 1366)
+"""A text that is too long, a number that is too large, and characters that are invalid, or not in the column's set."""
+_NOT_AS_AGREED = (1054, 1146)
+"""A column or a table of the main API's database that is not there."""
 _LACKING = {"42P01", "42703"}
 """SQLSTATEs of an unknown table and of an unknown column."""
 
 
-def _is_read_only(error: BaseException | None) -> bool:
+def _is(codes: Sequence[str | int], error: BaseException | None) -> bool:
     # By psycopg, by psycopg2 (in Dagster's storage), by PyMySQL.
-    codes = (getattr(error, "sqlstate", None), getattr(error, "pgcode", None), *getattr(error, "args", ())[:1])
-    return any(code in _READ_ONLY for code in codes)
+    told = (getattr(error, "sqlstate", None), getattr(error, "pgcode", None), *getattr(error, "args", ())[:1])
+    return any(code in codes for code in told)
 
 
 @contextmanager
@@ -243,7 +243,8 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise unavailable(error) from error
     except DataError as error:
-        if getattr(error.orig, "sqlstate", None) not in _CANNOT_HOLD:
+        # NUL is refused by the driver itself, without a SQLSTATE.
+        if getattr(error.orig, "sqlstate", None) is not None and not _is(_CANNOT_HOLD, error.orig):
             raise
         reason = str(error.orig).splitlines()[0]
         raise BadInput(f"A value cannot be stored: {reason}", detail=str(error)) from error
@@ -251,11 +252,8 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
         raise BadInput("A value cannot be stored: a lone surrogate is not a character", detail=str(error)) from error
     except DBAPIError as error:
         # A replica that has not been promoted yet refuses writes with a class of its own.
-        if error.connection_invalidated or _is_read_only(error.orig):
+        if error.connection_invalidated or _is((*_READ_ONLY, *_NOT_AS_AGREED), error.orig):
             raise unavailable(error) from error
-        code, *said = getattr(error.orig, "args", None) or (None,)
-        if code == _NO_SUCH_TABLE:
-            raise BackendUnavailable(f"The database lacks a table: {said[0]}.", detail=str(error)) from error
         if engine is not None and not_migrated(engine, error.orig):
             raise NotMigrated(detail=str(error.orig).splitlines()[0]) from error
         raise
@@ -272,16 +270,18 @@ def not_migrated(engine: Engine, error: BaseException | None) -> bool:
 def unavailable(error: SQLAlchemyError) -> BackendUnavailable:
     """The database's absence as our error; the driver's message is only in `detail`, for the log."""
     cause = getattr(error, "orig", None) or error  # without the links that SQLAlchemy adds
-    if getattr(cause, "sqlstate", None) == _DISK_FULL:
+    if _is(_DISK_FULL, cause):
         said = "The database's disk is full. What was accepted waits until there is room."
         return OutOfSpace(said, detail=str(cause))
-    if getattr(cause, "sqlstate", None) in _CONFLICTS:
+    if _is(_CONFLICTS, cause):
         return BackendUnavailable("Two changes met in the database; try again.", detail=str(cause))
     if isinstance(error, PoolTimeout):
         return BackendUnavailable("All connections to the database are in use; try again.", detail=str(cause))
-    if _is_read_only(cause):
+    if _is(_NOT_AS_AGREED, cause):
+        return BackendUnavailable(f"The database lacks a table or a column: {cause.args[1]}.", detail=str(cause))
+    if _is(_READ_ONLY, cause):
         what = "takes no writes: it is read-only, as after a failover"
-    elif getattr(cause, "sqlstate", None) == _TOO_LONG:
+    elif _is(_TOO_LONG, cause):
         what = "took too long over a statement"
     else:
         what = "cannot be reached"

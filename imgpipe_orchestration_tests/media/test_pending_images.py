@@ -14,7 +14,7 @@ import requests
 from sqlalchemy import Engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from imgpipe_orchestration.errors import BackendUnavailable, NotFound
+from imgpipe_orchestration.errors import BackendUnavailable, NotFound, OutOfSpace
 from imgpipe_orchestration.media import direct_uploads, intake, pending, store
 from imgpipe_orchestration.media.model import PendingStatus
 from imgpipe_orchestration.services import Services
@@ -162,6 +162,45 @@ def test_sessions_on_a_mariadb_that_is_read_only_since_a_failover_are_left(maria
     engine.dispose()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    ("before", "statement", "kind", "told"),
+    [
+        (
+            "set innodb_lock_wait_timeout = 1",
+            "update pending_images set user_id = 1",
+            BackendUnavailable,
+            "took too long over a statement",
+        ),
+        (
+            "set max_statement_time = 0.1",
+            "select sleep(9) from pending_images",
+            BackendUnavailable,
+            "took too long over a statement",
+        ),
+        ("select 1", "select nope from pending_images", BackendUnavailable, "lacks .* column: Unknown column 'nope'"),
+        ("select 1", "select 1 from nowhere", BackendUnavailable, "lacks a table .*nowhere' doesn't exist"),
+        (
+            "create temporary table small engine=memory max_rows=1 select seq from seq_1_to_2",
+            "insert into small select seq from seq_1_to_1000000",
+            OutOfSpace,
+            "disk is full",
+        ),
+    ],
+    ids=["a lock", "a slow statement", "no column", "no table", "no room"],
+)
+def test_what_a_mariadb_does_not_do_is_told_as_what_it_is(
+    engine: Engine, before: str, statement: str, kind: type[BackendUnavailable], told: str
+) -> None:
+    """And not as a database that cannot be reached, which would be looked for in the wrong place."""
+    add(engine, 1)
+    with transaction(engine) as other, pytest.raises(kind, match=told), transaction(engine) as connection:
+        other.execute(text("update pending_images set user_id = 2"))
+        connection.execute(text(before))
+        connection.execute(text(statement))
+
+
 # --- through the pipeline ------------------------------------------------------------------------------------------
 
 
@@ -185,6 +224,23 @@ def test_an_outside_worker_fails_an_image(make_gateway: Callable[..., Gateway], 
     url = f"{gateway.url}/api/media/cleanup/1"
     assert gateway.session.delete(url, headers=gateway.as_worker, timeout=30).status_code == 200
     assert status(gateway.services.pending_engine, 1) == "failed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
+def test_a_file_name_in_characters_that_the_other_table_does_not_have_is_refused(
+    make_gateway: Callable[..., Gateway], pending_url: str
+) -> None:
+    """The default of a MariaDB before 11.6 and of a MySQL before 8 is latin1."""
+    gateway = make_gateway(pending_images_database_url=pending_url)
+    with transaction(gateway.services.pending_engine) as connection:
+        connection.execute(text("alter table pending_images modify original_name varchar(255) character set latin1"))
+    file = ("Ferien 🏖.jpg", picture(), "image/jpeg")
+    answer = requests.patch(
+        f"{gateway.url}/users/me", files={"profile_image": file}, headers=gateway.as_user(456), timeout=30
+    )
+    assert answer.status_code == 422
+    assert "cannot be stored" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("outcome", ["cleaned up", "processed elsewhere"])
