@@ -64,7 +64,12 @@ class WatchedTransport(httpx2.BaseTransport):
         request.headers["Accept-Encoding"] = "gzip, deflate"  # what urllib3 can unpack without other packages
         response, content = self._answer(request, deadline)
         rate.learn(response.status, response.headers)
-        headers = [(n, v) for n, v in response.headers.items() if n.lower() not in _OF_THE_BODY_ON_THE_WIRE]
+        # As they came, in bytes: of what is not ASCII the SDK's library takes no other form.
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in response.headers.items()
+            if name.lower() not in _OF_THE_BODY_ON_THE_WIRE
+        ]
         answer = httpx2.Response(response.status, headers=headers, content=content)
         if answer.is_success:
             Reply(response.status, response.headers, content).json(_NAME)

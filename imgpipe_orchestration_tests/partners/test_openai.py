@@ -295,6 +295,24 @@ def test_a_paid_answer_is_read_whatever_type_it_is_said_to_be(kind: str, photo: 
         client.close()
 
 
+@pytest.mark.parametrize("organization", ["Bücher", "Bücher".encode().decode("latin-1"), "\x81"])
+def test_a_paid_answer_is_read_whatever_characters_its_headers_have(organization: str, photo: bytes) -> None:
+    body = json.dumps({"data": [{"b64_json": base64.b64encode(photo).decode()}]}).encode()
+    with serving(lambda h, _: reply(h, body, OpenAI_Organization=organization)) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        assert client.generate_image("a portrait", model="m").image == photo
+        client.close()
+
+
+def test_a_refusal_is_one_whatever_characters_its_headers_have() -> None:
+    with serving(lambda h, _: reply(h, b"{}", 429, OpenAI_Organization="Bücher", Retry_After="90")) as server:
+        client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
+        with pytest.raises(RateLimited) as caught:
+            client.generate_image("a portrait", model="m")
+        assert caught.value.retry_after == 90
+        client.close()
+
+
 @pytest.mark.parametrize("kind", ["text/html", "application/json"])
 def test_a_web_page_is_no_answer_whatever_type_it_is_said_to_be(kind: str) -> None:
     with serving(lambda h, _: reply(h, b"<!doctype html><title>Sign in</title>", Content_Type=kind)) as server:
