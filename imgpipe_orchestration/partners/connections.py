@@ -74,6 +74,8 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "no agreement on TLS"),
     (TimeoutError, "no answer in time"),
     (http.client.RemoteDisconnected, "it hung up without an answer"),
+    (http.client.IncompleteRead, "its answer is incomplete"),
+    (http.client.HTTPException, "its answer is not HTTP"),
 )
 
 

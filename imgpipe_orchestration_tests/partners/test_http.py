@@ -16,7 +16,7 @@ from imgpipe_orchestration.errors import (
     RateLimited,
     UnreadableAnswer,
 )
-from imgpipe_orchestration.partners.fetch import Fetcher
+from imgpipe_orchestration.partners.fetch import Fetcher, FetchLimits
 from imgpipe_orchestration.partners.http import JsonApi, at_host
 from imgpipe_orchestration.partners.rate_limit import gate
 from imgpipe_orchestration.partners.retry import RetryPolicy
@@ -135,6 +135,25 @@ def test_who_cannot_be_reached_is_named_with_the_reason_and_nothing_secret(where
         JsonApi(at_host("The backend", url), url, policy=ONCE).request("GET", "")
     host = urlsplit(url).netloc.removeprefix("user:word@")
     assert str(caught.value) == f"The backend at {host} could not be reached ({reason})"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000, b"-ERR\r\n"],
+    ids=["another protocol", "no status", "an endless header", "yet another"],
+)
+def test_who_speaks_no_http_is_called_that(answer: bytes) -> None:
+    """A port that belongs to something else, most likely."""
+
+    def garble(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    with serving(garble) as server:
+        with pytest.raises(PartnerUnavailable, match="could not be reached \\(its answer is not HTTP\\)"):
+            JsonApi("The partner", server.url, policy=ONCE).request("GET", "/")
+        with pytest.raises(PartnerUnavailable, match="broke off \\(its answer is not HTTP\\)"):
+            Fetcher(AllowList.parse("127.0.0.1")).fetch_bytes(server.url, FetchLimits(attempts=1))
 
 
 @pytest.mark.parametrize(
