@@ -178,7 +178,8 @@ class Bucket:
         from botocore.exceptions import ClientError
 
         try:
-            self._call("head_bucket")
+            with _translated(self.name):
+                self.store.client.head_bucket(Bucket=self.name)
         except NotFound:
             try:
                 self._call("create_bucket")
@@ -211,11 +212,8 @@ class Bucket:
                 raise BadInput(f"{name!r} of {key!r} cannot be stored as asked.", field=name)
         import obstore
 
-        try:
-            with _translated(key):
-                obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
-        except NotFound as error:  # not about the object: a proxy's answer while the store behind it is away
-            raise BackendUnavailable("The object store answers 404 to a write.", detail=str(error.__cause__)) from error
+        with _translated(key, asks_for_it=False):
+            obstore.put(self._objects, key, data, attributes=attributes, use_multipart=False)
 
     def get(self, key: str, *, size: int | None = None) -> bytes:
         """The whole object.
@@ -241,7 +239,8 @@ class Bucket:
         import obstore
 
         with _translated(key):
-            data = (await (await obstore.get_async(self._objects, _checked(key))).bytes_async()).to_bytes()
+            answer = _of_a_store(await obstore.get_async(self._objects, _checked(key)))
+            data = (await answer.bytes_async()).to_bytes()
         return _whole(data, key, size)
 
     def head(self, key: str) -> StoredObject | None:
@@ -254,13 +253,7 @@ class Bucket:
 
     def delete(self, key: str) -> None:
         """Delete the object if it exists."""
-        import obstore
-
-        try:
-            with _translated(key):
-                obstore.delete(self._objects, _checked(key))
-        except NotFound:
-            return
+        self.delete_all([key])
 
     def delete_all(self, keys: Iterable[str]) -> None:
         """Delete the objects that exist, a thousand per request."""
@@ -268,7 +261,7 @@ class Bucket:
 
         usable = [key for key in keys if _usable(key)]
         if usable:  # otherwise no object store is needed
-            with _translated(self.name):
+            with _translated(self.name, asks_for_it=False):
                 obstore.delete(self._objects, usable)
 
     def discard(self, keys: Iterable[str]) -> None:
@@ -308,10 +301,10 @@ class Bucket:
     def _ask(self, key: str, *, head: bool = False) -> GetResult:
         import obstore
 
-        return obstore.get(self._objects, _checked(key), options={"head": head})
+        return _of_a_store(obstore.get(self._objects, _checked(key), options={"head": head}))
 
     def _call(self, operation: str, **arguments: Any) -> Any:
-        with _translated(self.name):
+        with _translated(self.name, asks_for_it=False):
             return getattr(self.store.client, operation)(Bucket=self.name, **arguments)
 
 
@@ -348,6 +341,17 @@ def _usable(key: str) -> bool:
     return fits and key.isprintable() and not any(part in {"", ".", ".."} for part in parts)
 
 
+def _of_a_store(answer: GetResult) -> GetResult:
+    """The answer, if it has an ETag, as every object has; the web page of a proxy, as a rule, has none.
+
+    Raises:
+        BackendUnavailable: it has none.
+    """
+    if answer.meta["e_tag"] is None:
+        raise BackendUnavailable("The object store cannot be reached: what answers gives no object.")
+    return answer
+
+
 def _head(key: str, answer: GetResult) -> StoredObject:
     # Some servers return the names of user metadata capitalised.
     headers = {name.lower(): value for name, value in answer.attributes.items()}
@@ -362,10 +366,16 @@ def _head(key: str, answer: GetResult) -> StoredObject:
 
 
 class _translated:
-    """Turns the libraries' exceptions into ours: missing objects, refused ones, and a store that is away or full."""
+    """Turns the libraries' exceptions into ours: missing objects, refused ones, and a store that is away or full.
 
-    def __init__(self, what: str) -> None:
+    Args:
+        asks_for_it: whether a 404 can mean that `what` is not there. To a write, a deletion or a listing it is the
+            answer of a proxy while the store behind it is away.
+    """
+
+    def __init__(self, what: str, *, asks_for_it: bool = True) -> None:
         self.what = what
+        self._asks_for_it = asks_for_it
 
     def __enter__(self) -> None:
         return
@@ -374,7 +384,7 @@ class _translated:
         if error is None or isinstance(error, ImgpipeError):
             return
         if isinstance(error, FileNotFoundError) and _code_of(error) != _NO_BUCKET:
-            raise NotFound(f"No object {self.what!r}") from error
+            raise self._absent(error) from error
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.parsers import ResponseParserError
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
@@ -385,7 +395,7 @@ class _translated:
         if not code and isinstance(error, PermissionDeniedError | UnauthenticatedError):
             code = "AccessDenied"  # the answer to HEAD has no body that could say more
         if code in _ABSENT:
-            raise NotFound(f"No object {self.what!r}") from error
+            raise self._absent(error) from error
         if code == _NO_BUCKET:  # an operator can create it, so no item may be given up for it
             raise BackendUnavailable("The object store has no such bucket.", detail=str(error)) from error
         if code in _HOPELESS:
@@ -395,6 +405,12 @@ class _translated:
         if code:
             raise BackendUnavailable(f"The object store refused ({code}).", detail=str(error)) from error
         raise BackendUnavailable("The object store cannot be reached.", detail=str(error)) from error
+
+    def _absent(self, error: BaseException) -> ImgpipeError:
+        if self._asks_for_it:
+            return NotFound(f"No object {self.what!r}")
+        said = "The object store cannot be reached: what answers says 404 to a write or a listing."
+        return BackendUnavailable(said, detail=str(error))
 
 
 def _code_of(error: Exception) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -178,12 +180,34 @@ def test_an_answer_that_breaks_off_is_no_object(broken: Bucket) -> None:
         broken.get("short")
 
 
+USES: dict[str, Callable[[Bucket], Any]] = {
+    "put": lambda bucket: bucket.put("k", b"x", content_type="text/plain"),
+    "delete": lambda bucket: bucket.delete("k"),
+    "delete_all": lambda bucket: bucket.delete_all(["k", "l"]),
+    "list": lambda bucket: list(bucket.list()),
+    "get": lambda bucket: bucket.get("k"),
+    "get_async": lambda bucket: asyncio.run(bucket.get_async("k")),
+    "head": lambda bucket: bucket.head("k"),
+}
+
+
+@pytest.mark.parametrize("use", ["put", "delete", "delete_all", "list"])
 @pytest.mark.parametrize("body", [b"<html>default backend - 404</html>", b"<Error><Code>NoSuchKey</Code></Error>", b""])
-def test_a_404_to_a_write_is_a_store_that_is_away(body: bytes) -> None:
-    """An object that is written need not be there: a proxy says so when the store behind it restarts."""
+def test_a_404_to_what_asks_for_no_object_is_a_store_that_is_away(use: str, body: bytes) -> None:
+    """An object that is written or deleted need not be there: a proxy says so when the store behind it restarts."""
     refusing = serving(lambda handler, _: reply(handler, body, 404))
-    with refusing as server, pytest.raises(BackendUnavailable, match="404 to a write"):
-        store_at(server.url).bucket("b").put("k", b"x", content_type="text/plain")
+    with refusing as server, pytest.raises(BackendUnavailable, match="cannot be reached"):
+        USES[use](store_at(server.url).bucket("b"))
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("body", [b"<html><br>Sign in", b"<html><body>Sign in</body></html>", b""])
+def test_a_web_page_is_no_answer_of_a_store(use: str, body: bytes) -> None:
+    """It was kept as an upload's original, which then was broken for good, and had a size for the garbage
+    collection."""
+    page = serving(lambda handler, _: reply(handler, body if handler.command != "HEAD" else b""))
+    with page as server, pytest.raises(BackendUnavailable):
+        USES[use](store_at(server.url).bucket("b"))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
