@@ -15,6 +15,7 @@ from sqlalchemy.exc import (
     DataError,
     DBAPIError,
     InterfaceError,
+    InternalError,
     InvalidatePoolError,
     OperationalError,
     SQLAlchemyError,
@@ -251,8 +252,10 @@ def translated(engine: Engine | None = None) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise BadInput("A value cannot be stored: a lone surrogate is not a character", detail=str(error)) from error
     except DBAPIError as error:
-        # A replica that has not been promoted yet refuses writes with a class of its own.
-        if error.connection_invalidated or _is((*_READ_ONLY, *_NOT_AS_AGREED), error.orig):
+        # A replica that has not been promoted yet refuses writes with a class of its own. What speaks another protocol,
+        # on a port that is not the server's, sends no SQLSTATE.
+        garbled = isinstance(error, InternalError) and getattr(error.orig, "sqlstate", None) is None
+        if error.connection_invalidated or garbled or _is((*_READ_ONLY, *_NOT_AS_AGREED), error.orig):
             raise unavailable(error) from error
         if engine is not None and not_migrated(engine, error.orig):
             raise NotMigrated(detail=str(error.orig).splitlines()[0]) from error
