@@ -164,6 +164,20 @@ def test_sessions_on_a_mariadb_that_is_read_only_since_a_failover_are_left(maria
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
+def test_two_changes_that_meet_in_a_mariadb_are_told_as_that(engine: Engine) -> None:
+    """As they do by default from MariaDB 11.6 on."""
+    add(engine, 1)
+    change = text("update pending_images set user_id = user_id + 1")
+    with pytest.raises(BackendUnavailable, match="Two changes met"), transaction(engine) as connection:
+        connection.execute(text("set innodb_snapshot_isolation = on"))
+        pending.last_id(connection)
+        with transaction(engine) as other:
+            other.execute(change)
+        connection.execute(change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pending_url", ["mariadb"], indirect=True)
 @pytest.mark.parametrize(
     ("before", "statement", "kind", "told"),
     [
