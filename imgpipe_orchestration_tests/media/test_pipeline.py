@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
@@ -21,7 +22,7 @@ from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import wait_for
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture, somebody_waits
 from imgpipe_orchestration_tests.media.worker import today
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 SIZES = {"thumbnail", "small", "grid", "detail", "header", "zoom"}
 
@@ -479,3 +480,26 @@ def test_a_backfill_heals_an_analysis_that_had_failed_and_reports_it(
     first, healed = (json.loads(body)["ai_analysis"]["providers"] for _, _, body in main_api.requests)
     assert first["openai_embedding"] != "ok"
     assert healed == {"google_vision": "absent", "openai_vision": "ok", "openai_embedding": "ok"}
+
+
+def test_a_web_page_in_the_place_of_an_upload_is_not_kept_as_its_original(
+    make_gateway: Callable[..., Gateway], s3: S3Access
+) -> None:
+    """As a proxy's login would be: the image failed, and did so again however often it was requeued."""
+    signed_in = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.command == "GET" and "/temp_images/" in handler.path and not signed_in.is_set():
+            reply(handler, b"<!doctype html><title>Sign in</title>", Content_Type="text/html")
+        else:
+            pass_on(handler, s3.endpoint)
+
+    with serving(answer) as proxy:
+        gateway = make_gateway(s3_endpoint=proxy.url)
+        gateway.upload(456, profile_image=picture())
+        gateway.run_due()
+        assert gateway.rows("select status, bulk_path from media_files") == [("downloading", None)]
+        signed_in.set()
+        assert gateway.services.claims.hasten(store.MEDIA) == [1]
+        gateway.run_due("run-2")
+        assert gateway.rows("select status from pending_images") == [("complete",)]
