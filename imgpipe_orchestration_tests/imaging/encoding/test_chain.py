@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
 import pytest
 
 from imgpipe_orchestration.imaging.encoding import chain as chain_module
 from imgpipe_orchestration.imaging.encoding import encode_all
-from imgpipe_orchestration.imaging.encoding.chain import SearchingChain
+from imgpipe_orchestration.imaging.encoding.chain import _TRUSTED, SearchingChain
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
 from imgpipe_orchestration.imaging.encoding.quality import CLOSE, slope
 from imgpipe_orchestration.imaging.formats import Format
@@ -86,7 +87,7 @@ def test_avif_follows_what_surprised_jpeg_and_webp(made: Callable[..., dict[Form
     """Once they know that a size is harder than its trend, its first AVIF begins higher; WebP's word weighs more."""
     levels = {}
     for harder in ("", "jpeg", "webp", "jpeg webp"):
-        detail = _Pictured(960_000, needs=dict.fromkeys(harder.split(), 6.0))
+        detail = _Pictured(960_000, needs=dict.fromkeys(harder.split(), 9.0))
         made(detail, _Pictured(150_000))
         levels[harder] = _first_level(detail, "avif")
     assert levels[""] < levels["jpeg"] < levels["webp"] < levels["jpeg webp"]
@@ -127,6 +128,20 @@ def test_a_large_picture_is_encoded_once_at_the_quality_that_its_excerpt_asks_fo
         file = chain.done[id(zoom)]
         assert (file.quality, len(file.data)) == (quality, zoom.pixels / 100)
         assert zoom.score(file.data) == pytest.approx(75, abs=1)
+
+
+def test_a_large_picture_gets_a_quality_between_its_excerpt_and_the_trend(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    levels = []
+    for told in np.linspace(-2.8, 2.8, 15):
+        zoom = _large()
+        assert zoom.excerpt is not None
+        zoom.excerpt.needs = {"avif": told}
+        made(zoom, _Pictured(960_000), _Pictured(150_000))
+        levels.append(_first_level(zoom, "avif"))
+    points_per_point = np.polyfit(np.linspace(-2.8, 2.8, 15), levels, 1)[0] * slope("avif", _USUAL["avif"])
+    assert points_per_point == pytest.approx(_TRUSTED, abs=0.12)
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
