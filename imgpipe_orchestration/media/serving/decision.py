@@ -32,6 +32,9 @@ SUBSTITUTES = {
 supported one, and has PNG instead of JPEG for transparency. Clients that show the requested format also show these."""
 
 
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
 class UnknownOption(BadInput):
     """A query parameter with an unknown value."""
 
@@ -118,7 +121,7 @@ def _read(query: bytes) -> Wish:
         size=_one_of(SIZES, "size", given.get("size", DEFAULT_SIZE).rpartition("?size=")[2]),
         format=format_,
         background=_one_of(BACKGROUNDS, "bg", given.get("bg", BACKGROUNDS[0])),
-        explain=given.get("explain", "").lower() in {"1", "true", "yes", "on"},
+        explain=_SWITCH[_one_of(_SWITCH, "explain", given.get("explain", "0").lower() or "1")],
         signature=given.get("signature"),
         version=given.get("version"),
     )

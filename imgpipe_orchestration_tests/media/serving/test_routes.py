@@ -163,6 +163,7 @@ def test_pages_of_any_origin_may_read_an_image_and_what_is_said_instead(shown: G
         ("/serve/1", {"Range": "bytes=99999999-"}, 416),
         ("/serve/1?explain=1", {}, 200),
         ("/serve/1?size=nope", {}, 400),
+        ("/serve/1?explain=2", {}, 400),
         ("/serve/99", {}, 404),
         ("/serve/of-another-worker-1", {}, 404),
         ("/picture/1", {}, 200),
@@ -243,6 +244,8 @@ def test_a_size_that_is_missing_is_stood_in_for(alone: Gateway) -> None:
 
 def test_explain_tells_what_and_why(shown: Gateway) -> None:
     told = shown.get("/serve/1?size=grid&explain=1", Accept="image/webp;q=0.7").json()
+    assert shown.get("/serve/1?size=grid&explain", Accept="image/webp;q=0.7").json() == told
+    assert shown.get("/serve/1?explain=0").headers["content-type"].startswith("image/")
     served = shown.get("/serve/1?size=grid", Accept="image/webp;q=0.7")
     assert told["given"]["bytes"] == len(served.content)
     assert told["given"]["format"] == "webp"
