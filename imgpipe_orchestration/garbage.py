@@ -27,12 +27,13 @@ HOLDINGS: dict[str, Callable[[Services], Holding]] = {
 
 
 def collect_garbage(
-    services: Services, names: Collection[str] = (), *, act: bool, grace_hours: float
+    services: Services, names: Collection[str] = (), *, act: bool, grace_hours: float, even_most: bool = False
 ) -> list[Collected]:
     """Look through the buckets of the pipelines `names` (all when empty), one after the other.
 
     Raises:
         NotFound: no such pipeline.
+        MostlyGarbage: see `collect`; buckets before that one were tidied, those after it were not looked at.
         BackendUnavailable: object store or database went away.
     """
     if unknown := set(names) - set(HOLDINGS):
@@ -41,4 +42,4 @@ def collect_garbage(
         now = time_of(connection)
     before = now - timedelta(hours=grace_hours)
     wanted = [name for name in HOLDINGS if not names or name in names]
-    return [collect(HOLDINGS[name](services), before=before, act=act) for name in wanted]
+    return [collect(HOLDINGS[name](services), before=before, act=act, even_most=even_most) for name in wanted]

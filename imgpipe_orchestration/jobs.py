@@ -129,12 +129,13 @@ class Collection(dg.Config):
 def collect(context: dg.OpExecutionContext, config: Collection, backends: BackendsResource) -> None:
     from imgpipe_orchestration.errors import NotFound
     from imgpipe_orchestration.garbage import collect_garbage
+    from imgpipe_orchestration.storage.garbage import MostlyGarbage
 
     hours = backends.services.settings.gc_grace_hours
     try:
         found = collect_garbage(backends.services, config.pipelines, act=config.delete, grace_hours=hours)
-    except NotFound as unknown:
-        raise dg.Failure(unknown.public, allow_retries=False) from None
+    except (NotFound, MostlyGarbage) as refused:
+        raise dg.Failure(refused.public, allow_retries=False) from None
     for one in found:
         if one.lost:
             context.log.error(f"{one.name}: {one.lost} objects are missing that cannot be made again")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from imgpipe_orchestration import cli
 from imgpipe_orchestration.cli import imgpipe
 from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.garbage import collect_garbage
@@ -18,7 +21,8 @@ from imgpipe_orchestration.listings.store import queue_of
 from imgpipe_orchestration.media.store import REMAKE_VARIANTS
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
-from imgpipe_orchestration.storage.garbage import Collected, Holding, Promise, collect
+from imgpipe_orchestration.storage import garbage
+from imgpipe_orchestration.storage.garbage import Collected, Holding, MostlyGarbage, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -226,6 +230,47 @@ def test_no_object_is_asked_about_that_the_listing_has_shown(services: Services)
     assert (found.objects, found.rows, found.garbage) == (50, 52, 0)
     assert found.missing_keys == ["bulk/lost"]
     assert set(asked) == {"bulk/lost", "elsewhere/thing"}
+
+
+def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
+    services: Services, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a database that is being restored, or that of another installation."""
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(garbage, "MANY", 3)
+    listings, media = services.listings_bucket, services.media_bucket
+    put(listings, "a-1.webp")
+    stray = {f"bulk/2026-01-31/{number}.jpg" for number in range(901, 905)}
+    put(media, *stray)
+    with pytest.raises(MostlyGarbage, match=r"media: 4 of 4 objects .* nothing was deleted"):
+        collect_garbage(services, ["media"], act=True, grace_hours=0)
+    (told,) = collect_garbage(services, ["media"], act=False, grace_hours=0)
+    assert (told.garbage, keys(media)) == (4, stray)
+
+    ask = ["gc", "--data", str(tmp_path), "--grace-hours", "0", "--delete"]
+    script = f"import {garbage.__name__} as g; g.MANY = 3; from {cli.__name__} import main; main()"
+    command = [sys.executable, "-c", script, *ask]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+    assert "gc --delete --even-most" in refused.stderr
+    assert keys(media) == stray
+    meant = CliRunner().invoke(imgpipe, [*ask, "--even-most"])
+    assert meant.exit_code == 0, meant.output
+    assert keys(media) == set()
+
+
+def test_much_garbage_is_deleted_from_a_bucket_that_has_more_of_other_things(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "MANY", 3)
+    bucket = services.media_bucket
+    put(bucket, *(f"bulk/{number}" for number in range(10)))
+    holding = Holding(
+        "x", bucket, ("bulk/",), named=lambda asked: [k for k in asked if k > "bulk/4"], promised=lambda *_: []
+    )
+    found = collect(holding, before=datetime.now(UTC) + timedelta(seconds=1), act=True)
+    assert (found.objects, found.deleted) == (10, 5)
 
 
 def test_a_pipeline_nobody_knows_is_refused_before_anything_is_done(services: Services) -> None:

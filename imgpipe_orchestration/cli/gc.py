@@ -17,10 +17,17 @@ from imgpipe_orchestration.cli.options import data_option, json_option, settings
 @data_option
 @json_option
 @click.option("--delete", "act", is_flag=True, help="Delete garbage and have what is missing made again.")
+@click.option("--even-most", is_flag=True, help="With --delete: also where most of a bucket is garbage.")
 @click.option("--grace-hours", type=click.FloatRange(min=0), help="Younger objects stay. Default: GC_GRACE_HOURS.")
 @click.pass_context
 def command(
-    ctx: click.Context, pipelines: tuple[str, ...], data_dir: Path, as_json: bool, act: bool, grace_hours: float | None
+    ctx: click.Context,
+    pipelines: tuple[str, ...],
+    data_dir: Path,
+    as_json: bool,
+    act: bool,
+    even_most: bool,
+    grace_hours: float | None,
 ) -> None:
     """Look through the object store of all pipelines or of those named. Changes nothing without --delete.
 
@@ -38,7 +45,7 @@ def command(
         raise click.BadParameter("an object is no older than a hundred years", param_hint="--grace-hours")
     with closing(Services(settings)) as services:
         try:
-            found = collect_garbage(services, pipelines, act=act, grace_hours=hours)
+            found = collect_garbage(services, pipelines, act=act, grace_hours=hours, even_most=even_most)
         except NotFound as unknown:
             raise click.BadParameter(unknown.public, param_hint="PIPELINE") from unknown
     if as_json:

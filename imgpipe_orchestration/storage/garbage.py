@@ -4,7 +4,8 @@ A bucket is listed once, a thousand keys per request. Objects in the listing are
 millions of them, and as many requests would take longer than a night.
 
 An object is written before its row, so it is garbage only when it is older than a grace period that no upload outlasts.
-Keys of an unknown form are never touched.
+Keys of an unknown form are never touched. Nothing is deleted before the whole bucket was read: where most of it is
+garbage, the database is rather the wrong one, or is being restored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from itertools import islice
 
 from sqlalchemy import Engine, TextClause
 
+from imgpipe_orchestration.errors import Conflict
 from imgpipe_orchestration.storage.objects import Bucket, StoredObject
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -25,6 +27,8 @@ BATCH = 500
 """Keys per query."""
 SHOWN = 20
 """Keys of each kind that a report names."""
+MANY = 1000
+"""Objects of garbage up to which it is deleted even if it is most of a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +103,30 @@ class Collected:
     missing_keys: list[str] = field(default_factory=list)
 
 
-def collect(holding: Holding, *, before: datetime, act: bool) -> Collected:
+class MostlyGarbage(Conflict):
+    """Most objects of a bucket are garbage, by a database that may be the wrong one."""
+
+    def __init__(self, found: Collected) -> None:
+        super().__init__(
+            f"{found.name}: {found.garbage:,} of {found.objects:,} objects are named by no row; nothing was deleted. Is"
+            " this the right database, and all of it restored? Then `imgpipe gc --delete --even-most` deletes them."
+        )
+
+
+def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = False) -> Collected:
     """Find garbage and missing objects of one bucket.
 
     Args:
         before: only objects last written before this moment can be garbage.
         act: delete garbage and have missing objects made again; else only report.
+        even_most: also where more than `MANY` objects and more than half of the bucket are garbage.
 
     Raises:
+        MostlyGarbage: they are, and nothing was deleted.
         BackendUnavailable: object store or database went away; what was deleted until then was garbage.
     """
     found = Collected(holding.name)
+    garbage: list[str] = []
     listing = _Listing(sized=holding.sized)
     with ThreadPoolExecutor(8, thread_name_prefix="garbage") as pool:
         for prefix in holding.prefixes:
@@ -117,9 +134,12 @@ def collect(holding: Holding, *, before: datetime, act: bool) -> Collected:
             while batch := list(islice(listed, BATCH)):
                 found.objects += len(batch)
                 listing.add(batch)
-                garbage = _garbage(holding, batch, found, before)
-                if act:
-                    found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), garbage))
+                garbage += _garbage(holding, batch, found, before)
+        if act and not even_most and len(garbage) > max(MANY, found.objects // 2):
+            raise MostlyGarbage(found)
+        for start in range(0, len(garbage) if act else 0, BATCH):
+            doomed = garbage[start : start + BATCH]
+            found.deleted += sum(pool.map(lambda key: _delete(holding, key, before), doomed))
         unlisted = listing.end()
         for promises in _pages(holding):
             found.rows += len(promises)
