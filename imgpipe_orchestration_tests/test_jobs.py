@@ -21,6 +21,7 @@ from imgpipe_orchestration.retention import tidy
 from imgpipe_orchestration.schedules import garbage_collection_schedule
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
+from imgpipe_orchestration.storage import garbage
 from imgpipe_orchestration.storage.claims import Item, Queue
 from imgpipe_orchestration.storage.rows import transaction
 
@@ -369,6 +370,13 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
     assert collected(delete) == {**old, "deleted": 2, "repaired": 1}
     assert {one.key for one in services.listings_bucket.list()} == {"originals/1"}
     assert [one.key for one in services.media_bucket.list()] == []
+
+    services.media_bucket.put("bulk/2026-01-31/8.jpg", b"x" * 100, content_type="image/jpeg")
+    with monkeypatch.context() as fewer:
+        fewer.setattr(garbage, "MANY", 0)
+        with pytest.raises(dg.Failure, match=r"media: 1 of 1 objects .* nothing was deleted"):
+            collected(delete)
+    services.media_bucket.delete("bulk/2026-01-31/8.jpg")
 
     services.listings_bucket.delete("originals/1")
     lost = garbage_collection.execute_in_process(instance=instance, resources=resources, raise_on_error=False)
