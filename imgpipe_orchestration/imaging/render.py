@@ -209,5 +209,5 @@ def _shortfalls(recipe: Recipe, source: SourceFacts, whole: Box | None) -> list[
         # One that fits within the size reaches at least one of its sides, unless the original is smaller than both.
         reaches = (width == size.width, height == size.height)
         if not (all(reaches) if size.fit == "crop" else any(reaches)):
-            notes.append(f"{size.name}: {width}x{height}, the original has no more for {size.width}x{size.height}")
+            notes.append(f"{size.name}: {width}x{height} instead of {size.width}x{size.height}, as nothing is enlarged")
     return notes

@@ -42,7 +42,7 @@ def test_nothing_is_enlarged_and_the_manifest_says_so() -> None:
         "header": (200, 67),
         "zoom": (200, 160),
     }
-    assert len([note for note in rendition.notes if "the original has no more" in note]) == 6
+    assert len([note for note in rendition.notes if "as nothing is enlarged" in note]) == 6
 
 
 def test_the_same_input_and_recipe_give_the_same_bytes_whatever_the_number_of_threads() -> None:
