@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from math import log2
 
 import numpy as np
@@ -40,7 +41,7 @@ _EXCERPTS = 4
 _TRUSTED = 0.7
 """Share that an excerpt has in the level of its picture; the trend has the rest. Their errors are 0.7 and 1.1 points
 (standard deviations, 68 photographs) and have little in common: together they are off by 0.6."""
-_DOUBTFUL = 3.0
+_DOUBTFUL = 2.5
 """Points between what an excerpt and the trend predict, from which the picture itself is tried: one is wrong."""
 _SAME_SIZE = 0.2
 """Octaves of pixels below which two sizes show no trend."""
@@ -296,9 +297,14 @@ class SearchingChain(Chain):
         points = CLOSE if tried is one else self._ways.excerpted
 
         def work() -> Encoded:
-            found = reach(one.target, self._kind, start, draft, tried.score, tries=tries, points=points)
-            if is_first and one is not self._searched and miss(found, one.target) < -_FAR:
-                found = self._in_all_colours(one, found, draft)
+            further = partial(reach, one.target, self._kind, encode=draft, score=tried.score, points=points)
+            if not is_first or one is self._searched:
+                found = further(start, tries=tries)
+            else:
+                found = further(start, tries=1)
+                if miss(found, one.target) < -_FAR:
+                    found = self._in_all_colours(one, found, draft)
+                found = further(found, tries=tries - 1)
             if is_last and self._kind == "jpeg":
                 return replace(found, data=self._encode(one, found.quality))
             return found
