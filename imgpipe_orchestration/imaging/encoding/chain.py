@@ -303,7 +303,7 @@ class SearchingChain(Chain):
             else:
                 found = further(start, tries=1)
                 if miss(found, one.target) < -_FAR:
-                    found = self._in_all_colours(one, found, draft)
+                    found = self._in_all_colours(one, found, draft, tried.score)
                 found = further(found, tries=tries - 1)
             if is_last and self._kind == "jpeg":
                 return replace(found, data=self._encode(one, found.quality))
@@ -317,13 +317,15 @@ class SearchingChain(Chain):
 
         return self, one, work
 
-    def _in_all_colours(self, one: Picture, file: Encoded, draft: Callable[[int], bytes]) -> Encoded:
+    def _in_all_colours(
+        self, one: Picture, file: Encoded, draft: Callable[[int], bytes], score: Callable[[bytes], float]
+    ) -> Encoded:
         """The same try in 4:4:4 if that helps much; the picture then keeps 4:4:4."""
         if self._kind == "webp" or self._recipe_of(one) is self._all_colours:
             return file
         self._colourful.add(id(one))
         data = draft(file.quality)
-        again = Encoded(data, file.quality, self._tried(one).score(data))
+        again = Encoded(data, file.quality, score(data))
         if miss(again, one.target) - miss(file, one.target) > _GAIN:
             return again
         self._colourful.discard(id(one))

@@ -42,6 +42,7 @@ class _Pictured:
         return self
 
     def score(self, data: bytes) -> float:
+        assert len(data) == int(self.pixels * self.density / 100), "a file of another picture"
         kind, quality, _ = data.decode().split(" ", 2)
         beyond = level_of(cast(Lossy, kind), int(quality)) - _USUAL[kind]
         return 75 + beyond * slope(cast(Lossy, kind), _USUAL[kind]) - self.needs.get(kind, 0.0)
@@ -156,6 +157,17 @@ def test_a_large_picture_whose_excerpt_is_far_from_the_trend_is_scored_itself(
     file = made(zoom, _Pictured(960_000), _Pictured(150_000))[kind].done[id(zoom)]
     assert len(file.data) == zoom.pixels / 100
     assert file.score == zoom.score(file.data) == pytest.approx(75, abs=CLOSE)
+
+
+def test_a_large_picture_that_lacks_much_where_its_excerpt_does_not_is_compared_with_itself(
+    made: Callable[..., dict[Format, SearchingChain]],
+) -> None:
+    zoom = _large(jpeg=9.0, avif=9.0)
+    assert zoom.excerpt is not None
+    zoom.excerpt.needs = {"jpeg": -5.0, "avif": -5.0}
+    chains = made(zoom, _Pictured(960_000), _Pictured(150_000))
+    assert chains["jpeg"].done[id(zoom)].score == pytest.approx(75, abs=CLOSE)
+    assert chains["avif"].done[id(zoom)].score == pytest.approx(75, abs=CLOSE)
 
 
 def test_a_large_picture_with_few_colours_is_tried_itself(
