@@ -7,8 +7,10 @@ only. Here the server listens on loopback, without a password, because it is for
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -90,7 +92,7 @@ class Postgres(Part):
         """Let the server's own user, if it has one, reach the binaries and the folder."""
         if self.user is None:
             return
-        account = _pgserver().ensure_user_exists(self.user)
+        account = account_of(self.user)
         # pgserver's own function makes /root readable for everybody, and fails on a read-only disk.
         for path in {*_binaries().parents, *folder.parents}:
             _allow_others(path, _PASS)
@@ -221,6 +223,20 @@ def _binaries() -> Path:
 # For group and others: the server runs as another user, with our group.
 _READ = stat.S_IRGRP | stat.S_IROTH
 _PASS = stat.S_IXGRP | stat.S_IXOTH
+
+
+def account_of(user: str) -> pwd.struct_passwd:
+    """The account of a user, made if it is missing; by one process at a time.
+
+    Of several useradd that begin before the user exists, each gives it another number, and the last one's stays.
+    """
+    accounts = os.open("/etc", os.O_RDONLY)  # the folder, for useradd replaces the file
+    try:
+        fcntl.flock(accounts, fcntl.LOCK_EX)
+        account: pwd.struct_passwd = _pgserver().ensure_user_exists(user)
+        return account
+    finally:
+        os.close(accounts)
 
 
 def _allow_others(path: Path, permission: int) -> None:
