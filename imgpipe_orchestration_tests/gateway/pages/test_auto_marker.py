@@ -75,12 +75,20 @@ def test_a_customer_with_an_odd_id_is_shown_beside_the_others_and_switched(
     page.get_by_role("switch").first.click()
     expect(page.get_by_role("status")).to_contain_text("marking is off")
     assert ImageConfigs(gateway.services.documents).opted_out() == [customer]
-    page.get_by_role("button", name="Run now").first.click()
-    expect(page.get_by_role("alert")).to_contain_text("off for this customer")
+    expect(page.get_by_role("button", name="Run now")).to_have_count(0)
     page.get_by_role("switch").first.click()
     expect(page.get_by_role("status")).to_contain_text("marking is on")
     page.get_by_role("button", name="Run now").first.click()
     expect(page.get_by_role("status")).to_contain_text("starts within seconds")
+
+
+def test_a_run_is_refused_for_a_customer_who_was_switched_off_meanwhile(guest: Visitor, gateway: Gateway) -> None:
+    seed(gateway.services, "acme", 1)
+    page = guest.go("/processing?customer=acme")
+    ImageConfigs(gateway.services.documents).switch("acme", False)
+    page.get_by_role("button", name="Run now").first.click()
+    expect(page.get_by_role("alert")).to_contain_text("off for this customer")
+    expect(page.get_by_role("button", name="Run now")).to_have_count(0)
 
 
 def test_an_id_that_nobody_has_is_said_to_be_unknown(guest: Visitor, gateway: Gateway) -> None:
