@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from math import log2
 
 import numpy as np
 
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft, usual_nanoseconds
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
-from imgpipe_orchestration.imaging.encoding.picture import Picture
+from imgpipe_orchestration.imaging.encoding.picture import TRIED, Picture
 from imgpipe_orchestration.imaging.encoding.quality import (
     CLOSE,
     Encoded,
@@ -38,13 +38,10 @@ _NEARER = 3.0
 """Weight of a leader relative to the one before it: WebP predicts AVIF better than JPEG does."""
 _EXCERPTS = 4
 """Most tries of an excerpt. One takes 5 % of the time of its picture as JPEG, a sixth as WebP or AVIF."""
-_TRUSTED = 0.7
-"""Share that an excerpt has in the level of its picture; the trend has the rest. Their errors are 0.7 and 1.1 points
-(standard deviations, 68 photographs) and have little in common: together they are off by 0.6."""
-_DOUBTFUL = 2.5
-"""Points between what an excerpt and the trend predict, from which the picture itself is tried: one is wrong."""
+_JUMPY = 1.0
+"""Points that the nearest try of an excerpt as JPEG may miss by; beyond that its picture is tried itself."""
 _SAME_SIZE = 0.2
-"""Octaves of pixels below which two sizes show no trend."""
+"""Octaves below which two sizes show no trend."""
 
 
 Work = Callable[[], Encoded]
@@ -119,16 +116,15 @@ class SearchingChain(Chain):
     """One picture's quality is searched, and the others start from what was found there.
 
     1. the searched picture: a few tries, beginning where the leaders' searches ended
-    2. the largest one that is not too large, likewise: together they show how the quality depends on the size
+    2. the largest one, likewise: together they show how the quality depends on the size
     3. all others, at the quality that this trend predicts; those that miss are tried again
 
     A format also follows its leaders, the formats before it, whose tries take less time: it has a part of each of their
     surprises. AVIF also follows their bytes: led by JPEG and WebP it comes within 0.8 points (root mean square, crops
     of 209 photographs).
 
-    To score a large picture would take a tenth of a rendering, and further tries half as much. So the tries are made of
-    its excerpt, and the picture is encoded once. It is tried itself where its excerpt is far from the trend, and where
-    it has few colours (text, drawings), because such excerpts say less.
+    Large photographs are tried by their excerpts, and encoded once. To score them would take a tenth of a rendering,
+    and further tries half as much. Large drawings are tried themselves, after the others.
     """
 
     def __init__(
@@ -147,14 +143,13 @@ class SearchingChain(Chain):
         self._ways = WAYS[kind]
         self._leaders = leaders
         self._searched = searched
-        self._largest = next((one for one in pictures if one.whole and not one.excerpt), searched)
-        self._predicted: dict[int, float] = {}
+        self._whole = [one for one in pictures if one.whole]
         self._first_tries: dict[int, Encoded] = {}
         self._colourful: set[int] = set()
 
-    def _tried(self, one: Picture) -> Picture:
-        """The picture that tries are made of: of a large one with many colours, its excerpt."""
-        return one.excerpt if one.excerpt and not one.has_few_colours else one
+    @cached_property
+    def _largest(self) -> Picture:
+        return next((one for one in self._whole if one.tried.pixels <= TRIED), self._searched)
 
     def _search(self) -> Encoded:
         """Search the searched picture's quality.
@@ -191,20 +186,20 @@ class SearchingChain(Chain):
         if one in self:
             return []
         self._first_tries[id(one)] = file
-        if self._tried(one) is not one:
+        if one.tried is not one:
             return [self._by_excerpt(one, file)]
         if not self._is_settled(one, file):
             return [self._reach(one, file, tries=self._ways.tries, is_last=True)]
         return [self._plain(one, file.quality, file.score)] if self._kind == "jpeg" else []  # its tries are drafts
 
     def _by_excerpt(self, one: Picture, file: Encoded) -> Task:
-        """The task that makes a large picture, after the tries of its excerpt."""
-        told = self._exact(one, one.target)
-        predicted = self._predicted.get(id(one), told)
-        level = predicted + _TRUSTED * (told - predicted)
-        if abs(told - predicted) * slope(self._kind, told) > _DOUBTFUL:
+        """The task that makes a large photograph, after the tries of its excerpt."""
+        level = level_of(self._kind, file.quality)
+        if self._kind != "jpeg":
+            level = self._exact(one, one.target)
+        elif not close(file, one.target, _JUMPY):
             return self._reach(one, level, tries=self._ways.tries, is_last=True, itself=True)
-        quality = file.quality if self._kind == "jpeg" else bounded(self._kind, level)
+        quality = bounded(self._kind, level)
         return self._plain(one, quality, file.score if quality == file.quality else None)
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
@@ -226,10 +221,8 @@ class SearchingChain(Chain):
         if one is self._searched:
             return self, one, self._search
         level = self._trend(one)
-        effort = self._ways.effort if self._largest.pixels <= self._recipe.large_pixels < one.pixels else 0.0
-        level += (self._lacks(one) + effort) / slope(self._kind, level)
-        self._predicted[id(one)] = level
-        if self._tried(one) is not one:
+        level += self._lacks(one) / slope(self._kind, level)
+        if one.tried is not one:
             return self._reach(one, level, tries=_EXCERPTS)
         return self._reach(one, level, tries=self._ways.tries if one is self._largest else 1)
 
@@ -247,7 +240,7 @@ class SearchingChain(Chain):
 
     def _density(self, one: Picture) -> float:
         """Bytes per pixel of the first try, as a logarithm to base 2."""
-        return log2(len(self._first_tries[id(one)].data) / self._tried(one).pixels)
+        return log2(len(self._first_tries[id(one)].data) / one.tried.pixels)
 
     def _surprise(self, one: Picture) -> float:
         """The points by which a picture's first try scored better than its size predicts."""
@@ -258,12 +251,13 @@ class SearchingChain(Chain):
         """The level that a picture of this size is expected to need, from the searched picture and the largest one."""
         level = self._expected(one, lambda each: self._exact(each, one.target))
         smaller = self._searched if one is self._largest else self._largest
-        octaves = log2(one.pixels / smaller.pixels)
+        octaves = _octaves(smaller, one)
         if octaves > 0:
             level -= self._ways.settles * octaves * (self._exact(smaller, one.target) - usual(self._kind))
-        if one is self._largest:
-            level += self._ways.drift * octaves / slope(self._kind, level)
-        return level
+        points = self._ways.drift * octaves if one is self._largest else 0.0
+        if one.pixels > self._recipe.large_pixels >= smaller.pixels:
+            points += self._ways.effort
+        return level + points / slope(self._kind, level)
 
     def _expected(self, one: Picture, value: Callable[[Picture], float]) -> float:
         """The value that the searched picture and the largest one predict for another size. For the largest one itself
@@ -271,8 +265,7 @@ class SearchingChain(Chain):
         searched = value(self._searched)
         if one is self._searched or one is self._largest or self._largest is self._searched:
             return searched
-        octaves = log2(one.pixels / self._searched.pixels)
-        span = log2(self._largest.pixels / self._searched.pixels)
+        octaves, span = _octaves(self._searched, one), _octaves(self._searched, self._largest)
         return carried(searched, value(self._largest), octaves / span if span > _SAME_SIZE else 1.0)
 
     def _exact(self, one: Picture, target: float) -> float:
@@ -293,7 +286,7 @@ class SearchingChain(Chain):
             itself: try the picture even if it has an excerpt.
         """
         is_first = not isinstance(start, Encoded)
-        tried = one if itself else self._tried(one)
+        tried = one if itself else one.tried
         points = CLOSE if tried is one else self._ways.excerpted
 
         def work() -> Encoded:
@@ -336,6 +329,11 @@ class SearchingChain(Chain):
         followed = self._largest if one.pixels > self._largest.pixels else one
         colourful = any({id(one), id(followed)} & chain._colourful for chain in (self, *self._leaders))
         return self._all_colours if colourful else self._recipe
+
+
+def _octaves(smaller: Picture, larger: Picture) -> float:
+    """How many times more pixels the larger one's scale gives to the same content, as a logarithm to base 2."""
+    return 2 * log2(larger.scale / smaller.scale)
 
 
 def _by_nearness(told: list[float]) -> float:

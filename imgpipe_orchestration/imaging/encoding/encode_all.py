@@ -92,8 +92,10 @@ def _pictures(
         same = source.size == size and not cut.beyond
         image = source if same else LazyImage(size, partial(_cut, source, cut, focal, ground))
         images[cut.size.name] = image
+        scale = max(cut.width / picture.width, cut.height / picture.height)
+        whole = cut.size.fit == "within"
         named[cut.size.name] = distinct.setdefault(
-            (id(image), cut.size.target), Picture(image, whole=cut.size.fit == "within", target=cut.size.target)
+            (id(image), cut.size.target), Picture(image, whole=whole, scale=scale, target=cut.size.target)
         )
     return named
 

@@ -13,14 +13,14 @@ from PIL import Image
 
 from imgpipe_orchestration.imaging.colour.alpha import GREY, WHITE, Ground, flattened, ground_of
 from imgpipe_orchestration.imaging.encoding import excerpt
-from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours
+from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours, is_drawn
 from imgpipe_orchestration.imaging.encoding.ssimulacra2 import Reference
 from imgpipe_orchestration.imaging.opencv import cv2
 
 _SMALLEST_SIDE = 32
 """Pixels of a side below which the score lacks its coarse scales: what is smaller is scored repeated, in mirrors."""
-_EXCERPTED = 1_450_000
-"""Pixels above which a picture has an excerpt."""
+TRIED = 1_450_000
+"""Pixels above which a photograph is tried by its excerpt."""
 _AVIF = b"ftypavif"
 """What these files have at byte 4."""
 
@@ -49,20 +49,20 @@ class Picture:
 
     Args:
         whole: it shows all of the original and is not a crop.
+        scale: its pixels per pixel of the original, along a side.
         target: the score to reach.
         flattered: points that its files score better than those of the picture that it stands for.
     """
 
-    def __init__(self, image: LazyImage, *, whole: bool, target: float, flattered: float = 0.0) -> None:
+    def __init__(self, image: LazyImage, *, whole: bool, scale: float, target: float, flattered: float = 0.0) -> None:
         self.whole = whole
+        self.scale = scale
         self.target = target
         self.pixels = image.size[0] * image.size[1]
         self._flattered = flattered
         self._image = image
         self._lock = Lock()
         self._reference: Reference | None = None
-        self.excerpt = _excerpt(image, target) if self.pixels > _EXCERPTED else None
-        """A small picture that is as hard to encode as this one; None when this one is small enough itself."""
 
     @property
     def image(self) -> Image.Image:
@@ -70,12 +70,23 @@ class Picture:
 
     @cached_property
     def has_few_colours(self) -> bool:
-        """Whether it may be text, a drawing or grey: their scores follow other curves than those of photographs."""
         return has_few_colours(self.image)
+
+    @cached_property
+    def tried(self) -> Picture:
+        """The picture that tries are made of: itself, or of a large photograph an excerpt that is as hard to encode.
+        Excerpts of text and drawings say less."""
+        return self if self.pixels <= TRIED or is_drawn(self.image) else self._excerpt()
 
     @cached_property
     def _ground(self) -> Ground:
         return ground_of(self.image, GREY) if self.image.mode == "RGBA" else WHITE
+
+    def _excerpt(self) -> Picture:
+        width, height = self._image.size
+        size = (excerpt.side_of(width), excerpt.side_of(height))
+        cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(self.image))))
+        return Picture(cut, whole=False, scale=self.scale, target=self.target, flattered=excerpt.FLATTERED)
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey, or what shows it better."""
@@ -99,9 +110,3 @@ class Picture:
 def _large_enough(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     lacking = [max(0, _SMALLEST_SIDE - side) for side in pixels.shape[:2]]
     return np.pad(pixels, [*((0, more) for more in lacking), (0, 0)], mode="symmetric") if any(lacking) else pixels
-
-
-def _excerpt(image: LazyImage, target: float) -> Picture:
-    size = (excerpt.side_of(image.size[0]), excerpt.side_of(image.size[1]))
-    cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(image.get()))))
-    return Picture(cut, whole=False, target=target, flattered=excerpt.FLATTERED)

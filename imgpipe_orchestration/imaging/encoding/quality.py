@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of, quality_at
 
-CLOSE = 1.8
+CLOSE = 1.85
 """Points from the target up to which a file is good enough."""
 _LOWEST: dict[Lossy, int] = {"avif": 20, "webp": 15, "jpeg": 20}
 _HIGHEST: dict[Lossy, int] = {"avif": 92, "webp": 97, "jpeg": 96}

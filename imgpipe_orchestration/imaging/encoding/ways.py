@@ -21,8 +21,9 @@ class Ways:
     its octaves of bytes per pixel, and a constant. Fitted to 78 photographs, WebP's to 167: half of the searches begin
     within 1.1 points of the target. Without a leader, the search begins at the recipe's quality."""
     excerpted: float
-    """Points from the target at which the tries of an excerpt end. Its picture then gets the next quality; as JPEG that
-    of the nearest try, because an original that was one has jumps of up to 8 points between neighbouring qualities."""
+    """Points from the target at which the tries of an excerpt end. Its picture then gets the quality that they predict;
+    as JPEG that of the nearest try, because an original that was one has jumps of up to 8 points between neighbouring
+    qualities."""
     followed: float
     """The share of the leaders' surprise that this format has as well."""
     texture: float
@@ -34,8 +35,8 @@ class Ways:
     """Share of the distance to the usual level that is lost per octave of pixels: a picture that needs a high level
     when small, for its grain or an earlier JPEG's blocks, needs less of it when large."""
     effort: float
-    """Points beyond the trend that a picture of more than `Recipe.large_pixels` needs: WebP and AVIF are encoded with
-    less effort there. JPEG, whose effort is the same, needs less than the trend."""
+    """Points that a picture of more than `Recipe.large_pixels` needs beyond the trend of smaller ones, where WebP and
+    AVIF are encoded with less effort."""
 
 
 WAYS: dict[Lossy, Ways] = {
@@ -45,28 +46,28 @@ WAYS: dict[Lossy, Ways] = {
         excerpted=0.6,
         followed=0.0,
         texture=0.0,
-        drift=-0.15,
-        settles=0.1,
-        effort=-1.5,
+        drift=-0.5,
+        settles=0.17,
+        effort=0.3,
     ),
     "webp": Ways(
         tries=3,
         begins={"jpeg": (0.54, -3.7, 33.0)},
-        excerpted=2.0,
-        followed=0.3,
-        texture=-0.5,
-        drift=0.9,
-        settles=0.06,
-        effort=1.2,
+        excerpted=4.5,
+        followed=0.4,
+        texture=-1.9,
+        drift=1.0,
+        settles=0.12,
+        effort=0.0,
     ),
     "avif": Ways(
         tries=4,
         begins={"jpeg": (0.44, 4.0, 4.4), "webp": (0.62, 4.1, -13.4)},
-        excerpted=2.0,
-        followed=0.5,
-        texture=2.7,
-        drift=0.6,
-        settles=0.07,
-        effort=0.0,
+        excerpted=2.8,
+        followed=0.7,
+        texture=2.5,
+        drift=0.4,
+        settles=0.05,
+        effort=-0.5,
     ),
 }

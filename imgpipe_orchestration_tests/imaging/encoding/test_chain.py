@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import cast
 
-import numpy as np
 import pytest
 
 from imgpipe_orchestration.imaging.encoding import chain as chain_module
 from imgpipe_orchestration.imaging.encoding import encode_all
-from imgpipe_orchestration.imaging.encoding.chain import _TRUSTED, SearchingChain
+from imgpipe_orchestration.imaging.encoding.chain import SearchingChain
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
 from imgpipe_orchestration.imaging.encoding.quality import CLOSE, slope
 from imgpipe_orchestration.imaging.formats import Format
@@ -33,13 +32,21 @@ class _Pictured:
     """Of its WebP: bytes for each hundred pixels."""
     whole: bool = True
     target: float = 75.0
-    has_few_colours: bool = False
     excerpt: _Pictured | None = None
+    is_drawn: bool = False
     asked: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def image(self) -> _Pictured:
         return self
+
+    @property
+    def scale(self) -> float:
+        return (self.pixels / 6_000_000) ** 0.5
+
+    @property
+    def tried(self) -> _Pictured:
+        return self.excerpt if self.excerpt and not self.is_drawn else self
 
     def score(self, data: bytes) -> float:
         assert len(data) == int(self.pixels * self.density / 100), "a file of another picture"
@@ -131,50 +138,47 @@ def test_a_large_picture_is_encoded_once_at_the_quality_that_its_excerpt_asks_fo
         assert zoom.score(file.data) == pytest.approx(75, abs=1)
 
 
-def test_a_large_picture_gets_a_quality_between_its_excerpt_and_the_trend(
+@pytest.mark.parametrize("kind", ["webp", "avif"])
+@pytest.mark.parametrize("told", [6.0, -6.0])
+def test_a_large_photograph_is_made_once_however_far_its_excerpt_is_from_the_others(
+    made: Callable[..., dict[Format, SearchingChain]], kind: Format, told: float
+) -> None:
+    zoom = _large(**{kind: told})
+    file = made(zoom, _Pictured(960_000), _Pictured(150_000))[kind].done[id(zoom)]
+    assert zoom.asked[kind] == [file.quality]
+    assert zoom.score(file.data) == pytest.approx(75, abs=1)
+
+
+def test_sizes_below_a_large_photograph_begin_between_what_it_and_the_small_one_told(
     made: Callable[..., dict[Format, SearchingChain]],
 ) -> None:
     levels = []
-    for told in np.linspace(-2.8, 2.8, 15):
-        zoom = _large()
-        assert zoom.excerpt is not None
-        zoom.excerpt.needs = {"avif": told}
-        made(zoom, _Pictured(960_000), _Pictured(150_000))
-        levels.append(_first_level(zoom, "avif"))
-    points_per_point = np.polyfit(np.linspace(-2.8, 2.8, 15), levels, 1)[0] * slope("avif", _USUAL["avif"])
-    assert points_per_point == pytest.approx(_TRUSTED, abs=0.12)
+    for needs in (-4.0, 0.0, 4.0):
+        detail = _Pictured(960_000)
+        made(_large(webp=needs), detail, _Pictured(150_000))
+        levels.append(_first_level(detail, "webp"))
+    apart = 4 / slope("webp", _USUAL["webp"])
+    assert levels[0] < levels[1] < levels[2]
+    assert 0.3 * 2 * apart < levels[2] - levels[0] < 0.8 * 2 * apart
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "webp", "avif"])
-@pytest.mark.parametrize("told", [7.0, -6.0])
-@pytest.mark.parametrize("true", [True, False])
-def test_a_large_picture_whose_excerpt_is_far_from_the_trend_is_scored_itself(
-    made: Callable[..., dict[Format, SearchingChain]], kind: Format, told: float, true: bool
+def test_a_large_jpeg_is_compared_with_itself_where_its_excerpt_jumps_over_the_target(
+    made: Callable[..., dict[Format, SearchingChain]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    zoom = _large(**({kind: told} if true else {}))
+    """As where the original is a JPEG of that very size."""
+    zoom = _large()
     assert zoom.excerpt is not None
-    zoom.excerpt.needs = {kind: told}
-    file = made(zoom, _Pictured(960_000), _Pictured(150_000))[kind].done[id(zoom)]
-    assert len(file.data) == zoom.pixels / 100
+    score = zoom.excerpt.score
+    monkeypatch.setattr(zoom.excerpt, "score", lambda data: score(data) + (3 if score(data) >= 75 else -3))
+    file = made(zoom, _Pictured(960_000), _Pictured(150_000))["jpeg"].done[id(zoom)]
     assert file.score == zoom.score(file.data) == pytest.approx(75, abs=CLOSE)
 
 
-def test_a_large_picture_that_lacks_much_where_its_excerpt_does_not_is_compared_with_itself(
-    made: Callable[..., dict[Format, SearchingChain]],
-) -> None:
-    zoom = _large(jpeg=9.0, avif=9.0)
-    assert zoom.excerpt is not None
-    zoom.excerpt.needs = {"jpeg": -5.0, "avif": -5.0}
-    chains = made(zoom, _Pictured(960_000), _Pictured(150_000))
-    assert chains["jpeg"].done[id(zoom)].score == pytest.approx(75, abs=CLOSE)
-    assert chains["avif"].done[id(zoom)].score == pytest.approx(75, abs=CLOSE)
-
-
-def test_a_large_picture_with_few_colours_is_tried_itself(
+def test_a_large_drawing_is_tried_itself(
     made: Callable[..., dict[Format, SearchingChain]],
 ) -> None:
     page = _large(jpeg=5.0, avif=-7.0)
-    page.has_few_colours = True
+    page.is_drawn = True
     chains = made(page, _Pictured(960_000), _Pictured(150_000))
     assert page.excerpt is not None
     assert page.excerpt.asked == {}
@@ -212,13 +216,14 @@ def test_what_is_unusual_when_small_is_expected_to_be_less_so_when_larger(
     levels = []
     for points in (-4.0, 4.0):
         small, detail = (_Pictured(pixels, needs={"jpeg": points}) for pixels in (150_000, 960_000))
+        made(detail, small)
         zoom = _large(jpeg=points)
-        made(zoom, detail, small)
+        made(zoom, _Pictured(150_000, needs={"jpeg": points}))
         assert zoom.excerpt is not None
         levels.append([small.asked["jpeg"][-1], detail.asked["jpeg"][0], zoom.excerpt.asked["jpeg"][0]])
     small_apart, detail_apart, zoom_apart = (hard - easy for easy, hard in zip(*levels, strict=True))
     assert detail_apart <= small_apart - 2
-    assert zoom_apart <= small_apart - 2
+    assert zoom_apart <= detail_apart - 2
 
 
 def test_what_takes_longest_is_begun_as_soon_as_it_can_be(
@@ -227,7 +232,7 @@ def test_what_takes_longest_is_begun_as_soon_as_it_can_be(
     zoom = _Pictured(3_840_000, excerpt=_Pictured(590_000))
     made(zoom, _Pictured(960_000), _Pictured(250_000, whole=False), _Pictured(150_000))
     avif = dict.fromkeys(pixels for kind, pixels in encoded if kind == "avif")
-    assert list(avif) == [150_000, 960_000, 590_000, 3_840_000, 250_000]
+    assert list(avif) == [150_000, 590_000, 960_000, 3_840_000, 250_000]
     assert encoded.index(("avif", 3_840_000)) < encoded.index(("webp", 3_840_000))
 
 

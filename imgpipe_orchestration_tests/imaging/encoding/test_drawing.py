@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from imgpipe_orchestration.imaging.encoding import encode_all
+from imgpipe_orchestration.imaging.encoding.drawing import has_few_colours, is_drawn
 from imgpipe_orchestration.imaging.encoding.picture import Picture
 from imgpipe_orchestration.imaging.recipe import MEDIA
 from imgpipe_orchestration.imaging.render import Rendition, render
@@ -101,3 +102,12 @@ def test_threads_change_nothing() -> None:
     data = encoded(chart(), "PNG")
     one, two = (render(data, MEDIA, threads=count) for count in (1, 2))
     assert [v.sha256 for v in one.variants] == [v.sha256 for v in two.variants]
+
+
+def test_a_drawing_in_many_colours_is_told_from_a_photograph_by_its_flat_areas() -> None:
+    drawing = Image.new("RGB", (900, 600), "#2a6fb0")
+    drawing.paste(Image.linear_gradient("L").resize((300, 600)), (600, 0))
+    drawing.paste(photo("retina").resize((300, 200)), (40, 40))
+    assert not has_few_colours(drawing)
+    assert is_drawn(drawing)
+    assert not is_drawn(photo("astronaut"))

@@ -52,17 +52,17 @@ def test_tiles_fade_into_each_other() -> None:
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
 def test_the_excerpt_of_a_photograph_scores_as_the_photograph_does(kind: Literal["jpeg", "webp"]) -> None:
     large = photo("retina").resize((2400, 2400), Image.Resampling.LANCZOS)
-    whole = Picture(LazyImage(large.size, lambda: large), whole=True, target=75.0)
-    assert whole.excerpt is not None
+    whole = Picture(LazyImage(large.size, lambda: large), whole=True, scale=1.0, target=75.0)
+    assert whole.tried is not whole
     for quality in (60, 85):
-        scores = [one.score(encode(one.image, kind, quality, MEDIA)) for one in (whole, whole.excerpt)]
+        scores = [one.score(encode(one.image, kind, quality, MEDIA)) for one in (whole, whole.tried)]
         assert scores[1] == pytest.approx(scores[0], abs=1.5), quality
 
 
 def test_the_advantage_of_an_excerpt_is_taken_off_its_score() -> None:
     pixels = Image.fromarray(RNG.integers(0, 256, (1500, 1000, 3), np.uint8))
-    whole = Picture(LazyImage(pixels.size, lambda: pixels), whole=True, target=75.0)
-    assert whole.excerpt is not None
-    alone = Picture(LazyImage(whole.excerpt.image.size, lambda: whole.excerpt.image), whole=True, target=75.0)
+    whole = Picture(LazyImage(pixels.size, lambda: pixels), whole=True, scale=1.0, target=75.0)
+    assert whole.tried is not whole
+    alone = Picture(LazyImage(whole.tried.image.size, lambda: whole.tried.image), whole=True, scale=1.0, target=75.0)
     file = encode(alone.image, "jpeg", 80, MEDIA)
-    assert whole.excerpt.score(file) == alone.score(file) - FLATTERED
+    assert whole.tried.score(file) == alone.score(file) - FLATTERED
