@@ -40,7 +40,7 @@ def test_a_listing_is_uploaded_becomes_webp_and_a_failure_is_requeued(
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_text("working every 10s")).to_be_visible()
+    expect(page.get_by_text("working every 10 s")).to_be_visible()
 
 
 def test_a_listing_whose_title_is_blank_goes_by_its_file_name(guest: Visitor, tmp_path: Path) -> None:
