@@ -72,21 +72,24 @@ class Picture:
     def has_few_colours(self) -> bool:
         return has_few_colours(self.image)
 
-    @cached_property
+    @property
     def tried(self) -> Picture:
         """The picture that tries are made of: itself, or of a large photograph an excerpt that is as hard to encode.
         Excerpts of text and drawings say less."""
-        return self if self.pixels <= TRIED or is_drawn(self.image) else self._excerpt()
+        return self._excerpt or self
 
     @cached_property
-    def _ground(self) -> Ground:
-        return ground_of(self.image, GREY) if self.image.mode == "RGBA" else WHITE
-
-    def _excerpt(self) -> Picture:
+    def _excerpt(self) -> Picture | None:
+        if self.pixels <= TRIED or is_drawn(self.image):
+            return None
         width, height = self._image.size
         size = (excerpt.side_of(width), excerpt.side_of(height))
         cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(self.image))))
         return Picture(cut, whole=False, scale=self.scale, target=self.target, flattered=excerpt.FLATTERED)
+
+    @cached_property
+    def _ground(self) -> Ground:
+        return ground_of(self.image, GREY) if self.image.mode == "RGBA" else WHITE
 
     def score(self, data: bytes) -> float:
         """SSIMULACRA2 of an encoded file of this picture; transparency is laid over grey, or what shows it better."""
