@@ -22,7 +22,7 @@ from imgpipe_orchestration.imaging.recipe import MEDIA, Recipe
 from imgpipe_orchestration.imaging.render import render
 from imgpipe_orchestration.imaging.workshop import Workshop
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.imaging.corpus import encoded, picture
+from imgpipe_orchestration_tests.imaging.corpus import encoded, photo, picture
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_an_image_whose_workers_are_ended_by_others_is_not_to_blame(shop: Worksh
 @pytest.mark.slow
 def test_a_rendering_leaves_nothing_to_the_collector() -> None:
     """What waits for it adds up: a worker that had rendered thirty photos was at its limit and crashed."""
-    data = encoded(picture(640, 480), "JPEG")
+    data = encoded(photo("retina").resize((1500, 1000)), "JPEG")  # large enough for an excerpt
     gc.collect()
     gc.disable()
     try:

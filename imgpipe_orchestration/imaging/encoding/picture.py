@@ -82,9 +82,9 @@ class Picture:
     def _excerpt(self) -> Picture | None:
         if self.pixels <= TRIED or is_drawn(self.image):
             return None
-        width, height = self._image.size
-        size = (excerpt.side_of(width), excerpt.side_of(height))
-        cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(self.image))))
+        source = self._image  # not this picture, which a cycle would keep until the garbage collector runs
+        size = (excerpt.side_of(source.size[0]), excerpt.side_of(source.size[1]))
+        cut = LazyImage(size, lambda: Image.fromarray(excerpt.excerpt_of(np.asarray(source.get()))))
         return Picture(cut, whole=False, scale=self.scale, target=self.target, flattered=excerpt.FLATTERED)
 
     @cached_property
