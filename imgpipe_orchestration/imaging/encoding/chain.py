@@ -149,6 +149,7 @@ class SearchingChain(Chain):
 
     @cached_property
     def _largest(self) -> Picture:
+        """The largest whole picture that takes little time to try: a photograph of any size, or a smaller drawing."""
         return next((one for one in self._whole if one.tried.pixels <= TRIED), self._searched)
 
     def _search(self) -> Encoded:
@@ -194,12 +195,12 @@ class SearchingChain(Chain):
 
     def _by_excerpt(self, one: Picture, file: Encoded) -> Task:
         """The task that makes a large photograph, after the tries of its excerpt."""
-        level = level_of(self._kind, file.quality)
         if self._kind != "jpeg":
-            level = self._exact(one, one.target)
-        elif not close(file, one.target, _JUMPY):
-            return self._reach(one, level, tries=self._ways.tries, is_last=True, itself=True)
-        quality = bounded(self._kind, level)
+            quality = bounded(self._kind, self._exact(one, one.target))
+        elif close(file, one.target, _JUMPY):
+            quality = file.quality
+        else:
+            return self._reach(one, level_of(self._kind, file.quality), tries=self._ways.tries, is_last=True)
         return self._plain(one, quality, file.score if quality == file.quality else None)
 
     def _is_settled(self, one: Picture, first_try: Encoded) -> bool:
@@ -276,17 +277,14 @@ class SearchingChain(Chain):
         """Whether a picture's first scored try is done."""
         return id(one) in self._first_tries
 
-    def _reach(
-        self, one: Picture, start: float | Encoded, *, tries: int, is_last: bool = False, itself: bool = False
-    ) -> Task:
+    def _reach(self, one: Picture, start: float | Encoded, *, tries: int, is_last: bool = False) -> Task:
         """A task that tries qualities from a level or from an earlier try on, and scores them.
 
         Args:
-            is_last: the picture gets no other task, whatever this one's file scores.
-            itself: try the picture even if it has an excerpt.
+            is_last: try the picture itself even if it has an excerpt; it gets no other task, whatever its file scores.
         """
         is_first = not isinstance(start, Encoded)
-        tried = one if itself else one.tried
+        tried = one if is_last else one.tried
         points = CLOSE if tried is one else self._ways.excerpted
 
         def work() -> Encoded:
