@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from math import log2
 
-import numpy as np
-
 from imgpipe_orchestration.imaging.encoding.encode import encode, encode_draft, usual_nanoseconds
 from imgpipe_orchestration.imaging.encoding.levels import Lossy, level_of
 from imgpipe_orchestration.imaging.encoding.picture import TRIED, Picture
@@ -255,10 +253,9 @@ class SearchingChain(Chain):
         octaves = _octaves(smaller, one)
         if octaves > 0:
             level -= self._ways.settles * octaves * (self._exact(smaller, one.target) - usual(self._kind))
-        points = self._ways.drift * octaves if one is self._largest else 0.0
-        if one.pixels > self._recipe.large_pixels >= smaller.pixels:
-            points += self._ways.effort
-        return level + points / slope(self._kind, level)
+        if one is self._largest:
+            level += self._ways.drift * octaves / slope(self._kind, level)
+        return level
 
     def _expected(self, one: Picture, value: Callable[[Picture], float]) -> float:
         """The value that the searched picture and the largest one predict for another size. For the largest one itself
@@ -336,7 +333,8 @@ def _octaves(smaller: Picture, larger: Picture) -> float:
 
 def _by_nearness(told: list[float]) -> float:
     """The weighted mean of the leaders' values, which are in the leaders' order."""
-    return float(np.average(told, weights=[_NEARER**place for place in range(len(told))]))
+    weights = [_NEARER**place for place in range(len(told))]
+    return sum(weight * value for weight, value in zip(weights, told, strict=True)) / sum(weights)
 
 
 def searched_of(pictures: list[Picture]) -> Picture:

@@ -34,9 +34,6 @@ class Ways:
     settles: float
     """Share of the distance to the usual level that is lost per octave of pixels: a picture that needs a high level
     when small, for its grain or an earlier JPEG's blocks, needs less of it when large."""
-    effort: float
-    """Points that a picture of more than `Recipe.large_pixels` needs beyond the trend of smaller ones, where WebP and
-    AVIF are encoded with less effort."""
 
 
 WAYS: dict[Lossy, Ways] = {
@@ -46,9 +43,8 @@ WAYS: dict[Lossy, Ways] = {
         excerpted=0.6,
         followed=0.0,
         texture=0.0,
-        drift=-0.5,
+        drift=-0.3,
         settles=0.17,
-        effort=0.3,
     ),
     "webp": Ways(
         tries=3,
@@ -58,7 +54,6 @@ WAYS: dict[Lossy, Ways] = {
         texture=-1.9,
         drift=1.0,
         settles=0.12,
-        effort=0.0,
     ),
     "avif": Ways(
         tries=4,
@@ -66,8 +61,7 @@ WAYS: dict[Lossy, Ways] = {
         excerpted=2.8,
         followed=0.7,
         texture=2.5,
-        drift=0.4,
+        drift=0.2,
         settles=0.05,
-        effort=-0.5,
     ),
 }
