@@ -21,7 +21,9 @@ def main() -> None:
         "ours on two threads": lambda data, plan: ours(data, plan, threads=2),
         "ours, adaptive": lambda data, plan: ours(data, plan, threads=1, adaptive=True),
         "ours, adaptive on two threads": lambda data, plan: ours(data, plan, threads=2, adaptive=True),
-        "ours, as found": lambda data, plan: ours(data, {**plan, "quality": plan["found"]}, threads=1),
+        "ours, as found": lambda data, plan: ours(data, as_found(plan), threads=1),
+        "ours, whole, adaptive": lambda data, plan: ours(data, plan, threads=1, adaptive=True, focus_given=False),
+        "ours, whole, as found": lambda data, plan: ours(data, as_found(plan), threads=1, focus_given=False),
         "naive": lambda data, plan: naive(data, plan, matched=False),
         "naive, matched": lambda data, plan: naive(data, plan, matched=True),
     }
@@ -38,8 +40,15 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def ours(data: bytes, plan: dict[str, Any], *, threads: int, adaptive: bool = False) -> dict[str, Any]:
-    """The engine. The focus is given, because the others do not look for one."""
+def as_found(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan at the qualities that the adaptive way found."""
+    return {**plan, "quality": plan["found"]}
+
+
+def ours(
+    data: bytes, plan: dict[str, Any], *, threads: int, adaptive: bool = False, focus_given: bool = True
+) -> dict[str, Any]:
+    """The engine. The focus is given where it is compared with others, because they do not look for one."""
     import dataclasses
 
     from imgpipe_orchestration.imaging.geometry import WHOLE
@@ -49,7 +58,7 @@ def ours(data: bytes, plan: dict[str, Any], *, threads: int, adaptive: bool = Fa
 
     quality = tuple((kind, plan["quality"][kind]) for kind in ("avif", "webp", "jpeg"))
     recipe = dataclasses.replace(MEDIA, adaptive=adaptive, fixed_quality=quality)
-    rendition = render(data, recipe, FocusHints(manual=WHOLE), threads=threads)
+    rendition = render(data, recipe, FocusHints(manual=WHOLE) if focus_given else None, threads=threads)
     files: dict[str, Any] = {f"{v.size}.{v.format}": v.data for v in rendition.variants}
     if adaptive:
         found = {v.format: v.quality for v in rendition.variants if v.size == "detail"}
