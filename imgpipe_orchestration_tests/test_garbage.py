@@ -238,7 +238,7 @@ def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
     """As by a database that is being restored, or that of another installation."""
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(garbage, "MANY", 3)
+    monkeypatch.setattr(garbage, "FEW", 3)
     listings, media = services.listings_bucket, services.media_bucket
     put(listings, "a-1.webp")
     stray = {f"bulk/2026-01-31/{number}.jpg" for number in range(901, 905)}
@@ -249,7 +249,7 @@ def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
     assert (told.garbage, keys(media)) == (4, stray)
 
     ask = ["gc", "--data", str(tmp_path), "--grace-hours", "0", "--delete"]
-    script = f"import {garbage.__name__} as g; g.MANY = 3; from {cli.__name__} import main; main()"
+    script = f"import {garbage.__name__} as g; g.FEW = 3; from {cli.__name__} import main; main()"
     command = [sys.executable, "-c", script, *ask]
     refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
@@ -258,6 +258,29 @@ def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
     meant = CliRunner().invoke(imgpipe, [*ask, "--even-most"])
     assert meant.exit_code == 0, meant.output
     assert keys(media) == set()
+
+
+@pytest.mark.parametrize(
+    ("stray", "rows", "doubted"),
+    [(21, 0, True), (20, 0, False), (21, 1, False), (31, 1, True)],
+    ids=["empty", "few", "one row", "many"],
+)
+def test_a_small_bucket_is_kept_where_the_database_is_empty(
+    services: Services, monkeypatch: pytest.MonkeyPatch, stray: int, rows: int, doubted: bool
+) -> None:
+    monkeypatch.setattr(garbage, "MANY", 30)
+    bucket = services.media_bucket
+    put(bucket, *(f"bulk/{number}" for number in range(stray)))
+    holding = Holding(
+        "x", bucket, ("bulk/",), named=lambda _: [], promised=lambda after, limit: [Promise(1, "bulk/a")][after:rows]
+    )
+    before = datetime.now(UTC) + timedelta(seconds=1)
+    if doubted:
+        with pytest.raises(MostlyGarbage, match=f"{stray} of {stray}"):
+            collect(holding, before=before, act=True)
+        assert len(keys(bucket)) == stray
+    else:
+        assert collect(holding, before=before, act=True).deleted == stray
 
 
 def test_much_garbage_is_deleted_from_a_bucket_that_has_more_of_other_things(

@@ -28,7 +28,9 @@ BATCH = 500
 SHOWN = 20
 """Keys of each kind that a report names."""
 MANY = 1000
-"""Objects of garbage up to which it is deleted even if it is most of a bucket."""
+"""Objects of garbage up to which it is deleted even if it is most of a bucket, while rows name other objects."""
+FEW = 20
+"""The same where no row names any object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
     Args:
         before: only objects last written before this moment can be garbage.
         act: delete garbage and have missing objects made again; else only report.
-        even_most: also where more than `MANY` objects and more than half of the bucket are garbage.
+        even_most: also where more than `MANY` objects and more than half of the bucket are garbage, or more than `FEW`
+            and no row promises an object.
 
     Raises:
         MostlyGarbage: they are, and nothing was deleted.
@@ -135,7 +138,7 @@ def collect(holding: Holding, *, before: datetime, act: bool, even_most: bool = 
                 found.objects += len(batch)
                 listing.add(batch)
                 garbage += _garbage(holding, batch, found, before)
-        if act and not even_most and len(garbage) > max(MANY, found.objects // 2):
+        if act and not even_most and _is_doubtful(holding, found):
             raise MostlyGarbage(found)
         for start in range(0, len(garbage) if act else 0, BATCH):
             doomed = garbage[start : start + BATCH]
@@ -202,6 +205,13 @@ def _garbage(holding: Holding, batch: list[StoredObject], found: Collected, befo
         found.garbage_bytes += one.size
     found.garbage_keys += garbage[: SHOWN - len(found.garbage_keys)]
     return garbage
+
+
+def _is_doubtful(holding: Holding, found: Collected) -> bool:
+    """Whether the database may be the wrong one, or not restored."""
+    if found.garbage <= max(FEW, found.objects // 2):
+        return False
+    return found.garbage > MANY or not holding.promised(0, BATCH)
 
 
 def _missing(holding: Holding, absent: list[Promise]) -> list[Promise]:
