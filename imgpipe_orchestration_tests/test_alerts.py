@@ -337,6 +337,25 @@ def test_of_a_webhooks_answer_only_the_head_is_read() -> None:
         assert read.wait(30), "the connection is closed"
 
 
+def test_a_webhook_that_drips_its_head_is_not_waited_for_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "TIMEOUT_SECONDS", 1.0)
+    over = threading.Event()
+
+    def drip(handler: BaseHTTPRequestHandler, _: int) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with contextlib.suppress(OSError):
+            while not over.wait(0.1):
+                handler.wfile.write(b"x")
+
+    with serving(drip) as server:
+        began = time.monotonic()
+        with pytest.raises(PartnerUnavailable, match="does not answer"):
+            chat.send(server.url, {"text": "x"}, "key")
+        took = time.monotonic() - began
+        over.set()
+    assert 0.9 < took < 10
+
+
 def test_a_webhook_that_refuses_or_is_gone_is_an_error_without_its_url(webhook: Webhook) -> None:
     webhook.statuses = [404]
     with pytest.raises(PartnerRefused, match="answered 404") as refused:

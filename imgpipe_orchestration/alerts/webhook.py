@@ -10,9 +10,13 @@ from collections.abc import Mapping
 import requests
 
 from imgpipe_orchestration.errors import PartnerRefused, PartnerUnavailable
+from imgpipe_orchestration.partners.connections import answered_by
+from imgpipe_orchestration.partners.http import open_session
+from imgpipe_orchestration.partners.retry import Deadline
 from imgpipe_orchestration.redaction import redact
 
 TIMEOUT_SECONDS = 5.0
+"""From the connection to the end of the answer's head."""
 LONGEST = 1500
 """Characters of a reason. Discord refuses messages of more than 2,000."""
 
@@ -48,9 +52,13 @@ def send(url: str, message: dict[str, str], key: str) -> None:
     try:
         headers = {"Idempotency-Key": key}
         # Only the head of the answer is read: its body may be of any size, or never end.
-        with requests.post(
-            url, json=message, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
-        ) as answer:
+        with (
+            answered_by(Deadline(TIMEOUT_SECONDS)),
+            open_session(url) as session,
+            session.post(
+                url, json=message, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
+            ) as answer,
+        ):
             status = answer.status_code
     except requests.RequestException as error:
         # Not `from error`, whose text contains the URL, which is a secret.

@@ -163,20 +163,25 @@ class JsonApi:
     def _open(self) -> requests.Session:
         with self._lock:
             if self._session is None:
-                import requests
-
-                session = requests.Session()
-                adapter = _adapter(self._guard)
-                session.mount("http://", adapter)
-                session.mount("https://", adapter)
-                # Read the environment once here: with trust_env, requests would do so for every request, and would
-                # replace our keys by those of ~/.netrc.
-                environment = session.merge_environment_settings(self.base_url, {}, None, None, None)
-                session.proxies, session.verify = environment["proxies"], environment["verify"]
-                session.trust_env = False
-                session.cookies.set_policy(_no_cookies())
-                self._session = session
+                self._session = open_session(self.base_url, self._guard)
             return self._session
+
+
+def open_session(url: str, guard: Guard | None = None) -> requests.Session:
+    """A session for requests to `url` within `connections.answered_by`."""
+    import requests
+
+    session = requests.Session()
+    adapter = _adapter(guard)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    # Read the environment once here: with trust_env, requests would do so for every request, and would replace our
+    # keys by those of ~/.netrc.
+    environment = session.merge_environment_settings(url, {}, None, None, None)
+    session.proxies, session.verify = environment["proxies"], environment["verify"]
+    session.trust_env = False
+    session.cookies.set_policy(_no_cookies())
+    return session
 
 
 def _adapter(guard: Guard | None) -> HTTPAdapter:
