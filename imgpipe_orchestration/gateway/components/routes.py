@@ -22,7 +22,7 @@ from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web.auth import Credentials, ServicesDep, media_key, same_key
-from imgpipe_orchestration.web.open_route import OpenRoute
+from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["components"], route_class=OpenRoute)
@@ -167,11 +167,7 @@ def public_fields(settings: Settings) -> list[str]:
     return [name.strip() for name in settings.analysis_public_fields.split(",") if name.strip()]
 
 
-@router.options("/api/images/{media_id}/analysis", include_in_schema=False)
-def preflight() -> Response:
-    """Lets a page of another origin send its token."""
-    allowed = {"Access-Control-Allow-Headers": "Authorization", "Access-Control-Max-Age": "86400"}
-    return Response(status_code=204, headers=allowed)
+answer_preflights(router, "/api/images/{media_id}/analysis", "Authorization")
 
 
 @router.post("/api/media/analysis/{media_id}/token", dependencies=[Depends(media_key)])

@@ -25,7 +25,7 @@ from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration.web import problems
 from imgpipe_orchestration.web.auth import ServicesDep
 from imgpipe_orchestration.web.headers import HEADERS
-from imgpipe_orchestration.web.open_route import OpenRoute
+from imgpipe_orchestration.web.open_route import OpenRoute, answer_preflights
 from imgpipe_orchestration.web.values import RowId
 
 router = APIRouter(tags=["serving"], route_class=OpenRoute)
@@ -142,3 +142,4 @@ for _name, _address in ADDRESSES.items():
         responses=_IMAGES,
         openapi_extra={"parameters": _PARAMETERS},
     )
+    answer_preflights(router, _address.path, "If-Match", "If-None-Match", "If-Range", "Range", "Cache-Control")

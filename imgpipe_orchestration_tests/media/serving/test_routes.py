@@ -66,6 +66,16 @@ def test_the_two_urls_differ_in_their_caching_only(shown: Gateway) -> None:
     assert image.headers["cache-control"] == "public, max-age=3600"
 
 
+@pytest.mark.parametrize("path", ["/serve/1", "/api/images/1"])
+def test_a_page_of_another_origin_may_send_conditions_and_ranges(shown: Gateway, path: str) -> None:
+    asks = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
+    answer = shown.session.options(
+        shown.url + path, headers={**asks, "Access-Control-Request-Headers": "if-none-match,range"}, timeout=10
+    )
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "*")
+    assert {"If-None-Match", "Range"} <= set(answer.headers["access-control-allow-headers"].split(", "))
+
+
 @pytest.mark.parametrize("path", ["/serve/1", "/serve/1?size=nope", "/serve/99", "/api/images/2?size=small"])
 def test_every_negotiated_answer_varies_and_no_explicit_one_does(shown: Gateway, path: str) -> None:
     assert shown.get(path).headers["vary"] == "Accept"
