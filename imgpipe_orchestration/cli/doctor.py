@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from imgpipe_orchestration.cli.options import data_option, json_option
+from imgpipe_orchestration.cli.options import data_option, json_option, settings_in_force
 from imgpipe_orchestration.cli.typed import retyped
 from imgpipe_orchestration.logs import one_line
 
@@ -25,9 +25,8 @@ def command(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     from imgpipe_orchestration.devstack import stackfile
     from imgpipe_orchestration.diagnosis.check import Verdict
     from imgpipe_orchestration.diagnosis.doctor import diagnose
-    from imgpipe_orchestration.settings import load
 
-    findings = diagnose(load(data_dir=data_dir))
+    findings = diagnose(settings_in_force(data_dir))
     bad = any(finding.verdict is Verdict.BAD for finding in findings)
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -15,6 +15,7 @@ from imgpipe_orchestration.cli import NOT_RUNNING
 from imgpipe_orchestration.cli.typed import typed
 from imgpipe_orchestration.devstack import stackfile
 from imgpipe_orchestration.devstack.stackfile import RunningStack
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.settings import Settings, load
 
 EXPORTED = "IMGPIPE_EXPORTED"
@@ -61,12 +62,27 @@ def imgpipe(command: str, data_dir: Path) -> str:
     return f"{typed('imgpipe')} {command}{data}"
 
 
+def settings_in_force(data_dir: Path) -> Settings:
+    """The environment's settings, else those of the stack on `data_dir`.
+
+    Raises:
+        SettingsError: the environment has another stack's settings.
+    """
+    exported = os.environ.get(EXPORTED)
+    if exported and Path(exported) != data_dir:
+        raise SettingsError(
+            f"this shell has the settings of the stack on {exported}, by `imgpipe env`; for the one on {data_dir} use"
+            " another shell"
+        )
+    return load(data_dir=data_dir)
+
+
 def settings_of(data_dir: Path) -> Settings:
     """The settings of the stack on `data_dir`, or of the environment when that names the services.
 
     Ends the command with code 3 when there is neither.
     """
-    settings = load(data_dir=data_dir)
+    settings = settings_in_force(data_dir)
     # A stack that was killed leaves its file behind.
     named = os.environ.get("DATABASE_URL") or (settings.database_url and stackfile.is_running(data_dir))
     if not named:

@@ -26,6 +26,7 @@ from imgpipe_orchestration.devstack.stackfile import StackLock
 from imgpipe_orchestration.diagnosis import configuration
 from imgpipe_orchestration.diagnosis.check import Check, Verdict
 from imgpipe_orchestration.diagnosis.doctor import diagnose
+from imgpipe_orchestration.errors import SettingsError
 from imgpipe_orchestration.gateway import health
 from imgpipe_orchestration.services import Services
 from imgpipe_orchestration.settings import Settings
@@ -51,6 +52,15 @@ def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: 
 def test_a_token_makes_its_bearer_a_user(run: Run, settings: Settings) -> None:
     given = run("token", "42").stdout.strip()
     assert jwt.decode(given, settings.user_jwt_secret, ["HS256"])["sub"] == "42"
+
+
+@pytest.mark.parametrize(
+    "words", [("doctor",), ("gc", "--delete"), ("migrate",), ("requeue", "media"), ("status",), ("token", "42")]
+)
+def test_a_shell_with_the_settings_of_a_stack_is_not_used_for_another(run: Run, words: tuple[str, ...]) -> None:
+    refused = run(*words, IMGPIPE_EXPORTED="/srv/elsewhere")
+    assert isinstance(refused.exception, SettingsError), refused.output
+    assert "this shell has the settings of the stack on /srv/elsewhere" in refused.exception.public
 
 
 @pytest.mark.parametrize("words", [("token", "abc"), ("requeue", "media", "1", "abc")])
