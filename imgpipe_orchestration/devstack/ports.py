@@ -75,11 +75,15 @@ TYPED = {
 name another stack's servers where all stacks preferred the same ports."""
 
 
+_OTHERWISE = ", otherwise"
+"""After a part's name in the file: the port that serves while the part's own is taken."""
+
+
 class Ports:
     """Chooses the ports of a stack: the one asked for, else the one it had before, else the preferred, else a free one.
 
     A stack keeps its ports over restarts, so that bookmarks, exported URLs and those in its rows stay valid. Where one
-    is taken at a start, another serves until the next.
+    is taken at a start, another serves until the next, the same as often as that happens.
     """
 
     def __init__(self, file: Path) -> None:
@@ -122,8 +126,8 @@ class Ports:
             if asked is None and part in TYPED and port != preferred:
                 self.notes.append(f"{part} uses port {port}, as at its last start")
         else:
-            port = free_port()
-            while not self._reserve(port):
+            port = self._before.get(part + _OTHERWISE) or free_port()
+            while port in self._chosen.values() or not is_free(port) or not self._reserve(port):
                 port = free_port()
             if wanted != 0:
                 self._displaced.add(part)
@@ -154,4 +158,5 @@ class Ports:
 
     def save(self) -> None:
         kept = {part: port for part, port in self._before.items() if part in self._displaced}
+        kept |= {part + _OTHERWISE: self._chosen[part] for part in kept}
         self._file.write_text(json.dumps(self._before | self._chosen | kept, indent=2))
