@@ -12,15 +12,22 @@ from imgpipe_orchestration.errors import BadInput, NotFound
 from imgpipe_orchestration.media import store
 from imgpipe_orchestration.media.model import OUR_MEDIA_ID
 from imgpipe_orchestration.services import Services
-from imgpipe_orchestration.storage import jsonb
+from imgpipe_orchestration.storage import jsonb, spending
 from imgpipe_orchestration.storage.rows import transaction
 
+_CALLS = {
+    "google_vision": "google_vision annotate",
+    "openai_vision": "openai vision",
+    "openai_embedding": "openai embedding",
+}
+"""The providers of an analysis: `provider operation` of their calls in the ledger."""
 _DEEPEST = 64
 """Most levels of nesting in a reported analysis. Parsing could take more, but cleaning and serialising is recursive."""
 
 
 def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
-    """The `analysis` of a media id, and the `trace_id` of its upload if it has one.
+    """The `analysis` of a media id, the `standins` that made parts of it up if there are any, and the `trace_id` of its
+    upload if it has one.
 
     Our own media take precedence, because another worker's ids may be the same numbers.
 
@@ -35,9 +42,20 @@ def analysis_of(services: Services, media_id: str) -> dict[str, Any]:
         found = store.analysis(connection, media.id)
         if found is None:
             raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
+        standins = standins_of(connection, media.id)
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
     trace = tracing.parse(media.trace)
-    return {"analysis": analysis} | ({"trace_id": trace.trace_id} if trace else {})
+    return (
+        {"analysis": analysis}
+        | ({"standins": standins} if standins else {})
+        | ({"trace_id": trace.trace_id} if trace else {})
+    )
+
+
+def standins_of(connection: Connection, media_id: int) -> list[str]:
+    """The providers for whom a stand-in answered last."""
+    made_up = spending.standins(connection, "media", f"media/{media_id}")
+    return [provider for provider, call in _CALLS.items() if call in made_up]
 
 
 def keep_reported(connection: Connection, pending_id: int, media_id: str, analysis: object) -> None:

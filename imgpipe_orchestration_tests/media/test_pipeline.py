@@ -71,6 +71,7 @@ def test_the_analysis_is_there_and_in_the_rich_callback(seeing_gateway: Gateway)
     gateway.run_due()
     answer = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()
     assert answer["success"] is True
+    assert answer["standins"] == ["google_vision", "openai_vision", "openai_embedding"]
     logo = answer["analysis"]
     assert logo["providers"] == {"google_vision": "ok", "openai_vision": "ok", "openai_embedding": "ok"}
     assert {"style", "medium", "quality_score", "mood_keywords", "brand_colors", "dominant_colors"} <= set(logo)
@@ -83,7 +84,9 @@ def test_the_analysis_is_there_and_in_the_rich_callback(seeing_gateway: Gateway)
 def test_without_keys_the_measured_part_says_which_provider_was_absent(gateway: Gateway) -> None:
     gateway.upload(1, profile_image=picture())
     gateway.run_due()
-    analysis = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()["analysis"]
+    answer = gateway.get("/api/media/analysis/1", **gateway.as_worker).json()
+    analysis = answer["analysis"]
+    assert "standins" not in answer
     assert set(analysis["providers"].values()) == {"absent"}
     assert analysis["dominant_colors"]
     assert "style" not in analysis

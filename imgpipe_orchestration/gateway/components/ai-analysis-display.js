@@ -137,7 +137,7 @@ export class AIAnalysisDisplay extends Base {
   }
 
   #show() {
-    const { analysis, complete } = this.#answer;
+    const { analysis, complete, standins } = this.#answer;
     const facts = made("dl");
     const add = (name, ...inside) => facts.append(made("dt", name), made("dd", null, ...inside));
     const said = (words) => made("bdi", words); // in whatever script
@@ -157,7 +157,9 @@ export class AIAnalysisDisplay extends Base {
     }
     const nothing = facts.childElementCount ? [] : [made("p", "Nothing is known about this image.")];
     const partial = complete ? [] : [made("p", "Part of the analysis is missing; it is tried again.")];
-    this.#body.replaceChildren(...(facts.childElementCount ? [facts] : []), ...nothing, ...partial);
+    const measured = this.#wants("colors") ? ", except for the colours" : "";
+    const madeUp = standins?.length ? [made("p", `A stand-in made this up${measured}.`)] : [];
+    this.#body.replaceChildren(...madeUp, ...(facts.childElementCount ? [facts] : []), ...nothing, ...partial);
   }
 }
 

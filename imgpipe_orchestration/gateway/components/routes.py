@@ -13,7 +13,7 @@ from imgpipe_orchestration.errors import NotFound, Unauthenticated
 from imgpipe_orchestration.gateway.components import tokens
 from imgpipe_orchestration.gateway.packaged import answer_with, packaged
 from imgpipe_orchestration.media import store
-from imgpipe_orchestration.media.analyses import public_analysis
+from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.model import MediaStatus
 from imgpipe_orchestration.media.serving import signing
 from imgpipe_orchestration.media.serving.decision import SIZES, stand_ins
@@ -62,6 +62,7 @@ class AnalysisAnswer(BaseModel):
     status: MediaStatus
     complete: bool = Field(description="False while a provider's part is missing.")
     analysis: dict[str, Any]
+    standins: list[str] = Field(description="Providers in whose place a stand-in made their part up.")
 
 
 def info_of(services: Services, media_id: int, *, only: str | None = None) -> ImageInfo:
@@ -151,6 +152,7 @@ def image_analysis(
     with transaction(services.engine) as connection:
         media = store.media_file(connection, media_id)
         found = store.analysis(connection, media_id)
+        standins = standins_of(connection, media_id)
     if found is None:
         raise NotFound(f"Media {media_id} has not been analysed yet; it is {media.status}.")
     analysis = public_analysis(found, background_removed=bool(media.background_removed))
@@ -159,7 +161,9 @@ def image_analysis(
         analysis = {name: analysis[name] for name in public if name in analysis}
     response.headers["Cache-Control"] = "no-store"
     complete = all(state == "ok" for state in providers.values())
-    return AnalysisAnswer(media_id=str(media_id), status=media.status, complete=complete, analysis=analysis)
+    return AnalysisAnswer(
+        media_id=str(media_id), status=media.status, complete=complete, analysis=analysis, standins=standins
+    )
 
 
 def public_fields(settings: Settings) -> list[str]:

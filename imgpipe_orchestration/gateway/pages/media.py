@@ -18,7 +18,7 @@ from imgpipe_orchestration.gateway.session import Acting, Operator
 from imgpipe_orchestration.imaging.formats import MIME_OF
 from imgpipe_orchestration.imaging.recipe import MEDIA_SIZES
 from imgpipe_orchestration.media import embedding, focus, pending, search, store
-from imgpipe_orchestration.media.analyses import public_analysis
+from imgpipe_orchestration.media.analyses import public_analysis, standins_of
 from imgpipe_orchestration.media.model import DataType, MediaStatus, PendingStatus, StepState
 from imgpipe_orchestration.media.search import Filters, Found
 from imgpipe_orchestration.media.serving import callers, signing
@@ -37,12 +37,6 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 PER_PAGE = 60
 URLS = "replace_urls"
 """Shown as the last step; it is not in the image's checklist."""
-_CALLS = {
-    "google_vision": "google_vision annotate",
-    "openai_vision": "openai vision",
-    "openai_embedding": "openai embedding",
-}
-"""The providers of an analysis: `provider operation` of their calls in the ledger."""
 
 
 @router.get("/media", response_class=Response)
@@ -101,7 +95,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         copies = search.duplicates(connection, media_id, limit=24)
         asking_for = callers.of_image(connection, media_id)
         cost, unpriced = spending.of_item(connection, "media", f"media/{media_id}")
-        made_up = spending.standins(connection, "media", f"media/{media_id}")
+        standins = standins_of(connection, media_id)
     history = services.claims.history(store.MEDIA, media_id)
     steps, info = _steps(services, media), info_of(services, media_id)
     return page(
@@ -121,7 +115,7 @@ def image(request: Request, services: ServicesDep, session: Operator, media_id: 
         callers=asking_for,
         history=history,
         advice=advice_after(history),
-        standins=[name for name, call in _CALLS.items() if call in made_up],
+        standins=standins,
         cost=cost,
         unpriced=unpriced,
         info=info,
