@@ -512,7 +512,9 @@ def _is_address(value: str) -> bool:
         parts = urlsplit(value)
         # MongoDB, PostgreSQL and Celery take several hosts or brokers, of which `port` is no number.
         several = not {",", ";"}.isdisjoint(parts.netloc)
-        return "://" in value and bool(parts.scheme) and (several or parts.port is None or parts.port >= 0)
+        # `https://...` is what examples have for an address. A database may be reached by a socket instead.
+        named = several or parts.scheme not in {"http", "https"} or bool((parts.hostname or "").strip("."))
+        return "://" in value and bool(parts.scheme) and named and (several or parts.port is None or parts.port >= 0)
     except ValueError:
         return False
 

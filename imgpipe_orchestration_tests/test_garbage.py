@@ -323,5 +323,5 @@ def test_the_command_tells_and_only_deletes_when_told_to(
 
     put(services.media_bucket, f"bulk/2026-01-31/{medium}.jpg")
     mended = CliRunner().invoke(imgpipe, [*ask, "--delete"])
-    assert "2 missing, 0 of them for good; those of 1 rows are made again" in mended.output
+    assert "2 of them missing, 0 for good; those of 1 rows are made again" in mended.output
     assert mended.exit_code == 0

@@ -165,6 +165,12 @@ def test_a_wrong_type_does_not_hide_what_else_is_wrong(tmp_path: Path) -> None:
     assert [one.split()[0] for one in raised.value.public.split("; ")] == ["GATEWAY_PORT:", "SECRET_KEY", "MONGODB_URL"]
 
 
+@pytest.mark.parametrize("value", ["https://...", "https://", "https://:8000"])
+def test_an_address_without_a_host_is_none(value: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^S3_ENDPOINT is not an address such as https://host:8000$"):
+        load({"S3_ENDPOINT": value}, data_dir=tmp_path)
+
+
 def test_only_pending_images_may_be_in_another_kind_of_database(tmp_path: Path) -> None:
     mysql = "mysql://u@h/d"
     with pytest.raises(SettingsError, match=r"^DATABASE_URL is not an address such as postgresql://"):

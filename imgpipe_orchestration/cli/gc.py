@@ -60,8 +60,8 @@ def command(
             for key in one.garbage_keys:
                 click.echo(f"  garbage {key}")
             click.echo(
-                f"  {one.rows} objects promised by rows, {one.missing} missing, {one.lost} of them for good; "
-                f"those of {one.repaired} rows are made again"
+                f"  {one.rows} objects named by rows, {one.missing} of them missing, {one.lost} for good"
+                + (f"; those of {one.repaired} rows are made again" if one.repaired else "")
             )
             for key in one.missing_keys:
                 click.echo(f"  missing {key}")

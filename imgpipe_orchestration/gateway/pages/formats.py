@@ -67,8 +67,13 @@ def ago(at: datetime | str | None) -> str:
 
 
 def sentence(words: str) -> str:
-    """An error as a sentence: `The jpeg is cut short.`"""
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) or not words else ".")
+    """An error as a sentence: `The jpeg is cut short.` A name at its beginning (`a.jpg`, `max_age`) stays as it is."""
+    first = words.partition(" ")[0].rstrip(":,;")
+    return (
+        (words[:1].upper() if first.replace("'", "").isalpha() else words[:1])
+        + words[1:]
+        + ("" if words.endswith((".", "!", "?")) or not words else ".")
+    )
 
 
 SHORT = 160

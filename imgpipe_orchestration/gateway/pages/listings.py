@@ -61,7 +61,7 @@ def upload(
     except ImgpipeError as error:
         return back_to("/listings", trouble=formats.sentence(error.public))
     refused = "; ".join(f"{one['file_name']}: {one['error']}" for one in data.get("rejected", []))
-    return back_to("/listings", notice=data["message"], trouble=refused)
+    return back_to("/listings", notice=data["message"], trouble=formats.sentence(refused))
 
 
 @router.post("/listings/{image_id}/requeue", response_class=Response)

@@ -123,7 +123,8 @@ def _wrong(error: ValidationError | BadInput, sent: dict[str, Any], services: Se
             routes.check_field(name, sent[name], services)
         except BadInput as fault:
             wrong[name] = fault.public
-    return {name: wrong[name] for name in ("", *_LABELS) if name in wrong}
+    # A message begins with its field's name in the API, and the form has a label there.
+    return {name: wrong[name].removeprefix(f"{name} ").replace("`", "") for name in ("", *_LABELS) if name in wrong}
 
 
 def _changed(given: dict[str, Any], before: str) -> dict[str, Any]:

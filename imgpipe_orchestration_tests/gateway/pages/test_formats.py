@@ -12,10 +12,14 @@ def test_bytes_are_spelled_where_they_are_few() -> None:
 
 
 def test_an_error_is_a_sentence() -> None:
-    assert [formats.sentence(e) for e in ("the jpeg is cut short", "Try again.", "")] == [
+    told = ("the jpeg is cut short", "Try again.", "", "a.jpg: it is empty", "it's in the way", "max_age must be 1")
+    assert [formats.sentence(e) for e in told] == [
         "The jpeg is cut short.",
         "Try again.",
         "",
+        "a.jpg: it is empty.",
+        "It's in the way.",
+        "max_age must be 1.",
     ]
 
 
