@@ -14,6 +14,8 @@ from imgpipe_orchestration.storage import migrations
 from imgpipe_orchestration.storage.rows import connect, transaction
 
 _ENOUGH_DISK_BYTES = 2 * 1024**3
+_PROBE, _PROBE_BYTES = "imgpipe_doctor", 100_000
+"""An object that is written, read and deleted again."""
 
 
 def disk(services: Services) -> str:
@@ -74,9 +76,13 @@ def bucket(name: str, services: Services) -> str:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise
         raise Bad("there is no such bucket", "Make it, or mend the setting that names it.") from error
-    with suppress(NotFound):  # objects are read by another library, with certificates of its own
-        there.get("imgpipe_doctor")
-    return "there"
+    # On a full disk a store still answers whoever reads; and objects are read and written by another library, with
+    # certificates of its own.
+    there.put(_PROBE, bytes(_PROBE_BYTES), content_type="application/octet-stream")
+    with suppress(NotFound):  # somebody else asks the doctor as well
+        there.get(_PROBE)
+    there.delete(_PROBE)
+    return "there; takes objects"
 
 
 def mongo(services: Services) -> str:

@@ -33,9 +33,9 @@ from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration.storage.rows import connect
 from imgpipe_orchestration_tests.cli.conftest import Run
-from imgpipe_orchestration_tests.conftest import StandInAccess
+from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
 from imgpipe_orchestration_tests.devstack.running import clean_environment, imgpipe
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
 
 
 def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: Postgres) -> None:
@@ -52,6 +52,30 @@ def test_migrate_brings_an_empty_database_up_to_date(run: Run, postgres_server: 
 def test_a_token_makes_its_bearer_a_user(run: Run, settings: Settings) -> None:
     given = run("token", "42").stdout.strip()
     assert jwt.decode(given, settings.user_jwt_secret, ["HS256"])["sub"] == "42"
+
+
+def test_doctor_finds_a_full_object_store_that_still_answers_readers(settings: Settings, s3: S3Access) -> None:
+    def full(handler: BaseHTTPRequestHandler, _: int) -> None:
+        if handler.command == "PUT":
+            reply(handler, b"<Error><Code>XMinioStorageFull</Code></Error>", 507)
+        else:
+            pass_on(handler, s3.endpoint)
+
+    with serving(full) as server:
+        findings = diagnose(settings.model_copy(update={"s3_endpoint": server.url}))
+    found = next(finding for finding in findings if finding.what == f"bucket {settings.media_bucket_name}")
+    assert (found.verdict, "no room left" in found.seen) == (Verdict.BAD, True), found
+    assert found.do.startswith("Make room on its disk")
+
+
+def test_doctor_leaves_nothing_in_the_buckets(settings: Settings) -> None:
+    found = {finding.what: finding for finding in diagnose(settings)}
+    services = Services(settings)
+    try:
+        assert found[f"bucket {settings.media_bucket_name}"].seen == "there; takes objects"
+        assert list(services.media_bucket.list()) == []
+    finally:
+        services.close()
 
 
 @pytest.mark.parametrize(
