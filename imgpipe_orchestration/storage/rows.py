@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,6 +86,7 @@ def connect(url: str, *, pool_size: int = 8, setting: str = "DATABASE_URL") -> E
         _check_before_use(engine)
         _begin_anew_when_migrated(engine)
     begin_anew_when_read_only(engine)
+    _close_what_comes_back_late(engine)
     return engine
 
 
@@ -179,6 +181,20 @@ def begin_anew_when_read_only(engine: Engine) -> None:
     def note(context: ExceptionContext) -> None:
         if _is(_READ_ONLY, context.original_exception):
             context.is_disconnect = True
+
+
+def _close_what_comes_back_late(engine: Engine) -> None:
+    """Close connections that threads give back after `dispose`; SQLAlchemy leaves them open in a pool that nobody has."""
+    over = threading.Event()
+
+    @event.listens_for(engine, "engine_disposed")
+    def note(_: Engine) -> None:
+        over.set()
+
+    @event.listens_for(engine, "checkin")
+    def given_back(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        if over.is_set() and connection is not None:
+            record.invalidate()
 
 
 # SQLSTATEs of PostgreSQL, and numbers of MySQL and MariaDB, most of whose errors share one SQLSTATE.

@@ -344,3 +344,15 @@ def test_two_changes_that_block_each_other_are_told_as_such(postgres_url: str) -
         told = {*pool.map(lock, (1, 2), (2, 1))}
     engine.dispose()
     assert told == {"", "Two changes met in the database; try again."}
+
+
+def test_a_connection_that_comes_back_after_its_engine_has_ended_is_closed(postgres_url: str) -> None:
+    """As of a thread that a closing gateway does not wait for."""
+    engine = connect(postgres_url)
+    with engine.connect() as late:
+        late.execute(text("select 1"))
+        driver = late.connection.dbapi_connection
+        engine.dispose()
+        assert isinstance(driver, PostgresConnection)
+        assert not driver.closed
+    assert driver.closed
