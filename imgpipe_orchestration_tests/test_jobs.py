@@ -373,7 +373,7 @@ def test_garbage_is_told_by_hand_and_deleted_by_night(
 
     services.media_bucket.put("bulk/2026-01-31/8.jpg", b"x" * 100, content_type="image/jpeg")
     with monkeypatch.context() as fewer:
-        fewer.setattr(garbage, "MANY", 0)
+        fewer.setattr(garbage, "FEW", 0)
         with pytest.raises(dg.Failure, match=r"media: 1 of 1 objects .* nothing was deleted"):
             collected(delete)
     services.media_bucket.delete("bulk/2026-01-31/8.jpg")
