@@ -184,7 +184,7 @@ def begin_anew_when_read_only(engine: Engine) -> None:
 
 
 def _close_what_comes_back_late(engine: Engine) -> None:
-    """Close connections that threads give back after `dispose`; SQLAlchemy leaves them open in a pool that nobody has."""
+    """Close connections that threads give back after `dispose`: SQLAlchemy leaves them open in its old pool."""
     over = threading.Event()
 
     @event.listens_for(engine, "engine_disposed")
